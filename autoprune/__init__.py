@@ -1,0 +1,59 @@
+"""autoprune: give it a trained PyTorch model, a way to score it and a budget; get the Pareto front of smaller,
+faster models.
+
+Names are imported when they are first used, so that `autoprune --help` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoprune.cli import main as main
+    from autoprune.export.safetensors import load_safetensors as load_safetensors
+    from autoprune.front.front import Front as Front
+    from autoprune.front.front import Limits as Limits
+    from autoprune.plan.plan import GroupPlan as GroupPlan
+    from autoprune.plan.plan import PruningPlan as PruningPlan
+    from autoprune.plan.plan import RecoveryPlan as RecoveryPlan
+    from autoprune.space.settings import SpaceSettings as SpaceSettings
+    from autoprune.study.settings import StudySettings as StudySettings
+    from autoprune.study.study import Progress as Progress
+    from autoprune.study.study import Study as Study
+    from autoprune.task.preprocessing import Scaler as Scaler
+    from autoprune.task.preprocessing import fit_normalize as fit_normalize
+    from autoprune.task.preprocessing import fit_standardize as fit_standardize
+    from autoprune.task.task import Task as Task
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Front": "autoprune.front.front",
+    "GroupPlan": "autoprune.plan.plan",
+    "Limits": "autoprune.front.front",
+    "Progress": "autoprune.study.study",
+    "PruningPlan": "autoprune.plan.plan",
+    "RecoveryPlan": "autoprune.plan.plan",
+    "Scaler": "autoprune.task.preprocessing",
+    "SpaceSettings": "autoprune.space.settings",
+    "Study": "autoprune.study.study",
+    "StudySettings": "autoprune.study.settings",
+    "Task": "autoprune.task.task",
+    "fit_normalize": "autoprune.task.preprocessing",
+    "fit_standardize": "autoprune.task.preprocessing",
+    "load_safetensors": "autoprune.export.safetensors",
+    "main": "autoprune.cli",
+}
+
+__all__ = ["__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> object:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'autoprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

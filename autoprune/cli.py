@@ -1,0 +1,282 @@
+"""The command line. Everything heavy is imported inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, fault
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from autoprune.study.settings import StudySettings
+    from autoprune.study.study import Study
+    from autoprune.task.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
+)
+#: Name under which a study script is imported; main() in it does nothing then.
+_SCRIPT = "autoprune_study_script"
+
+ScriptArgument = Annotated[
+    Path, typer.Argument(metavar="STUDY.py", help="Script with task() and, if it wants, settings.", show_default=False)
+]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Run folder, as `autoprune run` printed it.", show_default=False)
+]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the script's folder> when not given.")]
+TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
+SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """Errors of ours become one message: exit code 2 for wrong input, 1 for anything else."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ConfigurationError as error:
+            _fail(str(error), 2)
+        except AutopruneError as error:
+            _fail(str(error), 1)
+        except KeyboardInterrupt:
+            _fail("Interrupted. What is finished is kept; the same command goes on from here.", 130)
+
+    return wrapped
+
+
+@app.command()
+@reported
+def explain(script: ScriptArgument) -> None:
+    """Show what can be pruned, what can not and why, and the costs within reach. Nothing is written."""
+    from autoprune.candidate import Bench
+    from autoprune.terminal import show_topology
+
+    task, settings = _load(script)
+    show_topology(Bench.of(task).topology, settings.space)
+
+
+@app.command()
+@reported
+def run(  # one option each
+    script: ScriptArgument,
+    trials: TrialsOption = None,
+    seconds: SecondsOption = None,
+    out: OutOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Search. Resumes when the folder holds this study; ends with the front and a report."""
+    from autoprune.report.html import write_report
+    from autoprune.study.study import Study
+    from autoprune.terminal import live, show_front, show_next
+
+    _check_numbers(trials, seconds, seed)
+    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed)
+    folder = out if out is not None else Path("runs") / _name(script)
+    study = Study.create(task, settings, out=folder, name=_name(script))
+    with live(study) as on_progress:
+        front = study.run(trials=settings.trials, seconds=settings.seconds, on_progress=on_progress)
+    report_path = write_report(study.folder, front)
+    show_front(front)
+    show_next(front, folder, report_path)
+
+
+@app.command()
+@reported
+def front(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the front of a run as a table."""
+    from autoprune.terminal import show_front
+
+    if as_json and as_csv:
+        raise ConfigurationError(fault("the format", "be --json or --csv", "both"))
+    found = _open(folder).front()
+    if as_json:
+        typer.echo(found.table().to_json(orient="records", indent=1))
+    elif as_csv:
+        typer.echo(found.table().to_csv(index=False), nl=False)
+    else:
+        show_front(found)
+
+
+@app.command()
+@reported
+def choose(  # one option each
+    folder: FolderArgument,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Most quality that may be lost against dense, such as 0.01.")
+    ] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Slowest allowed.")] = None,
+    max_size_bytes: Annotated[float | None, typer.Option(help="Largest allowed file.")] = None,
+    by: Annotated[
+        str, typer.Option(help="Best by: quality, parameters, multiply_adds, size_bytes or latency_ms.")
+    ] = "multiply_adds",
+    knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
+) -> None:
+    """Print the number of the candidate that keeps to the limits; its row goes to standard error."""
+    from autoprune.front.front import Limits
+    from autoprune.terminal import show_candidate
+
+    limits = Limits(max_drop=max_drop, max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes)
+    found = _open(folder).front()
+    if knee and any(value is not None for value in (max_drop, max_latency_ms, max_size_bytes)):
+        raise ConfigurationError(fault("a choice", "be by limits or by --knee", "both"))
+    record = found.knee() if knee else found.choose(limits, by)
+    show_candidate(found, record)
+    typer.echo(record.number)
+
+
+@app.command()
+@reported
+def report(
+    folder: FolderArgument,
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; report.html in the run folder when not given.")
+    ] = None,
+) -> None:
+    """Write the self-contained HTML report of a run."""
+    from autoprune.report.html import write_report
+
+    study = _open(folder)
+    typer.echo(write_report(study.folder, study.front(), to))
+
+
+@app.command()
+@reported
+def export(
+    folder: FolderArgument,
+    candidate: Annotated[int, typer.Option(help="Number of the candidate, as `front` and `choose` print it.")],
+    to: Annotated[Path, typer.Option(help="File to write.")],
+    format: Annotated[str, typer.Option(help="safetensors")] = "safetensors",  # noqa: A002  # the option's name
+) -> None:
+    """Write a candidate as files that need neither the study nor Optuna."""
+    from autoprune.errors import UnknownNameError
+    from autoprune.export.safetensors import export_safetensors
+
+    if format != "safetensors":
+        raise UnknownNameError("--format", format, ("safetensors",))
+    study = _open(folder)
+    weights, architecture = export_safetensors(study.folder, study.front().get(candidate), to)
+    typer.echo(f"{weights}\n{architecture}")
+
+
+def main() -> None:
+    """For the end of a study script: `python study.py --trials 20` is `autoprune run study.py --trials 20`.
+
+    Does nothing while the command line imports the script.
+    """
+    script = sys.modules["__main__"]
+    path = getattr(script, "__file__", None)
+    caller = sys._getframe(1).f_globals.get("__name__")
+    if caller != "__main__" or path is None:
+        return
+    sys.modules[_SCRIPT] = script
+    arguments = sys.argv[1:]
+    command = arguments.pop(0) if arguments[:1] == ["explain"] else "run"
+    app(args=[command, str(path), *arguments], prog_name=Path(path).name)
+
+
+def _load(
+    script: Path, *, trials: int | None = None, seconds: float | None = None, seed: int | None = None
+) -> tuple[Task, StudySettings]:
+    """The script's task and settings, the command line's numbers put in."""
+    from dataclasses import replace
+
+    from autoprune.study.settings import StudySettings
+    from autoprune.task.task import Task
+
+    module = _import(script)
+    settings = getattr(module, "settings", None)
+    settings = StudySettings() if settings is None else settings
+    if not isinstance(settings, StudySettings):
+        raise ConfigurationError(
+            fault(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
+        )
+    given = {"trials": trials, "seconds": seconds, "seed": seed}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    make = getattr(module, "task", None)
+    if not callable(make):
+        raise ConfigurationError(
+            fault(
+                f"the study script {script}",
+                "define task() -> autoprune.Task",
+                "no function task",
+                "See studies/digits/study.py.",
+            )
+        )
+    task = make()
+    if not isinstance(task, Task):
+        raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
+    return task, settings
+
+
+def _import(script: Path) -> ModuleType:
+    if not script.is_file():
+        raise NotFoundError(fault("a study script", "be a Python file", str(script)))
+    known = sys.modules.get(_SCRIPT)
+    if known is not None and Path(str(known.__file__)).resolve() == script.resolve():
+        return known
+    spec = importlib.util.spec_from_file_location(_SCRIPT, script)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(fault("a study script", "be a Python file that ends in .py", str(script)))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_SCRIPT] = module
+    sys.path.insert(0, str(script.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except AutopruneError:
+        raise
+    except Exception as error:  # the user's script runs here
+        raise ConfigurationError(
+            fault(f"the study script {script}", "import", f"{type(error).__name__}: {error}")
+        ) from error
+    return module
+
+
+def _open(folder: Path) -> Study:
+    from autoprune.study.study import Study
+
+    return Study.open(folder)
+
+
+def _name(script: Path) -> str:
+    path = script.resolve()
+    return path.parent.name if path.stem == "study" else path.stem
+
+
+def _check_numbers(trials: int | None, seconds: float | None, seed: int | None) -> None:
+    """Before the script is imported, since that may train a model first."""
+    from autoprune.errors import raise_all
+
+    faults = []
+    if trials is not None and trials <= 0:
+        faults.append(fault("--trials", "be >= 1", trials))
+    if seconds is not None and seconds <= 0:
+        faults.append(fault("--seconds", "be > 0", seconds))
+    if seed is not None and seed < 0:
+        faults.append(fault("--seed", "be >= 0", seed))
+    raise_all("the command line", faults)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.secho(message, fg=typer.colors.RED, err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""Which channels are worth keeping: scores per channel from signals that are gathered once."""

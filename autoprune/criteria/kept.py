@@ -1,0 +1,83 @@
+"""KeptChannels: which channels of the dense model stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import ConfigurationError, SurgeryError, fault
+from autoprune.trace.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptChannels:
+    """The channels that stay, always in indices of the dense model, whatever the candidate was cut from.
+
+    groups: group name -> sorted channel indices. A group that is not named stays whole.
+    """
+
+    groups: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        ordered = {name: tuple(sorted(set(indices))) for name, indices in self.groups.items()}
+        for name, indices in ordered.items():
+            if not indices or indices[0] < 0:
+                raise ConfigurationError(fault(f"kept channels of {name}", "be one or more indices >= 0", str(indices)))
+        object.__setattr__(self, "groups", MappingProxyType(ordered))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of channels that stay."""
+        return {name: len(indices) for name, indices in self.groups.items()}
+
+    def of(self, name: str, channels: int) -> Tensor:
+        """Indices that stay in a group of `channels` channels, int64."""
+        indices = self.groups.get(name)
+        return torch.arange(channels) if indices is None else torch.tensor(indices, dtype=torch.int64)
+
+    def check(self, topology: Topology) -> None:
+        """Raise SurgeryError unless every group and index exists in the topology."""
+        known = topology.widths
+        for name, indices in self.groups.items():
+            if name not in known:
+                raise SurgeryError(fault("a kept group", f"be one of {', '.join(known)}", repr(name)))
+            if indices[-1] >= known[name]:
+                raise SurgeryError(fault(f"kept channels of {name}", f"be < {known[name]}", indices[-1]))
+
+    def contains(self, other_widths: Mapping[str, int], topology: Topology) -> bool:
+        """True when every group is at least as wide as asked."""
+        own = {**topology.widths, **self.widths}
+        return all(own[name] >= width for name, width in other_widths.items())
+
+    def to_dict(self) -> dict[str, list[int]]:
+        """JSON-ready data."""
+        return {name: list(indices) for name, indices in self.groups.items()}
+
+    @classmethod
+    def whole(cls, topology: Topology) -> KeptChannels:
+        """Everything stays: the dense model."""
+        return cls(groups={group.name: tuple(range(group.channels)) for group in topology.groups})
+
+
+def alive_positions(topology: Topology, kept: KeptChannels) -> dict[tuple[str, int], Tensor]:
+    """Dense positions that stay on every axis that some group runs along, sorted int64.
+
+    An axis is hit by several groups where features are concatenated, or where an axis is a grid of heads and
+    head width; a position goes when any of them removes it. Axes that lose nothing are left out.
+    """
+    gone: dict[tuple[str, int], Tensor] = {}
+    for group in topology.groups:
+        if group.name not in kept.groups or len(kept.groups[group.name]) == group.channels:
+            continue
+        removed = torch.ones(group.channels, dtype=torch.bool)
+        removed[kept.of(group.name, group.channels)] = False
+        for member in group.members:
+            key = (member.tensor, member.axis)
+            if key not in gone:
+                gone[key] = torch.zeros(topology.tensors[member.tensor].shape[member.axis], dtype=torch.bool)
+            gone[key][member.index[removed].reshape(-1)] = True
+    return {key: (~mask).nonzero().squeeze(1) for key, mask in gone.items()}

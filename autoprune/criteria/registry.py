@@ -1,0 +1,109 @@
+"""Criteria by name, and the step from scores to kept channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.criteria import data_driven, magnitude
+from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.signals import Signals
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.plan.plan import PruningPlan
+from autoprune.trace.topology import ChannelGroup, Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """A score per channel, higher = keep.
+
+    function: pure, (group, signals) -> float [channels alive]. signals: names of the signals it needs
+    besides the weights. needs_norm: only for groups with a BatchNorm.
+    """
+
+    function: Callable[[ChannelGroup, Signals], Tensor]
+    signals: tuple[str, ...] = ()
+    needs_norm: bool = False
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "l1": Criterion(function=magnitude.l1),
+    "l2": Criterion(function=magnitude.l2),
+    "random": Criterion(function=magnitude.random),
+    "bn_scale": Criterion(function=magnitude.batch_norm_scale, needs_norm=True),
+    "taylor": Criterion(function=data_driven.taylor, signals=("gradients",)),
+    "mean_activation": Criterion(function=data_driven.mean_activation, signals=("activations",)),
+}
+
+
+def criterion(name: str) -> Criterion:
+    """The criterion of that name; UnknownNameError lists the known ones."""
+    if name not in CRITERIA:
+        raise UnknownNameError("a criterion", name, CRITERIA)
+    return CRITERIA[name]
+
+
+def signals_for(names: Iterable[str]) -> tuple[str, ...]:
+    """The signals that these criteria need together, sorted."""
+    return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
+
+
+def check_applicable(names: Iterable[str], topology: Topology) -> None:
+    """Raise ConfigurationError when a criterion can not score some group of the topology."""
+    for name in names:
+        if not criterion(name).needs_norm:
+            continue
+        bare = [group.name for group in topology.groups if all(member.role != "scale" for member in group.members)]
+        if bare:
+            raise ConfigurationError(
+                fault(
+                    f"criterion {name!r}",
+                    "be used on groups with a BatchNorm",
+                    f"groups without: {', '.join(bare[:5])}",
+                    "Leave it out of criteria.",
+                )
+            )
+
+
+def keep_count(channels: int, ratio: float) -> int:
+    """Channels that stay when `ratio` of them goes: rounded to nearest, at least one."""
+    return max(1, round(channels * (1.0 - ratio)))
+
+
+def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
+    """Group name -> channels that the plan keeps. Raises ConfigurationError for a group that does not exist."""
+    topology.check_names(plan.groups)
+    return {
+        group.name: keep_count(group.channels, plan.groups[group.name].ratio)
+        if group.name in plan.groups
+        else group.channels
+        for group in topology.groups
+    }
+
+
+def select(plan: PruningPlan, topology: Topology, signals: Signals) -> KeptChannels:
+    """Score the channels still alive and keep the best, as many as the plan says.
+
+    A parent narrower than the plan is an error of the caller: AssertionError.
+    """
+    kept: dict[str, tuple[int, ...]] = {}
+    for name, width in planned_widths(plan, topology).items():
+        group = topology.group(name)
+        alive = signals.alive(group)
+        assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
+        if width == len(alive):
+            kept[name] = tuple(alive.tolist())
+            continue
+        scores = score(plan.groups[name].criterion, group, signals)
+        best = torch.topk(scores, width).indices
+        kept[name] = tuple(alive[best.cpu()].tolist())
+    return KeptChannels(groups=kept)
+
+
+def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
+    """Scores of the channels alive, float [channels]. Raises UnknownNameError, ConfigurationError."""
+    scores = criterion(name).function(group, signals).detach()
+    return torch.nan_to_num(scores.float(), nan=0.0, posinf=torch.finfo(torch.float32).max)

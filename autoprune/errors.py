@@ -1,0 +1,107 @@
+"""The one exception tree of autoprune.
+
+AutopruneError
+|-- ConfigurationError          the user's input is wrong; the command line exits with 2, nothing was written
+|   |-- TaskError               one or more faults of a Task, all of them in one message
+|   |-- UnknownNameError        a criterion, metric, sampler ... that no registry holds; lists the known ones
+|   |-- StudyConflictError      the output folder holds another study
+|   |-- NotFoundError           a run folder, candidate or file that is not there
+|   `-- SelectionError          no candidate satisfies the limits of a choice
+|-- TraceError                  the model could not be traced at all
+|-- SurgeryError                a kept set does not fit the model
+|-- RecoveryError               training diverged (a loss that is not finite)
+`-- StorageError                what is on disk can not be read
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "AutopruneError",
+    "ConfigurationError",
+    "NotFoundError",
+    "RecoveryError",
+    "SelectionError",
+    "StorageError",
+    "StudyConflictError",
+    "SurgeryError",
+    "TaskError",
+    "TraceError",
+    "UnknownNameError",
+    "fault",
+    "raise_all",
+]
+
+
+class AutopruneError(Exception):
+    """Root of every error that autoprune raises on purpose."""
+
+
+class ConfigurationError(AutopruneError, ValueError):
+    """What the user gave can not work; says what was expected, what came and what to do."""
+
+
+class TaskError(ConfigurationError):
+    """The faults of a Task; `faults` holds one sentence for each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(_bullets("the task", self.faults))
+
+
+class UnknownNameError(ConfigurationError):
+    """A name that is in no registry."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(str(name), names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"{kind} must be one of {', '.join(names)}, but got {name!r}.{hint}")
+
+
+class StudyConflictError(ConfigurationError):
+    """The output folder belongs to another study."""
+
+
+class NotFoundError(ConfigurationError):
+    """Something that was named is not there."""
+
+
+class SelectionError(ConfigurationError):
+    """No candidate satisfies what was asked of it."""
+
+
+class TraceError(AutopruneError):
+    """The model can not be run on its example inputs for tracing."""
+
+
+class SurgeryError(AutopruneError):
+    """A kept set does not fit the model it is applied to."""
+
+
+class RecoveryError(AutopruneError):
+    """The fine-tune of one candidate diverged."""
+
+
+class StorageError(AutopruneError):
+    """A file of a run can not be read."""
+
+
+def fault(what: str, expected: str, got: object, remedy: str = "") -> str:
+    """The sentence that every message follows: what, what was expected, what came, what to do."""
+    sentence = f"{what} must {expected}, but got {got}."
+    return f"{sentence} {remedy}" if remedy else sentence
+
+
+def raise_all(subject: str, faults: Sequence[str]) -> None:
+    """Raise one ConfigurationError that lists every fault; do nothing when there is none."""
+    if faults:
+        raise ConfigurationError(_bullets(subject, faults))
+
+
+def _bullets(subject: str, faults: Sequence[str]) -> str:
+    if len(faults) == 1:
+        return faults[0]
+    return "\n".join([f"{subject} has {len(faults)} faults:", *(f"  - {line}" for line in faults)])

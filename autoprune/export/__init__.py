@@ -1,0 +1,1 @@
+"""A chosen candidate as files that need neither the study nor Optuna."""

@@ -1,0 +1,85 @@
+"""safetensors weights with an architecture JSON beside them, and the way back to a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import nn
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+from autoprune.front.record import CandidateRecord
+from autoprune.study.folder import RunFolder
+from autoprune.surgery.cut import rebuild
+from autoprune.surgery.prove import prove
+from autoprune.task.checkpoint import write_atomically
+from autoprune.task.data import Inputs
+from autoprune.trace.trace import trace
+
+ARCHITECTURE_VERSION = 1
+
+
+def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
+    """Write `to` (weights) and `to` with the ending .json (architecture); gives both paths.
+
+    Needs neither the study script nor the model. Raises ConfigurationError for another ending,
+    NotFoundError when the candidate's weights are gone.
+    """
+    if to.suffix != ".safetensors":
+        raise ConfigurationError(fault("--to", "end in .safetensors", str(to)))
+    source = folder.weights(record.number)
+    if not source.is_file():
+        raise NotFoundError(fault("the candidate's weights", "lie in the run folder", f"nothing at {source}"))
+    stored = folder.read_study()
+    architecture = {
+        "version": ARCHITECTURE_VERSION,
+        "study": stored["name"],
+        "candidate": record.number,
+        "structure": stored["structure"],
+        "kept": {name: list(indices) for name, indices in record.kept.items()},
+        "plan": record.plan.to_dict(),
+        "search": record.search.to_dict(),
+        "test": None if record.test is None else record.test.to_dict(),
+    }
+    architecture_path = to.with_suffix(".json")
+    # The architecture first: weights without it could not be read back.
+    write_atomically(architecture_path, json.dumps(architecture, indent=1).encode())
+    write_atomically(to, source.read_bytes())
+    return to, architecture_path
+
+
+def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path) -> nn.Module:
+    """Dense model definition -> cut to the kept channels -> load weights. Nothing is unpickled.
+
+    dense: the model definition that was pruned, its weights do not matter.
+    path: the .safetensors file, its .json beside it. Gives the model in eval mode. Raises NotFoundError,
+    StorageError, ConfigurationError when the definition is another one.
+    """
+    path = Path(path)
+    architecture = path.with_suffix(".json")
+    for file in (path, architecture):
+        if not file.is_file():
+            raise NotFoundError(
+                fault("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
+            )
+    try:
+        data = json.loads(architecture.read_text())
+        kept = KeptChannels(groups={name: tuple(indices) for name, indices in data["kept"].items()})
+        structure = data["structure"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(
+            fault(str(architecture), "hold an architecture", f"{type(error).__name__}: {error}")
+        ) from error
+    topology = prove(dense, trace(dense, example_inputs), example_inputs)
+    if topology.fingerprint() != structure:
+        raise ConfigurationError(
+            fault(
+                "the dense model",
+                "be the definition that was pruned",
+                "one of another structure",
+                "Build it as the study did.",
+            )
+        )
+    return rebuild(dense, topology, kept, load_file(path)).eval()

@@ -1,0 +1,1 @@
+"""The non-dominated candidates, and the choice among them. Plain data; torch is not imported."""

@@ -1,0 +1,71 @@
+"""Non-dominated set and hypervolume, by moocore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+
+from autoprune.errors import UnknownNameError
+from autoprune.front.record import CandidateRecord
+from autoprune.measure.measurement import COSTS
+
+OBJECTIVES = ("quality", *COSTS)
+
+
+def check_objectives(names: Sequence[str]) -> None:
+    """Raise UnknownNameError for the first name that is no objective."""
+    for name in names:
+        if name not in OBJECTIVES:
+            raise UnknownNameError("an objective", name, OBJECTIVES)
+
+
+def values(records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool) -> np.ndarray:
+    """What dominance compares, float [records, objectives], every column to be minimised.
+
+    Latency enters as its ratio to dense, measured in turn and so free of the machine's drift, rounded to
+    the study's own noise: half the median width of its intervals. Two candidates that the clock can not
+    tell apart count as equally quick.
+    """
+    columns = []
+    for name in objectives:
+        if name == "latency_ms":
+            columns.append(_latency(records))
+        else:
+            sign = -1.0 if name == "quality" and higher_is_better else 1.0
+            columns.append(np.array([sign * record.search.value(name) for record in records]))
+    return np.stack(columns, axis=1) if records else np.empty((0, len(objectives)))
+
+
+def latency_noise(records: Sequence[CandidateRecord]) -> float:
+    """Half the median width of the latency ratios' intervals, 0 without measurements."""
+    widths = [(m.ratio_high - m.ratio_low) / 2 for record in records if (m := record.search.latency) is not None]
+    return float(np.median(widths)) if widths else 0.0
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """Mask bool [n] of the points [n, d] that no other one dominates, all minimised; of equal points the first."""
+    if len(points) == 0:
+        return np.zeros(0, dtype=bool)
+    finite = np.isfinite(points).all(axis=1)
+    mask = np.zeros(len(points), dtype=bool)
+    if finite.any():
+        mask[np.flatnonzero(finite)] = moocore.is_nondominated(points[finite], keep_weakly=False)
+    return mask
+
+
+def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
+    """Volume that points [n, d], all minimised, dominate up to a reference; 0 when none does."""
+    inside = (
+        points[np.isfinite(points).all(axis=1) & (points < np.asarray(reference)).all(axis=1)]
+        if len(points)
+        else points
+    )
+    return float(moocore.hypervolume(inside, ref=list(reference))) if len(inside) else 0.0
+
+
+def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
+    noise = latency_noise(records)
+    ratios = np.array([np.nan if record.search.latency is None else record.search.latency.ratio for record in records])
+    return np.round(ratios / noise) * noise if noise > 0 else ratios

@@ -1,0 +1,183 @@
+"""Front: the candidates that nothing beats, as a table, and the choice of one under limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError, fault
+from autoprune.front import dominance
+from autoprune.front.record import CandidateRecord
+from autoprune.measure.measurement import COSTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a chosen candidate must keep to; None is no limit.
+
+    max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
+    max_latency_ms, max_size_bytes, max_parameters, max_multiply_adds: > 0.
+    """
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_size_bytes: float | None = None
+    max_parameters: float | None = None
+    max_multiply_adds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 if name == "max_drop" else value > 0):
+                raise ConfigurationError(fault(name, "be >= 0" if name == "max_drop" else "be > 0", repr(value)))
+
+    @property
+    def of_costs(self) -> dict[str, float]:
+        """Cost name -> limit, for the limits that are set."""
+        limits = {name: getattr(self, f"max_{name}") for name in COSTS}
+        return {name: float(limit) for name, limit in limits.items() if limit is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """The non-dominated candidates of a study.
+
+    records: them, the most expensive first. everything: all finished candidates.
+    objectives: what dominance looks at. higher_is_better: direction of the quality.
+    quality_name: the metric behind "quality".
+    """
+
+    records: tuple[CandidateRecord, ...]
+    everything: tuple[CandidateRecord, ...]
+    objectives: tuple[str, ...]
+    higher_is_better: bool
+    quality_name: str
+
+    @classmethod
+    def of(
+        cls, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool, quality_name: str
+    ) -> Front:
+        """The front of all finished candidates, decided on the search split."""
+        points = dominance.values(records, objectives, higher_is_better)
+        mask = dominance.non_dominated(points)
+        members = [record for record, inside in zip(records, mask, strict=True) if inside]
+        members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
+        return cls(
+            records=tuple(members),
+            everything=tuple(records),
+            objectives=tuple(objectives),
+            higher_is_better=higher_is_better,
+            quality_name=quality_name,
+        )
+
+    @property
+    def dense(self) -> CandidateRecord | None:
+        """The dense model's record, None before it was measured."""
+        return next((record for record in self.everything if record.origin == "dense"), None)
+
+    def get(self, number: int) -> CandidateRecord:
+        """The finished candidate of that number; NotFoundError lists the front's."""
+        for record in self.everything:
+            if record.number == number:
+                return record
+        known = ", ".join(str(record.number) for record in self.records) or "none yet"
+        raise NotFoundError(fault("a candidate", f"be a finished trial (front: {known})", number))
+
+    def gain(self, record: CandidateRecord) -> float:
+        """Quality over dense on the search split, positive is better; 0 without a dense record."""
+        if self.dense is None:
+            return 0.0
+        difference = record.search.quality - self.dense.search.quality
+        return difference if self.higher_is_better else -difference
+
+    def hypervolume(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> float:
+        """Hypervolume over (quality, cost as a share of dense) up to (worst quality, 1).
+
+        worst_quality: the reference; that of the worst candidate when None.
+        """
+        if self.dense is None:
+            return 0.0
+        points = dominance.values(self.everything, ("quality", cost), self.higher_is_better)
+        points[:, 1] /= self.dense.search.value(cost) if cost != "latency_ms" else 1.0
+        sign = -1.0 if self.higher_is_better else 1.0
+        worst = float(points[:, 0].max()) if worst_quality is None else sign * worst_quality
+        return dominance.hypervolume(points, (worst, 1.0 + 1e-9))
+
+    def knee(self) -> CandidateRecord:
+        """The front's member farthest from the line between its cheapest and its best, both axes scaled to [0, 1].
+
+        Source: Das, On characterizing the "knee" of the Pareto curve, 1999. Raises SelectionError when empty.
+        """
+        if not self.records:
+            raise SelectionError(fault("the front", "hold a candidate", "none"))
+        points = dominance.values(self.records, ("quality", "multiply_adds"), self.higher_is_better)
+        points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
+        span = np.ptp(points, axis=0)
+        scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
+        return self.records[int(np.argmin(scaled.sum(axis=1)))]
+
+    def choose(self, limits: Limits, by: str = "multiply_adds") -> CandidateRecord:
+        """The candidate within the limits that is best `by` "quality" or a cost.
+
+        Raises SelectionError that names the nearest candidate when none is within the limits.
+        """
+        if by not in dominance.OBJECTIVES:
+            raise UnknownNameError("--by", by, dominance.OBJECTIVES)
+        inside = [record for record in self.records if self._excess(record, limits) <= 0]
+        if not inside:
+            raise SelectionError(self._none_within(limits))
+        sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
+        return min(inside, key=lambda record: sign * record.search.value(by))
+
+    def table(self) -> pd.DataFrame:
+        """One row for each member, the most expensive first; shares are of dense, latency_ratio too."""
+        return pd.DataFrame([self.row(record) for record in self.records])
+
+    def row(self, record: CandidateRecord) -> dict[str, object]:
+        """The columns of one candidate."""
+        search, dense = record.search, (self.dense or record).search
+        latency = search.latency
+        row: dict[str, object] = {
+            "candidate": record.number,
+            "origin": record.origin,
+            f"search_{self.quality_name}": search.quality,
+            "search_error": search.quality_error,
+        }
+        if record.test is not None:
+            row |= {f"test_{self.quality_name}": record.test.quality, "test_error": record.test.quality_error}
+        row |= {
+            "parameters": search.parameters,
+            "size_bytes": search.size_bytes,
+            "multiply_adds": search.multiply_adds,
+            "multiply_adds_share": search.multiply_adds / max(dense.multiply_adds, 1),
+            "latency_ms": search.latency_ms,
+            "latency_ratio": float("nan") if latency is None else latency.ratio,
+            "latency_ratio_low": float("nan") if latency is None else latency.ratio_low,
+            "latency_ratio_high": float("nan") if latency is None else latency.ratio_high,
+        }
+        return row
+
+    def _excess(self, record: CandidateRecord, limits: Limits) -> float:
+        """Largest violation relative to its limit, <= 0 when all are kept."""
+        excess = [record.search.value(name) / limit - 1.0 for name, limit in limits.of_costs.items()]
+        if limits.max_drop is not None:
+            # The tolerance keeps a drop of exactly the limit inside, whatever the rounding of the difference.
+            excess.append(-self.gain(record) - limits.max_drop - 1e-9)
+        return max((value if np.isfinite(value) else np.inf for value in excess), default=0.0)
+
+    def _none_within(self, limits: Limits) -> str:
+        if not self.records:
+            return fault("the front", "hold a candidate", "none", "Run the study first.")
+        nearest = min(self.records, key=lambda record: self._excess(record, limits))
+        asked = ", ".join(
+            f"{name} {getattr(limits, name)}" for name in limits.__slots__ if getattr(limits, name) is not None
+        )
+        search = nearest.search
+        got = (
+            f"none; the nearest is candidate {nearest.number} with {self.quality_name} {search.quality:.4g} "
+            f"({self.gain(nearest):+.4g} to dense), {search.size_bytes} bytes, {search.latency_ms:.3g} ms"
+        )
+        return fault("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")

@@ -1,0 +1,100 @@
+"""CandidateRecord: what is on disk of a candidate, but its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from autoprune.errors import ConfigurationError, StorageError, fault
+from autoprune.measure.measurement import Measurement
+from autoprune.plan.plan import PruningPlan
+
+RECORD_VERSION = 1
+#: Where a trial came from.
+ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateRecord:
+    """A finished candidate.
+
+    number: its trial in the Optuna study. origin: one of ORIGINS.
+    plan: what was asked for. kept: channels that stay, in indices of the dense model.
+    search: its measurement on the search split. test: on the test split, None until the final front.
+    parent: trial whose weights it started from, None for the dense model.
+    samples_forward, samples_trained: work for this trial alone.
+    lineage_trained: samples trained with along its line of parents, its own included.
+    seconds: time by phase. note: "" or what went wrong.
+    """
+
+    number: int
+    origin: str
+    plan: PruningPlan
+    kept: Mapping[str, tuple[int, ...]]
+    search: Measurement
+    test: Measurement | None = None
+    parent: int | None = None
+    samples_forward: int = 0
+    samples_trained: int = 0
+    lineage_trained: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> channels that stay."""
+        return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def best_known(self) -> Measurement:
+        """The test measurement where there is one, else the search measurement: for showing, never for deciding."""
+        return self.test if self.test is not None else self.search
+
+    def to_json(self) -> str:
+        """JSON without the test measurement, which is a file of its own."""
+        return json.dumps(
+            {
+                "version": RECORD_VERSION,
+                "number": self.number,
+                "origin": self.origin,
+                "plan": self.plan.to_dict(),
+                "kept": {name: list(indices) for name, indices in self.kept.items()},
+                "search": self.search.to_dict(),
+                "parent": self.parent,
+                "samples_forward": self.samples_forward,
+                "samples_trained": self.samples_trained,
+                "lineage_trained": self.lineage_trained,
+                "seconds": dict(self.seconds),
+                "note": self.note,
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, test: Measurement | None = None) -> CandidateRecord:
+        """Raises StorageError for text that is no record of this or an earlier version."""
+        try:
+            data = json.loads(text)
+            if data["version"] > RECORD_VERSION:
+                raise StorageError(
+                    fault("a candidate's version", f"be <= {RECORD_VERSION}", data["version"], "Upgrade autoprune.")
+                )
+            return cls(
+                number=data["number"],
+                origin=data["origin"],
+                plan=PruningPlan.from_dict(data["plan"]),
+                kept={name: tuple(indices) for name, indices in data["kept"].items()},
+                search=Measurement.from_dict(data["search"]),
+                test=test,
+                parent=data["parent"],
+                samples_forward=data["samples_forward"],
+                samples_trained=data["samples_trained"],
+                lineage_trained=data["lineage_trained"],
+                seconds=data["seconds"],
+                note=data["note"],
+            )
+        except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+            raise StorageError(
+                fault("candidate.json", "hold a candidate", f"{type(error).__name__}: {error}")
+            ) from error

@@ -1,0 +1,104 @@
+"""Latency against the dense model, measured in turn."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from autoprune.errors import UnknownNameError
+from autoprune.measure.measurement import Latency
+from autoprune.task.data import Inputs, call
+
+#: Shortest stretch that the clock is trusted with; quicker models are called several times a round.
+_STRETCH_SECONDS = 0.001
+_WARM_UP = 3
+
+#: Makes a model into a function without arguments that runs it once.
+Prepare = Callable[[nn.Module, Inputs], Callable[[], None]]
+
+
+def _torch_eager(model: nn.Module, inputs: Inputs) -> Callable[[], None]:
+    """Plain eager calls in inference mode."""
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+    def run() -> None:
+        with torch.inference_mode():
+            call(model, inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
+
+
+BACKENDS: Mapping[str, Prepare] = {"torch": _torch_eager}
+
+
+def compare(model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch") -> Latency:
+    """Time both models in turn, `rounds` times; medians with 95 % intervals from order statistics.
+
+    Raises UnknownNameError for a backend that no registry holds.
+    """
+    if backend not in BACKENDS:
+        raise UnknownNameError("a latency backend", backend, BACKENDS)
+    modes = (model.training, dense.training)
+    runs = [BACKENDS[backend](module.eval(), inputs) for module in (model, dense)]
+    repeats = [_repeats(run) for run in runs]
+    times: list[list[float]] = [[], []]
+    for number in range(rounds):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            times[which].append(_time(runs[which], repeats[which]))
+    model.train(modes[0])
+    dense.train(modes[1])
+    ratios = [a / b for a, b in zip(*times, strict=True)]
+    low, high = median_interval(times[0])
+    ratio_low, ratio_high = median_interval(ratios)
+    return Latency(
+        latency_ms=median(times[0]),
+        low_ms=low,
+        high_ms=high,
+        dense_ms=median(times[1]),
+        ratio=median(ratios),
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
+        backend=backend,
+        rounds=rounds,
+    )
+
+
+def median(values: Sequence[float]) -> float:
+    """Middle value, the mean of both for an even number."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the median without assuming a distribution (binomial order statistics)."""
+    ordered = sorted(values)
+    count = len(ordered)
+    cumulative, rank = 0.0, 0
+    while rank < count // 2:
+        cumulative += math.comb(count, rank) / 2**count
+        if cumulative > 0.025:
+            break
+        rank += 1
+    return ordered[max(rank - 1, 0)], ordered[min(count - rank, count - 1)]
+
+
+def _repeats(run: Callable[[], None]) -> int:
+    for _ in range(_WARM_UP):
+        run()
+    start = time.perf_counter()
+    run()
+    return max(1, math.ceil(_STRETCH_SECONDS / max(time.perf_counter() - start, 1e-9)))
+
+
+def _time(run: Callable[[], None], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats * 1000.0

@@ -1,0 +1,1 @@
+"""What one trial decides, as plain data that knows neither torch nor optuna."""

@@ -1,0 +1,1 @@
+"""Bringing a cut model back: running statistics, fine-tuning, distillation."""

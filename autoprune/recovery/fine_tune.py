@@ -1,0 +1,116 @@
+"""A brief fine-tune under a one-cycle schedule, with distillation from the dense model as an option."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from autoprune.errors import RecoveryError
+from autoprune.plan.plan import RecoveryPlan
+from autoprune.task.data import Batch, call, endless
+from autoprune.task.task import Task
+
+#: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
+_SHORTEST_CYCLE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Work done, in samples. forward: passed through a model without training (a teacher's and calibration
+    passes too). trained: passed forward and backward.
+    """
+
+    forward: int = 0
+    trained: int = 0
+
+    def __add__(self, other: Samples) -> Samples:
+        return Samples(forward=self.forward + other.forward, trained=self.trained + other.trained)
+
+
+def fine_tune(
+    model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: nn.Module | None = None
+) -> Samples:
+    """Train `model` in place for `plan.steps` steps on the train split; leaves it in eval mode.
+
+    teacher: the dense model, needed when plan.distillation_weight > 0; its outputs are the soft targets
+        (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+    Raises RecoveryError as soon as the loss is not finite.
+    """
+    if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
+        model.eval()
+        return Samples()
+    optimizer = _optimizer(model, plan)
+    schedule = _schedule(optimizer, plan)
+    device = torch.device(task.device)
+    distil = plan.distillation_weight > 0 and teacher is not None
+    seen = 0
+    model.train()
+    for step, raw in enumerate(endless(task.train_split, seed)):
+        if step == plan.steps:
+            break
+        batch = raw.to(device)
+        outputs = call(model, batch.inputs)
+        loss = task.loss(outputs, batch.targets)
+        if distil and teacher is not None:
+            loss = _blend(loss, task, plan, outputs, batch, teacher)
+        if not math.isfinite(float(loss.detach())):
+            model.eval()
+            raise RecoveryError(
+                f"the loss must stay finite, but became {float(loss):.3g} at step {step + 1} of {plan.steps}"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        seen += batch.size
+    model.eval()
+    optimizer.zero_grad(set_to_none=True)
+    return Samples(trained=seen, forward=seen if distil else 0)
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softened class distributions times T^2 for logits [N, C > 1], else mean squared error."""
+    if student.ndim >= 2 and student.shape[1] > 1:
+        log_p = functional.log_softmax(student / temperature, dim=1)
+        log_q = functional.log_softmax(teacher / temperature, dim=1)
+        per_class = functional.kl_div(log_p, log_q, reduction="none", log_target=True)
+        return per_class.sum(1).mean() * temperature**2
+    return functional.mse_loss(student, teacher)
+
+
+def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, batch: Batch, teacher: nn.Module) -> Tensor:
+    with torch.no_grad():
+        soft = task.predictions(call(teacher, batch.inputs))
+    distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature)
+    return (1 - plan.distillation_weight) * loss + plan.distillation_weight * distilled
+
+
+def _optimizer(model: nn.Module, plan: RecoveryPlan) -> torch.optim.Optimizer:
+    """Norms and biases take no weight decay."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate)
+
+
+def _schedule(optimizer: torch.optim.Optimizer, plan: RecoveryPlan) -> LRScheduler | None:
+    if plan.steps < _SHORTEST_CYCLE:
+        return None
+    return OneCycleLR(
+        optimizer,
+        max_lr=plan.learning_rate,
+        total_steps=plan.steps,
+        pct_start=0.25,
+        cycle_momentum=False,
+        div_factor=10.0,
+    )

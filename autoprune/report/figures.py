@@ -1,0 +1,258 @@
+"""The figures of a study, as plotly objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+
+#: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
+COLOURS: Mapping[str, str] = {
+    "dense": "#000000",
+    "uniform": "#E69F00",
+    "solved": "#009E73",
+    "enqueued": "#CC79A7",
+    "sampled": "#56B4E9",
+}
+#: Cost -> axis title.
+TITLES: Mapping[str, str] = {
+    "multiply_adds": "multiply-adds",
+    "parameters": "parameters",
+    "size_bytes": "size on disk (bytes)",
+    "latency_ms": "latency (ms)",
+}
+
+
+def pareto(front: Front, cost: str) -> go.Figure:
+    """Quality over one cost: every candidate by its origin, the front as a line, standard errors as bars."""
+    figure = go.Figure()
+    for origin, colour in COLOURS.items():
+        members = [record for record in front.everything if record.origin == origin]
+        if members:
+            figure.add_trace(_points(front, members, cost, origin, colour))
+    line = _staircase(front, cost)
+    figure.add_trace(
+        go.Scatter(
+            x=[_cost(record, cost) for record in line],
+            y=[record.search.quality for record in line],
+            mode="lines",
+            line={"color": "#444444", "width": 1, "shape": "hv"},
+            name=f"best for its {TITLES[cost]}",
+            hoverinfo="skip",
+        )
+    )
+    figure.update_layout(
+        xaxis={"title": TITLES[cost], "type": "log"},
+        yaxis={"title": f"{front.quality_name} (search split)"},
+        template="plotly_white",
+        height=460,
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": -0.2},
+    )
+    return figure
+
+
+def pareto_3d(front: Front) -> go.Figure:
+    """Quality over size and latency; the front's members are filled."""
+    numbers = {record.number for record in front.records}
+    figure = go.Figure()
+    for label, inside in (("front", True), ("dominated", False)):
+        members = [
+            record for record in front.everything if (record.number in numbers) == inside and record.search.latency
+        ]
+        figure.add_trace(
+            go.Scatter3d(
+                x=[record.search.size_bytes for record in members],
+                y=[record.search.latency_ms for record in members],
+                z=[record.search.quality for record in members],
+                mode="markers",
+                marker={
+                    "size": 5 if inside else 3,
+                    "color": "#D55E00" if inside else "#999999",
+                    "opacity": 1.0 if inside else 0.5,
+                },
+                text=[_hover(front, record) for record in members],
+                hoverinfo="text",
+                name=label,
+            )
+        )
+    figure.update_layout(
+        scene={
+            "xaxis": {"title": TITLES["size_bytes"], "type": "log"},
+            "yaxis": {"title": TITLES["latency_ms"]},
+            "zaxis": {"title": front.quality_name},
+        },
+        template="plotly_white",
+        height=560,
+        margin={"l": 0, "r": 0, "t": 10, "b": 0},
+    )
+    return figure
+
+
+def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
+    """Channels kept per group of each member of the front, chosen by a menu; dense widths behind."""
+    names = [str(group["name"]) for group in groups]
+    dense = [int(str(group["channels"])) for group in groups]
+    figure = go.Figure()
+    figure.add_trace(go.Bar(x=names, y=dense, marker_color="#DDDDDD", name="dense"))
+    records = list(front.records)
+    for position, record in enumerate(records):
+        widths = [record.widths.get(name, channels) for name, channels in zip(names, dense, strict=True)]
+        criteria = [record.plan.groups[name].criterion if name in record.plan.groups else "" for name in names]
+        text = [
+            f"{name}<br>{width} of {channels} kept<br>{rule}"
+            for name, width, channels, rule in zip(names, widths, dense, criteria, strict=True)
+        ]
+        figure.add_trace(
+            go.Bar(
+                x=names,
+                y=widths,
+                marker_color="#0072B2",
+                name=f"candidate {record.number}",
+                visible=position == 0,
+                hovertext=text,
+                hoverinfo="text",
+            )
+        )
+    buttons = [
+        {
+            "label": f"candidate {record.number}: {front.quality_name} {record.search.quality:.4g}",
+            "method": "update",
+            "args": [{"visible": [True, *[other == position for other in range(len(records))]]}],
+        }
+        for position, record in enumerate(records)
+    ]
+    figure.update_layout(
+        barmode="overlay",
+        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.18, "yanchor": "top"}] if buttons else [],
+        yaxis={"title": "channels"},
+        xaxis={"tickangle": -45},
+        template="plotly_white",
+        height=480,
+        margin={"l": 60, "r": 20, "t": 70, "b": 120},
+        showlegend=False,
+    )
+    return figure
+
+
+def progress(front: Front) -> go.Figure:
+    """Hypervolume after each trial, and samples trained with."""
+    records = sorted(front.everything, key=lambda record: record.number)
+    worst = (
+        min((r.search.quality for r in records), default=0.0)
+        if front.higher_is_better
+        else max((r.search.quality for r in records), default=0.0)
+    )
+    volumes, trained, total = [], [], 0
+    for count in range(1, len(records) + 1):
+        part = Front.of(records[:count], front.objectives, front.higher_is_better, front.quality_name)
+        volumes.append(part.hypervolume(worst_quality=worst))
+        total += records[count - 1].samples_trained
+        trained.append(total)
+    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    numbers = [record.number for record in records]
+    figure.add_trace(go.Scatter(x=numbers, y=volumes, name="hypervolume", line={"color": "#0072B2"}))
+    figure.add_trace(
+        go.Scatter(x=numbers, y=trained, name="samples trained", line={"color": "#999999", "dash": "dot"}),
+        secondary_y=True,
+    )
+    figure.update_layout(
+        xaxis={"title": "trial"},
+        template="plotly_white",
+        height=360,
+        margin={"l": 60, "r": 60, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": -0.25},
+    )
+    figure.update_yaxes(title_text="hypervolume (quality, multiply-adds)", secondary_y=False)
+    figure.update_yaxes(title_text="samples trained, in all", secondary_y=True)
+    return figure
+
+
+def sensitivity(scan: Mapping[str, Sequence[float]], keep_shares: Sequence[float]) -> go.Figure:
+    """Loss that each group alone adds when only a share of its channels stays."""
+    names = list(scan)
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[scan[name][column] for name in names] for column in range(len(keep_shares))],
+            x=names,
+            y=[f"keep {share:.0%}" for share in keep_shares],
+            colorscale="Cividis",
+            colorbar={"title": "added loss"},
+        )
+    )
+    figure.update_layout(
+        template="plotly_white", height=320, margin={"l": 80, "r": 20, "t": 20, "b": 120}, xaxis={"tickangle": -45}
+    )
+    return figure
+
+
+def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin: str, colour: str) -> go.Scatter:
+    inside = {record.number for record in front.records}
+    return go.Scatter(
+        x=[_cost(record, cost) for record in members],
+        y=[record.search.quality for record in members],
+        error_y={
+            "type": "data",
+            "array": [record.search.quality_error for record in members],
+            "thickness": 1,
+            "width": 2,
+        },
+        error_x=_latency_bars(members) if cost == "latency_ms" else None,
+        mode="markers",
+        marker={
+            "color": colour,
+            "size": [11 if record.number in inside else 7 for record in members],
+            "symbol": ["circle" if record.number in inside else "circle-open" for record in members],
+        },
+        text=[_hover(front, record) for record in members],
+        hoverinfo="text",
+        name=origin,
+    )
+
+
+def _latency_bars(members: Sequence[CandidateRecord]) -> dict[str, object]:
+    """95 % intervals; asymmetric."""
+    spans = [
+        (m.latency.high_ms - m.latency.latency_ms, m.latency.latency_ms - m.latency.low_ms) if m.latency else (0.0, 0.0)
+        for m in (r.search for r in members)
+    ]
+    return {
+        "type": "data",
+        "array": [up for up, _ in spans],
+        "arrayminus": [down for _, down in spans],
+        "thickness": 1,
+        "width": 2,
+    }
+
+
+def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
+    """Of the whole front, what is best in quality for each value of this one cost."""
+    line: list[CandidateRecord] = []
+    for record in sorted(front.records, key=lambda record: _cost(record, cost)):
+        better = not line or (record.search.quality > line[-1].search.quality) == front.higher_is_better
+        if better and (not line or record.search.quality != line[-1].search.quality):
+            line.append(record)
+    return line
+
+
+def _cost(record: CandidateRecord, cost: str) -> float:
+    return record.search.value(cost)
+
+
+def _hover(front: Front, record: CandidateRecord) -> str:
+    search = record.search
+    lines = [
+        f"<b>candidate {record.number}</b> ({record.origin})",
+        f"{front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} (search)",
+        f"{search.parameters:,} parameters, {search.size_bytes:,} bytes",
+        f"{search.multiply_adds:,} multiply-adds",
+    ]
+    if search.latency is not None:
+        lines.append(f"{search.latency_ms:.3g} ms, {search.latency.ratio:.2f} of dense")
+    if record.parent is not None:
+        lines.append(f"from candidate {record.parent}")
+    return "<br>".join(lines)

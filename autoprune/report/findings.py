@@ -1,0 +1,107 @@
+"""What a report says in words: each sentence is a number compared with its noise."""
+
+from __future__ import annotations
+
+import math
+
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+
+
+def findings(front: Front) -> list[tuple[str, bool]]:
+    """(sentence, is a warning) in the order of importance."""
+    dense = front.dense
+    if dense is None:
+        return [("The dense model has not been measured yet.", True)]
+    lines = [_dense(front, dense)]
+    lines += _smallest_within(front, dense)
+    lines += _against_uniform(front)
+    lines += _latency(front)
+    failed = [record for record in front.everything if record.note]
+    if failed:
+        lines.append(
+            (f"{len(failed)} candidates diverged in their fine-tune and keep the weights from before it.", True)
+        )
+    return lines
+
+
+def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
+    search = dense.search
+    test = "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on test"
+    return (
+        f"Dense: {front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} on search{test}; "
+        f"{search.parameters:,} parameters, {search.multiply_adds:,} multiply-adds.",
+        False,
+    )
+
+
+def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
+    """The cheapest candidate whose loss of quality is not more than the noise of the difference."""
+    fitting = [
+        record for record in front.records if -front.gain(record) <= _noise(record, dense) and record is not dense
+    ]
+    if not fitting:
+        return []
+    record = min(fitting, key=lambda record: record.search.multiply_adds)
+    share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
+    return [
+        (
+            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from dense by "
+            f"{front.gain(record):+.4f}, which is within the noise of {_noise(record, dense):.4f}, or better.",
+            False,
+        )
+    ]
+
+
+def _against_uniform(front: Front) -> list[tuple[str, bool]]:
+    """The search against the uniform sweep it holds: best quality at no more multiply-adds than each point."""
+    sign = 1 if front.higher_is_better else -1
+    gains = []
+    for point in (record for record in front.everything if record.origin == "uniform"):
+        rivals = [
+            r
+            for r in front.everything
+            if r.origin not in ("uniform", "dense") and r.search.multiply_adds <= point.search.multiply_adds
+        ]
+        if rivals:
+            best = max(rivals, key=lambda record: sign * record.search.quality)
+            gains.append((sign * (best.search.quality - point.search.quality), _noise(best, point)))
+    if not gains:
+        return []
+    clear = sum(gain > noise for gain, noise in gains)
+    worse = sum(gain < -noise for gain, noise in gains)
+    median = sorted(gain for gain, _ in gains)[len(gains) // 2]
+    verdict = "The rest is within the noise." if clear + worse < len(gains) else ""
+    return [
+        (
+            f"Against the uniform sweep's {len(gains)} points at no more multiply-adds: clearly better at {clear}, clearly worse at "
+            f"{worse}; median difference {median:+.4f}. {verdict}",
+            clear == 0,
+        )
+    ]
+
+
+def _latency(front: Front) -> list[tuple[str, bool]]:
+    """Latency need not follow multiply-adds: say so when nothing became quicker."""
+    measured = [record for record in front.records if record.search.latency is not None and record.origin != "dense"]
+    if not measured:
+        return []
+    quicker = [
+        record for record in measured if record.search.latency is not None and record.search.latency.ratio_high < 1.0
+    ]
+    if not quicker:
+        return [("No member of the front is measurably quicker than dense on this machine.", True)]
+    best = min(quicker, key=lambda record: record.search.latency.ratio if record.search.latency else math.inf)
+    assert best.search.latency is not None
+    return [
+        (
+            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; the quickest, candidate {best.number}, takes "
+            f"{best.search.latency.ratio:.2f} ({best.search.latency.ratio_low:.2f} to {best.search.latency.ratio_high:.2f}) of its time.",
+            False,
+        )
+    ]
+
+
+def _noise(a: CandidateRecord, b: CandidateRecord) -> float:
+    """95 % half-width of the difference of two qualities, taken as independent (which is cautious on one split)."""
+    return 1.96 * math.hypot(a.search.quality_error, b.search.quality_error)

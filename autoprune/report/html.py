@@ -1,0 +1,121 @@
+"""The report: one HTML file with everything in it, plotly included; it opens without a network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import plotly.graph_objects as go
+import plotly.io
+from plotly.offline import get_plotlyjs
+
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+from autoprune.report import figures
+from autoprune.report.findings import findings
+from autoprune.study.folder import RunFolder
+from autoprune.task.checkpoint import write_atomically
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
+h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;font-size:13px;width:100%}th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #eee}
+th{background:#f6f6f6;position:sticky;top:0}td:nth-child(2),th:nth-child(2){text-align:left}
+.note{color:#555}.warn{color:#a33}code{background:#f4f4f4;padding:.1em .3em}
+"""
+
+
+def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
+    """Write the report of a run; gives its path (report.html in the run folder unless `to` says otherwise)."""
+    stored = folder.read_study()
+    scan = folder.read_sensitivity()
+    sections = [_head(stored, front), _table(front)]
+    for cost in ("multiply_adds", "size_bytes", "latency_ms"):
+        if cost != "latency_ms" or any(record.search.latency for record in front.everything):
+            sections.append(_figure(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)))
+    if any(record.search.latency for record in front.everything):
+        sections.append(_figure("Quality, size and latency", figures.pareto_3d(front)))
+    groups = stored["groups"]
+    assert isinstance(groups, list)
+    sections.append(_figure("Layers of a candidate", figures.layers(front, groups)))
+    if scan is not None:
+        sections.append(_figure("Sensitivity", figures.sensitivity(scan.added_loss, scan.keep_shares)))
+    sections.append(_figure("Progress", figures.progress(front)))
+    sections.append(_left_alone(stored))
+    page = (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{_text(stored['name'])}: autoprune</title>"
+        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>{''.join(sections)}</body></html>"
+    )
+    path = to if to is not None else folder.report
+    write_atomically(path, page.encode())
+    return path
+
+
+def _head(stored: Mapping[str, object], front: Front) -> str:
+    trained = sum(record.samples_trained for record in front.everything)
+    lines = "".join(f"<li{' class=warn' if warning else ''}>{_text(line)}</li>" for line, warning in findings(front))
+    return (
+        f"<h1>{_text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on the front over "
+        f"{_text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split decides; "
+        f"the test split is shown for the final front and decides nothing.</p><ul>{lines}</ul>"
+    )
+
+
+def _table(front: Front) -> str:
+    dense = front.dense
+    records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
+    head = [
+        "candidate",
+        "origin",
+        f"{front.quality_name}, search",
+        f"{front.quality_name}, test",
+        "parameters",
+        "bytes",
+        "multiply-adds",
+        "of dense",
+        "latency ms",
+        "ratio to dense (95 %)",
+    ]
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record))}</tr>" for record in records
+    )
+    return f"<h2>The front</h2><table><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>{rows}</table>"
+
+
+def _cells(front: Front, record: CandidateRecord) -> Sequence[str]:
+    search, test, latency = record.search, record.test, record.search.latency
+    share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
+    return (
+        str(record.number),
+        record.origin,
+        f"{search.quality:.4f} ± {search.quality_error:.4f}",
+        "" if test is None else f"{test.quality:.4f} ± {test.quality_error:.4f}",
+        f"{search.parameters:,}",
+        f"{search.size_bytes:,}",
+        f"{search.multiply_adds:,}",
+        f"{share:.1%}",
+        "" if latency is None else f"{latency.latency_ms:.3g}",
+        "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})",
+    )
+
+
+def _left_alone(stored: Mapping[str, object]) -> str:
+    rows = stored["unprunable"]
+    assert isinstance(rows, list)
+    if not rows:
+        return ""
+    lines = "".join(
+        f"<tr><td>{_text(r['module'])}</td><td>{_text(r['reason'])}</td><td>{_text(r['channels'])}</td></tr>"
+        for r in rows
+    )
+    return f"<h2>Left alone</h2><table><tr><th>module</th><th>why</th><th>channels</th></tr>{lines}</table>"
+
+
+def _figure(title: str, figure: go.Figure) -> str:
+    body = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False)
+    return f"<h2>{_text(title)}</h2>{body}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

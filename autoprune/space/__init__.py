@@ -1,0 +1,1 @@
+"""PruningPlans as points of an Optuna search space."""

@@ -1,0 +1,80 @@
+"""What the study may choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprune.criteria.registry import criterion
+from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
+from autoprune.plan.plan import OPTIMIZERS
+from autoprune.sensitivity.cost_model import AXES
+
+KINDS = ("guided", "direct")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceSettings:
+    """The search space.
+
+    kind: "guided" (a budget, and residuals around an allocation) or "direct" (one ratio for each group).
+    cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
+    min_budget: smallest share of the dense cost to look at, in (0, 1).
+    max_ratio: most that may go of one group, in (0, 1).
+    criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
+    scan: measure sensitivity first (guided space); without it the allocation is uniform.
+    scan_criterion: what ranks channels in the scan.
+    steps: fine-tune steps of a trial, >= 0. learning_rate: one number, or (low, high) to sample from.
+    optimizers: names to choose from. distillation: weights to choose from, 0 is off.
+    batch_norm_samples: for recalibration. weight_decay: of the fine-tune.
+    """
+
+    kind: str = "guided"
+    cost: str = "multiply_adds"
+    min_budget: float = 0.05
+    max_ratio: float = 0.95
+    criteria: tuple[str, ...] = ("l2", "l1", "taylor")
+    criterion_per_group: bool = False
+    scan: bool = True
+    scan_criterion: str = "l2"
+    steps: int = 40
+    learning_rate: float | tuple[float, float] = (0.01, 0.1)
+    optimizers: tuple[str, ...] = ("sgd",)
+    distillation: tuple[float, ...] = (0.0,)
+    batch_norm_samples: int = 256
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UnknownNameError("the space", self.kind, KINDS)
+        if self.cost not in AXES:
+            raise UnknownNameError("the cost of the budget", self.cost, AXES)
+        for name in (*self.criteria, self.scan_criterion):
+            criterion(name)
+        for name in self.optimizers:
+            if name not in OPTIMIZERS:
+                raise UnknownNameError("an optimizer", name, OPTIMIZERS)
+        low, high = self.rates
+        checks = (
+            (0 < self.min_budget < 1, "min_budget", "lie in (0, 1)", self.min_budget),
+            (0 < self.max_ratio < 1, "max_ratio", "lie in (0, 1)", self.max_ratio),
+            (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
+            (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),
+            (isinstance(self.steps, int) and self.steps >= 0, "steps", "be an integer >= 0", self.steps),
+            (0 < low <= high, "learning_rate", "be > 0, and low <= high", self.learning_rate),
+            (
+                len(self.distillation) > 0 and all(0 <= weight <= 1 for weight in self.distillation),
+                "distillation",
+                "be weights in [0, 1]",
+                self.distillation,
+            ),
+        )
+        raise_all("the space", [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
+        if isinstance(self.criteria, str):
+            raise ConfigurationError(fault("criteria", "be a tuple of names", repr(self.criteria)))
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Lowest and highest learning rate."""
+        if isinstance(self.learning_rate, tuple):
+            return self.learning_rate
+        return (self.learning_rate, self.learning_rate)

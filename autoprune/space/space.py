@@ -1,0 +1,243 @@
+"""The guided and the direct space: parameters of an Optuna trial <-> PruningPlan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.sensitivity.cost_model import CostModel
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.solver import AllocationPath, scale_to_budget, solve
+from autoprune.space.settings import SpaceSettings
+from autoprune.trace.topology import Topology
+
+Value = float | int | str | bool
+Parameters = Mapping[str, Value]
+
+#: A residual of 1 doubles a group's share of the budget, -1 halves it.
+_RESIDUAL_BASE = 2.0
+
+
+class Space(Protocol):
+    """One way to write plans as parameters."""
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """What Optuna samples from."""
+
+    def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
+        """The plan of a set of parameters."""
+
+    def uniform(self, budget: float) -> dict[str, Value]:
+        """Parameters of the uniform ratio that costs `budget` of dense."""
+
+    def solved(self, budget: float) -> dict[str, Value] | None:
+        """Parameters of the solved allocation at a budget, None in a space that has none."""
+
+
+def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensitivity | None) -> Space:
+    """The space that the settings ask for."""
+    if settings.kind == "direct":
+        return DirectSpace(settings=settings, topology=topology)
+    return GuidedSpace(settings=settings, topology=topology, sensitivity=sensitivity)
+
+
+def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
+    """`count` budgets from just below dense down to the smallest that is allowed and reachable, evenly in log."""
+    lowest = max(settings.min_budget, _smallest(settings, topology))
+    highest = max(0.75, lowest)
+    if count < 2 or highest <= lowest:
+        return [lowest] * min(count, 1)
+    return [float(value) for value in np.exp(np.linspace(math.log(highest), math.log(lowest), count))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedSpace:
+    """A budget in the logarithm of the cost share, and residuals around an allocation.
+
+    Keep shares are uniform^(1 - trust) * solved^trust * 2^residual, scaled onto the budget. trust = 0 and no
+    residuals is the uniform sweep, trust = 1 the scan's own allocation, so both baselines are points of the
+    space and the sampler learns how far the scan is worth following.
+    """
+
+    settings: SpaceSettings
+    topology: Topology
+    sensitivity: Sensitivity | None
+    _cost: CostModel = field(init=False, repr=False)
+    _path: AllocationPath | None = field(init=False, repr=False)
+    _floor: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        cost = CostModel(self.topology, self.settings.cost)
+        floor = _floor(self.settings, cost)
+        path = solve(cost, self.sensitivity, floor) if self.sensitivity is not None else None
+        for name, value in (("_cost", cost), ("_floor", floor), ("_path", path)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """budget, trust (with a scan), one residual for each group, criterion and recovery knobs."""
+        lowest = min(max(self.settings.min_budget, _smallest(self.settings, self.topology)), 0.999)
+        space: dict[str, BaseDistribution] = {"budget": FloatDistribution(lowest, 1.0, log=True)}
+        if self._path is not None:
+            space["trust"] = FloatDistribution(0.0, 1.0)
+        space |= {f"residual/{name}": FloatDistribution(-1.0, 1.0) for name in self._cost.names}
+        return {**space, **_shared_distributions(self.settings, self.topology)}
+
+    def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
+        """The plan of a set of parameters."""
+        budget = float(parameters["budget"])
+        residuals = np.array([float(parameters[f"residual/{name}"]) for name in self._cost.names])
+        shape = np.power(_RESIDUAL_BASE, residuals)
+        if self._path is not None:
+            trust = float(parameters["trust"])
+            shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
+        widths = scale_to_budget(self._cost, shape, budget, self._floor)
+        ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
+        return _plan(self.settings, parameters, ratios, seed)
+
+    def uniform(self, budget: float) -> dict[str, Value]:
+        """Parameters of the uniform ratio at a budget."""
+        return self._point(budget, trust=0.0)
+
+    def solved(self, budget: float) -> dict[str, Value] | None:
+        """Parameters of the scan's own allocation at a budget."""
+        return None if self._path is None else self._point(budget, trust=1.0)
+
+    def _point(self, budget: float, trust: float) -> dict[str, Value]:
+        point: dict[str, Value] = {"budget": budget}
+        if self._path is not None:
+            point["trust"] = trust
+        point |= {f"residual/{name}": 0.0 for name in self._cost.names}
+        return {**point, **_shared_defaults(self.settings, self.topology)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectSpace:
+    """One ratio for each group: the plain space, kept for comparison and for small models."""
+
+    settings: SpaceSettings
+    topology: Topology
+    _cost: CostModel = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cost", CostModel(self.topology, self.settings.cost))
+
+    @property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """One ratio for each group, criterion and recovery knobs."""
+        ratios: dict[str, BaseDistribution] = {
+            f"ratio/{name}": FloatDistribution(0.0, self.settings.max_ratio) for name in self._cost.names
+        }
+        return {**ratios, **_shared_distributions(self.settings, self.topology)}
+
+    def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
+        """The plan of a set of parameters."""
+        ratios = {name: float(parameters[f"ratio/{name}"]) for name in self._cost.names}
+        return _plan(self.settings, parameters, ratios, seed)
+
+    def uniform(self, budget: float) -> dict[str, Value]:
+        """Parameters of the uniform ratio at a budget."""
+        floor = _floor(self.settings, self._cost)
+        widths = scale_to_budget(self._cost, np.ones_like(self._cost.channels), budget, floor)
+        point: dict[str, Value] = {
+            f"ratio/{name}": float(1.0 - width / channels)
+            for name, width, channels in zip(self._cost.names, widths, self._cost.channels, strict=True)
+        }
+        return {**point, **_shared_defaults(self.settings, self.topology)}
+
+    def solved(self, budget: float) -> dict[str, Value] | None:
+        """No allocation in this space."""
+        del budget
+        return None
+
+
+def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> PruningPlan:
+    """Nothing goes and nothing is trained: the dense model as it came."""
+    groups = {name: GroupPlan(ratio=0.0, criterion=settings.criteria[0]) for name in topology.widths}
+    return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, batch_norm_samples=0), seed=seed)
+
+
+def _floor(settings: SpaceSettings, cost: CostModel) -> np.ndarray:
+    return np.maximum(1.0, np.ceil(cost.channels * (1.0 - settings.max_ratio) - 1e-9))
+
+
+def _smallest(settings: SpaceSettings, topology: Topology) -> float:
+    cost = CostModel(topology, settings.cost)
+    return cost.share(_floor(settings, cost))
+
+
+def _criterion_names(settings: SpaceSettings, topology: Topology) -> dict[str, str]:
+    """Parameter name of the criterion of each group."""
+    if settings.criterion_per_group:
+        return {name: f"criterion/{name}" for name in topology.widths}
+    return dict.fromkeys(topology.widths, "criterion")
+
+
+def _shared_distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
+    """Criterion and recovery; a knob with one choice is no parameter."""
+    space: dict[str, BaseDistribution] = {}
+    if len(settings.criteria) > 1:
+        names = sorted(set(_criterion_names(settings, topology).values()))
+        space |= {name: CategoricalDistribution(settings.criteria) for name in names}
+    low, high = settings.rates
+    if low < high and settings.steps:
+        space["learning_rate"] = FloatDistribution(low, high, log=True)
+    if len(settings.optimizers) > 1 and settings.steps:
+        space["optimizer"] = CategoricalDistribution(settings.optimizers)
+    if len(settings.distillation) > 1 and settings.steps:
+        space["distillation"] = CategoricalDistribution(settings.distillation)
+    return space
+
+
+def _shared_defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
+    """First choice of every knob, the geometric middle of the learning rate."""
+    defaults: dict[str, Value] = {}
+    for name, distribution in _shared_distributions(settings, topology).items():
+        if isinstance(distribution, CategoricalDistribution):
+            choice = distribution.choices[0]
+            assert isinstance(choice, str | float)
+            defaults[name] = choice
+        else:
+            assert isinstance(distribution, FloatDistribution)
+            defaults[name] = math.sqrt(distribution.low * distribution.high)
+    return defaults
+
+
+def _plan(settings: SpaceSettings, parameters: Parameters, ratios: Mapping[str, float], seed: int) -> PruningPlan:
+    names = {name: f"criterion/{name}" if settings.criterion_per_group else "criterion" for name in ratios}
+    groups = {
+        name: GroupPlan(
+            ratio=min(max(float(ratio), 0.0), settings.max_ratio),
+            criterion=str(parameters.get(names[name], settings.criteria[0])),
+        )
+        for name, ratio in ratios.items()
+    }
+    low, high = settings.rates
+    recovery = RecoveryPlan(
+        steps=settings.steps,
+        optimizer=str(parameters.get("optimizer", settings.optimizers[0])),
+        learning_rate=float(parameters.get("learning_rate", math.sqrt(low * high))),
+        weight_decay=settings.weight_decay,
+        distillation_weight=float(parameters.get("distillation", settings.distillation[0])),
+        batch_norm_samples=settings.batch_norm_samples,
+    )
+    return PruningPlan(groups=groups, recovery=recovery, seed=seed)
+
+
+def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:
+    """Widths of the smallest, a middle and the largest model that a space can reach."""
+    cost = CostModel(topology, settings.cost)
+    floor = _floor(settings, cost)
+    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor)
+    rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
+    return {
+        label: {name: int(width) for name, width in zip(cost.names, widths, strict=True)}
+        for label, widths in rows.items()
+    }

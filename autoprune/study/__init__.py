@@ -1,0 +1,1 @@
+"""The ask/tell loop: storage, samplers, warm starts, lineage."""

@@ -1,0 +1,87 @@
+"""What is written of a study when it is created, and the check that a folder holds the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from autoprune.candidate import Bench
+from autoprune.errors import StudyConflictError, fault
+from autoprune.study.folder import RunFolder
+from autoprune.study.settings import StudySettings
+from autoprune.task.checkpoint import serialize
+from autoprune.trace.topology import Topology
+
+#: Settings that may change from one run of a study to the next.
+FREE = ("trials", "seconds", "threads")
+
+
+def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, object]:
+    """JSON-ready description of a study; enough for the front and the report without torch or the script."""
+    task = bench.task
+    return {
+        "name": name,
+        "settings": settings.to_dict(),
+        "structure": bench.topology.fingerprint(),
+        "weights": hashlib.sha256(serialize(task.dense.state_dict())).hexdigest()[:16],
+        "quality": task.quality,
+        "metrics": list(task.metric_set),
+        "higher_is_better": task.higher_is_better,
+        "groups": group_rows(bench.topology),
+        "unprunable": [
+            {"module": u.module, "channels": u.channels, "reason": u.reason} for u in bench.topology.unprunable
+        ],
+    }
+
+
+def group_rows(topology: Topology) -> list[dict[str, object]]:
+    """Name, channels and the share of parameters and multiply-adds that go when a group is halved."""
+    whole = topology.cost({})
+    rows: list[dict[str, object]] = []
+    for group in topology.groups:
+        half = topology.cost({group.name: max(1, group.channels // 2)})
+        rows.append(
+            {
+                "name": group.name,
+                "channels": group.channels,
+                "tensors": len({member.tensor for member in group.members}),
+                "parameters_saved_by_half": 1 - half.parameters / max(whole.parameters, 1),
+                "multiply_adds_saved_by_half": 1 - half.multiply_adds / max(whole.multiply_adds, 1),
+            }
+        )
+    return rows
+
+
+def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
+    """Raise StudyConflictError that names what differs between the stored study and this one."""
+    stored = folder.read_study()
+    differences = [key for key in ("structure", "weights", "quality", "metrics") if stored.get(key) != new[key]]
+    old, asked = stored.get("settings"), new["settings"]
+    assert isinstance(asked, Mapping)
+    if isinstance(old, Mapping):
+        differences += [f"settings.{key}" for key in asked if key not in FREE and old.get(key) != asked[key]]
+    if differences:
+        raise StudyConflictError(
+            fault(
+                "the output folder",
+                "be new or hold this very study",
+                f"{folder.path} with another one (other {', '.join(differences)})",
+                "Name another --out, or remove the folder.",
+            )
+        )
+
+
+def check_free(path: Path) -> None:
+    """Raise StudyConflictError for a folder that holds something which is no study."""
+    if path.exists() and not path.is_dir():
+        raise StudyConflictError(fault("the output folder", "be a folder", f"the file {path}"))
+    if path.is_dir() and any(path.iterdir()):
+        raise StudyConflictError(
+            fault(
+                "the output folder",
+                "be new, empty or hold this study",
+                f"{path} with other files",
+                "Name another --out.",
+            )
+        )

@@ -1,0 +1,93 @@
+"""StudySettings: how a study searches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
+from autoprune.front.dominance import check_objectives
+from autoprune.measure.latency import BACKENDS
+from autoprune.space.settings import SpaceSettings
+from autoprune.study.samplers import SAMPLERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings:
+    """How a study searches; what it chooses from is in `space`.
+
+    trials: finished candidates to reach, warm starts included, >= 1.
+    seconds: stop asking for new trials after that long, None for no limit.
+    space: SpaceSettings.
+    objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
+    sampler: name of a sampler. seed: >= 0; drives the sampler, data order and every other choice.
+    uniform_points: points of the uniform sweep that are enqueued first, >= 0.
+    solved_points: points of the solved allocation enqueued after them (guided space), >= 0.
+    lineage: start from recovered ancestors; False always starts from the dense model.
+    latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
+    latency_backend: name of what runs the model.
+    threads: torch threads of the process, >= 1.
+    """
+
+    trials: int = 40
+    seconds: float | None = None
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    objectives: tuple[str, ...] = ("quality", "size_bytes", "latency_ms")
+    sampler: str = "tpe"
+    seed: int = 0
+    uniform_points: int = 8
+    solved_points: int = 3
+    lineage: bool = True
+    latency_rounds: int = 30
+    latency_backend: str = "torch"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_objectives(self.objectives)
+        if self.sampler not in SAMPLERS:
+            raise UnknownNameError("the sampler", self.sampler, SAMPLERS)
+        if self.latency_backend not in BACKENDS:
+            raise UnknownNameError("the latency backend", self.latency_backend, BACKENDS)
+        counts = {
+            "trials": (self.trials, 1),
+            "seed": (self.seed, 0),
+            "uniform_points": (self.uniform_points, 0),
+            "solved_points": (self.solved_points, 0),
+            "latency_rounds": (self.latency_rounds, 0),
+            "threads": (self.threads, 1),
+        }
+        faults = [
+            fault(name, f"be an integer >= {least}", repr(value))
+            for name, (value, least) in counts.items()
+            if not isinstance(value, int) or isinstance(value, bool) or value < least
+        ]
+        if self.seconds is not None and not self.seconds > 0:
+            faults.append(fault("seconds", "be > 0", repr(self.seconds)))
+        if (
+            "quality" not in self.objectives
+            or len(set(self.objectives)) < 2
+            or len(set(self.objectives)) != len(self.objectives)
+        ):
+            faults.append(fault("objectives", "be 'quality' and one or more different costs", repr(self.objectives)))
+        if "latency_ms" in self.objectives and self.latency_rounds == 0:
+            faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))
+        raise_all("the settings", faults)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready data."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> StudySettings:
+        """Read what `to_dict` gave. Raises ConfigurationError for other fields."""
+        try:
+            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+            space = fields.pop("space", {})
+            assert isinstance(space, Mapping)
+            choices = {name: tuple(value) if isinstance(value, list) else value for name, value in space.items()}
+            return cls(space=SpaceSettings(**choices), **fields)
+        except (TypeError, AssertionError) as error:
+            raise ConfigurationError(
+                fault("stored settings", "hold the fields of StudySettings", str(error))
+            ) from error

@@ -1,0 +1,91 @@
+"""Between Optuna's trials and our records: warm starts, values to tell, what an interrupted run left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.candidate import Candidate
+from autoprune.front.record import CandidateRecord
+from autoprune.plan.plan import PruningPlan
+from autoprune.space.space import Space, budgets
+from autoprune.study.folder import RunFolder
+from autoprune.study.settings import StudySettings
+from autoprune.trace.topology import Topology
+
+
+def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
+    """Enqueue what is missing of: dense, the uniform sweep from wide to narrow, the solved allocations.
+
+    Wide to narrow, so that each starts from the one before it.
+    """
+    present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}
+    points: list[tuple[str, str, dict[str, float | int | str | bool]]] = [("dense", "dense", space.uniform(1.0))]
+    for number, budget in enumerate(budgets(settings.space, topology, settings.uniform_points)):
+        points.append((f"uniform {number}", "uniform", space.uniform(budget)))
+    for number, budget in enumerate(budgets(settings.space, topology, settings.solved_points)):
+        solved = space.solved(budget)
+        if solved is not None:
+            points.append((f"solved {number}", "solved", solved))
+    for key, origin, parameters in points[: settings.trials]:
+        if key not in present:
+            study.enqueue_trial(parameters, user_attrs={"warm_start": key, "origin": origin})
+
+
+def enqueue_plan(study: optuna.Study, plan: PruningPlan) -> None:
+    """A plan of the user's: its parameters are sampled, and overruled by the plan itself."""
+    study.enqueue_trial({}, user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
+
+
+def settle_interrupted(study: optuna.Study, folder: RunFolder, settings: StudySettings) -> None:
+    """Settle trials that were running when a process died: stored ones are told, the others queued again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        record = folder.read_candidate(trial.number)
+        if record is not None:
+            study.tell(trial.number, values_of(record, settings))
+            continue
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(dict(trial.params), user_attrs={**trial.user_attrs, "again": trial.number})
+
+
+def settled(study: optuna.Study) -> int:
+    """Trials that ran to their end, crashed ones included and interrupted ones not.
+
+    The same number whether or not a run was interrupted, so seeds are taken from it.
+    """
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+    return sum(trial.state == TrialState.COMPLETE or "error" in trial.user_attrs for trial in finished)
+
+
+def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
+    """Where a trial came from."""
+    return str(trial.user_attrs.get("origin", "sampled"))
+
+
+def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
+    """The objectives' values as Optuna is told them; latency as its ratio to dense, free of the machine's drift."""
+    values = []
+    for name in settings.objectives:
+        latency = record.search.latency
+        values.append(latency.ratio if name == "latency_ms" and latency is not None else record.search.value(name))
+    return values
+
+
+def record_of(number: int, origin: str, candidate: Candidate, records: Sequence[CandidateRecord]) -> CandidateRecord:
+    """The record of a finished candidate."""
+    before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
+    return CandidateRecord(
+        number=number,
+        origin=origin,
+        plan=candidate.plan,
+        kept=dict(candidate.kept.groups),
+        search=candidate.measurement,
+        parent=candidate.parent,
+        samples_forward=candidate.samples.forward,
+        samples_trained=candidate.samples.trained,
+        lineage_trained=before + candidate.samples.trained,
+        seconds=candidate.seconds,
+        note=candidate.note,
+    )

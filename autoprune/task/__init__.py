@@ -1,0 +1,1 @@
+"""What the user brings: model, example inputs, data, loss, metrics, device."""

@@ -1,0 +1,88 @@
+"""Reading and writing model weights. Tensors only: a pickle that holds anything else is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """State dict from a .safetensors file or a torch checkpoint (plain, or under "state_dict" or "model").
+
+    Raises NotFoundError when there is no file, StorageError when it can not be read.
+    """
+    if not path.is_file():
+        raise NotFoundError(fault("checkpoint", "be a file", str(path)))
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise StorageError(fault("checkpoint", "hold tensors", f"{path} ({error})")) from error
+    for key in ("state_dict", "model"):
+        if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
+            data = data[key]
+    if not isinstance(data, Mapping):
+        raise StorageError(fault("checkpoint", "hold a state dict", f"{path} with a {type(data).__name__}"))
+    return {str(name): tensor for name, tensor in data.items() if isinstance(tensor, Tensor)}
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint. Raises ConfigurationError that names the keys and shapes that do not fit."""
+    try:
+        weights = read_weights(path)
+    except StorageError as error:
+        raise ConfigurationError(str(error)) from error
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = sorted(own.keys() - weights.keys())
+    extra = sorted(weights.keys() - own.keys())
+    other = sorted(name for name in own.keys() & weights.keys() if own[name] != tuple(weights[name].shape))
+    if missing or extra or other:
+        parts = [
+            f"{label}: {', '.join(names[:5])}"
+            for label, names in (("missing", missing), ("unknown", extra), ("other shape", other))
+            if names
+        ]
+        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})"))
+    model.load_state_dict(weights)
+
+
+def serialize(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a safetensors file; tensors that share memory are written once for each name."""
+    seen: set[int] = set()
+    unique: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stored = tensor.detach().cpu().contiguous()
+        pointer = stored.untyped_storage().data_ptr()
+        unique[name] = stored.clone() if pointer in seen else stored
+        seen.add(pointer)
+    return save(unique)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file, fsync, rename: whoever reads sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

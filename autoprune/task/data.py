@@ -1,0 +1,305 @@
+"""Data of any common shape as one kind of object: a Split that can be iterated again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from autoprune.errors import ConfigurationError, fault
+
+#: What a model is called with: one tensor, a tuple of positional or a dict of keyword arguments.
+Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
+#: (inputs, targets), as a DataLoader yields it.
+Pair = tuple[object, object] | Sequence[object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One batch: call the model with `inputs`, compare with `targets`; `size` is its number of samples."""
+
+    inputs: Inputs
+    targets: object
+    size: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(inputs=_move(self.inputs, device), targets=_move(self.targets, device), size=self.size)  # type: ignore[arg-type]
+
+
+@runtime_checkable
+class Split(Protocol):
+    """A re-iterable part of the data."""
+
+    @property
+    def samples(self) -> int | None:
+        """Number of samples, None when the data does not say."""
+
+    def ordered(self) -> Iterator[Batch]:
+        """One pass in a fixed order."""
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One pass in an order that depends on `seed` where the data allows it."""
+
+
+class TensorSplit:
+    """A split held as tensors: the quickest form, its order is a function of the seed."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int) -> None:
+        self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.targets)
+
+    def ordered(self) -> Iterator[Batch]:
+        """One pass in the stored order, the short last batch included."""
+        for start in range(0, self.samples, self.batch_size):
+            yield self._batch(slice(start, start + self.batch_size))
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One pass in random order; a short last batch is left out, since it upsets batch statistics."""
+        order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(seed)).to(self.inputs.device)
+        size = min(self.batch_size, self.samples)
+        for start in range(0, self.samples - size + 1, size):
+            yield self._batch(order[start : start + size])
+
+    def take(self, indices: Tensor) -> TensorSplit:
+        """The split of these samples."""
+        indices = indices.to(self.inputs.device)
+        return TensorSplit(self.inputs[indices], self.targets[indices], self.batch_size)
+
+    def _batch(self, index: slice | Tensor) -> Batch:
+        inputs = self.inputs[index]
+        return Batch(inputs=inputs, targets=self.targets[index], size=len(inputs))
+
+
+class IterableSplit:
+    """A split held as any iterable of (inputs, targets) that can be iterated more than once."""
+
+    def __init__(self, batches: Iterable[Pair]) -> None:
+        self.batches = batches
+
+    @property
+    def samples(self) -> int | None:
+        """Number of samples if the underlying dataset or list tells it."""
+        dataset = getattr(self.batches, "dataset", None)
+        if isinstance(dataset, Sized):
+            return len(dataset)
+        if isinstance(self.batches, Sequence):
+            return sum(batch.size for batch in self.ordered())
+        return None
+
+    def ordered(self) -> Iterator[Batch]:
+        """One pass in the iterable's own order."""
+        for pair in self.batches:
+            yield as_batch(pair)
+
+    def shuffled(self, seed: int) -> Iterator[Batch]:
+        """One pass; a list is shuffled batch-wise, a DataLoader shuffles by itself under torch's seed."""
+        if isinstance(self.batches, Sequence):
+            order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))
+            for position in order.tolist():
+                yield as_batch(self.batches[position])
+            return
+        with torch.random.fork_rng(devices=[]):
+            # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
+            torch.manual_seed(seed)
+            iterator = iter(self.batches)
+            first = list(islice(iterator, 1))
+        for pair in chain(first, iterator):
+            yield as_batch(pair)
+
+
+def as_batch(pair: object) -> Batch:
+    """Read what a loader yields. Raises ConfigurationError when it is no (inputs, targets) pair."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        got = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, Sized) else type(pair).__name__
+        raise ConfigurationError(
+            fault("a batch", "be a pair (inputs, targets)", got, "Wrap the loader so that it yields pairs.")
+        )
+    inputs, targets = pair
+    if isinstance(inputs, list):
+        inputs = tuple(inputs)
+    return Batch(inputs=inputs, targets=targets, size=_batch_size(targets, inputs))
+
+
+def as_split(data: object, batch_size: int) -> Split:
+    """Turn a tensor pair, Dataset, DataLoader or any re-iterable of batches into a Split.
+
+    Raises ConfigurationError for anything else, a one-shot generator or an empty one included.
+    """
+    if isinstance(data, TensorSplit | IterableSplit):
+        return data
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        inputs, targets = data
+        if len(inputs) != len(targets):
+            raise ConfigurationError(
+                fault("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
+            )
+        return _non_empty(TensorSplit(inputs, targets, batch_size))
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        return _non_empty(TensorSplit(data.tensors[0], data.tensors[1], batch_size))
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        # shuffle=False: the order comes from Split.shuffled through the loader that the caller brings.
+        if isinstance(data, Sized) and len(data) == 0:
+            raise ConfigurationError(fault("a split", "hold at least one sample", "none"))
+        return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
+    if isinstance(data, Iterator):
+        raise ConfigurationError(
+            fault("a split", "be iterable more than once", "a one-shot iterator", "Pass a list or a DataLoader.")
+        )
+    if isinstance(data, Iterable):
+        return _non_empty(IterableSplit(data))
+    raise ConfigurationError(
+        fault(
+            "a split",
+            "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)",
+            type(data).__name__,
+        )
+    )
+
+
+def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Cut `share` of a split off at random: (what remains, what was cut off), disjoint.
+
+    Tensors and map-style datasets are divided by sample, lists by batch. Raises ConfigurationError
+    for data that can not be divided, such as an IterableDataset.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(split, TensorSplit):
+        order = torch.randperm(split.samples, generator=generator)
+        cut = _cut_point(split.samples, share, "samples")
+        return split.take(order[cut:]), split.take(order[:cut])
+    assert isinstance(split, IterableSplit)
+    source = split.batches
+    if isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset):
+        dataset = source.dataset
+        total = len(dataset) if isinstance(dataset, Sized) else 0
+        order = torch.randperm(total, generator=generator)
+        cut = _cut_point(total, share, "samples")
+        return (
+            IterableSplit(_loader_like(source, Subset(dataset, order[cut:].tolist()), shuffle=True)),
+            IterableSplit(_loader_like(source, Subset(dataset, order[:cut].tolist()), shuffle=False)),
+        )
+    if isinstance(source, Sequence):
+        order = torch.randperm(len(source), generator=generator)
+        cut = _cut_point(len(source), share, "batches")
+        return (
+            IterableSplit([source[i] for i in order[cut:].tolist()]),
+            IterableSplit([source[i] for i in order[:cut].tolist()]),
+        )
+    raise ConfigurationError(
+        fault("the search split", "be given when train can not be divided", type(source).__name__, "Pass search=...")
+    )
+
+
+def head(split: Split, samples: int) -> list[Batch]:
+    """The first batches of a split that together hold at most `samples` samples; the last one is shortened."""
+    batches: list[Batch] = []
+    left = samples
+    for batch in split.ordered():
+        if left <= 0:
+            break
+        batches.append(batch if batch.size <= left else shorten(batch, left))
+        left -= batches[-1].size
+    return batches
+
+
+def shorten(batch: Batch, size: int) -> Batch:
+    """The first `size` samples of a batch."""
+    return Batch(inputs=_narrow(batch.inputs, size), targets=_narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
+
+
+def call(model: torch.nn.Module, inputs: Inputs) -> object:
+    """Call a model the way its inputs ask for: positional for a tensor or tuple, keywords for a dict."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(inputs)
+
+
+def endless(split: Split, seed: int) -> Iterator[Batch]:
+    """Shuffled passes without end. Raises ConfigurationError if a pass yields nothing."""
+    epoch = 0
+    while True:
+        empty = True
+        for batch in split.shuffled(seed + epoch):
+            empty = False
+            yield batch
+        if empty:
+            raise ConfigurationError(fault("the train split", "yield batches", "none in a whole pass"))
+        epoch += 1
+
+
+def _non_empty(split: Split) -> Split:
+    if not list(islice(split.ordered(), 1)):
+        raise ConfigurationError(fault("a split", "hold at least one batch", "none"))
+    return split
+
+
+def _cut_point(total: int, share: float, unit: str) -> int:
+    cut = max(1, round(total * share))
+    if cut >= total:
+        raise ConfigurationError(
+            fault("train", f"hold enough {unit} to carve a search split from", total, "Pass search=... or more data.")
+        )
+    return cut
+
+
+def _loader_like(source: DataLoader[object], dataset: Dataset[object], shuffle: bool) -> DataLoader[object]:
+    return DataLoader(
+        dataset,
+        batch_size=source.batch_size or 1,
+        shuffle=shuffle,
+        num_workers=source.num_workers,
+        collate_fn=source.collate_fn,
+        pin_memory=source.pin_memory,
+        drop_last=shuffle and source.drop_last,
+    )
+
+
+def _batch_size(targets: object, inputs: object) -> int:
+    for candidate in (targets, inputs):
+        tensor = _first_tensor(candidate)
+        if tensor is not None and tensor.ndim > 0:
+            return len(tensor)
+    return 1
+
+
+def _first_tensor(value: object) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
+    for item in items:
+        tensor = _first_tensor(item)
+        if tensor is not None:
+            return tensor
+    return None
+
+
+def _move(value: object, device: torch.device) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _move(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_move(item, device) for item in value)
+    return value
+
+
+def _narrow(value: object, size: int) -> object:
+    if isinstance(value, Tensor):
+        return value[:size] if value.ndim else value
+    if isinstance(value, Mapping):
+        return {key: _narrow(item, size) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_narrow(item, size) for item in value)
+    return value

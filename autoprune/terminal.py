@@ -1,0 +1,192 @@
+"""What the command line prints: tables, live progress, and where to go from there."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+from autoprune.sensitivity.cost_model import CostModel
+from autoprune.space.settings import SpaceSettings
+from autoprune.space.space import reach
+from autoprune.study.description import group_rows
+from autoprune.study.study import OnProgress, Study
+from autoprune.study.study import Progress as StudyProgress
+from autoprune.trace.topology import Topology
+
+#: Members of the front shown while a study runs.
+_LIVE_ROWS = 12
+
+
+@contextlib.contextmanager
+def live(study: Study) -> Iterator[OnProgress]:
+    """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: console.print(_line(progress), highlight=False)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    job = bar.add_task("trials", total=study.settings.trials, completed=len(study.records), left="")
+    with Live(bar, console=console, refresh_per_second=4) as screen:
+
+        def update(progress: StudyProgress) -> None:
+            left = _left(progress)
+            bar.update(
+                job, completed=progress.done, total=progress.target, description=_STAGES[progress.stage], left=left
+            )
+            if progress.failed:
+                screen.console.print(f"[red]a trial failed: {progress.failed}[/red]")
+            if progress.front.records:
+                screen.update(Group(bar, _front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
+
+        yield update
+
+
+_STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split"}
+
+
+def _line(progress: StudyProgress) -> str:
+    if progress.failed:
+        return f"a trial failed: {progress.failed}"
+    if progress.stage != "trial":
+        return f"{_STAGES[progress.stage]} ..."
+    return f"trial {progress.done}/{progress.target}, front {len(progress.front.records)}, {_left(progress)}"
+
+
+def _left(progress: StudyProgress) -> str:
+    if progress.remaining_seconds is None:
+        return ""
+    return f"{_time(progress.elapsed_seconds)} gone, about {_time(progress.remaining_seconds)} left"
+
+
+def _time(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def show_front(front: Front) -> None:
+    """The front as a table on standard output, the dense model first."""
+    dense = front.dense
+    records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    if not records:
+        console.print("No finished candidate yet.")
+        return
+    console.print(_front_table(front, records))
+
+
+def show_candidate(front: Front, record: CandidateRecord) -> None:
+    """One candidate's row on standard error, so that standard output holds its number alone."""
+    Console(stderr=True).print(_front_table(front, [record]))
+
+
+def show_next(front: Front, folder: Path, report: Path) -> None:
+    """Where the report lies, and how to choose and export."""
+    console = Console(soft_wrap=True)
+    knee = front.knee().number if front.records else 0
+    console.print(f"Report: {report}")
+    console.print("Choose: ", f"autoprune choose {folder} --max-drop 0.01", sep="", highlight=False)
+    console.print(
+        "Export: ",
+        f"autoprune export {folder} --candidate {knee} --format safetensors --to model.safetensors",
+        sep="",
+        highlight=False,
+    )
+
+
+def show_topology(topology: Topology, settings: SpaceSettings) -> None:
+    """What `explain` prints."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    whole = topology.cost({})
+    console.print(
+        f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"
+    )
+    table = Table(
+        "group",
+        "channels",
+        "tensors",
+        "parameters",
+        "multiply-adds",
+        title="Can be pruned (share that goes when the group is halved)",
+        title_justify="left",
+    )
+    for row in group_rows(topology):
+        table.add_row(
+            str(row["name"]),
+            str(row["channels"]),
+            str(row["tensors"]),
+            f"{row['parameters_saved_by_half']:.1%}",
+            f"{row['multiply_adds_saved_by_half']:.1%}",
+        )
+    console.print(table)
+    if topology.unprunable:
+        left = Table("module", "channels", "why", title="Left alone", title_justify="left")
+        for entry in topology.unprunable:
+            left.add_row(entry.module, str(entry.channels), entry.reason)
+        console.print(left)
+    if topology.groups:
+        console.print(_reach_table(topology, settings))
+
+
+def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:
+    table = Table(
+        "", "parameters", "multiply-adds", "of dense", "bytes", title="Costs within reach", title_justify="left"
+    )
+    dense = CostModel(topology, settings.cost).dense
+    for label, widths in reach(settings, topology).items():
+        cost = topology.cost(widths)
+        table.add_row(
+            label,
+            f"{cost.parameters:,}",
+            f"{cost.multiply_adds:,}",
+            f"{getattr(cost, settings.cost) / dense:.1%}",
+            f"{cost.size_bytes:,}",
+        )
+    return table
+
+
+def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
+    name = front.quality_name
+    tested = any(record.test is not None for record in records)
+    table = Table("candidate", "origin", f"{name} (search)")
+    for column in ([f"{name} (test)"] if tested else []) + [
+        "parameters",
+        "bytes",
+        "multiply-adds",
+        "of dense",
+        "latency ms",
+        "ratio to dense",
+    ]:
+        table.add_column(column, justify="right")
+    for record in records:
+        search, latency = record.search, record.search.latency
+        share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
+        cells = [str(record.number), record.origin, f"{search.quality:.4f} ± {search.quality_error:.4f}"]
+        if tested:
+            cells.append("" if record.test is None else f"{record.test.quality:.4f} ± {record.test.quality_error:.4f}")
+        cells += [f"{search.parameters:,}", f"{search.size_bytes:,}", f"{search.multiply_adds:,}", f"{share:.1%}"]
+        cells += (
+            ["", ""]
+            if latency is None
+            else [
+                f"{latency.latency_ms:.3f}",
+                f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})",
+            ]
+        )
+        table.add_row(*cells)
+    return table

@@ -1,0 +1,141 @@
+"""Which channels are the same channel: union-find over the positions of parameter axes.
+
+Every position of every parameter axis is a node. Operators say which nodes must be removed together
+(`unify`) and which can not be removed at all (`freeze`). Where a model reshapes one axis into two, a node
+becomes the product of a row node and a column node (`split`): it goes when either of them goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+#: Node per position of one axis; None for an axis that no parameter channel runs along (batch, space, time).
+AxisNodes = npt.NDArray[np.int64] | None
+
+
+class Labels:
+    """The union-find; nodes are integers."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._factors: dict[int, tuple[int, int]] = {}
+        self._frozen: dict[int, str] = {}
+        self._family: dict[int, str] = {}
+
+    def new(self, count: int, family: str = "") -> npt.NDArray[np.int64]:
+        """Fresh nodes. `family` keeps the rows and columns of one split apart when they look alike."""
+        start = len(self._parent)
+        self._parent.extend(range(start, start + count))
+        if family:
+            self._family.update((node, family) for node in range(start, start + count))
+        return np.arange(start, start + count, dtype=np.int64)
+
+    def find(self, node: int) -> int:
+        """Representative of a node's class."""
+        root = node
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[node] != root:
+            self._parent[node], node = root, self._parent[node]
+        return root
+
+    def atoms(self, node: int) -> frozenset[int]:
+        """The representatives whose removal removes this node: itself, or the factors of a product."""
+        root = self.find(node)
+        if root not in self._factors:
+            return frozenset((root,))
+        first, second = self._factors[root]
+        return self.atoms(first) | self.atoms(second)
+
+    def unify(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
+        """Positions of two axes of the same length are the same channels."""
+        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+            self._unify_pair(a, b)
+
+    def freeze(self, nodes: Iterable[int], reason: str) -> None:
+        """These can not be removed; the first reason given is kept."""
+        for node in nodes:
+            for atom in self.atoms(int(node)):
+                self._frozen.setdefault(atom, reason)
+
+    def reason(self, atom: int) -> str | None:
+        """Why a representative is frozen, None when it is not."""
+        return self._frozen.get(self.find(atom))
+
+    def family(self, atom: int) -> str:
+        """The family of a representative."""
+        return self._family.get(self.find(atom), "")
+
+    def split(
+        self, nodes: npt.NDArray[np.int64], rows: int, columns: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Read an axis of rows * columns positions as a grid; gives the nodes of both new axes."""
+        grid = nodes.reshape(rows, columns)
+        row_nodes, column_nodes = self._existing_grid(grid)
+        if row_nodes is None or column_nodes is None:
+            tag = f"{len(self._parent)}"
+            row_nodes, column_nodes = self.new(rows, f"rows {tag}"), self.new(columns, f"columns {tag}")
+            self.unify(nodes, self.product(row_nodes, column_nodes))
+        return row_nodes, column_nodes
+
+    def product(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Nodes of the flattened grid, row by row."""
+        nodes = self.new(len(rows) * len(columns))
+        for position, node in enumerate(nodes.tolist()):
+            row, column = divmod(position, len(columns))
+            self._factors[node] = (int(rows[row]), int(columns[column]))
+        return nodes
+
+    def _existing_grid(
+        self, grid: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+        """Factors already known for exactly this grid, so that splitting twice gives the same nodes."""
+        factors = [[self._factors.get(self.find(int(node))) for node in line] for line in grid]
+        flat = [pair for line in factors for pair in line]
+        if any(pair is None for pair in flat):
+            return None, None
+        rows = np.array([[self.find(pair[0]) for pair in line if pair] for line in factors])
+        columns = np.array([[self.find(pair[1]) for pair in line if pair] for line in factors])
+        if (rows == rows[:, :1]).all() and (columns == columns[:1]).all():
+            return rows[:, 0], columns[0]
+        return None, None
+
+    def _unify_pair(self, a: int, b: int) -> None:
+        a, b = self.find(a), self.find(b)
+        if a == b:
+            return None
+        for node, other in ((a, b), (b, a)):
+            if node in self._factors and other in self.atoms(node):
+                self._collapse(node)
+                return self._unify_pair(a, b)
+        factors_a, factors_b = self._factors.get(a), self._factors.get(b)
+        if factors_a is not None and factors_b is not None:
+            self._unify_pair(factors_a[0], factors_b[0])
+            self._unify_pair(factors_a[1], factors_b[1])
+            a, b = self.find(a), self.find(b)
+        if a != b:
+            self._join(a, b)
+        return None
+
+    def _join(self, a: int, b: int) -> None:
+        """Put class b under class a; what is known of b becomes known of a."""
+        self._parent[b] = a
+        factors_b = self._factors.pop(b, None)
+        if factors_b is not None:
+            self._factors.setdefault(a, factors_b)
+        family_b = self._family.pop(b, "")
+        if family_b:
+            self._family.setdefault(a, family_b)
+        reasons = [reason for reason in (self._frozen.pop(a, None), self._frozen.pop(b, None)) if reason]
+        if reasons:
+            self.freeze((a,), reasons[0])
+
+    def _collapse(self, node: int) -> None:
+        """Give up a product: its factors and itself become one channel. Only more is coupled, never less."""
+        atoms = sorted(self.atoms(node))
+        del self._factors[node]
+        for atom in atoms:
+            self._unify_pair(node, atom)

@@ -1,0 +1,261 @@
+"""Rules for operators that move, cut and join axes without computing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from autoprune.trace.labels import AxisNodes
+from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
+
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+
+
+def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """view, reshape, flatten, unflatten, squeeze and unsqueeze: axes are matched by their products."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    tracer.derive(result, source)
+    axes = tracer.axes(source)
+    if source.numel() == 0:
+        tracer.freeze_all(source, "is reshaped while empty")
+        return
+    new: Axes = [None] * result.ndim
+    for before, after in _segments(source.shape, result.shape):
+        nodes, size = _flatten(tracer, [(axes[axis], source.shape[axis]) for axis in before])
+        del size
+        for axis, part in zip(after, _unflatten(tracer, nodes, [result.shape[axis] for axis in after]), strict=True):
+            new[axis] = part
+    tracer.put(result, new)
+
+
+def _segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Runs of axes with equal products; axes of size 1 carry nothing and are left out."""
+    left = [axis for axis, size in enumerate(before) if size != 1]
+    right = [axis for axis, size in enumerate(after) if size != 1]
+    segments = []
+    while left and right:
+        a, b = [left.pop(0)], [right.pop(0)]
+        size_a, size_b = before[a[0]], after[b[0]]
+        while size_a != size_b:
+            if size_a < size_b:
+                a.append(left.pop(0))
+                size_a *= before[a[-1]]
+            else:
+                b.append(right.pop(0))
+                size_b *= after[b[-1]]
+        segments.append((a, b))
+    return segments
+
+
+def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> tuple[AxisNodes, int]:
+    nodes, size = parts[0]
+    for other, count in parts[1:]:
+        if nodes is not None and other is not None:
+            nodes = tracer.labels.product(nodes, other)
+        elif nodes is not None:
+            nodes = np.repeat(nodes, count)
+        elif other is not None:
+            nodes = np.tile(other, size)
+        size *= count
+    return nodes, size
+
+
+def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
+    if nodes is None or len(sizes) == 1:
+        return [nodes, *([None] * (len(sizes) - 1))] if nodes is not None else [None] * len(sizes)
+    rows, columns = sizes[0], len(nodes) // sizes[0]
+    grid = np.array([tracer.labels.find(node) for node in nodes.tolist()]).reshape(rows, columns)
+    if (grid == grid[:, :1]).all():
+        return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
+    if (grid == grid[:1]).all():
+        return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
+    row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
+    return [row_nodes, *_unflatten(tracer, column_nodes, sizes[1:])]
+
+
+def permute(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """permute(dims)."""
+    source, dims = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(dims, list | tuple)
+    axes = tracer.axes(source)
+    result = tensors_in(out)[0]
+    tracer.derive(result, source)
+    tracer.put(result, [axes[dim] for dim in dims])
+
+
+def transpose(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """t() and transpose(a, b)."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    first, second = (args[1], args[2]) if len(args) > 2 else (0, source.ndim - 1)
+    assert isinstance(first, int) and isinstance(second, int)
+    axes[first], axes[second] = axes[second], axes[first]
+    result = tensors_in(out)[0]
+    tracer.derive(result, source)
+    tracer.put(result, axes)
+
+
+def expand(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """expand: new leading axes and axes of size 1 hold copies, not channels."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    lead = result.ndim - source.ndim
+    tracer.put(
+        result,
+        [None] * lead + [nodes if source.shape[i] == result.shape[lead + i] else None for i, nodes in enumerate(axes)],
+    )
+
+
+def concatenate(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """cat: channels side by side along one axis, the same channels along the others."""
+    parts, result = tensors_in(args[0]), tensors_in(out)[0]
+    dim = _dim(args, kwargs, 1, 0) % result.ndim
+    parts = [part for part in parts if part.ndim == result.ndim]
+    axes: Axes = [None] * result.ndim
+    for axis in range(result.ndim):
+        columns = [tracer.axes(part)[axis] for part in parts]
+        if axis == dim:
+            axes[axis] = _side_by_side(tracer, columns, [part.shape[dim] for part in parts])
+        else:
+            axes[axis] = columns[0]
+            for nodes in columns[1:]:
+                axes[axis] = tracer.unify(axes[axis], nodes, "is joined with values that no layer makes")
+    tracer.put(result, axes)
+
+
+def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[int]) -> AxisNodes:
+    if all(nodes is None for nodes in columns):
+        return None
+    parts = []
+    for nodes, size in zip(columns, sizes, strict=True):
+        if nodes is None:
+            nodes = tracer.labels.new(size)
+            tracer.freeze(nodes, "is joined with values that no layer makes")
+        parts.append(nodes)
+    return np.concatenate(parts)
+
+
+def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """stack: a new axis of copies."""
+    parts, result = tensors_in(args[0]), tensors_in(out)[0]
+    dim = _dim(args, kwargs, 1, 0) % result.ndim
+    axes = tracer.axes(parts[0])
+    for part in parts[1:]:
+        axes = [
+            tracer.unify(a, b, "is joined with values that no layer makes")
+            for a, b in zip(axes, tracer.axes(part), strict=True)
+        ]
+    tracer.put(result, [*axes[:dim], None, *axes[dim:]])
+
+
+def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Split and chunk: equal parts must stay equally wide, so the same positions go in each of them."""
+    source, pieces = args[0], tensors_in(out)
+    assert isinstance(source, Tensor)
+    dim = _dim(args, kwargs, 2, 0) % source.ndim
+    axes = tracer.axes(source)
+    start = 0
+    whole = axes[dim]
+    for piece in pieces:
+        size = piece.shape[dim]
+        part = None if whole is None else whole[start : start + size]
+        start += size
+        if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
+            tracer.labels.unify(whole[:size], part)
+        tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
+
+
+def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """slice(dim, start, end, step): a view of some positions."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    dim = _dim(args, kwargs, 1, 0) % source.ndim
+    start, end = _index(args, 2, 0), _index(args, 3, source.shape[dim])
+    step = _index(args, 4, 1)
+    axes = tracer.axes(source)
+    if axes[dim] is not None:
+        axes[dim] = axes[dim][start:end:step]  # type: ignore[index]
+    tracer.put(result, axes)
+
+
+def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """select(dim, index): one position; numbered channels can not move."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    dim = _dim(args, kwargs, 1, 0) % source.ndim
+    axes = tracer.axes(source)
+    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.put(result, [*axes[:dim], *axes[dim + 1 :]])
+
+
+def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """unbind(dim): as select, for every position."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    dim = _dim(args, kwargs, 1, 0) % source.ndim
+    axes = tracer.axes(source)
+    tracer.freeze(axes[dim], "is picked by its number")
+    for piece in tensors_in(out):
+        tracer.put(piece, [*axes[:dim], *axes[dim + 1 :]])
+
+
+def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """constant_pad_nd: padded channels are constant and stay."""
+    source, widths = args[0], args[1]
+    result = tensors_in(out)[0]
+    assert isinstance(source, Tensor) and isinstance(widths, list | tuple)
+    axes = tracer.axes(source)
+    for number in range(len(widths) // 2):
+        axis, before, after = source.ndim - 1 - number, int(widths[2 * number]), int(widths[2 * number + 1])
+        nodes = axes[axis]
+        if nodes is not None and (before or after):
+            if min(before, after) < 0:
+                tracer.freeze(nodes, "is cropped")
+            axes[axis] = _padded(tracer, nodes, max(before, 0), max(after, 0))
+    if any(nodes is not None and len(nodes) != size for nodes, size in zip(axes, result.shape, strict=True)):
+        axes = [None] * result.ndim
+    tracer.put(result, axes)
+
+
+def _padded(tracer: Tracer, nodes: AxisNodes, before: int, after: int) -> AxisNodes:
+    assert nodes is not None
+    left, right = tracer.labels.new(before), tracer.labels.new(after)
+    tracer.freeze(left, "is padded with constant channels")
+    tracer.freeze(right, "is padded with constant channels")
+    return np.concatenate([left, nodes, right])
+
+
+def _dim(args: Args, kwargs: Kwargs, position: int, default: int) -> int:
+    value = kwargs.get("dim", args[position] if len(args) > position else default)
+    assert isinstance(value, int)
+    return value
+
+
+def _index(args: Args, position: int, default: int) -> int:
+    value = args[position] if len(args) > position else None
+    return value if isinstance(value, int) else default
+
+
+SHAPE_RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "squeeze_", "unsqueeze_", "_reshape_alias"), reshape
+    ),
+    "permute": permute,
+    "t": transpose,
+    "transpose": transpose,
+    "expand": expand,
+    "cat": concatenate,
+    "stack": stack,
+    "split": split,
+    "split_with_sizes": split,
+    "slice": cut,
+    "select": select,
+    "unbind": unbind,
+    "constant_pad_nd": pad,
+}

@@ -1,0 +1,173 @@
+"""Topology: the plain data that tracing gives out, the same whatever engine found it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import ConfigurationError, fault
+
+ROLES = ("out", "in", "scale", "shift", "statistic", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One axis of one tensor that a group's channels run along.
+
+    tensor: name in the model's state dict (parameter or buffer).
+    axis: the axis.
+    index: positions on that axis, int64 [channels, k]: row c is removed with channel c.
+    role: "out" (a weight makes the channel), "in" (a weight reads it), "scale" and "shift" (of a norm, or
+        a bias), "statistic" (running mean or variance), "other".
+    """
+
+    tensor: str
+    axis: int
+    index: Tensor
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelGroup:
+    """Channels that can only go together, in every tensor that holds them.
+
+    name: the module that first makes the channels.
+    channels: number of channels in the dense model.
+    members: where they are.
+    """
+
+    name: str
+    channels: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprunable:
+    """A layer that is left alone.
+
+    module: its name. channels: how many of its output channels stay. reason: why, in words.
+    """
+
+    module: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One matrix product or convolution: multiply-adds = positions * number of elements of `weight` (as cut).
+
+    positions: how often the whole weight is used in one forward of the example inputs.
+    """
+
+    weight: str
+    positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a model of given widths costs on the example inputs, known without running it.
+
+    parameters: count. multiply_adds: of convolutions and matrix products, for the whole example batch.
+    size_bytes: bytes of parameters and buffers.
+    """
+
+    parameters: int
+    multiply_adds: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """Shape and dtype size of one parameter or buffer of the dense model."""
+
+    shape: tuple[int, ...]
+    item_bytes: int
+    is_parameter: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """Everything known about a dense model's structure.
+
+    groups: what can be pruned, in the order of the forward.
+    unprunable: what can not, and why.
+    products: the multiply-adds, weight by weight.
+    tensors: name -> TensorInfo of every distinct parameter and buffer.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    unprunable: tuple[Unprunable, ...]
+    products: tuple[Product, ...]
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> channels of the dense model."""
+        return {group.name: group.channels for group in self.groups}
+
+    def group(self, name: str) -> ChannelGroup:
+        """The group of that name; ConfigurationError lists the known ones."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ConfigurationError(
+            fault("a group", f"be one of {', '.join(self.widths)}", repr(name), "See autoprune explain.")
+        )
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise ConfigurationError for the first name that is no group."""
+        for name in names:
+            self.group(name)
+
+    def cost(self, widths: Mapping[str, int]) -> Cost:
+        """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole."""
+        lost: dict[str, dict[int, float]] = {}
+        for group in self.groups:
+            removed = group.channels - widths.get(group.name, group.channels)
+            for member in group.members if removed else ():
+                axes = lost.setdefault(member.tensor, {})
+                axes[member.axis] = axes.get(member.axis, 0.0) + removed * member.index.shape[1]
+        sizes = {name: _elements(info.shape, lost.get(name, {})) for name, info in self.tensors.items()}
+        parameters = sum(sizes[name] for name, info in self.tensors.items() if info.is_parameter)
+        size_bytes = sum(sizes[name] * info.item_bytes for name, info in self.tensors.items())
+        multiply_adds = sum(product.positions * sizes[product.weight] for product in self.products)
+        return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
+
+    def without(self, withdrawn: Mapping[str, str]) -> Topology:
+        """The same topology with groups withdrawn: name -> reason."""
+        gone = [
+            Unprunable(module=group.name, channels=group.channels, reason=withdrawn[group.name])
+            for group in self.groups
+            if group.name in withdrawn
+        ]
+        return replace(
+            self,
+            groups=tuple(group for group in self.groups if group.name not in withdrawn),
+            unprunable=(*self.unprunable, *gone),
+        )
+
+    def fingerprint(self) -> str:
+        """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""
+        data = [
+            [group.name, group.channels, [(m.tensor, m.axis, m.role, _digest(m.index)) for m in group.members]]
+            for group in self.groups
+        ]
+        shapes = sorted((name, list(info.shape)) for name, info in self.tensors.items())
+        return hashlib.sha256(json.dumps([data, shapes]).encode()).hexdigest()[:16]
+
+
+def _elements(shape: tuple[int, ...], lost: Mapping[int, float]) -> int:
+    total = 1
+    for axis, size in enumerate(shape):
+        total *= size - int(lost.get(axis, 0))
+    return total
+
+
+def _digest(index: Tensor) -> str:
+    return hashlib.sha256(index.to(torch.int64).contiguous().numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,181 @@
+"""trace(): model and example inputs in, Topology out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.task.data import Inputs
+from autoprune.trace.topology import ChannelGroup, Member, TensorInfo, Topology, Unprunable
+from autoprune.trace.tracer import Tracer, run
+
+#: (tensor name, axis) -> positions, for one class of coupled channels.
+Places = dict[tuple[str, int], list[int]]
+
+
+def trace(model: nn.Module, example_inputs: Inputs) -> Topology:
+    """Find the coupled channel groups of a model.
+
+    The model is copied and run once on the example inputs. What comes out is not yet proved:
+    `autoprune.surgery.prove` compares a cut with a mask for every group. Raises TraceError when the model
+    can not be copied or run.
+    """
+    tracer, scratch = run(model, example_inputs)
+    names = _module_of(scratch)
+    places = _places(tracer)
+    groups: list[ChannelGroup] = []
+    refused: dict[int, str] = {}
+    for atoms in _clusters(tracer, places):
+        name = _name(tracer, names, places[atoms[0]], groups)
+        reason = _ineligible(tracer, places[atoms[0]], len(atoms))
+        if reason:
+            refused.update(dict.fromkeys(atoms, reason))
+        else:
+            groups.append(_group(tracer, name, [places[atom] for atom in atoms]))
+    return Topology(
+        groups=tuple(groups),
+        unprunable=_left_alone(tracer, scratch, names, refused),
+        products=tracer.products,
+        tensors=_infos(tracer),
+    )
+
+
+def _places(tracer: Tracer) -> dict[int, Places]:
+    """Where every unfrozen class of channels lies."""
+    places: dict[int, Places] = defaultdict(lambda: defaultdict(list))
+    for name, axes in tracer.owned.items():
+        for axis, nodes in enumerate(axes):
+            for position, node in enumerate([] if nodes is None else nodes.tolist()):
+                for atom in tracer.labels.atoms(node):
+                    places[atom][name, axis].append(position)
+    return {atom: place for atom, place in places.items() if tracer.labels.reason(atom) is None}
+
+
+def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:
+    """Classes that lie on the same axes equally often can be exchanged for each other: one group."""
+    clusters: dict[object, list[int]] = defaultdict(list)
+    for atom, place in places.items():
+        signature = tuple(sorted((key, len(positions)) for key, positions in place.items()))
+        clusters[signature, tracer.labels.family(atom)].append(atom)
+    rank = {name: position for position, name in enumerate(tracer.order)}
+
+    def first_made(atoms: list[int]) -> tuple[int, int]:
+        made = [
+            (rank.get(name, len(rank)), min(positions))
+            for (name, axis), positions in places[atoms[0]].items()
+            if _makes(tracer, name, axis)
+        ]
+        return min(made, default=(len(rank), 0))
+
+    ordered = sorted(clusters.values(), key=first_made)
+    return [sorted(atoms, key=lambda atom: _first_position(tracer, places[atom])) for atoms in ordered]
+
+
+def _makes(tracer: Tracer, name: str, axis: int) -> bool:
+    return tracer.roles.get((name, axis)) == "out"
+
+
+def _first_position(tracer: Tracer, place: Places) -> list[int]:
+    """Order of channels: by their first position on the axis that makes them."""
+    made = [positions for (name, axis), positions in sorted(place.items()) if _makes(tracer, name, axis)]
+    return min(made) if made else min(place.values())
+
+
+def _ineligible(tracer: Tracer, place: Places, channels: int) -> str:
+    roles = {tracer.roles.get(key, "other") for key in place}
+    if "out" not in roles:
+        return "no layer makes these channels"
+    if "in" not in roles:
+        return "no layer reads these channels"
+    if channels < 2:
+        return "all channels are coupled into one"
+    return ""
+
+
+def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
+    order = {key: number for number, key in enumerate(tracer.owned)}
+    keys = sorted(places[0], key=lambda key: (order[key[0]], key[1]))
+    members = tuple(
+        Member(
+            tensor=tensor,
+            axis=axis,
+            index=torch.tensor([place[tensor, axis] for place in places], dtype=torch.int64),
+            role=tracer.roles.get((tensor, axis), "other"),
+        )
+        for tensor, axis in keys
+    )
+    return ChannelGroup(name=name, channels=len(places), members=members)
+
+
+def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequence[ChannelGroup]) -> str:
+    made = [tensor for tensor in tracer.order if any(key[0] == tensor and _makes(tracer, *key) for key in place)]
+    base = names.get(made[0], made[0]) if made else next(iter(place))[0]
+    used = {group.name for group in taken}
+    name, number = base, 2
+    while name in used:
+        name, number = f"{base}#{number}", number + 1
+    return name
+
+
+def _left_alone(
+    tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, str]
+) -> tuple[Unprunable, ...]:
+    """For each weight that makes channels: how many of them stay, and the reasons."""
+    found: list[Unprunable] = []
+    for tensor, axes in tracer.owned.items():
+        for axis, nodes in enumerate(axes):
+            if nodes is None or not _makes(tracer, tensor, axis):
+                continue
+            reasons: dict[str, int] = defaultdict(int)
+            for node in nodes.tolist():
+                reason = _reason(tracer, node, refused)
+                if reason:
+                    reasons[reason] += 1
+            found += [Unprunable(module=names[tensor], channels=count, reason=why) for why, count in reasons.items()]
+    seen = {tensor for tensor, _ in tracer.roles}
+    for name, parameter in model.named_parameters():
+        if name not in seen and parameter.ndim >= 2:
+            found.append(Unprunable(module=names[name], channels=parameter.shape[0], reason=_unseen(tracer, name)))
+    return tuple(found)
+
+
+def _unseen(tracer: Tracer, name: str) -> str:
+    for nodes in tracer.owned[name]:
+        for node in [] if nodes is None else nodes.tolist():
+            for atom in tracer.labels.atoms(node):
+                reason = tracer.labels.reason(atom)
+                if reason:
+                    return reason
+    return "is not used on the example inputs"
+
+
+def _reason(tracer: Tracer, node: int, refused: Mapping[int, str]) -> str:
+    for atom in tracer.labels.atoms(node):
+        reason = tracer.labels.reason(atom) or refused.get(atom)
+        if reason:
+            return reason
+    return ""
+
+
+def _module_of(model: nn.Module) -> dict[str, str]:
+    """Tensor name -> name of the module that holds it."""
+    return {
+        name: name.rpartition(".")[0] or name
+        for name in (*dict(model.named_parameters()), *dict(model.named_buffers()))
+    }
+
+
+def _infos(tracer: Tracer) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(
+            shape=tuple(tensor.shape), item_bytes=tensor.element_size(), is_parameter=_is_parameter(tensor)
+        )
+        for name, tensor in tracer.named.items()
+    }
+
+
+def _is_parameter(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)

@@ -1,0 +1,206 @@
+"""Follow channels through one forward by watching every dispatched operator (TorchDispatchMode)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from autoprune.errors import TraceError
+from autoprune.task.data import Inputs, call
+from autoprune.trace.labels import AxisNodes, Labels
+from autoprune.trace.topology import Product
+
+Axes = list[AxisNodes]
+
+
+class Tracer(TorchDispatchMode):
+    """The state of one trace: which nodes run along each axis of each live tensor.
+
+    labels: the union-find. roles: (tensor name, axis) -> role. products: weight name -> positions.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.labels = Labels()
+        self.roles: dict[tuple[str, int], str] = {}
+        self.positions: dict[str, int] = {}
+        self.named: dict[str, Tensor] = {}
+        self.owned: dict[str, Axes] = {}
+        self.order: list[str] = []
+        self.module = ""
+        self._axes = WeakIdKeyDictionary()
+        self._origin = WeakIdKeyDictionary()
+        for name, tensor in _named_tensors(model):
+            self.named[name] = tensor
+            axes: Axes = [self.labels.new(size) if size > 1 else None for size in tensor.shape]
+            self.owned[name] = axes
+            self._axes[tensor] = axes
+            self._origin[tensor] = name
+
+    def axes(self, tensor: Tensor) -> Axes:
+        """Nodes of every axis; all None for a tensor that no parameter shaped."""
+        known: Axes | None = self._axes.get(tensor)
+        return list(known) if known is not None else [None] * tensor.ndim
+
+    def put(self, tensor: Tensor, axes: Axes) -> None:
+        """Say what runs along a tensor's axes; an axis of size 1 has no channels to choose from."""
+        assert len(axes) == tensor.ndim, f"{len(axes)} axes for shape {tuple(tensor.shape)}"
+        self._axes[tensor] = [nodes if size > 1 else None for nodes, size in zip(axes, tensor.shape, strict=True)]
+
+    def origin(self, tensor: object) -> str | None:
+        """Name of the parameter that a tensor is or is a view of."""
+        found = self._origin.get(tensor) if isinstance(tensor, Tensor) else None
+        return found if isinstance(found, str) else None
+
+    def derive(self, tensor: object, source: object) -> None:
+        """`tensor` is a view of the parameter that `source` is."""
+        name = self.origin(source)
+        if name is not None and isinstance(tensor, Tensor):
+            self._origin[tensor] = name
+
+    def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
+        """Both axes hold the same channels; an axis without nodes can not shrink, so the other one freezes."""
+        if left is None and right is None:
+            return None
+        if left is None or right is None:
+            nodes = left if left is not None else right
+            assert nodes is not None
+            self.freeze(nodes, reason)
+            return nodes
+        self.labels.unify(left, right)
+        return left
+
+    def freeze(self, nodes: AxisNodes, reason: str) -> None:
+        """Channels that have to stay; the module at work is named beside the reason."""
+        if nodes is not None:
+            where = f" (in {self.module})" if self.module else ""
+            self.labels.freeze(nodes.tolist(), f"{reason}{where}")
+
+    def freeze_all(self, value: object, reason: str) -> None:
+        """Freeze every axis of every tensor in a nested value."""
+        for tensor in tensors_in(value):
+            for nodes in self.axes(tensor):
+                self.freeze(nodes, reason)
+
+    def role(self, tensor: object, axis: int, role: str) -> None:
+        """Say what a parameter's axis does, if the tensor is one; the axis is the parameter's own."""
+        name = self.origin(tensor)
+        if name is not None:
+            self.roles.setdefault((name, axis), role)
+            if role == "out" and name not in self.order:
+                self.order.append(name)
+
+    def product(self, weight: object, positions: int) -> None:
+        """Count a convolution or matrix product with a parameter."""
+        name = self.origin(weight)
+        if name is not None:
+            self.positions[name] = self.positions.get(name, 0) + positions
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The multiply-adds seen, weight by weight."""
+        return tuple(Product(weight=name, positions=count) for name, count in self.positions.items())
+
+    def __torch_dispatch__(  # type: ignore[explicit-override]  # torch leaves its own method untyped
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        from autoprune.trace.rules import RULES  # the rules need the Tracer type
+
+        out = func(*args, **(kwargs or {}))
+        rule = RULES.get(func.overloadpacket.__name__)
+        if rule is None:
+            if tensors_in(args):
+                self.freeze_all(
+                    (args, list((kwargs or {}).values())), f"operator {func.overloadpacket.__name__} is not understood"
+                )
+        else:
+            rule(self, args, kwargs or {}, out)
+        return out
+
+
+Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
+
+
+def run(model: nn.Module, example_inputs: Inputs) -> tuple[Tracer, nn.Module]:
+    """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
+    try:
+        scratch = copy.deepcopy(model).eval()
+    except Exception as error:  # modules that hold what can not be copied
+        raise TraceError(
+            f"the model must be copyable with copy.deepcopy, but got {type(error).__name__}: {error}"
+        ) from error
+    tracer = Tracer(scratch)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), _module_names(scratch, tracer), tracer:
+            outputs = call(scratch, example_inputs)
+    except Exception as error:  # user code runs in here
+        raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    tracer.module = ""
+    tracer.freeze_all(outputs, "is part of the model's output")
+    return tracer, scratch
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """Every tensor in nested tuples, lists, mappings and objects with fields."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors_in(item)]
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    if hasattr(value, "__dataclass_fields__"):
+        return [tensor for name in value.__dataclass_fields__ for tensor in tensors_in(getattr(value, name))]
+    return []
+
+
+@contextmanager
+def _module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keep `tracer.module` at the innermost module that runs."""
+    stack: list[str] = [""]
+    handles = []
+
+    def enter(name: str) -> Callable[[nn.Module, object], None]:
+        def hook(module: nn.Module, args: object) -> None:
+            stack.append(name)
+            tracer.module = name
+
+        return hook
+
+    def leave(module: nn.Module, args: object, output: object) -> None:
+        stack.pop()
+        tracer.module = stack[-1]
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(name)))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def full(nodes: AxisNodes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The nodes of an axis that is known to have some."""
+    assert nodes is not None
+    return nodes
