@@ -1,0 +1,62 @@
+"""Small tasks that train in a second, shared by the tests."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+import autoprune
+from tests.zoo.convolutional import ResNet, mlp
+
+
+def blobs(samples: int = 600, classes: int = 4, side: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Images [N, 1, side, side] of noisy class patterns, and their classes [N]."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randn(classes, 1, side, side, generator=torch.Generator().manual_seed(99))
+    targets = torch.randint(classes, (samples,), generator=generator)
+    return patterns[targets] + 2.5 * torch.randn(samples, 1, side, side, generator=generator), targets
+
+
+@functools.cache
+def trained_resnet() -> nn.Module:
+    """A small residual network, trained on `blobs` for a few steps."""
+    torch.manual_seed(0)
+    return _train(ResNet(widths=(8, 12, 16), depth=1, classes=4), *blobs())
+
+
+@functools.cache
+def trained_mlp() -> nn.Module:
+    """A multilayer perceptron without norms for `flat_task`."""
+    torch.manual_seed(0)
+    images, targets = blobs()
+    return _train(mlp(features=64, classes=4), images.flatten(1), targets)
+
+
+def image_task(**changes: object) -> autoprune.Task:
+    """A complete task on blobs; `changes` replace arguments of Task."""
+    train, test = blobs(), blobs(200, seed=1)
+    arguments: dict[str, object] = {
+        "model": trained_resnet(),
+        "example_inputs": train[0][:4],
+        "train": train,
+        "test": test,
+        "loss": nn.functional.cross_entropy,
+        "metrics": ("accuracy", "recall"),
+        "quality": "accuracy",
+        "batch_size": 50,
+        "calibration_samples": 100,
+    }
+    return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
+
+
+def _train(model: nn.Module, images: Tensor, targets: Tensor) -> nn.Module:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(40):
+        index = torch.arange(50) + (step * 50) % len(images)
+        loss = nn.functional.cross_entropy(model(images[index % len(images)]), targets[index % len(images)])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
