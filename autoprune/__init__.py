@@ -46,7 +46,7 @@ _WHERE = {
     "main": "autoprune.cli",
 }
 
-__all__ = ["__version__", *sorted(_WHERE)]
+__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604  # strings, built from the table above
 
 
 def __getattr__(name: str) -> object:

@@ -211,8 +211,12 @@ def _load(
         raise ConfigurationError(
             fault(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
         )
-    given = {"trials": trials, "seconds": seconds, "seed": seed}
-    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    settings = replace(
+        settings,
+        trials=settings.trials if trials is None else trials,
+        seconds=settings.seconds if seconds is None else seconds,
+        seed=settings.seed if seed is None else seed,
+    )
     make = getattr(module, "task", None)
     if not callable(make):
         raise ConfigurationError(

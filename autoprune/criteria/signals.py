@@ -74,12 +74,13 @@ def gather(
     names: Sequence[str],
     parent: tuple[Topology, KeptChannels],
     batches: Sequence[Batch],
-    loss: Callable[[object, object], Tensor],
+    loss: Callable[..., Tensor],
     seed: int,
 ) -> Signals:
     """Gather the named signals on a model; running statistics and gradients of the model stay as they were.
 
-    names: subset of SIGNALS. parent: the dense topology and the channels that `model` still has. batches: calibration batches on the model's device.
+    names: subset of SIGNALS. parent: the dense topology and the channels that `model` still has.
+    batches: calibration batches on the model's device.
     """
     weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     topology, kept = parent
@@ -119,6 +120,7 @@ def _activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Activa
 
     def watch(name: str, channel_axis: int) -> Callable[[nn.Module, tuple[object, ...]], None]:
         def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+            del module
             x = args[0]
             if not isinstance(x, Tensor):
                 return

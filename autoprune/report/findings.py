@@ -46,8 +46,8 @@ def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bo
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
     return [
         (
-            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from dense by "
-            f"{front.gain(record):+.4f}, which is within the noise of {_noise(record, dense):.4f}, or better.",
+            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from "
+            f"dense by {front.gain(record):+.4f}, which is within the noise of {_noise(record, dense):.4f}, or better.",
             False,
         )
     ]
@@ -74,8 +74,8 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
     verdict = "The rest is within the noise." if clear + worse < len(gains) else ""
     return [
         (
-            f"Against the uniform sweep's {len(gains)} points at no more multiply-adds: clearly better at {clear}, clearly worse at "
-            f"{worse}; median difference {median:+.4f}. {verdict}",
+            f"Against the uniform sweep's {len(gains)} points at no more multiply-adds: clearly better at {clear}, "
+            f"clearly worse at {worse}; median difference {median:+.4f}. {verdict}",
             clear == 0,
         )
     ]
@@ -92,11 +92,12 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
     if not quicker:
         return [("No member of the front is measurably quicker than dense on this machine.", True)]
     best = min(quicker, key=lambda record: record.search.latency.ratio if record.search.latency else math.inf)
-    assert best.search.latency is not None
+    latency = best.search.latency
+    assert latency is not None
     return [
         (
-            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; the quickest, candidate {best.number}, takes "
-            f"{best.search.latency.ratio:.2f} ({best.search.latency.ratio_low:.2f} to {best.search.latency.ratio_high:.2f}) of its time.",
+            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; the quickest, candidate "
+            f"{best.number}, takes {latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f}) of its time.",
             False,
         )
     ]

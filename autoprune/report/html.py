@@ -20,7 +20,8 @@ from autoprune.task.checkpoint import write_atomically
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;font-size:13px;width:100%}th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #eee}
+table{border-collapse:collapse;font-size:13px;width:100%}
+th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #eee}
 th{background:#f6f6f6;position:sticky;top:0}td:nth-child(2),th:nth-child(2){text-align:left}
 .note{color:#555}.warn{color:#a33}code{background:#f4f4f4;padding:.1em .3em}
 """
@@ -30,11 +31,11 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     """Write the report of a run; gives its path (report.html in the run folder unless `to` says otherwise)."""
     stored = folder.read_study()
     scan = folder.read_sensitivity()
+    timed = any(record.search.latency for record in front.everything)
+    costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
     sections = [_head(stored, front), _table(front)]
-    for cost in ("multiply_adds", "size_bytes", "latency_ms"):
-        if cost != "latency_ms" or any(record.search.latency for record in front.everything):
-            sections.append(_figure(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)))
-    if any(record.search.latency for record in front.everything):
+    sections += [_figure(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)) for cost in costs]
+    if timed:
         sections.append(_figure("Quality, size and latency", figures.pareto_3d(front)))
     groups = stored["groups"]
     assert isinstance(groups, list)
@@ -56,8 +57,8 @@ def _head(stored: Mapping[str, object], front: Front) -> str:
     trained = sum(record.samples_trained for record in front.everything)
     lines = "".join(f"<li{' class=warn' if warning else ''}>{_text(line)}</li>" for line, warning in findings(front))
     return (
-        f"<h1>{_text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on the front over "
-        f"{_text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split decides; "
+        f"<h1>{_text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
+        f"the front over {_text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split decides; "
         f"the test split is shown for the final front and decides nothing.</p><ul>{lines}</ul>"
     )
 

@@ -75,8 +75,8 @@ def scale_to_budget(cost_model: CostModel, shape: np.ndarray, budget: float, flo
 
 
 def _round(cost_model: CostModel, exact: np.ndarray, budget: float, floor: np.ndarray) -> np.ndarray:
-    """Round down, then give single channels back, the largest remainder first, while that comes nearer to the budget."""
-    widths = np.maximum(np.floor(exact + 1e-9), floor)
+    """Round down, then give single channels back, largest remainder first, while that comes nearer to the budget."""
+    widths: np.ndarray = np.maximum(np.floor(exact + 1e-9), floor)
     for group in np.argsort(widths - exact, kind="stable"):
         larger = widths.copy()
         larger[group] = min(widths[group] + 1, cost_model.channels[group])
@@ -86,4 +86,4 @@ def _round(cost_model: CostModel, exact: np.ndarray, budget: float, floor: np.nd
 
 
 def _next(width: float, channels: float, floor: float) -> float:
-    return max(floor, width - max(1.0, round(channels * _STEP)))
+    return float(max(floor, width - max(1.0, round(channels * _STEP))))

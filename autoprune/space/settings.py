@@ -48,6 +48,9 @@ class SpaceSettings:
             raise UnknownNameError("the space", self.kind, KINDS)
         if self.cost not in AXES:
             raise UnknownNameError("the cost of the budget", self.cost, AXES)
+        for what in ("criteria", "optimizers", "distillation"):
+            if not isinstance(getattr(self, what), tuple):
+                raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
         for name in (*self.criteria, self.scan_criterion):
             criterion(name)
         for name in self.optimizers:
@@ -69,8 +72,6 @@ class SpaceSettings:
             ),
         )
         raise_all("the space", [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
-        if isinstance(self.criteria, str):
-            raise ConfigurationError(fault("criteria", "be a tuple of names", repr(self.criteria)))
 
     @property
     def rates(self) -> tuple[float, float]:

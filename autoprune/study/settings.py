@@ -86,7 +86,7 @@ class StudySettings:
             space = fields.pop("space", {})
             assert isinstance(space, Mapping)
             choices = {name: tuple(value) if isinstance(value, list) else value for name, value in space.items()}
-            return cls(space=SpaceSettings(**choices), **fields)
+            return cls(space=SpaceSettings(**choices), **fields)  # type: ignore[arg-type]  # checked by both classes
         except (TypeError, AssertionError) as error:
             raise ConfigurationError(
                 fault("stored settings", "hold the fields of StudySettings", str(error))

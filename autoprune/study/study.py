@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from torch import nn
 
@@ -168,7 +169,7 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.sweep()
-                _Run(self, bench, settings, on_progress or (lambda progress: None)).go()
+                _Run(self, bench, settings, on_progress or (lambda _: None)).go()
         finally:
             torch.set_num_threads(threads)
         return self.front()
@@ -181,13 +182,13 @@ class Study:
         return self.bench
 
     def _optuna(self) -> optuna.Study:
-        quality = "maximize" if self.higher_is_better else "minimize"
-        directions = [quality if name == "quality" else "minimize" for name in self.settings.objectives]
+        better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
+        directions = [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
         study = optuna.create_study(
             storage=open_journal(self.folder.path), study_name="autoprune", directions=directions, load_if_exists=True
         )
-        if study.metric_names is None:
-            study.set_metric_names(list(self.settings.objectives))
+        # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
+        study.set_user_attr("objectives", list(self.settings.objectives))
         return study
 
 

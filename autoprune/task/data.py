@@ -97,17 +97,17 @@ class IterableSplit:
         return None
 
     def ordered(self) -> Iterator[Batch]:
-        """One pass in the iterable's own order."""
-        for pair in self.batches:
-            yield as_batch(pair)
+        """One pass in the iterable's own order; a DataLoader that shuffles gives the same order each time."""
+        return self._seeded(0)
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
         """One pass; a list is shuffled batch-wise, a DataLoader shuffles by itself under torch's seed."""
         if isinstance(self.batches, Sequence):
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))
-            for position in order.tolist():
-                yield as_batch(self.batches[position])
-            return
+            return (as_batch(self.batches[position]) for position in order.tolist())
+        return self._seeded(seed)
+
+    def _seeded(self, seed: int) -> Iterator[Batch]:
         with torch.random.fork_rng(devices=[]):
             # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
             torch.manual_seed(seed)
@@ -137,17 +137,10 @@ def as_split(data: object, batch_size: int) -> Split:
     """
     if isinstance(data, TensorSplit | IterableSplit):
         return data
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
-        inputs, targets = data
-        if len(inputs) != len(targets):
-            raise ConfigurationError(
-                fault("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
-            )
-        return _non_empty(TensorSplit(inputs, targets, batch_size))
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        return _non_empty(TensorSplit(data.tensors[0], data.tensors[1], batch_size))
+    pair = data.tensors if isinstance(data, TensorDataset) else data
+    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
+        return _non_empty(_tensor_split(pair[0], pair[1], batch_size))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        # shuffle=False: the order comes from Split.shuffled through the loader that the caller brings.
         if isinstance(data, Sized) and len(data) == 0:
             raise ConfigurationError(fault("a split", "hold at least one sample", "none"))
         return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
@@ -237,6 +230,14 @@ def endless(split: Split, seed: int) -> Iterator[Batch]:
         if empty:
             raise ConfigurationError(fault("the train split", "yield batches", "none in a whole pass"))
         epoch += 1
+
+
+def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSplit:
+    if len(inputs) != len(targets):
+        raise ConfigurationError(
+            fault("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
+        )
+    return TensorSplit(inputs, targets, batch_size)
 
 
 def _non_empty(split: Split) -> Split:

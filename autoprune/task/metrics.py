@@ -40,7 +40,9 @@ class ErrorRate(torchmetrics.Metric):
 
     def compute(self) -> Tensor:
         """The share of wrong predictions so far."""
-        return 1 - self.accuracy.compute()
+        accuracy = self.accuracy.compute()
+        assert isinstance(accuracy, Tensor)
+        return 1 - accuracy
 
     def reset(self) -> None:
         """Forget everything counted."""

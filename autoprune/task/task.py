@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from autoprune.task import checkpoint as checkpoints
 from autoprune.task.data import Batch, Inputs, Split, as_split, call, carve, head
 from autoprune.task.metrics import build_metric, direction_of, kind_of_prediction, probe_metric, update
 
-Loss = Callable[[object, object], Tensor]
+Loss = Callable[..., Tensor]
 T = TypeVar("T")
 
 
@@ -75,10 +76,10 @@ class Task:
         faults = _numbers(self)
         put = _setter(self)
         dense = _collect(faults, lambda: _build(self))
-        splits = {name: _collect(faults, lambda n=name: _split(self, n)) for name in ("train", "search", "test")}
+        splits = {name: _collect(faults, partial(_split, self, name)) for name in ("train", "search", "test")}
         train, search = splits["train"], splits["search"]
         if train is not None and self.search is None and not faults:
-            carved = _collect(faults, lambda: carve(train, self.search_share, self.seed))
+            carved = _collect(faults, partial(carve, train, self.search_share, self.seed))
             train, search = carved if carved is not None else (train, None)
         if dense is not None and train is not None and not faults:
             put("example_inputs", _place(self.example_inputs, self.device))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from autoprune.trace.labels import AxisNodes
 from autoprune.trace.products import PRODUCT_RULES
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
@@ -36,7 +37,7 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     _elementwise_roles(tracer, operands)
 
 
-def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> object:
+def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     first, position = present[0]
     nodes = tracer.axes(first)[position]
     for tensor, axis in present[1:]:

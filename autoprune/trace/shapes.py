@@ -106,9 +106,10 @@ def expand(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
     lead = result.ndim - source.ndim
+    none: Axes = [None] * lead
     tracer.put(
         result,
-        [None] * lead + [nodes if source.shape[i] == result.shape[lead + i] else None for i, nodes in enumerate(axes)],
+        none + [nodes if source.shape[i] == result.shape[lead + i] else None for i, nodes in enumerate(axes)],
     )
 
 

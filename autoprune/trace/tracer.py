@@ -27,7 +27,7 @@ class Tracer(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.labels = Labels()
         self.roles: dict[tuple[str, int], str] = {}
         self.positions: dict[str, int] = {}
@@ -108,7 +108,7 @@ class Tracer(TorchDispatchMode):
         """The multiply-adds seen, weight by weight."""
         return tuple(Product(weight=name, positions=count) for name, count in self.positions.items())
 
-    def __torch_dispatch__(  # type: ignore[explicit-override]  # torch leaves its own method untyped
+    def __torch_dispatch__(
         self,
         func: torch._ops.OpOverload,
         types: object,

@@ -1,4 +1,4 @@
-"""Digits: how small can a residual network for 8x8 digit scans become before it misreads them?"""
+"""Digits: how small can a residual network for 8x8 digit scans become before it misreads them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class DigitNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 8, 8] -> class scores [N, 10]."""
-        return self.head(self.stages(self.stem(x)).mean((2, 3)))
+        scores: Tensor = self.head(self.stages(self.stem(x)).mean((2, 3)))
+        return scores
 
 
 def data() -> dict[str, tuple[Tensor, Tensor]]:
