@@ -194,7 +194,7 @@ def calibration_batches(task: Task, samples: int) -> list[Batch]:
 
 def _recover(task: Task, plan: PruningPlan, model: nn.Module) -> tuple[nn.Module, Samples, str]:
     """Fine-tune; when that diverges give the model back as it was before."""
-    before = clone_with(model, {})
+    before = clone_with(model)
     try:
         return model, fine_tune(model, task, plan.recovery, seed=plan.seed, teacher=task.dense), ""
     except RecoveryError as error:

@@ -184,7 +184,7 @@ def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateR
             ["", ""]
             if latency is None
             else [
-                f"{latency.latency_ms:.3f}",
+                f"{front.cost(record, 'latency_ms'):.3f}",
                 f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})",
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -69,15 +70,22 @@ def alive_positions(topology: Topology, kept: KeptChannels) -> dict[tuple[str, i
     An axis is hit by several groups where features are concatenated, or where an axis is a grid of heads and
     head width; a position goes when any of them removes it. Axes that lose nothing are left out.
     """
+    shared = Counter((member.tensor, member.axis) for group in topology.groups for member in group.members)
+    alive: dict[tuple[str, int], Tensor] = {}
     gone: dict[tuple[str, int], Tensor] = {}
     for group in topology.groups:
-        if group.name not in kept.groups or len(kept.groups[group.name]) == group.channels:
+        if len(kept.groups.get(group.name, ())) in (0, group.channels):
             continue
+        stays = kept.of(group.name, group.channels)
         removed = torch.ones(group.channels, dtype=torch.bool)
-        removed[kept.of(group.name, group.channels)] = False
+        removed[stays] = False
         for member in group.members:
             key = (member.tensor, member.axis)
+            size = topology.tensors[member.tensor].shape[member.axis]
+            if member.plain and shared[key] == 1 and size == group.channels:
+                alive[key] = stays
+                continue
             if key not in gone:
-                gone[key] = torch.zeros(topology.tensors[member.tensor].shape[member.axis], dtype=torch.bool)
+                gone[key] = torch.zeros(size, dtype=torch.bool)
             gone[key][member.index[removed].reshape(-1)] = True
-    return {key: (~mask).nonzero().squeeze(1) for key, mask in gone.items()}
+    return alive | {key: (~mask).nonzero().squeeze(1) for key, mask in gone.items()}

@@ -35,7 +35,7 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     which holds for any metric that averages over samples.
     """
     metrics = task.new_metrics()
-    folds = [task.new_metrics()[task.quality] for _ in range(FOLDS)]
+    folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
     training = model.training
     model.eval()
     samples = 0

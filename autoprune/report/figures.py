@@ -37,7 +37,7 @@ def pareto(front: Front, cost: str) -> go.Figure:
     line = _staircase(front, cost)
     figure.add_trace(
         go.Scatter(
-            x=[_cost(record, cost) for record in line],
+            x=[front.cost(record, cost) for record in line],
             y=[record.search.quality for record in line],
             mode="lines",
             line={"color": "#444444", "width": 1, "shape": "hv"},
@@ -67,7 +67,7 @@ def pareto_3d(front: Front) -> go.Figure:
         figure.add_trace(
             go.Scatter3d(
                 x=[record.search.size_bytes for record in members],
-                y=[record.search.latency_ms for record in members],
+                y=[front.cost(record, "latency_ms") for record in members],
                 z=[record.search.quality for record in members],
                 mode="markers",
                 marker={
@@ -100,6 +100,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     figure = go.Figure()
     figure.add_trace(go.Bar(x=names, y=dense, marker_color="#DDDDDD", name="dense"))
     records = list(front.records)
+    shown = records.index(front.knee()) if records else 0
     for position, record in enumerate(records):
         widths = [record.widths.get(name, channels) for name, channels in zip(names, dense, strict=True)]
         criteria = [record.plan.groups[name].criterion if name in record.plan.groups else "" for name in names]
@@ -113,7 +114,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
                 y=widths,
                 marker_color="#0072B2",
                 name=f"candidate {record.number}",
-                visible=position == 0,
+                visible=position == shown,
                 hovertext=text,
                 hoverinfo="text",
             )
@@ -128,7 +129,9 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     ]
     figure.update_layout(
         barmode="overlay",
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.18, "yanchor": "top"}] if buttons else [],
+        updatemenus=[{"buttons": buttons, "active": shown, "x": 0, "xanchor": "left", "y": 1.18, "yanchor": "top"}]
+        if buttons
+        else [],
         yaxis={"title": "channels"},
         xaxis={"tickangle": -45},
         template="plotly_white",
@@ -193,7 +196,7 @@ def sensitivity(scan: Mapping[str, Sequence[float]], keep_shares: Sequence[float
 def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin: str, colour: str) -> go.Scatter:
     inside = {record.number for record in front.records}
     return go.Scatter(
-        x=[_cost(record, cost) for record in members],
+        x=[front.cost(record, cost) for record in members],
         y=[record.search.quality for record in members],
         error_y={
             "type": "data",
@@ -201,7 +204,7 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin:
             "thickness": 1,
             "width": 2,
         },
-        error_x=_latency_bars(members) if cost == "latency_ms" else None,
+        error_x=_latency_bars(front, members) if cost == "latency_ms" else None,
         mode="markers",
         marker={
             "color": colour,
@@ -214,33 +217,24 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin:
     )
 
 
-def _latency_bars(members: Sequence[CandidateRecord]) -> dict[str, object]:
-    """95 % intervals; asymmetric."""
-    spans = [
-        (m.latency.high_ms - m.latency.latency_ms, m.latency.latency_ms - m.latency.low_ms) if m.latency else (0.0, 0.0)
-        for m in (r.search for r in members)
-    ]
-    return {
-        "type": "data",
-        "array": [up for up, _ in spans],
-        "arrayminus": [down for _, down in spans],
-        "thickness": 1,
-        "width": 2,
-    }
+def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str, object]:
+    """95 % intervals of the ratio to dense, in the axis' milliseconds; asymmetric."""
+    up, down = [], []
+    for record in members:
+        latency, middle = record.search.latency, front.cost(record, "latency_ms")
+        up.append(middle * (latency.ratio_high / latency.ratio - 1) if latency else 0.0)
+        down.append(middle * (1 - latency.ratio_low / latency.ratio) if latency else 0.0)
+    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 2}
 
 
 def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
     """Of the whole front, what is best in quality for each value of this one cost."""
     line: list[CandidateRecord] = []
-    for record in sorted(front.records, key=lambda record: _cost(record, cost)):
+    for record in sorted(front.records, key=lambda record: front.cost(record, cost)):
         better = not line or (record.search.quality > line[-1].search.quality) == front.higher_is_better
         if better and (not line or record.search.quality != line[-1].search.quality):
             line.append(record)
     return line
-
-
-def _cost(record: CandidateRecord, cost: str) -> float:
-    return record.search.value(cost)
 
 
 def _hover(front: Front, record: CandidateRecord) -> str:
@@ -252,7 +246,7 @@ def _hover(front: Front, record: CandidateRecord) -> str:
         f"{search.multiply_adds:,} multiply-adds",
     ]
     if search.latency is not None:
-        lines.append(f"{search.latency_ms:.3g} ms, {search.latency.ratio:.2f} of dense")
+        lines.append(f"{front.cost(record, 'latency_ms'):.3g} ms, {search.latency.ratio:.2f} of dense")
     if record.parent is not None:
         lines.append(f"from candidate {record.parent}")
     return "<br>".join(lines)

@@ -96,8 +96,9 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
     assert latency is not None
     return [
         (
-            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; the quickest, candidate "
-            f"{best.number}, takes {latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f}) of its time.",
+            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; "
+            f"the quickest, candidate {best.number}, takes {latency.ratio:.2f} "
+            f"({latency.ratio_low:.2f} to {latency.ratio_high:.2f}) of its time.",
             False,
         )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
     highest = max(0.75, lowest)
     if count < 2 or highest <= lowest:
         return [lowest] * min(count, 1)
-    return [float(value) for value in np.exp(np.linspace(math.log(highest), math.log(lowest), count))]
+    steps = np.exp(np.linspace(math.log(highest), math.log(lowest), count))
+    return [float(value) for value in np.clip(steps, lowest, highest)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class GuidedSpace:
         for name, value in (("_cost", cost), ("_floor", floor), ("_path", path)):
             object.__setattr__(self, name, value)
 
-    @property
+    @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """budget, trust (with a scan), one residual for each group, criterion and recovery knobs."""
         lowest = min(max(self.settings.min_budget, _smallest(self.settings, self.topology)), 0.999)
@@ -129,7 +131,7 @@ class DirectSpace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_cost", CostModel(self.topology, self.settings.cost))
 
-    @property
+    @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """One ratio for each group, criterion and recovery knobs."""
         ratios: dict[str, BaseDistribution] = {

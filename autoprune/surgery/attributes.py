@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 
-def repair(model: nn.Module) -> None:
-    """Set in_channels, num_features and the like from the weights' shapes, in place."""
-    for module in model.modules():
-        for kind, fix in REPAIRS.items():
-            if isinstance(module, kind):
-                fix(module)
-                break
+def repair(module: nn.Module) -> None:
+    """Set in_channels, num_features and the like of one module from its weights' shapes, in place."""
+    for kind, fix in REPAIRS.items():
+        if isinstance(module, kind):
+            fix(module)
+            return
 
 
 def _convolution(module: nn.Module) -> None:

@@ -4,70 +4,93 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-_ATOMIC = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size, type)
-_TABLES = ("_parameters", "_buffers", "_modules")
+#: Values that may be shared between a module and its copy.
+_ATOMIC = frozenset((int, float, complex, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size, type))
+_CONTAINERS = frozenset((dict, OrderedDict, set, list))
+_TABLES = frozenset(("_parameters", "_buffers", "_modules"))
+
+#: (name in the state dict, tensor) -> its replacement, or None to copy it.
+Replace = Callable[[str, Tensor], Tensor | None]
 
 
-def clone_with(model: nn.Module, replacements: Mapping[int, Tensor]) -> nn.Module:
-    """A deep copy of `model` in which every tensor whose id is in `replacements` is replaced.
+def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
+    """A deep copy of `model` in which `replace` may put other tensors in the place of its own.
 
-    Parameters stay parameters and keep requires_grad; tied tensors stay tied; hooks, training mode and
-    plain attributes are carried over. Quicker than copy.deepcopy, which copies every tensor.
+    Parameters stay parameters and keep requires_grad; tied tensors stay tied and are asked for once, under
+    their first name; hooks, training mode and plain attributes are carried over. Quicker than copy.deepcopy,
+    which copies every tensor first.
     """
-    memo: dict[int, object] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        new = replacements.get(id(tensor))
-        if new is None:
-            new = tensor.detach().clone(memory_format=torch.preserve_format)
-        if isinstance(tensor, nn.Parameter):
-            new = nn.Parameter(new, requires_grad=tensor.requires_grad)
-        memo[id(tensor)] = new
-    cloned = _clone(model, memo)
+    cloned = _Cloner(replace or _nothing).module(model, "")
     assert isinstance(cloned, nn.Module)
     return cloned
 
 
-def _clone(module: nn.Module, memo: dict[int, object]) -> object:
-    known = memo.get(id(module))
-    if known is not None:
-        return known
-    if hasattr(type(module), "__deepcopy__"):
-        return copy.deepcopy(module, memo)
-    new = module.__class__.__new__(module.__class__)
-    memo[id(module)] = new
-    state: dict[str, object] = {}
-    for name, value in module.__dict__.items():
-        state[name] = _table(value, memo) if name in _TABLES else _value(value, memo)
-    new.__dict__.update(state)
-    return new
+class _Cloner:
+    """One copy under way; `memo` maps the id of what was copied to its copy, as copy.deepcopy wants it."""
+
+    def __init__(self, replace: Replace) -> None:
+        self.replace = replace
+        self.memo: dict[int, object] = {}
+
+    def module(self, module: nn.Module, prefix: str) -> object:
+        known = self.memo.get(id(module))
+        if known is not None:
+            return known
+        # First the tensors, so that whatever else refers to them finds their copies in the memo.
+        tables = {
+            "_parameters": self._tensors(module._parameters, prefix, is_parameter=True),
+            "_buffers": self._tensors(module._buffers, prefix, is_parameter=False),
+        }
+        if hasattr(type(module), "__deepcopy__"):
+            return copy.deepcopy(module, self.memo)
+        new = module.__class__.__new__(module.__class__)
+        self.memo[id(module)] = new
+        state = new.__dict__
+        for name, value in module.__dict__.items():
+            kind = type(value)
+            if kind in _ATOMIC:
+                state[name] = value
+            elif kind in _CONTAINERS and not value:
+                state[name] = kind()
+            elif name not in _TABLES:
+                state[name] = self._value(value)
+        state.update(tables)
+        state["_modules"] = {
+            name: None if child is None else self.module(child, f"{prefix}{name}.")
+            for name, child in module._modules.items()
+        }
+        return new
+
+    def _tensors(self, table: Mapping[str, Tensor | None], prefix: str, *, is_parameter: bool) -> dict[str, object]:
+        return {
+            name: None if tensor is None else self._tensor(tensor, prefix + name, is_parameter)
+            for name, tensor in table.items()
+        }
+
+    def _tensor(self, tensor: Tensor, name: str, is_parameter: bool) -> object:
+        known = self.memo.get(id(tensor))
+        if known is not None:
+            return known
+        new = self.replace(name, tensor.detach())
+        if new is None:
+            new = tensor.detach().clone(memory_format=torch.preserve_format)
+        if is_parameter:
+            new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+        self.memo[id(tensor)] = new
+        return new
+
+    def _value(self, value: object) -> object:
+        """Tuples of plain values are shared; the rest is deep-copied against the same memo."""
+        if isinstance(value, tuple) and all(type(item) in _ATOMIC for item in value):
+            return value
+        return copy.deepcopy(value, self.memo)
 
 
-def _table(table: Mapping[str, object], memo: dict[int, object]) -> dict[str, object]:
-    new: dict[str, object] = {}
-    for name, value in table.items():
-        new[name] = (
-            _clone(value, memo)
-            if isinstance(value, nn.Module)
-            else memo[id(value)]
-            if isinstance(value, Tensor)
-            else value
-        )
-    return new
-
-
-def _value(value: object, memo: dict[int, object]) -> object:
-    """Plain values are shared, empty tables made anew, the rest deep-copied against the same memo."""
-    if isinstance(value, _ATOMIC):
-        return value
-    if isinstance(value, OrderedDict | dict | set | list) and not value:
-        return type(value)()
-    if isinstance(value, tuple) and all(isinstance(item, _ATOMIC) for item in value):
-        return value
-    if isinstance(value, nn.Module):
-        return _clone(value, memo)
-    return copy.deepcopy(value, memo)
+def _nothing(name: str, tensor: Tensor) -> None:
+    """Replace no tensor."""
+    del name, tensor

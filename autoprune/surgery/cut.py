@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -54,7 +55,7 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for it.
     """
     kept.check(topology)
-    copy = clone_with(model, {})
+    copy = clone_with(model)
     tensors = dict(copy.named_parameters())
     with torch.no_grad():
         for (name, axis), alive in alive_positions(topology, kept).items():
@@ -89,22 +90,49 @@ def _relative(topology: Topology, kept: KeptChannels, parent: KeptChannels | Non
 
 
 def _sliced(model: nn.Module, keep: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
-    replacements: dict[int, Tensor] = {}
+    scratch = _Scratch()
+
+    def replace(name: str, tensor: Tensor) -> Tensor | None:
+        axes = keep.get(name)
+        return scratch.slice(tensor, axes) if axes else None
+
     with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            axes = keep.get(name)
-            if axes:
-                replacements[id(tensor)] = _slice(tensor.detach(), axes)
-    copy = clone_with(model, replacements)
-    repair(copy)
+        copy = clone_with(model, replace)
+    for name in {name.rpartition(".")[0] for name in keep}:
+        repair(copy.get_submodule(name))
     return copy
 
 
-def _slice(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
-    """index_select axis by axis, the axis that loses most first, in the tensor's memory format."""
-    channels_last = (
-        tensor.ndim == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
-    )
-    for axis, where in sorted(axes.items(), key=lambda item: len(item[1]) / tensor.shape[item[0]]):
+class _Scratch:
+    """index_select axis by axis, with one buffer for what lies in between.
+
+    A fresh intermediate for every weight would cost more in page faults than the copying itself.
+    """
+
+    def __init__(self) -> None:
+        self._buffer: Tensor | None = None
+
+    def slice(self, tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
+        """The positions kept on each axis, in the tensor's memory format."""
+        channels_last = _is_channels_last(tensor)
+        # Whole rows first: they are contiguous, and what is left to pick from is smaller.
+        steps = sorted(axes.items())
+        for axis, where in steps[:-1]:
+            shape = [len(where) if dim == axis else size for dim, size in enumerate(tensor.shape)]
+            tensor = torch.index_select(tensor, axis, where.to(tensor.device), out=self._room(tensor, shape))
+        axis, where = steps[-1]
         tensor = tensor.index_select(axis, where.to(tensor.device))
-    return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
+        return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
+
+    def _room(self, like: Tensor, shape: list[int]) -> Tensor:
+        needed = math.prod(shape)
+        buffer = self._buffer
+        if buffer is None or buffer.numel() < needed or buffer.dtype != like.dtype or buffer.device != like.device:
+            buffer = self._buffer = torch.empty(needed, dtype=like.dtype, device=like.device)
+        return buffer[:needed].view(shape)
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    if tensor.ndim != 4 or tensor.is_contiguous():
+        return False
+    return tensor.is_contiguous(memory_format=torch.channels_last)

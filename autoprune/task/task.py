@@ -107,10 +107,13 @@ class Task:
 
     def new_metrics(self) -> dict[str, Metric]:
         """Fresh copies of every metric on the task's device."""
-        copies = {name: metric.clone().to(self.device) for name, metric in self.metric_set.items()}
-        for metric in copies.values():
-            metric.reset()
-        return copies
+        return {name: self.new_metric(name) for name in self.metric_set}
+
+    def new_metric(self, name: str) -> Metric:
+        """A fresh copy of one metric on the task's device."""
+        metric = self.metric_set[name].clone().to(self.device)
+        metric.reset()
+        return metric
 
 
 def assert_trained(task: Task, samples: int = 1024) -> None:
@@ -119,7 +122,7 @@ def assert_trained(task: Task, samples: int = 1024) -> None:
     Its predictions are scored against the true targets and against the same targets in another order;
     a model that has learned what the metric measures tells the two apart.
     """
-    true, permuted = task.new_metrics()[task.quality], task.new_metrics()[task.quality]
+    true, permuted = task.new_metric(task.quality), task.new_metric(task.quality)
     with torch.no_grad():
         for batch in head(task.search_split, samples):
             batch = batch.to(torch.device(task.device))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Member:
     tensor: name in the model's state dict (parameter or buffer).
     axis: the axis.
     index: positions on that axis, int64 [channels, k]: row c is removed with channel c.
+    plain: derived; channel c is position c, as nearly everywhere.
     role: "out" (a weight makes the channel), "in" (a weight reads it), "scale" and "shift" (of a norm, or
         a bias), "statistic" (running mean or variance), "other".
     """
@@ -30,6 +31,11 @@ class Member:
     axis: int
     index: Tensor
     role: str
+    plain: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain = self.index.shape[1] == 1 and torch.equal(self.index[:, 0], torch.arange(len(self.index)))
+        object.__setattr__(self, "plain", plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

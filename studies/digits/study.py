@@ -40,9 +40,9 @@ class DigitNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
-        self.stages = nn.Sequential(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2))
-        self.head = nn.Linear(128, 10)
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
+        self.stages = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 8, 8] -> class scores [N, 10]."""
@@ -56,7 +56,7 @@ def data() -> dict[str, tuple[Tensor, Tensor]]:
     images = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1)
     targets = torch.tensor(digits.target, dtype=torch.int64)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    parts = {"train": order[:997], "search": order[997:1297], "test": order[1297:]}
+    parts = {"train": order[:897], "search": order[897:1347], "test": order[1347:]}
     scale = autoprune.fit_standardize(images[parts["train"]])
     return {name: (scale(images[index]), targets[index]) for name, index in parts.items()}
 
@@ -104,12 +104,12 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=24,
+    trials=28,
     uniform_points=7,
     solved_points=3,
     space=autoprune.SpaceSettings(
-        min_budget=0.02,
-        steps=60,
+        min_budget=0.006,
+        steps=100,
         criteria=("l2", "taylor", "mean_activation"),
         learning_rate=(0.02, 0.1),
         distillation=(0.0, 0.5),

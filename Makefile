@@ -1,0 +1,43 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_ARGS ?=
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint format bench docs clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)  ## search how to prune a digit reader; ends with the front and a report
+	$(BIN)/autoprune run studies/digits/study.py --out runs/digits
+
+test: $(READY)  ## the whole test suite but what is marked slow
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## ruff, formatting, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
+	$(BIN)/python -m benchmarks.cut
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.digits
+
+docs: $(READY)  ## check that the commands and tables in docs/ match the code
+	$(BIN)/python -m pytest tests/architecture/test_docs.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,48 @@
+"""The report in a real browser: every figure is drawn, and nothing is fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune.report.html import write_report
+from tests.tasks import image_task
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --virtual-time-budget=20000"
+).split()
+
+
+def dom_of(page: Path, profile: Path) -> str:
+    """The page as the browser holds it once its scripts have run."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("AUTOPRUNE_REQUIRE_BROWSER"), reason="no Chromium on this machine"
+)
+def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
+    assert CHROMIUM is not None, "AUTOPRUNE_REQUIRE_BROWSER is set: install Chromium"
+    settings = autoprune.StudySettings(
+        trials=5, uniform_points=3, solved_points=1, latency_rounds=5, space=autoprune.SpaceSettings(steps=3)
+    )
+    study = autoprune.Study.create(image_task(), settings, out=tmp_path / "run")
+    front = study.run()
+    dom = dom_of(write_report(study.folder, front), tmp_path / "profile")
+    body = dom[dom.index("<body") :]
+    drawn = body.count('class="plot-container plotly"')
+    asked = len(re.findall(r'class="plotly-graph-div', body))
+    assert asked == 7, "three costs, 3-D, layers, sensitivity, progress"
+    assert drawn == asked
+    for record in front.records:
+        assert f"candidate {record.number}:" in body, "the menu of the per-layer view names every member"
