@@ -12,7 +12,7 @@ from autoprune.plan.plan import PruningPlan
 
 RECORD_VERSION = 1
 #: Where a trial came from.
-ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled")
+ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ COLOURS: Mapping[str, str] = {
     "solved": "#009E73",
     "enqueued": "#CC79A7",
     "sampled": "#56B4E9",
+    "polished": "#0072B2",
 }
 #: Cost -> axis title.
 TITLES: Mapping[str, str] = {

@@ -25,6 +25,8 @@ class StudySettings:
     uniform_points: points of the uniform sweep that are enqueued first, >= 0.
     solved_points: points of the solved allocation enqueued after them (guided space), >= 0.
     lineage: start from recovered ancestors; False always starts from the dense model.
+    polish: share of the trials after the warm starts that train a member of the front further at the widths
+        it has, in place of a new plan, in [0, 1); needs lineage.
     latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
     latency_backend: name of what runs the model.
     threads: torch threads of the process, >= 1.
@@ -39,6 +41,7 @@ class StudySettings:
     uniform_points: int = 8
     solved_points: int = 3
     lineage: bool = True
+    polish: float = 0.5
     latency_rounds: int = 30
     latency_backend: str = "torch"
     threads: int = 1
@@ -70,6 +73,8 @@ class StudySettings:
             or len(set(self.objectives)) != len(self.objectives)
         ):
             faults.append(fault("objectives", "be 'quality' and one or more different costs", repr(self.objectives)))
+        if not 0 <= self.polish < 1:
+            faults.append(fault("polish", "lie in [0, 1)", repr(self.polish)))
         if "latency_ms" in self.objectives and self.latency_rounds == 0:
             faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))
         raise_all("the settings", faults)

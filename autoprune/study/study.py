@@ -22,7 +22,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
 from autoprune.sensitivity.scan import scan, spent
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import lineage, trials
+from autoprune.study import lineage, polish, trials
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import build_sampler
@@ -241,7 +241,17 @@ class _Run:
         settings = self.settings
         index = trials.settled(self.optuna)
         self.optuna.sampler = build_sampler(settings.sampler, settings.seed, settings.trials, index)
+        self._queue_polish()
         return self.optuna.ask(dict(space.distributions))
+
+    def _queue_polish(self) -> None:
+        settings = self.settings
+        asked = trials.proposals(self.optuna)
+        if asked is None or not settings.lineage or not polish.due(asked, settings.polish):
+            return
+        record = polish.choose(self.study.front(), settings.space.cost)
+        if record is not None:
+            trials.enqueue_polish(self.optuna, record)
 
     def _evaluate(self, trial: optuna.Trial, space: Space) -> Candidate:
         plan = self._plan(trial, space)
@@ -260,7 +270,7 @@ class _Run:
         seed = (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
         given = trial.user_attrs.get("plan")
         if given is not None:
-            return PruningPlan.from_dict(given)
+            return replace(PruningPlan.from_dict(given), seed=seed)
         if trial.user_attrs.get("origin") == "dense":
             return dense_plan(self.settings.space, self.bench.topology, seed)
         return space.decode(trial.params, seed=seed)

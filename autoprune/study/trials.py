@@ -39,6 +39,24 @@ def enqueue_plan(study: optuna.Study, plan: PruningPlan) -> None:
     study.enqueue_trial({}, user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
 
 
+def enqueue_polish(study: optuna.Study, record: CandidateRecord) -> None:
+    """A finished candidate again: the same plan, which lineage starts from its own weights."""
+    parameters = study.get_trials(deepcopy=False)[record.number].params
+    attributes = {"origin": "polished", "plan": record.plan.to_dict(), "of": record.number}
+    study.enqueue_trial(dict(parameters), user_attrs=attributes)
+
+
+def proposals(study: optuna.Study) -> int | None:
+    """Trials asked for after the warm starts; None while something is queued."""
+    found = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.WAITING for trial in found):
+        return None
+    return sum(
+        trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") and "again" not in trial.user_attrs
+        for trial in found
+    )
+
+
 def settle_interrupted(study: optuna.Study, folder: RunFolder, settings: StudySettings) -> None:
     """Settle trials that were running when a process died: stored ones are told, the others queued again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -34,18 +34,26 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
 
     Raises SurgeryError when names or shapes of the weights do not fit.
     """
-    model = cut(dense, topology, kept)
-    own = model.state_dict()
-    wrong = [
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
+    kept.check(topology)
+    keep = _relative(topology, kept, None)
+    names = dense.state_dict().keys()
+    wrong = sorted(names ^ weights.keys())
+
+    def replace(name: str, tensor: Tensor) -> Tensor | None:
+        axes = keep.get(name, {})
+        if name not in names:  # a buffer that is not stored
+            return _Scratch().slice(tensor, axes) if axes else None
+        stored = weights.get(name, tensor)
+        if stored.shape != tuple(len(axes[dim]) if dim in axes else size for dim, size in enumerate(tensor.shape)):
+            wrong.append(name)
+        return stored.to(tensor.device)
+
+    model = clone_with(dense, replace)
     if wrong:
         raise SurgeryError(
-            fault("stored weights", "fit the cut model", f"other names or shapes for {', '.join(sorted(wrong)[:5])}")
+            fault("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
         )
-    model.load_state_dict(dict(weights))
+    _repair(model, keep)
     return model
 
 
@@ -98,9 +106,13 @@ def _sliced(model: nn.Module, keep: Mapping[str, Mapping[int, Tensor]]) -> nn.Mo
 
     with torch.no_grad():
         copy = clone_with(model, replace)
-    for name in {name.rpartition(".")[0] for name in keep}:
-        repair(copy.get_submodule(name))
+    _repair(copy, keep)
     return copy
+
+
+def _repair(model: nn.Module, keep: Mapping[str, Mapping[int, Tensor]]) -> None:
+    for module in {name.rpartition(".")[0] for name in keep}:
+        repair(model.get_submodule(module))
 
 
 class _Scratch:

@@ -1,0 +1,127 @@
+"""The digits study against two baselines at equal samples processed.
+
+    python -m benchmarks.digits [--seeds 3] [--steps 30] [--trials 28]
+
+- autoprune: guided space, TPE, lineage, as in studies/digits with fewer steps a trial;
+- uniform: the same budgets as autoprune's own uniform sweep, each pruned from dense by L2 and fine-tuned longer;
+- NSGA-II: Optuna's NSGA-II over one ratio for each group, each trial pruned from dense.
+
+Each baseline's steps are set so that it processes at least as many samples as autoprune did, its scan and its
+recalibrations included. The search split decides each front; the hypervolume is that of the front's members on the
+test split, over (accuracy from 0.5 to 1, cost from 0 to dense), as a share of the whole area. The cost axis is the
+share of dense multiply-adds, linear, and again in its logarithm from 0.5 % up, where small models count as much as
+large ones.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import typer
+
+import autoprune
+from autoprune.front.dominance import hypervolume
+from autoprune.space.settings import SpaceSettings
+from benchmarks.reporting import print_machine, print_table, spread
+from studies.digits.study import settings, task
+
+#: Smallest share of the multiply-adds on the logarithmic axis.
+_LOWEST = 0.005
+
+
+class Result(NamedTuple):
+    """One method, one seed: hypervolumes, samples processed, candidates on the front."""
+
+    linear: float
+    logarithmic: float
+    samples: int
+    front: int
+
+
+def main(seeds: int = 3, steps: int = 30, trials: int = 28) -> None:
+    """Run the three methods for each seed."""
+    torch.set_num_threads(1)
+    print_machine()
+    found: dict[str, list[Result]] = {"autoprune": [], "uniform from dense": [], "NSGA-II from dense": []}
+    for seed in range(seeds):
+        ours = _run(seed, _ours(steps), trials)
+        found["autoprune"].append(ours)
+        points = settings.uniform_points
+        uniform = _longer(_direct(steps), ours.samples, points)
+        found["uniform from dense"].append(_run(seed, uniform, points + 1, uniform_points=points, lineage=False))
+        plain = _longer(_direct(steps), ours.samples, trials - 1)
+        found["NSGA-II from dense"].append(_run(seed, plain, trials, uniform_points=0, lineage=False, sampler="nsga2"))
+    rows = [
+        [
+            name,
+            spread([r.linear for r in results], 4),
+            spread([r.logarithmic for r in results], 4),
+            f"{min(r.samples for r in results):,}",
+            spread([float(r.front) for r in results], 0),
+        ]
+        for name, results in found.items()
+    ]
+    columns = ("method", "hypervolume, linear", "hypervolume, logarithmic", "samples processed, least", "front")
+    print_table(f"Digits, {seeds} seeds, test split, median (lowest to highest)", columns, rows)
+
+
+def _ours(steps: int) -> SpaceSettings:
+    return replace(settings.space, steps=steps)
+
+
+def _direct(steps: int) -> SpaceSettings:
+    """One ratio per group; criterion L2; the learning rate in the middle of what autoprune samples from."""
+    low, high = settings.space.rates
+    return replace(
+        settings.space,
+        kind="direct",
+        criteria=("l2",),
+        distillation=(0.0,),
+        learning_rate=math.sqrt(low * high),
+        max_ratio=0.95,
+        steps=steps,
+    )
+
+
+def _longer(space: SpaceSettings, samples: int, trials: int) -> SpaceSettings:
+    """As many steps a trial as bring `trials` trials to at least `samples` samples, recalibration included."""
+    batch = 64
+    steps = math.ceil((samples / trials - space.batch_norm_samples) / batch)
+    return replace(space, steps=max(steps, 1))
+
+
+def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = replace(
+            settings,
+            seed=seed,
+            trials=trials,
+            space=space,
+            objectives=("quality", "multiply_adds"),
+            latency_rounds=0,
+            **changes,  # type: ignore[arg-type]  # fields of StudySettings
+        )
+        study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
+        front = study.run()
+        dense = front.get(0).search.multiply_adds
+        points = np.array([[-r.best_known.quality, r.search.multiply_adds / dense] for r in front.records])
+        logarithmic = points.copy()
+        logarithmic[:, 1] = 1 - np.log(np.maximum(points[:, 1], _LOWEST)) / math.log(_LOWEST)
+        work = study.samples()
+        evaluated = len(study.records) * (task().search_split.samples or 0)
+        return Result(
+            linear=hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5,
+            logarithmic=hypervolume(logarithmic, (-0.5, 1.0 + 1e-9)) / 0.5,
+            # Every method evaluates each candidate on the search split; that is left out for all of them.
+            samples=work.forward + work.trained - evaluated,
+            front=len(front.records),
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

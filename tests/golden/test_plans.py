@@ -1,0 +1,51 @@
+"""Plan files of every version that was ever released: they load for ever, whatever the code becomes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autoprune.criteria.registry import CRITERIA
+from autoprune.plan.plan import PLAN_VERSION, GroupPlan, PruningPlan, RecoveryPlan
+
+PLANS = Path(__file__).parent / "plans"
+
+
+def test_version_1_says_what_it_always_said() -> None:
+    # Spelled out, so that a default that changes later can not change what an old file means.
+    assert PruningPlan.from_json((PLANS / "v1.json").read_text(encoding="utf-8")) == PruningPlan(
+        groups={
+            "blocks.0.conv1": GroupPlan(ratio=0.5, criterion="l2"),
+            "blocks.1.conv1": GroupPlan(ratio=0.0, criterion="l1"),
+            "stem.größe": GroupPlan(ratio=0.3333333333333333, criterion="taylor"),
+        },
+        recovery=RecoveryPlan(
+            steps=120,
+            optimizer="adamw",
+            learning_rate=0.003,
+            weight_decay=0.01,
+            distillation_weight=0.5,
+            distillation_temperature=4.0,
+            batch_norm_samples=512,
+        ),
+        seed=7,
+    )
+
+
+def test_version_1_is_still_what_is_written() -> None:
+    if PLAN_VERSION != 1:
+        pytest.skip("plans are written in a later version now; v1.json must only load")
+    text = (PLANS / "v1.json").read_text(encoding="utf-8")
+    assert PruningPlan.from_json(text).to_json() + "\n" == text
+
+
+def test_every_version_has_a_golden_file() -> None:
+    assert {path.stem for path in PLANS.glob("v*.json")} == {f"v{number}" for number in range(1, PLAN_VERSION + 1)}
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("v*.json")), ids=lambda path: path.stem)
+def test_the_criteria_of_old_plans_are_still_known(path: Path) -> None:
+    groups = json.loads(path.read_text(encoding="utf-8"))["groups"].values()
+    assert {group["criterion"] for group in groups} <= set(CRITERIA)

@@ -1,0 +1,93 @@
+"""Records of candidates that never ran: numbers in, the objects of front/ and report/ out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+from autoprune.measure.measurement import Latency, Measurement
+from autoprune.plan.plan import GroupPlan, PruningPlan
+
+#: The dense model's median in every latency below, milliseconds.
+DENSE_MS = 10.0
+
+
+def latency(ratio: float, half_width: float = 0.02, drift: float = 1.0) -> Latency:
+    """A latency of `ratio` to dense; `drift` > 1 is a machine that was slow for both models."""
+    return Latency(
+        latency_ms=ratio * DENSE_MS * drift,
+        low_ms=(ratio - half_width) * DENSE_MS * drift,
+        high_ms=(ratio + half_width) * DENSE_MS * drift,
+        dense_ms=DENSE_MS * drift,
+        ratio=ratio,
+        ratio_low=ratio - half_width,
+        ratio_high=ratio + half_width,
+        backend="eager",
+        rounds=9,
+    )
+
+
+def measurement(
+    quality: float,
+    multiply_adds: int = 1000,
+    *,
+    size_bytes: int | None = None,
+    parameters: int | None = None,
+    took: Latency | None = None,
+    error: float = 0.01,
+    split: str = "search",
+) -> Measurement:
+    """A measurement; size and parameters follow the multiply-adds unless given."""
+    return Measurement(
+        split=split,
+        quality=quality,
+        quality_error=error,
+        metrics={"accuracy": quality},
+        parameters=multiply_adds // 10 if parameters is None else parameters,
+        multiply_adds=multiply_adds,
+        size_bytes=4 * multiply_adds if size_bytes is None else size_bytes,
+        latency=took,
+    )
+
+
+def record(
+    number: int,
+    search: Measurement,
+    *,
+    origin: str = "sampled",
+    test: Measurement | None = None,
+    kept: Mapping[str, tuple[int, ...]] | None = None,
+    samples_trained: int = 0,
+    parent: int | None = None,
+    note: str = "",
+) -> CandidateRecord:
+    """A finished candidate that keeps what `kept` says, half of group "a" unless given."""
+    kept = {"a": (0, 2)} if kept is None else kept
+    return CandidateRecord(
+        number=number,
+        origin=origin,
+        plan=PruningPlan(groups={name: GroupPlan(ratio=0.5, criterion="l1") for name in kept}),
+        kept=kept,
+        search=search,
+        test=test,
+        parent=parent,
+        samples_forward=10,
+        samples_trained=samples_trained,
+        lineage_trained=samples_trained,
+        seconds={"fine_tune": 0.5},
+        note=note,
+    )
+
+
+def dense(quality: float = 0.9, multiply_adds: int = 1000, **changes: object) -> CandidateRecord:
+    """The dense model as candidate 0; `changes` are arguments of `measurement`."""
+    return record(0, measurement(quality, multiply_adds, **changes), origin="dense", kept={})  # type: ignore[arg-type]
+
+
+def front_of(
+    records: Sequence[CandidateRecord],
+    objectives: Sequence[str] = ("quality", "multiply_adds"),
+    higher_is_better: bool = True,
+) -> Front:
+    return Front.of(records, objectives, higher_is_better, "accuracy" if higher_is_better else "mse")

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import pytest
+
+from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError
+from autoprune.front.front import Front, Limits
+from autoprune.front.record import CandidateRecord
+from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
+
+
+def study() -> list[CandidateRecord]:
+    """Dense, three good candidates with a falling cost, and one that candidate 2 beats everywhere."""
+    return [
+        dense(0.90, 1000, took=latency(1.0)),
+        record(1, measurement(0.89, 600, took=latency(0.8))),
+        record(2, measurement(0.85, 300, took=latency(0.5))),
+        record(3, measurement(0.60, 100, took=latency(0.3))),
+        record(4, measurement(0.80, 400, took=latency(0.6)), origin="uniform"),
+    ]
+
+
+def numbers(front: Front) -> list[int]:
+    return [member.number for member in front.records]
+
+
+def test_the_front_drops_what_is_beaten_and_starts_with_the_most_expensive() -> None:
+    front = front_of(study()[::-1])
+    assert numbers(front) == [0, 1, 2, 3]
+    assert len(front.everything) == 5
+    assert front.dense is not None
+    assert front.dense.number == 0
+
+
+def test_a_lower_quality_is_better_for_an_error() -> None:
+    records = [
+        dense(0.10, 1000),
+        record(1, measurement(0.09, 500)),
+        record(2, measurement(0.30, 400)),
+        record(3, measurement(0.40, 450)),
+    ]
+    front = front_of(records, higher_is_better=False)
+    assert numbers(front) == [1, 2]
+    assert front.gain(records[1]) == pytest.approx(0.01), "a smaller error is a gain"
+    assert front.gain(records[2]) == pytest.approx(-0.20)
+    assert front.choose(Limits(), by="quality").number == 1
+    assert front.choose(Limits(max_drop=0.2)).number == 2
+    assert front.choose(Limits(max_drop=0.1)).number == 1
+
+
+def test_of_equal_candidates_the_first_stays() -> None:
+    front = front_of([dense(), record(1, measurement(0.8, 500)), record(2, measurement(0.8, 500))])
+    assert numbers(front) == [0, 1]
+
+
+def test_candidates_the_clock_can_not_tell_apart_count_as_equally_quick() -> None:
+    records = [
+        dense(took=latency(1.0, 0.1)),
+        record(1, measurement(0.8, took=latency(0.52, 0.1))),
+        record(2, measurement(0.81, took=latency(0.48, 0.1))),
+    ]
+    assert numbers(front_of(records, ("quality", "latency_ms"))) == [0, 2]
+    records[1] = record(1, measurement(0.8, took=latency(0.31, 0.1)))
+    assert set(numbers(front_of(records, ("quality", "latency_ms")))) == {0, 1, 2}, "now it is clearly quicker"
+
+
+def test_what_was_not_timed_is_on_no_front_that_looks_at_latency() -> None:
+    records = [*study(), record(5, measurement(0.95, 10))]
+    assert 5 not in numbers(front_of(records, ("quality", "latency_ms")))
+    assert numbers(front_of(records)) == [5]
+
+
+def test_a_quality_that_is_no_number_is_on_no_front() -> None:
+    front = front_of([*study(), record(5, measurement(float("nan"), 1))])
+    assert numbers(front) == [0, 1, 2, 3]
+
+
+def test_an_empty_study_has_an_empty_front() -> None:
+    front = front_of([])
+    assert front.records == ()
+    assert front.dense is None
+    assert front.hypervolume() == 0.0
+    assert len(front.table()) == 0
+    for ask in (front.knee, lambda: front.choose(Limits(max_drop=0.1))):
+        with pytest.raises(SelectionError, match="the front must hold a candidate, but got none"):
+            ask()
+
+
+# ---- hypervolume and knee
+
+
+def test_hypervolume_in_shares_of_dense() -> None:
+    front = front_of([dense(0.9, 1000), record(1, measurement(0.8, 250)), record(2, measurement(0.5, 600))])
+    # Over quality 0.5 and cost share 1: dense adds (0.9 - 0.8) * 0, candidate 1 adds 0.3 * 0.75.
+    assert front.hypervolume() == pytest.approx(0.225, abs=1e-6)
+    assert front.hypervolume(worst_quality=0.0) == pytest.approx(0.6, abs=1e-6)
+    assert front.hypervolume(worst_quality=0.85) == pytest.approx(0.0, abs=1e-6)
+    assert front.hypervolume("size_bytes", 0.0) == pytest.approx(0.6, abs=1e-6)
+
+
+def test_hypervolume_of_an_error() -> None:
+    front = front_of(
+        [dense(0.1, 1000), record(1, measurement(0.2, 250)), record(2, measurement(0.5, 900))], higher_is_better=False
+    )
+    assert front.hypervolume() == pytest.approx(0.3 * 0.75, abs=1e-6)
+    assert front.hypervolume(worst_quality=1.0) == pytest.approx(0.8 * 0.75, abs=1e-6)
+
+
+def test_hypervolume_over_latency_is_in_ratios_and_skips_what_was_not_timed() -> None:
+    records = [
+        dense(0.9, took=latency(1.0, 0)),
+        record(1, measurement(0.8, took=latency(0.25, 0))),
+        record(2, measurement(0.5, 10)),
+    ]
+    assert front_of(records).hypervolume("latency_ms", worst_quality=0.5) == pytest.approx(0.225, abs=1e-6)
+
+
+def test_hypervolume_without_a_dense_model_is_zero() -> None:
+    assert front_of(study()[1:]).hypervolume() == 0.0
+
+
+def test_one_candidate_without_a_quality_does_not_wipe_out_the_hypervolume() -> None:
+    records = [dense(0.9, 1000), record(1, measurement(0.8, 250)), record(2, measurement(0.5, 600))]
+    spoiled = [*records, record(3, measurement(float("nan"), 100))]
+    assert front_of(spoiled).hypervolume() == pytest.approx(front_of(records).hypervolume())
+
+
+def test_the_knee_bends() -> None:
+    # In log cost 1000 -> 10; candidate 1 loses little quality for half of that span, 2 loses much.
+    records = [
+        dense(0.90, 1000),
+        record(1, measurement(0.88, 100)),
+        record(2, measurement(0.50, 50)),
+        record(3, measurement(0.40, 10)),
+    ]
+    assert front_of(records).knee().number == 1
+
+
+def test_the_knee_of_an_error_bends_the_other_way() -> None:
+    records = [
+        dense(0.10, 1000),
+        record(1, measurement(0.12, 100)),
+        record(2, measurement(0.50, 50)),
+        record(3, measurement(0.60, 10)),
+    ]
+    assert front_of(records, higher_is_better=False).knee().number == 1
+
+
+def test_the_knee_of_one_is_that_one() -> None:
+    assert front_of([dense()]).knee().number == 0
+
+
+# ---- choosing
+
+
+@pytest.mark.parametrize(
+    ("limits", "by", "chosen"),
+    [
+        (Limits(), "multiply_adds", 3),
+        (Limits(), "quality", 0),
+        (Limits(), "latency_ms", 3),
+        (Limits(), "size_bytes", 3),
+        (Limits(), "parameters", 3),
+        (Limits(max_drop=0.0), "multiply_adds", 0),
+        (Limits(max_drop=0.01), "multiply_adds", 1),
+        (Limits(max_drop=0.05), "multiply_adds", 2),
+        (Limits(max_drop=0.0499), "multiply_adds", 1),
+        (Limits(max_latency_ms=0.5 * DENSE_MS), "quality", 2),
+        (Limits(max_latency_ms=0.49 * DENSE_MS), "quality", 3),
+        (Limits(max_size_bytes=4 * 600), "quality", 1),
+        (Limits(max_size_bytes=4 * 600 - 1), "quality", 2),
+        (Limits(max_parameters=30), "quality", 2),
+        (Limits(max_parameters=29), "quality", 3),
+        (Limits(max_multiply_adds=999), "quality", 1),
+        (Limits(max_multiply_adds=300), "quality", 2),
+        (Limits(max_drop=0.05, max_multiply_adds=700), "quality", 1),
+        (Limits(max_drop=0.05, max_multiply_adds=700), "latency_ms", 2),
+    ],
+)
+def test_choose_keeps_to_the_limits_and_is_best_by_what_is_asked(limits: Limits, by: str, chosen: int) -> None:
+    assert front_of(study()).choose(limits, by=by).number == chosen
+
+
+def test_none_within_the_limits_names_the_nearest() -> None:
+    with pytest.raises(SelectionError) as error:
+        front_of(study()).choose(Limits(max_drop=0.02, max_multiply_adds=500))
+    message = str(error.value)
+    assert message.startswith("a candidate must keep to max_drop 0.02, max_multiply_adds 500, but got none")
+    assert "the nearest is candidate 2 with accuracy 0.85 (-0.05 to dense)" in message
+    assert "1200 bytes, 5 ms" in message
+    assert "Loosen a limit" in message
+
+
+def test_the_nearest_to_a_limit_that_none_reaches_is_the_cheapest() -> None:
+    with pytest.raises(SelectionError, match="nearest is candidate 3"):
+        front_of(study()).choose(Limits(max_size_bytes=10))
+
+
+def test_an_unknown_axis_lists_the_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"--by must be one of latency_ms, .*, but got 'speed'"):
+        front_of(study()).choose(Limits(), by="speed")
+
+
+def test_what_was_not_timed_keeps_to_no_latency_limit() -> None:
+    records = [
+        dense(0.9, 1000, took=latency(1.0)),
+        record(1, measurement(0.8, 500, took=latency(0.5))),
+        record(2, measurement(0.7, 100)),
+    ]
+    assert front_of(records).choose(Limits(max_latency_ms=6)).number == 1
+
+
+def test_the_quickest_is_one_that_was_timed() -> None:
+    records = [dense(0.9, 1000), record(1, measurement(0.8, 500, took=latency(0.5))), record(2, measurement(0.7, 100))]
+    assert front_of(records).choose(Limits(), by="latency_ms").number == 1
+
+
+def test_a_message_without_latencies_does_not_print_nan() -> None:
+    with pytest.raises(SelectionError, match="nearest is candidate 1") as error:
+        front_of([dense(), record(1, measurement(0.8, 500))]).choose(Limits(max_multiply_adds=10))
+    assert "nan" not in str(error.value)
+
+
+def test_latency_is_limited_by_the_ratio_not_by_a_slow_moment() -> None:
+    records = [dense(0.9, took=latency(1.0)), record(1, measurement(0.8, 500, took=latency(0.5, drift=4.0)))]
+    front = front_of(records)
+    assert front.cost(records[1], "latency_ms") == pytest.approx(0.5 * DENSE_MS)
+    assert front.choose(Limits(max_latency_ms=6)).number == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_drop", -0.1),
+        ("max_latency_ms", 0),
+        ("max_size_bytes", -1),
+        ("max_parameters", 0),
+        ("max_multiply_adds", float("nan")),
+    ],
+)
+def test_a_limit_that_nothing_can_keep_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be >=? ?0, but got"):
+        Limits(**{name: value})
+
+
+def test_every_bad_limit_is_in_one_error() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Limits(max_drop=-1, max_latency_ms=0, max_parameters=5)
+    assert "max_drop" in str(error.value)
+    assert "max_latency_ms" in str(error.value)
+    assert "max_parameters" not in str(error.value)
+
+
+def test_get_knows_every_finished_candidate_and_lists_the_front() -> None:
+    front = front_of(study())
+    assert front.get(4).number == 4, "a dominated one too"
+    with pytest.raises(NotFoundError, match=r"front: 0, 1, 2, 3.*but got 9"):
+        front.get(9)
+    with pytest.raises(NotFoundError, match="none yet"):
+        front_of([]).get(0)
+
+
+# ---- the table
+
+
+def test_the_table_shows_achieved_numbers_in_shares_of_dense() -> None:
+    table = front_of(study()).table().set_index("candidate")
+    assert table.index.tolist() == [0, 1, 2, 3]
+    assert table["multiply_adds_share"].tolist() == [1.0, 0.6, 0.3, 0.1]
+    assert table["search_accuracy"].tolist() == [0.90, 0.89, 0.85, 0.60]
+    assert table.loc[2, "latency_ms"] == pytest.approx(5.0)
+    assert table.loc[2, "latency_ratio"] == 0.5
+    assert "test_accuracy" not in table
+
+
+def test_the_table_has_test_numbers_where_they_were_taken() -> None:
+    tested = record(1, measurement(0.8, 500), test=measurement(0.75, 500, split="test", error=0.02))
+    table = front_of([dense(), tested]).table().set_index("candidate")
+    assert table.loc[1, "test_accuracy"] == 0.75
+    assert table.loc[1, "test_error"] == 0.02
+    assert table["test_accuracy"].isna().tolist() == [True, False]
+    assert table["latency_ratio"].isna().all()
+
+
+def test_the_test_split_decides_nothing() -> None:
+    better_on_test = record(1, measurement(0.5, 500), test=measurement(1.0, 500, split="test"))
+    rival = record(2, measurement(0.6, 400), test=measurement(0.0, 400, split="test"))
+    assert numbers(front_of([dense(), better_on_test, rival])) == [0, 2]
+    assert better_on_test.best_known.split == "test"
+    assert dense().best_known.split == "search"

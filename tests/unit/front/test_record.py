@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from autoprune.errors import StorageError
+from autoprune.front.record import RECORD_VERSION, CandidateRecord
+from autoprune.measure.measurement import Measurement
+from tests.unit.front.builders import dense, latency, measurement, record
+
+FULL = record(
+    7,
+    measurement(0.8, 500, took=latency(0.5)),
+    kept={"a": (0, 2, 5), "b.größe": (1,)},
+    samples_trained=320,
+    parent=3,
+    note="diverged",
+)
+
+
+@pytest.mark.parametrize("given", [FULL, dense()], ids=["full", "dense"])
+def test_a_record_survives_json(given: CandidateRecord) -> None:
+    assert CandidateRecord.from_json(given.to_json()) == given
+
+
+def test_the_test_measurement_is_kept_apart() -> None:
+    tested = dataclasses.replace(FULL, test=measurement(0.7, split="test"))
+    assert CandidateRecord.from_json(tested.to_json()) == FULL
+    assert CandidateRecord.from_json(tested.to_json(), tested.test) == tested
+
+
+def test_a_quality_that_is_no_number_survives_json() -> None:
+    spoiled = record(1, measurement(float("nan"), 500))
+    assert math.isnan(CandidateRecord.from_json(spoiled.to_json()).search.quality)
+
+
+def test_widths_count_what_stays() -> None:
+    assert FULL.widths == {"a": 3, "b.größe": 1}
+
+
+def test_a_measurement_survives_and_leaves_out_what_it_does_not_know() -> None:
+    taken = measurement(0.8, took=latency(0.5))
+    data = json.loads(json.dumps(taken.to_dict()))
+    assert Measurement.from_dict(data) == taken
+    data["latency"]["of_the_future"] = 1
+    assert Measurement.from_dict({**data, "of_the_future": 1}) == taken
+    assert math.isnan(measurement(0.8).latency_ms)
+    with pytest.raises(TypeError):
+        taken.metrics["accuracy"] = 1.0  # type: ignore[index]
+
+
+def test_a_later_version_is_refused() -> None:
+    later = FULL.to_json().replace(f'"version": {RECORD_VERSION}', '"version": 99', 1)
+    with pytest.raises(StorageError, match=r"version must be <= 1, but got 99\. Upgrade"):
+        CandidateRecord.from_json(later)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": None},
+        {"version": "x"},
+        {"plan": None},
+        {"plan": {"version": 1, "groups": {"a": {"ratio": 2}}}},
+        {"kept": None},
+        {"kept": [0, 1]},
+        {"kept": {"a": 3}},
+        {"search": None},
+        {"search": {}},
+        {"search": {"latency": {}}},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_a_storage_error(change: dict[str, object]) -> None:
+    with pytest.raises(StorageError, match="must"):
+        CandidateRecord.from_json(json.dumps({**json.loads(FULL.to_json()), **change}))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "{", "3"])
+def test_text_that_is_no_record_is_a_storage_error(text: str) -> None:
+    with pytest.raises(StorageError, match=r"candidate\.json must hold a candidate"):
+        CandidateRecord.from_json(text)
+
+
+@pytest.mark.parametrize("name", [name for name in json.loads(FULL.to_json()) if name != "version"])
+def test_a_missing_field_is_named(name: str) -> None:
+    data = json.loads(FULL.to_json())
+    del data[name]
+    with pytest.raises(StorageError, match=name):
+        CandidateRecord.from_json(json.dumps(data))

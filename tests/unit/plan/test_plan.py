@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprune.errors import ConfigurationError
+from autoprune.plan.plan import OPTIMIZERS, PLAN_VERSION, GroupPlan, PruningPlan, RecoveryPlan
+
+positive = st.floats(1e-12, 1e6)
+group_plans = st.builds(
+    GroupPlan, ratio=st.floats(0, 1, exclude_max=True), criterion=st.sampled_from(["l1", "l2"]) | st.text(min_size=1)
+)
+recovery_plans = st.builds(
+    RecoveryPlan,
+    steps=st.integers(0, 10**6),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    learning_rate=positive,
+    weight_decay=st.floats(0, 10),
+    distillation_weight=st.floats(0, 1),
+    distillation_temperature=positive,
+    batch_norm_samples=st.integers(0, 10**6),
+)
+plans = st.builds(
+    PruningPlan,
+    groups=st.dictionaries(st.text(), group_plans, max_size=5),
+    recovery=recovery_plans,
+    seed=st.integers(0, 2**63),
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(plan=plans)
+def test_a_plan_survives_json(plan: PruningPlan) -> None:
+    again = PruningPlan.from_json(plan.to_json())
+    assert again == plan
+    assert again.to_json() == plan.to_json()
+    assert PruningPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_the_order_of_groups_does_not_matter() -> None:
+    one, other = GroupPlan(ratio=0.1), GroupPlan(ratio=0.2)
+    forth, back = PruningPlan(groups={"a": one, "b": other}), PruningPlan(groups={"b": other, "a": one})
+    assert forth == back
+    assert forth.to_json() == back.to_json()
+
+
+def test_a_plan_without_recovery_and_seed_takes_the_defaults() -> None:
+    plan = PruningPlan.from_dict({"version": 1, "groups": {"a": {"ratio": 0.5}}})
+    assert plan == PruningPlan(groups={"a": GroupPlan(ratio=0.5, criterion="l2")}, recovery=RecoveryPlan(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (GroupPlan(ratio=0.5), "ratio"),
+        (RecoveryPlan(), "steps"),
+        (PruningPlan(groups={}), "seed"),
+        (PruningPlan(groups={}), "groups"),
+    ],
+)
+def test_fields_can_not_be_set(part: object, name: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(part, name, 1)
+
+
+def test_groups_are_a_copy_that_can_not_be_written_to() -> None:
+    given_groups = {"a": GroupPlan(ratio=0.5)}
+    plan = PruningPlan(groups=given_groups)
+    given_groups["b"] = GroupPlan(ratio=0.1)
+    assert set(plan.groups) == {"a"}
+    with pytest.raises(TypeError):
+        plan.groups["b"] = GroupPlan(ratio=0.1)  # type: ignore[index]
+
+
+def test_replace_gives_a_changed_copy() -> None:
+    plan = PruningPlan(groups={"a": GroupPlan(ratio=0.5)}, seed=3)
+    assert dataclasses.replace(plan, seed=4).groups == plan.groups
+    assert plan.seed == 3
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "0.5", None])
+def test_a_ratio_outside_the_unit_interval_is_refused(ratio: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"ratio must lie in \[0, 1\), but got"):
+        GroupPlan(ratio=ratio)  # type: ignore[arg-type]
+
+
+def test_the_edges_of_ratio() -> None:
+    assert GroupPlan(ratio=0).ratio == 0
+    assert GroupPlan(ratio=0.999999).ratio < 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", -1, "recovery steps must be an integer >= 0, but got -1"),
+        ("steps", 1.5, "recovery steps must be an integer >= 0"),
+        ("steps", True, "recovery steps must be an integer >= 0"),
+        ("optimizer", "adam", "optimizer must be one of sgd, adamw, but got 'adam'"),
+        ("learning_rate", 0, "learning rate must be > 0"),
+        ("learning_rate", float("inf"), "learning rate must be > 0"),
+        ("learning_rate", "0.1", "learning rate must be > 0, but got '0.1'"),
+        ("weight_decay", -1e-9, "weight_decay must be >= 0"),
+        ("weight_decay", float("nan"), "weight_decay must be >= 0"),
+        ("distillation_weight", 1.1, r"distillation_weight must lie in \[0, 1\]"),
+        ("distillation_temperature", 0, "distillation_temperature must be > 0"),
+        ("batch_norm_samples", -1, "batch_norm_samples must be an integer >= 0"),
+    ],
+)
+def test_a_bad_recovery_number_is_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        RecoveryPlan(**{field: value})  # type: ignore[arg-type]
+
+
+def test_every_fault_of_a_recovery_plan_is_in_one_error() -> None:
+    with pytest.raises(ConfigurationError, match="the recovery plan has 3 faults") as error:
+        RecoveryPlan(steps=-1, optimizer="adam", learning_rate=0)
+    for part in ("recovery steps", "optimizer", "learning rate"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", None, True])
+def test_a_bad_seed_is_refused(seed: object) -> None:
+    with pytest.raises(ConfigurationError, match="seed must be an integer >= 0, but got"):
+        PruningPlan(groups={}, seed=seed)  # type: ignore[arg-type]
+
+
+def test_groups_must_be_group_plans() -> None:
+    with pytest.raises(ConfigurationError, match="'a'"):
+        PruningPlan(groups={"a": 0.5})  # type: ignore[dict-item]
+
+
+def test_a_later_version_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigurationError, match=f"version must be 1 to {PLAN_VERSION}, but got 99.*upgrade"):
+        PruningPlan.from_dict({"version": PLAN_VERSION + 98, "groups": {}})
+
+
+@pytest.mark.parametrize("version", [None, 0, -1, "1", 1.0])
+def test_a_version_that_never_was_is_not_called_a_later_one(version: object) -> None:
+    with pytest.raises(ConfigurationError, match="version must be") as error:
+        PruningPlan.from_dict({"version": version, "groups": {}})
+    assert "later" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        "[]",
+        "null",
+        "{}",
+        '{"version": 1}',
+        '{"version": 1, "groups": []}',
+        '{"version": 1, "groups": {"a": 0.5}}',
+        '{"version": 1, "groups": {"a": {"ratio": "half"}}}',
+        '{"version": 1, "groups": {"a": {"share": 0.5}}}',
+        '{"version": 1, "groups": {"a": {"ratio": NaN}}}',
+        '{"version": 1, "groups": {}, "recovery": {"epochs": 3}}',
+        '{"version": 1, "groups": {}, "recovery": 3}',
+        '{"version": 1, "groups": {}, "seed": "x"}',
+    ],
+)
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="must"):
+        PruningPlan.from_json(text)
+
+
+def test_the_message_names_the_group_at_fault() -> None:
+    with pytest.raises(ConfigurationError, match=r"blocks\.1\.conv"):
+        PruningPlan.from_dict({"version": 1, "groups": {"head": {"ratio": 0.1}, "blocks.1.conv": {"ratio": 1.5}}})
+
+
+def test_a_plan_needs_neither_torch_nor_optuna() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, autoprune.plan.plan; sys.exit(any(name in sys.modules for name in ('torch', 'optuna')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

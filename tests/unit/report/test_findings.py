@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+
+from autoprune.front.record import CandidateRecord
+from autoprune.report.findings import findings
+from tests.unit.front.builders import dense, front_of, latency, measurement, record
+
+
+def sentences(records: list[CandidateRecord], higher_is_better: bool = True) -> list[tuple[str, bool]]:
+    return findings(front_of(records, higher_is_better=higher_is_better))
+
+
+def the_one_about(words: str, records: list[CandidateRecord], higher_is_better: bool = True) -> tuple[str, bool]:
+    found = [line for line in sentences(records, higher_is_better) if words in line[0]]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def none_about(words: str, records: list[CandidateRecord]) -> bool:
+    return not any(words in line for line, _ in sentences(records))
+
+
+def uniform(number: int, quality: float, multiply_adds: int) -> CandidateRecord:
+    return record(number, measurement(quality, multiply_adds), origin="uniform")
+
+
+def test_without_a_dense_model_nothing_can_be_said() -> None:
+    assert sentences([]) == [("The dense model has not been measured yet.", True)]
+
+
+def test_dense_alone() -> None:
+    lines = sentences([dense(0.9, 1000)])
+    assert lines == [
+        ("Dense: accuracy 0.9000 ± 0.0100 on search; 100 parameters, 1,000 multiply-adds.", False),
+    ]
+
+
+def test_dense_with_its_test_number() -> None:
+    tested = record(0, measurement(0.9), origin="dense", test=measurement(0.88, split="test", error=0.02))
+    assert ", 0.8800 ± 0.0200 on test;" in the_one_about("Dense", [tested])[0]
+
+
+def test_a_difference_within_the_noise_is_called_noise() -> None:
+    # Both errors are 0.01: the difference is uncertain by 1.96 * sqrt(2) * 0.01 = 0.0277.
+    line, warning = the_one_about(
+        "noise", [dense(0.9, 1000), record(1, measurement(0.875, 300)), record(2, measurement(0.86, 200))]
+    )
+    assert line.startswith("Candidate 1 has 30% of the multiply-adds; its accuracy differs from dense by -0.0250")
+    assert "within the noise of 0.0277, or better" in line
+    assert not warning
+
+
+def test_a_clear_loss_is_not_called_noise() -> None:
+    assert none_about("noise", [dense(0.9, 1000), record(1, measurement(0.86, 300))])
+
+
+def test_a_larger_error_is_a_loss() -> None:
+    records = [dense(0.10, 1000), record(1, measurement(0.12, 300)), record(2, measurement(0.20, 100))]
+    line, _ = the_one_about("noise", records, higher_is_better=False)
+    assert line.startswith("Candidate 1")
+    assert "mse differs from dense by -0.0200" in line
+
+
+@pytest.mark.parametrize(
+    ("rival", "higher_is_better", "counts", "warning"),
+    [
+        (0.80, True, "clearly better at 1, clearly worse at 0; median difference +0.1000", False),
+        (0.60, True, "clearly better at 0, clearly worse at 1; median difference -0.1000", True),
+        (0.71, True, "clearly better at 0, clearly worse at 0; median difference +0.0100", True),
+        (0.60, False, "clearly better at 1, clearly worse at 0; median difference +0.1000", False),
+        (0.80, False, "clearly better at 0, clearly worse at 1; median difference -0.1000", True),
+    ],
+    ids=["better", "worse", "noise", "lower error", "higher error"],
+)
+def test_the_search_is_compared_with_the_uniform_sweep(
+    rival: float, higher_is_better: bool, counts: str, warning: bool
+) -> None:
+    records = [dense(0.9, 1000), uniform(1, 0.7, 500), record(2, measurement(rival, 500))]
+    line, warned = the_one_about("uniform sweep's 1 points", records, higher_is_better)
+    assert counts in line
+    assert warned == warning, "a search that is nowhere clearly better than the sweep is a warning"
+    assert ("rest is within the noise" in line) == ("better at 0, clearly worse at 0" in counts)
+
+
+def test_no_sentence_ends_in_a_blank() -> None:
+    records = [dense(0.9, 1000), uniform(1, 0.7, 500), record(2, measurement(0.8, 500))]
+    assert all(line == line.strip() for line, _ in sentences(records))
+
+
+def test_a_rival_must_not_cost_more_than_the_uniform_point() -> None:
+    records = [dense(0.9, 1000), uniform(1, 0.7, 500), record(2, measurement(0.95, 501))]
+    assert none_about("uniform sweep", records)
+
+
+def test_the_median_of_two_differences_is_their_middle() -> None:
+    records = [
+        dense(0.9, 1000),
+        uniform(1, 0.8, 600),
+        uniform(2, 0.5, 200),
+        record(3, measurement(0.78, 600)),
+        record(4, measurement(0.60, 200)),
+    ]
+    assert "median difference +0.0400" in the_one_about("uniform sweep's 2 points", records)[0]
+
+
+def test_what_is_quicker_is_counted_and_the_quickest_named() -> None:
+    records = [
+        dense(0.9, 1000, took=latency(1.0)),
+        record(1, measurement(0.8, 500, took=latency(0.99))),
+        record(2, measurement(0.7, 300, took=latency(0.6))),
+        record(3, measurement(0.6, 200, took=latency(0.5))),
+    ]
+    line, warning = the_one_about("quicker", records)
+    assert line.startswith("2 of 3 members are measurably quicker than dense")
+    assert "candidate 3, takes 0.50 (0.48 to 0.52) of its time" in line
+    assert not warning
+
+
+def test_a_latency_interval_that_reaches_dense_is_no_gain() -> None:
+    records = [
+        dense(0.9, 1000, took=latency(1.0)),
+        record(1, measurement(0.8, 100, took=latency(0.97, half_width=0.04))),
+    ]
+    assert the_one_about("quicker", records) == (
+        "No member of the front is measurably quicker than dense on this machine.",
+        True,
+    )
+
+
+def test_without_latencies_nothing_is_said_of_them() -> None:
+    assert none_about("quicker", [dense(), record(1, measurement(0.8, 500))])
+
+
+@pytest.mark.parametrize(("failed", "words"), [(1, "1 candidate diverged"), (2, "2 candidates diverged")])
+def test_candidates_that_diverged_are_a_warning(failed: int, words: str) -> None:
+    records = [dense(), *(record(n, measurement(0.5, 500 - n), note="loss is nan") for n in range(1, failed + 1))]
+    line, warning = the_one_about("diverged", records)
+    assert warning
+    assert line.startswith(words)

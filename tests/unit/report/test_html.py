@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from autoprune.errors import NotFoundError
+from autoprune.front.record import CandidateRecord
+from autoprune.report.html import write_report
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.study.folder import RunFolder
+from tests.unit.front.builders import dense, front_of, latency, measurement, record
+
+SCAN = Sensitivity(
+    keep_shares=(0.5, 0.25), added_loss={"a": (0.1, 0.2)}, criterion="l2", samples_forward=1, samples_trained=0
+)
+EVIL = "</script><script src='https://evil.example/x.js'></script><b onclick=x>&"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, headings, rows of the tables and the visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.rows: list[list[str]] = []
+        self.items: list[tuple[str, str | None]] = []
+        self.title = ""
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("h1", "h2"):
+            self.headings.append("")
+        if tag == "li":
+            self.items.append(("", dict(attrs).get("class")))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self._inside in ("h1", "h2"):
+            self.headings[-1] += data
+        if self._inside == "title":
+            self.title += data
+        if self._inside == "li":
+            self.items[-1] = (self.items[-1][0] + data, self.items[-1][1])
+
+    @property
+    def figures(self) -> int:
+        return sum("plotly-graph-div" in (attributes.get("class") or "") for _, attributes in self.tags)
+
+
+def timed() -> list[CandidateRecord]:
+    return [
+        dense(0.90, 1000, took=latency(1.0)),
+        record(1, measurement(0.85, 300, took=latency(0.5)), test=measurement(0.84, 300, split="test", error=0.02)),
+        record(2, measurement(0.60, 100, took=latency(0.3)), samples_trained=1234),
+        record(3, measurement(0.80, 400, took=latency(0.6)), origin="uniform"),
+    ]
+
+
+def untimed() -> list[CandidateRecord]:
+    return [dense(0.90, 1000), record(1, measurement(0.85, 300))]
+
+
+def text_of(path: Path, records: list[CandidateRecord], scan: Sensitivity | None = None, name: str = "digits") -> str:
+    folder = RunFolder(path)
+    folder.write_study(
+        {
+            "name": name,
+            "groups": [{"name": "a" if name == "digits" else name, "channels": 4}],
+            "unprunable": [{"module": name, "reason": f"it is {name}", "channels": 7}],
+        }
+    )
+    if scan is not None:
+        folder.write_sensitivity(scan)
+    return write_report(folder, front_of(records)).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return text_of(tmp_path_factory.mktemp("full"), timed(), SCAN)
+
+
+def test_nothing_is_fetched(full: str) -> None:
+    """No tag and no style refers to anything outside the page."""
+    loading = {"src", "href", "srcset", "data", "poster", "action", "background"}
+    for tag, attributes in Page(full).tags:
+        assert not loading & attributes.keys(), (tag, attributes)
+        assert tag not in {"link", "iframe", "img", "object", "embed", "base"}
+    for style in re.findall(r"<style>(.*?)</style>", full, re.DOTALL):
+        assert "url(" not in style
+        assert "@import" not in style
+
+
+def test_plotly_is_in_the_page_once(full: str) -> None:
+    assert full.count("plotly.js v") == 1
+    assert full.startswith("<!doctype html>")
+    assert "<meta charset='utf-8'>" in full[:200]
+
+
+def test_every_figure_is_there(full: str) -> None:
+    page = Page(full)
+    assert page.figures == 7
+    assert page.headings == [
+        "digits",
+        "The front",
+        "Quality and multiply-adds",
+        "Quality and size on disk (bytes)",
+        "Quality and latency (ms)",
+        "Quality, size and latency",
+        "Layers of a candidate",
+        "Sensitivity",
+        "Progress",
+        "Left alone",
+    ]
+    assert page.title == "digits: autoprune"
+
+
+def test_the_table_has_a_row_for_each_member(full: str) -> None:
+    rows = Page(full).rows
+    assert rows[0][2:4] == ["accuracy, search", "accuracy, test"]
+    assert rows[1][:3] == ["0", "dense", "0.9000 ± 0.0100"]
+    assert rows[2] == [
+        "1",
+        "sampled",
+        "0.8500 ± 0.0100",
+        "0.8400 ± 0.0200",
+        "30",
+        "1,200",
+        "300",
+        "30.0%",
+        "5",
+        "0.50 (0.48 to 0.52)",
+    ]
+    assert [row[0] for row in rows[1:4]] == ["0", "1", "2"], "the dominated candidate 3 is not among them"
+    assert rows[4:] == [["module", "why", "channels"], ["digits", "it is digits", "7"]]
+
+
+def test_the_words_are_there_and_warnings_are_marked(full: str) -> None:
+    page = Page(full)
+    assert "1,234 samples trained with" in full
+    assert any(line.startswith("Dense: accuracy 0.9000") and kind is None for line, kind in page.items)
+    assert any("uniform sweep" in line for line, _ in page.items)
+
+
+def test_a_warning_is_marked(tmp_path: Path) -> None:
+    spoiled = [*untimed(), record(2, measurement(0.5, 50), note="loss is nan")]
+    assert any("diverged" in line and kind == "warn" for line, kind in Page(text_of(tmp_path, spoiled)).items)
+
+
+def test_dense_is_in_the_table_even_when_it_is_beaten(tmp_path: Path) -> None:
+    rows = Page(text_of(tmp_path, [dense(0.8, 1000), record(1, measurement(0.9, 500))])).rows
+    assert [row[0] for row in rows[1:3]] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("records", "scan", "drawn"),
+    [(untimed(), SCAN, 5), (untimed(), None, 4), (timed(), None, 6), ([dense()], None, 4), ([], None, 4)],
+    ids=["no latency", "no latency, no scan", "no scan", "front of one", "nothing yet"],
+)
+def test_what_was_not_measured_is_left_out(
+    tmp_path: Path, records: list[CandidateRecord], scan: Sensitivity | None, drawn: int
+) -> None:
+    text = text_of(tmp_path, records, scan)
+    page = Page(text)
+    assert page.figures == drawn
+    assert ("Sensitivity" in page.headings) == (scan is not None)
+    assert ("Quality and latency (ms)" in page.headings) == any(r.search.latency for r in records)
+    cells = [cell for row in page.rows for cell in row]
+    assert not any(re.search(r"\bnan\b|None", cell) for cell in cells)
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = record(1, measurement(0.8, 500), kept={EVIL: (0,)}, note=EVIL)
+    scan = Sensitivity(
+        keep_shares=(0.5,), added_loss={EVIL: (0.1,)}, criterion="l2", samples_forward=1, samples_trained=0
+    )
+    page = Page(text_of(tmp_path, [dense(), evil], scan, name=EVIL))
+    assert page.headings[0] == EVIL
+    assert page.rows[-1] == [EVIL, f"it is {EVIL}", "7"]
+    assert page.title == f"{EVIL}: autoprune"
+    assert not any("evil" in str(attributes) or "onclick" in attributes for _, attributes in page.tags)
+    assert page.figures == 5
+
+
+def test_the_report_goes_where_it_is_asked_to(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.write_study({"name": "digits", "groups": [], "unprunable": []})
+    assert write_report(folder, front_of([dense()])) == tmp_path / "run" / "report.html"
+    asked = tmp_path / "elsewhere" / "page.html"
+    assert write_report(folder, front_of([dense()]), asked) == asked
+    assert "Left alone" not in Page(asked.read_text(encoding="utf-8")).headings
+
+
+def test_a_folder_without_a_study_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"must hold study\.json"):
+        write_report(RunFolder(tmp_path), front_of([dense()]))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,141 @@
+"""The sensitivity scan: monotone, repeatable, honest about what it took, and readable again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.candidate import Bench
+from autoprune.errors import StorageError
+from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, scan, spent
+from tests.tasks import image_task, trained_resnet
+
+#: Samples of every forward of a Counting model, whichever copy of it ran.
+SEEN: list[int] = []
+
+
+class Counting(nn.Module):
+    """Notes the batch size of each call; the list is shared by all copies that a cut makes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        SEEN.append(len(x))
+        output: Tensor = self.model(x)
+        return output
+
+
+@pytest.fixture(scope="module")
+def scanned(bench: Bench) -> Sensitivity:
+    return scan(bench, "l2")
+
+
+def test_every_group_is_scanned_at_every_share(bench: Bench, scanned: Sensitivity) -> None:
+    assert list(scanned.added_loss) == list(bench.topology.widths)
+    assert scanned.keep_shares == KEEP_SHARES
+    assert all(len(losses) == len(KEEP_SHARES) for losses in scanned.added_loss.values())
+    assert scanned.criterion == "l2"
+
+
+def test_losses_are_positive_and_never_fall_as_more_goes(scanned: Sensitivity) -> None:
+    for losses in scanned.added_loss.values():
+        assert losses[0] > 0, "no group is free"
+        assert list(losses) == sorted(losses)
+
+
+def test_losing_nearly_everything_hurts(scanned: Sensitivity) -> None:
+    """A scan that never cut anything would report the floor alone."""
+    assert max(losses[-1] for losses in scanned.added_loss.values()) > 0.1
+
+
+def test_the_same_scan_twice(bench: Bench, scanned: Sensitivity) -> None:
+    torch.manual_seed(123)
+    assert scan(bench, "l2") == scanned
+
+
+def test_the_dense_model_is_not_touched(bench: Bench) -> None:
+    before = copy.deepcopy(bench.task.dense.state_dict())
+    scan(bench, "taylor", (0.5,))
+    after = bench.task.dense.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not bench.task.dense.training
+    assert all(parameter.grad is None for parameter in bench.task.dense.parameters())
+
+
+@pytest.mark.parametrize(("criterion", "trains"), [("l2", False), ("taylor", True), ("mean_activation", False)])
+def test_samples_are_counted_exactly(criterion: str, trains: bool) -> None:
+    bench = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    SEEN.clear()
+    found = scan(bench, criterion, (0.5, 0.25))
+    held = sum(batch.size for batch in bench.task.calibration)
+    assert found.samples_trained == (held if trains else 0)
+    assert sum(SEEN) == found.samples_forward + found.samples_trained
+    assert (spent(found).forward, spent(found).trained) == (found.samples_forward, found.samples_trained)
+
+
+def test_only_training_data_is_looked_at() -> None:
+    """Another search split changes nothing: it is not spent on the scan."""
+    task = image_task()
+    other = image_task(search=(torch.randn(60, 1, 8, 8), torch.randint(4, (60,))), train=task.train_split)
+    first = scan(Bench.of(task, latency_rounds=0), "l2", (0.5,))
+    second = scan(Bench.of(other, latency_rounds=0), "l2", (0.5,))
+    assert first.added_loss == second.added_loss
+
+
+def test_added_interpolates_between_what_was_measured() -> None:
+    found = Sensitivity(
+        keep_shares=(0.5, 0.25), added_loss={"a": (1.0, 3.0)}, criterion="l2", samples_forward=0, samples_trained=0
+    )
+    assert found.added("a", 1.0) == 0.0
+    assert found.added("a", 0.5) == pytest.approx(1.0)
+    assert found.added("a", 0.25) == pytest.approx(3.0)
+    # Halfway in the logarithm of the share.
+    assert found.added("a", float(np.sqrt(0.5 * 0.25))) == pytest.approx(2.0)
+    # Beyond the last share the last slope goes on: 2 of loss for each halving.
+    assert found.added("a", 0.125) == pytest.approx(5.0)
+
+
+def test_json_round_trip(scanned: Sensitivity) -> None:
+    text = scanned.to_json()
+    assert Sensitivity.from_json(text) == scanned
+    assert json.loads(text)["version"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", "{}", '{"version": 1, "keep_shares": 3}'])
+def test_text_that_is_no_scan(text: str) -> None:
+    with pytest.raises(StorageError, match="a sensitivity file must hold a scan"):
+        Sensitivity.from_json(text)
+
+
+def test_a_scan_of_a_later_version_is_refused(scanned: Sensitivity) -> None:
+    later = json.loads(scanned.to_json()) | {"version": 99}
+    with pytest.raises(StorageError, match="version"):
+        Sensitivity.from_json(json.dumps(later))
+
+
+def test_a_scan_can_not_be_changed(scanned: Sensitivity) -> None:
+    with pytest.raises(TypeError):
+        scanned.added_loss["stem.0"] = (1.0,)  # type: ignore[index]
+    assert replace(scanned, criterion="l1").added_loss == scanned.added_loss
+
+
+def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
+    """A cut that makes the loss overflow is the worst there is, not a crash and not a free group."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        value = nn.functional.cross_entropy(outputs, targets)
+        return value if value < 0.9 else value * float("inf")
+
+    bench = Bench.of(image_task(loss=loss), latency_rounds=0)
+    found = scan(bench, "l2", (0.5, 0.1))
+    worst = [losses[-1] for losses in found.added_loss.values()]
+    assert all(np.isfinite(worst))
+    assert max(worst) > 1e5

@@ -1,0 +1,143 @@
+"""From a budget to widths: the greedy path, and scaling onto a budget."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.solver import scale_to_budget, solve
+from autoprune.surgery.prove import prove
+from autoprune.trace.topology import Topology
+from autoprune.trace.trace import trace
+from tests.zoo.convolutional import ResNet, mobilenet
+
+SHARES = (0.75, 0.5, 0.25, 0.1)
+
+
+def topology_of(name: str) -> Topology:
+    model, inputs = (ResNet() if name == "resnet" else mobilenet()).eval(), torch.randn(2, 1, 8, 8)
+    return prove(model, trace(model, inputs), inputs)
+
+
+RESNET = topology_of("resnet")
+
+
+def sensitivity(weights: dict[str, float]) -> Sensitivity:
+    """Added loss -weight * log(share): convex, and known everywhere."""
+    return Sensitivity(
+        keep_shares=SHARES,
+        added_loss={name: tuple(float(-weight * np.log(s)) for s in SHARES) for name, weight in weights.items()},
+        criterion="l2",
+        samples_forward=0,
+        samples_trained=0,
+    )
+
+
+def uneven(topology: Topology) -> Sensitivity:
+    """Every other group costs a hundred times as much quality."""
+    return sensitivity({name: 1.0 if number % 2 else 0.01 for number, name in enumerate(topology.widths)})
+
+
+def total_loss(found: Sensitivity, model: CostModel, widths: np.ndarray) -> float:
+    return sum(found.added(name, w / c) for name, w, c in zip(model.names, widths, model.channels, strict=True))
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_the_path_goes_from_dense_to_the_floor_and_never_back(name: str, axis: str) -> None:
+    topology = topology_of(name)
+    model = CostModel(topology, axis)
+    floor = np.maximum(1.0, np.ceil(model.channels * 0.1))
+    path = solve(model, uneven(topology), floor)
+    assert (path.widths[0] == model.channels).all()
+    assert (path.widths[-1] == floor).all()
+    assert (np.diff(path.widths, axis=0) <= 0).all()
+    assert (np.diff(path.shares) < 0).all(), "each step saves something"
+    assert path.shares[0] == 1.0
+    assert path.shares[-1] == pytest.approx(model.share(floor), rel=1e-12)
+    for widths, share in zip(path.widths, path.shares, strict=True):
+        assert model.share(widths) == pytest.approx(share, rel=1e-12)
+
+
+def test_path_at_any_budget() -> None:
+    model = CostModel(RESNET, "multiply_adds")
+    path = solve(model, uneven(RESNET), np.ones_like(model.channels))
+    assert (path.at(1.0) == path.widths[0]).all()
+    assert (path.at(5.0) == path.widths[0]).all(), "above dense there is nothing"
+    assert (path.at(0.0) == path.widths[-1]).all(), "below the floor there is nothing"
+    for step in (1, len(path.shares) // 2):
+        assert path.at(float(path.shares[step])) == pytest.approx(path.widths[step])
+    between = path.at(float(path.shares[3:5].mean()))
+    assert between == pytest.approx((path.widths[3] + path.widths[4]) / 2)
+
+
+def test_insensitive_groups_go_first() -> None:
+    """Two groups of the same shape: the one that costs no quality is thinner at every budget."""
+    model = CostModel(RESNET, "multiply_adds")
+    first, second = "blocks.0.conv1", "blocks.1.conv1"
+    weights = dict.fromkeys(RESNET.widths, 1.0) | {first: 1e-4}
+    path = solve(model, sensitivity(weights), np.ones_like(model.channels))
+    narrow, wide = model.names.index(first), model.names.index(second)
+    assert RESNET.widths[first] == RESNET.widths[second]
+    for budget in (0.9, 0.7, 0.4):
+        assert path.at(budget)[narrow] < path.at(budget)[wide]
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+@pytest.mark.parametrize("budget", [0.6, 0.3, 0.15])
+def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name: str, budget: float) -> None:
+    topology = topology_of(name)
+    model, found = CostModel(topology, "multiply_adds"), uneven(topology)
+    floor = np.ones_like(model.channels)
+    # Whole widths of the path at no more than the budget, against a uniform allocation at no less.
+    path = solve(model, found, floor)
+    greedy = path.widths[int(np.argmax(path.shares <= budget))]
+    uniform = scale_to_budget(model, np.ones_like(model.channels), budget, floor)
+    assert model.share(greedy) <= budget
+    assert total_loss(found, model, greedy) < 0.6 * total_loss(found, model, uniform)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.floats(0.05, 8.0), min_size=len(RESNET.groups), max_size=len(RESNET.groups)),
+    budget=st.floats(0.01, 1.0),
+    axis=st.sampled_from(AXES),
+    floor_share=st.floats(0.0, 0.4),
+)
+def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float, axis: str, floor_share: float) -> None:
+    model = CostModel(RESNET, axis)
+    floor = np.maximum(1.0, np.ceil(model.channels * floor_share))
+    widths = scale_to_budget(model, np.array(shape), budget, floor)
+    assert (widths == np.round(widths)).all()
+    assert (widths >= floor).all()
+    assert (widths <= model.channels).all()
+    reachable = float(np.clip(budget, model.share(floor), 1.0))
+    steps = [model.share(np.minimum(widths + one, model.channels)) - model.share(widths) for one in np.eye(len(widths))]
+    back = [model.share(widths) - model.share(np.maximum(widths - one, floor)) for one in np.eye(len(widths))]
+    assert abs(model.share(widths) - reachable) <= max(*steps, *back) + 1e-9
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
+    model = CostModel(RESNET, axis)
+    floor = np.full_like(model.channels, 2.0)
+    ones = np.ones_like(model.channels)
+    assert (scale_to_budget(model, ones, 1e-6, floor) == floor).all()
+    assert (scale_to_budget(model, ones, 1.0, floor) == model.channels).all()
+    assert (scale_to_budget(model, ones, 3.0, floor) == model.channels).all()
+
+
+def test_scaling_keeps_the_shape() -> None:
+    """A group asked to be twice as wide is, where neither end is in the way."""
+    model = CostModel(RESNET, "parameters")
+    shape = np.ones_like(model.channels)
+    wide = model.names.index("blocks.4.conv1")
+    shape[wide] = 2.0
+    shares = scale_to_budget(model, shape, 0.1, np.ones_like(model.channels)) / model.channels
+    peer = model.names.index("blocks.5.conv1")
+    assert shares[wide] == pytest.approx(2 * shares[peer], abs=2 / 32)

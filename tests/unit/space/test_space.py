@@ -1,0 +1,282 @@
+"""Parameters <-> plans: what Optuna samples from, and what any of its samples means."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from autoprune.criteria.registry import planned_widths
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.space.settings import SpaceSettings
+from autoprune.space.space import Space, budgets, build_space, dense_plan, reach
+from autoprune.surgery.prove import prove
+from autoprune.trace.trace import trace
+from tests.zoo.convolutional import ResNet
+
+MODEL = ResNet(widths=(8, 12, 16), depth=1).eval()
+INPUTS = torch.randn(2, 1, 8, 8)
+TOPOLOGY = prove(MODEL, trace(MODEL, INPUTS), INPUTS)
+SHARES = (0.75, 0.5, 0.25, 0.1)
+#: Even groups cost twenty times as much quality as odd ones.
+SENSITIVITY = Sensitivity(
+    keep_shares=SHARES,
+    added_loss={
+        name: tuple(float(-(0.05 if number % 2 else 1.0) * np.log(share)) for share in SHARES)
+        for number, name in enumerate(TOPOLOGY.widths)
+    },
+    criterion="l2",
+    samples_forward=0,
+    samples_trained=0,
+)
+
+
+def guided(settings: SpaceSettings | None = None, sensitivity: Sensitivity | None = SENSITIVITY) -> Space:
+    return build_space(settings or SpaceSettings(), TOPOLOGY, sensitivity)
+
+
+def direct(**changes: object) -> Space:
+    return build_space(SpaceSettings(kind="direct", **changes), TOPOLOGY, None)  # type: ignore[arg-type]
+
+
+def share_of(plan: PruningPlan, cost: str = "multiply_adds") -> float:
+    """What a plan really costs, by the topology and not by the model that the space solved with."""
+    return getattr(TOPOLOGY.cost(planned_widths(plan, TOPOLOGY)), cost) / getattr(TOPOLOGY.cost({}), cost)
+
+
+def added_loss(widths: dict[str, int]) -> float:
+    """What the scan says that these widths cost in quality."""
+    return sum(SENSITIVITY.added(name, width / TOPOLOGY.widths[name]) for name, width in widths.items())
+
+
+def largest_channel(cost: str = "multiply_adds") -> float:
+    """Share of dense that the most expensive single channel costs in the dense model."""
+    model = CostModel(TOPOLOGY, cost)
+    return max(1.0 - model.share(model.channels - one) for one in np.eye(len(model.channels)))
+
+
+def test_distributions_of_the_guided_space() -> None:
+    found = guided(SpaceSettings(min_budget=0.2, learning_rate=(0.01, 0.1))).distributions
+    assert found["budget"] == FloatDistribution(0.2, 1.0, log=True)
+    assert found["trust"] == FloatDistribution(0.0, 1.0)
+    residuals = [name for name in found if name.startswith("residual/")]
+    assert residuals == [f"residual/{name}" for name in TOPOLOGY.widths]
+    assert {found[name] for name in residuals} == {FloatDistribution(-1.0, 1.0)}
+    assert found["criterion"] == CategoricalDistribution(("l2", "l1", "taylor"))
+    assert found["learning_rate"] == FloatDistribution(0.01, 0.1, log=True)
+    assert len(found) == 4 + len(TOPOLOGY.groups)
+
+
+def test_no_budget_below_what_can_be_reached() -> None:
+    found = guided(SpaceSettings(min_budget=1e-9, max_ratio=0.5)).distributions["budget"]
+    assert isinstance(found, FloatDistribution)
+    half = {name: math.ceil(channels / 2) for name, channels in TOPOLOGY.widths.items()}
+    assert found.low == pytest.approx(TOPOLOGY.cost(half).multiply_adds / TOPOLOGY.cost({}).multiply_adds)
+
+
+def test_without_a_scan_there_is_nothing_to_trust() -> None:
+    space = guided(sensitivity=None)
+    assert "trust" not in space.distributions
+    assert space.solved(0.3) is None
+
+
+def test_distributions_of_the_direct_space() -> None:
+    space = direct(max_ratio=0.8)
+    ratios = [name for name in space.distributions if name.startswith("ratio/")]
+    assert ratios == [f"ratio/{name}" for name in TOPOLOGY.widths]
+    assert {space.distributions[name] for name in ratios} == {FloatDistribution(0.0, 0.8)}
+    assert "budget" not in space.distributions
+    assert space.solved(0.3) is None
+
+
+@pytest.mark.parametrize("kind", ["guided", "direct"])
+def test_a_knob_with_one_choice_is_no_parameter(kind: str) -> None:
+    one = SpaceSettings(kind=kind, criteria=("l1",), learning_rate=0.03, optimizers=("adamw",), distillation=(0.5,))
+    space = build_space(one, TOPOLOGY, SENSITIVITY)
+    assert not {"criterion", "learning_rate", "optimizer", "distillation"} & space.distributions.keys()
+    plan = space.decode(space.uniform(0.5), seed=0)
+    assert {group.criterion for group in plan.groups.values()} == {"l1"}
+    recovery = plan.recovery
+    assert (recovery.learning_rate, recovery.optimizer, recovery.distillation_weight) == (
+        pytest.approx(0.03),
+        "adamw",
+        0.5,
+    )
+
+
+def test_recovery_knobs_are_parameters_when_there_is_a_choice() -> None:
+    several = SpaceSettings(optimizers=("sgd", "adamw"), distillation=(0.0, 0.5), steps=7, batch_norm_samples=33)
+    space = guided(several)
+    parameters = space.uniform(0.5) | {"optimizer": "adamw", "distillation": 0.5, "learning_rate": 0.02}
+    recovery = space.decode(parameters, seed=0).recovery
+    assert (recovery.optimizer, recovery.distillation_weight, recovery.learning_rate) == ("adamw", 0.5, 0.02)
+    assert (recovery.steps, recovery.batch_norm_samples) == (7, 33)
+
+
+def test_without_training_there_are_no_training_knobs() -> None:
+    space = guided(SpaceSettings(steps=0, optimizers=("sgd", "adamw"), distillation=(0.0, 0.5)))
+    assert not {"learning_rate", "optimizer", "distillation"} & space.distributions.keys()
+
+
+@pytest.mark.parametrize("kind", ["guided", "direct"])
+def test_one_criterion_for_all_or_one_for_each_group(kind: str) -> None:
+    for per_group in (False, True):
+        chosen = SpaceSettings(kind=kind, criteria=("l1", "taylor"), criterion_per_group=per_group)
+        space = build_space(chosen, TOPOLOGY, SENSITIVITY)
+        names = sorted(name for name in space.distributions if name.startswith("criterion"))
+        assert names == (sorted(f"criterion/{name}" for name in TOPOLOGY.widths) if per_group else ["criterion"])
+        parameters = space.uniform(0.5)
+        parameters[names[0]] = "taylor"
+        plan = space.decode(parameters, seed=0)
+        taylor = {name for name, group in plan.groups.items() if group.criterion == "taylor"}
+        assert taylor == ({names[0].removeprefix("criterion/")} if per_group else set(TOPOLOGY.widths))
+
+
+@pytest.mark.parametrize("kind", ["guided", "direct"])
+@pytest.mark.parametrize("budget", [0.75, 0.4, 0.15, 0.06])
+def test_uniform_is_uniform_and_hits_the_budget(kind: str, budget: float) -> None:
+    space = build_space(SpaceSettings(kind=kind), TOPOLOGY, SENSITIVITY)
+    plan = space.decode(space.uniform(budget), seed=0)
+    kept = {name: width / TOPOLOGY.widths[name] for name, width in planned_widths(plan, TOPOLOGY).items()}
+    # Nothing but rounding to whole channels tells the groups apart: one share is within a channel of all.
+    lowest = max(kept[name] - 1 / TOPOLOGY.widths[name] for name in kept)
+    highest = min(kept[name] + 1 / TOPOLOGY.widths[name] for name in kept)
+    assert lowest <= highest
+    assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
+
+
+def test_solved_follows_the_scan_and_hits_the_budget() -> None:
+    space = guided()
+    for budget in (0.6, 0.3, 0.12):
+        parameters = space.solved(budget)
+        assert parameters is not None
+        plan = space.decode(parameters, seed=0)
+        assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
+        widths = planned_widths(plan, TOPOLOGY)
+        uniform = planned_widths(space.decode(space.uniform(budget), seed=0), TOPOLOGY)
+        assert added_loss(widths) < 0.8 * added_loss(uniform)
+
+
+@pytest.mark.parametrize("cost", AXES)
+def test_the_budget_is_of_the_cost_that_was_asked_for(cost: str) -> None:
+    space = guided(SpaceSettings(cost=cost))
+    plan = space.decode(space.uniform(0.3), seed=0)
+    assert share_of(plan, cost) == pytest.approx(0.3, abs=largest_channel(cost))
+
+
+def test_trust_goes_from_uniform_to_solved() -> None:
+    space = guided()
+    solved = space.solved(0.3)
+    assert solved is not None
+    assert space.decode(space.uniform(0.3) | {"trust": 1.0}, seed=0) == space.decode(solved, seed=0)
+    assert space.decode(solved | {"trust": 0.0}, seed=0) == space.decode(space.uniform(0.3), seed=0)
+
+
+def test_a_residual_widens_its_group() -> None:
+    space = guided()
+    name = "blocks.2.conv2"
+    plain = planned_widths(space.decode(space.uniform(0.3), seed=0), TOPOLOGY)
+    wider = planned_widths(space.decode(space.uniform(0.3) | {f"residual/{name}": 1.0}, seed=0), TOPOLOGY)
+    assert wider[name] > plain[name]
+    assert all(wider[other] <= plain[other] for other in plain if other != name)
+
+
+@pytest.mark.parametrize("kind", ["guided", "direct"])
+def test_warm_starts_lie_inside_the_distributions(kind: str) -> None:
+    """Optuna warns of values outside, and a sampler can not model them."""
+    chosen = SpaceSettings(kind=kind, min_budget=1e-6, max_ratio=0.9, distillation=(0.0, 0.3))
+    space = build_space(chosen, TOPOLOGY, SENSITIVITY)
+    points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, TOPOLOGY, 6))]
+    points += [solved for budget in budgets(chosen, TOPOLOGY, 3) if (solved := space.solved(budget)) is not None]
+    for point in points:
+        assert point.keys() == space.distributions.keys()
+        for name, value in point.items():
+            distribution = space.distributions[name]
+            assert distribution._contains(distribution.to_internal_repr(value)), (name, value)
+
+
+def parameters_of(distributions: dict[str, BaseDistribution]) -> st.SearchStrategy[dict[str, object]]:
+    """Any values that the distributions allow, their ends included."""
+    values: dict[str, st.SearchStrategy[object]] = {}
+    for name, distribution in distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            values[name] = st.sampled_from(distribution.choices)
+        else:
+            assert isinstance(distribution, FloatDistribution)
+            values[name] = st.floats(distribution.low, distribution.high)
+    return st.fixed_dictionaries(values)
+
+
+WIDE = SpaceSettings(max_ratio=0.9, criterion_per_group=True, optimizers=("sgd", "adamw"), distillation=(0.0, 1.0))
+
+
+@settings(max_examples=80, deadline=None)
+@given(parameters=parameters_of(dict(guided(WIDE).distributions)), seed=st.integers(0, 2**31))
+def test_any_parameters_of_the_guided_space_are_a_valid_plan(parameters: dict[str, object], seed: int) -> None:
+    space = guided(WIDE)
+    plan = space.decode(parameters, seed=seed)  # type: ignore[arg-type]
+    assert space.decode(parameters, seed=seed) == plan, "decoding is a function"  # type: ignore[arg-type]
+    assert PruningPlan.from_json(plan.to_json()) == plan
+    assert plan.seed == seed
+    assert list(plan.groups) == list(TOPOLOGY.widths)
+    assert all(0.0 <= group.ratio <= WIDE.max_ratio for group in plan.groups.values())
+    widths = planned_widths(plan, TOPOLOGY)
+    assert all(1.0 - widths[name] / TOPOLOGY.widths[name] <= WIDE.max_ratio + 1e-9 for name in widths)
+    budget = parameters["budget"]
+    assert isinstance(budget, float)
+    assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
+
+
+DIRECT = SpaceSettings(kind="direct", max_ratio=0.6)
+
+
+@settings(max_examples=80, deadline=None)
+@given(parameters=parameters_of(dict(build_space(DIRECT, TOPOLOGY, None).distributions)))
+def test_any_parameters_of_the_direct_space_are_a_valid_plan(parameters: dict[str, object]) -> None:
+    plan = build_space(DIRECT, TOPOLOGY, None).decode(parameters, seed=3)  # type: ignore[arg-type]
+    assert PruningPlan.from_json(plan.to_json()) == plan
+    for name, group in plan.groups.items():
+        assert group.ratio == parameters[f"ratio/{name}"]
+        assert 0.0 <= group.ratio <= DIRECT.max_ratio
+    widths = planned_widths(plan, TOPOLOGY)
+    assert all(widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in TOPOLOGY.widths.items())
+
+
+def test_no_plan_of_the_direct_space_takes_more_of_a_group_than_max_ratio() -> None:
+    """16 channels at a ratio of 0.6 round to 6 that stay, which is a ratio of 0.625."""
+    space = direct(max_ratio=0.6)
+    parameters = {name: 0.6 for name in space.distributions if name.startswith("ratio/")}
+    widths = planned_widths(space.decode(parameters, seed=0), TOPOLOGY)
+    achieved = {name: 1.0 - width / TOPOLOGY.widths[name] for name, width in widths.items()}
+    assert max(achieved.values()) <= 0.6
+
+
+def test_budgets_are_even_in_the_logarithm() -> None:
+    found = budgets(SpaceSettings(min_budget=0.1), TOPOLOGY, 5)
+    assert found[0] == pytest.approx(0.75)
+    assert found[-1] == pytest.approx(0.1)
+    assert np.diff(np.log(found)) == pytest.approx(np.full(4, np.log(0.1 / 0.75) / 4))
+    assert budgets(SpaceSettings(), TOPOLOGY, 0) == []
+    assert len(budgets(SpaceSettings(), TOPOLOGY, 1)) == 1
+    assert min(budgets(SpaceSettings(min_budget=1e-9), TOPOLOGY, 4)) > 1e-6, "the smallest that can be reached"
+
+
+def test_the_dense_plan_changes_nothing() -> None:
+    plan = dense_plan(SpaceSettings(), TOPOLOGY, seed=4)
+    assert planned_widths(plan, TOPOLOGY) == TOPOLOGY.widths
+    assert (plan.recovery.steps, plan.recovery.batch_norm_samples, plan.seed) == (0, 0, 4)
+
+
+def test_reach_names_the_ends() -> None:
+    found = reach(SpaceSettings(max_ratio=0.5), TOPOLOGY)
+    assert found["largest"] == TOPOLOGY.widths
+    assert found["smallest"] == {name: math.ceil(channels / 2) for name, channels in TOPOLOGY.widths.items()}
+    share = TOPOLOGY.cost(found["middle"]).multiply_adds / TOPOLOGY.cost({}).multiply_adds
+    assert share == pytest.approx(0.5, abs=largest_channel())

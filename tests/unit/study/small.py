@@ -1,0 +1,70 @@
+"""Studies that take less than a second, and how their records are compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from torch import Tensor, nn
+
+import autoprune
+from autoprune.front.record import CandidateRecord
+
+
+def space(**changes: object) -> autoprune.SpaceSettings:
+    return autoprune.SpaceSettings(**{"steps": 3, "batch_norm_samples": 100, **changes})  # type: ignore[arg-type]
+
+
+def settings(**changes: object) -> autoprune.StudySettings:
+    """Eight trials: dense, three uniform, one solved, three sampled. Nothing in them depends on the clock."""
+    given: dict[str, object] = {
+        "trials": 8,
+        "uniform_points": 3,
+        "solved_points": 1,
+        "polish": 0.0,
+        "latency_rounds": 0,
+        "objectives": ("quality", "multiply_adds"),
+        "space": space(),
+    }
+    return autoprune.StudySettings(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def comparable(records: Sequence[CandidateRecord], *, renumber: bool = False) -> list[dict[str, object]]:
+    """The records as data, without seconds.
+
+    renumber: replace trial numbers by positions, for runs where an interrupted trial took a number of its own.
+    """
+    position = {record.number: place for place, record in enumerate(records)} if renumber else {}
+    rows = []
+    for record in records:
+        row = json.loads(record.to_json())
+        del row["seconds"]
+        if renumber:
+            row["number"] = position[record.number]
+            row["parent"] = None if record.parent is None else position[record.parent]
+        row["test"] = None if record.test is None else record.test.to_dict()
+        rows.append(row)
+    return rows
+
+
+def journal_trials(out: Path) -> list[optuna.trial.FrozenTrial]:
+    """The trials as any other Optuna program reads them from the journal."""
+    storage = JournalStorage(JournalFileBackend(str(out / "journal.log")))
+    return optuna.load_study(study_name="autoprune", storage=storage).get_trials()
+
+
+class Switch:
+    """A cross entropy that raises while it trains, when told to; the scan and the checks call it without gradients."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(outputs, targets)
+        if self.error is not None and loss.requires_grad:
+            raise self.error
+        return loss

@@ -1,0 +1,279 @@
+"""A study that stops and goes on is the study that never stopped; what crashes does not end it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from torch import nn
+
+import autoprune
+from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
+from autoprune.study.storage import exclusive
+from autoprune.study.study import FAILURES_IN_A_ROW
+from tests.tasks import image_task, trained_mlp
+from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
+from tests.zoo.convolutional import ResNet
+
+SAMPLERS = ("tpe", "nsga2", "random", "qmc")
+
+
+def run_at_once(out: Path, chosen: autoprune.StudySettings) -> autoprune.Study:
+    study = autoprune.Study.create(image_task(), chosen, out=out)
+    study.run()
+    return study
+
+
+def test_the_same_seed_twice(tmp_path: Path) -> None:
+    chosen = settings(trials=10, polish=0.5)
+    first, second = (run_at_once(tmp_path / name, chosen) for name in ("first", "second"))
+    assert comparable(first.records) == comparable(second.records)
+
+
+def test_another_seed_is_another_search(tmp_path: Path) -> None:
+    first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed)) for seed in (0, 1))
+    sampled = [[record.plan.groups for record in study.records[5:]] for study in (first, second)]
+    assert sampled[0] != sampled[1]
+
+
+@pytest.mark.parametrize("polish", [0.0, 0.5])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("stop", [3, 6], ids=["in-warm-starts", "in-search"])
+def test_stopped_and_resumed_equals_uninterrupted(sampler: str, stop: int, polish: float, tmp_path: Path) -> None:
+    chosen = settings(trials=10, sampler=sampler, polish=polish)
+    whole = run_at_once(tmp_path / "whole", chosen)
+    autoprune.Study.create(image_task(), chosen, out=tmp_path / "parts").run(trials=stop)
+    resumed = autoprune.Study.open(tmp_path / "parts", image_task())
+    assert len(resumed.records) == stop
+    resumed.run(trials=10)
+    # Test numbers too: the front that is measured at the end is the same.
+    parts, expected = comparable(resumed.records), comparable(whole.records)
+    for row in (*parts, *expected):
+        del row["test"]
+    assert parts == expected
+
+
+def test_more_trials_for_an_evolution(tmp_path: Path) -> None:
+    """A population that grew with the number of trials would make the second half another search."""
+    chosen = settings(trials=24, sampler="nsga2", uniform_points=0, solved_points=0, space=space(scan=False, steps=0))
+    whole = run_at_once(tmp_path / "whole", chosen)
+    autoprune.Study.create(image_task(), chosen, out=tmp_path / "parts").run(trials=8)
+    resumed = autoprune.Study.open(tmp_path / "parts", image_task())
+    resumed.run(trials=24)
+    assert [record.plan for record in resumed.records] == [record.plan for record in whole.records]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the run may catch it, the trial is left running."""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("done", [2, 6, 7], ids=["in-warm-starts", "in-search", "in-search-later"])
+def test_a_trial_left_running_is_done_again(sampler: str, done: int, tmp_path: Path) -> None:
+    """As if the process had died in it: resumed, the candidates are those of a run that was never interrupted."""
+    chosen, switch = settings(trials=9, sampler=sampler, polish=0.5), Switch()
+    whole = run_at_once(tmp_path / "whole", chosen)
+    study = autoprune.Study.create(image_task(loss=switch), chosen, out=tmp_path / "killed")
+
+    def kill_in_the_next(progress: autoprune.Progress) -> None:
+        if progress.done == done:
+            switch.error = Killed()
+
+    with pytest.raises(Killed):
+        study.run(on_progress=kill_in_the_next)
+    switch.error = None
+    assert [trial.state for trial in journal_trials(tmp_path / "killed")].count(TrialState.RUNNING) == 1
+    resumed = autoprune.Study.open(tmp_path / "killed", image_task(loss=switch))
+    assert len(resumed.records) == done, "nothing that was finished is lost"
+    resumed.run()
+    assert len(resumed.records) == 9
+    assert comparable(resumed.records, renumber=True) == comparable(whole.records, renumber=True)
+    assert not [trial for trial in journal_trials(tmp_path / "killed") if trial.state == TrialState.RUNNING]
+
+
+def test_a_candidate_stored_but_not_told_is_told_on_resume(tmp_path: Path) -> None:
+    """Killed between the two: the candidate counts, it is not done again, and Optuna learns of it."""
+    import optuna
+
+    study = autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        tell = optuna.Study.tell
+
+        def dying(self: optuna.Study, trial: optuna.Trial, *args: object, **kwargs: object) -> object:
+            if trial.number == 5:
+                raise Killed
+            return tell(self, trial, *args, **kwargs)  # type: ignore[arg-type]
+
+        patch.setattr(optuna.Study, "tell", dying)
+        with pytest.raises(Killed):
+            study.run()
+    resumed = autoprune.Study.open(tmp_path / "run", image_task())
+    assert len(resumed.records) == 6
+    kept = resumed.records[5].to_json()
+    resumed.run()
+    whole = run_at_once(tmp_path / "whole", settings())
+    assert resumed.records[5].to_json() == kept
+    assert comparable(resumed.records) == comparable(whole.records)
+    assert [trial.state for trial in journal_trials(tmp_path / "run")] == [TrialState.COMPLETE] * 8
+
+
+def test_one_trial_that_crashes_does_not_end_the_study(tmp_path: Path) -> None:
+    switch, messages = Switch(), []
+    study = autoprune.Study.create(image_task(loss=switch), settings(), out=tmp_path / "run")
+
+    def crash_the_fourth(progress: autoprune.Progress) -> None:
+        messages.append(progress.failed)
+        broken = progress.done == 3 and not progress.failed
+        switch.error = ValueError("a bad batch") if broken else None
+
+    study.run(on_progress=crash_the_fourth)
+    assert len(study.records) == 8, "the crashed one does not count"
+    assert [message for message in messages if message] == ["ValueError: a bad batch"]
+    states = [trial.state for trial in journal_trials(tmp_path / "run")]
+    assert states.count(TrialState.FAIL) == 1
+    assert states.count(TrialState.COMPLETE) == 8
+    failed = next(trial for trial in journal_trials(tmp_path / "run") if trial.state == TrialState.FAIL)
+    assert failed.number not in {record.number for record in study.records}
+    assert failed.user_attrs["error"] == "ValueError: a bad batch"
+    # A later run neither repeats it nor takes it for an interrupted one.
+    study.run(trials=9)
+    assert len(journal_trials(tmp_path / "run")) == 10
+
+
+def test_crashes_in_a_row_end_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
+    switch = Switch()
+    study = autoprune.Study.create(image_task(loss=switch), settings(trials=12), out=tmp_path / "run")
+
+    def always(progress: autoprune.Progress) -> None:
+        if progress.done == 2:
+            switch.error = ValueError("no more data")
+
+    with pytest.raises(AutopruneError, match="5 trials crashed one after the other, the last with ValueError: no more"):
+        study.run(on_progress=always)
+    assert FAILURES_IN_A_ROW == 5
+    assert [trial.state for trial in journal_trials(tmp_path / "run")].count(TrialState.FAIL) == 5
+    assert len(autoprune.Study.open(tmp_path / "run").records) == 2
+    switch.error = None
+    study.run(trials=6)
+    assert len(study.records) == 6
+
+
+def test_crashes_with_a_success_between_them_are_no_row(tmp_path: Path) -> None:
+    switch = Switch()
+    study = autoprune.Study.create(image_task(loss=switch), settings(trials=4), out=tmp_path / "run")
+    crashed: list[int] = []
+
+    def four_at_a_time(progress: autoprune.Progress) -> None:
+        crashed.extend([progress.done] if progress.failed else [])
+        again = progress.done in (1, 2) and crashed.count(progress.done) < 4
+        switch.error = ValueError("now and then") if again else None
+
+    study.run(on_progress=four_at_a_time)
+    assert crashed == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert len(study.records) == 4
+
+
+def test_a_fine_tune_that_diverges_is_a_candidate_with_a_note(tmp_path: Path) -> None:
+    """Not a crash: the recalibrated weights from before it count, and nobody starts from them."""
+    chosen = settings(trials=5, space=space(learning_rate=1e12, steps=6, criteria=("l2",)))
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    noted = [record for record in study.records if record.note]
+    assert noted
+    assert all("diverged" in record.note for record in noted)
+    assert not {record.parent for record in study.records} & {record.number for record in noted}
+
+
+def test_a_torn_last_line_of_the_journal(tmp_path: Path) -> None:
+    """Half a line of a write that was cut off: it is dropped, what stands before it counts."""
+    run_at_once(tmp_path / "run", settings(trials=3))
+    journal = tmp_path / "run" / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 6, "worker_id": "x", "trial_i')
+    assert len(autoprune.Study.open(tmp_path / "run").front().everything) == 3
+    study = autoprune.Study.open(tmp_path / "run", image_task())
+    study.run(trials=5)
+    assert [record.number for record in study.records] == [0, 1, 2, 3, 4]
+    assert journal.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in journal.read_bytes().splitlines())
+
+
+def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:
+    run_at_once(tmp_path / "run", settings(trials=2))
+    torn = tmp_path / "run" / "candidates" / ".00002.4711.tmp"
+    torn.mkdir()
+    (torn / "weights.safetensors").write_bytes(b"half")
+    assert len(autoprune.Study.open(tmp_path / "run").records) == 2
+    autoprune.Study.open(tmp_path / "run", image_task()).run(trials=3)
+    assert sorted(entry.name for entry in torn.parent.iterdir()) == ["00000", "00001", "00002"]
+
+
+def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
+    study = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run")
+    with exclusive(tmp_path / "run"), pytest.raises(StudyConflictError, match="be run by one process at a time"):
+        study.run()
+    study.run()
+    assert len(study.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "difference"),
+    [
+        ({"model": trained_mlp}, {}, "structure"),
+        ({"quality": "recall"}, {}, "quality"),
+        ({"metrics": ("accuracy",)}, {}, "metrics"),
+        ({}, {"seed": 1}, "settings.seed"),
+        ({}, {"space": space(steps=4)}, "settings.space"),
+        ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
+        ({"model": lambda: ResNet(widths=(8, 12, 16), depth=1, classes=4), "require_trained": False}, {}, "weights"),
+    ],
+    ids=["structure", "quality", "metrics", "seed", "space", "objectives", "weights"],
+)
+def test_a_folder_with_another_study_is_refused(
+    task: dict[str, object], chosen: dict[str, object], difference: str, tmp_path: Path
+) -> None:
+    autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    if "model" in task and task["model"] is trained_mlp:
+        images = image_task().train_split.inputs.flatten(1)  # type: ignore[attr-defined]
+        targets = image_task().train_split.targets  # type: ignore[attr-defined]
+        task = {**task, "train": (images, targets), "example_inputs": images[:4], "test": None}
+        task["model"] = trained_mlp()
+    with pytest.raises(StudyConflictError) as caught:
+        autoprune.Study.create(image_task(**task), settings(**chosen), out=tmp_path / "run")
+    assert difference in str(caught.value)
+    assert "Name another --out" in str(caught.value)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_more_trials_time_or_threads_are_the_same_study(tmp_path: Path) -> None:
+    autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    again = autoprune.Study.create(image_task(), settings(trials=11, seconds=60.0, threads=2), out=tmp_path / "run")
+    assert again.settings.trials == 11
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StudyConflictError, match="be new, empty or hold this study"):
+        autoprune.Study.create(image_task(), settings(), out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_nothing_to_prune(tmp_path: Path) -> None:
+    """One layer from inputs to outputs: every channel is part of the answer."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    task = image_task(model=model, require_trained=False)
+    with pytest.raises(ConfigurationError, match="have a group of channels that can be pruned, but got none"):
+        autoprune.Study.create(task, settings(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_criterion_that_does_not_apply(tmp_path: Path) -> None:
+    images = image_task().train_split.inputs.flatten(1)  # type: ignore[attr-defined]
+    targets = image_task().train_split.targets  # type: ignore[attr-defined]
+    task = image_task(model=trained_mlp(), train=(images, targets), example_inputs=images[:4], test=None)
+    with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a BatchNorm"):
+        autoprune.Study.create(task, settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from autoprune import errors
+
+
+def classes() -> list[type[Exception]]:
+    return [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
+
+
+def test_every_error_is_in_the_one_tree_and_listed() -> None:
+    assert all(issubclass(kind, errors.AutopruneError) for kind in classes())
+    assert {kind.__name__ for kind in classes()} <= set(errors.__all__)
+
+
+def test_the_drawn_tree_is_the_real_one() -> None:
+    """The drawing at the top of the file: each name hangs under the last one that is drawn further to the left."""
+    stack: list[tuple[int, str]] = []
+    drawn = {}
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"([|` -]*)([A-Z]\w+Error)\b", line)
+        if found is None:
+            continue
+        depth = len(found[1])
+        stack = [entry for entry in stack if entry[0] < depth]
+        drawn[found[2]] = stack[-1][1] if stack else "Exception"
+        stack.append((depth, found[2]))
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in classes()}
+
+
+def test_wrong_input_is_a_value_error_too() -> None:
+    assert issubclass(errors.TaskError, ValueError)
+    assert not issubclass(errors.StorageError, ValueError)
+
+
+def test_a_task_error_holds_its_faults() -> None:
+    one = errors.TaskError(["a must be b, but got c."])
+    assert str(one) == "a must be b, but got c."
+    two = errors.TaskError(["first.", "second."])
+    assert two.faults == ("first.", "second.")
+    assert str(two) == "the task has 2 faults:\n  - first.\n  - second."
+
+
+def test_an_unknown_name_lists_the_known_sorted_and_guesses() -> None:
+    assert (
+        str(errors.UnknownNameError("a criterion", "tailor", ["taylor", "l1"]))
+        == "a criterion must be one of l1, taylor, but got 'tailor'. Did you mean 'taylor'?"
+    )
+    assert "Did you mean" not in str(errors.UnknownNameError("a criterion", "xyz", ["taylor", "l1"]))
+    assert "got None" in str(errors.UnknownNameError("a criterion", None, ["l1"]))
+
+
+def test_fault_is_the_sentence_of_every_message() -> None:
+    assert errors.fault("x", "be > 0", -1) == "x must be > 0, but got -1."
+    assert errors.fault("x", "be > 0", -1, "Raise it.") == "x must be > 0, but got -1. Raise it."
+
+
+def test_raise_all_raises_once_for_all_and_not_for_none() -> None:
+    errors.raise_all("the plan", [])
+    with pytest.raises(errors.ConfigurationError, match=r"^one\.$"):
+        errors.raise_all("the plan", ["one."])
+    with pytest.raises(errors.ConfigurationError, match=r"the plan has 2 faults:\n  - one\.\n  - two\."):
+        errors.raise_all("the plan", ["one.", "two."])
