@@ -20,6 +20,7 @@ from autoprune.measure.measurement import Latency, Measurement
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import Samples, fine_tune
 from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import cut
@@ -35,11 +36,13 @@ class Bench:
     """What every candidate of one model shares.
 
     task: the user's task. topology: proved groups of the dense model.
+    teacher: the dense model's outputs for distillation.
     latency_rounds: pairs of calls per latency measurement, 0 leaves latency out. latency_backend: its name.
     """
 
     task: Task
     topology: Topology
+    teacher: Teacher
     latency_rounds: int = 30
     latency_backend: str = "torch"
 
@@ -47,7 +50,13 @@ class Bench:
     def of(cls, task: Task, *, latency_rounds: int = 30, latency_backend: str = "torch") -> Bench:
         """Trace the task's model and prove its groups. Raises TraceError."""
         topology = prove(task.dense, trace(task.dense, task.example_inputs), task.example_inputs)
-        return cls(task=task, topology=topology, latency_rounds=latency_rounds, latency_backend=latency_backend)
+        return cls(
+            task=task,
+            topology=topology,
+            teacher=Teacher(task),
+            latency_rounds=latency_rounds,
+            latency_backend=latency_backend,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ def evaluate_plan(bench: Bench, plan: PruningPlan, parent: Parent | None = None)
     with clock.phase("recalibrate"):
         calibrated = 0 if untouched else recalibrate(model, calibration_batches(task, plan.recovery.batch_norm_samples))
     with clock.phase("train"):
-        model, trained, note = _recover(task, plan, model)
+        model, trained, note = _recover(bench, plan, model)
     with clock.phase("evaluate"):
         quality = evaluate(task, model, task.search_split)
     with clock.phase("latency"):
@@ -192,10 +201,10 @@ def calibration_batches(task: Task, samples: int) -> list[Batch]:
     return [batch.to(device) for batch in head(task.train_split, samples)]
 
 
-def _recover(task: Task, plan: PruningPlan, model: nn.Module) -> tuple[nn.Module, Samples, str]:
+def _recover(bench: Bench, plan: PruningPlan, model: nn.Module) -> tuple[nn.Module, Samples, str]:
     """Fine-tune; when that diverges give the model back as it was before."""
     before = clone_with(model)
     try:
-        return model, fine_tune(model, task, plan.recovery, seed=plan.seed, teacher=task.dense), ""
+        return model, fine_tune(model, bench.task, plan.recovery, seed=plan.seed, teacher=bench.teacher), ""
     except RecoveryError as error:
         return before.eval(), Samples(), f"fine-tune diverged, weights from before it are kept: {error}"

@@ -1,8 +1,8 @@
 """The digits study against two baselines at equal samples processed.
 
-    python -m benchmarks.digits [--seeds 3] [--steps 30] [--trials 28]
+    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 28]
 
-- autoprune: guided space, TPE, lineage, as in studies/digits with fewer steps a trial;
+- autoprune: guided space, TPE, lineage, as in studies/digits;
 - uniform: the same budgets as autoprune's own uniform sweep, each pruned from dense by L2 and fine-tuned longer;
 - NSGA-II: Optuna's NSGA-II over one ratio for each group, each trial pruned from dense.
 
@@ -43,7 +43,7 @@ class Result(NamedTuple):
     front: int
 
 
-def main(seeds: int = 3, steps: int = 30, trials: int = 28) -> None:
+def main(seeds: int = 3, steps: int = 120, trials: int = 28) -> None:
     """Run the three methods for each seed."""
     torch.set_num_threads(1)
     print_machine()
@@ -75,13 +75,12 @@ def _ours(steps: int) -> SpaceSettings:
 
 
 def _direct(steps: int) -> SpaceSettings:
-    """One ratio per group; criterion L2; the learning rate in the middle of what autoprune samples from."""
+    """One ratio per group, L2, the middle of the learning rates autoprune samples from, the same distillation."""
     low, high = settings.space.rates
     return replace(
         settings.space,
         kind="direct",
         criteria=("l2",),
-        distillation=(0.0,),
         learning_rate=math.sqrt(low * high),
         max_ratio=0.95,
         steps=steps,

@@ -1,0 +1,1 @@
+"""Study scripts: each folder is a question, a task and a command."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from autoprune.errors import RecoveryError
 from autoprune.plan.plan import RecoveryPlan
-from autoprune.task.data import Batch, call, endless
+from autoprune.recovery.distillation import Teacher, distillation_loss
+from autoprune.task.data import call, endless
 from autoprune.task.task import Task
 
 #: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
@@ -33,12 +33,11 @@ class Samples:
 
 
 def fine_tune(
-    model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: nn.Module | None = None
+    model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None
 ) -> Samples:
     """Train `model` in place for `plan.steps` steps on the train split; leaves it in eval mode.
 
-    teacher: the dense model, needed when plan.distillation_weight > 0; its outputs are the soft targets
-        (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+    teacher: the dense model's outputs, needed when plan.distillation_weight > 0.
     Raises RecoveryError as soon as the loss is not finite.
     """
     if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
@@ -47,8 +46,7 @@ def fine_tune(
     optimizer = _optimizer(model, plan)
     schedule = _schedule(optimizer, plan)
     device = torch.device(task.device)
-    distil = plan.distillation_weight > 0 and teacher is not None
-    seen = 0
+    seen, taught = 0, teacher.samples if teacher is not None else 0
     model.train()
     for step, raw in enumerate(endless(task.train_split, seed)):
         if step == plan.steps:
@@ -56,8 +54,8 @@ def fine_tune(
         batch = raw.to(device)
         outputs = call(model, batch.inputs)
         loss = task.loss(outputs, batch.targets)
-        if distil and teacher is not None:
-            loss = _blend(loss, task, plan, outputs, batch, teacher)
+        if plan.distillation_weight > 0 and teacher is not None:
+            loss = _blend(loss, task, plan, outputs, teacher(batch))
         if not math.isfinite(float(loss.detach())):
             model.eval()
             raise RecoveryError(
@@ -71,22 +69,10 @@ def fine_tune(
         seen += batch.size
     model.eval()
     optimizer.zero_grad(set_to_none=True)
-    return Samples(trained=seen, forward=seen if distil else 0)
+    return Samples(trained=seen, forward=teacher.samples - taught if teacher is not None else 0)
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence of softened class distributions times T^2 for logits [N, C > 1], else mean squared error."""
-    if student.ndim >= 2 and student.shape[1] > 1:
-        log_p = functional.log_softmax(student / temperature, dim=1)
-        log_q = functional.log_softmax(teacher / temperature, dim=1)
-        per_class = functional.kl_div(log_p, log_q, reduction="none", log_target=True)
-        return per_class.sum(1).mean() * temperature**2
-    return functional.mse_loss(student, teacher)
-
-
-def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, batch: Batch, teacher: nn.Module) -> Tensor:
-    with torch.no_grad():
-        soft = task.predictions(call(teacher, batch.inputs))
+def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:
     distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature)
     return (1 - plan.distillation_weight) * loss + plan.distillation_weight * distilled
 

@@ -39,7 +39,7 @@ class SpaceSettings:
     steps: int = 40
     learning_rate: float | tuple[float, float] = (0.01, 0.1)
     optimizers: tuple[str, ...] = ("sgd",)
-    distillation: tuple[float, ...] = (0.0,)
+    distillation: tuple[float, ...] = (0.5,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Protocol, runtime_checkable
 
@@ -21,15 +21,20 @@ Pair = tuple[object, object] | Sequence[object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One batch: call the model with `inputs`, compare with `targets`; `size` is its number of samples."""
+    """One batch: call the model with `inputs`, compare with `targets`; `size` is its number of samples.
+
+    index: positions of the samples in their split, int64 [size], where the split knows them.
+    """
 
     inputs: Inputs
     targets: object
     size: int
+    index: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(inputs=_move(self.inputs, device), targets=_move(self.targets, device), size=self.size)  # type: ignore[arg-type]
+        inputs: Inputs = _move(self.inputs, device)  # type: ignore[assignment]  # of the kind it was
+        return replace(self, inputs=inputs, targets=_move(self.targets, device))
 
 
 @runtime_checkable
@@ -77,7 +82,8 @@ class TensorSplit:
 
     def _batch(self, index: slice | Tensor) -> Batch:
         inputs = self.inputs[index]
-        return Batch(inputs=inputs, targets=self.targets[index], size=len(inputs))
+        positions = torch.arange(self.samples)[index] if isinstance(index, slice) else index
+        return Batch(inputs=inputs, targets=self.targets[index], size=len(inputs), index=positions)
 
 
 class IterableSplit:

@@ -111,8 +111,8 @@ settings = autoprune.StudySettings(
         min_budget=0.006,
         steps=120,
         criteria=("l2", "taylor", "mean_activation"),
-        learning_rate=(0.02, 0.1),
-        distillation=(0.0, 0.5),
+        learning_rate=(0.05, 0.2),
+        distillation=(0.5,),
     ),
 )
 

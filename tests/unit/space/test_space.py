@@ -246,7 +246,9 @@ def test_any_parameters_of_the_direct_space_are_a_valid_plan(parameters: dict[st
         assert group.ratio == parameters[f"ratio/{name}"]
         assert 0.0 <= group.ratio <= DIRECT.max_ratio
     widths = planned_widths(plan, TOPOLOGY)
-    assert all(widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in TOPOLOGY.widths.items())
+    assert all(
+        widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in TOPOLOGY.widths.items()
+    )
 
 
 def test_no_plan_of_the_direct_space_takes_more_of_a_group_than_max_ratio() -> None:

@@ -50,7 +50,9 @@ def test_unknown_names_list_the_known(changes: dict[str, object], message: str) 
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[next(iter(c)) + f"={next(iter(c.values()))}" for c, _ in WRONG])
+@pytest.mark.parametrize(
+    ("changes", "message"), WRONG, ids=[next(iter(c)) + f"={next(iter(c.values()))}" for c, _ in WRONG]
+)
 def test_wrong_values_say_what_was_expected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         SpaceSettings(**changes)  # type: ignore[arg-type]

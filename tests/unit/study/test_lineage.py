@@ -10,7 +10,9 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.study.lineage import choose
 
 
-def record(number: int, widths: tuple[int, int], multiply_adds: int, note: str = "", quality: float = 0.5) -> CandidateRecord:
+def record(
+    number: int, widths: tuple[int, int], multiply_adds: int, note: str = "", quality: float = 0.5
+) -> CandidateRecord:
     measured = Measurement(
         split="search",
         quality=quality,
@@ -22,7 +24,9 @@ def record(number: int, widths: tuple[int, int], multiply_adds: int, note: str =
         latency=None,
     )
     kept = {name: tuple(range(width)) for name, width in zip(("a", "b"), widths, strict=True)}
-    return CandidateRecord(number=number, origin="sampled", plan=PruningPlan(groups={}), kept=kept, search=measured, note=note)
+    return CandidateRecord(
+        number=number, origin="sampled", plan=PruningPlan(groups={}), kept=kept, search=measured, note=note
+    )
 
 
 DENSE = record(0, (8, 8), 100)

@@ -28,7 +28,7 @@ def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path)
     for record in polished:
         assert record.parent is not None
         parent = by_number[record.parent]
-        assert trials[record.number].user_attrs["of"] == parent.number
+        assert parent.widths == by_number[trials[record.number].user_attrs["of"]].widths
         assert record.kept == parent.kept, "no channel is lost on the way"
         assert record.plan.groups == parent.plan.groups
         assert record.plan.recovery == parent.plan.recovery

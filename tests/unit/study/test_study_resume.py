@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,43 +15,71 @@ import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
 from autoprune.study.storage import exclusive
 from autoprune.study.study import FAILURES_IN_A_ROW
-from tests.tasks import image_task, trained_mlp
+from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import ResNet
 
 SAMPLERS = ("tpe", "nsga2", "random", "qmc")
 
 
+@functools.cache
+def task() -> autoprune.Task:
+    """One for all, since a task is never changed."""
+    return image_task()
+
+
+def mlp_task() -> autoprune.Task:
+    """Another model, on the same images flattened."""
+    images, targets = blobs()
+    flat = images.flatten(1)
+    return image_task(model=trained_mlp(), train=(flat, targets), example_inputs=flat[:4], test=None)
+
+
+def searched(sampler: str) -> autoprune.StudySettings:
+    """Nine trials: five warm starts, and four that the sampler and polishing propose."""
+    return settings(trials=9, sampler=sampler, polish=0.5)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], autoprune.Study]:
+    """The study of a sampler that ran from start to end in one go."""
+
+    @functools.cache
+    def of(sampler: str) -> autoprune.Study:
+        return run_at_once(tmp_path_factory.mktemp(sampler) / "run", searched(sampler))
+
+    return of
+
+
 def run_at_once(out: Path, chosen: autoprune.StudySettings) -> autoprune.Study:
-    study = autoprune.Study.create(image_task(), chosen, out=out)
+    study = autoprune.Study.create(task(), chosen, out=out)
     study.run()
     return study
 
 
-def test_the_same_seed_twice(tmp_path: Path) -> None:
-    chosen = settings(trials=10, polish=0.5)
-    first, second = (run_at_once(tmp_path / name, chosen) for name in ("first", "second"))
-    assert comparable(first.records) == comparable(second.records)
+def test_the_same_seed_twice(uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path) -> None:
+    again = run_at_once(tmp_path / "run", searched("tpe"))
+    assert comparable(again.records) == comparable(uninterrupted("tpe").records)
 
 
 def test_another_seed_is_another_search(tmp_path: Path) -> None:
-    first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed)) for seed in (0, 1))
+    first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed, trials=7)) for seed in (0, 1))
     sampled = [[record.plan.groups for record in study.records[5:]] for study in (first, second)]
     assert sampled[0] != sampled[1]
 
 
-@pytest.mark.parametrize("polish", [0.0, 0.5])
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("stop", [3, 6], ids=["in-warm-starts", "in-search"])
-def test_stopped_and_resumed_equals_uninterrupted(sampler: str, stop: int, polish: float, tmp_path: Path) -> None:
-    chosen = settings(trials=10, sampler=sampler, polish=polish)
-    whole = run_at_once(tmp_path / "whole", chosen)
-    autoprune.Study.create(image_task(), chosen, out=tmp_path / "parts").run(trials=stop)
-    resumed = autoprune.Study.open(tmp_path / "parts", image_task())
+@pytest.mark.parametrize(
+    ("sampler", "stop"), [("tpe", 3), *((sampler, 6) for sampler in SAMPLERS)], ids=str
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    sampler: str, stop: int, uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
+) -> None:
+    autoprune.Study.create(task(), searched(sampler), out=tmp_path / "run").run(trials=stop)
+    resumed = autoprune.Study.open(tmp_path / "run", task())
     assert len(resumed.records) == stop
-    resumed.run(trials=10)
-    # Test numbers too: the front that is measured at the end is the same.
-    parts, expected = comparable(resumed.records), comparable(whole.records)
+    resumed.run(trials=9)
+    parts, expected = comparable(resumed.records), comparable(uninterrupted(sampler).records)
+    # The front as it was at the stop has been measured on the test split as well.
     for row in (*parts, *expected):
         del row["test"]
     assert parts == expected
@@ -57,11 +87,11 @@ def test_stopped_and_resumed_equals_uninterrupted(sampler: str, stop: int, polis
 
 def test_more_trials_for_an_evolution(tmp_path: Path) -> None:
     """A population that grew with the number of trials would make the second half another search."""
-    chosen = settings(trials=24, sampler="nsga2", uniform_points=0, solved_points=0, space=space(scan=False, steps=0))
+    chosen = settings(trials=20, sampler="nsga2", uniform_points=0, solved_points=0, space=space(scan=False, steps=0))
     whole = run_at_once(tmp_path / "whole", chosen)
-    autoprune.Study.create(image_task(), chosen, out=tmp_path / "parts").run(trials=8)
-    resumed = autoprune.Study.open(tmp_path / "parts", image_task())
-    resumed.run(trials=24)
+    autoprune.Study.create(task(), chosen, out=tmp_path / "parts").run(trials=8)
+    resumed = autoprune.Study.open(tmp_path / "parts", task())
+    resumed.run(trials=20)
     assert [record.plan for record in resumed.records] == [record.plan for record in whole.records]
 
 
@@ -69,13 +99,17 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the run may catch it, the trial is left running."""
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("done", [2, 6, 7], ids=["in-warm-starts", "in-search", "in-search-later"])
-def test_a_trial_left_running_is_done_again(sampler: str, done: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "done"),
+    [("tpe", 2), ("tpe", 7), *((sampler, 6) for sampler in SAMPLERS)],
+    ids=str,
+)
+def test_a_trial_left_running_is_done_again(
+    sampler: str, done: int, uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
+) -> None:
     """As if the process had died in it: resumed, the candidates are those of a run that was never interrupted."""
-    chosen, switch = settings(trials=9, sampler=sampler, polish=0.5), Switch()
-    whole = run_at_once(tmp_path / "whole", chosen)
-    study = autoprune.Study.create(image_task(loss=switch), chosen, out=tmp_path / "killed")
+    switch = Switch()
+    study = autoprune.Study.create(image_task(loss=switch), searched(sampler), out=tmp_path / "killed")
 
     def kill_in_the_next(progress: autoprune.Progress) -> None:
         if progress.done == done:
@@ -89,7 +123,7 @@ def test_a_trial_left_running_is_done_again(sampler: str, done: int, tmp_path: P
     assert len(resumed.records) == done, "nothing that was finished is lost"
     resumed.run()
     assert len(resumed.records) == 9
-    assert comparable(resumed.records, renumber=True) == comparable(whole.records, renumber=True)
+    assert comparable(resumed.records, renumber=True) == comparable(uninterrupted(sampler).records, renumber=True)
     assert not [trial for trial in journal_trials(tmp_path / "killed") if trial.state == TrialState.RUNNING]
 
 
@@ -97,7 +131,7 @@ def test_a_candidate_stored_but_not_told_is_told_on_resume(tmp_path: Path) -> No
     """Killed between the two: the candidate counts, it is not done again, and Optuna learns of it."""
     import optuna
 
-    study = autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(), out=tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         tell = optuna.Study.tell
 
@@ -109,7 +143,7 @@ def test_a_candidate_stored_but_not_told_is_told_on_resume(tmp_path: Path) -> No
         patch.setattr(optuna.Study, "tell", dying)
         with pytest.raises(Killed):
             study.run()
-    resumed = autoprune.Study.open(tmp_path / "run", image_task())
+    resumed = autoprune.Study.open(tmp_path / "run", task())
     assert len(resumed.records) == 6
     kept = resumed.records[5].to_json()
     resumed.run()
@@ -178,7 +212,7 @@ def test_crashes_with_a_success_between_them_are_no_row(tmp_path: Path) -> None:
 def test_a_fine_tune_that_diverges_is_a_candidate_with_a_note(tmp_path: Path) -> None:
     """Not a crash: the recalibrated weights from before it count, and nobody starts from them."""
     chosen = settings(trials=5, space=space(learning_rate=1e12, steps=6, criteria=("l2",)))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()
     noted = [record for record in study.records if record.note]
     assert noted
@@ -193,7 +227,7 @@ def test_a_torn_last_line_of_the_journal(tmp_path: Path) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 6, "worker_id": "x", "trial_i')
     assert len(autoprune.Study.open(tmp_path / "run").front().everything) == 3
-    study = autoprune.Study.open(tmp_path / "run", image_task())
+    study = autoprune.Study.open(tmp_path / "run", task())
     study.run(trials=5)
     assert [record.number for record in study.records] == [0, 1, 2, 3, 4]
     assert journal.read_bytes().startswith(whole)
@@ -206,12 +240,12 @@ def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:
     torn.mkdir()
     (torn / "weights.safetensors").write_bytes(b"half")
     assert len(autoprune.Study.open(tmp_path / "run").records) == 2
-    autoprune.Study.open(tmp_path / "run", image_task()).run(trials=3)
+    autoprune.Study.open(tmp_path / "run", task()).run(trials=3)
     assert sorted(entry.name for entry in torn.parent.iterdir()) == ["00000", "00001", "00002"]
 
 
 def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(trials=2), out=tmp_path / "run")
     with exclusive(tmp_path / "run"), pytest.raises(StudyConflictError, match="be run by one process at a time"):
         study.run()
     study.run()
@@ -219,9 +253,9 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "chosen", "difference"),
+    ("changes", "chosen", "difference"),
     [
-        ({"model": trained_mlp}, {}, "structure"),
+        ({}, {}, "structure"),
         ({"quality": "recall"}, {}, "quality"),
         ({"metrics": ("accuracy",)}, {}, "metrics"),
         ({}, {"seed": 1}, "settings.seed"),
@@ -232,48 +266,41 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
     ids=["structure", "quality", "metrics", "seed", "space", "objectives", "weights"],
 )
 def test_a_folder_with_another_study_is_refused(
-    task: dict[str, object], chosen: dict[str, object], difference: str, tmp_path: Path
+    changes: dict[str, object], chosen: dict[str, object], difference: str, tmp_path: Path
 ) -> None:
-    autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    autoprune.Study.create(task(), settings(), out=tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    if "model" in task and task["model"] is trained_mlp:
-        images = image_task().train_split.inputs.flatten(1)  # type: ignore[attr-defined]
-        targets = image_task().train_split.targets  # type: ignore[attr-defined]
-        task = {**task, "train": (images, targets), "example_inputs": images[:4], "test": None}
-        task["model"] = trained_mlp()
+    other = mlp_task() if difference == "structure" else image_task(**changes)
     with pytest.raises(StudyConflictError) as caught:
-        autoprune.Study.create(image_task(**task), settings(**chosen), out=tmp_path / "run")
+        autoprune.Study.create(other, settings(**chosen), out=tmp_path / "run")
     assert difference in str(caught.value)
     assert "Name another --out" in str(caught.value)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_more_trials_time_or_threads_are_the_same_study(tmp_path: Path) -> None:
-    autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
-    again = autoprune.Study.create(image_task(), settings(trials=11, seconds=60.0, threads=2), out=tmp_path / "run")
+    autoprune.Study.create(task(), settings(), out=tmp_path / "run")
+    again = autoprune.Study.create(task(), settings(trials=11, seconds=60.0, threads=2), out=tmp_path / "run")
     assert again.settings.trials == 11
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(StudyConflictError, match="be new, empty or hold this study"):
-        autoprune.Study.create(image_task(), settings(), out=tmp_path)
+        autoprune.Study.create(task(), settings(), out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_nothing_to_prune(tmp_path: Path) -> None:
     """One layer from inputs to outputs: every channel is part of the answer."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    task = image_task(model=model, require_trained=False)
+    bare = image_task(model=model, require_trained=False)
     with pytest.raises(ConfigurationError, match="have a group of channels that can be pruned, but got none"):
-        autoprune.Study.create(task, settings(), out=tmp_path / "run")
+        autoprune.Study.create(bare, settings(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_criterion_that_does_not_apply(tmp_path: Path) -> None:
-    images = image_task().train_split.inputs.flatten(1)  # type: ignore[attr-defined]
-    targets = image_task().train_split.targets  # type: ignore[attr-defined]
-    task = image_task(model=trained_mlp(), train=(images, targets), example_inputs=images[:4], test=None)
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a BatchNorm"):
-        autoprune.Study.create(task, settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
+        autoprune.Study.create(mlp_task(), settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

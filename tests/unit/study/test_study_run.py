@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,8 +30,14 @@ from tests.unit.study.small import comparable, journal_trials, settings, space
 Outputs = dict[int, Tensor]
 
 
+@functools.cache
+def task() -> autoprune.Task:
+    """One for all, since a task is never changed."""
+    return image_task()
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[autoprune.Study, Outputs]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[autoprune.Study, Outputs]:
     """A finished study of eight trials, and what each of its models answered before it was written."""
     outputs: Outputs = {}
     write = RunFolder.write_candidate
@@ -43,9 +50,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[autopru
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "write_candidate", watched)
-        study = autoprune.Study.create(image_task(), settings(), out=tmp_path_factory.mktemp("study") / "run")
+        study = autoprune.Study.create(task(), settings(), out=tmp_path_factory.mktemp("study") / "run")
         study.run()
-    yield study, outputs
+    return study, outputs
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +78,16 @@ def test_warm_starts_come_once_and_in_order(study: autoprune.Study) -> None:
 
 
 def test_the_dense_model_is_measured_as_it_came(study: autoprune.Study) -> None:
-    dense, task = study.records[0], bench_of(study).task
+    dense = study.records[0]
     assert dense.parent is None
     assert dense.widths == bench_of(study).topology.widths
-    assert dense.search.quality == evaluate(task, task.dense, task.search_split).value
+    assert dense.search.quality == evaluate(task(), task().dense, task().search_split).value
     assert dense.samples_trained == 0
 
 
 def test_more_trials_do_not_repeat_the_warm_starts(tmp_path: Path) -> None:
-    task = image_task()
     for trials in (2, 6, 7):
-        study = autoprune.Study.create(task, settings(trials=trials), out=tmp_path / "run")
+        study = autoprune.Study.create(task(), settings(trials=trials), out=tmp_path / "run")
         study.run()
         assert len(study.records) == trials
     origins = [record.origin for record in study.records]
@@ -129,7 +135,7 @@ def untrained_child(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
     The parent is a candidate that was trained, so its weights are not the dense model's.
     """
     out = tmp_path_factory.mktemp("lineage") / "run"
-    study = autoprune.Study.create(image_task(), settings(trials=2), out=out)
+    study = autoprune.Study.create(task(), settings(trials=2), out=out)
     study.run()
     parent, bench = study.records[1], bench_of(study)
     assert parent.samples_trained > 0
@@ -167,7 +173,7 @@ def test_no_recalibration_leaves_the_running_statistics(
 
 
 def test_without_lineage_every_trial_starts_from_dense(tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(lineage=False), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(lineage=False), out=tmp_path / "run")
     study.run()
     assert {record.parent for record in study.records[1:]} == {0}
     assert all(record.lineage_trained == record.samples_trained for record in study.records)
@@ -185,7 +191,7 @@ def test_optuna_is_told_what_the_records_say(study: autoprune.Study) -> None:
 
 def test_latency_is_told_as_its_ratio_to_dense(tmp_path: Path) -> None:
     chosen = settings(trials=3, latency_rounds=2, objectives=("quality", "size_bytes", "latency_ms"))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()
     for record, trial in zip(study.records, journal_trials(study.folder.path), strict=True):
         assert record.search.latency is not None
@@ -210,7 +216,6 @@ def test_a_rebuilt_candidate_is_bit_identical_to_what_was_measured(
     finished: tuple[autoprune.Study, Outputs],
 ) -> None:
     study, outputs = finished
-    task = bench_of(study).task
     probe = blobs(40, seed=5)[0]
     assert outputs.keys() == {record.number for record in study.records}
     for record in study.records:
@@ -218,7 +223,7 @@ def test_a_rebuilt_candidate_is_bit_identical_to_what_was_measured(
         assert not model.training
         with torch.no_grad():
             assert torch.equal(model(probe), outputs[record.number])
-        again = evaluate(task, model, task.search_split)
+        again = evaluate(task(), model, task().search_split)
         assert (again.value, again.error, again.metrics) == (
             record.search.quality,
             record.search.quality_error,
@@ -228,7 +233,7 @@ def test_a_rebuilt_candidate_is_bit_identical_to_what_was_measured(
 
 def test_it_is_rebuilt_by_another_study_object_too(finished: tuple[autoprune.Study, Outputs]) -> None:
     study, outputs = finished
-    other = autoprune.Study.open(study.folder.path, image_task())
+    other = autoprune.Study.open(study.folder.path, task())
     with torch.no_grad():
         assert torch.equal(other.rebuild(7)(blobs(40, seed=5)[0]), outputs[7])
 
@@ -256,7 +261,7 @@ def test_the_models_of_the_user_stay_as_they_were(tmp_path: Path) -> None:
         parameter.grad = None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     chosen = settings(trials=4, space=space(criteria=("taylor",)))
-    autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
+    autoprune.Study.create(task(), chosen, out=tmp_path / "run").run()
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.training
@@ -315,8 +320,8 @@ def test_samples_are_the_sum_of_all_work(tmp_path: Path) -> None:
 
 
 def test_a_metric_where_lower_is_better(tmp_path: Path) -> None:
-    task = image_task(metrics=("error", "accuracy"), quality="error")
-    study = autoprune.Study.create(task, settings(), out=tmp_path / "run")
+    wrong = image_task(metrics=("error", "accuracy"), quality="error")
+    study = autoprune.Study.create(wrong, settings(), out=tmp_path / "run")
     front = study.run()
     assert not study.higher_is_better
     assert study._optuna().directions == [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
@@ -333,8 +338,8 @@ def test_a_metric_where_lower_is_better(tmp_path: Path) -> None:
 
 def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune.Study, tmp_path: Path) -> None:
     """error is 1 - accuracy: the sampler must be led to the same plans."""
-    task = image_task(metrics=("error", "accuracy"), quality="error")
-    other = autoprune.Study.create(task, settings(), out=tmp_path / "run")
+    wrong = image_task(metrics=("error", "accuracy"), quality="error")
+    other = autoprune.Study.create(wrong, settings(), out=tmp_path / "run")
     other.run()
     assert [record.plan for record in other.records] == [record.plan for record in study.records]
 
@@ -343,7 +348,7 @@ def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Path) -> None:
     chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=space(kind=kind))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()
     sampled = [record for record in study.records if record.origin == "sampled"]
     assert len(study.records) == 6
@@ -357,8 +362,8 @@ def test_the_list_of_samplers_is_covered() -> None:
     assert set(SAMPLERS) == {"tpe", "nsga2", "random", "qmc"}
 
 
-def test_a_plan_of_ones_own(study: autoprune.Study, tmp_path: Path) -> None:
-    own = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run")
+def test_a_plan_of_ones_own(tmp_path: Path) -> None:
+    own = autoprune.Study.create(task(), settings(trials=2), out=tmp_path / "run")
     own.run()
     plan = autoprune.PruningPlan(
         groups={"stem.0": autoprune.GroupPlan(ratio=0.5, criterion="random")},
@@ -385,14 +390,14 @@ def test_a_plan_of_ones_own(study: autoprune.Study, tmp_path: Path) -> None:
 def test_a_plan_that_does_not_fit_is_refused_at_once(
     group: dict[str, autoprune.GroupPlan], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
-    study = autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(), out=tmp_path / "run")
     with pytest.raises(error, match=message):
         study.enqueue(autoprune.PruningPlan(groups=group))
 
 
 @pytest.mark.parametrize("numbers", [{"trials": 0}, {"trials": -1}, {"seconds": 0}, {"seconds": -1.0}])
 def test_run_refuses_numbers_that_make_no_sense(numbers: dict[str, float], tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=1), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(trials=1), out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match=next(iter(numbers))):
         study.run(**numbers)  # type: ignore[arg-type]
     assert not study.records
@@ -400,7 +405,7 @@ def test_run_refuses_numbers_that_make_no_sense(numbers: dict[str, float], tmp_p
 
 def test_time_that_has_run_out_starts_no_trial(tmp_path: Path) -> None:
     """The limit is looked at before each trial; what is done stays, and the next run goes on."""
-    study = autoprune.Study.create(image_task(), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(), out=tmp_path / "run")
     study.run(seconds=1e-9)
     assert len(study.records) == 0
     study.run()
@@ -409,7 +414,7 @@ def test_time_that_has_run_out_starts_no_trial(tmp_path: Path) -> None:
 
 def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
     seen: list[autoprune.Progress] = []
-    study = autoprune.Study.create(image_task(), settings(trials=3), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(trials=3), out=tmp_path / "run")
     study.run(on_progress=seen.append)
     assert [(progress.stage, progress.done) for progress in seen] == [
         ("scan", 0),
@@ -478,12 +483,12 @@ def test_a_run_that_is_cut_short_leaves_the_test_split_alone(tmp_path: Path) -> 
 
 
 def test_the_test_numbers_are_those_of_the_test_split(study: autoprune.Study) -> None:
-    task = bench_of(study).task
-    assert task.test_split is not None
+    test_split = task().test_split
+    assert test_split is not None
     for record in study.front().records:
         assert record.test is not None
         assert record.test.split == "test"
-        assert record.test.quality == evaluate(task, study.rebuild(record.number), task.test_split).value
+        assert record.test.quality == evaluate(task(), study.rebuild(record.number), test_split).value
 
 
 def test_the_front_is_decided_on_the_search_split(study: autoprune.Study) -> None:
@@ -503,7 +508,7 @@ def test_the_front_is_decided_on_the_search_split(study: autoprune.Study) -> Non
 
 
 def test_without_a_scan_there_is_no_solved_point(tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=5, space=space(scan=False)), out=tmp_path / "run")
+    study = autoprune.Study.create(task(), settings(trials=5, space=space(scan=False)), out=tmp_path / "run")
     study.run()
     assert [record.origin for record in study.records] == ["dense", "uniform", "uniform", "uniform", "sampled"]
     assert not (study.folder.path / "sensitivity.json").exists()
