@@ -135,6 +135,17 @@ def test_the_knee_bends() -> None:
     assert front_of(records).knee().number == 1
 
 
+def test_the_knee_looks_at_the_logarithm_of_the_cost() -> None:
+    """Halving counts the same wherever it happens; in plain shares all below a tenth would look alike."""
+    records = [
+        dense(0.90, 1000),
+        record(1, measurement(0.88, 100)),
+        record(2, measurement(0.78, 30)),
+        record(3, measurement(0.30, 3)),
+    ]
+    assert front_of(records).knee().number == 2
+
+
 def test_the_knee_of_an_error_bends_the_other_way() -> None:
     records = [
         dense(0.10, 1000),

@@ -5,7 +5,7 @@ import math
 import plotly.graph_objects as go
 import pytest
 
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import ORIGINS, CandidateRecord
 from autoprune.report import figures
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
@@ -38,6 +38,13 @@ def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
     assert "candidate 1" in trace(figure, "sampled").text[0]
     assert "from candidate 0" in trace(figure, "sampled").text[0]
     assert "search" in figure.layout.yaxis.title.text
+
+
+def test_no_origin_is_forgotten() -> None:
+    assert set(figures.COLOURS) == set(ORIGINS)
+    assert len(set(figures.COLOURS.values())) == len(ORIGINS)
+    records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(ORIGINS)]
+    assert {data.name for data in figures.pareto(front_of(records), "multiply_adds").data} >= set(ORIGINS)
 
 
 def test_the_line_is_the_best_quality_for_each_cost() -> None:

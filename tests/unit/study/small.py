@@ -16,7 +16,8 @@ from autoprune.front.record import CandidateRecord
 
 
 def space(**changes: object) -> autoprune.SpaceSettings:
-    return autoprune.SpaceSettings(**{"steps": 3, "batch_norm_samples": 100, **changes})  # type: ignore[arg-type]
+    """Without distillation: a resumed run computes the teacher's outputs anew, and says so in its samples."""
+    return autoprune.SpaceSettings(**{"steps": 3, "batch_norm_samples": 100, "distillation": (0.0,), **changes})  # type: ignore[arg-type]
 
 
 def settings(**changes: object) -> autoprune.StudySettings:

@@ -68,9 +68,7 @@ def test_another_seed_is_another_search(tmp_path: Path) -> None:
     assert sampled[0] != sampled[1]
 
 
-@pytest.mark.parametrize(
-    ("sampler", "stop"), [("tpe", 3), *((sampler, 6) for sampler in SAMPLERS)], ids=str
-)
+@pytest.mark.parametrize(("sampler", "stop"), [("tpe", 3), *((sampler, 6) for sampler in SAMPLERS)], ids=str)
 def test_stopped_and_resumed_equals_uninterrupted(
     sampler: str, stop: int, uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
 ) -> None:

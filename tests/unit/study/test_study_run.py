@@ -292,7 +292,18 @@ def test_nothing_to_open(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_samples_are_the_sum_of_all_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"criteria": ("l2",)},
+        {"criteria": ("taylor", "mean_activation")},
+        {"criteria": ("l2",), "distillation": (0.5,)},
+        {"criteria": ("l2",), "learning_rate": 1e12, "steps": 6},
+        {"criteria": ("l2",), "batch_norm_samples": 0},
+    ],
+    ids=["plain", "signals", "distillation", "divergence", "no-recalibration"],
+)
+def test_samples_are_the_sum_of_all_work(changes: dict[str, object], tmp_path: Path) -> None:
     """Counted at the model itself: every sample that passed through it, whichever copy of it ran."""
     seen: list[int] = []
 
@@ -306,8 +317,8 @@ def test_samples_are_the_sum_of_all_work(tmp_path: Path) -> None:
             output: Tensor = self.model(x)
             return output
 
-    chosen = settings(space=space(criteria=("taylor", "mean_activation"), distillation=(0.5,)))
-    study = autoprune.Study.create(image_task(model=Counting().eval(), test=None), chosen, out=tmp_path / "run")
+    counted = image_task(model=Counting().eval(), test=None)
+    study = autoprune.Study.create(counted, settings(trials=6, space=space(**changes)), out=tmp_path / "run")
     seen.clear()
     study.run()
     total = study.samples()

@@ -1,0 +1,119 @@
+"""The walls of the house: layers, sizes, types and docstrings."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "autoprune").rglob("*.py"))
+#: Nodes that have a docstring.
+Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def tree(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(), filename=str(source))
+
+
+def named(source: Path) -> str:
+    return str(source.relative_to(ROOT))
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(SOURCES) > 40
+
+
+def test_the_layers_hold() -> None:
+    """import-linter's contracts of pyproject.toml, the order of the folders among them."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 broken" in result.stdout
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_no_file_is_longer_than_a_person_reads(source: Path) -> None:
+    assert len(source.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_no_any(source: Path) -> None:
+    """A type that says nothing; `object` says that nothing is known."""
+    names = [
+        node.lineno
+        for node in ast.walk(tree(source))
+        if (isinstance(node, ast.Name) and node.id == "Any")
+        or (isinstance(node, ast.Attribute) and node.attr == "Any")
+        or (isinstance(node, ast.ImportFrom) and any(alias.name == "Any" for alias in node.names))
+    ]
+    assert not names, f"Any in lines {names}"
+
+
+def public(body: list[ast.stmt]) -> Iterator[Documented]:
+    """Public functions and classes, and what is public in those classes."""
+    for node in body:
+        if not isinstance(node, Documented) or node.name.startswith("_"):
+            continue
+        yield node
+        if isinstance(node, ast.ClassDef):
+            yield from public(node.body)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_what_is_public_says_what_it_is(source: Path) -> None:
+    module = tree(source)
+    assert ast.get_docstring(module), "the module itself"
+    bare = [f"{node.name} (line {node.lineno})" for node in public(module.body) if not ast.get_docstring(node)]
+    assert not bare
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=named)
+def test_public_signatures_name_their_arguments(source: Path) -> None:
+    """No **kwargs, no mutable defaults."""
+    for node in public(tree(source).body):
+        if isinstance(node, ast.ClassDef):
+            continue
+        assert node.args.kwarg is None, f"**{node.name}"
+        defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
+        assert not any(isinstance(default, ast.List | ast.Dict | ast.Set) for default in defaults), node.name
+
+
+def test_names_of_the_package_are_all_there() -> None:
+    """`autoprune.X` for every X that it promises; they are looked up only when they are used."""
+    import autoprune
+
+    for name in autoprune.__all__:
+        assert getattr(autoprune, name) is not None
+    assert set(autoprune.__all__) <= set(dir(autoprune))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = autoprune.nothing
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after `code`."""
+    script = f"{code}\nimport sys\nprint('\\n'.join({{name.split('.')[0] for name in sys.modules}}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
+    )
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("code", "without"),
+    [
+        ("import autoprune", {"torch", "optuna", "numpy", "pandas", "plotly"}),
+        ("from autoprune.plan.plan import PruningPlan", {"torch", "optuna", "numpy"}),
+        ("from autoprune.front.front import Front", {"torch", "optuna", "plotly"}),
+        ("from autoprune.report.figures import *", {"torch"}),
+    ],
+    ids=["package", "plan", "front", "figures"],
+)
+def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
+    assert not loaded_by(code) & without

@@ -1,0 +1,70 @@
+"""The docs say what the code says: tables against registries, commands against the command line, links against files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from autoprune.cli import app
+from autoprune.criteria.registry import CRITERIA
+from autoprune.space.settings import KINDS
+from autoprune.study.samplers import SAMPLERS
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "studies").glob("*/README.md")])
+
+
+def first_column(page: str, header: str) -> list[str]:
+    """Names in backticks in the first column of the table whose header row starts with `header`."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {header}"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(re.findall(r"`([^`]+)`", line.split("|")[1])[0])
+    return rows
+
+
+def test_every_criterion_has_a_row_and_every_row_a_criterion() -> None:
+    assert first_column("criteria.md", "name") == list(CRITERIA)
+
+
+def test_every_sampler_and_space_has_a_row() -> None:
+    assert first_column("search.md", "`StudySettings.sampler`") == list(SAMPLERS)
+    assert first_column("search.md", "`SpaceSettings.kind`") == list(KINDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_options_exist(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for line in re.findall(r"^autoprune (.+)$", page.read_text(), flags=re.MULTILINE):
+        name, *words = line.split("#")[0].split()
+        assert name in commands, f"{page.name}: autoprune {name}"
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        for word in words:
+            if word.startswith("--"):
+                assert word in known, f"{page.name}: autoprune {name} {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_benchmark_named_in_the_docs_exists() -> None:
+    named = set(re.findall(r"python -m (benchmarks[.\w]*)", (ROOT / "docs" / "benchmarks.md").read_text()))
+    assert named
+    for module in named:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file(), module
+
+
+def test_nothing_names_a_path_of_one_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"(/tmp/|/root/|/work/|/home/)", page.read_text()), page
