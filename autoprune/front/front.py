@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError, fault
+from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, fault, raise_all
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import COSTS
@@ -29,10 +29,12 @@ class Limits:
     max_multiply_adds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if value is not None and not (value >= 0 if name == "max_drop" else value > 0):
-                raise ConfigurationError(fault(name, "be >= 0" if name == "max_drop" else "be > 0", repr(value)))
+        given = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
+        wrong = {name: value for name, value in given.items() if not (value > 0 or (value == 0 and name == "max_drop"))}
+        raise_all(
+            "the limits",
+            [fault(name, f"be {'>=' if name == 'max_drop' else '>'} 0", repr(value)) for name, value in wrong.items()],
+        )
 
     @property
     def of_costs(self) -> dict[str, float]:
@@ -114,6 +116,9 @@ class Front:
         points = dominance.values(self.everything, ("quality", cost), self.higher_is_better)
         points[:, 1] /= self.dense.search.value(cost) if cost != "latency_ms" else 1.0
         sign = -1.0 if self.higher_is_better else 1.0
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points) == 0:
+            return 0.0
         worst = float(points[:, 0].max()) if worst_quality is None else sign * worst_quality
         return dominance.hypervolume(points, (worst, 1.0 + 1e-9))
 
@@ -137,11 +142,13 @@ class Front:
         """
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
-        inside = [record for record in self.records if self._excess(record, limits) <= 0]
-        if not inside:
-            raise SelectionError(self._none_within(limits))
-        sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
-        return min(inside, key=lambda record: sign * self.cost(record, by))
+        # A limit on what is no objective may be kept by a dominated candidate alone.
+        for records in (self.records, self.everything):
+            inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
+            if inside:
+                sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
+                return min(inside, key=lambda record: sign * self.cost(record, by))
+        raise SelectionError(self._none_within(limits))
 
     def table(self) -> pd.DataFrame:
         """One row for each member, the most expensive first; shares are of dense, latency_ratio too."""
@@ -187,9 +194,10 @@ class Front:
             f"{name} {getattr(limits, name)}" for name in limits.__slots__ if getattr(limits, name) is not None
         )
         search = nearest.search
+        latency = self.cost(nearest, "latency_ms")
         got = (
             f"none; the nearest is candidate {nearest.number} with {self.quality_name} {search.quality:.4g} "
-            f"({self.gain(nearest):+.4g} to dense), {search.size_bytes} bytes, "
-            f"{self.cost(nearest, 'latency_ms'):.3g} ms"
+            f"({self.gain(nearest):+.4g} to dense), {search.size_bytes} bytes"
+            f"{f', {latency:.3g} ms' if np.isfinite(latency) else ''}"
         )
         return fault("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autoprune.errors import ConfigurationError, StorageError, fault
+from autoprune.errors import StorageError, fault
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
 
@@ -94,7 +94,7 @@ class CandidateRecord:
                 seconds=data["seconds"],
                 note=data["note"],
             )
-        except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StorageError(
                 fault("candidate.json", "hold a candidate", f"{type(error).__name__}: {error}")
             ) from error

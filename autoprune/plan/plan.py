@@ -96,6 +96,9 @@ class PruningPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, group in self.groups.items():
+            if not isinstance(group, GroupPlan):
+                raise ConfigurationError(fault(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
         object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
         if not _is_count(self.seed):
             raise ConfigurationError(fault("a plan's seed", "be an integer >= 0", repr(self.seed)))
@@ -131,19 +134,27 @@ class PruningPlan:
             raise ConfigurationError(fault("a plan", "be a JSON object with 'groups'", type(data).__name__))
         version = data.get("version")
         if not isinstance(version, int) or not 1 <= version <= PLAN_VERSION:
-            raise ConfigurationError(
-                fault(
-                    "a plan's version", f"be 1 to {PLAN_VERSION}", repr(version), "A later autoprune wrote it: upgrade."
-                )
-            )
+            later = isinstance(version, int) and version > PLAN_VERSION
+            remedy = "A later autoprune wrote it: upgrade." if later else ""
+            raise ConfigurationError(fault("a plan's version", f"be 1 to {PLAN_VERSION}", repr(version), remedy))
         try:
             return cls(
-                groups={name: GroupPlan(**group) for name, group in data["groups"].items()},
+                groups={name: _group(name, group) for name, group in data["groups"].items()},
                 recovery=RecoveryPlan(**data.get("recovery", {})),
                 seed=data.get("seed", 0),
             )
         except (TypeError, AttributeError) as error:
             raise ConfigurationError(fault("a plan", "hold the fields of PruningPlan", f"others ({error})")) from None
+
+
+def _group(name: str, fields: Mapping[str, object]) -> GroupPlan:
+    try:
+        return GroupPlan(**fields)  # type: ignore[arg-type]  # checked by the class
+    except TypeError as error:
+        message = fault(f"group {name!r} of a plan", "hold the fields of GroupPlan", f"others ({error})")
+        raise ConfigurationError(message) from None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"group {name!r} of the plan: {error}") from None
 
 
 def _is_count(value: object) -> bool:

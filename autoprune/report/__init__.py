@@ -1,1 +1,1 @@
-"""Figures and a self-contained HTML page. torch is not imported."""
+"""Figures and a self-contained HTML page."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -231,7 +232,8 @@ def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str,
 def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
     """Of the whole front, what is best in quality for each value of this one cost."""
     line: list[CandidateRecord] = []
-    for record in sorted(front.records, key=lambda record: front.cost(record, cost)):
+    timed = [record for record in front.records if math.isfinite(front.cost(record, cost))]
+    for record in sorted(timed, key=lambda record: front.cost(record, cost)):
         better = not line or (record.search.quality > line[-1].search.quality) == front.higher_is_better
         if better and (not line or record.search.quality != line[-1].search.quality):
             line.append(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
@@ -19,9 +20,8 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _latency(front)
     failed = [record for record in front.everything if record.note]
     if failed:
-        lines.append(
-            (f"{len(failed)} candidates diverged in their fine-tune and keep the weights from before it.", True)
-        )
+        who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
+        lines.append((f"{who} diverged in the fine-tune and kept the weights from before it.", True))
     return lines
 
 
@@ -54,7 +54,10 @@ def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bo
 
 
 def _against_uniform(front: Front) -> list[tuple[str, bool]]:
-    """The search against the uniform sweep it holds: best quality at no more multiply-adds than each point."""
+    """The study against the uniform sweep it holds: best quality at no more multiply-adds than each point.
+
+    Not at equal compute: a point of the sweep was trained once, what it is compared with may have been polished.
+    """
     sign = 1 if front.higher_is_better else -1
     gains = []
     for point in (record for record in front.everything if record.origin == "uniform"):
@@ -70,12 +73,12 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
         return []
     clear = sum(gain > noise for gain, noise in gains)
     worse = sum(gain < -noise for gain, noise in gains)
-    median = sorted(gain for gain, _ in gains)[len(gains) // 2]
-    verdict = "The rest is within the noise." if clear + worse < len(gains) else ""
+    median = statistics.median(gain for gain, _ in gains)
+    verdict = " The rest is within the noise." if clear + worse < len(gains) else ""
     return [
         (
             f"Against the uniform sweep's {len(gains)} points at no more multiply-adds: clearly better at {clear}, "
-            f"clearly worse at {worse}; median difference {median:+.4f}. {verdict}",
+            f"clearly worse at {worse}; median difference {median:+.4f}.{verdict}",
             clear == 0,
         )
     ]
