@@ -114,7 +114,7 @@ def test_weights_that_are_torn(study: autoprune.Study, tmp_path: Path) -> None:
     """A copy that was cut off is said to be one, not answered by an error of another library."""
     path = exported(study, 3, tmp_path)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(StorageError, match="m.safetensors"):
+    with pytest.raises(StorageError, match=r"m\.safetensors"):
         autoprune.load_safetensors(untrained(), EXAMPLE, path)
 
 

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import Tensor, nn
 
 import autoprune
 from autoprune.front.record import CandidateRecord
+
+# Fixtures of a module run before the one that sets this for each test.
+torch.set_num_threads(1)
 
 
 def space(**changes: object) -> autoprune.SpaceSettings:

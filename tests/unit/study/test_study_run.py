@@ -518,6 +518,15 @@ def test_the_front_is_decided_on_the_search_split(study: autoprune.Study) -> Non
     assert front.dense == study.records[0]
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 5, 6])
+def test_any_number_of_steps_trains(steps: int, tmp_path: Path) -> None:
+    chosen = settings(trials=2, uniform_points=1, space=space(steps=steps, scan=False, criteria=("l2",)))
+    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    study.run()
+    assert [record.samples_trained for record in study.records] == [0, 50 * steps]
+    assert [record.note for record in study.records] == ["", ""]
+
+
 def test_without_a_scan_there_is_no_solved_point(tmp_path: Path) -> None:
     study = autoprune.Study.create(task(), settings(trials=5, space=space(scan=False)), out=tmp_path / "run")
     study.run()
