@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import moocore
@@ -66,6 +67,11 @@ def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
 
 
 def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
+    """Candidates of the same widths are the same network: they share the median of their ratios."""
     noise = latency_noise(records)
-    ratios = np.array([np.nan if record.search.latency is None else record.search.latency.ratio for record in records])
+    measured: dict[tuple[tuple[str, int], ...], list[float]] = defaultdict(list)
+    for record in records:
+        if record.search.latency is not None:
+            measured[record.architecture].append(record.search.latency.ratio)
+    ratios = np.array([np.median(measured.get(record.architecture, [np.nan])) for record in records])
     return np.round(ratios / noise) * noise if noise > 0 else ratios

@@ -47,6 +47,11 @@ class CandidateRecord:
         return {name: len(indices) for name, indices in self.kept.items()}
 
     @property
+    def architecture(self) -> tuple[tuple[str, int], ...]:
+        """The widths as a key: candidates that share it differ in their weights alone."""
+        return tuple(sorted(self.widths.items()))
+
+    @property
     def best_known(self) -> Measurement:
         """The test measurement where there is one, else the search measurement: for showing, never for deciding."""
         return self.test if self.test is not None else self.search

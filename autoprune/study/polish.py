@@ -29,7 +29,7 @@ def choose(front: Front, cost: str) -> CandidateRecord | None:
     for record in members:
         larger = [r for r in front.everything if front.cost(r, cost) > front.cost(record, cost)]
         gap = max((sign * (r.search.quality - record.search.quality) for r in larger), default=0.0)
-        score = max(gap, 0.0) / sum(r.widths == record.widths for r in front.everything)
+        score = max(gap, 0.0) / sum(r.architecture == record.architecture for r in front.everything)
         if score > best_score:
             best, best_score = record, score
     return best
@@ -37,7 +37,7 @@ def choose(front: Front, cost: str) -> CandidateRecord | None:
 
 def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:
     """One record for each set of widths on the front: the one that was trained longest."""
-    newest: dict[tuple[tuple[str, int], ...], CandidateRecord] = {}
+    newest: dict[object, CandidateRecord] = {}
     for record in sorted(front.records, key=lambda record: record.lineage_trained):
-        newest[tuple(sorted(record.widths.items()))] = record
+        newest[record.architecture] = record
     return list(newest.values())

@@ -40,9 +40,9 @@ class DigitNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.stages = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
-        self.head = nn.Linear(64, 10)
+        self.stem = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+        self.stages = nn.Sequential(Block(12, 12, 1), Block(12, 24, 2), Block(24, 48, 2))
+        self.head = nn.Linear(48, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 8, 8] -> class scores [N, 10]."""
@@ -71,7 +71,7 @@ def dense() -> nn.Module:
     print("training the dense model ...", flush=True)
     torch.set_num_threads(1)
     images, targets = data()["train"]
-    epochs, batch = 25, 64
+    epochs, batch = 40, 64
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * (len(images) // batch))
     for _ in range(epochs):
@@ -104,8 +104,9 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=28,
-    uniform_points=7,
+    trials=32,
+    uniform_points=8,
+    polish=0.4,
     solved_points=3,
     space=autoprune.SpaceSettings(
         min_budget=0.006,
