@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -25,14 +25,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise StorageError(fault("checkpoint", "hold tensors", f"{path} ({error})")) from error
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run whatever the file holds.
+        remedy = "Store model.state_dict() with torch.save or safetensors."
+        raise StorageError(fault("checkpoint", "hold tensors alone", f"{path} with other objects", remedy)) from error
+    except Exception as error:  # a file of anything else fails in many ways inside torch
+        got = f"{path} ({type(error).__name__})"
+        raise StorageError(fault("checkpoint", "hold tensors (.safetensors or a torch state dict)", got)) from error
+    return _tensors(data, path)
+
+
+def _tensors(data: object, path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
             data = data[key]
     if not isinstance(data, Mapping):
         raise StorageError(fault("checkpoint", "hold a state dict", f"{path} with a {type(data).__name__}"))
-    return {str(name): tensor for name, tensor in data.items() if isinstance(tensor, Tensor)}
+    weights = {str(name): tensor for name, tensor in data.items() if isinstance(tensor, Tensor)}
+    if not weights:
+        raise StorageError(fault("checkpoint", "hold tensors", f"{path} without any"))
+    return weights
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -71,11 +83,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write to a temporary file, fsync, rename: whoever reads sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
 
 from autoprune.errors import ConfigurationError, fault
 
@@ -117,10 +118,25 @@ class IterableSplit:
         with torch.random.fork_rng(devices=[]):
             # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
             torch.manual_seed(seed)
-            iterator = iter(self.batches)
-            first = list(islice(iterator, 1))
+            with _reseeded(getattr(self.batches, "generator", None), seed):
+                iterator = iter(self.batches)
+                first = list(islice(iterator, 1))
         for pair in chain(first, iterator):
             yield as_batch(pair)
+
+
+@contextmanager
+def _reseeded(generator: object, seed: int) -> Iterator[None]:
+    """A loader's own generator put to a seed, and back to where it was."""
+    if not isinstance(generator, torch.Generator):
+        yield
+        return
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 def as_batch(pair: object) -> Batch:
@@ -145,7 +161,7 @@ def as_split(data: object, batch_size: int) -> Split:
         return data
     pair = data.tensors if isinstance(data, TensorDataset) else data
     if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
-        return _non_empty(_tensor_split(pair[0], pair[1], batch_size))
+        return non_empty(_tensor_split(pair[0], pair[1], batch_size))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         if isinstance(data, Sized) and len(data) == 0:
             raise ConfigurationError(fault("a split", "hold at least one sample", "none"))
@@ -155,7 +171,7 @@ def as_split(data: object, batch_size: int) -> Split:
             fault("a split", "be iterable more than once", "a one-shot iterator", "Pass a list or a DataLoader.")
         )
     if isinstance(data, Iterable):
-        return _non_empty(IterableSplit(data))
+        return non_empty(IterableSplit(data))
     raise ConfigurationError(
         fault(
             "a split",
@@ -165,38 +181,17 @@ def as_split(data: object, batch_size: int) -> Split:
     )
 
 
-def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Cut `share` of a split off at random: (what remains, what was cut off), disjoint.
+def identity(split: Split) -> object:
+    """The same for two splits that hold the same data: tensors by their memory, loaders by their dataset.
 
-    Tensors and map-style datasets are divided by sample, lists by batch. Raises ConfigurationError
-    for data that can not be divided, such as an IterableDataset.
+    Two loaders with samplers of their own may share a dataset without sharing a sample.
     """
-    generator = torch.Generator().manual_seed(seed)
     if isinstance(split, TensorSplit):
-        order = torch.randperm(split.samples, generator=generator)
-        cut = _cut_point(split.samples, share, "samples")
-        return split.take(order[cut:]), split.take(order[:cut])
-    assert isinstance(split, IterableSplit)
-    source = split.batches
-    if isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset):
-        dataset = source.dataset
-        total = len(dataset) if isinstance(dataset, Sized) else 0
-        order = torch.randperm(total, generator=generator)
-        cut = _cut_point(total, share, "samples")
-        return (
-            IterableSplit(_loader_like(source, Subset(dataset, order[cut:].tolist()), shuffle=True)),
-            IterableSplit(_loader_like(source, Subset(dataset, order[:cut].tolist()), shuffle=False)),
-        )
-    if isinstance(source, Sequence):
-        order = torch.randperm(len(source), generator=generator)
-        cut = _cut_point(len(source), share, "batches")
-        return (
-            IterableSplit([source[i] for i in order[cut:].tolist()]),
-            IterableSplit([source[i] for i in order[:cut].tolist()]),
-        )
-    raise ConfigurationError(
-        fault("the search split", "be given when train can not be divided", type(source).__name__, "Pass search=...")
-    )
+        return (split.inputs.data_ptr(), tuple(split.inputs.shape))
+    batches = getattr(split, "batches", split)
+    if isinstance(batches, DataLoader) and type(batches.sampler) in (SequentialSampler, RandomSampler):
+        return id(batches.dataset)
+    return id(batches)
 
 
 def head(split: Split, samples: int) -> list[Batch]:
@@ -246,31 +241,11 @@ def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSpl
     return TensorSplit(inputs, targets, batch_size)
 
 
-def _non_empty(split: Split) -> Split:
+def non_empty(split: Split) -> Split:
+    """The split itself; ConfigurationError when a pass yields nothing."""
     if not list(islice(split.ordered(), 1)):
         raise ConfigurationError(fault("a split", "hold at least one batch", "none"))
     return split
-
-
-def _cut_point(total: int, share: float, unit: str) -> int:
-    cut = max(1, round(total * share))
-    if cut >= total:
-        raise ConfigurationError(
-            fault("train", f"hold enough {unit} to carve a search split from", total, "Pass search=... or more data.")
-        )
-    return cut
-
-
-def _loader_like(source: DataLoader[object], dataset: Dataset[object], shuffle: bool) -> DataLoader[object]:
-    return DataLoader(
-        dataset,
-        batch_size=source.batch_size or 1,
-        shuffle=shuffle,
-        num_workers=source.num_workers,
-        collate_fn=source.collate_fn,
-        pin_memory=source.pin_memory,
-        drop_last=shuffle and source.drop_last,
-    )
 
 
 def _batch_size(targets: object, inputs: object) -> int:

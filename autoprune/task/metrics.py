@@ -63,6 +63,46 @@ def _classification(name: str, average: str, prediction: Prediction) -> Metric:
     return metric
 
 
+class BalancedAccuracy(torchmetrics.Metric):
+    """Mean over classes of the share recognised (for labels: of both answers to each), in [0, 1].
+
+    For one or several yes/no questions it is the mean of sensitivity and specificity; recall of multiclass
+    predictions with a macro average is the same thing.
+    """
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(self, recall: Metric, specificity: Metric) -> None:
+        super().__init__()
+        self.recall, self.specificity = recall, specificity
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count one batch."""
+        self.recall.update(preds, target)
+        self.specificity.update(preds, target)
+
+    def compute(self) -> Tensor:
+        """Mean of both rates so far."""
+        rates = torch.stack([self.recall.compute(), self.specificity.compute()])
+        return rates.mean()
+
+    def reset(self) -> None:
+        """Forget everything counted."""
+        super().reset()
+        self.recall.reset()
+        self.specificity.reset()
+
+
+def _balanced(prediction: Prediction) -> Metric:
+    if prediction.kind == "multiclass":
+        return _classification("Accuracy", "macro", prediction)
+    return BalancedAccuracy(
+        _classification("Recall", "macro", prediction), _classification("Specificity", "macro", prediction)
+    )
+
+
 def _error(prediction: Prediction) -> Metric:
     return ErrorRate(_classification("Accuracy", "micro", prediction))
 
@@ -79,7 +119,7 @@ Factory = Callable[[Prediction], Metric]
 #: Metric name -> factory. Averages over classes are "macro" but for accuracy and error, which count samples.
 CLASSIFICATION: Mapping[str, Factory] = {
     "accuracy": functools.partial(_classification, "Accuracy", "micro"),
-    "balanced_accuracy": functools.partial(_classification, "Accuracy", "macro"),
+    "balanced_accuracy": _balanced,
     "recall": functools.partial(_classification, "Recall", "macro"),
     "precision": functools.partial(_classification, "Precision", "macro"),
     "f1": functools.partial(_classification, "F1Score", "macro"),

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, TaskError, fault
-from autoprune.task import checkpoint as checkpoints
-from autoprune.task.data import Batch, Inputs, Split, as_split, call, carve, head
-from autoprune.task.metrics import build_metric, direction_of, kind_of_prediction, probe_metric, update
+from autoprune.task import checks
+from autoprune.task.carve import carve
+from autoprune.task.checks import collect
+from autoprune.task.data import Batch, Inputs, Split, call, head
+from autoprune.task.metrics import direction_of, update
 
 Loss = Callable[..., Tensor]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,27 +71,25 @@ class Task:
     higher_is_better: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        faults = _numbers(self)
-        put = _setter(self)
-        dense = _collect(faults, lambda: _build(self))
-        splits = {name: _collect(faults, partial(_split, self, name)) for name in ("train", "search", "test")}
+        faults = checks.arguments(self)
+        put = partial(object.__setattr__, self)
+        dense = collect(faults, partial(checks.build, self))
+        splits = {name: collect(faults, partial(checks.split, self, name)) for name in ("train", "search", "test")}
+        faults += checks.overlap(splits["search"], splits["test"])
         train, search = splits["train"], splits["search"]
         if train is not None and self.search is None and not faults:
-            carved = _collect(faults, partial(carve, train, self.search_share, self.seed))
-            train, search = carved if carved is not None else (train, None)
-        if dense is not None and train is not None and not faults:
+            train, search = collect(faults, partial(carve, train, self.search_share, self.seed)) or (train, None)
+        if dense is not None and not faults:
             put("example_inputs", _place(self.example_inputs, self.device))
-            metrics = _collect(faults, lambda: _check_run(self, dense, [train, search, splits["test"]]))
-            put("metric_set", metrics or {})
+            put("metric_set", checks.run(self, dense, {**splits, "train": train, "search": search}, faults))
         if faults or dense is None or train is None or search is None:
             raise TaskError(faults)
         put("dense", dense)
         put("train_split", train)
         put("search_split", search)
         put("test_split", splits["test"])
-        put(
-            "calibration", tuple(batch.to(torch.device(self.device)) for batch in head(train, self.calibration_samples))
-        )
+        device = torch.device(self.device)
+        put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples)))
         put("higher_is_better", direction_of(self.quality, self.metric_set[self.quality]))
 
     def predictions(self, outputs: object) -> Tensor:
@@ -116,185 +112,47 @@ class Task:
         return metric
 
 
-def assert_trained(task: Task, samples: int = 1024) -> None:
+def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> None:
     """Raise ConfigurationError when the dense model is no better than chance on the search split.
 
-    Its predictions are scored against the true targets and against the same targets in another order;
-    a model that has learned what the metric measures tells the two apart.
+    Its predictions are scored against the true targets and against the same targets in other orders. A model
+    that has learned what the metric measures is ahead of the mean of those by three of their standard
+    deviations; luck is not.
     """
-    true, permuted = task.new_metric(task.quality), task.new_metric(task.quality)
+    device = torch.device(task.device)
+    predictions, targets = [], []
     with torch.no_grad():
-        for batch in head(task.search_split, samples):
-            batch = batch.to(torch.device(task.device))
-            outputs = task.predictions(call(task.dense, batch.inputs))
-            if not isinstance(batch.targets, Tensor) or batch.size < 2:
+        for raw in head(task.search_split, samples):
+            batch = raw.to(device)
+            if not isinstance(batch.targets, Tensor) or batch.targets.ndim == 0:
                 return
-            update(true, outputs, batch.targets)
-            order = torch.randperm(batch.size, generator=torch.Generator().manual_seed(task.seed)).to(task.device)
-            update(permuted, outputs, batch.targets[order])
-    real, chance = float(true.compute()), float(permuted.compute())
-    gain = real - chance if task.higher_is_better else chance - real
-    if not gain > 0:
+            predictions.append(task.predictions(call(task.dense, batch.inputs)))
+            targets.append(batch.targets)
+    outputs, truth = torch.cat(predictions), torch.cat(targets)
+    if len(truth) < 2 or len(truth) != len(outputs):
+        return
+    generator = torch.Generator().manual_seed(task.seed)
+    real = _score(task, outputs, truth)
+    orders = [torch.randperm(len(truth), generator=generator).to(truth.device) for _ in range(permutations)]
+    chance = [_score(task, outputs, truth[order]) for order in orders]
+    mean, deviation = statistics.fmean(chance), statistics.stdev(chance)
+    gain = real - mean if task.higher_is_better else mean - real
+    if not gain > 3 * deviation:
         raise ConfigurationError(
             fault(
                 f"the dense model's {task.quality}",
                 "be better than against shuffled targets",
-                f"{real:.4g} (shuffled: {chance:.4g})",
+                f"{real:.4g} (shuffled: {mean:.4g} ± {deviation:.4g})",
                 "Train the model first, load its checkpoint, or check the metric; require_trained=False skips this.",
             )
         )
 
 
-def _numbers(task: Task) -> list[str]:
-    checks = (
-        (
-            isinstance(task.batch_size, int) and task.batch_size >= 1,
-            "batch_size",
-            "be an integer >= 1",
-            task.batch_size,
-        ),
-        (0 < task.search_share < 1, "search_share", "lie in (0, 1)", task.search_share),
-        (
-            isinstance(task.calibration_samples, int) and task.calibration_samples >= 1,
-            "calibration_samples",
-            "be an integer >= 1",
-            task.calibration_samples,
-        ),
-        (isinstance(task.seed, int) and task.seed >= 0, "seed", "be an integer >= 0", task.seed),
-        (callable(task.loss), "loss", "be a function (outputs, targets) -> Tensor", type(task.loss).__name__),
-        (
-            _is_inputs(task.example_inputs),
-            "example_inputs",
-            "be a tensor, a tuple or a dict",
-            type(task.example_inputs).__name__,
-        ),
-    )
-    faults = [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok]
-    names = list(task.metrics) if isinstance(task.metrics, Mapping | Sequence) else []
-    if not names or isinstance(task.metrics, str):
-        faults.append(fault("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(task.metrics)))
-    elif task.quality not in names:
-        faults.append(fault("quality", f"be one of the metrics {', '.join(names)}", repr(task.quality)))
-    try:
-        torch.empty(0, device=task.device)
-    except (RuntimeError, AssertionError) as error:
-        faults.append(fault("device", "be available here", f"{task.device!r} ({str(error).splitlines()[0]})"))
-    return faults
-
-
-def _build(task: Task) -> nn.Module:
-    model = task.model
-    if inspect.isclass(model) or not callable(model):
-        raise ConfigurationError(
-            fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
-        )
-    if not isinstance(model, nn.Module):
-        model = model()
-    if not isinstance(model, nn.Module):
-        raise ConfigurationError(fault("the model function", "return an nn.Module", type(model).__name__))
-    devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
-    wanted = torch.device(task.device).type
-    if isinstance(task.model, nn.Module) and devices - {wanted}:
-        raise ConfigurationError(
-            fault(
-                "the model",
-                f"lie on the task's device {wanted!r}, where the data goes",
-                f"parameters on {', '.join(sorted(devices))}",
-                "Move it with model.to(device) or set device=...",
-            )
-        )
-    if task.checkpoint is not None:
-        checkpoints.load_into(model, Path(task.checkpoint))
-    # A copy in eval mode: the user's model stays as it is, and no later step has to restore a mode.
-    return copy.deepcopy(model).to(task.device).eval()
-
-
-def _split(task: Task, name: str) -> Split | None:
-    data = getattr(task, name)
-    if data is None and name != "train":
-        return None
-    try:
-        split = as_split(data, task.batch_size)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from error
-    if name == "search" and data is task.test:
-        raise ConfigurationError(
-            fault("search", "be other data than test", "the same object", "Leave search out: it is carved from train.")
-        )
-    return split
-
-
-def _check_run(task: Task, dense: nn.Module, splits: Sequence[Split | None]) -> dict[str, Metric]:
-    """One forward on the example inputs, one on a batch of each split, one loss, one update of each metric."""
-    metrics: dict[str, Metric] = {}
-    with torch.no_grad():
-        _forward(dense, task.example_inputs, "example_inputs")
-        for name, split in zip(("train", "search", "test"), splits, strict=True):
-            if split is not None:
-                metrics = _check_batch(task, dense, name, next(split.ordered()))
-    return metrics
-
-
-def _check_batch(task: Task, dense: nn.Module, name: str, batch: Batch) -> dict[str, Metric]:
-    batch = batch.to(torch.device(task.device))
-    outputs = _forward(dense, batch.inputs, f"a batch of {name}")
-    loss = _attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise ConfigurationError(fault("loss", "return a scalar tensor", type(loss).__name__))
-    if not math.isfinite(float(loss)):
-        raise ConfigurationError(fault(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
-    predictions = task.predictions(outputs)
-    if not isinstance(batch.targets, Tensor):
-        raise ConfigurationError(fault("targets", "be a tensor for the metrics", type(batch.targets).__name__))
-    metrics = _metrics(task, predictions, batch.targets)
-    for metric_name, metric in metrics.items():
-        probe_metric(metric_name, metric, predictions, batch.targets)
-    direction_of(task.quality, metrics[task.quality])
-    return metrics
-
-
-def _metrics(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, Metric]:
-    if not isinstance(task.metrics, Mapping):
-        prediction = kind_of_prediction(predictions, targets)
-        return {name: build_metric(name, prediction) for name in task.metrics}
-    for name, metric in task.metrics.items():
-        if not isinstance(metric, Metric):
-            raise ConfigurationError(
-                fault(
-                    f"metric {name!r}", "be a torchmetrics.Metric object", repr(metric), "Call the class to build one."
-                )
-            )
-    return {name: metric.clone() for name, metric in task.metrics.items()}
-
-
-def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:
-    return _attempt(f"the model on {what}", lambda: call(model, inputs))
-
-
-def _attempt(what: str, action: Callable[[], object]) -> object:
-    try:
-        return action()
-    except Exception as error:  # whatever user code raises is reported as a fault of the task
-        raise ConfigurationError(fault(what, "run", f"{type(error).__name__}: {error}")) from error
-
-
-def _collect(faults: list[str], action: Callable[[], T]) -> T | None:
-    try:
-        return action()
-    except ConfigurationError as error:
-        faults.append(str(error))
-    except Exception as error:  # a factory, loader or dataset of the user's that raises is a fault too
-        faults.append(f"the task could not be read: {type(error).__name__}: {error}")
-    return None
-
-
-def _is_inputs(value: object) -> bool:
-    return isinstance(value, Tensor | Mapping) or (isinstance(value, tuple) and len(value) > 0)
+def _score(task: Task, outputs: Tensor, targets: Tensor) -> float:
+    metric = task.new_metric(task.quality)
+    update(metric, outputs, targets)
+    return float(metric.compute())
 
 
 def _place(inputs: Inputs, device: str) -> Inputs:
     return Batch(inputs=inputs, targets=(), size=1).to(torch.device(device)).inputs
-
-
-def _setter(task: Task) -> Callable[[str, object], None]:
-    return lambda name, value: object.__setattr__(task, name, value)

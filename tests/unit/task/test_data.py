@@ -17,7 +17,8 @@ from torch.utils.data import (
 )
 
 from autoprune.errors import ConfigurationError
-from autoprune.task.data import Batch, Split, as_batch, as_split, call, carve, endless, head, shorten
+from autoprune.task.carve import carve
+from autoprune.task.data import Batch, Split, as_batch, as_split, call, endless, head, shorten
 
 # Each sample is its own number, so that a split can be read back.
 IDS = torch.arange(100.0)

@@ -1,0 +1,212 @@
+"""What is wrong with a task: every check gives sentences, so that all of them end up in one error."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.task import checkpoint as checkpoints
+from autoprune.task.data import Batch, Inputs, Split, as_split, call, identity
+from autoprune.task.metrics import METRICS, build_metric, direction_of, kind_of_prediction, probe_metric
+
+if TYPE_CHECKING:
+    from autoprune.task.task import Task
+
+T = TypeVar("T")
+
+
+def collect(faults: list[str], action: Callable[[], T]) -> T | None:
+    """The result of an action, or None and its error among the faults."""
+    try:
+        return action()
+    except ConfigurationError as error:
+        faults.append(str(error))
+    except Exception as error:  # a factory, loader or dataset of the user's that raises is a fault too
+        faults.append(f"the task could not be read: {type(error).__name__}: {error}")
+    return None
+
+
+def arguments(task: Task) -> list[str]:
+    """Faults that show without running anything."""
+    checks = (
+        (_is_count(task.batch_size, 1), "batch_size", "be an integer >= 1", task.batch_size),
+        (_is_share(task.search_share), "search_share", "lie in (0, 1)", task.search_share),
+        (_is_count(task.calibration_samples, 1), "calibration_samples", "be an integer >= 1", task.calibration_samples),
+        (_is_count(task.seed, 0), "seed", "be an integer >= 0", task.seed),
+        (callable(task.loss), "loss", "be a function (outputs, targets) -> Tensor", type(task.loss).__name__),
+        (
+            _is_inputs(task.example_inputs),
+            "example_inputs",
+            "be a tensor, a tuple or a dict",
+            type(task.example_inputs).__name__,
+        ),
+        (_is_device(task.device), "device", "be available here", task.device),
+    )
+    faults = [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok]
+    return faults + _metric_names(task)
+
+
+def build(task: Task) -> nn.Module | None:
+    """A copy of the user's model on the task's device, in eval mode; None when the device itself is at fault."""
+    model = task.model
+    if inspect.isclass(model) or not callable(model):
+        raise ConfigurationError(
+            fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
+        )
+    if isinstance(model, nn.Module):
+        # A copy, so that neither a checkpoint nor a later step touches the user's model.
+        model = copy.deepcopy(model)
+    else:
+        built = attempt("the model function", model)
+        if not isinstance(built, nn.Module):
+            raise ConfigurationError(fault("the model function", "return an nn.Module", type(built).__name__))
+        model = built
+    if not _is_device(task.device):
+        return None
+    devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
+    wanted = torch.device(task.device).type
+    if isinstance(task.model, nn.Module) and devices - {wanted}:
+        raise ConfigurationError(
+            fault(
+                "the model",
+                f"lie on the task's device {wanted!r}, where the data goes",
+                f"parameters on {', '.join(sorted(devices))}",
+                "Move it with model.to(device) or set device=...",
+            )
+        )
+    if task.checkpoint is not None:
+        checkpoints.load_into(model, Path(task.checkpoint))
+    return model.to(task.device).eval()
+
+
+def split(task: Task, name: str) -> Split | None:
+    """One of the user's splits; None when there is none, or when the batch size is at fault already."""
+    data = getattr(task, name)
+    if (data is None and name != "train") or not _is_count(task.batch_size, 1):
+        return None
+    try:
+        return as_split(data, task.batch_size)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+
+
+def overlap(search: Split | None, test: Split | None) -> list[str]:
+    """A search split that is the test split under another wrapping."""
+    if search is None or test is None or identity(search) != identity(test):
+        return []
+    return [fault("search", "be other data than test", "the same", "Leave search out: it is carved from train.")]
+
+
+def run(task: Task, dense: nn.Module, splits: Mapping[str, Split | None], faults: list[str]) -> dict[str, Metric]:
+    """One forward on the example inputs and on a batch of each split, one loss, one update of each metric."""
+    metrics: dict[str, Metric] = {}
+    with torch.no_grad():
+        collect(faults, lambda: _forward(dense, task.example_inputs, "example_inputs"))
+        for name in ("train", "search", "test"):
+            part = splits[name]
+            if part is not None and not faults:
+                metrics = _batch(task, dense, name, next(part.ordered()).to(torch.device(task.device)), faults)
+    return metrics
+
+
+def attempt(what: str, action: Callable[[], object]) -> object:
+    """Run code of the user's; whatever it raises becomes a fault that names it."""
+    try:
+        return action()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # user code may raise anything
+        raise ConfigurationError(fault(what, "run", f"{type(error).__name__}: {error}")) from error
+
+
+def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> dict[str, Metric]:
+    outputs = collect(faults, lambda: _forward(dense, batch.inputs, f"a batch of {name}"))
+    if faults:
+        return {}
+    collect(faults, lambda: _loss(task, name, outputs, batch))
+    predictions = collect(faults, lambda: attempt("predict", lambda: task.predictions(outputs)))
+    if not isinstance(batch.targets, Tensor):
+        faults.append(fault("targets", "be a tensor for the metrics", type(batch.targets).__name__))
+        return {}
+    if not isinstance(predictions, Tensor):
+        return {}
+    return _metrics(task, predictions, batch.targets, faults)
+
+
+def _loss(task: Task, name: str, outputs: object, batch: Batch) -> None:
+    loss = attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ConfigurationError(
+            fault("loss", "return a scalar tensor", got, "Reduce it, such as by reduction='mean'.")
+        )
+    if not math.isfinite(float(loss)):
+        raise ConfigurationError(fault(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
+
+
+def _metrics(task: Task, predictions: Tensor, targets: Tensor, faults: list[str]) -> dict[str, Metric]:
+    prediction = kind_of_prediction(predictions, targets)
+    metrics: dict[str, Metric] = {}
+
+    def one(name: str) -> None:
+        given = task.metrics[name] if isinstance(task.metrics, Mapping) else None
+        metric = build_metric(name, prediction) if given is None else given.clone()
+        probe_metric(name, metric, predictions, targets)
+        if name == task.quality:
+            direction_of(name, metric)
+        metrics[name] = metric
+
+    for name in task.metrics:
+        collect(faults, lambda name=name: one(name))  # type: ignore[misc]  # mypy does not infer defaults of lambdas
+    return metrics
+
+
+def _metric_names(task: Task) -> list[str]:
+    metrics = task.metrics
+    if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
+        return [fault("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
+    faults = []
+    if task.quality not in metrics:
+        faults.append(fault("quality", f"be one of the metrics {', '.join(metrics)}", repr(task.quality)))
+    if not isinstance(metrics, Mapping):
+        return faults + [str(UnknownNameError("a metric", name, METRICS)) for name in metrics if name not in METRICS]
+    return faults + [
+        fault(f"metric {name!r}", "be a torchmetrics.Metric object", repr(metric), "Call the class to build one.")
+        for name, metric in metrics.items()
+        if not isinstance(metric, Metric)
+    ]
+
+
+def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:
+    return attempt(f"the model on {what}", lambda: call(model, inputs))
+
+
+def _is_inputs(value: object) -> bool:
+    return isinstance(value, Tensor | Mapping) or (isinstance(value, tuple) and len(value) > 0)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+
+
+def _is_device(device: object) -> bool:
+    if not isinstance(device, str):
+        return False
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+    return True
