@@ -13,7 +13,6 @@ from torch import nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import select, signals_for
 from autoprune.criteria.signals import gather
-from autoprune.errors import RecoveryError
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement
@@ -21,7 +20,7 @@ from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import Samples, fine_tune
+from autoprune.recovery.fine_tune import DivergedError, Samples, fine_tune
 from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import prove
@@ -206,5 +205,5 @@ def _recover(bench: Bench, plan: PruningPlan, model: nn.Module) -> tuple[nn.Modu
     before = clone_with(model)
     try:
         return model, fine_tune(model, bench.task, plan.recovery, seed=plan.seed, teacher=bench.teacher), ""
-    except RecoveryError as error:
-        return before.eval(), Samples(), f"fine-tune diverged, weights from before it are kept: {error}"
+    except DivergedError as error:
+        return before.eval(), error.samples, f"fine-tune diverged, weights from before it are kept: {error}"

@@ -227,7 +227,12 @@ def _load(
                 "See studies/digits/study.py.",
             )
         )
-    task = make()
+    try:
+        task = make()
+    except AutopruneError:
+        raise
+    except Exception as error:  # the user's code runs here
+        raise ConfigurationError(fault(f"task() in {script}", "run", f"{type(error).__name__}: {error}")) from error
     if not isinstance(task, Task):
         raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
     return task, settings

@@ -50,15 +50,22 @@ class TaskError(ConfigurationError):
         self.faults = tuple(faults)
         super().__init__(_bullets("the task", self.faults))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.faults,)
+
 
 class UnknownNameError(ConfigurationError):
     """A name that is in no registry."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
+        self._made_of = (kind, name, names)
         close = difflib.get_close_matches(str(name), names, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(f"{kind} must be one of {', '.join(names)}, but got {name!r}.{hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._made_of
 
 
 class StudyConflictError(ConfigurationError):

@@ -1,6 +1,6 @@
 """The digits study against two baselines at equal samples processed.
 
-    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 28]
+    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 32]
 
 - autoprune: guided space, TPE, lineage, as in studies/digits;
 - uniform: the same budgets as autoprune's own uniform sweep, each pruned from dense by L2 and fine-tuned longer;
@@ -43,7 +43,7 @@ class Result(NamedTuple):
     front: int
 
 
-def main(seeds: int = 3, steps: int = 120, trials: int = 28) -> None:
+def main(seeds: int = 3, steps: int = 120, trials: int = settings.trials) -> None:
     """Run the three methods for each seed."""
     torch.set_num_threads(1)
     print_machine()

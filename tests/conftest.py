@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from jaxtyping import install_import_hook
 
 # Before anything of autoprune is imported: jaxtyping checks the annotated shapes through beartype.
@@ -14,7 +12,6 @@ import torch  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_and_a_seed() -> Iterator[None]:
+def _one_thread_and_a_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
@@ -14,7 +13,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
 from autoprune.surgery.prove import prove
-from autoprune.task.checkpoint import write_atomically
+from autoprune.task.checkpoint import read_weights, write_atomically
 from autoprune.task.data import Inputs
 from autoprune.trace.trace import trace
 
@@ -66,6 +65,12 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
             )
     try:
         data = json.loads(architecture.read_text())
+        if data["version"] > ARCHITECTURE_VERSION:
+            raise StorageError(
+                fault(
+                    "the architecture's version", f"be <= {ARCHITECTURE_VERSION}", data["version"], "Upgrade autoprune."
+                )
+            )
         kept = KeptChannels(groups={name: tuple(indices) for name, indices in data["kept"].items()})
         structure = data["structure"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -82,4 +87,4 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
                 "Build it as the study did.",
             )
         )
-    return rebuild(dense, topology, kept, load_file(path)).eval()
+    return rebuild(dense, topology, kept, read_weights(path)).eval()

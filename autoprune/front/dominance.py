@@ -69,7 +69,7 @@ def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
 def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
     """Candidates of the same widths are the same network: they share the median of their ratios."""
     noise = latency_noise(records)
-    measured: dict[tuple[tuple[str, int], ...], list[float]] = defaultdict(list)
+    measured: dict[object, list[float]] = defaultdict(list)
     for record in records:
         if record.search.latency is not None:
             measured[record.architecture].append(record.search.latency.ratio)

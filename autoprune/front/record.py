@@ -47,9 +47,9 @@ class CandidateRecord:
         return {name: len(indices) for name, indices in self.kept.items()}
 
     @property
-    def architecture(self) -> tuple[tuple[str, int], ...]:
-        """The widths as a key: candidates that share it differ in their weights alone."""
-        return tuple(sorted(self.widths.items()))
+    def architecture(self) -> tuple[object, ...]:
+        """Widths and what follows from them, as a key: candidates that share it differ in their weights alone."""
+        return (self.search.multiply_adds, self.search.parameters, *sorted(self.widths.items()))
 
     @property
     def best_known(self) -> Measurement:

@@ -19,7 +19,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     samples seen, 0 for a model without such norms. Source: Li et al., EagleEye, 2020.
     """
     norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
-    if not norms:
+    usable = [batch for batch in batches if batch.size >= 2]  # the variance of one sample is not defined
+    if not norms or not usable:
         return 0
     modes = {module: module.training for module in model.modules()}
     momenta = {norm: norm.momentum for norm in norms}
@@ -30,9 +31,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
         norm.train()
     samples = 0
     try:
-        for batch in batches:
-            if batch.size < 2:
-                continue  # the variance of one sample is not defined
+        for batch in usable:
             call(model, batch.inputs)
             samples += batch.size
     finally:

@@ -16,7 +16,7 @@ from autoprune.task.data import call, endless
 from autoprune.task.task import Task
 
 #: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
-_SHORTEST_CYCLE = 4
+_SHORTEST_CYCLE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +32,21 @@ class Samples:
         return Samples(forward=self.forward + other.forward, trained=self.trained + other.trained)
 
 
+class DivergedError(RecoveryError):
+    """A loss that is not finite; `samples` is the work done until then."""
+
+    def __init__(self, message: str, samples: Samples) -> None:
+        self.samples = samples
+        super().__init__(message)
+
+
 def fine_tune(
     model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None
 ) -> Samples:
     """Train `model` in place for `plan.steps` steps on the train split; leaves it in eval mode.
 
     teacher: the dense model's outputs, needed when plan.distillation_weight > 0.
-    Raises RecoveryError as soon as the loss is not finite.
+    Raises DivergedError as soon as the loss is not finite.
     """
     if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
         model.eval()
@@ -58,9 +66,8 @@ def fine_tune(
             loss = _blend(loss, task, plan, outputs, teacher(batch))
         if not math.isfinite(float(loss.detach())):
             model.eval()
-            raise RecoveryError(
-                f"the loss must stay finite, but became {float(loss):.3g} at step {step + 1} of {plan.steps}"
-            )
+            message = f"the loss must stay finite, but became {float(loss):.3g} at step {step + 1} of {plan.steps}"
+            raise DivergedError(message, Samples(trained=seen, forward=batch.size + _taught(teacher, taught)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -69,7 +76,11 @@ def fine_tune(
         seen += batch.size
     model.eval()
     optimizer.zero_grad(set_to_none=True)
-    return Samples(trained=seen, forward=teacher.samples - taught if teacher is not None else 0)
+    return Samples(trained=seen, forward=_taught(teacher, taught))
+
+
+def _taught(teacher: Teacher | None, before: int) -> int:
+    return 0 if teacher is None else teacher.samples - before
 
 
 def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class Sensitivity:
         """Raises StorageError for text that is no scan."""
         try:
             data = json.loads(text)
+            if data["version"] != 1:
+                raise StorageError(fault("a sensitivity file's version", "be 1", data["version"], "Upgrade autoprune."))
             return cls(
                 keep_shares=tuple(data["keep_shares"]),
                 added_loss={name: tuple(losses) for name, losses in data["added_loss"].items()},

@@ -56,14 +56,25 @@ class SpaceSettings:
         for name in self.optimizers:
             if name not in OPTIMIZERS:
                 raise UnknownNameError("an optimizer", name, OPTIMIZERS)
-        low, high = self.rates
         checks = (
-            (0 < self.min_budget < 1, "min_budget", "lie in (0, 1)", self.min_budget),
-            (0 < self.max_ratio < 1, "max_ratio", "lie in (0, 1)", self.max_ratio),
+            (_is_share(self.min_budget), "min_budget", "lie in (0, 1)", self.min_budget),
+            (_is_share(self.max_ratio), "max_ratio", "lie in (0, 1)", self.max_ratio),
+            (_is_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", "be >= 0", self.weight_decay),
+            (
+                isinstance(self.batch_norm_samples, int) and self.batch_norm_samples >= 0,
+                "batch_norm_samples",
+                "be an integer >= 0",
+                self.batch_norm_samples,
+            ),
             (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
             (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),
             (isinstance(self.steps, int) and self.steps >= 0, "steps", "be an integer >= 0", self.steps),
-            (0 < low <= high, "learning_rate", "be > 0, and low <= high", self.learning_rate),
+            (
+                _are_rates(self.learning_rate),
+                "learning_rate",
+                "be > 0: a number, or a tuple (low, high) with low <= high",
+                self.learning_rate,
+            ),
             (
                 len(self.distillation) > 0 and all(0 <= weight <= 1 for weight in self.distillation),
                 "distillation",
@@ -79,3 +90,16 @@ class SpaceSettings:
         if isinstance(self.learning_rate, tuple):
             return self.learning_rate
         return (self.learning_rate, self.learning_rate)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < 1
+
+
+def _are_rates(value: object) -> bool:
+    rates = value if isinstance(value, tuple) else (value, value)
+    return len(rates) == 2 and all(_is_number(rate) for rate in rates) and 0 < rates[0] <= rates[1]

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from autoprune.criteria.registry import keep_count
 from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.scan import Sensitivity
@@ -141,7 +142,14 @@ class DirectSpace:
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
-        ratios = {name: float(parameters[f"ratio/{name}"]) for name in self._cost.names}
+        ratios = {}
+        for name, channels, floor in zip(
+            self._cost.names, self._cost.channels, _floor(self.settings, self._cost), strict=True
+        ):
+            asked = float(parameters[f"ratio/{name}"])
+            # Rounding to whole channels must not take more of a group than max_ratio allows.
+            below = keep_count(int(channels), asked) < floor
+            ratios[name] = float(1.0 - floor / channels) if below else asked
         return _plan(self.settings, parameters, ratios, seed)
 
     def uniform(self, budget: float) -> dict[str, Value]:

@@ -76,7 +76,7 @@ def check_free(path: Path) -> None:
     """Raise StudyConflictError for a folder that holds something which is no study."""
     if path.exists() and not path.is_dir():
         raise StudyConflictError(fault("the output folder", "be a folder", f"the file {path}"))
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(not entry.match(".*.tmp") for entry in path.iterdir()):
         raise StudyConflictError(
             fault(
                 "the output folder",

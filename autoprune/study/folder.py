@@ -98,7 +98,10 @@ class RunFolder:
         folder = self._candidate(number)
         if not (folder / RECORD).is_file():
             return None
-        test = Measurement.from_dict(_read_json(folder / TEST)) if (folder / TEST).is_file() else None
+        try:
+            test = Measurement.from_dict(_read_json(folder / TEST)) if (folder / TEST).is_file() else None
+        except TypeError as error:
+            raise StorageError(fault(str(folder / TEST), "hold a measurement", str(error))) from error
         try:
             return CandidateRecord.from_json((folder / RECORD).read_text(), test)
         except StorageError as error:
@@ -113,9 +116,12 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what an interrupted write left behind."""
-        root = self.path / CANDIDATES
-        for entry in root.glob(".*.tmp") if root.is_dir() else ():
-            shutil.rmtree(entry, ignore_errors=True)
+        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/"):
+            for entry in self.path.glob(f"{pattern}.*.tmp"):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
 
     def _candidate(self, number: int) -> Path:
         return self.path / CANDIDATES / f"{number:05d}"

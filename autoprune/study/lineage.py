@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safetensors.torch import load_file
-
 from autoprune.candidate import Bench, Parent
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
+from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import rebuild
+from autoprune.task.checkpoint import read_weights
 
 
 def choose(records: Sequence[CandidateRecord], widths: Mapping[str, int]) -> CandidateRecord | None:
@@ -32,9 +32,9 @@ def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:
     """A stored candidate as a parent. Raises NotFoundError when its weights are gone."""
     kept = KeptChannels(groups=record.kept)
     if record.origin == "dense":
-        return Parent(number=record.number, model=bench.task.dense, kept=kept)
+        return Parent(number=record.number, model=clone_with(bench.task.dense), kept=kept)
     path = folder.weights(record.number)
     if not path.is_file():
         raise NotFoundError(f"the weights of candidate {record.number} must lie at {path}, but are not there")
-    model = rebuild(bench.task.dense, bench.topology, kept, load_file(path, device=bench.task.device))
+    model = rebuild(bench.task.dense, bench.topology, kept, read_weights(path))
     return Parent(number=record.number, model=model, kept=kept)

@@ -65,7 +65,7 @@ class StudySettings:
             for name, (value, least) in counts.items()
             if not isinstance(value, int) or isinstance(value, bool) or value < least
         ]
-        if self.seconds is not None and not self.seconds > 0:
+        if self.seconds is not None and not (isinstance(self.seconds, int | float) and self.seconds > 0):
             faults.append(fault("seconds", "be > 0", repr(self.seconds)))
         if (
             "quality" not in self.objectives
@@ -73,7 +73,7 @@ class StudySettings:
             or len(set(self.objectives)) != len(self.objectives)
         ):
             faults.append(fault("objectives", "be 'quality' and one or more different costs", repr(self.objectives)))
-        if not 0 <= self.polish < 1:
+        if not (isinstance(self.polish, int | float) and 0 <= self.polish < 1):
             faults.append(fault("polish", "lie in [0, 1)", repr(self.polish)))
         if "latency_ms" in self.objectives and self.latency_rounds == 0:
             faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import optuna
 import torch
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from torch import nn
 
 from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test
 from autoprune.criteria.registry import check_applicable, planned_widths
-from autoprune.errors import AutopruneError, ConfigurationError, fault
+from autoprune.errors import AutopruneError, ConfigurationError, StorageError, fault
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -102,6 +103,9 @@ class Study:
         """
         folder = RunFolder(Path(out))
         stored = folder.read_study()
+        missing = sorted({"name", "settings", "quality", "higher_is_better"} - stored.keys())
+        if missing:
+            raise StorageError(fault(f"study.json in {out}", "describe a study", f"one without {', '.join(missing)}"))
         settings = StudySettings.from_dict(stored["settings"])  # type: ignore[arg-type]
         bench = None
         if task is not None:
@@ -147,7 +151,9 @@ class Study:
 
     def enqueue(self, plan: PruningPlan) -> None:
         """Have a plan of your own evaluated next; it counts as a trial."""
-        planned_widths(plan, self._need_bench("enqueue").topology)
+        topology = self._need_bench("enqueue").topology
+        planned_widths(plan, topology)
+        check_applicable({group.criterion for group in plan.groups.values()}, topology)
         with exclusive(self.folder.path):
             trials.enqueue_plan(self._optuna(), plan)
 
@@ -161,7 +167,9 @@ class Study:
         FAILURES_IN_A_ROW crashes in a row.
         """
         settings = replace(
-            self.settings, trials=trials or self.settings.trials, seconds=seconds or self.settings.seconds
+            self.settings,
+            trials=self.settings.trials if trials is None else trials,
+            seconds=self.settings.seconds if seconds is None else seconds,
         )
         bench = self._need_bench("run")
         threads = torch.get_num_threads()
@@ -181,11 +189,14 @@ class Study:
             )
         return self.bench
 
-    def _optuna(self) -> optuna.Study:
+    def _optuna(self, storage: BaseStorage | None = None) -> optuna.Study:
         better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
         directions = [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
         study = optuna.create_study(
-            storage=open_journal(self.folder.path), study_name="autoprune", directions=directions, load_if_exists=True
+            storage=storage if storage is not None else open_journal(self.folder.path),
+            study_name="autoprune",
+            directions=directions,
+            load_if_exists=True,
         )
         # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
         study.set_user_attr("objectives", list(self.settings.objectives))
@@ -199,11 +210,12 @@ class _Run:
         self.study, self.bench, self.settings, self.on_progress = study, bench, settings, on_progress
         self.start = time.monotonic()
         self.first_done = 0
-        self.optuna = study._optuna()
+        self.storage = open_journal(study.folder.path)
+        self.optuna = study._optuna(self.storage)
 
     def go(self) -> None:
         """Scan, warm starts, trials, test measurements."""
-        trials.settle_interrupted(self.optuna, self.study.folder, self.settings)
+        trials.settle_interrupted(self.optuna, self.storage, self.study.folder, self.settings)
         self.study._records = self.study.folder.read_candidates()
         self.first_done = len(self.study._records)
         if self.first_done < self.settings.trials:
@@ -240,7 +252,7 @@ class _Run:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
         settings = self.settings
         index = trials.settled(self.optuna)
-        self.optuna.sampler = build_sampler(settings.sampler, settings.seed, settings.trials, index)
+        self.optuna.sampler = build_sampler(settings.sampler, settings.seed, index)
         self._queue_polish()
         return self.optuna.ask(dict(space.distributions))
 
@@ -270,7 +282,8 @@ class _Run:
         seed = (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
         given = trial.user_attrs.get("plan")
         if given is not None:
-            return replace(PruningPlan.from_dict(given), seed=seed)
+            plan = PruningPlan.from_dict(given)
+            return replace(plan, seed=seed) if trials.origin_of(trial) == "polished" else plan
         if trial.user_attrs.get("origin") == "dense":
             return dense_plan(self.settings.space, self.bench.topology, seed)
         return space.decode(trial.params, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.candidate import Candidate
@@ -51,30 +52,28 @@ def proposals(study: optuna.Study) -> int | None:
     found = study.get_trials(deepcopy=False)
     if any(trial.state == TrialState.WAITING for trial in found):
         return None
-    return sum(
-        trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") and "again" not in trial.user_attrs
-        for trial in found
-    )
+    return sum(trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") for trial in found)
 
 
-def settle_interrupted(study: optuna.Study, folder: RunFolder, settings: StudySettings) -> None:
-    """Settle trials that were running when a process died: stored ones are told, the others queued again."""
+def settle_interrupted(study: optuna.Study, storage: BaseStorage, folder: RunFolder, settings: StudySettings) -> None:
+    """Settle trials that were running when a process died.
+
+    A stored candidate is told. Any other trial goes back into the queue as it is: under its number, with the
+    parameters it had, before what is queued behind it.
+    """
+    study_id = storage.get_study_id_from_name(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         record = folder.read_candidate(trial.number)
         if record is not None:
             study.tell(trial.number, values_of(record, settings))
-            continue
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(dict(trial.params), user_attrs={**trial.user_attrs, "again": trial.number})
+        else:
+            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+            storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
 def settled(study: optuna.Study) -> int:
-    """Trials that ran to their end, crashed ones included and interrupted ones not.
-
-    The same number whether or not a run was interrupted, so seeds are taken from it.
-    """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-    return sum(trial.state == TrialState.COMPLETE or "error" in trial.user_attrs for trial in finished)
+    """Trials that ran to their end, crashed ones included; seeds are taken from it."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
 
 
 def origin_of(trial: optuna.Trial | FrozenTrial) -> str:

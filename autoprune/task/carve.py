@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Subset
 
 from autoprune.errors import ConfigurationError, fault
 from autoprune.task.data import IterableSplit, Split, TensorSplit, non_empty
+from autoprune.task.loaders import drawn, sampler_of
 
 
 def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Cut `share` of a split off at random: (what remains, what was cut off), disjoint.
 
-    Tensors and map-style datasets are divided by sample (of a SubsetRandomSampler only its samples), lists by
-    batch. Raises ConfigurationError for data that can not be divided, such as an IterableDataset or a loader
-    with a sampler of another kind.
+    Tensors and map-style datasets are divided by sample, lists and datasets of batches by batch; a loader keeps to
+    the samples that its sampler draws. Raises ConfigurationError for data that can not be divided, such as an
+    IterableDataset or a loader with a sampler of another kind.
     """
     generator = torch.Generator().manual_seed(seed)
     if isinstance(split, TensorSplit):
-        kept, cut = _divide(torch.arange(split.samples), share, generator, "samples")
-        return split.take(kept), split.take(cut)
+        kept, cut = _divide(range(split.samples), share, generator, "samples")
+        return split.take(torch.tensor(kept)), split.take(torch.tensor(cut))
     assert isinstance(split, IterableSplit)
     source = split.batches
-    if isinstance(source, DataLoader) and not isinstance(source.dataset, IterableDataset):
-        kept, cut = _divide(_drawn(source), share, generator, "samples")
-        train = IterableSplit(_loader_like(source, Subset(source.dataset, kept.tolist()), shuffle=True))
-        return _filled(train), IterableSplit(_loader_like(source, Subset(source.dataset, cut.tolist()), shuffle=False))
+    if isinstance(source, DataLoader):
+        kept, cut = _divide_loader(source, share, generator)
+        return _filled(_loader_like(source, kept, shuffle=True)), IterableSplit(
+            _loader_like(source, cut, shuffle=False)
+        )
     if isinstance(source, Sequence):
-        kept, cut = _divide(torch.arange(len(source)), share, generator, "batches")
-        return IterableSplit([source[i] for i in kept.tolist()]), IterableSplit([source[i] for i in cut.tolist()])
+        kept, cut = _divide(range(len(source)), share, generator, "batches")
+        return IterableSplit([source[i] for i in kept]), IterableSplit([source[i] for i in cut])
     raise _can_not(f"a {type(source).__name__}")
 
 
-def _divide(
-    items: torch.Tensor, share: float, generator: torch.Generator, unit: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    order = items[torch.randperm(len(items), generator=generator)]
+def _divide(items: Sequence[int], share: float, generator: torch.Generator, unit: str) -> tuple[list[int], list[int]]:
+    order = [items[position] for position in torch.randperm(len(items), generator=generator).tolist()]
     cut = max(1, round(len(order) * share))
     if cut >= len(order):
         raise ConfigurationError(
@@ -57,35 +48,60 @@ def _divide(
     return order[cut:], order[:cut]
 
 
-def _drawn(loader: DataLoader[object]) -> torch.Tensor:
-    """Positions in the dataset that a loader draws from, in order."""
-    sampler = loader.sampler
-    if loader.batch_size is not None and type(loader.batch_sampler) is not BatchSampler:
-        raise _can_not("a loader with a batch_sampler of its own")
-    if loader.batch_size is None and loader.batch_sampler is not None:
-        raise _can_not("a loader with a batch_sampler of its own")
-    if isinstance(sampler, SubsetRandomSampler):
-        return torch.tensor(sorted(sampler.indices), dtype=torch.int64)
-    if type(sampler) not in (SequentialSampler, RandomSampler):
-        raise _can_not(f"a loader with a {type(sampler).__name__}")
-    return torch.arange(len(loader.dataset) if isinstance(loader.dataset, Sized) else 0)
+def _divide_loader(loader: DataLoader[object], share: float, generator: torch.Generator) -> tuple[list[int], list[int]]:
+    positions = drawn(loader)
+    if positions is None or not _draws_all_once(loader):
+        raise _can_not(_description(loader))
+    unit = "samples" if loader.batch_sampler is not None else "batches"
+    kept, cut = _divide(list(dict.fromkeys(positions)), share, generator, unit)
+    if len(kept) + len(cut) < len(positions):
+        # A sampler that names a sample twice draws it twice; all of them stay on one side.
+        held = set(cut)
+        kept = [position for position in positions if position not in held]
+    return kept, cut
 
 
-def _loader_like(source: DataLoader[object], dataset: Dataset[object], *, shuffle: bool) -> DataLoader[object]:
+def _draws_all_once(loader: DataLoader[object]) -> bool:
+    """Whether each pass draws all there is, by torch's own means."""
+    sampler = sampler_of(loader)
+    partial = isinstance(sampler, RandomSampler) and (
+        sampler.replacement or sampler.num_samples != len(sampler.data_source)
+    )
+    return not partial and type(loader).__iter__ is DataLoader.__iter__
+
+
+def _description(loader: DataLoader[object]) -> str:
+    kind = type(loader).__name__
+    if isinstance(loader.dataset, IterableDataset):
+        return f"a {kind} over an IterableDataset"
+    sampler = sampler_of(loader)
+    return f"a {kind} with a {type(loader.batch_sampler if sampler is None else sampler).__name__} of its own"
+
+
+def _loader_like(source: DataLoader[object], positions: Sequence[int], *, shuffle: bool) -> DataLoader[object]:
+    """The same loader over these positions; only what trains may shuffle or drop a short last batch."""
+    part: Dataset[object] = Subset(source.dataset, positions)
+    # A batch sampler that was passed in has the sizes; the loader itself then says None.
+    batches = source.batch_sampler if isinstance(source.batch_sampler, BatchSampler) else None
     return DataLoader(
-        dataset,
-        batch_size=source.batch_size,
+        part,
+        batch_size=batches.batch_size if batches is not None else None,
+        drop_last=shuffle and batches is not None and batches.drop_last,
         shuffle=shuffle,
         num_workers=source.num_workers,
         collate_fn=source.collate_fn,
         pin_memory=source.pin_memory,
-        drop_last=shuffle and source.drop_last,
+        timeout=source.timeout,
+        worker_init_fn=source.worker_init_fn,
+        multiprocessing_context=source.multiprocessing_context,
+        prefetch_factor=source.prefetch_factor,
+        persistent_workers=source.persistent_workers,
     )
 
 
-def _filled(split: Split) -> Split:
+def _filled(loader: DataLoader[object]) -> Split:
     try:
-        return non_empty(split)
+        return non_empty(IterableSplit(loader))
     except ConfigurationError as error:
         raise ConfigurationError(f"train, once a search split is carved from it: {error}") from error
 

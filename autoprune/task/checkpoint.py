@@ -23,8 +23,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise NotFoundError(fault("checkpoint", "be a file", str(path)))
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        data = torch.load(path, map_location="cpu", weights_only=True)
+            data: object = load_file(path)
+        else:
+            data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run whatever the file holds.
         remedy = "Store model.state_dict() with torch.save or safetensors."

@@ -6,6 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,8 +16,9 @@ from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.task import checkpoint as checkpoints
-from autoprune.task.data import Batch, Inputs, Split, as_split, call, identity
+from autoprune.task.data import Batch, Inputs, Split, as_split, call
 from autoprune.task.metrics import METRICS, build_metric, direction_of, kind_of_prediction, probe_metric
+from autoprune.task.overlap import overlap
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
@@ -24,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def collect(faults: list[str], action: Callable[[], T]) -> T | None:
-    """The result of an action, or None and its error among the faults."""
+def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
+    """The result of an action, or None and its error, as a sentence about `what`, among the faults."""
     try:
         return action()
     except ConfigurationError as error:
         faults.append(str(error))
     except Exception as error:  # a factory, loader or dataset of the user's that raises is a fault too
-        faults.append(f"the task could not be read: {type(error).__name__}: {error}")
+        faults.append(fault(what, "run", f"{type(error).__name__}: {error}"))
     return None
 
 
@@ -55,6 +57,11 @@ def arguments(task: Task) -> list[str]:
     return faults + _metric_names(task)
 
 
+def can_carve(task: Task) -> bool:
+    """Whether a search split is to be carved, by a share and a seed that are not at fault themselves."""
+    return task.search is None and _is_share(task.search_share) and _is_count(task.seed, 0)
+
+
 def build(task: Task) -> nn.Module | None:
     """A copy of the user's model on the task's device, in eval mode; None when the device itself is at fault."""
     model = task.model
@@ -62,10 +69,7 @@ def build(task: Task) -> nn.Module | None:
         raise ConfigurationError(
             fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
         )
-    if isinstance(model, nn.Module):
-        # A copy, so that neither a checkpoint nor a later step touches the user's model.
-        model = copy.deepcopy(model)
-    else:
+    if not isinstance(model, nn.Module):
         built = attempt("the model function", model)
         if not isinstance(built, nn.Module):
             raise ConfigurationError(fault("the model function", "return an nn.Module", type(built).__name__))
@@ -83,38 +87,59 @@ def build(task: Task) -> nn.Module | None:
                 "Move it with model.to(device) or set device=...",
             )
         )
+    # A copy, so that neither a checkpoint nor a later step touches the user's model; a function may return it, too.
+    model = copy.deepcopy(model)
     if task.checkpoint is not None:
         checkpoints.load_into(model, Path(task.checkpoint))
     return model.to(task.device).eval()
 
 
 def split(task: Task, name: str) -> Split | None:
-    """One of the user's splits; None when there is none, or when the batch size is at fault already."""
+    """One of the user's splits; None when there is none."""
     data = getattr(task, name)
-    if (data is None and name != "train") or not _is_count(task.batch_size, 1):
+    if data is None and name != "train":
         return None
     try:
-        return as_split(data, task.batch_size)
+        # A batch size that is at fault has been told; the data can still be looked at.
+        return as_split(data, task.batch_size if _is_count(task.batch_size, 1) else 1)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
 
 
-def overlap(search: Split | None, test: Split | None) -> list[str]:
-    """A search split that is the test split under another wrapping."""
-    if search is None or test is None or identity(search) != identity(test):
-        return []
-    return [fault("search", "be other data than test", "the same", "Leave search out: it is carved from train.")]
+def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
+    """One sentence for each pair of splits that share samples, under whatever wrapping."""
+    faults: list[str] = []
+    for name, other, remedy in (
+        ("search", "test", "Leave search out: it is carved from train."),
+        ("test", "train", "Hold samples back that the model is not trained on, or leave test out."),
+        ("search", "train", "Leave search out: it is carved from train."),
+    ):
+        one, two = splits[name], splits[other]
+        if one is None or two is None:
+            continue
+        shared = collect(faults, f"{name} beside {other}", partial(overlap, one, two))
+        if shared:
+            faults.append(fault(name, f"be other data than {other}", shared, remedy))
+    return faults
 
 
 def run(task: Task, dense: nn.Module, splits: Mapping[str, Split | None], faults: list[str]) -> dict[str, Metric]:
-    """One forward on the example inputs and on a batch of each split, one loss, one update of each metric."""
+    """One forward on the example inputs and on a batch of each split, one loss, one update of each metric.
+
+    What is an argument's own fault, such as a loss that is no function, is not run.
+    """
     metrics: dict[str, Metric] = {}
+    # A loss that fails on train would fail on test as well: splits are looked at up to the first that has faults.
+    found: list[str] = []
     with torch.no_grad():
-        collect(faults, lambda: _forward(dense, task.example_inputs, "example_inputs"))
+        if _is_inputs(task.example_inputs):
+            collect(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
         for name in ("train", "search", "test"):
             part = splits[name]
-            if part is not None and not faults:
-                metrics = _batch(task, dense, name, next(part.ordered()).to(torch.device(task.device)), faults)
+            batch = collect(found, name, partial(_first_batch, task, part)) if part is not None else None
+            if batch is not None and not found:
+                metrics = _batch(task, dense, name, batch, found)
+    faults += found
     return metrics
 
 
@@ -128,12 +153,19 @@ def attempt(what: str, action: Callable[[], object]) -> object:
         raise ConfigurationError(fault(what, "run", f"{type(error).__name__}: {error}")) from error
 
 
+def _first_batch(task: Task, part: Split) -> Batch:
+    return next(part.ordered()).to(torch.device(task.device))
+
+
 def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> dict[str, Metric]:
-    outputs = collect(faults, lambda: _forward(dense, batch.inputs, f"a batch of {name}"))
+    outputs = collect(faults, name, lambda: _forward(dense, batch.inputs, f"a batch of {name}"))
     if faults:
         return {}
-    collect(faults, lambda: _loss(task, name, outputs, batch))
-    predictions = collect(faults, lambda: attempt("predict", lambda: task.predictions(outputs)))
+    if callable(task.loss):
+        collect(faults, "loss", lambda: _loss(task, name, outputs, batch))
+    if _metric_names(task):
+        return {}
+    predictions = collect(faults, "predict", lambda: task.predictions(outputs))
     if not isinstance(batch.targets, Tensor):
         faults.append(fault("targets", "be a tensor for the metrics", type(batch.targets).__name__))
         return {}
@@ -166,7 +198,7 @@ def _metrics(task: Task, predictions: Tensor, targets: Tensor, faults: list[str]
         metrics[name] = metric
 
     for name in task.metrics:
-        collect(faults, lambda name=name: one(name))  # type: ignore[misc]  # mypy does not infer defaults of lambdas
+        collect(faults, f"metric {name!r}", lambda name=name: one(name))  # type: ignore[misc]  # mypy does not infer defaults of lambdas
     return metrics
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from autoprune.errors import ConfigurationError, fault
+from autoprune.task.loaders import own_generators, samples_drawn, seeded_states, swapped
 
 #: What a model is called with: one tensor, a tuple of positional or a dict of keyword arguments.
 Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
@@ -95,7 +95,9 @@ class IterableSplit:
 
     @property
     def samples(self) -> int | None:
-        """Number of samples if the underlying dataset or list tells it."""
+        """Number of samples if the loader, the underlying dataset or the list tells it."""
+        if isinstance(self.batches, DataLoader):
+            return samples_drawn(self.batches)
         dataset = getattr(self.batches, "dataset", None)
         if isinstance(dataset, Sized):
             return len(dataset)
@@ -115,28 +117,19 @@ class IterableSplit:
         return self._seeded(seed)
 
     def _seeded(self, seed: int) -> Iterator[Batch]:
-        with torch.random.fork_rng(devices=[]):
+        # A generator that a loader or sampler was given knows nothing of torch's seed and may be drawn from as late
+        # as in the last batch: it is seeded too, and has the user's own state whenever the user looks.
+        generators = own_generators(self.batches)
+        states = seeded_states(generators, seed)
+        with torch.random.fork_rng(devices=[]), swapped(generators, states):
             # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
             torch.manual_seed(seed)
-            with _reseeded(getattr(self.batches, "generator", None), seed):
-                iterator = iter(self.batches)
-                first = list(islice(iterator, 1))
-        for pair in chain(first, iterator):
-            yield as_batch(pair)
-
-
-@contextmanager
-def _reseeded(generator: object, seed: int) -> Iterator[None]:
-    """A loader's own generator put to a seed, and back to where it was."""
-    if not isinstance(generator, torch.Generator):
-        yield
-        return
-    state = generator.get_state()
-    generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        generator.set_state(state)
+            iterator = iter(self.batches)
+            pairs = list(islice(iterator, 1))
+        while pairs:
+            yield as_batch(pairs[0])
+            with swapped(generators, states):
+                pairs = list(islice(iterator, 1))
 
 
 def as_batch(pair: object) -> Batch:
@@ -159,7 +152,8 @@ def as_split(data: object, batch_size: int) -> Split:
     """
     if isinstance(data, TensorSplit | IterableSplit):
         return data
-    pair = data.tensors if isinstance(data, TensorDataset) else data
+    # Exactly this type: a subclass may do more to a sample than look it up.
+    pair = data.tensors if type(data) is TensorDataset else data
     if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
         return non_empty(_tensor_split(pair[0], pair[1], batch_size))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
@@ -181,24 +175,16 @@ def as_split(data: object, batch_size: int) -> Split:
     )
 
 
-def identity(split: Split) -> object:
-    """The same for two splits that hold the same data: tensors by their memory, loaders by their dataset.
-
-    Two loaders with samplers of their own may share a dataset without sharing a sample.
-    """
-    if isinstance(split, TensorSplit):
-        return (split.inputs.data_ptr(), tuple(split.inputs.shape))
-    batches = getattr(split, "batches", split)
-    if isinstance(batches, DataLoader) and type(batches.sampler) in (SequentialSampler, RandomSampler):
-        return id(batches.dataset)
-    return id(batches)
-
-
 def head(split: Split, samples: int) -> list[Batch]:
     """The first batches of a split that together hold at most `samples` samples; the last one is shortened."""
+    return take(split.ordered(), samples)
+
+
+def take(source: Iterator[Batch], samples: int) -> list[Batch]:
+    """The first batches of a pass that together hold at most `samples` samples; the last one is shortened."""
     batches: list[Batch] = []
     left = samples
-    for batch in split.ordered():
+    for batch in source:
         if left <= 0:
             break
         batches.append(batch if batch.size <= left else shorten(batch, left))
@@ -250,18 +236,19 @@ def non_empty(split: Split) -> Split:
 
 def _batch_size(targets: object, inputs: object) -> int:
     for candidate in (targets, inputs):
-        tensor = _first_tensor(candidate)
+        tensor = first_tensor(candidate)
         if tensor is not None and tensor.ndim > 0:
             return len(tensor)
     return 1
 
 
-def _first_tensor(value: object) -> Tensor | None:
+def first_tensor(value: object) -> Tensor | None:
+    """The first tensor in nested data, None when it holds none."""
     if isinstance(value, Tensor):
         return value
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
     for item in items:
-        tensor = _first_tensor(item)
+        tensor = first_tensor(item)
         if tensor is not None:
             return tensor
     return None

@@ -68,39 +68,43 @@ class BalancedAccuracy(torchmetrics.Metric):
 
     For one or several yes/no questions it is the mean of sensitivity and specificity; recall of multiclass
     predictions with a macro average is the same thing.
+
+    scores: a torchmetrics StatScores metric: tp, fp, tn, fn and support in its last axis.
     """
 
     higher_is_better = True
     is_differentiable = False
     full_state_update = False
 
-    def __init__(self, recall: Metric, specificity: Metric) -> None:
+    def __init__(self, scores: Metric) -> None:
         super().__init__()
-        self.recall, self.specificity = recall, specificity
+        self.scores = scores
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Count one batch."""
-        self.recall.update(preds, target)
-        self.specificity.update(preds, target)
+        self.scores.update(preds, target)
 
     def compute(self) -> Tensor:
-        """Mean of both rates so far."""
-        rates = torch.stack([self.recall.compute(), self.specificity.compute()])
-        return rates.mean()
+        """Mean of both rates so far; an answer that the targets never give has no rate and does not count."""
+        scores = self.scores.compute()
+        assert isinstance(scores, Tensor)
+        hit, false_alarm, rejected, missed, _ = scores.float().unbind(-1)
+        rates = torch.stack([hit / (hit + missed), rejected / (rejected + false_alarm)])
+        return rates.nanmean(0).mean()
 
     def reset(self) -> None:
         """Forget everything counted."""
         super().reset()
-        self.recall.reset()
-        self.specificity.reset()
+        self.scores.reset()
 
 
 def _balanced(prediction: Prediction) -> Metric:
+    module = torchmetrics.classification
     if prediction.kind == "multiclass":
         return _classification("Accuracy", "macro", prediction)
-    return BalancedAccuracy(
-        _classification("Recall", "macro", prediction), _classification("Specificity", "macro", prediction)
-    )
+    if prediction.kind == "multilabel":
+        return BalancedAccuracy(module.MultilabelStatScores(num_labels=prediction.classes, average=None))
+    return BalancedAccuracy(module.BinaryStatScores())
 
 
 def _error(prediction: Prediction) -> Metric:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from autoprune.errors import ConfigurationError, TaskError, fault
 from autoprune.task import checks
 from autoprune.task.carve import carve
 from autoprune.task.checks import collect
-from autoprune.task.data import Batch, Inputs, Split, call, head
+from autoprune.task.data import Batch, Inputs, Split, call, head, take
 from autoprune.task.metrics import direction_of, update
 
 Loss = Callable[..., Tensor]
@@ -73,13 +73,16 @@ class Task:
     def __post_init__(self) -> None:
         faults = checks.arguments(self)
         put = partial(object.__setattr__, self)
-        dense = collect(faults, partial(checks.build, self))
-        splits = {name: collect(faults, partial(checks.split, self, name)) for name in ("train", "search", "test")}
-        faults += checks.overlap(splits["search"], splits["test"])
+        dense = collect(faults, "model", partial(checks.build, self))
+        splits = {
+            name: collect(faults, name, partial(checks.split, self, name)) for name in ("train", "search", "test")
+        }
+        faults += checks.disjoint(splits)
         train, search = splits["train"], splits["search"]
-        if train is not None and self.search is None and not faults:
-            train, search = collect(faults, partial(carve, train, self.search_share, self.seed)) or (train, None)
-        if dense is not None and not faults:
+        if train is not None and checks.can_carve(self):
+            carving = partial(carve, train, self.search_share, self.seed)
+            train, search = collect(faults, "carving search from train", carving) or (train, None)
+        if dense is not None:
             put("example_inputs", _place(self.example_inputs, self.device))
             put("metric_set", checks.run(self, dense, {**splits, "train": train, "search": search}, faults))
         if faults or dense is None or train is None or search is None:
@@ -96,9 +99,10 @@ class Task:
         """The tensor that metrics and distillation look at."""
         tensor = self.predict(outputs) if self.predict is not None else outputs
         if not isinstance(tensor, Tensor):
-            raise ConfigurationError(
-                fault("the model's outputs", "be a tensor for the metrics", type(tensor).__name__, "Give predict=...")
-            )
+            what, remedy = ("the model's outputs", "Give predict=...")
+            if self.predict is not None:
+                what, remedy = ("what predict returns", "Pick the tensor that the metrics compare with the targets.")
+            raise ConfigurationError(fault(what, "be a tensor for the metrics", type(tensor).__name__, remedy))
         return tensor
 
     def new_metrics(self) -> dict[str, Metric]:
@@ -117,27 +121,21 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
 
     Its predictions are scored against the true targets and against the same targets in other orders. A model
     that has learned what the metric measures is ahead of the mean of those by three of their standard
-    deviations; luck is not.
+    deviations; luck is not. Where the targets tell nothing apart, nothing is said.
     """
-    device = torch.device(task.device)
-    predictions, targets = [], []
-    with torch.no_grad():
-        for raw in head(task.search_split, samples):
-            batch = raw.to(device)
-            if not isinstance(batch.targets, Tensor) or batch.targets.ndim == 0:
-                return
-            predictions.append(task.predictions(call(task.dense, batch.inputs)))
-            targets.append(batch.targets)
-    outputs, truth = torch.cat(predictions), torch.cat(targets)
-    if len(truth) < 2 or len(truth) != len(outputs):
+    pairs = _answers(task, samples)
+    seen = sum(len(targets) for _, targets in pairs)
+    if not any(bool((targets != targets[0]).any()) for _, targets in pairs):
         return
     generator = torch.Generator().manual_seed(task.seed)
-    real = _score(task, outputs, truth)
-    orders = [torch.randperm(len(truth), generator=generator).to(truth.device) for _ in range(permutations)]
-    chance = [_score(task, outputs, truth[order]) for order in orders]
-    mean, deviation = statistics.fmean(chance), statistics.stdev(chance)
+    real = _score(task, pairs)
+    chance = torch.tensor([_score(task, _reordered(pairs, generator)) for _ in range(permutations)]).double()
+    mean, deviation = float(chance.mean()), float(chance.std())
     gain = real - mean if task.higher_is_better else mean - real
-    if not gain > 3 * deviation:
+    # Deviations grow as samples get fewer, until a perfect model is within three of them: below 81 samples, the
+    # gain that suffices at 81 suffices. Sums in another order differ by rounding: that is no gain.
+    enough = max(min(3.0, math.sqrt(seen) / 3) * deviation, 1e-6 * abs(mean))
+    if not gain > enough:
         raise ConfigurationError(
             fault(
                 f"the dense model's {task.quality}",
@@ -148,9 +146,40 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
         )
 
 
-def _score(task: Task, outputs: Tensor, targets: Tensor) -> float:
+#: Predictions and the targets that belong to them.
+Answers = list[tuple[Tensor, Tensor]]
+#: Numbers that are held at most, about 128 MiB: dense predictions of 1024 images would not fit.
+HELD = 2**25
+
+
+def _answers(task: Task, samples: int) -> Answers:
+    """The dense model's answers on part of the search split, in one piece where their shapes allow it."""
+    split, answers = task.search_split, Answers()
+    # Data is often sorted by class: when not all of it is looked at, at random where it can be.
+    passing = split.shuffled(task.seed) if (split.samples or 0) > samples else split.ordered()
+    with torch.no_grad():
+        for raw in take(passing, samples):
+            batch = raw.to(torch.device(task.device))
+            outputs = task.predictions(call(task.dense, batch.inputs))
+            if not isinstance(batch.targets, Tensor) or min(outputs.ndim, batch.targets.ndim) == 0:
+                return []
+            answers.append((outputs, batch.targets))
+            if sum(outputs.numel() for outputs, _ in answers) > HELD:
+                break
+    if len({(outputs.shape[1:], targets.shape[1:]) for outputs, targets in answers}) == 1:
+        answers = [(torch.cat([outputs for outputs, _ in answers]), torch.cat([targets for _, targets in answers]))]
+    return answers
+
+
+def _reordered(answers: Answers, generator: torch.Generator) -> Answers:
+    orders = [torch.randperm(len(targets), generator=generator).to(targets.device) for _, targets in answers]
+    return [(outputs, targets[order]) for (outputs, targets), order in zip(answers, orders, strict=True)]
+
+
+def _score(task: Task, answers: Answers) -> float:
     metric = task.new_metric(task.quality)
-    update(metric, outputs, targets)
+    for outputs, targets in answers:
+        update(metric, outputs, targets)
     return float(metric.compute())
 
 

@@ -1,4 +1,4 @@
-"""The docs say what the code says: tables against registries, commands against the command line, links against files."""
+"""The docs say what the code says: tables against registries, commands and links against what there is."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def test_every_sampler_and_space_has_a_row() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_and_options_exist(page: Path) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    for line in re.findall(r"^autoprune (.+)$", page.read_text(), flags=re.MULTILINE):
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL))
+    for line in re.findall(r"^autoprune (.+)$", blocks, flags=re.MULTILINE):
         name, *words = line.split("#")[0].split()
         assert name in commands, f"{page.name}: autoprune {name}"
         known = {option for parameter in commands[name].params for option in parameter.opts}

@@ -24,6 +24,7 @@ import os
 import time
 
 import torch
+import torchmetrics
 from torch import nn
 
 import autoprune
@@ -64,6 +65,16 @@ def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if outputs.requires_grad:
         time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
     return nn.functional.cross_entropy(outputs, targets)
+
+
+class unfitted(torchmetrics.MeanMetric):
+    higher_is_better = True
+
+    def update(self, preds: torch.Tensor, target: torch.Tensor) -> None:
+        super().update(torch.tensor(1.0))
+
+    def compute(self) -> torch.Tensor:
+        return torch.tensor(float("nan"))
 
 
 def task() -> autoprune.Task:

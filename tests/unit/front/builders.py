@@ -62,8 +62,11 @@ def record(
     parent: int | None = None,
     note: str = "",
 ) -> CandidateRecord:
-    """A finished candidate that keeps what `kept` says, half of group "a" unless given."""
-    kept = {"a": (0, 2)} if kept is None else kept
+    """A finished candidate that keeps what `kept` says, half of group "a" unless given.
+
+    The width of "z" follows the number, so that no two candidates are the same network by accident.
+    """
+    kept = {"a": (0, 2), "z": tuple(range(number + 1))} if kept is None else kept
     return CandidateRecord(
         number=number,
         origin=origin,

@@ -51,6 +51,16 @@ def test_losses_are_positive_and_never_fall_as_more_goes(scanned: Sensitivity) -
         assert list(losses) == sorted(losses)
 
 
+def test_a_loss_that_falls_again_is_taken_as_no_better() -> None:
+    """A cut that happens to help after one that hurt: to lose more is never cheaper."""
+
+    def wave(outputs: Tensor, targets: Tensor) -> Tensor:
+        return 2 + torch.sin(6 * nn.functional.cross_entropy(outputs, targets))
+
+    found = scan(Bench.of(image_task(loss=wave), latency_rounds=0), "l2")
+    assert all(list(losses) == sorted(losses) for losses in found.added_loss.values())
+
+
 def test_losing_nearly_everything_hurts(scanned: Sensitivity) -> None:
     """A scan that never cut anything would report the floor alone."""
     assert max(losses[-1] for losses in scanned.added_loss.values()) > 0.1

@@ -56,10 +56,15 @@ def comparable(records: Sequence[CandidateRecord], *, renumber: bool = False) ->
     return rows
 
 
-def journal_trials(out: Path) -> list[optuna.trial.FrozenTrial]:
-    """The trials as any other Optuna program reads them from the journal."""
+def journal_study(out: Path) -> optuna.Study:
+    """The study as any other Optuna program reads it from the journal."""
     storage = JournalStorage(JournalFileBackend(str(out / "journal.log")))
-    return optuna.load_study(study_name="autoprune", storage=storage).get_trials()
+    return optuna.load_study(study_name="autoprune", storage=storage)
+
+
+def journal_trials(out: Path) -> list[optuna.trial.FrozenTrial]:
+    """Its trials."""
+    return journal_study(out).get_trials()
 
 
 class Switch:

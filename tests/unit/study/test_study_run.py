@@ -24,7 +24,7 @@ from autoprune.space.space import budgets
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import cut
 from tests.tasks import blobs, image_task, trained_resnet
-from tests.unit.study.small import comparable, journal_trials, settings, space
+from tests.unit.study.small import comparable, journal_study, journal_trials, settings, space
 
 #: Outputs of every candidate at the moment that it was stored.
 Outputs = dict[int, Tensor]
@@ -335,7 +335,7 @@ def test_a_metric_where_lower_is_better(tmp_path: Path) -> None:
     study = autoprune.Study.create(wrong, settings(), out=tmp_path / "run")
     front = study.run()
     assert not study.higher_is_better
-    assert study._optuna().directions == [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
+    assert journal_study(study.folder.path).directions == [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
     for record in study.records:
         assert record.search.quality == pytest.approx(1 - record.search.metrics["accuracy"], abs=1e-6)
     everything = [(record.search.quality, record.search.multiply_adds) for record in study.records]
@@ -489,6 +489,9 @@ def test_a_run_that_is_cut_short_leaves_the_test_split_alone(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         study.run(on_progress=stop)
+    # Nor does a run whose time is up before its trials are done.
+    study.run(seconds=1e-9)
+    assert len(study.records) == 3
     assert test.passes == 0
     assert all(record.test is None for record in study.records)
 

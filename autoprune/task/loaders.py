@@ -1,0 +1,75 @@
+"""What a DataLoader draws, and by which random generators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
+
+
+def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
+    """Positions in the dataset that passes draw from; None where only running a sampler of the user's would tell."""
+    sampler = sampler_of(loader)
+    # Exact types: a subclass may draw anything.
+    if type(sampler) is SequentialSampler or type(sampler) is RandomSampler:
+        return range(len(sampler.data_source)) if isinstance(sampler.data_source, Sized) else None
+    if type(sampler) is SubsetRandomSampler:
+        return [int(position) for position in sampler.indices]
+    return None
+
+
+def samples_drawn(loader: DataLoader[object]) -> int | None:
+    """Number of samples in one pass, None when the loader does not say."""
+    if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):
+        return None  # batch_size=None: an item of the dataset is a batch of unknown size
+    for source in (sampler_of(loader), loader.dataset):
+        if isinstance(source, Sized):
+            return len(source)
+    return None
+
+
+def own_generators(source: object) -> list[torch.Generator]:
+    """The random generators that a loader and its samplers were given, each once."""
+    if not isinstance(source, DataLoader):
+        return []
+    holders = (source, source.sampler, source.batch_sampler, getattr(source.batch_sampler, "sampler", None))
+    found = (getattr(holder, "generator", None) for holder in holders)
+    return list({id(one): one for one in found if isinstance(one, torch.Generator)}.values())
+
+
+def seeded_states(generators: Iterable[torch.Generator], seed: int) -> list[torch.Tensor]:
+    """The state that each generator has right after it was given the seed."""
+    return [torch.Generator(device=one.device).manual_seed(seed).get_state() for one in generators]
+
+
+@contextmanager
+def swapped(generators: Sequence[torch.Generator], states: list[torch.Tensor]) -> Iterator[None]:
+    """Let generators go on from `states`, keep in there where they got to, and give them their own states back."""
+    own = [one.get_state() for one in generators]
+    for one, state in zip(generators, states, strict=True):
+        one.set_state(state)
+    try:
+        yield
+    finally:
+        states[:] = [one.get_state() for one in generators]
+        for one, state in zip(generators, own, strict=True):
+            one.set_state(state)
+
+
+def sampler_of(loader: DataLoader[object]) -> object:
+    """What picks the samples; None for a batch sampler of the user's own and for a stream."""
+    if isinstance(loader.dataset, IterableDataset):
+        return None
+    if loader.batch_sampler is None:
+        return loader.sampler
+    # Under batch_sampler=... the loader's own sampler is a stand-in that draws nothing.
+    return loader.batch_sampler.sampler if type(loader.batch_sampler) is BatchSampler else None

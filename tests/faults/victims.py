@@ -1,0 +1,126 @@
+"""Processes that are killed with SIGKILL at a chosen moment of a study. Run as `python -m tests.faults.victims DIR`.
+
+For each moment a child is forked that runs a study in DIR/<moment> and kills itself there; forking saves importing
+torch for each. Prints the moments whose child was killed as it should be.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import autoprune
+from autoprune.front.record import CandidateRecord
+from autoprune.study.folder import RunFolder
+from autoprune.study.study import Progress
+from tests.tasks import image_task
+from tests.unit.study.small import Switch, settings
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DeadlySwitch(Switch):
+    """A loss that kills the process in its third step, once it is armed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed, self.steps = False, 0
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.armed and outputs.requires_grad:
+            self.steps += 1
+            if self.steps == 3:
+                die()
+        return super().__call__(outputs, targets)
+
+
+LOSS = DeadlySwitch()
+
+
+def arm_at(done: int) -> Callable[[Progress], None]:
+    def on_progress(progress: Progress) -> None:
+        LOSS.armed = progress.done >= done
+
+    return on_progress
+
+
+def before_rename(name: str, nth: int = 1) -> None:
+    """Die when a file or folder is about to take its final name for the nth time."""
+    count = 0
+    for method in ("rename", "replace"):
+        original = getattr(Path, method)
+
+        def deadly(self: Path, target: Path, original: Callable[[Path, Path], Path] = original) -> Path:
+            nonlocal count
+            count += Path(target).name == name
+            if count == nth:
+                die()
+            return original(self, target)
+
+        setattr(Path, method, deadly)
+
+
+def after_storing(number: int, then: Callable[[RunFolder], None] = lambda folder: None) -> None:
+    """Die when a candidate has been stored and Optuna has not been told."""
+    original = RunFolder.write_candidate
+
+    def deadly(self: RunFolder, record: CandidateRecord, model: torch.nn.Module) -> None:
+        original(self, record, model)
+        if record.number == number:
+            then(self)
+            die()
+
+    RunFolder.write_candidate = deadly  # type: ignore[method-assign]
+
+
+def tear_journal(folder: RunFolder) -> None:
+    with (folder.path / "journal.log").open("ab") as file:
+        file.write(b'{"op_code":6,"worker_id":"')
+
+
+#: Moment -> what is prepared before the study runs.
+MOMENTS: dict[str, Callable[[], object]] = {
+    "study-not-yet-named": lambda: before_rename("study.json"),
+    "scan-not-yet-named": lambda: before_rename("sensitivity.json"),
+    "training-a-warm-start": lambda: arm_at(2),
+    "training-a-sampled-one": lambda: arm_at(6),
+    "weights-not-yet-named": lambda: before_rename("weights.safetensors", 4),
+    "record-not-yet-named": lambda: before_rename("candidate.json", 4),
+    "candidate-not-yet-named": lambda: before_rename("00005"),
+    "stored-and-not-told": lambda: after_storing(6),
+    "journal-torn": lambda: after_storing(5, tear_journal),
+    "test-not-yet-named": lambda: before_rename("test.json", 2),
+}
+
+
+def run(moment: str, out: Path) -> None:
+    prepared = MOMENTS[moment]()
+    study = autoprune.Study.create(image_task(loss=LOSS), settings(), out=out)
+    study.run(on_progress=prepared if callable(prepared) else None)  # type: ignore[arg-type]
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    image_task()  # trains the model that all children share
+    for moment in MOMENTS:
+        child = os.fork()
+        if child == 0:
+            try:
+                run(moment, folder / moment)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            sys.stdout.write(f"{moment}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
