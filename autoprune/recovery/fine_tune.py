@@ -64,9 +64,10 @@ def fine_tune(
         loss = task.loss(outputs, batch.targets)
         if plan.distillation_weight > 0 and teacher is not None:
             loss = _blend(loss, task, plan, outputs, teacher(batch))
-        if not math.isfinite(float(loss.detach())):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             model.eval()
-            message = f"the loss must stay finite, but became {float(loss):.3g} at step {step + 1} of {plan.steps}"
+            message = f"the loss must stay finite, but became {value:.3g} at step {step + 1} of {plan.steps}"
             raise DivergedError(message, Samples(trained=seen, forward=batch.size + _taught(teacher, taught)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

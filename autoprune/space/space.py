@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.registry import keep_count
+from autoprune.criteria.registry import keep_count, planned_widths
 from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.scan import Sensitivity
@@ -35,6 +35,9 @@ class Space(Protocol):
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
+
+    def encode(self, plan: PruningPlan) -> dict[str, Value]:
+        """The parameters nearest to a plan; a plan outside the space is moved to its edge."""
 
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio that costs `budget` of dense."""
@@ -105,6 +108,17 @@ class GuidedSpace:
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
         return _plan(self.settings, parameters, ratios, seed)
 
+    def encode(self, plan: PruningPlan) -> dict[str, Value]:
+        """Budget as the plan costs, no trust, residuals that give its keep shares around their middle."""
+        widths = self._cost.as_array(planned_widths(plan, self.topology))
+        exponents = np.log2(widths / self._cost.channels)
+        residuals = np.clip(exponents - (exponents.max() + exponents.min()) / 2, -1.0, 1.0)
+        point = self._point(self._cost.share(widths), trust=0.0) | _knobs(self.settings, self.topology, plan)
+        point |= {f"residual/{name}": float(value) for name, value in zip(self._cost.names, residuals, strict=True)}
+        if self.settings.scan:
+            point["trust"] = 0.0  # also where the scan is still to come
+        return _inside(point, self.distributions)
+
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
         return self._point(budget, trust=0.0)
@@ -151,6 +165,12 @@ class DirectSpace:
             below = keep_count(int(channels), asked) < floor
             ratios[name] = float(1.0 - floor / channels) if below else asked
         return _plan(self.settings, parameters, ratios, seed)
+
+    def encode(self, plan: PruningPlan) -> dict[str, Value]:
+        """The plan's own ratios."""
+        ratios = {name: plan.groups[name].ratio if name in plan.groups else 0.0 for name in self._cost.names}
+        point: dict[str, Value] = {f"ratio/{name}": ratio for name, ratio in ratios.items()}
+        return _inside(point | _knobs(self.settings, self.topology, plan), self.distributions)
 
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
@@ -218,6 +238,30 @@ def _shared_defaults(settings: SpaceSettings, topology: Topology) -> dict[str, V
             assert isinstance(distribution, FloatDistribution)
             defaults[name] = math.sqrt(distribution.low * distribution.high)
     return defaults
+
+
+def _knobs(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, Value]:
+    """Criterion and recovery of a plan, where the space has a parameter for them."""
+    names = _criterion_names(settings, topology)
+    knobs: dict[str, Value] = {names[name]: group.criterion for name, group in plan.groups.items()}
+    knobs["learning_rate"] = plan.recovery.learning_rate
+    knobs["optimizer"] = plan.recovery.optimizer
+    knobs["distillation"] = plan.recovery.distillation_weight
+    defaults = _shared_defaults(settings, topology)
+    return {name: knobs.get(name, default) for name, default in defaults.items()}
+
+
+def _inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -> dict[str, Value]:
+    """The point with every value moved into its distribution; an unknown choice becomes the first one."""
+    inside = dict(point)
+    for name, distribution in space.items():
+        if isinstance(distribution, FloatDistribution):
+            inside[name] = min(max(float(point[name]), distribution.low), distribution.high)
+        elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
+            choice = distribution.choices[0]
+            assert isinstance(choice, str | float)
+            inside[name] = choice
+    return inside
 
 
 def _plan(settings: SpaceSettings, parameters: Parameters, ratios: Mapping[str, float], seed: int) -> PruningPlan:

@@ -155,7 +155,8 @@ class Study:
         planned_widths(plan, topology)
         check_applicable({group.criterion for group in plan.groups.values()}, topology)
         with exclusive(self.folder.path):
-            trials.enqueue_plan(self._optuna(), plan)
+            space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
+            trials.enqueue_plan(self._optuna(), plan, space.encode(plan))
 
     def run(
         self, *, trials: int | None = None, seconds: float | None = None, on_progress: OnProgress | None = None
@@ -269,7 +270,8 @@ class _Run:
         plan = self._plan(trial, space)
         parent = None
         widths = planned_widths(plan, self.bench.topology)
-        ancestor = lineage.choose(self._ancestors(), widths)
+        polished = trial.user_attrs.get("of")
+        ancestor = lineage.choose(self._ancestors(), widths) if polished is None else self.study.front().get(polished)
         if ancestor is not None:
             parent = lineage.load(self.bench, self.study.folder, ancestor)
         return evaluate_plan(self.bench, plan, parent)

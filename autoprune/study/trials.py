@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
-from autoprune.space.space import Space, budgets
+from autoprune.space.space import Parameters, Space, budgets
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
@@ -35,13 +35,13 @@ def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettin
             study.enqueue_trial(parameters, user_attrs={"warm_start": key, "origin": origin})
 
 
-def enqueue_plan(study: optuna.Study, plan: PruningPlan) -> None:
-    """A plan of the user's: its parameters are sampled, and overruled by the plan itself."""
-    study.enqueue_trial({}, user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
+def enqueue_plan(study: optuna.Study, plan: PruningPlan, parameters: Parameters) -> None:
+    """A plan of the user's, with the nearest parameters of the space for the sampler to learn from."""
+    study.enqueue_trial(dict(parameters), user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
 
 
 def enqueue_polish(study: optuna.Study, record: CandidateRecord) -> None:
-    """A finished candidate again: the same plan, which lineage starts from its own weights."""
+    """A finished candidate again: the same plan, which starts from its own weights."""
     parameters = study.get_trials(deepcopy=False)[record.number].params
     attributes = {"origin": "polished", "plan": record.plan.to_dict(), "of": record.number}
     study.enqueue_trial(dict(parameters), user_attrs=attributes)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
-from tests.unit.front.builders import dense, latency, measurement, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 # Few distinct values, so that ties, equal points and dominance all happen.
 clouds = hnp.arrays(
@@ -118,3 +118,16 @@ def test_latencies_without_noise_are_not_rounded() -> None:
     ]
     assert dominance.values(records, ("latency_ms",), True)[:, 0].tolist() == [0.51, 0.52]
     assert dominance.latency_noise([dense()]) == 0.0
+
+
+def test_candidates_of_the_same_widths_share_their_latency() -> None:
+    """The same network measured twice is not twice on the front because the clock said two things."""
+    same = {"a": (0, 2)}
+    records = [
+        dense(0.9, took=latency(1.0)),
+        record(1, measurement(0.8, 500, took=latency(0.5)), kept=same),
+        record(2, measurement(0.85, 500, took=latency(0.7)), kept={"a": (1, 3)}),
+    ]
+    ratios = dominance.values(records, ("quality", "latency_ms"), higher_is_better=True)[:, 1]
+    assert ratios[1] == ratios[2]
+    assert [r.number for r in front_of(records, ("quality", "latency_ms")).records] == [0, 2]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from autoprune.criteria.registry import planned_widths
-from autoprune.plan.plan import PruningPlan
+from autoprune.plan.plan import GroupPlan, PruningPlan
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.space.settings import SpaceSettings
@@ -235,6 +235,7 @@ def test_any_parameters_of_the_guided_space_are_a_valid_plan(parameters: dict[st
 
 
 DIRECT = SpaceSettings(kind="direct", max_ratio=0.6)
+GUIDED = SpaceSettings()
 
 
 @settings(max_examples=80, deadline=None)
@@ -285,3 +286,23 @@ def test_reach_names_the_ends() -> None:
     assert found["smallest"] == {name: math.ceil(channels / 2) for name, channels in TOPOLOGY.widths.items()}
     share = TOPOLOGY.cost(found["middle"]).multiply_adds / TOPOLOGY.cost({}).multiply_adds
     assert share == pytest.approx(0.5, abs=largest_channel())
+
+
+@pytest.mark.parametrize("chosen", [DIRECT, GUIDED], ids=["direct", "guided"])
+def test_encode_is_the_way_back_for_plans_of_the_space(chosen: SpaceSettings) -> None:
+    space = build_space(chosen, TOPOLOGY, None)
+    for budget in (0.7, 0.3, 0.1):
+        plan = space.decode(space.uniform(budget), seed=3)
+        again = space.decode(space.encode(plan), seed=3)
+        before, after = planned_widths(plan, TOPOLOGY), planned_widths(again, TOPOLOGY)
+        assert all(abs(before[name] - after[name]) <= 1 for name in before)
+        assert again.recovery == plan.recovery
+
+
+def test_encode_moves_a_plan_from_outside_to_the_edge() -> None:
+    space = build_space(DIRECT, TOPOLOGY, None)
+    name = next(iter(TOPOLOGY.widths))
+    point = space.encode(PruningPlan(groups={name: GroupPlan(ratio=0.99, criterion="random")}))
+    assert point[f"ratio/{name}"] == DIRECT.max_ratio
+    assert point.keys() == space.distributions.keys()
+    assert all(d.to_internal_repr(point[key]) is not None for key, d in space.distributions.items())
