@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.criteria.signals import Signals, slices
 from autoprune.errors import ConfigurationError, fault
-from autoprune.trace.topology import ChannelGroup
+from autoprune.trace.topology import ChannelGroup, Member
 
 
 def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -20,29 +22,37 @@ def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019.
     """
     gradients = signals.need_gradients("taylor")
-    roles = ("scale", "shift") if slices(group, signals, "scale") else ("out", "shift")
-    batches = min((len(gradients[m.tensor]) for m in group.members if m.tensor in gradients), default=0)
+    trained = [member for member in group.members if member.tensor in gradients]
+    norms = {_module(member) for member in trained if member.role == "scale"}
+    if norms:
+        # Behind a norm its scale and shift are the gate; the bias of the layer before it is none.
+        trained = [member for member in trained if _module(member) in norms]
+    roles = ("scale", "shift") if norms else ("out", "shift")
+    gated = replace(group, members=tuple(trained))
+    batches = min((len(gradients[member.tensor]) for member in trained if member.role == roles[0]), default=0)
     if batches == 0:
         raise ConfigurationError(
             fault(
                 "criterion 'taylor'",
-                "be used on weights that the loss reaches",
+                "be used on weights that the loss reaches and that are not frozen",
                 f"group {group.name!r} without gradients",
             )
         )
     total = torch.zeros(len(signals.alive(group)))
     for number in range(batches):
         of = {name: values[number] for name, values in gradients.items() if len(values) > number}
+        weights = {name: signals.weights[name] for name in of}
         change = torch.zeros_like(total)
         for role in roles:
-            for member_gradient, weight in zip(
-                slices(group, signals, role, of),
-                slices(group, signals, role, {n: signals.weights[n] for n in of}),
-                strict=True,
-            ):
-                change += (member_gradient.float() * weight.float()).sum(1).cpu()
+            pairs = zip(slices(gated, signals, role, of), slices(gated, signals, role, weights), strict=True)
+            for gradient, weight in pairs:
+                change += (gradient.float() * weight.float()).sum(1).cpu()
         total += change.square()
     return total / batches
+
+
+def _module(member: Member) -> str:
+    return member.tensor.rpartition(".")[0]
 
 
 def mean_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:

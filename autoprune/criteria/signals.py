@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import ConfigurationError, fault
-from autoprune.task.data import Batch, call
+from autoprune.task.data import Batch, call, evaluating
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Names of the signals, as criteria ask for them.
@@ -52,9 +52,17 @@ class Signals:
         return self.kept.of(group.name, group.channels)
 
     def where(self, tensor: str, axis: int, index: Tensor) -> Tensor:
-        """Positions on an axis of the model as it is now of dense positions `index`, same shape."""
+        """Positions on an axis of the model as it is now of dense positions `index` [channels, k].
+
+        Of an axis that is a grid of two groups some positions have gone with the other group, of every channel
+        equally many: they are left out, [channels, k'].
+        """
         alive = self.positions.get((tensor, axis))
-        return index if alive is None else torch.searchsorted(alive, index.contiguous())
+        if alive is None:
+            return index
+        flat = index.reshape(-1)
+        where = torch.searchsorted(alive, flat).clamp(max=len(alive) - 1)
+        return where[alive[where] == flat].reshape(len(index), -1)
 
     def need_gradients(self, criterion: str) -> Mapping[str, Sequence[Tensor]]:
         """The gradients, or an error that says how to get them."""
@@ -98,18 +106,18 @@ def _gradients(
     model: nn.Module, batches: Sequence[Batch], loss: Callable[[object, object], Tensor]
 ) -> dict[str, list[Tensor]]:
     """Per batch, in eval mode: the numbers that the model has, not those of one batch's statistics."""
-    training = model.training
-    model.eval()
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not parameters:
+        return {}
     found: dict[str, list[Tensor]] = {name: [] for name in parameters}
-    for batch in batches:
-        value = loss(call(model, batch.inputs), batch.targets)
-        for name, gradient in zip(
-            parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True
-        ):
-            if gradient is not None:
-                found[name].append(gradient)
-    model.train(training)
+    with evaluating(model):
+        for batch in batches:
+            value = loss(call(model, batch.inputs), batch.targets)
+            for name, gradient in zip(
+                parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True
+            ):
+                if gradient is not None:
+                    found[name].append(gradient)
     return {name: gradients for name, gradients in found.items() if gradients}
 
 
@@ -118,10 +126,10 @@ def _activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Activa
     """What convolutions and linear layers read, per input channel."""
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
 
-    def watch(name: str, channel_axis: int) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+    def watch(name: str, channel_axis: int) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
+        def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
             del module
-            x = args[0]
+            x = args[0] if args else kwargs.get("input")
             if not isinstance(x, Tensor):
                 return
             flat = x.detach().movedim(channel_axis, 0).flatten(1).float()
@@ -135,14 +143,13 @@ def _activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Activa
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
             axis = -1 if isinstance(module, nn.Linear) else -module.weight.ndim + 1
-            handles.append(module.register_forward_pre_hook(watch(f"{name}.weight" if name else "weight", axis)))
-    training = model.training
-    model.eval()
+            hook = watch(f"{name}.weight" if name else "weight", axis)
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
     try:
-        for batch in batches:
-            call(model, batch.inputs)
+        with evaluating(model):
+            for batch in batches:
+                call(model, batch.inputs)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return {name: ActivationStatistics(mean_abs=a / n, mean_square=s / n) for name, (a, s, n) in sums.items()}

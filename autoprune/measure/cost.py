@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.task.checkpoint import serialize
-from autoprune.task.data import Inputs, call
+from autoprune.task.data import Inputs, call, evaluating
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -18,11 +18,8 @@ def count_parameters(model: nn.Module) -> int:
 @torch.no_grad()
 def count_multiply_adds(model: nn.Module, inputs: Inputs) -> int:
     """Multiply-adds of one call, by torch's own flop counter (which counts two flops for each)."""
-    training = model.training
-    model.eval()
-    with FlopCounterMode(display=False) as counter:
+    with evaluating(model), FlopCounterMode(display=False) as counter:
         call(model, inputs)
-    model.train(training)
     return int(counter.get_total_flops()) // 2
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from autoprune.task.data import Split, call
+from autoprune.task.data import Split, call, evaluating
 from autoprune.task.metrics import update
 from autoprune.task.task import Task
 
@@ -36,19 +36,17 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     """
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
-    training = model.training
-    model.eval()
     samples = 0
-    for raw in split.ordered():
-        batch = raw.to(torch.device(task.device))
-        predictions = task.predictions(call(model, batch.inputs))
-        targets = batch.targets
-        assert isinstance(targets, Tensor), "Task has checked this"
-        for metric in metrics.values():
-            update(metric, predictions, targets)
-        _update_folds(folds, predictions, targets, samples)
-        samples += batch.size
-    model.train(training)
+    with evaluating(model):
+        for raw in split.ordered():
+            batch = raw.to(torch.device(task.device))
+            predictions = task.predictions(call(model, batch.inputs))
+            targets = batch.targets
+            assert isinstance(targets, Tensor), "Task has checked this"
+            for metric in metrics.values():
+                update(metric, predictions, targets)
+            _update_folds(folds, predictions, targets, samples)
+            samples += batch.size
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
     return Quality(value=values[task.quality], error=_error(folds), metrics=values, samples=samples)
 

@@ -51,6 +51,14 @@ def fine_tune(
     if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
         model.eval()
         return Samples()
+    # Dropout and the like draw from torch's global generator: from this seed here, and not for the caller.
+    device = torch.device(task.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _train(model, task, plan, seed, teacher)
+
+
+def _train(model: nn.Module, task: Task, plan: RecoveryPlan, seed: int, teacher: Teacher | None) -> Samples:
     optimizer = _optimizer(model, plan)
     schedule = _schedule(optimizer, plan)
     device = torch.device(task.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,15 +34,19 @@ class CostModel:
         for name in tensors:
             shape = topology.tensors[name].shape
             self._sizes[number[name], : len(shape)] = shape
-        self._rows, self._axes, self._groups, self._per_channel = _runs(topology, number)
+        self._rows, self._axes, self._groups, self._positions = _single(topology, number, self.names)
+        self._grids = _grids(topology, number, self.names)
+        self._constant = topology.other_multiply_adds if axis == "multiply_adds" else 0
         self.dense = float(self.cost(self.channels))
 
     def cost(self, widths: np.ndarray) -> float:
         """Cost when group i keeps widths[i] channels; fractional widths are allowed."""
         sizes = self._sizes.copy()
-        lost = (self.channels - widths)[self._groups] * self._per_channel
-        np.subtract.at(sizes, (self._rows, self._axes), lost)
-        return float((self._scale * sizes.prod(axis=1)).sum())
+        shares = widths / self.channels
+        np.subtract.at(sizes, (self._rows, self._axes), (1.0 - shares[self._groups]) * self._positions)
+        for row, axis, positions, groups in self._grids:
+            sizes[row, axis] -= positions * (1.0 - shares[groups].prod())
+        return float((self._scale * sizes.prod(axis=1)).sum()) + self._constant
 
     def share(self, widths: np.ndarray) -> float:
         """Cost as a share of dense."""
@@ -73,18 +77,27 @@ def _tensor_weights(topology: Topology, axis: str) -> dict[str, float]:
     return {name: float(info.item_bytes) for name, info in topology.tensors.items()}
 
 
-def _runs(topology: Topology, number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    rows, axes, groups, per_channel = [], [], [], []
-    for position, group in enumerate(topology.groups):
-        for member in group.members:
-            if member.tensor in number:
-                rows.append(number[member.tensor])
-                axes.append(member.axis)
-                groups.append(position)
-                per_channel.append(member.index.shape[1])
-    return (
-        np.array(rows, dtype=int),
-        np.array(axes, dtype=int),
-        np.array(groups, dtype=int),
-        np.array(per_channel, dtype=float),
-    )
+def _single(
+    topology: Topology, number: Mapping[str, int], names: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of one group each, which is nearly all of them, as arrays: row, axis, group, positions."""
+    found = [
+        (number[tensor], axis, names.index(run.groups[0]), run.positions)
+        for (tensor, axis), runs in topology.runs.items()
+        for run in runs
+        if tensor in number and len(run.groups) == 1
+    ]
+    table = np.array(found, dtype=np.int64).reshape(-1, 4)
+    return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.float64)
+
+
+def _grids(
+    topology: Topology, number: Mapping[str, int], names: Sequence[str]
+) -> list[tuple[int, int, int, list[int]]]:
+    """Runs that several groups share: a position stays when it stays in each of them."""
+    return [
+        (number[tensor], axis, run.positions, [names.index(name) for name in run.groups])
+        for (tensor, axis), runs in topology.runs.items()
+        for run in runs
+        if tensor in number and len(run.groups) > 1
+    ]

@@ -25,9 +25,20 @@ def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
     their first name; hooks, training mode and plain attributes are carried over. Quicker than copy.deepcopy,
     which copies every tensor first.
     """
-    cloned = _Cloner(replace or _nothing).module(model, "")
+    return clone_and_touched(model, replace or _nothing)[0]
+
+
+def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, list[nn.Module]]:
+    """The copy, and those of its modules that hold a replaced tensor, tied ones included."""
+    cloner = _Cloner(replace)
+    cloned = cloner.module(model, "")
     assert isinstance(cloned, nn.Module)
-    return cloned
+    touched = [
+        module
+        for module in cloned.modules()
+        if any(id(t) in cloner.replaced for t in (*module._parameters.values(), *module._buffers.values()))
+    ]
+    return cloned, touched
 
 
 class _Cloner:
@@ -36,6 +47,7 @@ class _Cloner:
     def __init__(self, replace: Replace) -> None:
         self.replace = replace
         self.memo: dict[int, object] = {}
+        self.replaced: set[int] = set()
 
     def module(self, module: nn.Module, prefix: str) -> object:
         known = self.memo.get(id(module))
@@ -47,10 +59,18 @@ class _Cloner:
             "_buffers": self._tensors(module._buffers, prefix, is_parameter=False),
         }
         if hasattr(type(module), "__deepcopy__"):
+            for path, child in module.named_modules(prefix=prefix.rstrip(".")):
+                self._tensors(child._parameters, f"{path}." if path else "", is_parameter=True)
+                self._tensors(child._buffers, f"{path}." if path else "", is_parameter=False)
             return copy.deepcopy(module, self.memo)
         new = module.__class__.__new__(module.__class__)
         self.memo[id(module)] = new
         state = new.__dict__
+        # Children before plain attributes, which may hold some of them in a list.
+        state["_modules"] = {
+            name: None if child is None else self.module(child, f"{prefix}{name}.")
+            for name, child in module._modules.items()
+        }
         for name, value in module.__dict__.items():
             kind = type(value)
             if kind in _ATOMIC:
@@ -60,10 +80,6 @@ class _Cloner:
             elif name not in _TABLES:
                 state[name] = self._value(value)
         state.update(tables)
-        state["_modules"] = {
-            name: None if child is None else self.module(child, f"{prefix}{name}.")
-            for name, child in module._modules.items()
-        }
         return new
 
     def _tensors(self, table: Mapping[str, Tensor | None], prefix: str, *, is_parameter: bool) -> dict[str, object]:
@@ -79,8 +95,13 @@ class _Cloner:
         new = self.replace(name, tensor.detach())
         if new is None:
             new = tensor.detach().clone(memory_format=torch.preserve_format)
+            kept = True
+        else:
+            kept = False
         if is_parameter:
             new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+        if not kept:
+            self.replaced.add(id(new))
         self.memo[id(tensor)] = new
         return new
 

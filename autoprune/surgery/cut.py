@@ -1,4 +1,4 @@
-"""cut: a smaller copy of a model. mask: the same model with the same channels silenced."""
+"""cut: a smaller copy of a model. rebuild: the same from stored weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import SurgeryError, fault
-from autoprune.surgery.attributes import repair
-from autoprune.surgery.clone import clone_with
+from autoprune.surgery.attributes import repair, rescale
+from autoprune.surgery.clone import clone_and_touched
 from autoprune.trace.topology import Topology
 
 
@@ -26,7 +26,25 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
     when the kept set does not fit.
     """
     kept.check(topology)
-    return _sliced(model, _relative(topology, kept, parent))
+    keep = _relative(topology, kept, parent)
+    expected = _shapes(topology, alive_positions(topology, parent) if parent is not None else {})
+    scratch = _Scratch()
+    wrong: list[str] = []
+
+    def replace(name: str, tensor: Tensor) -> Tensor | None:
+        if tensor.shape != expected.get(name, tensor.shape):
+            wrong.append(name)
+            return None
+        axes = keep.get(name)
+        return scratch.slice(tensor, axes) if axes else None
+
+    with torch.no_grad():
+        smaller, touched = clone_and_touched(model, replace)
+    if wrong:
+        was = "the dense model" if parent is None else "what its parent kept"
+        raise SurgeryError(fault("the model to cut", f"be {was}", f"other shapes of {', '.join(sorted(wrong)[:5])}"))
+    _settle(smaller, touched, topology, kept)
+    return smaller
 
 
 def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -37,6 +55,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     kept.check(topology)
     keep = _relative(topology, kept, None)
     names = dense.state_dict().keys()
+    expected = _shapes(topology, alive_positions(topology, kept))
     wrong = sorted(names ^ weights.keys())
 
     def replace(name: str, tensor: Tensor) -> Tensor | None:
@@ -44,34 +63,32 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
         if name not in names:  # a buffer that is not stored
             return _Scratch().slice(tensor, axes) if axes else None
         stored = weights.get(name, tensor)
-        if stored.shape != tuple(len(axes[dim]) if dim in axes else size for dim, size in enumerate(tensor.shape)):
+        if tuple(stored.shape) != expected.get(name, tuple(tensor.shape)):
             wrong.append(name)
-        return stored.to(tensor.device)
+        return stored.detach().to(tensor.device, copy=True)
 
-    model = clone_with(dense, replace)
+    model, touched = clone_and_touched(dense, replace)
     if wrong:
         raise SurgeryError(
             fault("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
         )
-    _repair(model, keep)
+    _settle(model, touched, topology, kept)
     return model
 
 
-def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
-    """A copy of the dense model with every parameter entry of the channels that go set to zero.
+def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept: KeptChannels) -> None:
+    """Make the numbers that modules keep true: first those that follow a group, then those that follow weights."""
+    rescale(model, topology, kept)
+    for module in touched:
+        repair(module)
 
-    In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for it.
-    """
-    kept.check(topology)
-    copy = clone_with(model)
-    tensors = dict(copy.named_parameters())
-    with torch.no_grad():
-        for (name, axis), alive in alive_positions(topology, kept).items():
-            if name in tensors:
-                silent = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
-                silent[alive] = False
-                tensors[name].index_fill_(axis, silent.nonzero().squeeze(1).to(tensors[name].device), 0)
-    return copy
+
+def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor once only these positions are left."""
+    return {
+        name: tuple(len(alive[name, axis]) if (name, axis) in alive else size for axis, size in enumerate(info.shape))
+        for name, info in topology.tensors.items()
+    }
 
 
 def _relative(topology: Topology, kept: KeptChannels, parent: KeptChannels | None) -> dict[str, dict[int, Tensor]]:
@@ -97,24 +114,6 @@ def _relative(topology: Topology, kept: KeptChannels, parent: KeptChannels | Non
     return relative
 
 
-def _sliced(model: nn.Module, keep: Mapping[str, Mapping[int, Tensor]]) -> nn.Module:
-    scratch = _Scratch()
-
-    def replace(name: str, tensor: Tensor) -> Tensor | None:
-        axes = keep.get(name)
-        return scratch.slice(tensor, axes) if axes else None
-
-    with torch.no_grad():
-        copy = clone_with(model, replace)
-    _repair(copy, keep)
-    return copy
-
-
-def _repair(model: nn.Module, keep: Mapping[str, Mapping[int, Tensor]]) -> None:
-    for module in {name.rpartition(".")[0] for name in keep}:
-        repair(model.get_submodule(module))
-
-
 class _Scratch:
     """index_select axis by axis, with one buffer for what lies in between.
 
@@ -126,7 +125,7 @@ class _Scratch:
 
     def slice(self, tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
         """The positions kept on each axis, in the tensor's memory format."""
-        channels_last = _is_channels_last(tensor)
+        memory_format = _memory_format(tensor)
         # Whole rows first: they are contiguous, and what is left to pick from is smaller.
         steps = sorted(axes.items())
         for axis, where in steps[:-1]:
@@ -134,7 +133,7 @@ class _Scratch:
             tensor = torch.index_select(tensor, axis, where.to(tensor.device), out=self._room(tensor, shape))
         axis, where = steps[-1]
         tensor = tensor.index_select(axis, where.to(tensor.device))
-        return tensor.contiguous(memory_format=torch.channels_last) if channels_last else tensor
+        return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
 
     def _room(self, like: Tensor, shape: list[int]) -> Tensor:
         needed = math.prod(shape)
@@ -144,7 +143,10 @@ class _Scratch:
         return buffer[:needed].view(shape)
 
 
-def _is_channels_last(tensor: Tensor) -> bool:
-    if tensor.ndim != 4 or tensor.is_contiguous():
-        return False
-    return tensor.is_contiguous(memory_format=torch.channels_last)
+def _memory_format(tensor: Tensor) -> torch.memory_format | None:
+    """The channels-last format that a tensor has; None for the plain one."""
+    if not tensor.is_contiguous():
+        for rank, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+            if tensor.ndim == rank and tensor.is_contiguous(memory_format=memory_format):
+                return memory_format
+    return None

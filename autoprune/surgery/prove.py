@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.cut import cut, mask
+from autoprune.surgery.cut import cut
+from autoprune.surgery.mask import mask
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trace.tracer import tensors_in
@@ -18,43 +21,76 @@ from autoprune.trace.tracer import tensors_in
 def prove(model: nn.Module, topology: Topology, example_inputs: Inputs, *, seed: int = 0) -> Topology:
     """The topology with every group withdrawn that a cut would break.
 
-    Each group loses a random half; all groups together first, and only if that differs or crashes one by
-    one. Both models run in eval mode on the example inputs, in float64 so that the comparison can be strict.
+    Two draws: every group loses a random half, and every group loses another random number (widths that have to
+    stay equal to each other pass the first and fail the second). All groups together first, and one by one only
+    if that differs or crashes. Both models run in eval mode on the example inputs, in float64 so that the
+    comparison can be strict; a model that only runs in its own precision is compared in that.
     """
     if not topology.groups:
         return topology
-    double = _double(model)
-    inputs: Inputs = _cast(example_inputs)  # type: ignore[assignment]
-    halves = {group.name: _half(group, seed + number) for number, group in enumerate(topology.groups)}
-    if _difference(double, topology, KeptChannels(groups=halves), inputs) is None:
-        return topology
-    reasons: dict[str, str] = {}
-    for name, half in halves.items():
-        reason = _difference(double, topology, KeptChannels(groups={name: half}), inputs)
+    bench = _Bench.of(model, example_inputs)
+    draws = [
+        {group.name: _keep(group, share, seed + number) for number, group in enumerate(topology.groups)}
+        for share in (0.5, None)
+    ]
+    # The sides of a grid can be right together and wrong alone.
+    alone = {name for runs in topology.runs.values() for run in runs if len(run.groups) > 1 for name in run.groups}
+    if any(bench.difference(topology, kept) is not None for kept in draws):
+        alone = set(topology.widths)
+    reasons = {}
+    for name in sorted(alone):
+        reason = _first(bench.difference(topology, {name: kept[name]}) for kept in draws)
         if reason is not None:
             reasons[name] = reason
+    if not reasons:
+        return topology
     proved = topology.without(reasons)
-    together = KeptChannels(groups={name: half for name, half in halves.items() if name not in reasons})
-    if together.groups:
-        reason = _difference(double, proved, together, inputs)
-        if reason is not None:
-            return proved.without(dict.fromkeys(together.groups, f"{reason} together with other groups"))
-    return proved
+    if not proved.groups:
+        return proved
+    left = [{name: indices for name, indices in kept.items() if name not in reasons} for kept in draws]
+    reason = _first(bench.difference(proved, kept) for kept in left)
+    return proved if reason is None else proved.without(dict.fromkeys(left[0], f"{reason} together with other groups"))
 
 
-def _difference(model: nn.Module, topology: Topology, kept: KeptChannels, inputs: Inputs) -> str | None:
-    """None when cut and mask agree, else what went wrong."""
-    try:
-        smaller = cut(model, topology, kept)
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """The copy of a model that proofs run on, its inputs, and the largest relative difference allowed."""
+
+    model: nn.Module
+    inputs: Inputs
+    tolerance: float
+
+    @classmethod
+    def of(cls, model: nn.Module, example_inputs: Inputs) -> _Bench:
+        double = _stirred(model, torch.float64)
+        inputs: Inputs = _cast(example_inputs)  # type: ignore[assignment]
+        try:
+            with torch.no_grad():
+                call(double, inputs)
+        except Exception:  # a model that fixes its own precision, by a cast say, does not run in another
+            return cls(_stirred(model, None), example_inputs, 1e-3)
+        return cls(double, inputs, 1e-7)
+
+    def difference(self, topology: Topology, kept: Mapping[str, tuple[int, ...]]) -> str | None:
+        """None when cut and mask agree, else what went wrong."""
+        chosen = KeptChannels(groups=kept)
+        try:
+            smaller = cut(self.model, topology, chosen)
+            with torch.no_grad():
+                outputs = tensors_in(call(smaller, self.inputs))
+        except Exception as error:  # any failure of the cut model means the same: do not offer the group
+            first = (str(error).splitlines() or [""])[0]
+            return f"the model does not run once it is cut ({type(error).__name__}: {first[:160]})"
         with torch.no_grad():
-            outputs = tensors_in(call(smaller, inputs))
-    except Exception as error:  # any failure of the cut model means the same: do not offer the group
-        first = (str(error).splitlines() or [""])[0]
-        return f"the model does not run once it is cut ({type(error).__name__}: {first[:160]})"
-    with torch.no_grad():
-        expected = tensors_in(call(mask(model, topology, kept), inputs))
-    worst = _distance(outputs, expected)
-    return None if worst <= 1e-7 else f"cutting it changes the outputs by {worst:.2g} more than silencing it"
+            expected = tensors_in(call(mask(self.model, topology, chosen), self.inputs))
+        worst = _distance(outputs, expected)
+        if worst <= self.tolerance:
+            return None
+        return f"cutting it changes the outputs by {worst:.2g} more than silencing it"
 
 
 def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
@@ -71,21 +107,31 @@ def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
     return worst
 
 
-def _half(group: ChannelGroup, seed: int) -> tuple[int, ...]:
-    order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(seed))
-    return tuple(order[: max(1, group.channels // 2)].tolist())
+def _keep(group: ChannelGroup, share: float | None, seed: int) -> tuple[int, ...]:
+    """Random channels of a group: that share of them, or a random number when None; at least one, never all."""
+    generator = torch.Generator().manual_seed(seed if share is not None else seed + 10_007)
+    order = torch.randperm(group.channels, generator=generator)
+    count = group.channels // 2
+    if share is None:
+        count = int(torch.randint(1, group.channels, (1,), generator=generator))
+    return tuple(order[: max(1, count)].tolist())
 
 
-def _double(model: nn.Module) -> nn.Module:
-    double = copy.deepcopy(model).eval().double()
+def _stirred(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """A copy in eval mode whose norms have statistics of their own for every channel.
+
+    Fresh ones are 0 and 1 everywhere and would hide channels in a wrong order.
+    """
+    scratch = copy.deepcopy(model).eval()
+    if dtype is not None:
+        scratch = scratch.to(dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for module in double.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
-                # Fresh statistics are 0 and 1 for every channel and would hide a wrong order of channels.
+        for module in scratch.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
                 noise = torch.rand(module.running_mean.shape, generator=generator, dtype=torch.float64)
-                module.running_mean += noise.to(module.running_mean.device)
-    return double
+                module.running_mean += noise.to(module.running_mean)
+    return scratch
 
 
 def _cast(value: object) -> object:

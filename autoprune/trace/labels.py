@@ -116,9 +116,17 @@ class Labels:
             self._unify_pair(factors_a[0], factors_b[0])
             self._unify_pair(factors_a[1], factors_b[1])
             a, b = self.find(a), self.find(b)
+            if a != b and not self._same_factors(a, b):
+                return self._unify_pair(a, b)  # one of them collapsed meanwhile: look again
         if a != b:
             self._join(a, b)
         return None
+
+    def _same_factors(self, a: int, b: int) -> bool:
+        left, right = self._factors.get(a), self._factors.get(b)
+        if left is None or right is None:
+            return False
+        return [self.find(node) for node in left] == [self.find(node) for node in right]
 
     def _join(self, a: int, b: int) -> None:
         """Put class b under class a; what is known of b becomes known of a."""

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.tracer import Rule, Tracer, full, tensors_in
+from autoprune.trace.tracer import Rule, Tracer, tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -27,10 +27,10 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     if groups == 1:
         tracer.unify(w_axes[in_axis], read, _INPUT)
         made = w_axes[out_axis]
+    elif transposed:
+        made = _grouped_transposed(tracer, (w_axes[0], w_axes[1], read), result.shape[1])
     else:
         made = _grouped(tracer, read, w_axes[0], w_axes[1], groups)
-        if transposed:
-            made = _grouped_transposed(tracer, w_axes[0], w_axes[1], read, result.shape[1], groups)
     tracer.role(weight, out_axis, "out")
     tracer.role(weight, in_axis, "in")
     if isinstance(bias, Tensor):
@@ -51,6 +51,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         return out_nodes
     if len(read) == groups:
         tracer.labels.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
+        tracer.follow("groups", read, groups)
         return out_nodes
     for nodes in (read, out_nodes):
         lanes = nodes.reshape(groups, -1)
@@ -62,14 +63,11 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
     return out_nodes
 
 
-def _grouped_transposed(
-    tracer: Tracer, in_nodes: AxisNodes, out_nodes: AxisNodes, read: AxisNodes, channels: int, groups: int
-) -> AxisNodes:
+def _grouped_transposed(tracer: Tracer, coupled: tuple[AxisNodes, ...], channels: int) -> AxisNodes:
     """Grouped transposed convolutions stay as they are: weight [in, out / groups] has no axis for all outputs."""
-    for nodes in (in_nodes, out_nodes, read):
-        tracer.freeze(nodes, "belongs to a grouped transposed convolution")
     made = tracer.labels.new(channels) if channels > 1 else None
-    tracer.freeze(made, "belongs to a grouped transposed convolution")
+    for nodes in (*coupled, made):
+        tracer.freeze(nodes, "belongs to a grouped transposed convolution")
     return made
 
 
@@ -86,22 +84,17 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
             tracer.product(weight, positions)
             _weight_roles(tracer, weight, contracted)
             break
+    else:
+        tracer.other_multiply_adds += left.numel() * right.shape[1]
     tracer.put(result, [left_axes[0], right_axes[1]])
 
 
 def _weight_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
-    """Roles of a 2-D weight that may be transposed: found by comparing nodes with the parameter's own."""
-    name = tracer.origin(weight) or ""
-    own, seen = tracer.owned[name], tracer.axes(weight)
-    if len(own) != 2:
-        return
-    swapped = any(
-        a is not None and b is not None and a is not b and not np.array_equal(a, b)
-        for a, b in zip(own, seen, strict=True)
-    )
-    for axis in (0, 1):
-        position = 1 - axis if swapped else axis
-        tracer.role(weight, axis, "in" if position == contracted else "out")
+    """Roles of a 2-D weight that may be transposed."""
+    order = tracer.order_of(weight)
+    if order is not None and len(order) == 2:
+        for position, axis in enumerate(order):
+            tracer.role(weight, axis, "in" if position == contracted else "out")
 
 
 def addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -126,6 +119,13 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
     tracer.unify(left_axes[2], right_axes[1], _INPUT)
     batch = tracer.unify(left_axes[0], right_axes[0], _INPUT)
+    multiply_adds = left.numel() * right.shape[2]
+    for weight in (right, left):
+        if tracer.origin(weight) is not None:
+            tracer.product(weight, multiply_adds // weight.numel())
+            break
+    else:
+        tracer.other_multiply_adds += multiply_adds
     tracer.put(result, [batch, left_axes[1], right_axes[2]])
 
 
@@ -138,6 +138,8 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.unify(q[-1], k[-1], _INPUT)
     tracer.freeze(q[-1], "sets the scale of the attention logits")
     result = tensors_in(out)[0]
+    # Query times key, and their product times value.
+    tracer.other_multiply_adds += query.numel() // query.shape[-1] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
     tracer.put(result, [None, heads, *([None] * (result.ndim - 3)), v[-1]])
 
 
@@ -176,5 +178,3 @@ PRODUCT_RULES: Mapping[str, Rule] = {
     "_scaled_dot_product_cudnn_attention": attention,
     "scaled_dot_product_attention": attention,
 }
-
-__all__ = ["PRODUCT_RULES", "full"]

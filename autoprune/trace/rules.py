@@ -34,6 +34,10 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
             if present and result.shape[axis] > 1:
                 axes[axis] = _join(tracer, present)
         tracer.put(result, axes)
+        # A weight computed from one parameter (weight normalisation, say) still stands for it in a product.
+        weights = [tensor for tensor in operands if tensor.shape == result.shape and tracer.origin(tensor)]
+        if len(weights) == 1 and result is not weights[0]:
+            tracer.derive(result, weights[0], range(result.ndim))
     _elementwise_roles(tracer, operands)
 
 
@@ -69,18 +73,13 @@ def _spatial_rank(tensor: Tensor) -> int:
 
 
 def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """mean, sum, amax ... over axes: a channel axis that is reduced can not shrink without other numbers."""
+    """mean, sum, amax ... over axes: over channels it is taken of those that stay."""
     source = args[0]
     assert isinstance(source, Tensor)
-    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    if isinstance(dims, int):
-        dims = [dims]
-    reduced = (
-        {dim % source.ndim for dim in dims} if isinstance(dims, list | tuple) and dims else set(range(source.ndim))
-    )
+    reduced = _dims(args, kwargs, source.ndim)
     axes = tracer.axes(source)
     for axis in reduced:
-        tracer.freeze(axes[axis], "is reduced over its channels")
+        tracer.statistic(axes[axis])
     for result in tensors_in(out):
         if result.ndim == source.ndim:
             tracer.put(result, [None if axis in reduced else nodes for axis, nodes in enumerate(axes)])
@@ -88,12 +87,53 @@ def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
             tracer.put(result, [nodes for axis, nodes in enumerate(axes) if axis not in reduced])
 
 
+def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """A norm, a product, argmax ... over axes: what stays does not stand for the whole, so these channels stay."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    reduced = _dims(args, kwargs, source.ndim)
+    for axis in reduced:
+        tracer.freeze(axes[axis], "is reduced over its channels")
+    for result in tensors_in(out):
+        if result.ndim == source.ndim:
+            tracer.put(result, [None if axis in reduced else nodes for axis, nodes in enumerate(axes)])
+        elif result.ndim == source.ndim - len(reduced):
+            tracer.put(result, [nodes for axis, nodes in enumerate(axes) if axis not in reduced])
+
+
+def _dims(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
+    """The axes that a reduction names: the last list among its arguments, else its last whole number, else all.
+
+    Norms take an order before the axes, and min, max and argmax one axis that is no list.
+    """
+    named = kwargs.get("dim")
+    lists = [value for value in args[1:] if isinstance(value, list | tuple)]
+    if named is None and lists:
+        named = lists[-1]
+    if named is None and len(args) == 2 and type(args[1]) is int:
+        named = args[1]
+    if type(named) is int:
+        named = [named]
+    return {int(dim) % rank for dim in named} if isinstance(named, list | tuple) and named else set(range(rank))
+
+
 def along(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """softmax, cumsum ...: positions along one axis depend on each other, so that axis can not shrink."""
+    """softmax: over channels it is taken of those that stay."""
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is normalised across its channels")
+    tracer.statistic(axes[dim])
+    for result in tensors_in(out):
+        tracer.put(result, axes)
+
+
+def ordered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """cumsum: every position depends on those before it; they stay."""
+    source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
+    assert isinstance(source, Tensor) and isinstance(dim, int)
+    axes = tracer.axes(source)
+    tracer.freeze(axes[dim], "is accumulated over its channels")
     for result in tensors_in(out):
         tracer.put(result, axes)
 
@@ -112,24 +152,43 @@ def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def layer_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over the channels themselves: removing one changes the others' numbers."""
+    """Statistics over the last axis: of the channels that stay. Over several axes at once they all stay."""
     source, shape = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(shape, list | tuple)
     axes = tracer.axes(source)
-    for nodes in axes[-len(shape) :]:
-        tracer.freeze(nodes, "is normalised across its channels")
-    tracer.freeze_all(args[2:4], "is normalised across its channels")
+    if len(shape) > 1:
+        for nodes in axes[-len(shape) :]:
+            tracer.freeze(nodes, "is normalised together with other axes")
+        tracer.freeze_all(args[2:4], "is normalised together with other axes")
+    else:
+        axes[-1] = _scaled(tracer, axes[-1], args[2:4])
     tracer.put(tensors_in(out)[0], axes)
 
 
 def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over groups of channels: as for layer_norm."""
-    source = args[0]
-    assert isinstance(source, Tensor)
+    """Statistics over groups of channels: every group loses the same positions, so that all stay equally wide."""
+    source, groups = args[0], args[6]
+    assert isinstance(source, Tensor) and isinstance(groups, int)
     axes = tracer.axes(source)
-    tracer.freeze(axes[1], "is normalised across its channels")
-    tracer.freeze_all(args[1:3], "is normalised across its channels")
+    axes[1] = _scaled(tracer, axes[1], args[1:3])
+    nodes = axes[1]
+    if nodes is not None and groups == len(nodes):
+        tracer.follow("num_groups", nodes, groups)
+    elif nodes is not None:
+        lanes = nodes.reshape(groups, -1)
+        for lane in lanes[1:]:
+            tracer.labels.unify(lanes[0], lane)
     tracer.put(tensors_in(out)[0], axes)
+
+
+def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
+    """Channels normalised together, with their scale and shift."""
+    for tensor, role in zip(affine, ("scale", "shift"), strict=True):
+        if isinstance(tensor, Tensor):
+            nodes = tracer.unify(nodes, tracer.axes(tensor)[0], "is normalised per channel of the model's input")
+            tracer.role(tensor, 0, role)
+    tracer.statistic(nodes)
+    return nodes
 
 
 def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -161,8 +220,10 @@ _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d 
 upsample_linear1d upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa
 reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d
 """
-_REDUCTION = "mean sum amax amin max min var std var_mean prod norm linalg_vector_norm argmax argmin any all logsumexp"
-_ALONG = "_softmax _log_softmax softmax log_softmax cumsum"
+_REDUCTION = "mean sum amax amin var std var_mean logsumexp"
+_COUNTED = "max min prod norm linalg_vector_norm argmax argmin any all"
+_ALONG = "_softmax _log_softmax"
+_ORDERED = "cumsum cumprod"
 _NOTHING = """
 arange empty zeros ones full rand randn randint new_zeros new_ones new_full new_empty item _local_scalar_dense
 sym_size is_same_size linspace eye tril_indices scalar_tensor
@@ -172,7 +233,9 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **dict.fromkeys(_SPATIAL.split(), spatial),
     **dict.fromkeys(_REDUCTION.split(), reduction),
+    **dict.fromkeys(_COUNTED.split(), counted),
     **dict.fromkeys(_ALONG.split(), along),
+    **dict.fromkeys(_ORDERED.split(), ordered),
     **dict.fromkeys(_NOTHING.split(), nothing),
     **dict.fromkeys(
         ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Axes, Grid, Rule, Tracer, tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -74,6 +74,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
     if (grid == grid[:1]).all():
         return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
     row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
+    tracer.grids.append(Grid(tracer.module, row_nodes, column_nodes))
     return [row_nodes, *_unflatten(tracer, column_nodes, sizes[1:])]
 
 
@@ -83,7 +84,7 @@ def permute(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor) and isinstance(dims, list | tuple)
     axes = tracer.axes(source)
     result = tensors_in(out)[0]
-    tracer.derive(result, source)
+    tracer.derive(result, source, [dim % source.ndim for dim in dims])
     tracer.put(result, [axes[dim] for dim in dims])
 
 
@@ -95,8 +96,10 @@ def transpose(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     first, second = (args[1], args[2]) if len(args) > 2 else (0, source.ndim - 1)
     assert isinstance(first, int) and isinstance(second, int)
     axes[first], axes[second] = axes[second], axes[first]
+    order = list(range(source.ndim))
+    order[first], order[second] = order[second], order[first]
     result = tensors_in(out)[0]
-    tracer.derive(result, source)
+    tracer.derive(result, source, order)
     tracer.put(result, axes)
 
 
@@ -163,6 +166,8 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     start = 0
     whole = axes[dim]
+    if whole is not None and len({piece.shape[dim] for piece in pieces}) > 1:
+        tracer.freeze(whole, "is split into parts of unequal width")
     for piece in pieces:
         size = piece.shape[dim]
         part = None if whole is None else whole[start : start + size]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -39,17 +42,31 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """A whole number that a module keeps beside its weights and that shrinks with a group, such as num_heads.
+
+    module: its name. name: of the attribute. value: in the dense model; it is scaled by the share that stays.
+    """
+
+    module: str
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGroup:
     """Channels that can only go together, in every tensor that holds them.
 
     name: the module that first makes the channels.
     channels: number of channels in the dense model.
     members: where they are.
+    attributes: numbers of modules that follow the group's width.
     """
 
     name: str
     channels: int
     members: tuple[Member, ...]
+    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +106,14 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Positions of one axis that the same groups run along: how many, and the groups' names."""
+
+    positions: int
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
     """Shape and dtype size of one parameter or buffer of the dense model."""
 
@@ -105,12 +130,22 @@ class Topology:
     unprunable: what can not, and why.
     products: the multiply-adds, weight by weight.
     tensors: name -> TensorInfo of every distinct parameter and buffer.
+    other_multiply_adds: of products without a weight (attention); taken as constant.
+    has_statistics: some group's channels are normalised or reduced together.
+    runs: derived; (tensor, axis) -> how many positions go with which groups. Several groups share positions
+        where an axis is a grid, of heads and head width say: then a position goes with either of them.
     """
 
     groups: tuple[ChannelGroup, ...]
     unprunable: tuple[Unprunable, ...]
     products: tuple[Product, ...]
     tensors: Mapping[str, TensorInfo]
+    other_multiply_adds: int = 0
+    has_statistics: bool = False
+    runs: Mapping[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "runs", _runs(self.groups))
 
     @property
     def widths(self) -> dict[str, int]:
@@ -133,16 +168,16 @@ class Topology:
 
     def cost(self, widths: Mapping[str, int]) -> Cost:
         """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole."""
-        lost: dict[str, dict[int, float]] = {}
-        for group in self.groups:
-            removed = group.channels - widths.get(group.name, group.channels)
-            for member in group.members if removed else ():
-                axes = lost.setdefault(member.tensor, {})
-                axes[member.axis] = axes.get(member.axis, 0.0) + removed * member.index.shape[1]
+        shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
+        lost: dict[str, dict[int, int]] = {}
+        for (tensor, axis), parts in self.runs.items():
+            gone = sum(part.positions * (1 - math.prod(shares[name] for name in part.groups)) for part in parts)
+            lost.setdefault(tensor, {})[axis] = int(gone)
         sizes = {name: _elements(info.shape, lost.get(name, {})) for name, info in self.tensors.items()}
         parameters = sum(sizes[name] for name, info in self.tensors.items() if info.is_parameter)
         size_bytes = sum(sizes[name] * info.item_bytes for name, info in self.tensors.items())
         multiply_adds = sum(product.positions * sizes[product.weight] for product in self.products)
+        multiply_adds += self.other_multiply_adds
         return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
 
     def without(self, withdrawn: Mapping[str, str]) -> Topology:
@@ -168,11 +203,24 @@ class Topology:
         return hashlib.sha256(json.dumps([data, shapes]).encode()).hexdigest()[:16]
 
 
-def _elements(shape: tuple[int, ...], lost: Mapping[int, float]) -> int:
-    total = 1
-    for axis, size in enumerate(shape):
-        total *= size - int(lost.get(axis, 0))
-    return total
+def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
+    return math.prod(size - lost.get(axis, 0) for axis, size in enumerate(shape))
+
+
+def _runs(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[Run, ...]]:
+    found: dict[tuple[str, int], dict[int, list[str]]] = {}
+    for group in groups:
+        for member in group.members:
+            positions = found.setdefault((member.tensor, member.axis), {})
+            for position in member.index.reshape(-1).tolist():
+                positions.setdefault(position, []).append(group.name)
+    return {
+        key: tuple(
+            Run(positions=count, groups=names)
+            for names, count in Counter(tuple(names) for names in positions.values()).items()
+        )
+        for key, positions in found.items()
+    }
 
 
 def _digest(index: Tensor) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
+from autoprune.trace.attributes import attributes_of
 from autoprune.trace.topology import ChannelGroup, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
 
@@ -34,12 +36,15 @@ def trace(model: nn.Module, example_inputs: Inputs) -> Topology:
         if reason:
             refused.update(dict.fromkeys(atoms, reason))
         else:
-            groups.append(_group(tracer, name, [places[atom] for atom in atoms]))
+            numbers = attributes_of(tracer, scratch, atoms)
+            groups.append(replace(_group(tracer, name, [places[atom] for atom in atoms]), attributes=numbers))
     return Topology(
         groups=tuple(groups),
         unprunable=_left_alone(tracer, scratch, names, refused),
         products=tracer.products,
         tensors=_infos(tracer),
+        other_multiply_adds=tracer.other_multiply_adds,
+        has_statistics=bool(tracer.together),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,6 +20,23 @@ from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.topology import Product
 
 Axes = list[AxisNodes]
+
+
+class Grid(NamedTuple):
+    """An axis of channels that a module reshapes into rows and columns, such as heads and head width."""
+
+    module: str
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+
+
+class Follower(NamedTuple):
+    """A number of a module that is as large as an axis of channels, such as the groups of a depthwise convolution."""
+
+    module: str
+    name: str
+    nodes: npt.NDArray[np.int64]
+    value: int
 
 
 class Tracer(TorchDispatchMode):
@@ -34,6 +53,10 @@ class Tracer(TorchDispatchMode):
         self.named: dict[str, Tensor] = {}
         self.owned: dict[str, Axes] = {}
         self.order: list[str] = []
+        self.together: list[int] = []
+        self.grids: list[Grid] = []
+        self.followers: list[Follower] = []
+        self.other_multiply_adds = 0
         self.module = ""
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
@@ -42,7 +65,7 @@ class Tracer(TorchDispatchMode):
             axes: Axes = [self.labels.new(size) if size > 1 else None for size in tensor.shape]
             self.owned[name] = axes
             self._axes[tensor] = axes
-            self._origin[tensor] = name
+            self._origin[tensor] = (name, tuple(range(tensor.ndim)))
 
     def axes(self, tensor: Tensor) -> Axes:
         """Nodes of every axis; all None for a tensor that no parameter shaped."""
@@ -57,13 +80,26 @@ class Tracer(TorchDispatchMode):
     def origin(self, tensor: object) -> str | None:
         """Name of the parameter that a tensor is or is a view of."""
         found = self._origin.get(tensor) if isinstance(tensor, Tensor) else None
-        return found if isinstance(found, str) else None
+        return None if found is None else str(found[0])
 
-    def derive(self, tensor: object, source: object) -> None:
-        """`tensor` is a view of the parameter that `source` is."""
+    def order_of(self, tensor: Tensor) -> tuple[int, ...] | None:
+        """Axis of the parameter behind each axis of a view of it; None once it has been reshaped."""
+        found = self._origin.get(tensor)
+        return None if found is None else found[1]
+
+    def derive(self, tensor: object, source: object, order: Sequence[int] | None = None) -> None:
+        """`tensor` is a view of the parameter that `source` is, its axes in this order; None for a reshape."""
         name = self.origin(source)
-        if name is not None and isinstance(tensor, Tensor):
-            self._origin[tensor] = name
+        if name is None or not isinstance(tensor, Tensor) or not isinstance(source, Tensor):
+            return
+        before = self.order_of(source)
+        after = None if order is None or before is None else tuple(before[axis] for axis in order)
+        self._origin[tensor] = (name, after)
+
+    def follow(self, name: str, nodes: AxisNodes, value: int) -> None:
+        """The module at work keeps a number of that name which is the width of these channels."""
+        if nodes is not None:
+            self.followers.append(Follower(self.module, name, nodes, value))
 
     def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes can not shrink, so the other one freezes."""
@@ -117,7 +153,7 @@ class Tracer(TorchDispatchMode):
     ) -> object:
         from autoprune.trace.rules import RULES  # the rules need the Tracer type
 
-        out = func(*args, **(kwargs or {}))
+        out = self.execute(func, args, kwargs or {})
         rule = RULES.get(func.overloadpacket.__name__)
         if rule is None:
             if tensors_in(args):
@@ -127,6 +163,15 @@ class Tracer(TorchDispatchMode):
         else:
             rule(self, args, kwargs or {}, out)
         return out
+
+    def execute(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """Run the operator itself."""
+        return func(*args, **kwargs)
+
+    def statistic(self, nodes: AxisNodes) -> None:
+        """These channels are looked at together: removing some changes what is computed of the others."""
+        if nodes is not None:
+            self.together.extend(nodes.tolist())
 
 
 Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
@@ -178,6 +223,9 @@ def _module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         def hook(module: nn.Module, args: object) -> None:
             stack.append(name)
             tracer.module = name
+            if isinstance(module, nn.modules.instancenorm._InstanceNorm) and isinstance(args, tuple) and args:
+                # It has no tensor of that width when it is not affine.
+                tracer.follow("num_features", tracer.axes(args[0])[1], module.num_features)
 
         return hook
 
@@ -198,9 +246,3 @@ def _module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
-
-
-def full(nodes: AxisNodes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The nodes of an axis that is known to have some."""
-    assert nodes is not None
-    return nodes

@@ -6,16 +6,19 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.cut import cut, mask
+from autoprune.surgery.cut import cut
+from autoprune.surgery.mask import mask
 from autoprune.trace.topology import Topology
 from tests.zoo.registry import ZOO, specimen
 
-QUICK = settings(max_examples=8, deadline=None, derandomize=True)
+#: Explaining a failure takes far longer than finding it.
+PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
+QUICK = settings(max_examples=8, deadline=None, derandomize=True, phases=PHASES)
 
 
 def kept_sets(data: st.DataObject, topology: Topology, within: KeptChannels | None = None) -> KeptChannels:

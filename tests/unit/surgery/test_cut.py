@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
-from autoprune.surgery.cut import cut, mask, rebuild
+from autoprune.surgery.cut import cut, rebuild
+from autoprune.surgery.mask import mask
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, TiedWeights, mlp
 from tests.zoo.registry import ZOO, build, random_kept, specimen
@@ -44,22 +46,27 @@ def test_the_slices_through_a_flatten_by_hand() -> None:
     assert torch.equal(smaller[6].weight, model[6].weight[:, [8, 9, 10, 11, 20, 21, 22, 23]])
 
 
-def test_numbers_that_modules_store_are_true_again() -> None:
-    for name in ("vgg", "conv1d", "conv3d", "depthwise_multiplier", "decoder", "residual_mlp", "resnext"):
-        case = specimen(name)
-        for module in cut(case.model, case.topology, half(name)).modules():
-            if isinstance(module, nn.modules.conv._ConvTransposeNd):
-                assert (module.in_channels, module.out_channels) == module.weight.shape[:2]
-            elif isinstance(module, nn.modules.conv._ConvNd):
-                assert (module.out_channels, module.in_channels // module.groups) == module.weight.shape[:2]
-            elif isinstance(module, nn.Linear):
-                assert (module.out_features, module.in_features) == module.weight.shape
-            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
-                assert module.num_features == len(module.weight) == len(module.running_mean)
-            elif isinstance(module, nn.PReLU):
-                assert module.num_parameters == len(module.weight)
-            elif isinstance(module, nn.Embedding):
-                assert (module.num_embeddings, module.embedding_dim) == module.weight.shape
+#: The shape that a module's stored numbers say its weight has.
+SAYS: dict[type[nn.Module], Callable[[nn.Module], tuple[int, ...]]] = {
+    nn.modules.conv._ConvTransposeNd: lambda m: (m.in_channels, m.out_channels // m.groups),
+    nn.modules.conv._ConvNd: lambda m: (m.out_channels, m.in_channels // m.groups),
+    nn.Linear: lambda m: (m.out_features, m.in_features),
+    nn.Embedding: lambda m: (m.num_embeddings, m.embedding_dim),
+    nn.modules.batchnorm._BatchNorm: lambda m: (m.num_features,),
+    nn.PReLU: lambda m: (m.num_parameters,),
+}
+
+
+def says(module: nn.Module) -> tuple[int, ...] | None:
+    return next((read(module) for kind, read in SAYS.items() if isinstance(module, kind)), None)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_numbers_that_modules_store_are_true_again(name: str) -> None:
+    case = specimen(name)
+    for module in cut(case.model, case.topology, half(name)).modules():
+        if says(module) is not None:
+            assert says(module) == tuple(module.weight.shape[:2]), module
 
 
 def test_an_instance_norm_without_weights_knows_its_width() -> None:

@@ -1,0 +1,57 @@
+"""Measurement is plain data that can be written and read again."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from autoprune.measure.measurement import COSTS, Latency, Measurement
+
+LATENCY = Latency(
+    latency_ms=2.0,
+    low_ms=1.5,
+    high_ms=2.5,
+    dense_ms=4.0,
+    ratio=0.5,
+    ratio_low=0.4,
+    ratio_high=0.6,
+    backend="torch",
+    rounds=30,
+)
+
+
+def measurement(latency: Latency | None) -> Measurement:
+    return Measurement(
+        split="search",
+        quality=0.9,
+        quality_error=0.01,
+        metrics={"accuracy": 0.9, "recall": 0.8},
+        parameters=100,
+        multiply_adds=2000,
+        size_bytes=500,
+        latency=latency,
+    )
+
+
+@pytest.mark.parametrize("latency", [LATENCY, None])
+def test_there_and_back_through_json(latency: Latency | None) -> None:
+    found = measurement(latency)
+    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_fields_of_a_later_version_are_left_out() -> None:
+    data = {**measurement(LATENCY).to_dict(), "energy_joules": 3.0}
+    assert Measurement.from_dict(data) == measurement(LATENCY)
+
+
+def test_values_by_name() -> None:
+    found = measurement(LATENCY)
+    assert [found.value(name) for name in ("quality", *COSTS)] == [0.9, 100.0, 2000.0, 500.0, 2.0]
+    assert math.isnan(measurement(None).value("latency_ms"))
+
+
+def test_metrics_are_a_copy_that_can_not_change() -> None:
+    with pytest.raises(TypeError):
+        measurement(None).metrics["accuracy"] = 1.0  # type: ignore[index]

@@ -1,0 +1,219 @@
+"""The union-find: what is unified stays unified, what is frozen stays frozen, products follow their factors."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autoprune.trace.labels import Labels
+
+Axis = npt.NDArray[np.int64]
+
+
+def same(labels: Labels, a: int, b: int) -> bool:
+    return labels.find(int(a)) == labels.find(int(b))
+
+
+def test_fresh_nodes_are_all_different() -> None:
+    labels = Labels()
+    first, second = labels.new(3), labels.new(2)
+    assert len({labels.find(int(node)) for node in (*first, *second)}) == 5
+    assert labels.atoms(int(first[0])) == {int(first[0])}
+
+
+def test_unify_goes_position_by_position_and_is_transitive() -> None:
+    labels = Labels()
+    a, b, c = labels.new(3), labels.new(3), labels.new(3)
+    labels.unify(a, b)
+    labels.unify(b, c[::-1])
+    assert same(labels, a[0], c[2])
+    assert same(labels, a[2], c[0])
+    assert not same(labels, a[0], a[1])
+    assert not same(labels, a[0], c[0])
+
+
+def test_unify_needs_equal_lengths() -> None:
+    labels = Labels()
+    with pytest.raises(ValueError, match="zip"):
+        labels.unify(labels.new(2), labels.new(3))
+
+
+def test_the_first_reason_is_kept() -> None:
+    labels = Labels()
+    nodes = labels.new(3)
+    labels.freeze(nodes[:2], "first")
+    labels.freeze(nodes[1:], "second")
+    assert [labels.reason(int(node)) for node in nodes] == ["first", "first", "second"]
+
+
+@pytest.mark.parametrize("frozen_side", [0, 1])
+@pytest.mark.parametrize("freeze_first", [True, False])
+def test_freezing_reaches_everything_unified(frozen_side: int, freeze_first: bool) -> None:
+    labels = Labels()
+    sides = labels.new(2), labels.new(2)
+    if freeze_first:
+        labels.freeze(sides[frozen_side][:1], "why")
+    labels.unify(*sides)
+    if not freeze_first:
+        labels.freeze(sides[frozen_side][:1], "why")
+    for side in sides:
+        assert [labels.reason(int(node)) for node in side] == ["why", None]
+
+
+def test_a_product_goes_when_either_factor_goes() -> None:
+    labels = Labels()
+    rows, columns = labels.new(2), labels.new(3)
+    grid = labels.product(rows, columns)
+    assert len(grid) == 6
+    assert labels.atoms(int(grid[4])) == {int(rows[1]), int(columns[1])}, (
+        "position 4 of a 2 x 3 grid is row 1, column 1"
+    )
+
+
+def test_freezing_a_product_freezes_both_factors() -> None:
+    labels = Labels()
+    rows, columns = labels.new(2), labels.new(2)
+    labels.freeze(labels.product(rows, columns)[:1], "why")
+    assert [labels.reason(int(node)) for node in (*rows, *columns)] == ["why", None, "why", None]
+
+
+def test_a_frozen_axis_that_is_split_has_frozen_factors() -> None:
+    labels = Labels()
+    nodes = labels.new(6)
+    labels.freeze(nodes[:1], "why")
+    rows, columns = labels.split(nodes, 2, 3)
+    assert [labels.reason(int(node)) for node in rows] == ["why", None]
+    assert [labels.reason(int(node)) for node in columns] == ["why", None, None]
+
+
+def test_splitting_twice_gives_the_same_nodes() -> None:
+    labels = Labels()
+    nodes = labels.new(6)
+    first, second = labels.split(nodes, 2, 3), labels.split(nodes, 2, 3)
+    for left, right in zip(first, second, strict=True):
+        assert all(same(labels, a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_splitting_a_product_gives_back_its_factors() -> None:
+    labels = Labels()
+    rows, columns = labels.new(2), labels.new(3)
+    again = labels.split(labels.product(rows, columns), 2, 3)
+    assert all(same(labels, a, b) for a, b in zip((*rows, *columns), (*again[0], *again[1]), strict=True))
+
+
+def test_rows_and_columns_are_of_different_families() -> None:
+    labels = Labels()
+    rows, columns = labels.split(labels.new(4), 2, 2)
+    assert labels.family(int(rows[0])) == labels.family(int(rows[1])) != ""
+    assert labels.family(int(columns[0])) not in ("", labels.family(int(rows[0])))
+
+
+def test_two_products_that_are_the_same_have_the_same_factors() -> None:
+    labels = Labels()
+    factors = [labels.new(2) for _ in range(4)]
+    left, right = labels.product(factors[0], factors[1]), labels.product(factors[2], factors[3])
+    labels.unify(left, right)
+    for a, b in ((0, 2), (1, 3)):
+        assert all(same(labels, x, y) for x, y in zip(factors[a], factors[b], strict=True))
+    assert not same(labels, factors[0][0], factors[0][1])
+
+
+def test_a_product_that_is_its_own_factor_collapses_into_one_channel() -> None:
+    labels = Labels()
+    rows, columns = labels.new(2), labels.new(2)
+    grid = labels.product(rows, columns)
+    labels.unify(grid[:1], rows[:1])
+    assert same(labels, grid[0], rows[0])
+    assert same(labels, grid[0], columns[0]), "only more is coupled, never less"
+    assert labels.atoms(int(grid[0])) == {labels.find(int(rows[0]))}
+
+
+def test_collapse_keeps_what_was_frozen() -> None:
+    labels = Labels()
+    rows, columns = labels.new(2), labels.new(2)
+    grid = labels.product(rows, columns)
+    labels.freeze(columns[:1], "why")
+    labels.unify(grid[:1], rows[:1])
+    assert labels.reason(int(rows[0])) == "why"
+
+
+def test_a_product_of_a_product_that_is_unified_with_its_factor_ends() -> None:
+    """Factors that become equal to the product above them must not make it its own factor for ever."""
+    labels = Labels()
+    x, y, z = labels.new(2), labels.new(2), labels.new(2)
+    inner = labels.product(x, y)
+    outer = labels.product(z, inner)
+    labels.unify(outer[:4], inner)
+    assert all(labels.atoms(int(a)) == labels.atoms(int(b)) for a, b in zip(outer[:4], inner, strict=True))
+
+
+@st.composite
+def _steps(draw: st.DrawFn) -> list[tuple[str, int, int]]:
+    return draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["new", "unify", "unify", "product", "split", "freeze"]),
+                st.integers(0, 30),
+                st.integers(0, 30),
+            ),
+            min_size=1,
+            max_size=14,
+        )
+    )
+
+
+class History:
+    """What was done to labels, to be checked at the end."""
+
+    def __init__(self) -> None:
+        self.labels = Labels()
+        self.axes = [self.labels.new(4), self.labels.new(2), self.labels.new(2)]
+        self.unified: list[tuple[int, int]] = []
+        self.frozen: list[int] = []
+        self.products: list[tuple[int, int, int]] = []
+
+    def new(self, left: Axis, right: Axis) -> None:
+        self.axes.append(self.labels.new(len(left)))
+
+    def unify(self, left: Axis, right: Axis) -> None:
+        if len(left) == len(right):
+            self.labels.unify(left, right)
+            self.unified += zip(left.tolist(), right.tolist(), strict=True)
+
+    def product(self, left: Axis, right: Axis) -> None:
+        if len(left) * len(right) <= 8:
+            grid = self.labels.product(left, right)
+            self.axes.append(grid)
+            self._note(grid, left, right)
+
+    def split(self, left: Axis, right: Axis) -> None:
+        if len(left) >= 4:
+            rows, columns = self.labels.split(left, 2, len(left) // 2)
+            self.axes += [rows, columns]
+            self._note(left, rows, columns)
+
+    def freeze(self, left: Axis, right: Axis) -> None:
+        self.labels.freeze(left[:1], "why")
+        self.frozen.append(int(left[0]))
+
+    def _note(self, grid: Axis, rows: Axis, columns: Axis) -> None:
+        for position, node in enumerate(grid.tolist()):
+            row, column = divmod(position, len(columns))
+            self.products.append((node, int(rows[row]), int(columns[column])))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(_steps())
+def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
+    history = History()
+    labels = history.labels
+    for kind, first, second in steps:
+        axes = history.axes
+        getattr(history, kind)(axes[first % len(axes)], axes[second % len(axes)])
+    assert all(same(labels, a, b) for a, b in history.unified)
+    assert all(labels.reason(atom) for node in history.frozen for atom in labels.atoms(node))
+    for node, row, column in history.products:
+        assert labels.atoms(node) == labels.atoms(row) | labels.atoms(column)
