@@ -51,6 +51,7 @@ def image_task(**changes: object) -> autoprune.Task:
     return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
 
 
+@torch.enable_grad()
 def _train(model: nn.Module, images: Tensor, targets: Tensor) -> nn.Module:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step in range(40):
