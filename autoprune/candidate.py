@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -34,24 +34,29 @@ from autoprune.trace.trace import trace
 class Bench:
     """What every candidate of one model shares.
 
-    task: the user's task. topology: proved groups of the dense model.
+    task: the user's task. topology: proved groups of the dense model, but those that the user protects.
+    structure: fingerprint of all proved groups, which any process finds again.
     teacher: the dense model's outputs for distillation.
     latency_rounds: pairs of calls per latency measurement, 0 leaves latency out. latency_backend: its name.
     """
 
     task: Task
     topology: Topology
+    structure: str
     teacher: Teacher
     latency_rounds: int = 30
     latency_backend: str = "torch"
 
     @classmethod
-    def of(cls, task: Task, *, latency_rounds: int = 30, latency_backend: str = "torch") -> Bench:
-        """Trace the task's model and prove its groups. Raises TraceError."""
+    def of(
+        cls, task: Task, *, protect: Sequence[str] = (), latency_rounds: int = 30, latency_backend: str = "torch"
+    ) -> Bench:
+        """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern."""
         topology = prove(task.dense, trace(task.dense, task.example_inputs), task.example_inputs)
         return cls(
             task=task,
-            topology=topology,
+            topology=topology.protected(protect),
+            structure=topology.fingerprint(),
             teacher=Teacher(task),
             latency_rounds=latency_rounds,
             latency_backend=latency_backend,

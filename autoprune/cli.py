@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             _fail(str(error), 2)
         except AutopruneError as error:
             _fail(str(error), 1)
+        except OSError as error:
+            _fail(fault("a file or folder", "be one that can be written and read", str(error), "Name another path."), 2)
         except KeyboardInterrupt:
             _fail("Interrupted. What is finished is kept; the same command goes on from here.", 130)
 
@@ -69,7 +72,7 @@ def explain(script: ScriptArgument) -> None:
     from autoprune.terminal import show_topology
 
     task, settings = _load(script)
-    show_topology(Bench.of(task).topology, settings.space)
+    show_topology(Bench.of(task, protect=settings.space.protect).topology, settings.space)
 
 
 @app.command()
@@ -87,8 +90,9 @@ def run(  # one option each
     from autoprune.terminal import live, show_front, show_next
 
     _check_numbers(trials, seconds, seed)
-    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed)
     folder = out if out is not None else Path("runs") / _name(script)
+    _check_out(folder)
+    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed)
     study = Study.create(task, settings, out=folder, name=_name(script))
     with live(study) as on_progress:
         front = study.run(trials=settings.trials, seconds=settings.seconds, on_progress=on_progress)
@@ -284,6 +288,15 @@ def _check_numbers(trials: int | None, seconds: float | None, seed: int | None) 
     if seed is not None and seed < 0:
         faults.append(fault("--seed", "be >= 0", seed))
     raise_all("the command line", faults)
+
+
+def _check_out(folder: Path) -> None:
+    """Before the script is imported, since that may train a model first."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise ConfigurationError(
+            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which can not")
+        )
 
 
 def _fail(message: str, code: int) -> NoReturn:

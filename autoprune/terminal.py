@@ -13,6 +13,7 @@ from rich.table import Table
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.report.findings import suggested
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import reach
@@ -47,7 +48,7 @@ def live(study: Study) -> Iterator[OnProgress]:
                 job, completed=progress.done, total=progress.target, description=_STAGES[progress.stage], left=left
             )
             if progress.failed:
-                screen.console.print(f"[red]a trial failed: {progress.failed}[/red]")
+                screen.console.print(_failure(progress), style="red", markup=False)
             if progress.front.records:
                 screen.update(Group(bar, _front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
 
@@ -59,10 +60,14 @@ _STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split"}
 
 def _line(progress: StudyProgress) -> str:
     if progress.failed:
-        return f"a trial failed: {progress.failed}"
+        return _failure(progress)
     if progress.stage != "trial":
         return f"{_STAGES[progress.stage]} ..."
     return f"trial {progress.done}/{progress.target}, front {len(progress.front.records)}, {_left(progress)}"
+
+
+def _failure(progress: StudyProgress) -> str:
+    return f"a trial failed: {progress.failed} (traceback under failures/ in the run folder)"
 
 
 def _left(progress: StudyProgress) -> str:
@@ -90,21 +95,22 @@ def show_front(front: Front) -> None:
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
     """One candidate's row on standard error, so that standard output holds its number alone."""
-    Console(stderr=True).print(_front_table(front, [record]))
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=160)
+    console.print(_front_table(front, [record]))
 
 
 def show_next(front: Front, folder: Path, report: Path) -> None:
     """Where the report lies, and how to choose and export."""
     console = Console(soft_wrap=True)
-    knee = front.knee().number if front.records else 0
     console.print(f"Report: {report}")
     console.print("Choose: ", f"autoprune choose {folder} --max-drop 0.01", sep="", highlight=False)
-    console.print(
-        "Export: ",
-        f"autoprune export {folder} --candidate {knee} --format safetensors --to model.safetensors",
-        sep="",
-        highlight=False,
-    )
+    smaller = [record for record in front.records if record.origin != "dense"]
+    if smaller:
+        number = suggested(front, smaller).number
+        export = f"autoprune export {folder} --candidate {number} --format safetensors --to model.safetensors"
+        console.print("Export: ", export, sep="", highlight=False)
 
 
 def show_topology(topology: Topology, settings: SpaceSettings) -> None:

@@ -30,7 +30,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
-        wrong = {name: value for name, value in given.items() if not (value > 0 or (value == 0 and name == "max_drop"))}
+        wrong = {
+            name: value
+            for name, value in given.items()
+            if not (isinstance(value, int | float) and (value > 0 or (value == 0 and name == "max_drop")))
+        }
         raise_all(
             "the limits",
             [fault(name, f"be {'>=' if name == 'max_drop' else '>'} 0", repr(value)) for name, value in wrong.items()],
@@ -86,7 +90,7 @@ class Front:
             if record.number == number:
                 return record
         known = ", ".join(str(record.number) for record in self.records) or "none yet"
-        raise NotFoundError(fault("a candidate", f"be a finished trial (front: {known})", number))
+        raise NotFoundError(fault("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
     def cost(self, record: CandidateRecord, objective: str) -> float:
         """The number of an objective ("quality" or a cost) as it is shown and limited.

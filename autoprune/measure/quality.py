@@ -40,7 +40,7 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     with evaluating(model):
         for raw in split.ordered():
             batch = raw.to(torch.device(task.device))
-            predictions = task.predictions(call(model, batch.inputs))
+            predictions = task.answers(call(model, batch.inputs))
             targets = batch.targets
             assert isinstance(targets, Tensor), "Task has checked this"
             for metric in metrics.values():

@@ -27,6 +27,8 @@ class GroupPlan:
     criterion: str = "l2"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.criterion, str):
+            raise ConfigurationError(fault("a group's criterion", "be a name", repr(self.criterion)))
         if not (isinstance(self.ratio, int | float) and 0.0 <= self.ratio < 1.0):
             raise ConfigurationError(
                 fault("a group's ratio", "lie in [0, 1)", repr(self.ratio), "It is the share of channels to remove.")

@@ -39,11 +39,27 @@ class Teacher:
         return self._task.predictions(call(self._task.dense, batch.inputs))
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """KL divergence of softened class distributions times T^2 for logits [N, C > 1], else mean squared error."""
-    if student.ndim >= 2 and student.shape[1] > 1:
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float, kind: str = "") -> Tensor:
+    """How far the student's predictions [N, ...] are from the teacher's, a scalar.
+
+    kind: "multiclass" logits [N, C]: KL divergence of the softened class distributions times T^2. "binary" and
+    "multilabel" logits: the same of each softened yes/no answer. "regression": squared error over the variance of
+    the teacher's values, so that the unit does not matter. "" tells by the shape: multiclass for C > 1, else
+    plain squared error.
+    """
+    if kind == "multiclass" or (not kind and student.ndim >= 2 and student.shape[1] > 1):
         log_p = functional.log_softmax(student / temperature, dim=1)
         log_q = functional.log_softmax(teacher / temperature, dim=1)
         per_class = functional.kl_div(log_p, log_q, reduction="none", log_target=True)
         return per_class.sum(1).mean() * temperature**2
-    return functional.mse_loss(student, teacher)
+    if kind in ("binary", "multilabel"):
+        soft = (teacher / temperature).sigmoid()
+        logits = student / temperature
+        crossed = functional.binary_cross_entropy_with_logits(logits, soft)
+        own = functional.binary_cross_entropy_with_logits(teacher / temperature, soft)
+        return (crossed - own) * temperature**2
+    error = functional.mse_loss(student, teacher)
+    if not kind:
+        return error
+    variance = teacher.var(correction=0)
+    return error / variance if float(variance) > 0 else error

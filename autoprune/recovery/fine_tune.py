@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from autoprune.errors import RecoveryError
@@ -64,9 +65,14 @@ def _train(model: nn.Module, task: Task, plan: RecoveryPlan, seed: int, teacher:
     device = torch.device(task.device)
     seen, taught = 0, teacher.samples if teacher is not None else 0
     model.train()
-    for step, raw in enumerate(endless(task.train_split, seed)):
+    step = 0
+    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
+    for raw in endless(task.train_split, seed):
+        if normed and raw.size < 2:
+            continue  # a short last batch of one: its variance is not defined
         if step == plan.steps:
             break
+        step += 1
         batch = raw.to(device)
         outputs = call(model, batch.inputs)
         loss = task.loss(outputs, batch.targets)
@@ -75,7 +81,7 @@ def _train(model: nn.Module, task: Task, plan: RecoveryPlan, seed: int, teacher:
         value = float(loss.detach())
         if not math.isfinite(value):
             model.eval()
-            message = f"the loss must stay finite, but became {value:.3g} at step {step + 1} of {plan.steps}"
+            message = f"the loss must stay finite, but became {value:.3g} at step {step} of {plan.steps}"
             raise DivergedError(message, Samples(trained=seen, forward=batch.size + _taught(teacher, taught)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -93,7 +99,9 @@ def _taught(teacher: Teacher | None, before: int) -> int:
 
 
 def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:
-    distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature)
+    # Probabilities are no logits to soften: their squared distance is taken, as for regression.
+    kind = task.prediction.kind if task.logits or task.prediction.kind == "multiclass" else "regression"
+    distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature, kind)
     return (1 - plan.distillation_weight) * loss + plan.distillation_weight * distilled
 
 

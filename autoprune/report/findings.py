@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
@@ -15,6 +16,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     if dense is None:
         return [("The dense model has not been measured yet.", True)]
     lines = [_dense(front, dense)]
+    lines += _seen_in_training(front, dense)
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
@@ -23,6 +25,15 @@ def findings(front: Front) -> list[tuple[str, bool]]:
         who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
         lines.append((f"{who} diverged in the fine-tune and kept the weights from before it.", True))
     return lines
+
+
+def suggested(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
+    """The cheapest of some candidates whose loss of quality is within the noise; the best of them when none is."""
+    dense = front.dense
+    fitting = [r for r in records if dense is not None and -front.gain(r) <= _noise(r, dense)]
+    if fitting:
+        return min(fitting, key=lambda record: record.search.multiply_adds)
+    return max(records, key=front.gain)
 
 
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
@@ -35,14 +46,28 @@ def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
     )
 
 
+def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
+    """A dense model that is better on search than on test has probably been trained on the search split."""
+    if dense.test is None:
+        return []
+    ahead = dense.search.quality - dense.test.quality
+    ahead = ahead if front.higher_is_better else -ahead
+    if ahead <= 1.96 * math.hypot(dense.search.quality_error, dense.test.quality_error):
+        return []
+    return [
+        (
+            f"Dense is better on search than on test by {ahead:.4f}, more than the noise: it has probably been trained "
+            "on the search split, so drops on search look larger than they are. Give a search split it has not seen.",
+            True,
+        )
+    ]
+
+
 def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
     """The cheapest candidate whose loss of quality is not more than the noise of the difference."""
-    fitting = [
-        record for record in front.records if -front.gain(record) <= _noise(record, dense) and record is not dense
-    ]
-    if not fitting:
+    smaller = [record for record in front.records if record is not dense]
+    if not smaller or -front.gain(record := suggested(front, smaller)) > _noise(record, dense):
         return []
-    record = min(fitting, key=lambda record: record.search.multiply_adds)
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
     return [
         (

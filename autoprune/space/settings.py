@@ -20,6 +20,8 @@ class SpaceSettings:
     cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
     min_budget: smallest share of the dense cost to look at, in (0, 1).
     max_ratio: most that may go of one group, in (0, 1).
+    round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1.
+    protect: patterns of module names, such as "stem.*", whose channels all stay.
     criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
     scan: measure sensitivity first (guided space); without it the allocation is uniform.
     scan_criterion: what ranks channels in the scan.
@@ -32,6 +34,8 @@ class SpaceSettings:
     cost: str = "multiply_adds"
     min_budget: float = 0.05
     max_ratio: float = 0.95
+    round_to: int = 1
+    protect: tuple[str, ...] = ()
     criteria: tuple[str, ...] = ("l2", "l1", "taylor")
     criterion_per_group: bool = False
     scan: bool = True
@@ -48,7 +52,7 @@ class SpaceSettings:
             raise UnknownNameError("the space", self.kind, KINDS)
         if self.cost not in AXES:
             raise UnknownNameError("the cost of the budget", self.cost, AXES)
-        for what in ("criteria", "optimizers", "distillation"):
+        for what in ("criteria", "optimizers", "distillation", "protect"):
             if not isinstance(getattr(self, what), tuple):
                 raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
         for name in (*self.criteria, self.scan_criterion):
@@ -65,6 +69,12 @@ class SpaceSettings:
                 "batch_norm_samples",
                 "be an integer >= 0",
                 self.batch_norm_samples,
+            ),
+            (
+                isinstance(self.round_to, int) and not isinstance(self.round_to, bool) and self.round_to >= 1,
+                "round_to",
+                "be an integer >= 1",
+                self.round_to,
             ),
             (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
             (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),

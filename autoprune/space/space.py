@@ -104,7 +104,7 @@ class GuidedSpace:
         if self._path is not None:
             trust = float(parameters["trust"])
             shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
-        widths = scale_to_budget(self._cost, shape, budget, self._floor)
+        widths = scale_to_budget(self._cost, shape, budget, self._floor, self.settings.round_to)
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
         return _plan(self.settings, parameters, ratios, seed)
 
@@ -161,10 +161,16 @@ class DirectSpace:
             self._cost.names, self._cost.channels, _floor(self.settings, self._cost), strict=True
         ):
             asked = float(parameters[f"ratio/{name}"])
-            # Rounding to whole channels must not take more of a group than max_ratio allows.
-            below = keep_count(int(channels), asked) < floor
-            ratios[name] = float(1.0 - floor / channels) if below else asked
+            width = self._whole(int(channels), asked, int(floor))
+            ratios[name] = asked if width == keep_count(int(channels), asked) else 1.0 - width / channels
         return _plan(self.settings, parameters, ratios, seed)
+
+    def _whole(self, channels: int, ratio: float, floor: int) -> int:
+        """Width after rounding to whole grains, which must not take more of a group than max_ratio allows."""
+        grain = self.settings.round_to
+        width = keep_count(channels, ratio)
+        rounded = width if width == channels else grain * max(1, round(width / grain))
+        return min(max(rounded, floor), channels)
 
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
         """The plan's own ratios."""
@@ -175,7 +181,7 @@ class DirectSpace:
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
         floor = _floor(self.settings, self._cost)
-        widths = scale_to_budget(self._cost, np.ones_like(self._cost.channels), budget, floor)
+        widths = scale_to_budget(self._cost, np.ones_like(self._cost.channels), budget, floor, self.settings.round_to)
         point: dict[str, Value] = {
             f"ratio/{name}": float(1.0 - width / channels)
             for name, width, channels in zip(self._cost.names, widths, self._cost.channels, strict=True)
@@ -195,7 +201,9 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
 
 
 def _floor(settings: SpaceSettings, cost: CostModel) -> np.ndarray:
-    return np.maximum(1.0, np.ceil(cost.channels * (1.0 - settings.max_ratio) - 1e-9))
+    """Fewest channels of each group: by max_ratio, rounded up to the grain, never above dense."""
+    fewest = np.maximum(1.0, np.ceil(cost.channels * (1.0 - settings.max_ratio) - 1e-9))
+    return np.asarray(np.minimum(np.ceil(fewest / settings.round_to) * settings.round_to, cost.channels))
 
 
 def _smallest(settings: SpaceSettings, topology: Topology) -> float:
@@ -289,7 +297,7 @@ def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, in
     """Widths of the smallest, a middle and the largest model that a space can reach."""
     cost = CostModel(topology, settings.cost)
     floor = _floor(settings, cost)
-    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor)
+    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, settings.round_to)
     rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
     return {
         label: {name: int(width) for name, width in zip(cost.names, widths, strict=True)}

@@ -23,7 +23,7 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
     return {
         "name": name,
         "settings": settings.to_dict(),
-        "structure": bench.topology.fingerprint(),
+        "structure": bench.structure,
         "weights": hashlib.sha256(serialize(task.dense.state_dict())).hexdigest()[:16],
         "quality": task.quality,
         "metrics": list(task.metric_set),

@@ -18,7 +18,8 @@ from autoprune.sensitivity.scan import Sensitivity
 from autoprune.task.checkpoint import serialize, sync_folder, write_atomically
 
 FOLDER_VERSION = 1
-STUDY, SENSITIVITY, CANDIDATES, REPORT = "study.json", "sensitivity.json", "candidates", "report.html"
+STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
+CANDIDATES, FAILURES = "candidates", "failures"
 RECORD, WEIGHTS, TEST = "candidate.json", "weights.safetensors", "test.json"
 
 
@@ -63,9 +64,8 @@ class RunFolder:
         data = _read_json(self.path / STUDY)
         version = data.get("version")
         if not isinstance(version, int) or version > FOLDER_VERSION:
-            raise StorageError(
-                fault("a run folder's version", f"be <= {FOLDER_VERSION}", repr(version), "Upgrade autoprune.")
-            )
+            remedy = "Upgrade autoprune." if isinstance(version, int) else ""
+            raise StorageError(fault("a run folder's version", f"be <= {FOLDER_VERSION}", repr(version), remedy))
         return data
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
@@ -88,6 +88,10 @@ class RunFolder:
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         sync_folder(final.parent)
+
+    def write_failure(self, number: int, text: str) -> None:
+        """The traceback of a trial that crashed."""
+        write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode())
 
     def write_test(self, number: int, measurement: Measurement) -> None:
         """The test measurement of a member of the final front."""

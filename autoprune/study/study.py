@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -244,6 +245,7 @@ class _Run:
             except Exception as error:  # a crash of one trial never ends a study
                 failures, message = failures + 1, f"{type(error).__name__}: {error}"
                 trial.set_user_attr("error", message[:2000])
+                self.study.folder.write_failure(trial.number, traceback.format_exc())
                 self.optuna.tell(trial, state=TrialState.FAIL)
             self._report("trial", failed=message)
             if failures == FAILURES_IN_A_ROW:
@@ -336,7 +338,12 @@ class _Run:
 
 
 def _bench(task: Task, settings: StudySettings) -> Bench:
-    bench = Bench.of(task, latency_rounds=settings.latency_rounds, latency_backend=settings.latency_backend)
+    bench = Bench.of(
+        task,
+        protect=settings.space.protect,
+        latency_rounds=settings.latency_rounds,
+        latency_backend=settings.latency_backend,
+    )
     if not bench.topology.groups:
         reasons = "; ".join(f"{u.module}: {u.reason}" for u in bench.topology.unprunable[:5])
         raise ConfigurationError(fault("the model", "have a group of channels that can be pruned", f"none ({reasons})"))

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.data import Batch, Inputs, Split, as_split, call
-from autoprune.task.metrics import METRICS, build_metric, direction_of, kind_of_prediction, probe_metric
+from autoprune.task.metrics import METRICS, Prediction, build_metric, direction_of, kind_of_prediction, probe_metric
 from autoprune.task.overlap import overlap
 
 if TYPE_CHECKING:
@@ -139,8 +139,36 @@ def run(task: Task, dense: nn.Module, splits: Mapping[str, Split | None], faults
             batch = collect(found, name, partial(_first_batch, task, part)) if part is not None else None
             if batch is not None and not found:
                 metrics = _batch(task, dense, name, batch, found)
+    train = splits["train"]
+    if train is not None and not found and not faults:
+        collect(found, "train", lambda: _train_step(task, dense, _first_batch(task, train)))
     faults += found
     return metrics
+
+
+def _train_step(task: Task, dense: nn.Module, batch: Batch) -> None:
+    """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
+    scratch = copy.deepcopy(dense).train()
+    if not any(parameter.requires_grad for parameter in scratch.parameters()):
+        return
+    outputs = attempt("the model in training mode on a batch of train", lambda: call(scratch, batch.inputs))
+    loss = attempt("loss on train", lambda: task.loss(outputs, batch.targets))
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        attempt("the backward pass of the loss on train", loss.backward)
+
+
+def kind_of(task: Task, batches: Sequence[Batch]) -> tuple[Prediction, bool]:
+    """What is predicted, and whether yes/no questions are answered by logits, told of the dense model's outputs."""
+    prediction, logits = Prediction(kind="regression", classes=0), False
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            outputs = task.predictions(call(task.dense, batch.inputs))
+            if number == 0 and isinstance(batch.targets, Tensor):
+                prediction = kind_of_prediction(outputs, batch.targets)
+            if prediction.kind not in ("binary", "multilabel"):
+                break
+            logits = logits or bool(((outputs < 0) | (outputs > 1)).any())
+    return prediction, logits
 
 
 def attempt(what: str, action: Callable[[], object]) -> object:

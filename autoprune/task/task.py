@@ -17,7 +17,7 @@ from autoprune.task import checks
 from autoprune.task.carve import carve
 from autoprune.task.checks import collect
 from autoprune.task.data import Batch, Inputs, Split, call, head, take
-from autoprune.task.metrics import direction_of, update
+from autoprune.task.metrics import Prediction, direction_of, update
 
 Loss = Callable[..., Tensor]
 
@@ -69,6 +69,8 @@ class Task:
     calibration: tuple[Batch, ...] = field(init=False, repr=False)
     metric_set: Mapping[str, Metric] = field(init=False, repr=False)
     higher_is_better: bool = field(init=False)
+    prediction: Prediction = field(init=False, repr=False)
+    logits: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         faults = checks.arguments(self)
@@ -94,6 +96,18 @@ class Task:
         device = torch.device(self.device)
         put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples)))
         put("higher_is_better", direction_of(self.quality, self.metric_set[self.quality]))
+        prediction, logits = checks.kind_of(self, self.calibration)
+        put("prediction", prediction)
+        put("logits", logits)
+
+    def answers(self, outputs: object) -> Tensor:
+        """Predictions as metrics take them: probabilities for yes/no questions.
+
+        torchmetrics tells logits from probabilities batch by batch, by whether any lies outside [0, 1]. A batch of
+        logits within it would be misread, so it is told once, of the dense model's calibration batches.
+        """
+        predictions = self.predictions(outputs)
+        return predictions.sigmoid() if self.logits else predictions
 
     def predictions(self, outputs: object) -> Tensor:
         """The tensor that metrics and distillation look at."""
@@ -160,7 +174,7 @@ def _answers(task: Task, samples: int) -> Answers:
     with torch.no_grad():
         for raw in take(passing, samples):
             batch = raw.to(torch.device(task.device))
-            outputs = task.predictions(call(task.dense, batch.inputs))
+            outputs = task.answers(call(task.dense, batch.inputs))
             if not isinstance(batch.targets, Tensor) or min(outputs.ndim, batch.targets.ndim) == 0:
                 return []
             answers.append((outputs, batch.targets))

@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from fractions import Fraction
 
 import torch
@@ -193,6 +194,21 @@ class Topology:
             unprunable=(*self.unprunable, *gone),
         )
 
+    def protected(self, patterns: Sequence[str]) -> Topology:
+        """The topology without the groups that run through a module whose name matches one of the patterns.
+
+        patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches no group.
+        """
+        withdrawn: dict[str, str] = {}
+        for pattern in patterns:
+            matched = [group.name for group in self.groups if _matches(group, pattern)]
+            if not matched:
+                raise ConfigurationError(
+                    fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
+                )
+            withdrawn.update(dict.fromkeys(matched, f"is protected by the pattern {pattern!r}"))
+        return self.without(withdrawn)
+
     def fingerprint(self) -> str:
         """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""
         data = [
@@ -201,6 +217,11 @@ class Topology:
         ]
         shapes = sorted((name, list(info.shape)) for name, info in self.tensors.items())
         return hashlib.sha256(json.dumps([data, shapes]).encode()).hexdigest()[:16]
+
+
+def _matches(group: ChannelGroup, pattern: str) -> bool:
+    modules = {member.tensor.rpartition(".")[0] for member in group.members if member.role == "out"}
+    return any(fnmatchcase(name, pattern) for name in (group.name, *modules))
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:

@@ -93,7 +93,8 @@ def _ineligible(tracer: Tracer, place: Places, channels: int) -> str:
     roles = {tracer.roles.get(key, "other") for key in place}
     if "out" not in roles:
         return "no layer makes these channels"
-    if "in" not in roles:
+    # A tied weight makes channels on an axis that it reads elsewhere.
+    if not any(key in tracer.readers for key in place):
         return "no layer reads these channels"
     if channels < 2:
         return "all channels are coupled into one"

@@ -49,6 +49,7 @@ class Tracer(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.labels = Labels()
         self.roles: dict[tuple[str, int], str] = {}
+        self.readers: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
         self.named: dict[str, Tensor] = {}
         self.owned: dict[str, Axes] = {}
@@ -130,6 +131,8 @@ class Tracer(TorchDispatchMode):
         name = self.origin(tensor)
         if name is not None:
             self.roles.setdefault((name, axis), role)
+            if role == "in":
+                self.readers.add((name, axis))
             if role == "out" and name not in self.order:
                 self.order.append(name)
 

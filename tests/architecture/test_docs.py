@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import typer.main
 
 from autoprune.cli import app
 from autoprune.criteria.registry import CRITERIA
-from autoprune.space.settings import KINDS
+from autoprune.space.settings import KINDS, SpaceSettings
 from autoprune.study.samplers import SAMPLERS
+from autoprune.study.settings import StudySettings
+from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
+from autoprune.task.task import Task
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "studies").glob("*/README.md")])
@@ -31,6 +35,24 @@ def first_column(page: str, header: str) -> list[str]:
 
 def test_every_criterion_has_a_row_and_every_row_a_criterion() -> None:
     assert first_column("criteria.md", "name") == list(CRITERIA)
+
+
+def test_every_metric_has_a_row_with_its_direction() -> None:
+    assert first_column("settings.md", "metric") == list(METRICS)
+    rows = [line for line in (ROOT / "docs" / "settings.md").read_text().splitlines() if line.startswith("| `")]
+    said = {re.findall(r"`([^`]+)`", row)[0]: row.split("|")[-2].strip() for row in rows}
+    for name, build in METRICS.items():
+        kind = "regression" if name in REGRESSION else "multiclass"
+        metric = build(Prediction(kind=kind, classes=3))
+        assert said[name] == ("higher" if direction_of(name, metric) else "lower")
+
+
+@pytest.mark.parametrize("settings", [StudySettings, SpaceSettings, Task])
+def test_every_setting_is_in_the_docs(settings: type) -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    for field in fields(settings):
+        if field.init and field.name not in ("space", "checkpoint", "search_share"):
+            assert f"`{field.name}`" in text, field.name
 
 
 def test_every_sampler_and_space_has_a_row() -> None:

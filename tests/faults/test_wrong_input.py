@@ -275,3 +275,11 @@ def test_a_front_without_candidates(finished: tuple[Path, Path], tmp_path: Path)
     refused(command("choose", out), "the front must hold a candidate, but got none")
     refused(command("choose", out, "--knee"), "the front must hold a candidate, but got none")
     assert command("report", out).code == 0
+
+
+@pytest.mark.parametrize("out", ["/proc/here", "x" * 300], ids=["read-only", "too long"])
+def test_an_out_that_can_not_be_written(out: str, tmp_path: Path) -> None:
+    answer = command("run", write(tmp_path), "--out", out)
+    assert answer.code == 2, answer.text
+    assert "Traceback" not in answer.err
+    assert "must be" in answer.sentence

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autoprune.front.record import CandidateRecord
-from autoprune.report.findings import findings
+from autoprune.report.findings import findings, suggested
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 
@@ -138,3 +138,16 @@ def test_candidates_that_diverged_are_a_warning(failed: int, words: str) -> None
     line, warning = the_one_about("diverged", records)
     assert warning
     assert line.startswith(words)
+
+
+def test_a_dense_model_that_was_trained_on_search_is_told() -> None:
+    seen = record(0, measurement(1.0, 1000), origin="dense", kept={}, test=measurement(0.8, 1000, split="test"))
+    assert any("trained on the search split" in line and warning for line, warning in findings(front_of([seen])))
+    fair = record(0, measurement(0.9, 1000), origin="dense", kept={}, test=measurement(0.9, 1000, split="test"))
+    assert not any("trained on the search split" in line for line, _ in findings(front_of([fair])))
+
+
+def test_what_is_suggested_is_the_cheapest_within_the_noise() -> None:
+    records = [dense(0.9, 1000), record(1, measurement(0.89, 500)), record(2, measurement(0.5, 100))]
+    assert suggested(front_of(records), records[1:]).number == 1
+    assert suggested(front_of(records), records[2:]).number == 2

@@ -169,6 +169,7 @@ def test_one_trial_that_crashes_does_not_end_the_study(tmp_path: Path) -> None:
     failed = next(trial for trial in journal_trials(tmp_path / "run") if trial.state == TrialState.FAIL)
     assert failed.number not in {record.number for record in study.records}
     assert failed.user_attrs["error"] == "ValueError: a bad batch"
+    assert "Traceback" in (tmp_path / "run" / "failures" / f"{failed.number:05d}.txt").read_text()
     # A later run neither repeats it nor takes it for an interrupted one.
     study.run(trials=9)
     assert len(journal_trials(tmp_path / "run")) == 10

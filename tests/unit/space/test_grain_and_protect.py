@@ -1,0 +1,92 @@
+"""Kept channels as multiples of a grain, and groups that the user protects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import autoprune
+from autoprune.criteria.registry import planned_widths
+from autoprune.errors import ConfigurationError
+from autoprune.space.settings import SpaceSettings
+from autoprune.space.space import build_space, reach
+from autoprune.trace.trace import trace
+from tests.tasks import image_task
+from tests.zoo.convolutional import ResNet
+
+TOPOLOGY = trace(ResNet(widths=(16, 24, 32), depth=1), torch.randn(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("kind", ["guided", "direct"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_widths_are_multiples_of_the_grain_or_dense(kind: str, data: st.DataObject) -> None:
+    chosen = SpaceSettings(kind=kind, round_to=8, max_ratio=0.9)
+    space = build_space(chosen, TOPOLOGY, None)
+    parameters = {
+        name: data.draw(st.floats(d.low, d.high)) if hasattr(d, "low") else data.draw(st.sampled_from(d.choices))
+        for name, d in space.distributions.items()
+    }
+    widths = planned_widths(space.decode(parameters, seed=0), TOPOLOGY)
+    for name, width in widths.items():
+        dense = TOPOLOGY.widths[name]
+        assert 8 <= width <= dense
+        assert width % 8 == 0 or width == dense
+
+
+def test_a_group_narrower_than_the_grain_stays_whole() -> None:
+    chosen = SpaceSettings(round_to=64)
+    for widths in reach(chosen, TOPOLOGY).values():
+        assert widths == TOPOLOGY.widths
+
+
+def test_a_grain_of_eight_reaches_what_it_says() -> None:
+    found = reach(SpaceSettings(round_to=8, max_ratio=0.9), TOPOLOGY)
+    assert set(found["smallest"].values()) == {8}
+    assert found["largest"] == TOPOLOGY.widths
+
+
+def test_protected_groups_are_withdrawn_with_the_pattern() -> None:
+    left = TOPOLOGY.protected(["blocks.1.*"])
+    assert not any(name.startswith("blocks.1.") for name in left.widths)
+    assert "stem.0" in left.widths
+    assert any("'blocks.1.*'" in entry.reason for entry in left.unprunable)
+
+
+def test_a_pattern_that_matches_nothing_lists_the_groups() -> None:
+    with pytest.raises(ConfigurationError, match=r"a pattern of protect must match a module of stem\.0"):
+        TOPOLOGY.protected(["stm.*"])
+
+
+def test_a_study_leaves_protected_groups_whole_and_exports_them(tmp_path: Path) -> None:
+    task = image_task()
+    chosen = autoprune.StudySettings(
+        trials=4,
+        uniform_points=3,
+        solved_points=0,
+        latency_rounds=0,
+        objectives=("quality", "multiply_adds"),
+        space=SpaceSettings(steps=1, protect=("stem.*",), round_to=4, scan=False),
+    )
+    study = autoprune.Study.create(task, chosen, out=tmp_path / "run")
+    study.run()
+    record = study.records[-1]
+    assert "stem.0" not in record.widths
+    model = study.rebuild(record.number)
+    conv = model.get_submodule("stem.0")
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.out_channels == 8
+
+    from autoprune.export.safetensors import export_safetensors
+
+    export_safetensors(study.folder, record, tmp_path / "small.safetensors")
+    fresh = ResNet(widths=(8, 12, 16), depth=1, classes=4)
+    again = autoprune.load_safetensors(fresh, task.example_inputs, tmp_path / "small.safetensors")
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
