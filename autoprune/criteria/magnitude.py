@@ -49,6 +49,6 @@ def batch_norm_scale(group: ChannelGroup, signals: Signals) -> Float[Tensor, " c
     scales = slices(group, signals, "scale")
     if not scales:
         raise ConfigurationError(
-            fault("criterion 'bn_scale'", "be used on groups with a BatchNorm", f"group {group.name!r} without one")
+            fault("criterion 'bn_scale'", "be used on groups with a norm", f"group {group.name!r} without one")
         )
     return torch.stack([scale.float().abs().mean(1) for scale in scales]).sum(0)

@@ -51,19 +51,28 @@ def signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
 
 
-def check_applicable(names: Iterable[str], topology: Topology) -> None:
-    """Raise ConfigurationError when a criterion can not score some group of the topology."""
-    for name in names:
-        if not criterion(name).needs_norm:
-            continue
-        bare = [group.name for group in topology.groups if all(member.role != "scale" for member in group.members)]
-        if bare:
+def fitting(names: Iterable[str], group: ChannelGroup) -> tuple[str, ...]:
+    """Those of the criteria that can score a group, in their order."""
+    normed = any(member.role == "scale" for member in group.members)
+    return tuple(name for name in names if not criterion(name).needs_norm or normed)
+
+
+def check_applicable(names: Iterable[str], topology: Topology, *, per_group: bool = False) -> None:
+    """Raise ConfigurationError when a criterion can not score some group of the topology.
+
+    per_group: each group needs only one criterion that fits it.
+    """
+    names = tuple(names)
+    for group in topology.groups:
+        fits = fitting(names, group)
+        if len(fits) < (1 if per_group else len(set(names))):
+            wrong = next(name for name in names if name not in fits)
             raise ConfigurationError(
                 fault(
-                    f"criterion {name!r}",
-                    "be used on groups with a BatchNorm",
-                    f"groups without: {', '.join(bare[:5])}",
-                    "Leave it out of criteria.",
+                    f"criterion {wrong!r}",
+                    "be used on groups with a norm",
+                    f"group {group.name!r} without one",
+                    "Leave it out of criteria, or let each group choose: criterion_per_group=True.",
                 )
             )
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.registry import keep_count, planned_widths
+from autoprune.criteria.registry import fitting, keep_count, planned_widths
 from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.scan import Sensitivity
@@ -106,7 +106,7 @@ class GuidedSpace:
             shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
         widths = scale_to_budget(self._cost, shape, budget, self._floor, self.settings.round_to)
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
-        return _plan(self.settings, parameters, ratios, seed)
+        return _plan(self.settings, self.topology, parameters, ratios, seed)
 
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
         """Budget as the plan costs, no trust, residuals that give its keep shares around their middle."""
@@ -163,7 +163,7 @@ class DirectSpace:
             asked = float(parameters[f"ratio/{name}"])
             width = self._whole(int(channels), asked, int(floor))
             ratios[name] = asked if width == keep_count(int(channels), asked) else 1.0 - width / channels
-        return _plan(self.settings, parameters, ratios, seed)
+        return _plan(self.settings, self.topology, parameters, ratios, seed)
 
     def _whole(self, channels: int, ratio: float, floor: int) -> int:
         """Width after rounding to whole grains, which must not take more of a group than max_ratio allows."""
@@ -211,19 +211,19 @@ def _smallest(settings: SpaceSettings, topology: Topology) -> float:
     return cost.share(_floor(settings, cost))
 
 
-def _criterion_names(settings: SpaceSettings, topology: Topology) -> dict[str, str]:
-    """Parameter name of the criterion of each group."""
-    if settings.criterion_per_group:
-        return {name: f"criterion/{name}" for name in topology.widths}
-    return dict.fromkeys(topology.widths, "criterion")
+def _criterion_choices(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[str, ...]]:
+    """Parameter name of a criterion -> what it chooses from. Each group of its own chooses among what fits it."""
+    if not settings.criterion_per_group:
+        return {"criterion": settings.criteria}
+    return {f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups}
 
 
 def _shared_distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
     """Criterion and recovery; a knob with one choice is no parameter."""
     space: dict[str, BaseDistribution] = {}
-    if len(settings.criteria) > 1:
-        names = sorted(set(_criterion_names(settings, topology).values()))
-        space |= {name: CategoricalDistribution(settings.criteria) for name in names}
+    for name, choices in sorted(_criterion_choices(settings, topology).items()):
+        if len(choices) > 1:
+            space[name] = CategoricalDistribution(choices)
     low, high = settings.rates
     if low < high and settings.steps:
         space["learning_rate"] = FloatDistribution(low, high, log=True)
@@ -250,8 +250,10 @@ def _shared_defaults(settings: SpaceSettings, topology: Topology) -> dict[str, V
 
 def _knobs(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, Value]:
     """Criterion and recovery of a plan, where the space has a parameter for them."""
-    names = _criterion_names(settings, topology)
-    knobs: dict[str, Value] = {names[name]: group.criterion for name, group in plan.groups.items()}
+    own = settings.criterion_per_group
+    knobs: dict[str, Value] = {
+        f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
+    }
     knobs["learning_rate"] = plan.recovery.learning_rate
     knobs["optimizer"] = plan.recovery.optimizer
     knobs["distillation"] = plan.recovery.distillation_weight
@@ -272,15 +274,15 @@ def _inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -
     return inside
 
 
-def _plan(settings: SpaceSettings, parameters: Parameters, ratios: Mapping[str, float], seed: int) -> PruningPlan:
-    names = {name: f"criterion/{name}" if settings.criterion_per_group else "criterion" for name in ratios}
-    groups = {
-        name: GroupPlan(
-            ratio=min(max(float(ratio), 0.0), settings.max_ratio),
-            criterion=str(parameters.get(names[name], settings.criteria[0])),
-        )
-        for name, ratio in ratios.items()
-    }
+def _plan(
+    settings: SpaceSettings, topology: Topology, parameters: Parameters, ratios: Mapping[str, float], seed: int
+) -> PruningPlan:
+    choices = _criterion_choices(settings, topology)
+    groups = {}
+    for name, ratio in ratios.items():
+        key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
+        rule = str(parameters.get(key, choices[key][0]))
+        groups[name] = GroupPlan(ratio=min(max(float(ratio), 0.0), settings.max_ratio), criterion=rule)
     low, high = settings.rates
     recovery = RecoveryPlan(
         steps=settings.steps,

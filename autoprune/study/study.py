@@ -87,7 +87,8 @@ class Study:
         if task.require_trained:
             assert_trained(task)
         bench = _bench(task, settings)
-        check_applicable((*settings.space.criteria, *_scanned(settings)), bench.topology)
+        check_applicable(settings.space.criteria, bench.topology, per_group=settings.space.criterion_per_group)
+        check_applicable(_scanned(settings), bench.topology)
         new = describe(bench, settings, name or folder.path.name)
         build_space(settings.space, bench.topology, None)
         if folder.holds_study:
@@ -154,7 +155,8 @@ class Study:
         """Have a plan of your own evaluated next; it counts as a trial."""
         topology = self._need_bench("enqueue").topology
         planned_widths(plan, topology)
-        check_applicable({group.criterion for group in plan.groups.values()}, topology)
+        for name, group in plan.groups.items():
+            check_applicable((group.criterion,), replace(topology, groups=(topology.group(name),)))
         with exclusive(self.folder.path):
             space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
             trials.enqueue_plan(self._optuna(), plan, space.encode(plan))

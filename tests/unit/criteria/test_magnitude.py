@@ -32,7 +32,7 @@ def test_batch_norm_scale() -> None:
 
 def test_batch_norm_scale_without_a_norm() -> None:
     model = small()
-    with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a BatchNorm"):
+    with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a norm"):
         magnitude.batch_norm_scale(topology_of(model).groups[0], signals_of(model))
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.registry import planned_widths
+from autoprune.criteria.registry import check_applicable, planned_widths
+from autoprune.errors import ConfigurationError
 from autoprune.plan.plan import GroupPlan, PruningPlan
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.sensitivity.scan import Sensitivity
@@ -19,7 +20,7 @@ from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets, build_space, dense_plan, reach
 from autoprune.surgery.prove import prove
 from autoprune.trace.trace import trace
-from tests.zoo.convolutional import ResNet
+from tests.zoo.convolutional import ResNet, vgg
 
 MODEL = ResNet(widths=(8, 12, 16), depth=1).eval()
 INPUTS = torch.randn(2, 1, 8, 8)
@@ -306,3 +307,18 @@ def test_encode_moves_a_plan_from_outside_to_the_edge() -> None:
     assert point[f"ratio/{name}"] == DIRECT.max_ratio
     assert point.keys() == space.distributions.keys()
     assert all(d.to_internal_repr(point[key]) is not None for key, d in space.distributions.items())
+
+
+def test_each_group_chooses_among_the_criteria_that_fit_it() -> None:
+    """vgg has a hidden linear layer without a norm: bn_scale is no choice there, and no obstacle elsewhere."""
+    topology = trace(vgg(), torch.randn(2, 1, 8, 8))
+    chosen = SpaceSettings(criteria=("bn_scale", "l2"), criterion_per_group=True)
+    check_applicable(chosen.criteria, topology, per_group=True)
+    with pytest.raises(ConfigurationError, match=r"group '6' without one.*criterion_per_group"):
+        check_applicable(chosen.criteria, topology)
+    space = build_space(chosen, topology, None)
+    assert "criterion/0.0" in space.distributions
+    assert "criterion/6" not in space.distributions
+    plan = space.decode(space.uniform(0.5), seed=0)
+    assert plan.groups["0.0"].criterion == "bn_scale"
+    assert plan.groups["6"].criterion == "l2"

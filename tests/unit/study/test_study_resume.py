@@ -300,6 +300,6 @@ def test_nothing_to_prune(tmp_path: Path) -> None:
 
 
 def test_a_criterion_that_does_not_apply(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a BatchNorm"):
+    with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a norm"):
         autoprune.Study.create(mlp_task(), settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
