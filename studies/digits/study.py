@@ -40,9 +40,9 @@ class DigitNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
-        self.stages = nn.Sequential(Block(12, 12, 1), Block(12, 24, 2), Block(24, 48, 2))
-        self.head = nn.Linear(48, 10)
+        self.stem = nn.Sequential(nn.Conv2d(1, 10, 3, padding=1, bias=False), nn.BatchNorm2d(10), nn.ReLU())
+        self.stages = nn.Sequential(Block(10, 10, 1), Block(10, 20, 2), Block(20, 40, 2))
+        self.head = nn.Linear(40, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 1, 8, 8] -> class scores [N, 10]."""
