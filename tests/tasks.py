@@ -10,6 +10,22 @@ from torch import Tensor, nn
 import autoprune
 from tests.zoo.convolutional import ResNet, mlp
 
+#: Samples of every forward of a Counting model, whichever copy of it ran.
+SEEN: list[int] = []
+
+
+class Counting(nn.Module):
+    """Notes the batch size of each call; the list is shared by all copies that a cut makes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        SEEN.append(len(x))
+        output: Tensor = self.model(x)
+        return output
+
 
 def blobs(samples: int = 600, classes: int = 4, side: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images [N, 1, side, side] of noisy class patterns, and their classes [N]."""

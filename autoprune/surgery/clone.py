@@ -92,15 +92,11 @@ class _Cloner:
         known = self.memo.get(id(tensor))
         if known is not None:
             return known
-        new = self.replace(name, tensor.detach())
-        if new is None:
-            new = tensor.detach().clone(memory_format=torch.preserve_format)
-            kept = True
-        else:
-            kept = False
+        other = self.replace(name, tensor.detach())
+        new = tensor.detach().clone(memory_format=torch.preserve_format) if other is None else other
         if is_parameter:
             new = nn.Parameter(new, requires_grad=tensor.requires_grad)
-        if not kept:
+        if other is not None:
             self.replaced.add(id(new))
         self.memo[id(tensor)] = new
         return new

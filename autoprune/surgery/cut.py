@@ -26,8 +26,9 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
     when the kept set does not fit.
     """
     kept.check(topology)
-    keep = _relative(topology, kept, parent)
-    expected = _shapes(topology, alive_positions(topology, parent) if parent is not None else {})
+    source = alive_positions(topology, parent) if parent is not None else {}
+    keep = _relative(alive_positions(topology, kept), source)
+    expected = _shapes(topology, source)
     scratch = _Scratch()
     wrong: list[str] = []
 
@@ -53,9 +54,10 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     Raises SurgeryError when names or shapes of the weights do not fit.
     """
     kept.check(topology)
-    keep = _relative(topology, kept, None)
+    target = alive_positions(topology, kept)
+    keep = _relative(target, {})
     names = dense.state_dict().keys()
-    expected = _shapes(topology, alive_positions(topology, kept))
+    expected = _shapes(topology, target)
     wrong = sorted(names ^ weights.keys())
 
     def replace(name: str, tensor: Tensor) -> Tensor | None:
@@ -91,10 +93,13 @@ def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict
     }
 
 
-def _relative(topology: Topology, kept: KeptChannels, parent: KeptChannels | None) -> dict[str, dict[int, Tensor]]:
-    """Tensor name -> axis -> positions to keep on the axis as the model has it now."""
-    target = alive_positions(topology, kept)
-    source = alive_positions(topology, parent) if parent is not None else {}
+def _relative(
+    target: Mapping[tuple[str, int], Tensor], source: Mapping[tuple[str, int], Tensor]
+) -> dict[str, dict[int, Tensor]]:
+    """Tensor name -> axis -> positions to keep on the axis as the model has it now.
+
+    target, source: dense positions alive in the model to make and in the one that is cut.
+    """
     relative: dict[str, dict[int, Tensor]] = {}
     for key, alive in target.items():
         before = source.get(key)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.clone import clone_with
 from autoprune.task.data import Inputs, call
+from autoprune.trace.rules import reduced_axes
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, run
 
@@ -125,10 +126,7 @@ def _reduction(
 ) -> object:
     source = args[0]
     assert isinstance(source, Tensor)
-    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    reduced = [dims] if isinstance(dims, int) else dims if isinstance(dims, list | tuple) else range(source.ndim)
-    for dim in reduced:
-        assert isinstance(dim, int)
+    for dim in reduced_axes(args, kwargs, source.ndim):
         positions = alive[dim]
         if positions is not None:
             source = source.index_select(dim, positions)

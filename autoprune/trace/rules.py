@@ -76,15 +76,11 @@ def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """mean, sum, amax ... over axes: over channels it is taken of those that stay."""
     source = args[0]
     assert isinstance(source, Tensor)
-    reduced = _dims(args, kwargs, source.ndim)
+    reduced = reduced_axes(args, kwargs, source.ndim)
     axes = tracer.axes(source)
     for axis in reduced:
         tracer.statistic(axes[axis])
-    for result in tensors_in(out):
-        if result.ndim == source.ndim:
-            tracer.put(result, [None if axis in reduced else nodes for axis, nodes in enumerate(axes)])
-        else:
-            tracer.put(result, [nodes for axis, nodes in enumerate(axes) if axis not in reduced])
+    _put_reduced(tracer, out, axes, reduced)
 
 
 def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -92,17 +88,22 @@ def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
-    reduced = _dims(args, kwargs, source.ndim)
+    reduced = reduced_axes(args, kwargs, source.ndim)
     for axis in reduced:
         tracer.freeze(axes[axis], "is reduced over its channels")
+    _put_reduced(tracer, out, axes, reduced)
+
+
+def _put_reduced(tracer: Tracer, out: object, axes: Axes, reduced: set[int]) -> None:
+    """What runs along the axes that are left, with or without the reduced ones kept as size 1."""
     for result in tensors_in(out):
-        if result.ndim == source.ndim:
+        if result.ndim == len(axes):
             tracer.put(result, [None if axis in reduced else nodes for axis, nodes in enumerate(axes)])
-        elif result.ndim == source.ndim - len(reduced):
+        elif result.ndim == len(axes) - len(reduced):
             tracer.put(result, [nodes for axis, nodes in enumerate(axes) if axis not in reduced])
 
 
-def _dims(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
+def reduced_axes(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
     """The axes that a reduction names: the last list among its arguments, else its last whole number, else all.
 
     Norms take an order before the axes, and min, max and argmax one axis that is no list.

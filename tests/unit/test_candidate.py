@@ -17,23 +17,7 @@ from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.surgery.cut import cut, rebuild
-from tests.tasks import image_task, trained_resnet
-
-#: Samples of every forward of a Counting model, whichever copy of it ran.
-SEEN: list[int] = []
-
-
-class Counting(nn.Module):
-    """Notes the batch size of each call; the list is shared by all copies that a cut makes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        SEEN.append(len(x))
-        output: Tensor = self.model(x)
-        return output
+from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
 @functools.cache

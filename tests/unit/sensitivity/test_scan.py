@@ -14,23 +14,7 @@ from torch import Tensor, nn
 from autoprune.candidate import Bench
 from autoprune.errors import StorageError
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, scan, spent
-from tests.tasks import image_task, trained_resnet
-
-#: Samples of every forward of a Counting model, whichever copy of it ran.
-SEEN: list[int] = []
-
-
-class Counting(nn.Module):
-    """Notes the batch size of each call; the list is shared by all copies that a cut makes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        SEEN.append(len(x))
-        output: Tensor = self.model(x)
-        return output
+from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
 @pytest.fixture(scope="module")
