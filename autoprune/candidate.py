@@ -23,11 +23,10 @@ from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, Samples, fine_tune
 from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import prove
+from autoprune.surgery.prove import survey
 from autoprune.task.data import Batch, Split, head
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
-from autoprune.trace.trace import trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Bench:
         cls, task: Task, *, protect: Sequence[str] = (), latency_rounds: int = 30, latency_backend: str = "torch"
     ) -> Bench:
         """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern."""
-        topology = prove(task.dense, trace(task.dense, task.example_inputs), task.example_inputs)
+        topology = survey(task.dense, task.example_inputs)
         return cls(
             task=task,
             topology=topology.protected(protect),

@@ -19,9 +19,11 @@ class KeptChannels:
     """The channels that stay, always in indices of the dense model, whatever the candidate was cut from.
 
     groups: group name -> sorted channel indices. A group that is not named stays whole.
+    dropped: names of residual blocks that go whole, sorted.
     """
 
     groups: Mapping[str, tuple[int, ...]]
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ordered = {name: tuple(sorted(set(indices))) for name, indices in self.groups.items()}
@@ -29,6 +31,7 @@ class KeptChannels:
             if not indices or indices[0] < 0:
                 raise ConfigurationError(fault(f"kept channels of {name}", "be one or more indices >= 0", str(indices)))
         object.__setattr__(self, "groups", MappingProxyType(ordered))
+        object.__setattr__(self, "dropped", tuple(sorted(set(self.dropped))))
 
     @property
     def widths(self) -> dict[str, int]:
@@ -41,7 +44,9 @@ class KeptChannels:
         return torch.arange(channels) if indices is None else torch.tensor(indices, dtype=torch.int64)
 
     def check(self, topology: Topology) -> None:
-        """Raise SurgeryError unless every group and index exists in the topology."""
+        """Raise SurgeryError unless every group and index exists in the topology, ConfigurationError for a block."""
+        for block in self.dropped:
+            topology.block(block)
         known = topology.widths
         for name, indices in self.groups.items():
             if name not in known:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +39,7 @@ class CostModel:
             self._sizes[number[name], : len(shape)] = shape
         self._rows, self._axes, self._groups, self._positions = _single(topology, number, self.names)
         self._grids = _grids(topology, number, self.names)
-        self._constant = topology.other_multiply_adds if axis == "multiply_adds" else 0
+        self._contractions = _contractions(topology, self.names) if axis == "multiply_adds" else []
         self.dense = float(self.cost(self.channels))
 
     def cost(self, widths: np.ndarray) -> float:
@@ -46,7 +49,8 @@ class CostModel:
         np.subtract.at(sizes, (self._rows, self._axes), (1.0 - shares[self._groups]) * self._positions)
         for row, axis, positions, groups in self._grids:
             sizes[row, axis] -= positions * (1.0 - shares[groups].prod())
-        return float((self._scale * sizes.prod(axis=1)).sum()) + self._constant
+        total = float((self._scale * sizes.prod(axis=1)).sum())
+        return total + sum(factor * float(shares[groups].prod()) for factor, groups in self._contractions)
 
     def share(self, widths: np.ndarray) -> float:
         """Cost as a share of dense."""
@@ -63,6 +67,18 @@ class CostModel:
     def smallest(self) -> float:
         """Share of dense when every group keeps one channel."""
         return self.share(np.ones_like(self.channels))
+
+
+def _contractions(topology: Topology, names: Sequence[str]) -> list[tuple[float, list[int]]]:
+    """Products of activations as terms: multiply-adds, and the groups whose shares they are multiplied with."""
+    number = {name: position for position, name in enumerate(names)}
+    found: Counter[tuple[int, ...]] = Counter()
+    for contraction in topology.contractions:
+        for runs in itertools.product(*contraction.axes):
+            constant = contraction.positions * math.prod(run.positions for run in runs)
+            groups = tuple(sorted(number[name] for run in runs for name in run.groups if name in number))
+            found[groups] += constant
+    return [(float(constant), list(groups)) for groups, constant in found.items()]
 
 
 def _tensor_weights(topology: Topology, axis: str) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.trace.topology import Topology
@@ -26,16 +26,28 @@ def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
         for attribute in group.attributes:
             key = (attribute.module, attribute.name)
             values[key] = values.get(key, attribute.value) * width // group.channels
-    for (module, name), value in values.items():
-        setattr(model.get_submodule(module), name, value)
+    gone = [topology.block(name) for name in kept.dropped]
+    for (path, name), value in values.items():
+        if any(block.holds(path) for block in gone):
+            continue
+        module = model.get_submodule(path)
+        setattr(module, name, (value,) if isinstance(getattr(module, name), tuple) else value)
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    for length in topology.shape_attributes:
+        if length.tensor in tensors:  # not in a block that was dropped
+            setattr(model.get_submodule(length.module), length.name, tensors[length.tensor].shape[length.axis])
 
 
 def _convolution(module: nn.Module) -> None:
     assert isinstance(module, nn.modules.conv._ConvNd)
     first, second = module.weight.shape[:2]
     if module.transposed:
+        if 1 < module.groups == module.in_channels:
+            module.groups = first
         module.in_channels, module.out_channels = first, second * module.groups
         return
+    if 1 < module.groups == module.in_channels and second == 1:  # depthwise: one group for each input
+        module.groups = first * module.groups // module.out_channels
     module.out_channels, module.in_channels = first, second * module.groups
 
 
@@ -66,13 +78,41 @@ def _group_norm(module: nn.Module) -> None:
 
 
 def _embedding(module: nn.Module) -> None:
-    assert isinstance(module, nn.Embedding)
+    assert isinstance(module, nn.Embedding | nn.EmbeddingBag)
     module.num_embeddings, module.embedding_dim = module.weight.shape
 
 
 def _prelu(module: nn.Module) -> None:
     assert isinstance(module, nn.PReLU)
     module.num_parameters = len(module.weight)
+
+
+def _bilinear(module: nn.Module) -> None:
+    assert isinstance(module, nn.Bilinear)
+    module.out_features, module.in1_features, module.in2_features = module.weight.shape
+
+
+def _attention(module: nn.Module) -> None:
+    assert isinstance(module, nn.MultiheadAttention)
+    packed: Tensor | None = module.in_proj_weight
+    separate = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    weights = separate if packed is None else (packed,) * 3
+    module.embed_dim, module.kdim, module.vdim = (weight.shape[1] for weight in weights)
+
+
+def _recurrent(module: nn.Module) -> None:
+    assert isinstance(module, nn.RNNBase)
+    shapes = {name: tensor.shape for name, tensor in module.named_parameters(recurse=False)}
+    module.input_size = shapes["weight_ih_l0"][1]
+    if module.proj_size:
+        module.proj_size = shapes["weight_hh_l0"][1]
+    module.hidden_size = shapes["weight_hr_l0" if module.proj_size else "weight_hh_l0"][1]
+    module._init_flat_weights()
+
+
+def _recurrent_cell(module: nn.Module) -> None:
+    assert isinstance(module, nn.RNNCellBase)
+    module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
 
 
 REPAIRS: Mapping[type[nn.Module], Callable[[nn.Module], None]] = {
@@ -84,4 +124,9 @@ REPAIRS: Mapping[type[nn.Module], Callable[[nn.Module], None]] = {
     nn.GroupNorm: _group_norm,
     nn.Embedding: _embedding,
     nn.PReLU: _prelu,
+    nn.MultiheadAttention: _attention,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _recurrent_cell,
+    nn.Bilinear: _bilinear,
+    nn.EmbeddingBag: _embedding,
 }

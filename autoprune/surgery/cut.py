@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import SurgeryError, fault
+from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.attributes import repair, rescale
 from autoprune.surgery.clone import clone_and_touched
-from autoprune.trace.topology import Topology
+from autoprune.surgery.skip import skip
+from autoprune.trace.topology import Rescale, Topology
 
 
 def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: KeptChannels | None = None) -> nn.Module:
@@ -27,8 +29,13 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
     """
     kept.check(topology)
     source = alive_positions(topology, parent) if parent is not None else {}
-    keep = _relative(alive_positions(topology, kept), source)
+    missing = set(parent.dropped if parent is not None else ()) - set(kept.dropped)
+    if missing:
+        raise SurgeryError(fault("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
+    now = alive_positions(topology, kept)
+    keep = _relative(now, source)
     expected = _shapes(topology, source)
+    scales = _scales(topology, kept, parent)
     scratch = _Scratch()
     wrong: list[str] = []
 
@@ -37,7 +44,10 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
             wrong.append(name)
             return None
         axes = keep.get(name)
-        return scratch.slice(tensor, axes) if axes else None
+        smaller = scratch.slice(tensor, axes) if axes else None
+        if smaller is not None and name in scales:
+            _multiply(smaller, scales[name], {axis: now.get((name, axis)) for axis in axes or ()})
+        return smaller
 
     with torch.no_grad():
         smaller, touched = clone_and_touched(model, replace)
@@ -56,7 +66,8 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     kept.check(topology)
     target = alive_positions(topology, kept)
     keep = _relative(target, {})
-    names = dense.state_dict().keys()
+    gone = [topology.block(name) for name in kept.dropped]
+    names = {name for name in dense.state_dict() if not any(block.holds(name) for block in gone)}
     expected = _shapes(topology, target)
     wrong = sorted(names ^ weights.keys())
 
@@ -80,9 +91,36 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
 
 def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept: KeptChannels) -> None:
     """Make the numbers that modules keep true: first those that follow a group, then those that follow weights."""
+    for module in touched:
+        SlimMultiheadAttention.adopt(module)
     rescale(model, topology, kept)
     for module in touched:
         repair(module)
+    for name in kept.dropped:
+        skip(model, topology.block(name))
+
+
+def _scales(
+    topology: Topology, kept: KeptChannels, parent: KeptChannels | None
+) -> dict[str, list[tuple[Rescale, float]]]:
+    """Tensor name -> positions to multiply, and by what: the root of the share of the parent's channels that stays."""
+    scales: dict[str, list[tuple[Rescale, float]]] = {}
+    for group in topology.groups:
+        before = group.channels if parent is None else parent.widths.get(group.name, group.channels)
+        share = kept.widths.get(group.name, group.channels) / before
+        for values in group.rescaled if share < 1 else ():
+            scales.setdefault(values.tensor, []).append((values, math.sqrt(share)))
+    return scales
+
+
+def _multiply(tensor: Tensor, scales: list[tuple[Rescale, float]], alive: Mapping[int, Tensor | None]) -> None:
+    """Multiply positions of a sliced tensor, in place. alive: axis -> dense positions that it still has."""
+    for values, factor in scales:
+        positions = alive.get(values.axis)
+        where = values.index if positions is None else torch.isin(positions, values.index).nonzero().squeeze(1)
+        shape = [-1 if axis == values.axis else 1 for axis in range(tensor.ndim)]
+        factors = torch.ones(tensor.shape[values.axis], dtype=tensor.dtype, device=tensor.device)
+        tensor.mul_(factors.index_fill(0, where.to(tensor.device), factor).view(shape))
 
 
 def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:

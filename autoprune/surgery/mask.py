@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.clone import clone_with
 from autoprune.task.data import Inputs, call
-from autoprune.trace.rules import reduced_axes
+from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, run
+from autoprune.trace.tracer import Tracer, module_names, plain_operators, run
 
 Args = tuple[object, ...]
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
@@ -20,7 +20,7 @@ Statistic = Callable[[torch._ops.OpOverload, Args, Mapping[str, object], Sequenc
 
 
 def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
-    """A copy of the dense model with every parameter entry of the channels that go set to zero.
+    """A copy of the dense model with every parameter entry of the channels and blocks that go set to zero.
 
     In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
@@ -31,6 +31,9 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     tensors = dict(copy.named_parameters())
     alive = alive_positions(topology, kept)
     with torch.no_grad():
+        for name in (tensor for block in kept.dropped for tensor in topology.block(block).tensors):
+            if name in tensors:
+                tensors[name].zero_()
         for (name, axis), positions in alive.items():
             if name in tensors:
                 silent = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
@@ -51,7 +54,8 @@ def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor]) 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
         tracer, _ = run(plain, inputs)
-        with _Statistics(plain, tracer, _gone(tracer, alive)):
+        statistics = _Statistics(plain, tracer, _gone(tracer, alive))
+        with plain_operators(plain), module_names(plain, statistics), statistics:
             return call(plain, inputs)
 
     model.__dict__["forward"] = forward
@@ -133,6 +137,60 @@ def _reduction(
     return func(source, *args[1:], **kwargs)
 
 
+def _power(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """The order comes before the axes."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    for dim in reduced_axes(args[:1] + args[2:], kwargs, source.ndim):
+        positions = alive[dim]
+        if positions is not None:
+            source = source.index_select(dim, positions)
+    return func(source, *args[1:], **kwargs)
+
+
+def _batch_norm(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """Statistics of the values themselves run over all axes but the channels."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    places = [(axis, where) for axis, where in enumerate(alive) if axis != 1 and where is not None]
+    if not places or not any(value is True for value in args[3:6]):
+        return func(*args, **kwargs)
+    part = source
+    for axis, where in places:
+        part = part.index_select(axis, where)
+    out, *others = func(part, *args[1:], **kwargs)
+    for axis, where in reversed(places):
+        shape = [source.shape[axis] if dim == axis else size for dim, size in enumerate(out.shape)]
+        out = out.new_zeros(shape).index_copy(axis, where, out)
+    return (out, *others)
+
+
+def _rms_norm(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    source, shape, weight, *rest = args
+    positions = alive[-1]
+    assert isinstance(source, Tensor) and isinstance(shape, list | tuple)
+    if positions is None or len(shape) != 1:
+        return func(*args, **kwargs)
+    part = weight[positions] if isinstance(weight, Tensor) else None
+    out, *others = func(source.index_select(-1, positions), [len(positions)], part, *rest, **kwargs)
+    return (source.new_zeros(source.shape).index_copy(-1, positions, out), *others)
+
+
+def _weight_norm(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """A silenced direction has no length to divide by."""
+    del alive
+    weight, length = func(*args, **kwargs)
+    return weight.nan_to_num(0.0), length
+
+
 def _along(
     func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
 ) -> object:
@@ -149,7 +207,12 @@ def _along(
 STATISTICS: Mapping[str, Statistic] = {
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "var", "std", "var_mean", "logsumexp"), _reduction),
+    "_fused_rms_norm": _rms_norm,
+    "_weight_norm_interface": _weight_norm,
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit"), _batch_norm),
+    **dict.fromkeys(REDUCTIONS, _reduction),
+    **dict.fromkeys(POWERS, _power),
     "_softmax": _along,
+    "_safe_softmax": _along,
     "_log_softmax": _along,
 }

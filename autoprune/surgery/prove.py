@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,47 +14,185 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
+from autoprune.surgery.remedies import Remedy, remedies
 from autoprune.task.data import Inputs, call
-from autoprune.trace.topology import ChannelGroup, Topology
-from autoprune.trace.tracer import tensors_in
+from autoprune.trace.topology import Block, ChannelGroup, Topology
+from autoprune.trace.trace import trace
+from autoprune.trace.tracer import plain_operators, tensors_in
+
+#: Seconds of proving after which what is not yet proved is withdrawn.
+PROOF_SECONDS = 120.0
 
 
-def prove(model: nn.Module, topology: Topology, example_inputs: Inputs, *, seed: int = 0) -> Topology:
-    """The topology with every group withdrawn that a cut would break.
+def prove(
+    model: nn.Module, topology: Topology, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS
+) -> Topology:
+    """The topology with every group and block withdrawn that a cut would break.
 
     Two draws: every group loses a random half, and every group loses another random number (widths that have to
-    stay equal to each other pass the first and fail the second). All groups together first, and one by one only
-    if that differs or crashes. Both models run in eval mode on the example inputs, in float64 so that the
-    comparison can be strict; a model that only runs in its own precision is compared in that.
+    stay equal to each other pass the first and fail the second). Groups that share positions, such as heads and head
+    width, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn at once, and
+    halved where that differs or crashes, so that a few forwards prove a sound model and log2(groups) more find each
+    unsound group. Both models run in eval mode on the example inputs, in float64 so that the comparison can be
+    strict; a model that only runs in its own precision is compared in that.
+
+    seconds: what is not proved by then is withdrawn, so that a proof always ends.
     """
-    if not topology.groups:
+    if not topology.groups and not topology.blocks:
         return topology
-    bench = _Bench.of(model, example_inputs)
-    draws = [
-        {group.name: _keep(group, share, seed + number) for number, group in enumerate(topology.groups)}
-        for share in (0.5, None)
-    ]
-    # The sides of a grid can be right together and wrong alone.
-    alone = {name for runs in topology.runs.values() for run in runs if len(run.groups) > 1 for name in run.groups}
-    if any(bench.difference(topology, kept) is not None for kept in draws):
-        alone = set(topology.widths)
-    reasons = {}
-    for name in sorted(alone):
-        reason = _first(bench.difference(topology, {name: kept[name]}) for kept in draws)
-        if reason is not None:
-            reasons[name] = reason
-    if not reasons:
-        return topology
-    proved = topology.without(reasons)
-    if not proved.groups:
-        return proved
-    left = [{name: indices for name, indices in kept.items() if name not in reasons} for kept in draws]
-    reason = _first(bench.difference(proved, kept) for kept in left)
-    return proved if reason is None else proved.without(dict.fromkeys(left[0], f"{reason} together with other groups"))
+    return _proved(topology, _Bench.of(model, example_inputs), seed, time.monotonic() + seconds)[0]
 
 
-def _first(reasons: Iterable[str | None]) -> str | None:
-    return next((reason for reason in reasons if reason is not None), None)
+def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS) -> Topology:
+    """Trace and prove a model; what every study starts from.
+
+    Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
+    could not be proved for that, the model is traced once more with the two tied, and the topology that reaches the
+    smaller model is given. Raises TraceError when the model can not be copied or run.
+    """
+    topology = trace(model, example_inputs)
+    if not topology.groups and not topology.blocks:
+        return topology
+    bench, deadline = _Bench.of(model, example_inputs), time.monotonic() + seconds
+    found, reasons = _proved(topology, bench, seed, deadline)
+    tied = frozenset(module for name in reasons for module in topology.group(name).reshaped)
+    if not tied:
+        return found
+    again, _ = _proved(trace(model, example_inputs, tied=tied), bench, seed, deadline)
+    return again if _half(again) < _half(found) else found
+
+
+def _half(topology: Topology) -> tuple[int, int]:
+    """Cost with every group halved."""
+    cost = topology.cost({group.name: group.channels // 2 for group in topology.groups})
+    return cost.multiply_adds, cost.parameters
+
+
+def _proved(topology: Topology, bench: _Bench, seed: int, deadline: float) -> tuple[Topology, dict[str, str]]:
+    """The topology with what is wrong withdrawn, and the reasons by group."""
+    proof = _Proof(topology, bench, seed, deadline)
+    for names in _apart(topology):
+        proof.settle(names)
+    proof.settle_together()
+    return proof.with_blocks(proof.topology.without(proof.reasons)), proof.reasons
+
+
+def _apart(topology: Topology) -> list[list[str]]:
+    """Group names in sets, no two of a set on the same position of an axis."""
+    shared: dict[str, set[str]] = {name: set() for name in topology.widths}
+    for runs in topology.runs.values():
+        for run in runs:
+            for name in run.groups:
+                shared[name] |= set(run.groups) - {name}
+    sets: list[list[str]] = []
+    for name in topology.widths:
+        free = next((names for names in sets if not shared[name].intersection(names)), None)
+        if free is None:
+            sets.append([name])
+        else:
+            free.append(name)
+    return sets
+
+
+@dataclass(slots=True)
+class _Proof:
+    """One proof under way. reasons: groups that are withdrawn so far, and why."""
+
+    topology: Topology
+    bench: _Bench
+    seed: int
+    deadline: float
+    reasons: dict[str, str] = field(default_factory=dict)
+    learned: list[Remedy] = field(default_factory=list)
+    draws: tuple[dict[str, tuple[int, ...]], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.draws = tuple(
+            {group.name: _keep(group, share, self.seed + number) for number, group in enumerate(self.topology.groups)}
+            for share in (0.5, None)
+        )
+
+    def fault(self, names: Sequence[str], topology: Topology | None = None) -> str | None:
+        """Why these groups can not be cut together, None when they can."""
+        if time.monotonic() > self.deadline:
+            return "was not proved in the time that proving may take"
+        for draw in self.draws:
+            kept = KeptChannels(groups={name: draw[name] for name in names})
+            reason = self.bench.difference(topology or self.topology, kept)
+            if reason is not None:
+                return reason
+        return None
+
+    def settle(self, names: Sequence[str]) -> None:
+        """Find the groups of these that are wrong; together first, then half by half."""
+        reason = self.fault(names) if names else None
+        if reason is None:
+            return
+        if len(names) == 1:
+            if not self._remedied(names[0]):
+                self.reasons[names[0]] = self._explained(names[0], reason)
+            return
+        middle = len(names) // 2
+        self.settle(names[:middle])
+        self.settle(names[middle:])
+
+    def settle_together(self) -> None:
+        """What is right apart has to be right together; one by one, a group that is not is withdrawn."""
+        left = [name for name in self.topology.widths if name not in self.reasons]
+        if not left or self.fault(left) is None:
+            return
+        sound: list[str] = []
+        for name in left:
+            reason = self.fault([*sound, name])
+            if reason is None or self._remedied(name, sound):
+                sound.append(name)
+            else:
+                self.reasons[name] = self._explained(name, f"{reason} together with other groups")
+
+    def _explained(self, name: str, reason: str) -> str:
+        hint = self.topology.group(name).hint
+        return f"{reason}; it {hint}" if hint else reason
+
+    def _remedied(self, name: str, others: Sequence[str] = ()) -> bool:
+        """Look for a change to a group that makes it right; what helped another group is tried first."""
+        for remedy in [*self.learned, *remedies(self.topology.group(name))]:
+            changed = remedy(self.topology.group(name))
+            if changed is None:
+                continue
+            groups = tuple(changed if group.name == name else group for group in self.topology.groups)
+            candidate = replace(self.topology, groups=groups)
+            if self.fault([*others, name], candidate) is None:
+                self.topology = candidate
+                if remedy not in self.learned:
+                    self.learned.append(remedy)
+                return True
+        return False
+
+    def with_blocks(self, topology: Topology) -> Topology:
+        """The topology with the blocks that can be dropped: the innermost of those that are proved."""
+        proved: list[Block] = []
+        left = list(topology.blocks)
+        while left:
+            inner = [block for block in left if not any(_inside(other, block) for other in left)]
+            proved += self._droppable(topology, inner)
+            left = [block for block in left if block not in inner and not any(_inside(b, block) for b in proved)]
+        order = {block.name: number for number, block in enumerate(topology.blocks)}
+        return replace(topology, blocks=tuple(sorted(proved, key=lambda block: order[block.name])))
+
+    def _droppable(self, topology: Topology, blocks: Sequence[Block]) -> list[Block]:
+        if not blocks or time.monotonic() > self.deadline:
+            return []
+        kept = KeptChannels(groups={}, dropped=tuple(block.name for block in blocks))
+        if self.bench.difference(topology, kept) is None:
+            return list(blocks)
+        if len(blocks) == 1:
+            return []
+        middle = len(blocks) // 2
+        return self._droppable(topology, blocks[:middle]) + self._droppable(topology, blocks[middle:])
+
+
+def _inside(block: Block, other: Block) -> bool:
+    return block != other and other.holds(block.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +214,18 @@ class _Bench:
             return cls(_stirred(model, None), example_inputs, 1e-3)
         return cls(double, inputs, 1e-7)
 
-    def difference(self, topology: Topology, kept: Mapping[str, tuple[int, ...]]) -> str | None:
+    def difference(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when cut and mask agree, else what went wrong."""
-        chosen = KeptChannels(groups=kept)
         try:
             smaller = cut(self.model, topology, chosen)
-            with torch.no_grad():
+            with torch.no_grad(), plain_operators(smaller):
                 outputs = tensors_in(call(smaller, self.inputs))
         except Exception as error:  # any failure of the cut model means the same: do not offer the group
             first = (str(error).splitlines() or [""])[0]
             return f"the model does not run once it is cut ({type(error).__name__}: {first[:160]})"
-        with torch.no_grad():
-            expected = tensors_in(call(mask(self.model, topology, chosen), self.inputs))
+        silenced = mask(self.model, topology, chosen)
+        with torch.no_grad(), plain_operators(silenced):
+            expected = tensors_in(call(silenced, self.inputs))
         worst = _distance(outputs, expected)
         if worst <= self.tolerance:
             return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.tracer import Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -28,10 +28,11 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
         tracer.unify(w_axes[in_axis], read, _INPUT)
         made = w_axes[out_axis]
     elif transposed:
-        made = _grouped_transposed(tracer, (w_axes[0], w_axes[1], read), result.shape[1])
+        made = _grouped_transposed(tracer, read, w_axes[0], w_axes[1], groups)
     else:
         made = _grouped(tracer, read, w_axes[0], w_axes[1], groups)
-    tracer.role(weight, out_axis, "out")
+    depthwise = transposed and w_axes[1] is None and groups > 1
+    tracer.role(weight, 0 if depthwise else out_axis, "out")
     tracer.role(weight, in_axis, "in")
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], _INPUT)
@@ -51,7 +52,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         return out_nodes
     if len(read) == groups:
         tracer.labels.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
-        tracer.follow("groups", read, groups)
+        _follow_groups(tracer, read, groups)
         return out_nodes
     for nodes in (read, out_nodes):
         lanes = nodes.reshape(groups, -1)
@@ -63,12 +64,31 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
     return out_nodes
 
 
-def _grouped_transposed(tracer: Tracer, coupled: tuple[AxisNodes, ...], channels: int) -> AxisNodes:
-    """Grouped transposed convolutions stay as they are: weight [in, out / groups] has no axis for all outputs."""
-    made = tracer.labels.new(channels) if channels > 1 else None
-    for nodes in (*coupled, made):
-        tracer.freeze(nodes, "belongs to a grouped transposed convolution")
-    return made
+def _grouped_transposed(
+    tracer: Tracer, read: AxisNodes, in_nodes: AxisNodes, out_nodes: AxisNodes, groups: int
+) -> AxisNodes:
+    """Weight [in, out / groups]: every group makes the same positions of its own from its share of the inputs."""
+    assert in_nodes is not None
+    read = tracer.unify(in_nodes, read, _INPUT)
+    assert read is not None
+    if out_nodes is None:
+        if len(read) != groups:
+            tracer.freeze(read, "is read by a group of a convolution with one output")
+            return np.repeat(read.reshape(groups, -1)[:, 0], 1)
+        _follow_groups(tracer, read, groups)
+        return read
+    lanes = read.reshape(groups, -1)
+    for lane in lanes[1:]:
+        tracer.labels.unify(lanes[0], lane)
+    if len(read) == groups:
+        tracer.freeze(read, "is the only input of its group of a convolution")
+    return np.tile(out_nodes, groups)
+
+
+def _follow_groups(tracer: Tracer, nodes: AxisNodes, groups: int) -> None:
+    """A depthwise convolution has as many groups as inputs; torch's own modules know it from their weight."""
+    if not isinstance(tracer.modules.get(tracer.module), nn.modules.conv._ConvNd):
+        tracer.follow("groups", nodes, groups)
 
 
 def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -77,15 +97,18 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
-    tracer.unify(left_axes[1], right_axes[0], _INPUT)
-    for weight, contracted, positions in ((right, 0, left.shape[0]), (left, 1, right.shape[1])):
-        name = tracer.origin(weight)
-        if name is not None:
-            tracer.product(weight, positions)
+    inner = tracer.unify(left_axes[1], right_axes[0], _INPUT)
+    for weight, contracted, rows, positions in (
+        (right, 0, left_axes[0], left.shape[0]),
+        (left, 1, right_axes[1], right.shape[1]),
+    ):
+        if tracer.origin(weight) is not None:
             _weight_roles(tracer, weight, contracted)
-            break
+            if rows is None:
+                tracer.product(weight, positions)
+                break
     else:
-        tracer.other_multiply_adds += left.numel() * right.shape[1]
+        tracer.contract([left_axes[0], inner, right_axes[1]], [*left.shape, right.shape[1]])
     tracer.put(result, [left_axes[0], right_axes[1]])
 
 
@@ -117,16 +140,32 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
-    tracer.unify(left_axes[2], right_axes[1], _INPUT)
+    inner = tracer.unify(left_axes[2], right_axes[1], _INPUT)
     batch = tracer.unify(left_axes[0], right_axes[0], _INPUT)
-    multiply_adds = left.numel() * right.shape[2]
-    for weight in (right, left):
-        if tracer.origin(weight) is not None:
-            tracer.product(weight, multiply_adds // weight.numel())
-            break
-    else:
-        tracer.other_multiply_adds += multiply_adds
+    for weight, contracted in ((right, 1), (left, 2)):
+        _batched_roles(tracer, weight, contracted)
+    tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]])
     tracer.put(result, [batch, left_axes[1], right_axes[2]])
+
+
+def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
+    """Roles of a parameter in a batched product, its axes in any order: one is read, one is made."""
+    order = tracer.order_of(weight)
+    if order is not None and len(order) == 3:
+        tracer.role(weight, order[contracted], "in")
+        tracer.role(weight, order[3 - contracted], "out")
+
+
+def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """baddbmm: added values + bmm."""
+    batched_product(tracer, args[1:], kwargs, out)
+    added, result = args[0], tensors_in(out)[0]
+    assert isinstance(added, Tensor)
+    axes = tracer.axes(result)
+    for axis, nodes in enumerate(reversed(tracer.axes(added))):
+        if added.shape[-1 - axis] == result.shape[-1 - axis]:
+            axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, _INPUT)
+    tracer.put(result, axes)
 
 
 def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -134,13 +173,23 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     query, key, value = args[0], args[1], args[2]
     assert isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)
     q, k, v = tracer.axes(query), tracer.axes(key), tracer.axes(value)
-    heads = tracer.unify(tracer.unify(q[1], k[1], _INPUT), v[1], _INPUT)
-    tracer.unify(q[-1], k[-1], _INPUT)
-    tracer.freeze(q[-1], "sets the scale of the attention logits")
+    heads = q[-3]
+    for nodes, count in ((k[-3], key.shape[-3]), (v[-3], value.shape[-3])):
+        # Grouped queries: several query heads read the same key and value head.
+        repeated = nodes if nodes is None or count == query.shape[-3] else np.repeat(nodes, query.shape[-3] // count)
+        heads = tracer.unify(heads, repeated, _INPUT)
+    for bias in tensors_in([*args[3:], *kwargs.values()]):
+        if bias.ndim > 2 and bias.shape[-3] == query.shape[-3] > 1:
+            own = tracer.axes(bias)[-3]
+            heads = heads if own is None else tracer.unify(heads, own, _INPUT)  # zeros for each head follow a number
+    width = tracer.unify(q[-1], k[-1], _INPUT)
+    if kwargs.get("scale") is None:
+        tracer.scales(width)
     result = tensors_in(out)[0]
-    # Query times key, and their product times value.
-    tracer.other_multiply_adds += query.numel() // query.shape[-1] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-    tracer.put(result, [None, heads, *([None] * (result.ndim - 3)), v[-1]])
+    rows = [*query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]]
+    for nodes, last in ((width, query.shape[-1]), (v[-1], value.shape[-1])):
+        tracer.contract([*([None] * (query.ndim - 3)), heads, None, None, nodes], [*rows, last])
+    tracer.put(result, [*([None] * (result.ndim - 3)), heads, None, v[-1]])
 
 
 def _positions(tensor: Tensor) -> int:
@@ -166,12 +215,43 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [*axes[:-1], made])
 
 
+def three_way(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """_trilinear: the product of three tensors, each with axes added, summed over some; nn.Bilinear."""
+    factors, added = args[:3], args[3:6]
+    summed, result = args[6], tensors_in(out)[0]
+    assert isinstance(summed, list | tuple)
+    columns: list[Axes] = []
+    shapes: list[list[int]] = []
+    for factor, places in zip(factors, added, strict=True):
+        assert isinstance(factor, Tensor) and isinstance(places, list | tuple)
+        axes, shape = tracer.axes(factor), list(factor.shape)
+        own = [axis for axis in range(len(axes) + len(places)) if axis not in places]
+        for axis, position in zip(own, range(len(axes)), strict=True):
+            tracer.role(factor, position, "in" if axis in summed else "out")
+        for place in sorted(int(place) for place in places):
+            axes.insert(place, None)
+            shape.insert(place, 1)
+        columns.append(axes)
+        shapes.append(shape)
+    joined: Axes = []
+    for axis in range(len(columns[0])):
+        present = [axes[axis] for axes, shape in zip(columns, shapes, strict=True) if shape[axis] > 1]
+        nodes = present[0] if present else None
+        for other in present[1:]:
+            nodes = tracer.unify(nodes, other, _INPUT)
+        joined.append(nodes)
+    tracer.contract(joined, [max(shape[axis] for shape in shapes) for axis in range(len(joined))])
+    tracer.put(result, [nodes for axis, nodes in enumerate(joined) if axis not in summed])
+
+
 PRODUCT_RULES: Mapping[str, Rule] = {
     "convolution": convolution,
     "mm": matrix_product,
     "addmm": addmm,
     "bmm": batched_product,
+    "baddbmm": batched_sum,
     "linear": linear,
+    "_trilinear": three_way,
     "_scaled_dot_product_flash_attention_for_cpu": attention,
     "_scaled_dot_product_flash_attention": attention,
     "_scaled_dot_product_efficient_attention": attention,

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES
+from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
 
@@ -83,8 +85,13 @@ def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     _put_reduced(tracer, out, axes, reduced)
 
 
+def power_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """The length of a vector: a reduction whose order comes before its axes."""
+    reduction(tracer, args[:1] + args[2:], kwargs, out)
+
+
 def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """A norm, a product, argmax ... over axes: what stays does not stand for the whole, so these channels stay."""
+    """argmax, any ... over axes: what stays does not stand for the whole, so these channels stay."""
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -106,13 +113,13 @@ def _put_reduced(tracer: Tracer, out: object, axes: Axes, reduced: set[int]) -> 
 def reduced_axes(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
     """The axes that a reduction names: the last list among its arguments, else its last whole number, else all.
 
-    Norms take an order before the axes, and min, max and argmax one axis that is no list.
+    min, max and argmax take one axis that is no list.
     """
     named = kwargs.get("dim")
     lists = [value for value in args[1:] if isinstance(value, list | tuple)]
     if named is None and lists:
         named = lists[-1]
-    if named is None and len(args) == 2 and type(args[1]) is int:
+    if named is None and len(args) > 1 and type(args[1]) is int:
         named = args[1]
     if type(named) is int:
         named = [named]
@@ -139,59 +146,6 @@ def ordered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         tracer.put(result, axes)
 
 
-def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics per channel: scale, shift, mean and variance go with axis 1."""
-    source = args[0]
-    assert isinstance(source, Tensor)
-    axes = tracer.axes(source)
-    for tensor, role in zip(args[1:5], ("scale", "shift", "statistic", "statistic"), strict=True):
-        if isinstance(tensor, Tensor):
-            axes[1] = tracer.unify(axes[1], tracer.axes(tensor)[0], "is normalised per channel of the model's input")
-            tracer.role(tensor, 0, role)
-    result = tensors_in(out)[0]
-    tracer.put(result, axes)
-
-
-def layer_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over the last axis: of the channels that stay. Over several axes at once they all stay."""
-    source, shape = args[0], args[1]
-    assert isinstance(source, Tensor) and isinstance(shape, list | tuple)
-    axes = tracer.axes(source)
-    if len(shape) > 1:
-        for nodes in axes[-len(shape) :]:
-            tracer.freeze(nodes, "is normalised together with other axes")
-        tracer.freeze_all(args[2:4], "is normalised together with other axes")
-    else:
-        axes[-1] = _scaled(tracer, axes[-1], args[2:4])
-    tracer.put(tensors_in(out)[0], axes)
-
-
-def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over groups of channels: every group loses the same positions, so that all stay equally wide."""
-    source, groups = args[0], args[6]
-    assert isinstance(source, Tensor) and isinstance(groups, int)
-    axes = tracer.axes(source)
-    axes[1] = _scaled(tracer, axes[1], args[1:3])
-    nodes = axes[1]
-    if nodes is not None and groups == len(nodes):
-        tracer.follow("num_groups", nodes, groups)
-    elif nodes is not None:
-        lanes = nodes.reshape(groups, -1)
-        for lane in lanes[1:]:
-            tracer.labels.unify(lanes[0], lane)
-    tracer.put(tensors_in(out)[0], axes)
-
-
-def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
-    """Channels normalised together, with their scale and shift."""
-    for tensor, role in zip(affine, ("scale", "shift"), strict=True):
-        if isinstance(tensor, Tensor):
-            nodes = tracer.unify(nodes, tracer.axes(tensor)[0], "is normalised per channel of the model's input")
-            tracer.role(tensor, 0, role)
-    tracer.statistic(nodes)
-    return nodes
-
-
 def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Rows of a table: its columns are the channels."""
     weight = args[0]
@@ -213,38 +167,41 @@ hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ isnan le leaky_
 log_sigmoid_forward logical_and logical_not logical_or lt masked_fill masked_fill_ maximum minimum mish mish_ mul mul_
 native_dropout ne neg ones_like pow reciprocal relu relu6 relu_ remainder round rsqrt rsub scalar_tensor sigmoid
 sigmoid_ sign silu silu_ sin softplus sqrt square sub sub_ tanh tanh_ threshold threshold_ trunc where zeros_like
-_prelu_kernel _to_copy empty_like hardshrink softshrink
+_prelu_kernel _to_copy empty_like hardshrink softshrink acos asin atan2 cosh deg2rad erfinv fmod frac isfinite isinf
+lerp log10 log2 logit nan_to_num nextafter rand_like randn_like sinc sinh special_expit sgn tan xlogy logical_xor
+logaddexp exp_ pow_ sin_ cos_ logical_not_ where_ zero_ rsqrt_ sqrt_ neg_ clamp_min_ clamp_max_ exp2 bernoulli
 """
 _SPATIAL = """
 max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
 _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d
 upsample_linear1d upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa
+max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d _upsample_nearest_exact1d _upsample_nearest_exact3d
+grid_sampler_2d grid_sampler_3d reflection_pad3d
 reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d
 """
-_REDUCTION = "mean sum amax amin var std var_mean logsumexp"
-_COUNTED = "max min prod norm linalg_vector_norm argmax argmin any all"
-_ALONG = "_softmax _log_softmax"
+#: Reductions that are taken of the channels that stay, and those whose order comes before their axes.
+REDUCTIONS = ("mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp", "max", "min", "prod")
+POWERS = ("norm", "linalg_vector_norm")
+_COUNTED = "argmax argmin any all"
+_ALONG = "_softmax _safe_softmax _log_softmax"
 _ORDERED = "cumsum cumprod"
 _NOTHING = """
-arange empty zeros ones full rand randn randint new_zeros new_ones new_full new_empty item _local_scalar_dense
-sym_size is_same_size linspace eye tril_indices scalar_tensor
+arange rand randn randint item _local_scalar_dense
+sym_size is_same_size linspace eye tril_indices triu_indices randperm scalar_tensor
 """
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **dict.fromkeys(_SPATIAL.split(), spatial),
-    **dict.fromkeys(_REDUCTION.split(), reduction),
+    **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(_COUNTED.split(), counted),
     **dict.fromkeys(_ALONG.split(), along),
     **dict.fromkeys(_ORDERED.split(), ordered),
     **dict.fromkeys(_NOTHING.split(), nothing),
-    **dict.fromkeys(
-        ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
-        batch_norm,
-    ),
-    "native_layer_norm": layer_norm,
-    "native_group_norm": group_norm,
-    "embedding": embedding,
+    **dict.fromkeys(POWERS, power_norm),
+    **dict.fromkeys(("embedding", "_embedding_bag"), embedding),
+    **NORM_RULES,
     **SHAPE_RULES,
+    **REARRANGE_RULES,
     **PRODUCT_RULES,
 }

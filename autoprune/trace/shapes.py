@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer, tensors_in
 
 Args = tuple[object, ...]
+#: Positions of two channel axes that are flattened into one; beyond that they are not followed.
+MAX_GRID = 1 << 20
 Kwargs = Mapping[str, object]
 
 
@@ -25,8 +27,7 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         return
     new: Axes = [None] * result.ndim
     for before, after in _segments(source.shape, result.shape):
-        nodes, size = _flatten(tracer, [(axes[axis], source.shape[axis]) for axis in before])
-        del size
+        nodes = _flatten(tracer, [(axes[axis], source.shape[axis]) for axis in before])
         for axis, part in zip(after, _unflatten(tracer, nodes, [result.shape[axis] for axis in after]), strict=True):
             new[axis] = part
     tracer.put(result, new)
@@ -51,17 +52,22 @@ def _segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[in
     return segments
 
 
-def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> tuple[AxisNodes, int]:
+def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNodes:
     nodes, size = parts[0]
     for other, count in parts[1:]:
         if nodes is not None and other is not None:
+            if len(nodes) * len(other) > MAX_GRID:
+                for side in (nodes, other):
+                    tracer.freeze(side, f"is flattened with another axis into more than {MAX_GRID:,} positions")
+                return None
+            tracer.grids.append(Grid(tracer.module, nodes, other))
             nodes = tracer.labels.product(nodes, other)
         elif nodes is not None:
             nodes = np.repeat(nodes, count)
         elif other is not None:
             nodes = np.tile(other, size)
         size *= count
-    return nodes, size
+    return nodes
 
 
 def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
@@ -73,6 +79,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
         return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
     if (grid == grid[:1]).all():
         return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
+    tracer.tie(nodes)
     row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
     tracer.grids.append(Grid(tracer.module, row_nodes, column_nodes))
     return [row_nodes, *_unflatten(tracer, column_nodes, sizes[1:])]
@@ -166,7 +173,12 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     start = 0
     whole = axes[dim]
-    if whole is not None and len({piece.shape[dim] for piece in pieces}) > 1:
+    numbers = tracer.numbers()
+    tracer.measure(whole)
+    unequal = len({piece.shape[dim] for piece in pieces}) > 1
+    # Unequal parts can only shrink where a number of the module gives the length of each.
+    packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
+    if whole is not None and unequal and not packed and any(piece.shape[dim] not in numbers for piece in pieces):
         tracer.freeze(whole, "is split into parts of unequal width")
     for piece in pieces:
         size = piece.shape[dim]
@@ -174,6 +186,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         start += size
         if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
             tracer.labels.unify(whole[:size], part)
+        tracer.measure(part)
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
 
 
@@ -187,6 +200,8 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     if axes[dim] is not None:
         axes[dim] = axes[dim][start:end:step]  # type: ignore[index]
+        if result.shape[dim] < source.shape[dim]:
+            tracer.measure(axes[dim])
     tracer.put(result, axes)
 
 
@@ -229,6 +244,20 @@ def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, axes)
 
 
+def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """as_strided: only another memory format where the sizes stay; else nothing is known of the result."""
+    source, size, result = args[0], args[1], tensors_in(out)[0]
+    assert isinstance(source, Tensor) and isinstance(size, list | tuple)
+    axes = tracer.axes(source)
+    same = len(axes) == len(size) and all(
+        nodes is None or len(nodes) == length for nodes, length in zip(axes, size, strict=True)
+    )
+    if not same or source.shape != result.shape:
+        tracer.freeze_all(source, "is read with other strides")
+        axes = [None] * result.ndim
+    tracer.put(result, axes)
+
+
 def _padded(tracer: Tracer, nodes: AxisNodes, before: int, after: int) -> AxisNodes:
     assert nodes is not None
     left, right = tracer.labels.new(before), tracer.labels.new(after)
@@ -250,18 +279,21 @@ def _index(args: Args, position: int, default: int) -> int:
 
 SHAPE_RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
-        ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "squeeze_", "unsqueeze_", "_reshape_alias"), reshape
+        ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "_reshape_alias", "unflatten"), reshape
     ),
     "permute": permute,
     "t": transpose,
     "transpose": transpose,
+    "transpose_": transpose,
+    "t_": transpose,
     "expand": expand,
     "cat": concatenate,
     "stack": stack,
-    "split": split,
-    "split_with_sizes": split,
+    **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"), split),
     "slice": cut,
     "select": select,
     "unbind": unbind,
     "constant_pad_nd": pad,
+    "as_strided": restrided,
+    "as_strided_": restrided,
 }

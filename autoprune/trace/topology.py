@@ -55,6 +55,31 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rescale:
+    """Values that make up for a scale which the model takes from a width, such as 1 / sqrt(head width).
+
+    tensor, axis: of the parameter. index: positions on that axis, int64.
+    """
+
+    tensor: str
+    axis: int
+    index: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeAttribute:
+    """A whole number that a module keeps of the length of an axis of one of its own weights.
+
+    module: its name. name: of the attribute. tensor, axis: what it is the length of.
+    """
+
+    module: str
+    name: str
+    tensor: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGroup:
     """Channels that can only go together, in every tensor that holds them.
 
@@ -62,12 +87,38 @@ class ChannelGroup:
     channels: number of channels in the dense model.
     members: where they are.
     attributes: numbers of modules that follow the group's width.
+    rescaled: weights that are multiplied by the square root of the share of channels that stays.
+    reshaped: modules that reshape the channels into a grid, of which they are a side.
+    hint: "" or what else the width decides, in words that follow "it".
     """
 
     name: str
     channels: int
     members: tuple[Member, ...]
     attributes: tuple[Attribute, ...] = ()
+    rescaled: tuple[Rescale, ...] = ()
+    reshaped: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A residual block: its output is its input plus what it computes, so without it the model still runs.
+
+    name: the module. source: which argument is carried on, by position or by keyword.
+    position, outputs: where among its outputs the sum is, and how many there are; None for a bare tensor.
+    tensors: parameters and buffers that go with it.
+    """
+
+    name: str
+    source: int | str
+    position: int | None
+    outputs: int
+    tensors: tuple[str, ...]
+
+    def holds(self, module: str) -> bool:
+        """True for the block itself and for what is inside it."""
+        return module == self.name or module.startswith(f"{self.name}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +166,27 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contraction:
+    """A product of two activations, such as queries times keys.
+
+    Multiply-adds = positions * the length of every axis as cut. An axis is the runs that it is made of.
+    module: the one that computes it.
+    """
+
+    module: str
+    positions: int
+    axes: tuple[tuple[Run, ...], ...]
+
+    def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
+        """With each group at that share of its channels; a group that is not named is whole."""
+        lengths = [
+            sum(run.positions * math.prod(shares.get(name, Fraction(1)) for name in run.groups) for run in runs)
+            for runs in self.axes
+        ]
+        return int(self.positions * math.prod(lengths))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
     """Shape and dtype size of one parameter or buffer of the dense model."""
 
@@ -128,10 +200,12 @@ class Topology:
     """Everything known about a dense model's structure.
 
     groups: what can be pruned, in the order of the forward.
+    blocks: what can be dropped whole, in the order of the model's modules.
     unprunable: what can not, and why.
     products: the multiply-adds, weight by weight.
     tensors: name -> TensorInfo of every distinct parameter and buffer.
-    other_multiply_adds: of products without a weight (attention); taken as constant.
+    contractions: the multiply-adds of products of two activations, as in attention.
+    shape_attributes: numbers that modules keep of their weights' shapes.
     has_statistics: some group's channels are normalised or reduced together.
     runs: derived; (tensor, axis) -> how many positions go with which groups. Several groups share positions
         where an axis is a grid, of heads and head width say: then a position goes with either of them.
@@ -141,7 +215,9 @@ class Topology:
     unprunable: tuple[Unprunable, ...]
     products: tuple[Product, ...]
     tensors: Mapping[str, TensorInfo]
-    other_multiply_adds: int = 0
+    blocks: tuple[Block, ...] = ()
+    contractions: tuple[Contraction, ...] = ()
+    shape_attributes: tuple[ShapeAttribute, ...] = ()
     has_statistics: bool = False
     runs: Mapping[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False)
 
@@ -167,18 +243,38 @@ class Topology:
         for name in names:
             self.group(name)
 
-    def cost(self, widths: Mapping[str, int]) -> Cost:
-        """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole."""
+    def block(self, name: str) -> Block:
+        """The block of that name; ConfigurationError lists the known ones."""
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        known = ", ".join(block.name for block in self.blocks) or "none, as this model has no such block"
+        raise ConfigurationError(fault("a block to drop", f"be one of {known}", repr(name), "See autoprune explain."))
+
+    def cost(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> Cost:
+        """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole.
+
+        dropped: names of blocks that go whole.
+        """
+        blocks = [self.block(name) for name in dropped]
+        without = {tensor for block in blocks for tensor in block.tensors}
         shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
         lost: dict[str, dict[int, int]] = {}
         for (tensor, axis), parts in self.runs.items():
             gone = sum(part.positions * (1 - math.prod(shares[name] for name in part.groups)) for part in parts)
             lost.setdefault(tensor, {})[axis] = int(gone)
-        sizes = {name: _elements(info.shape, lost.get(name, {})) for name, info in self.tensors.items()}
+        sizes = {
+            name: 0 if name in without else _elements(info.shape, lost.get(name, {}))
+            for name, info in self.tensors.items()
+        }
         parameters = sum(sizes[name] for name, info in self.tensors.items() if info.is_parameter)
         size_bytes = sum(sizes[name] * info.item_bytes for name, info in self.tensors.items())
         multiply_adds = sum(product.positions * sizes[product.weight] for product in self.products)
-        multiply_adds += self.other_multiply_adds
+        multiply_adds += sum(
+            contraction.multiply_adds(shares)
+            for contraction in self.contractions
+            if not any(block.holds(contraction.module) for block in blocks)
+        )
         return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
 
     def without(self, withdrawn: Mapping[str, str]) -> Topology:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,41 +10,65 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
-from autoprune.trace.attributes import attributes_of
-from autoprune.trace.topology import ChannelGroup, Member, TensorInfo, Topology, Unprunable
+from autoprune.trace.attributes import Attributes, shape_attributes
+from autoprune.trace.residual import blocks
+from autoprune.trace.topology import ChannelGroup, Contraction, Member, Run, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
 
 #: (tensor name, axis) -> positions, for one class of coupled channels.
 Places = dict[tuple[str, int], list[int]]
 
 
-def trace(model: nn.Module, example_inputs: Inputs) -> Topology:
+def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = frozenset()) -> Topology:
     """Find the coupled channel groups of a model.
 
     The model is copied and run once on the example inputs. What comes out is not yet proved:
+    tied: modules that take the number of channels that they reshape from their input, as in `B, N, C = x.shape`.
     `autoprune.surgery.prove` compares a cut with a mask for every group. Raises TraceError when the model
     can not be copied or run.
     """
-    tracer, scratch = run(model, example_inputs)
+    tracer, scratch = run(model, example_inputs, tied=tied)
     names = _module_of(scratch)
+    attributes = Attributes(tracer, scratch)  # first, as it may find more channels to be the same
     places = _places(tracer)
     groups: list[ChannelGroup] = []
+    owner: dict[int, str] = {}
     refused: dict[int, str] = {}
+    read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
     for atoms in _clusters(tracer, places):
         name = _name(tracer, names, places[atoms[0]], groups)
-        reason = _ineligible(tracer, places[atoms[0]], len(atoms))
+        reason = _ineligible(tracer, places[atoms[0]], atoms, read)
         if reason:
             refused.update(dict.fromkeys(atoms, reason))
         else:
-            numbers = attributes_of(tracer, scratch, atoms)
-            groups.append(replace(_group(tracer, name, [places[atom] for atom in atoms]), attributes=numbers))
+            owner.update(dict.fromkeys(atoms, name))
+            group = _group(tracer, name, [places[atom] for atom in atoms])
+            reshaped, hint = attributes.reshaped(atoms), attributes.hint(atoms)
+            groups.append(replace(group, attributes=attributes.of(atoms), reshaped=reshaped, hint=hint))
     return Topology(
         groups=tuple(groups),
-        unprunable=_left_alone(tracer, scratch, names, refused),
+        unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
-        other_multiply_adds=tracer.other_multiply_adds,
+        blocks=blocks(tracer, scratch),
+        contractions=_contractions(tracer, owner),
+        shape_attributes=shape_attributes(tracer, scratch),
         has_statistics=bool(tracer.together),
+    )
+
+
+def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction, ...]:
+    """Products of activations, their axes as runs of groups."""
+
+    def runs(nodes: Sequence[int]) -> tuple[Run, ...]:
+        counted = Counter(
+            tuple(sorted({owner[atom] for atom in tracer.labels.atoms(node) if atom in owner})) for node in nodes
+        )
+        return tuple(Run(positions=count, groups=names) for names, count in counted.items())
+
+    return tuple(
+        Contraction(module=module, positions=positions, axes=tuple(runs(nodes.tolist()) for nodes in axes))
+        for module, positions, axes in tracer.contracted
     )
 
 
@@ -89,14 +113,14 @@ def _first_position(tracer: Tracer, place: Places) -> list[int]:
     return min(made) if made else min(place.values())
 
 
-def _ineligible(tracer: Tracer, place: Places, channels: int) -> str:
+def _ineligible(tracer: Tracer, place: Places, atoms: Sequence[int], read: set[int]) -> str:
     roles = {tracer.roles.get(key, "other") for key in place}
     if "out" not in roles:
         return "no layer makes these channels"
     # A tied weight makes channels on an axis that it reads elsewhere.
-    if not any(key in tracer.readers for key in place):
+    if not any(key in tracer.readers for key in place) and atoms[0] not in read:
         return "no layer reads these channels"
-    if channels < 2:
+    if len(atoms) < 2:
         return "all channels are coupled into one"
     return ""
 
@@ -127,7 +151,7 @@ def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequen
 
 
 def _left_alone(
-    tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, str]
+    tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, str], owner: Mapping[int, str]
 ) -> tuple[Unprunable, ...]:
     """For each weight that makes channels: how many of them stay, and the reasons."""
     found: list[Unprunable] = []
@@ -137,7 +161,9 @@ def _left_alone(
                 continue
             reasons: dict[str, int] = defaultdict(int)
             for node in nodes.tolist():
-                reason = _reason(tracer, node, refused)
+                # One side of a grid may stay while the other goes.
+                removable = any(atom in owner for atom in tracer.labels.atoms(node))
+                reason = "" if removable else _reason(tracer, node, refused)
                 if reason:
                     reasons[reason] += 1
             found += [Unprunable(module=names[tensor], channels=count, reason=why) for why, count in reasons.items()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -17,7 +19,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 from autoprune.errors import TraceError
 from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import AxisNodes, Labels
+from autoprune.trace.residual import Addition, Carried
 from autoprune.trace.topology import Product
+
+#: Seconds of watching after which a trace stops to look closely; what comes later is left alone.
+TRACE_SECONDS = 60.0
 
 Axes = list[AxisNodes]
 
@@ -39,15 +45,29 @@ class Follower(NamedTuple):
     value: int
 
 
+class Contracted(NamedTuple):
+    """A product of two activations: as many multiply-adds as `positions` times the length of every axis."""
+
+    module: str
+    positions: int
+    axes: tuple[npt.NDArray[np.int64], ...]
+
+
 class Tracer(TorchDispatchMode):
     """The state of one trace: which nodes run along each axis of each live tensor.
 
     labels: the union-find. roles: (tensor name, axis) -> role. products: weight name -> positions.
+    seconds: after that long every operator counts as not understood, so that a trace always ends.
+    tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.labels = Labels()
+        self.modules = dict(model.named_modules())
+        self.tied = tied
+        self.inputs: list[tuple[object, ...]] = []
+        self._seconds, self._deadline = seconds, time.monotonic() + seconds
         self.roles: dict[tuple[str, int], str] = {}
         self.readers: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
@@ -57,7 +77,12 @@ class Tracer(TorchDispatchMode):
         self.together: list[int] = []
         self.grids: list[Grid] = []
         self.followers: list[Follower] = []
-        self.other_multiply_adds = 0
+        self.lengths: list[Follower] = []
+        self.contracted: list[Contracted] = []
+        self.read: set[int] = set()
+        self.scaling: list[Follower] = []
+        self.carried = Carried()
+        self.additions: dict[str, Addition | None] = {}
         self.module = ""
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
@@ -71,7 +96,8 @@ class Tracer(TorchDispatchMode):
     def axes(self, tensor: Tensor) -> Axes:
         """Nodes of every axis; all None for a tensor that no parameter shaped."""
         known: Axes | None = self._axes.get(tensor)
-        return list(known) if known is not None else [None] * tensor.ndim
+        # An operator in place may have changed the number of axes.
+        return list(known) if known is not None and len(known) == tensor.ndim else [None] * tensor.ndim
 
     def put(self, tensor: Tensor, axes: Axes) -> None:
         """Say what runs along a tensor's axes; an axis of size 1 has no channels to choose from."""
@@ -101,6 +127,30 @@ class Tracer(TorchDispatchMode):
         """The module at work keeps a number of that name which is the width of these channels."""
         if nodes is not None:
             self.followers.append(Follower(self.module, name, nodes, value))
+
+    def numbers(self) -> dict[int, str]:
+        """Whole numbers above one that the module at work keeps: value -> name."""
+        module = self.modules.get(self.module)
+        return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
+
+    def measure(self, nodes: AxisNodes) -> None:
+        """The module at work may have cut these channels off by a number that it keeps."""
+        if nodes is not None and len(nodes) in self.numbers():
+            self.lengths.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
+
+    def scales(self, nodes: AxisNodes) -> None:
+        """The module at work divides attention logits by the square root of this many channels."""
+        if nodes is not None:
+            self.scaling.append(Follower(self.module, "", nodes, len(nodes)))
+
+    def tie(self, nodes: npt.NDArray[np.int64]) -> None:
+        """Where a module is asked to: channels that it reshapes are as many as those of its input."""
+        if self.module not in self.tied or not self.inputs:
+            return
+        for tensor in tensors_in(self.inputs[-1]):
+            for own in self.axes(tensor):
+                if own is not None and len(own) == len(nodes):
+                    self.labels.unify(nodes, own)
 
     def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes can not shrink, so the other one freezes."""
@@ -142,6 +192,12 @@ class Tracer(TorchDispatchMode):
         if name is not None:
             self.positions[name] = self.positions.get(name, 0) + positions
 
+    def contract(self, axes: Sequence[AxisNodes], sizes: Sequence[int]) -> None:
+        """Count a product that is no weight times activations: over these axes of these lengths."""
+        positions = math.prod(size for nodes, size in zip(axes, sizes, strict=True) if nodes is None)
+        self.read.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
+        self.contracted.append(Contracted(self.module, positions, tuple(nodes for nodes in axes if nodes is not None)))
+
     @property
     def products(self) -> tuple[Product, ...]:
         """The multiply-adds seen, weight by weight."""
@@ -156,13 +212,15 @@ class Tracer(TorchDispatchMode):
     ) -> object:
         from autoprune.trace.rules import RULES  # the rules need the Tracer type
 
+        name = func.overloadpacket.__name__
+        carried = self.carried.terms(name, args)
         out = self.execute(func, args, kwargs or {})
-        rule = RULES.get(func.overloadpacket.__name__)
-        if rule is None:
-            if tensors_in(args):
-                self.freeze_all(
-                    (args, list((kwargs or {}).values())), f"operator {func.overloadpacket.__name__} is not understood"
-                )
+        self.carried.note(out, carried)
+        rule = RULES.get(name)
+        if time.monotonic() > self._deadline:
+            self.freeze_all((args, list((kwargs or {}).values())), f"comes after {self._seconds:g} seconds of tracing")
+        elif rule is None:
+            self.freeze_all((args, list((kwargs or {}).values())), f"operator {name} is not understood")
         else:
             rule(self, args, kwargs or {}, out)
         return out
@@ -180,7 +238,24 @@ class Tracer(TorchDispatchMode):
 Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
 
 
-def run(model: nn.Module, example_inputs: Inputs) -> tuple[Tracer, nn.Module]:
+@contextmanager
+def plain_operators(model: nn.Module) -> Iterator[None]:
+    """No fused operators for whole layers: attention and recurrent layers show the steps they are made of."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
+    mkldnn = torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(mkldnn and not recurrent)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch._C._set_mkldnn_enabled(mkldnn)
+
+
+def run(
+    model: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
+) -> tuple[Tracer, nn.Module]:
     """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
     try:
         scratch = copy.deepcopy(model).eval()
@@ -188,16 +263,12 @@ def run(model: nn.Module, example_inputs: Inputs) -> tuple[Tracer, nn.Module]:
         raise TraceError(
             f"the model must be copyable with copy.deepcopy, but got {type(error).__name__}: {error}"
         ) from error
-    tracer = Tracer(scratch)
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    tracer = Tracer(scratch, seconds=seconds, tied=tied)
     try:
-        with torch.no_grad(), _module_names(scratch, tracer), tracer:
+        with torch.no_grad(), plain_operators(scratch), module_names(scratch, tracer), tracer:
             outputs = call(scratch, example_inputs)
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
     tracer.module = ""
     tracer.freeze_all(outputs, "is part of the model's output")
     return tracer, scratch
@@ -217,7 +288,7 @@ def tensors_in(value: object) -> list[Tensor]:
 
 
 @contextmanager
-def _module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+def module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     """Keep `tracer.module` at the innermost module that runs."""
     stack: list[str] = [""]
     handles = []
@@ -226,19 +297,26 @@ def _module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         def hook(module: nn.Module, args: object) -> None:
             stack.append(name)
             tracer.module = name
+            tracer.inputs.append(args if isinstance(args, tuple) else ())
             if isinstance(module, nn.modules.instancenorm._InstanceNorm) and isinstance(args, tuple) and args:
                 # It has no tensor of that width when it is not affine.
                 tracer.follow("num_features", tracer.axes(args[0])[1], module.num_features)
+            if isinstance(module, nn.Transformer) and isinstance(args, tuple) and args:
+                tracer.follow("d_model", tracer.axes(args[0])[-1], module.d_model)
 
         return hook
 
-    def leave(module: nn.Module, args: object, output: object) -> None:
-        stack.pop()
+    def leave(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> None:
+        name = stack.pop()
+        tracer.inputs.pop()
         tracer.module = stack[-1]
+        added = tracer.carried.addition(args, kwargs, output)
+        # A module that is used more than once has to add to its input in the same way every time.
+        tracer.additions[name] = added if tracer.additions.get(name, added) == added else None
 
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(enter(name)))
-        handles.append(module.register_forward_hook(leave))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True))
     try:
         yield
     finally:

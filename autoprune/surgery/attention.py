@@ -1,0 +1,102 @@
+"""Multi-head attention whose heads and head width no longer fill the model's width."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SlimMultiheadAttention(nn.MultiheadAttention):
+    """nn.MultiheadAttention for any number and width of heads, with the scale of the attention that it was.
+
+    torch's own forward takes heads times head width to be `embed_dim`, so a cut attention becomes one of these. It
+    takes and gives the same values and keeps the names of the parameters.
+
+    num_heads: heads. head_dim: width of queries and keys; that of values follows from the weights.
+    logit_scale: factor on the products of queries and keys, 1 / sqrt(head width before the cut).
+    """
+
+    logit_scale: float
+
+    @classmethod
+    def adopt(cls, module: nn.Module) -> None:
+        """Make one of an nn.MultiheadAttention, in place; anything else is left as it is."""
+        if not isinstance(module, nn.MultiheadAttention) or type(module).forward is not nn.MultiheadAttention.forward:
+            return
+        module.__dict__["logit_scale"] = 1.0 / math.sqrt(module.head_dim)
+        module._qkv_same_embed_dim = False  # keeps nn.TransformerEncoderLayer from its fused kernel
+        module.__class__ = cls
+
+    def forward(  # noqa: PLR0913, PLR0917  # torch's own signature
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As nn.MultiheadAttention.forward."""
+        if is_causal and attn_mask is None:
+            raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
+        batched = query.dim() == 3
+        first = 0 if self.batch_first or not batched else 1
+        q, k, v = self._project(
+            *((x.unsqueeze(0) if not batched else x.movedim(first, 0)) for x in (query, key, value))
+        )
+        bias = self._bias(
+            q, attn_mask, key_padding_mask if batched or key_padding_mask is None else key_padding_mask[None]
+        )
+        if bias is not None and bias.shape[-1] < k.shape[-2]:
+            bias = F.pad(bias, (0, k.shape[-2] - bias.shape[-1]))
+        weights = None
+        if need_weights:
+            logits = (q * self.logit_scale) @ k.transpose(-2, -1)
+            weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
+            mixed = F.dropout(weights, self.dropout, self.training) @ v
+        else:
+            dropout = self.dropout if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(q, k, v, bias, dropout, scale=self.logit_scale)
+        out = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        if weights is not None and average_attn_weights:
+            weights = weights.mean(dim=1)
+        if not batched:
+            return out.squeeze(0), None if weights is None else weights.squeeze(0)
+        return out.movedim(0, first), weights
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Heads of queries, keys and values, [batch, heads, length, width]."""
+        packed: Tensor | None = self.in_proj_weight
+        parts = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if packed is None else packed.chunk(3)
+        sizes = [len(part) for part in parts]
+        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.split(sizes)
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), parts, biases, strict=True))
+        if self.bias_k is not None and self.bias_v is not None:
+            k = torch.cat([k, self.bias_k.expand(len(k), 1, -1)], dim=1)
+            v = torch.cat([v, self.bias_v.expand(len(v), 1, -1)], dim=1)
+        if self.add_zero_attn:
+            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return q, k, v
+
+    def _bias(self, query: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
+        """Both masks as values to add to the logits, [batch or 1, heads or 1, queries or 1, keys]."""
+        parts = []
+        if attn_mask is not None:
+            mask = _additive(attn_mask, query)
+            parts.append(mask[None, None] if mask.dim() == 2 else mask.unflatten(0, (len(query), self.num_heads)))
+        if key_padding_mask is not None:
+            parts.append(_additive(key_padding_mask, query)[:, None, None])
+        return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    """True, which stands for "leave out", becomes minus infinity."""
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, -math.inf)

@@ -1,0 +1,115 @@
+"""Rules for normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from autoprune.trace.labels import AxisNodes
+from autoprune.trace.tracer import Rule, Tracer, tensors_in
+
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+_NOT_MADE = "is normalised per channel of the model's input"
+
+
+def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Statistics per channel: scale, shift, mean and variance go with axis 1.
+
+    Taken of the values themselves (instance norm, or a weight that is standardised), they run over the other axes.
+    """
+    source = args[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    for tensor, role in zip(args[1:5], ("scale", "shift", "statistic", "statistic"), strict=True):
+        if isinstance(tensor, Tensor):
+            axes[1] = tracer.unify(axes[1], tracer.axes(tensor)[0], _NOT_MADE)
+            tracer.role(tensor, 0, role)
+    if any(value is True for value in args[3:6]):  # `training`, whatever the overload
+        for axis, nodes in enumerate(axes):
+            if axis != 1:
+                tracer.statistic(nodes)
+    result = tensors_in(out)[0]
+    tracer.derive(result, source)
+    tracer.put(result, axes)
+
+
+def layer_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Statistics over the last axis: of the channels that stay. Over several axes at once they all stay."""
+    _over_last(tracer, args, args[2:4], out)
+
+
+def rms_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """As layer_norm, without a mean or a shift."""
+    _over_last(tracer, args, args[2:3], out)
+
+
+def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
+    source, shape = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(shape, list | tuple)
+    axes = tracer.axes(source)
+    if len(shape) > 1:
+        for nodes in axes[-len(shape) :]:
+            tracer.freeze(nodes, "is normalised together with other axes")
+        tracer.freeze_all(affine, "is normalised together with other axes")
+    else:
+        axes[-1] = _scaled(tracer, axes[-1], affine)
+        if affine[0] is None:
+            tracer.follow("normalized_shape", axes[-1], source.shape[-1])
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Statistics over groups of channels: every group loses the same positions, so that all stay equally wide."""
+    source, groups = args[0], args[6]
+    assert isinstance(source, Tensor) and isinstance(groups, int)
+    axes = tracer.axes(source)
+    axes[1] = _scaled(tracer, axes[1], args[1:3])
+    nodes = axes[1]
+    if nodes is not None and args[1] is None:
+        tracer.follow("num_channels", nodes, len(nodes))
+    if nodes is not None and groups == len(nodes):
+        tracer.follow("num_groups", nodes, groups)
+    elif nodes is not None:
+        lanes = nodes.reshape(groups, -1)
+        for lane in lanes[1:]:
+            tracer.labels.unify(lanes[0], lane)
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
+    """Channels normalised together, with their scale and shift."""
+    for tensor, role in zip(affine, ("scale", "shift"), strict=False):
+        if isinstance(tensor, Tensor):
+            nodes = tracer.unify(nodes, tracer.axes(tensor)[0], _NOT_MADE)
+            tracer.role(tensor, 0, role)
+    tracer.statistic(nodes)
+    return nodes
+
+
+def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """A weight as direction v and length g along one axis (Salimans and Kingma, 2016)."""
+    direction, length = args[0], args[1]
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    assert isinstance(direction, Tensor) and isinstance(length, Tensor) and isinstance(dim, int)
+    axes = tracer.axes(direction)
+    axes[dim] = tracer.unify(axes[dim], tracer.axes(length)[dim], "is scaled by values that no layer makes")
+    tracer.role(length, dim, "scale")
+    result = tensors_in(out)[0]
+    tracer.derive(result, direction, range(direction.ndim))
+    tracer.put(result, axes)
+    # A length of zero has no direction; the mask has to know.
+    tracer.together.extend([] if axes[dim] is None else axes[dim].tolist())  # type: ignore[union-attr]
+
+
+NORM_RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(
+        ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
+        batch_norm,
+    ),
+    "native_layer_norm": layer_norm,
+    "_fused_rms_norm": rms_norm,
+    "native_group_norm": group_norm,
+    "_weight_norm_interface": weight_norm,
+}

@@ -1,0 +1,229 @@
+"""Rules for operators that repeat, reorder, pick or interleave positions of an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
+
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+#: Nodes of an axis that can stay one column of a table of nodes.
+Table = npt.NDArray[np.int64]
+
+
+def gated(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """glu: the first half of an axis, gated by the second; both lose the same positions."""
+    source, dim = _source_and_dim(args, kwargs, -1)
+    axes = tracer.axes(source)
+    nodes = axes[dim]
+    if nodes is not None:
+        first, second = np.split(nodes, 2)
+        tracer.labels.unify(first, second)
+        axes[dim] = first
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def _tied_rows(tracer: Tracer, nodes: Table, rows: int) -> Table:
+    """Read an axis as rows of positions that can only go together; one node of each row."""
+    table = nodes.reshape(rows, -1)
+    for column in range(1, table.shape[1]):
+        tracer.labels.unify(table[:, 0], table[:, column])
+    return table[:, 0].copy()
+
+
+def pixel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """[..., C * r * r, H, W] to [..., C, H * r, W * r]: the r * r positions of a channel go together."""
+    _interleave(tracer, args, out, lambda nodes, channels: _tied_rows(tracer, nodes, channels))
+
+
+def pixel_unshuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """[..., C, H * r, W * r] to [..., C * r * r, H, W]: a channel is found at r * r positions."""
+    _interleave(tracer, args, out, lambda nodes, channels: np.repeat(nodes, channels // len(nodes)))
+
+
+def _interleave(tracer: Tracer, args: Args, out: object, change: Callable[[Table, int], Table]) -> None:
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    for nodes in axes[-2:]:
+        tracer.freeze(nodes, "is an axis that pixels are moved to")
+    channels = axes[-3]
+    axes[-3:] = [None if channels is None else change(channels, result.shape[-3]), None, None]
+    tracer.put(result, axes)
+
+
+def channel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """[N, g * k, ...] read as g rows and written column by column; every row loses the same positions."""
+    source, groups = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(groups, int)
+    axes = tracer.axes(source)
+    nodes = axes[1]
+    if nodes is not None:
+        table = nodes.reshape(groups, -1)
+        for row in table[1:]:
+            tracer.labels.unify(table[0], row)
+        axes[1] = table.T.reshape(-1)
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def patches(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """im2col: [N, C, H, W] to [N, C * window, L]."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    nodes = tracer.axes(source)[-3]
+    made = None if nodes is None else np.repeat(nodes, result.shape[-2] // len(nodes))
+    tracer.put(result, [*([None] * (result.ndim - 2)), made, None])
+
+
+def unpatched(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """col2im: [N, C * window, L] to [N, C, H, W]."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    nodes = tracer.axes(source)[-2]
+    made = None if nodes is None else _tied_rows(tracer, nodes, result.shape[-3])
+    tracer.put(result, [*([None] * (result.ndim - 3)), made, None, None])
+
+
+def repeat(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """repeat(times per axis): copies of the whole axis one after the other."""
+    source, times, result = args[0], args[1], tensors_in(out)[0]
+    assert isinstance(source, Tensor) and isinstance(times, list | tuple)
+    lead = result.ndim - source.ndim
+    axes: Axes = [None] * lead
+    for nodes, count in zip(tracer.axes(source), times[lead:], strict=True):
+        axes.append(None if nodes is None else np.tile(nodes, int(count)))
+    tracer.put(result, axes)
+
+
+def flip(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """flip(dims): the same positions from the other end."""
+    source, dims = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(dims, list | tuple)
+    axes = tracer.axes(source)
+    for dim in dims:
+        nodes = axes[int(dim)]
+        axes[int(dim)] = None if nodes is None else nodes[::-1].copy()
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def roll(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """roll(shifts, dims): positions move by a fixed count, so channels that are rolled stay."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    dims = args[2] if len(args) > 2 else list(range(source.ndim))
+    assert isinstance(dims, list | tuple)
+    axes = tracer.axes(source)
+    for dim in dims:
+        tracer.freeze(axes[int(dim)], "is rolled by a fixed number of positions")
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """x[i, :, j]: the axes that are picked from stay whole, the others are kept."""
+    source, indices, result = args[0], args[1], tensors_in(out)[0]
+    assert isinstance(source, Tensor) and isinstance(indices, list | tuple)
+    picked = _picked_axes(indices)
+    axes = tracer.axes(source)
+    for axis in picked:
+        tracer.freeze(axes[axis], "is picked by its number")
+    kept: Axes = [nodes for axis, nodes in enumerate(axes) if axis not in picked]
+    made: Axes = [None] * (result.ndim - len(kept))
+    adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
+    first = picked[0] if adjacent else 0  # torch moves separated picks to the front
+    tracer.put(result, [*kept[:first], *made, *kept[first:]])
+
+
+def _picked_axes(indices: Sequence[object]) -> list[int]:
+    axes: list[int] = []
+    axis = 0
+    for item in indices:
+        width = 1
+        if isinstance(item, Tensor):
+            # A mask stands for as many axes as it has itself.
+            width = max(item.ndim, 1) if not item.is_floating_point() and str(item.dtype) == "torch.bool" else 1
+            axes += range(axis, axis + width)
+        axis += width
+    return axes
+
+
+def gather(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Positions along one axis are picked, sorted or windowed: channels on it stay."""
+    source, dim = _source_and_dim(args, kwargs, -1)
+    axes = tracer.axes(source)
+    tracer.freeze(axes[dim], "is picked by its number")
+    for result in tensors_in(out):
+        after = [None if axis == dim else nodes for axis, nodes in enumerate(axes)]
+        after += [None] * (result.ndim - len(after))
+        for nodes, size in zip(after, result.shape, strict=False):
+            if nodes is not None and len(nodes) != size:
+                tracer.freeze_all(source, "is picked by its number")
+                after = [None] * result.ndim
+                break
+        tracer.put(result, after[: result.ndim])
+
+
+def packed(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """_pack_padded_sequence: [time, batch, C] to [entries, C], and back; the channels stay the last axis."""
+    source, result = args[0], tensors_in(out)[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    kept = source.ndim - (2 if result.ndim < source.ndim else 1)
+    for nodes in axes[: source.ndim - kept]:
+        tracer.freeze(nodes, "is an axis of time that is packed")
+    tracer.put(result, [*([None] * (result.ndim - kept)), *axes[source.ndim - kept :]])
+
+
+def triangle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """triu, tril: which positions stay depends on their numbers."""
+    source = args[0]
+    assert isinstance(source, Tensor)
+    axes = tracer.axes(source)
+    for nodes in axes[-2:]:
+        tracer.freeze(nodes, "is masked by its number")
+    tracer.put(tensors_in(out)[0], axes)
+
+
+def fresh(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """zeros, ones, full: an axis as long as a number of the module at work follows that number.
+
+    So the first state of a recurrent layer is as wide as its hidden units, and an empty bias has as many heads.
+    """
+    numbers = tracer.numbers()
+    for result in tensors_in(out):
+        axes: Axes = [tracer.labels.new(size) if size in numbers else None for size in result.shape]
+        for nodes, size in zip(axes, result.shape, strict=True):
+            if nodes is not None:
+                tracer.follow(numbers[size], nodes, size)
+        tracer.put(result, axes)
+
+
+def _source_and_dim(args: Args, kwargs: Kwargs, default: int) -> tuple[Tensor, int]:
+    source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else default)
+    assert isinstance(source, Tensor)
+    return source, (dim if isinstance(dim, int) else default) % max(source.ndim, 1)
+
+
+REARRANGE_RULES: Mapping[str, Rule] = {
+    "glu": gated,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "channel_shuffle": channel_shuffle,
+    "native_channel_shuffle": channel_shuffle,
+    "im2col": patches,
+    "col2im": unpatched,
+    "repeat": repeat,
+    "flip": flip,
+    "roll": roll,
+    "_pack_padded_sequence": packed,
+    "_pad_packed_sequence": packed,
+    "index": index,
+    "_unsafe_index": index,
+    **dict.fromkeys(("gather", "index_select", "unfold", "sort", "argsort"), gather),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), fresh),
+    **dict.fromkeys(("triu", "tril"), triangle),
+}
