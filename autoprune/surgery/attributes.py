@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.trace.topology import Topology
+from autoprune.trace.topology import Topology, remaining
 
 
 def repair(module: nn.Module) -> None:
@@ -20,12 +21,15 @@ def repair(module: nn.Module) -> None:
 
 def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
     """Set the numbers that follow a group's width, such as num_heads, in place."""
+    shares = {
+        group.name: Fraction(kept.widths.get(group.name, group.channels), group.channels) for group in topology.groups
+    }
     values: dict[tuple[str, str], int] = {}
-    for group in topology.groups:
-        width = len(kept.groups.get(group.name, range(group.channels)))
-        for attribute in group.attributes:
-            key = (attribute.module, attribute.name)
-            values[key] = values.get(key, attribute.value) * width // group.channels
+    for attribute in {attribute for group in topology.groups for attribute in group.attributes}:
+        # A proof may have found for one of the groups that the number is another one.
+        names = {name for run in attribute.runs for name in run.groups}
+        if all(attribute in group.attributes for group in topology.groups if group.name in names):
+            values[attribute.module, attribute.name] = remaining(attribute.runs, shares)
     gone = [topology.block(name) for name in kept.dropped]
     for (path, name), value in values.items():
         if any(block.holds(path) for block in gone):

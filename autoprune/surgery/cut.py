@@ -158,31 +158,33 @@ def _relative(
 
 
 class _Scratch:
-    """index_select axis by axis, with one buffer for what lies in between.
+    """index_select axis by axis, with two buffers, in turn, for what lies in between.
 
     A fresh intermediate for every weight would cost more in page faults than the copying itself.
     """
 
     def __init__(self) -> None:
-        self._buffer: Tensor | None = None
+        self._buffers: list[Tensor | None] = [None, None]
 
     def slice(self, tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
         """The positions kept on each axis, in the tensor's memory format."""
         memory_format = _memory_format(tensor)
         # Whole rows first: they are contiguous, and what is left to pick from is smaller.
         steps = sorted(axes.items())
-        for axis, where in steps[:-1]:
+        for number, (axis, where) in enumerate(steps[:-1]):
             shape = [len(where) if dim == axis else size for dim, size in enumerate(tensor.shape)]
-            tensor = torch.index_select(tensor, axis, where.to(tensor.device), out=self._room(tensor, shape))
+            tensor = torch.index_select(
+                tensor, axis, where.to(tensor.device), out=self._room(tensor, shape, number % 2)
+            )
         axis, where = steps[-1]
         tensor = tensor.index_select(axis, where.to(tensor.device))
         return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
 
-    def _room(self, like: Tensor, shape: list[int]) -> Tensor:
+    def _room(self, like: Tensor, shape: list[int], number: int) -> Tensor:
         needed = math.prod(shape)
-        buffer = self._buffer
+        buffer = self._buffers[number]
         if buffer is None or buffer.numel() < needed or buffer.dtype != like.dtype or buffer.device != like.device:
-            buffer = self._buffer = torch.empty(needed, dtype=like.dtype, device=like.device)
+            buffer = self._buffers[number] = torch.empty(needed, dtype=like.dtype, device=like.device)
         return buffer[:needed].view(shape)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.trace.topology import Attribute, ShapeAttribute
+from autoprune.trace.topology import Attribute, Run, ShapeAttribute
 from autoprune.trace.tracer import Follower, Grid, Tracer
 
 #: Where rows and columns are equally many, names with these parts are taken for the number of columns.
@@ -23,59 +23,58 @@ _OUT_WORDS, _IN_WORDS = ("out", "nf", "num_output"), ("in", "nx", "num_input")
 
 
 class _Claim(NamedTuple):
-    """A number of a module that may be the length of a side of a grid, or of the whole grid."""
+    """A number of a module that may be the length of an axis, or of a grid of `nodes` times `others`."""
 
     module: str
     name: str
     value: int
     nodes: npt.NDArray[np.int64]
+    others: npt.NDArray[np.int64]
     whole: bool
+
+
+_NONE = np.empty(0, dtype=np.int64)
+#: Modules whose numbers follow from the shapes of their weights.
+_SELF_REPAIRED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.Embedding)
 
 
 class Attributes:
     """The numbers that follow groups, found once the trace is complete.
 
-    Looked for in the modules that reshape channels into a grid: whole numbers equal to the length of a side, or to
-    the whole grid. Where one number is the length of several sides (the head width of query, key and value), these
-    become the same channels. The proof tells whether the guess is right.
+    Looked for in the modules that reshape or split channels: whole numbers equal to the length of a side of a grid,
+    to the whole grid, or to a part. Where one number is the length of several sides (the head width of query, key
+    and value), these become the same channels. The proof tells whether the guess is right.
     """
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
         self._tracer, self._model = tracer, model
         self._claims = [claim for grid in tracer.grids for claim in _claims(tracer, model, grid)]
-        self._claims += [
-            _Claim(length.module, name, length.value, length.nodes, whole=False)
-            for length in tracer.lengths
-            for name, value in vars(model.get_submodule(length.module)).items()
-            if type(value) is int and value == length.value
-        ]
+        self._claims += [claim for part in tracer.parts for claim in _lengths(model, part)]
+        self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
-        self._atoms = [(claim, _atoms(tracer, claim.nodes)) for claim in self._claims]
-        self._followers = [(follower, _atoms(tracer, follower.nodes)) for follower in tracer.followers]
+        self._claims += [claim for length in tracer.lengths for claim in _lengths(model, length)]
+        self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.views]
+        self._claims += [claim for follower in tracer.followers for claim in _named(model, follower)]
 
-    def of(self, atoms: Sequence[int]) -> tuple[Attribute, ...]:
-        """Attributes that follow the width of the group of `atoms`."""
-        members = {self._tracer.labels.find(atom) for atom in atoms}
+    def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
+        """Group name -> attributes that follow it. owner: class of channels -> group name."""
         found: dict[tuple[str, str], Attribute] = {}
-        for claim, own in self._atoms:
-            if own == members:
-                found[claim.module, claim.name] = Attribute(module=claim.module, name=claim.name, value=claim.value)
-        for follower, own in self._followers:
-            if own == members:
-                for attribute in _named(self._model, follower):
-                    found[attribute.module, attribute.name] = attribute
-        return tuple(found.values())
+        for claim in sorted(self._claims, key=lambda claim: claim.whole):
+            key = (claim.module, claim.name)
+            if key not in found:
+                runs = _runs(self._tracer, owner, claim)
+                found[key] = Attribute(module=claim.module, name=claim.name, value=claim.value, runs=runs)
+        groups: dict[str, list[Attribute]] = defaultdict(list)
+        for attribute in found.values():
+            for name in {name for run in attribute.runs for name in run.groups}:
+                groups[name].append(attribute)
+        return {name: tuple(attributes) for name, attributes in groups.items()}
 
     def reshaped(self, atoms: Sequence[int]) -> tuple[str, ...]:
-        """Modules that reshape an axis into a grid with the group of `atoms` as one side."""
+        """Modules that reshape axes with the group of `atoms` on them, but torch's own."""
         members = {self._tracer.labels.find(atom) for atom in atoms}
-        return tuple(
-            dict.fromkeys(
-                grid.module
-                for grid in self._tracer.grids
-                if members & (_atoms(self._tracer, grid.rows) | _atoms(self._tracer, grid.columns))
-            )
-        )
+        found = dict.fromkeys(view.module for view, own in self._views if members & own)
+        return tuple(name for name in found if not isinstance(self._tracer.modules[name], _SELF_REPAIRED))
 
     def hint(self, atoms: Sequence[int]) -> str:
         """What else the width of the group of `atoms` decides."""
@@ -86,20 +85,43 @@ class Attributes:
         return ""
 
     def _couple(self) -> None:
-        """Sides that share a number shrink together; where one of them has to stay, the number does."""
+        """Sides that share a number shrink together."""
         labels = self._tracer.labels
         sides: dict[tuple[str, str], list[_Claim]] = defaultdict(list)
         for claim in self._claims:
             if not claim.whole:
                 sides[claim.module, claim.name].append(claim)
-        stuck = set()
-        for key, claims in sides.items():
-            if any(labels.reason(atom) for claim in claims for atom in _atoms(self._tracer, claim.nodes)):
-                stuck.add(key)
-                continue
+        for claims in sides.values():
             for claim in claims[1:]:
-                labels.unify(claims[0].nodes, claim.nodes)
-        self._claims = [claim for claim in self._claims if (claim.module, claim.name) not in stuck]
+                if len(claim.nodes) == len(claims[0].nodes):
+                    labels.unify(claims[0].nodes, claim.nodes)
+
+
+def runs_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[Run, ...]:
+    """Positions by the groups that they go with; a position is one node, or several where it lies in a grid."""
+    counted = Counter(
+        tuple(sorted({owner[atom] for node in position for atom in tracer.labels.atoms(node) if atom in owner}))
+        for position in nodes
+    )
+    return tuple(Run(positions=count, groups=names) for names, count in counted.items())
+
+
+def _runs(tracer: Tracer, owner: Mapping[int, str], claim: _Claim) -> tuple[Run, ...]:
+    if not claim.whole:
+        return runs_of(tracer, owner, ([node] for node in claim.nodes.tolist()))
+    return runs_of(tracer, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
+
+
+def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
+    return any(tracer.labels.reason(atom) for atom in _atoms(tracer, nodes))
+
+
+def _lengths(model: nn.Module, length: Follower) -> Iterator[_Claim]:
+    """Numbers of a module as large as an axis that it splits off or reshapes."""
+    module = model.get_submodule(length.module)
+    for name, value in vars(module).items():
+        if type(value) is int and value == length.value and not isinstance(module, _SELF_REPAIRED):
+            yield _Claim(length.module, name, value, length.nodes, _NONE, whole=False)
 
 
 def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
@@ -107,23 +129,42 @@ def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
 
 
 def _claims(tracer: Tracer, model: nn.Module, grid: Grid) -> Iterator[_Claim]:
-    """Numbers of the module that are as large as a side of its grid, or as the grid."""
-    found = set()
-    sides = [(nodes, _distinct(tracer, nodes)) for nodes in (grid.rows, grid.columns)]
-    for rows, columns in itertools.product(*sides):
-        for name, value in vars(model.get_submodule(grid.module)).items():
-            if type(value) is not int or name.startswith("_") or any(word in name for word in _OTHER_WORDS):
-                continue
-            names_width = any(word in name for word in _WIDTH_WORDS)
-            for side, other, is_rows in ((rows, columns, True), (columns, rows, False)):
-                if (name, is_rows) in found:
-                    continue
-                if value == len(side) and not (len(rows) == len(columns) and names_width == is_rows):
-                    found.add((name, is_rows))
-                    yield _Claim(grid.module, name, value, side, whole=False)
-                elif value == len(side) * len(other):
-                    found.add((name, is_rows))
-                    yield _Claim(grid.module, name, value, side, whole=True)
+    """Numbers of the module that are as large as a side of its grid, or as the grid.
+
+    Rows that are heads times batch, or columns times a window, count every class once.
+    """
+    module = model.get_submodule(grid.module)
+    if isinstance(module, _SELF_REPAIRED):
+        return
+    rows, columns = ({len(side): side for side in _sides(tracer, nodes)} for nodes in grid[1:])
+    numbers = {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) is int and not name.startswith("_") and not any(word in name for word in _OTHER_WORDS)
+    }
+    # A width may be the number of rows only where nothing else counts them.
+    counted = any(value in rows and not _is_width(name) for name, value in numbers.items())
+    for name, value in numbers.items():
+        if value in rows and not (_is_width(name) and (counted or value in columns)):
+            yield _Claim(grid.module, name, value, rows[value], _NONE, whole=False)
+        elif value in columns and not _is_count(name):
+            yield _Claim(grid.module, name, value, columns[value], _NONE, whole=False)
+        for row_side, column_side in itertools.product(rows.values(), columns.values()):
+            if value == len(row_side) * len(column_side):
+                yield _Claim(grid.module, name, value, row_side, column_side, whole=True)
+
+
+def _is_width(name: str) -> bool:
+    return any(word in name for word in _WIDTH_WORDS)
+
+
+def _is_count(name: str) -> bool:
+    """True for names of a number of heads or groups, which lie in rows."""
+    return not _is_width(name) and (name.startswith(("num_", "n_")) or name.endswith(("heads", "groups")))
+
+
+def _sides(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    return _distinct(tracer, nodes), nodes
 
 
 def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -132,13 +173,13 @@ def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.in
     return np.array(list(reversed(first.values())), dtype=np.int64)
 
 
-def _named(model: nn.Module, follower: Follower) -> Iterator[Attribute]:
+def _named(model: nn.Module, follower: Follower) -> Iterator[_Claim]:
     """The number by its name in torch's modules, any number of that value and a like name in others."""
     numbers = vars(model.get_submodule(follower.module))
     names = [follower.name] if follower.name in numbers else [name for name in numbers if "group" in name]
     for name in names:
         if numbers[name] in (follower.value, (follower.value,)) and type(numbers[name]) in (int, tuple):
-            yield Attribute(module=follower.module, name=name, value=follower.value)
+            yield _Claim(follower.module, name, follower.value, follower.nodes, _NONE, whole=False)
 
 
 def shape_attributes(tracer: Tracer, model: nn.Module) -> tuple[ShapeAttribute, ...]:

@@ -104,7 +104,7 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
     ):
         if tracer.origin(weight) is not None:
             _weight_roles(tracer, weight, contracted)
-            if rows is None:
+            if rows is None and tracer.is_whole(weight):
                 tracer.product(weight, positions)
                 break
     else:

@@ -30,6 +30,9 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes = _flatten(tracer, [(axes[axis], source.shape[axis]) for axis in before])
         for axis, part in zip(after, _unflatten(tracer, nodes, [result.shape[axis] for axis in after]), strict=True):
             new[axis] = part
+            tracer.measure(part)
+            tracer.tie(part)
+            tracer.view(part)
     tracer.put(result, new)
 
 
@@ -186,7 +189,8 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         start += size
         if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
             tracer.labels.unify(whole[:size], part)
-        tracer.measure(part)
+        tracer.measure(part, part=True)
+        tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
 
 
@@ -201,7 +205,8 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if axes[dim] is not None:
         axes[dim] = axes[dim][start:end:step]  # type: ignore[index]
         if result.shape[dim] < source.shape[dim]:
-            tracer.measure(axes[dim])
+            tracer.measure(axes[dim], part=True)
+    tracer.derive(result, source, range(source.ndim))
     tracer.put(result, axes)
 
 

@@ -43,15 +43,30 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """A whole number that a module keeps beside its weights and that shrinks with a group, such as num_heads.
+class Run:
+    """Positions of one axis that the same groups run along: how many, and the groups' names."""
 
-    module: its name. name: of the attribute. value: in the dense model; it is scaled by the share that stays.
+    positions: int
+    groups: tuple[str, ...]
+
+
+def remaining(runs: Iterable[Run], shares: Mapping[str, Fraction]) -> int:
+    """Positions that stay with each group at that share of its channels; a group that is not named is whole."""
+    return int(sum(run.positions * math.prod(shares.get(name, Fraction(1)) for name in run.groups) for run in runs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """A whole number that a module keeps beside its weights and that shrinks with groups, such as num_heads.
+
+    module: its name. name: of the attribute. value: in the dense model.
+    runs: the positions that it counts; those that stay are its new value.
     """
 
     module: str
     name: str
     value: int
+    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +173,6 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """Positions of one axis that the same groups run along: how many, and the groups' names."""
-
-    positions: int
-    groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Contraction:
     """A product of two activations, such as queries times keys.
 
@@ -179,11 +186,7 @@ class Contraction:
 
     def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
         """With each group at that share of its channels; a group that is not named is whole."""
-        lengths = [
-            sum(run.positions * math.prod(shares.get(name, Fraction(1)) for name in run.groups) for run in runs)
-            for runs in self.axes
-        ]
-        return int(self.positions * math.prod(lengths))
+        return self.positions * math.prod(remaining(runs, shares) for runs in self.axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
-from autoprune.trace.attributes import Attributes, shape_attributes
+from autoprune.trace.attributes import Attributes, runs_of, shape_attributes
 from autoprune.trace.residual import blocks
-from autoprune.trace.topology import ChannelGroup, Contraction, Member, Run, TensorInfo, Topology, Unprunable
+from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
 
 #: (tensor name, axis) -> positions, for one class of coupled channels.
@@ -43,10 +43,10 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         else:
             owner.update(dict.fromkeys(atoms, name))
             group = _group(tracer, name, [places[atom] for atom in atoms])
-            reshaped, hint = attributes.reshaped(atoms), attributes.hint(atoms)
-            groups.append(replace(group, attributes=attributes.of(atoms), reshaped=reshaped, hint=hint))
+            groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
+    numbers = attributes.by_group(owner)
     return Topology(
-        groups=tuple(groups),
+        groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
@@ -59,15 +59,12 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
 
 def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction, ...]:
     """Products of activations, their axes as runs of groups."""
-
-    def runs(nodes: Sequence[int]) -> tuple[Run, ...]:
-        counted = Counter(
-            tuple(sorted({owner[atom] for atom in tracer.labels.atoms(node) if atom in owner})) for node in nodes
-        )
-        return tuple(Run(positions=count, groups=names) for names, count in counted.items())
-
     return tuple(
-        Contraction(module=module, positions=positions, axes=tuple(runs(nodes.tolist()) for nodes in axes))
+        Contraction(
+            module=module,
+            positions=positions,
+            axes=tuple(runs_of(tracer, owner, ([node] for node in nodes.tolist())) for nodes in axes),
+        )
         for module, positions, axes in tracer.contracted
     )
 

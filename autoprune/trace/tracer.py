@@ -77,10 +77,12 @@ class Tracer(TorchDispatchMode):
         self.together: list[int] = []
         self.grids: list[Grid] = []
         self.followers: list[Follower] = []
+        self.parts: list[Follower] = []
         self.lengths: list[Follower] = []
         self.contracted: list[Contracted] = []
         self.read: set[int] = set()
         self.scaling: list[Follower] = []
+        self.views: list[Follower] = []
         self.carried = Carried()
         self.additions: dict[str, Addition | None] = {}
         self.module = ""
@@ -109,6 +111,11 @@ class Tracer(TorchDispatchMode):
         found = self._origin.get(tensor) if isinstance(tensor, Tensor) else None
         return None if found is None else str(found[0])
 
+    def is_whole(self, tensor: Tensor) -> bool:
+        """True for a parameter or all of it in another shape."""
+        name = self.origin(tensor)
+        return name is not None and self.named[name].numel() == tensor.numel()
+
     def order_of(self, tensor: Tensor) -> tuple[int, ...] | None:
         """Axis of the parameter behind each axis of a view of it; None once it has been reshaped."""
         found = self._origin.get(tensor)
@@ -133,20 +140,28 @@ class Tracer(TorchDispatchMode):
         module = self.modules.get(self.module)
         return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
 
-    def measure(self, nodes: AxisNodes) -> None:
-        """The module at work may have cut these channels off by a number that it keeps."""
+    def measure(self, nodes: AxisNodes, *, part: bool = False) -> None:
+        """The module at work may keep a number of these channels. part: it has split them off by that number."""
         if nodes is not None and len(nodes) in self.numbers():
-            self.lengths.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
+            found = self.parts if part else self.lengths
+            found.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
+
+    def view(self, nodes: AxisNodes) -> None:
+        """The module at work reads these channels in another shape."""
+        if nodes is not None:
+            self.views.append(Follower(self.module, "", nodes, len(nodes)))
 
     def scales(self, nodes: AxisNodes) -> None:
         """The module at work divides attention logits by the square root of this many channels."""
         if nodes is not None:
             self.scaling.append(Follower(self.module, "", nodes, len(nodes)))
 
-    def tie(self, nodes: npt.NDArray[np.int64]) -> None:
+    def tie(self, nodes: AxisNodes) -> None:
         """Where a module is asked to: channels that it reshapes are as many as those of its input."""
-        if self.module not in self.tied or not self.inputs:
+        if nodes is None or self.module not in self.tied or not self.inputs:
             return
+        # In order of their first position: a window repeats every channel.
+        nodes = np.array(list({self.labels.find(node): node for node in nodes.tolist()}.values()))
         for tensor in tensors_in(self.inputs[-1]):
             for own in self.axes(tensor):
                 if own is not None and len(own) == len(nodes):
