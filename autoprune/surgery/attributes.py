@@ -46,12 +46,8 @@ def _convolution(module: nn.Module) -> None:
     assert isinstance(module, nn.modules.conv._ConvNd)
     first, second = module.weight.shape[:2]
     if module.transposed:
-        if 1 < module.groups == module.in_channels:
-            module.groups = first
         module.in_channels, module.out_channels = first, second * module.groups
         return
-    if 1 < module.groups == module.in_channels and second == 1:  # depthwise: one group for each input
-        module.groups = first * module.groups // module.out_channels
     module.out_channels, module.in_channels = first, second * module.groups
 
 

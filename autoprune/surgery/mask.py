@@ -19,12 +19,14 @@ Args = tuple[object, ...]
 Statistic = Callable[[torch._ops.OpOverload, Args, Mapping[str, object], Sequence[Tensor | None]], object]
 
 
-def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
+def mask(model: nn.Module, topology: Topology, kept: KeptChannels, *, traced: Tracer | None = None) -> nn.Module:
     """A copy of the dense model with every parameter entry of the channels and blocks that go set to zero.
 
     In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
+
+    traced: a trace of the model on the inputs that the copy will be called with, which saves one at each call.
     """
     kept.check(topology)
     copy = clone_with(model)
@@ -39,10 +41,10 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
                 silent = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
                 silent[positions] = False
                 tensors[name].index_fill_(axis, silent.nonzero().squeeze(1).to(tensors[name].device), 0)
-    return _with_statistics(copy, alive) if topology.has_statistics else copy
+    return _with_statistics(copy, alive, traced) if topology.has_statistics else copy
 
 
-def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor]) -> nn.Module:
+def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:
     """Give a silenced model a forward whose statistics over channels leave out the silenced ones.
 
     For proofs, not for speed: each call runs the model twice, once to learn which channels are the same and once
@@ -53,7 +55,7 @@ def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor]) 
 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
-        tracer, _ = run(plain, inputs)
+        tracer = run(plain, inputs)[0] if traced is None else traced
         statistics = _Statistics(plain, tracer, _gone(tracer, alive))
         with plain_operators(plain), module_names(plain, statistics), statistics:
             return call(plain, inputs)

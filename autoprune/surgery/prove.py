@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut
@@ -18,7 +19,7 @@ from autoprune.surgery.remedies import Remedy, remedies
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Block, ChannelGroup, Topology
 from autoprune.trace.trace import trace
-from autoprune.trace.tracer import plain_operators, tensors_in
+from autoprune.trace.tracer import Tracer, plain_operators, run, tensors_in
 
 #: Seconds of proving after which what is not yet proved is withdrawn.
 PROOF_SECONDS = 120.0
@@ -81,9 +82,9 @@ def _apart(topology: Topology) -> list[list[str]]:
     """Group names in sets, no two of a set on the same position of an axis."""
     shared: dict[str, set[str]] = {name: set() for name in topology.widths}
     for runs in topology.runs.values():
-        for run in runs:
-            for name in run.groups:
-                shared[name] |= set(run.groups) - {name}
+        for names in (part.groups for part in runs):
+            for name in names:
+                shared[name] |= set(names) - {name}
     sets: list[list[str]] = []
     for name in topology.widths:
         free = next((names for names in sets if not shared[name].intersection(names)), None)
@@ -197,10 +198,11 @@ def _inside(block: Block, other: Block) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The copy of a model that proofs run on, its inputs, and the largest relative difference allowed."""
+    """The copy of a model that proofs run on, its inputs, a trace of both, and the largest difference allowed."""
 
     model: nn.Module
     inputs: Inputs
+    traced: Tracer
     tolerance: float
 
     @classmethod
@@ -208,11 +210,13 @@ class _Bench:
         double = _stirred(model, torch.float64)
         inputs: Inputs = _cast(example_inputs)  # type: ignore[assignment]
         try:
-            with torch.no_grad():
-                call(double, inputs)
+            precisions = _precisions(double, inputs)
         except Exception:  # a model that fixes its own precision, by a cast say, does not run in another
-            return cls(_stirred(model, None), example_inputs, 1e-3)
-        return cls(double, inputs, 1e-7)
+            double, inputs = _stirred(model, None), example_inputs
+            precisions = _precisions(double, inputs)
+        # Rounding differs once sums have fewer terms; it stays below the root of the coarsest precision in use.
+        tolerance = max(math.sqrt(torch.finfo(precision).eps) for precision in precisions)
+        return cls(double, inputs, run(double, inputs)[0], tolerance)
 
     def difference(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when cut and mask agree, else what went wrong."""
@@ -223,13 +227,40 @@ class _Bench:
         except Exception as error:  # any failure of the cut model means the same: do not offer the group
             first = (str(error).splitlines() or [""])[0]
             return f"the model does not run once it is cut ({type(error).__name__}: {first[:160]})"
-        silenced = mask(self.model, topology, chosen)
+        silenced = mask(self.model, topology, chosen, traced=self.traced)
         with torch.no_grad(), plain_operators(silenced):
             expected = tensors_in(call(silenced, self.inputs))
         worst = _distance(outputs, expected)
         if worst <= self.tolerance:
             return None
         return f"cutting it changes the outputs by {worst:.2g} more than silencing it"
+
+
+class _Precisions(TorchDispatchMode):
+    """The floating-point types of every result of a forward: a model in float64 may well cast inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        del types
+        out = func(*args, **(kwargs or {}))
+        # Constants may be coarse without harm; what is computed from several values may not.
+        self.found.update(tensor.dtype for tensor in tensors_in(out) if tensor.is_floating_point() and tensor.ndim > 1)
+        return out
+
+
+def _precisions(model: nn.Module, inputs: Inputs) -> set[torch.dtype]:
+    with torch.no_grad(), _Precisions() as seen:
+        call(model, inputs)
+    return seen.found or {torch.float32}
 
 
 def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:

@@ -20,27 +20,41 @@ class Labels:
     """The union-find; nodes are integers."""
 
     def __init__(self) -> None:
-        self._parent: list[int] = []
+        self._parent = np.empty(1024, dtype=np.int64)
+        self._count = 0
         self._factors: dict[int, tuple[int, int]] = {}
         self._frozen: dict[int, str] = {}
         self._family: dict[int, str] = {}
 
     def new(self, count: int, family: str = "") -> npt.NDArray[np.int64]:
         """Fresh nodes. `family` keeps the rows and columns of one split apart when they look alike."""
-        start = len(self._parent)
-        self._parent.extend(range(start, start + count))
+        nodes = np.arange(self._count, self._count + count, dtype=np.int64)
+        self._count += count
+        if self._count > len(self._parent):
+            self._parent = np.resize(self._parent, 2 * self._count)
+        self._parent[nodes] = nodes
         if family:
-            self._family.update((node, family) for node in range(start, start + count))
-        return np.arange(start, start + count, dtype=np.int64)
+            self._family.update(dict.fromkeys(nodes.tolist(), family))
+        return nodes
 
     def find(self, node: int) -> int:
         """Representative of a node's class."""
+        parent = self._parent
         root = node
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[node] != root:
-            self._parent[node], node = root, self._parent[node]
+        while (above := parent.item(root)) != root:
+            root = above
+        while (above := parent.item(node)) != root:
+            parent[node] = root
+            node = above
         return root
+
+    def roots(self, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Representatives of many nodes at once."""
+        found = self._parent[nodes]
+        while not np.array_equal(above := self._parent[found], found):
+            found = above
+        self._parent[nodes] = found
+        return found
 
     def atoms(self, node: int) -> frozenset[int]:
         """The representatives whose removal removes this node: itself, or the factors of a product."""
@@ -52,8 +66,9 @@ class Labels:
 
     def unify(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
         """Positions of two axes of the same length are the same channels."""
-        for a, b in zip(left.tolist(), right.tolist(), strict=True):
-            self._unify_pair(a, b)
+        assert len(left) == len(right), f"{len(left)} positions are not {len(right)}"
+        for position in np.flatnonzero(self.roots(left) != self.roots(right)).tolist():
+            self._unify_pair(int(left[position]), int(right[position]))
 
     def freeze(self, nodes: Iterable[int], reason: str) -> None:
         """These can not be removed; the first reason given is kept."""
@@ -76,7 +91,7 @@ class Labels:
         grid = nodes.reshape(rows, columns)
         row_nodes, column_nodes = self._existing_grid(grid)
         if row_nodes is None or column_nodes is None:
-            tag = f"{len(self._parent)}"
+            tag = f"{self._count}"
             row_nodes, column_nodes = self.new(rows, f"rows {tag}"), self.new(columns, f"columns {tag}")
             self.unify(nodes, self.product(row_nodes, column_nodes))
         return row_nodes, column_nodes
@@ -93,12 +108,12 @@ class Labels:
         self, grid: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
         """Factors already known for exactly this grid, so that splitting twice gives the same nodes."""
-        factors = [[self._factors.get(self.find(int(node))) for node in line] for line in grid]
-        flat = [pair for line in factors for pair in line]
-        if any(pair is None for pair in flat):
+        factors = [self._factors.get(node) for node in self.roots(grid.reshape(-1)).tolist()]
+        known = [pair for pair in factors if pair is not None]
+        if len(known) < len(factors):
             return None, None
-        rows = np.array([[self.find(pair[0]) for pair in line if pair] for line in factors])
-        columns = np.array([[self.find(pair[1]) for pair in line if pair] for line in factors])
+        sides = self.roots(np.array(known, dtype=np.int64).reshape(-1)).reshape(*grid.shape, 2)
+        rows, columns = sides[..., 0], sides[..., 1]
         if (rows == rows[:, :1]).all() and (columns == columns[:1]).all():
             return rows[:, 0], columns[0]
         return None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
@@ -52,7 +52,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         return out_nodes
     if len(read) == groups:
         tracer.labels.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
-        _follow_groups(tracer, read, groups)
+        tracer.follow("groups", read, groups)
         return out_nodes
     for nodes in (read, out_nodes):
         lanes = nodes.reshape(groups, -1)
@@ -75,7 +75,7 @@ def _grouped_transposed(
         if len(read) != groups:
             tracer.freeze(read, "is read by a group of a convolution with one output")
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
-        _follow_groups(tracer, read, groups)
+        tracer.follow("groups", read, groups)
         return read
     lanes = read.reshape(groups, -1)
     for lane in lanes[1:]:
@@ -83,12 +83,6 @@ def _grouped_transposed(
     if len(read) == groups:
         tracer.freeze(read, "is the only input of its group of a convolution")
     return np.tile(out_nodes, groups)
-
-
-def _follow_groups(tracer: Tracer, nodes: AxisNodes, groups: int) -> None:
-    """A depthwise convolution has as many groups as inputs; torch's own modules know it from their weight."""
-    if not isinstance(tracer.modules.get(tracer.module), nn.modules.conv._ConvNd):
-        tracer.follow("groups", nodes, groups)
 
 
 def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:

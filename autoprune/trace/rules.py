@@ -151,6 +151,7 @@ def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     weight = args[0]
     assert isinstance(weight, Tensor)
     tracer.role(weight, 1, "out")
+    tracer.rows.append(tracer.axes(weight)[0])
     result = tensors_in(out)[0]
     tracer.put(result, [*([None] * (result.ndim - 1)), tracer.axes(weight)[1]])
 

@@ -77,7 +77,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
     if nodes is None or len(sizes) == 1:
         return [nodes, *([None] * (len(sizes) - 1))] if nodes is not None else [None] * len(sizes)
     rows, columns = sizes[0], len(nodes) // sizes[0]
-    grid = np.array([tracer.labels.find(node) for node in nodes.tolist()]).reshape(rows, columns)
+    grid = tracer.labels.roots(nodes).reshape(rows, columns)
     if (grid == grid[:, :1]).all():
         return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
     if (grid == grid[:1]).all():

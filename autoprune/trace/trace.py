@@ -71,13 +71,16 @@ def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction
 
 def _places(tracer: Tracer) -> dict[int, Places]:
     """Where every unfrozen class of channels lies."""
-    places: dict[int, Places] = defaultdict(lambda: defaultdict(list))
+    places: dict[int, Places] = defaultdict(dict)
+    removable: dict[int, list[int]] = {}
     for name, axes in tracer.owned.items():
         for axis, nodes in enumerate(axes):
-            for position, node in enumerate([] if nodes is None else nodes.tolist()):
-                for atom in tracer.labels.atoms(node):
-                    places[atom][name, axis].append(position)
-    return {atom: place for atom, place in places.items() if tracer.labels.reason(atom) is None}
+            for position, root in enumerate([] if nodes is None else tracer.labels.roots(nodes).tolist()):
+                if root not in removable:
+                    removable[root] = [atom for atom in tracer.labels.atoms(root) if not tracer.labels.reason(atom)]
+                for atom in removable[root]:
+                    places[atom].setdefault((name, axis), []).append(position)
+    return places
 
 
 def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:

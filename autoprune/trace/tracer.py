@@ -81,6 +81,7 @@ class Tracer(TorchDispatchMode):
         self.lengths: list[Follower] = []
         self.contracted: list[Contracted] = []
         self.read: set[int] = set()
+        self.rows: list[AxisNodes] = []
         self.scaling: list[Follower] = []
         self.views: list[Follower] = []
         self.carried = Carried()
@@ -286,6 +287,8 @@ def run(
         raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
     tracer.module = ""
     tracer.freeze_all(outputs, "is part of the model's output")
+    for nodes in tracer.rows:
+        tracer.freeze(nodes, "is a row of a table")
     return tracer, scratch
 
 
