@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, module_names, plain_operators, run
+from autoprune.trace.tracer import Tracer, plain_operators, run
 
 Args = tuple[object, ...]
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
@@ -26,29 +29,31 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels, *, traced: Tr
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
 
-    traced: a trace of the model on the inputs that the copy will be called with, which saves one at each call.
+    traced: a trace of the model on the inputs that the copy will be called with, which saves one at each call. The
+    copy then shares the tensors that lose nothing with the model.
     """
     kept.check(topology)
-    copy = clone_with(model)
-    tensors = dict(copy.named_parameters())
     alive = alive_positions(topology, kept)
+    silent = {name for name, _ in alive} | {name for block in kept.dropped for name in topology.block(block).tensors}
+    copy = clone_with(model, lambda name, tensor: tensor if traced is not None and name not in silent else None)
+    tensors = dict(copy.named_parameters())
     with torch.no_grad():
         for name in (tensor for block in kept.dropped for tensor in topology.block(block).tensors):
             if name in tensors:
                 tensors[name].zero_()
         for (name, axis), positions in alive.items():
             if name in tensors:
-                silent = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
-                silent[positions] = False
-                tensors[name].index_fill_(axis, silent.nonzero().squeeze(1).to(tensors[name].device), 0)
+                gone = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
+                gone[positions] = False
+                tensors[name].index_fill_(axis, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
     return _with_statistics(copy, alive, traced) if topology.has_statistics else copy
 
 
 def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:
     """Give a silenced model a forward whose statistics over channels leave out the silenced ones.
 
-    For proofs, not for speed: each call runs the model twice, once to learn which channels are the same and once
-    to compute. The parameters keep their names.
+    For proofs, not for speed: unless it is given a trace, each call runs the model twice, once to learn which
+    channels are the same and once to compute. The parameters keep their names.
     """
     plain = model.__class__.__new__(model.__class__)
     plain.__dict__.update(model.__dict__)
@@ -56,8 +61,7 @@ def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
         tracer = run(plain, inputs)[0] if traced is None else traced
-        statistics = _Statistics(plain, tracer, _gone(tracer, alive))
-        with plain_operators(plain), module_names(plain, statistics), statistics:
+        with plain_operators(plain), _Statistics(tracer, _gone(tracer, alive)):
             return call(plain, inputs)
 
     model.__dict__["forward"] = forward
@@ -70,33 +74,51 @@ def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> set[int]:
     for (name, axis), positions in alive.items():
         nodes = tracer.owned[name][axis]
         assert nodes is not None
-        atoms = [tracer.labels.atoms(int(node)) for node in nodes.tolist()]
-        stays = set(positions.tolist())
+        roots = tracer.labels.roots(nodes)
+        stays = np.zeros(len(roots), dtype=bool)
+        stays[positions.numpy()] = True
         # Of a product's atoms only those that are gone at every position they hold are gone themselves.
-        held = {atom for position in stays for atom in atoms[position]}
-        gone |= {atom for position, own in enumerate(atoms) if position not in stays for atom in own} - held
+        gone |= _atoms(tracer, roots[~stays]) - _atoms(tracer, roots[stays])
     return gone
 
 
-class _Statistics(Tracer):
-    """Runs operators that look across channels on the channels that stay."""
+def _atoms(tracer: Tracer, roots: npt.NDArray[np.int64]) -> set[int]:
+    return {atom for root in set(roots.tolist()) for atom in tracer.labels.atoms(root)}
 
-    def __init__(self, model: nn.Module, known: Tracer, gone: set[int]) -> None:
-        super().__init__(model)
-        self._known, self._gone = known, gone
 
-    def execute(self, func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object]) -> object:
-        statistic = STATISTICS.get(func.overloadpacket.__name__)
-        source = args[0] if args else None
-        if statistic is None or not isinstance(source, Tensor):
-            return func(*args, **kwargs)
-        # Nodes are numbered in the order of the forward, so the finished trace knows the same numbers.
-        alive = [None if nodes is None else self._positions(nodes.tolist()) for nodes in self.axes(source)]
-        return statistic(func, args, kwargs, alive)
+class _Statistics(TorchDispatchMode):
+    """Runs operators that look across channels on the channels that stay, in the steps of a trace."""
 
-    def _positions(self, nodes: Sequence[int]) -> Tensor | None:
-        stays = [position for position, node in enumerate(nodes) if not (self._known.labels.atoms(node) & self._gone)]
-        return None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
+    def __init__(self, traced: Tracer, gone: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._traced, self._gone, self._step = traced, gone, 0
+        self._known: dict[int, Tensor | None] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: Args = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        del types
+        name, axes = self._traced.steps[self._step]
+        self._step += 1
+        if name != func.overloadpacket.__name__:
+            raise RuntimeError(f"the model took another path than in its trace: {func} where {name} was expected")
+        statistic = STATISTICS.get(name)
+        if statistic is None or not axes:
+            return func(*args, **(kwargs or {}))
+        return statistic(
+            func, args, kwargs or {}, [None if nodes is None else self._positions(nodes) for nodes in axes]
+        )
+
+    def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
+        if id(nodes) not in self._known:  # arrays of the trace, which outlive this
+            labels = self._traced.labels
+            stays = [p for p, root in enumerate(labels.roots(nodes).tolist()) if not labels.atoms(root) & self._gone]
+            self._known[id(nodes)] = None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
+        return self._known[id(nodes)]
 
 
 def _layer_norm(

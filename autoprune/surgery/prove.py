@@ -30,10 +30,10 @@ def prove(
 ) -> Topology:
     """The topology with every group and block withdrawn that a cut would break.
 
-    Two draws: every group loses a random half, and every group loses another random number (widths that have to
-    stay equal to each other pass the first and fail the second). Groups that share positions, such as heads and head
-    width, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn at once, and
-    halved where that differs or crashes, so that a few forwards prove a sound model and log2(groups) more find each
+    Three draws: every group loses a random half, then another random number, twice (widths that have to stay equal
+    to each other pass the first and fail the others). Groups that share positions, such as heads and head width, or
+    a number of a module, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn at once, and
+    halved where that differs or crashes: a few forwards prove a sound model, and some log2(groups) more find each
     unsound group. Both models run in eval mode on the example inputs, in float64 so that the comparison can be
     strict; a model that only runs in its own precision is compared in that.
 
@@ -79,12 +79,14 @@ def _proved(topology: Topology, bench: _Bench, seed: int, deadline: float) -> tu
 
 
 def _apart(topology: Topology) -> list[list[str]]:
-    """Group names in sets, no two of a set on the same position of an axis."""
+    """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
     shared: dict[str, set[str]] = {name: set() for name in topology.widths}
-    for runs in topology.runs.values():
-        for names in (part.groups for part in runs):
-            for name in names:
-                shared[name] |= set(names) - {name}
+    numbers = [attribute.runs for group in topology.groups for attribute in group.attributes]
+    together = [{name for run in runs for name in run.groups} for runs in numbers]
+    together += [set(run.groups) for runs in topology.runs.values() for run in runs]
+    for names in together:
+        for name in names & shared.keys():
+            shared[name] |= names - {name}
     sets: list[list[str]] = []
     for name in topology.widths:
         free = next((names for names in sets if not shared[name].intersection(names)), None)
@@ -109,8 +111,8 @@ class _Proof:
 
     def __post_init__(self) -> None:
         self.draws = tuple(
-            {group.name: _keep(group, share, self.seed + number) for number, group in enumerate(self.topology.groups)}
-            for share in (0.5, None)
+            {group.name: _keep(group, share, seed + number) for number, group in enumerate(self.topology.groups)}
+            for share, seed in ((0.5, self.seed), (None, self.seed + 10_007), (None, self.seed + 20_011))
         )
 
     def fault(self, names: Sequence[str], topology: Topology | None = None) -> str | None:
@@ -279,7 +281,7 @@ def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
 
 def _keep(group: ChannelGroup, share: float | None, seed: int) -> tuple[int, ...]:
     """Random channels of a group: that share of them, or a random number when None; at least one, never all."""
-    generator = torch.Generator().manual_seed(seed if share is not None else seed + 10_007)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(group.channels, generator=generator)
     count = group.channels // 2
     if share is None:

@@ -49,7 +49,6 @@ class Attributes:
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
         self._tracer, self._model = tracer, model
         self._claims = [claim for grid in tracer.grids for claim in _claims(tracer, model, grid)]
-        self._claims += [claim for part in tracer.parts for claim in _lengths(model, part)]
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
         self._claims += [claim for length in tracer.lengths for claim in _lengths(model, length)]

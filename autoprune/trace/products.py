@@ -37,7 +37,11 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], _INPUT)
         tracer.role(bias, 0, "shift")
-    tracer.product(weight, _positions(source if transposed else result))
+    positions = _positions(source if transposed else result)
+    if tracer.is_whole(weight):
+        tracer.product(weight, positions)
+    else:  # a weight that is computed, from several others say
+        tracer.contract([None, *w_axes], [positions, *weight.shape])
     tracer.put(result, [None, made, *([None] * (result.ndim - 2))])
 
 

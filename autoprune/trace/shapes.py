@@ -31,8 +31,9 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         for axis, part in zip(after, _unflatten(tracer, nodes, [result.shape[axis] for axis in after]), strict=True):
             new[axis] = part
             tracer.measure(part)
-            tracer.tie(part)
             tracer.view(part)
+            if len(before) == len(after) == 1:
+                tracer.tie(part)
     tracer.put(result, new)
 
 
@@ -189,7 +190,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         start += size
         if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
             tracer.labels.unify(whole[:size], part)
-        tracer.measure(part, part=True)
+        tracer.measure(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
 
@@ -205,7 +206,7 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if axes[dim] is not None:
         axes[dim] = axes[dim][start:end:step]  # type: ignore[index]
         if result.shape[dim] < source.shape[dim]:
-            tracer.measure(axes[dim], part=True)
+            tracer.measure(axes[dim])
     tracer.derive(result, source, range(source.ndim))
     tracer.put(result, axes)
 

@@ -85,6 +85,7 @@ def _places(tracer: Tracer) -> dict[int, Places]:
 
 def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:
     """Classes that lie on the same axes equally often can be exchanged for each other: one group."""
+    crossing = _crossing(tracer)
     clusters: dict[object, list[int]] = defaultdict(list)
     for atom, place in places.items():
         signature = tuple(sorted((key, len(positions)) for key, positions in place.items()))
@@ -99,8 +100,33 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:
         ]
         return min(made, default=(len(rank), 0))
 
-    ordered = sorted(clusters.values(), key=first_made)
+    ordered = sorted((part for atoms in clusters.values() for part in _apart(atoms, crossing)), key=first_made)
     return [sorted(atoms, key=lambda atom: _first_position(tracer, places[atom])) for atoms in ordered]
+
+
+def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list[list[int]]:
+    """Rows and columns of one grid hold the same positions, so they are never one group, however alike they look."""
+    parts: list[list[int]] = []
+    for atom in atoms:
+        free = next((part for part in parts if crossing.get(atom, frozenset()).isdisjoint(part)), None)
+        if free is None:
+            parts.append([atom])
+        else:
+            free.append(atom)
+    return parts
+
+
+def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
+    """Class of channels -> classes that share a position with it."""
+    found: dict[int, set[int]] = defaultdict(set)
+    seen: set[int] = set()
+    for nodes in (nodes for axes in tracer.owned.values() for nodes in axes if nodes is not None):
+        for root in set(tracer.labels.roots(nodes).tolist()) - seen:
+            seen.add(root)
+            atoms = tracer.labels.atoms(root)
+            for atom in atoms if len(atoms) > 1 else ():
+                found[atom] |= atoms - {atom}
+    return {atom: frozenset(others) for atom, others in found.items()}
 
 
 def _makes(tracer: Tracer, name: str, axis: int) -> bool:

@@ -57,6 +57,7 @@ class Tracer(TorchDispatchMode):
     """The state of one trace: which nodes run along each axis of each live tensor.
 
     labels: the union-find. roles: (tensor name, axis) -> role. products: weight name -> positions.
+    steps: every operator in turn, and what ran along the axes of its first argument.
     seconds: after that long every operator counts as not understood, so that a trace always ends.
     tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
     """
@@ -67,6 +68,7 @@ class Tracer(TorchDispatchMode):
         self.modules = dict(model.named_modules())
         self.tied = tied
         self.inputs: list[tuple[object, ...]] = []
+        self.lengths_of_tied: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
         self.roles: dict[tuple[str, int], str] = {}
         self.readers: set[tuple[str, int]] = set()
@@ -74,10 +76,10 @@ class Tracer(TorchDispatchMode):
         self.named: dict[str, Tensor] = {}
         self.owned: dict[str, Axes] = {}
         self.order: list[str] = []
+        self.steps: list[tuple[str, Axes]] = []
         self.together: list[int] = []
         self.grids: list[Grid] = []
         self.followers: list[Follower] = []
-        self.parts: list[Follower] = []
         self.lengths: list[Follower] = []
         self.contracted: list[Contracted] = []
         self.read: set[int] = set()
@@ -141,11 +143,10 @@ class Tracer(TorchDispatchMode):
         module = self.modules.get(self.module)
         return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
 
-    def measure(self, nodes: AxisNodes, *, part: bool = False) -> None:
-        """The module at work may keep a number of these channels. part: it has split them off by that number."""
+    def measure(self, nodes: AxisNodes) -> None:
+        """The module at work may keep a number of these channels."""
         if nodes is not None and len(nodes) in self.numbers():
-            found = self.parts if part else self.lengths
-            found.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
+            self.lengths.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
 
     def view(self, nodes: AxisNodes) -> None:
         """The module at work reads these channels in another shape."""
@@ -163,10 +164,13 @@ class Tracer(TorchDispatchMode):
             return
         # In order of their first position: a window repeats every channel.
         nodes = np.array(list({self.labels.find(node): node for node in nodes.tolist()}.values()))
-        for tensor in tensors_in(self.inputs[-1]):
-            for own in self.axes(tensor):
-                if own is not None and len(own) == len(nodes):
-                    self.labels.unify(nodes, own)
+        known = [own for tensor in tensors_in(self.inputs[-1]) for own in self.axes(tensor)]
+        sides = {len(side) for grid in self.grids if grid.module == self.module for side in grid[1:]}
+        if len(nodes) not in sides:  # heads are no width, though there may be as many
+            known.append(self.lengths_of_tied.setdefault((self.module, len(nodes)), nodes))
+        for own in known:
+            if own is not None and len(own) == len(nodes):
+                self.labels.unify(nodes, own)
 
     def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes can not shrink, so the other one freezes."""
@@ -230,7 +234,9 @@ class Tracer(TorchDispatchMode):
 
         name = func.overloadpacket.__name__
         carried = self.carried.terms(name, args)
-        out = self.execute(func, args, kwargs or {})
+        first = args[0] if args else None
+        self.steps.append((name, self.axes(first) if isinstance(first, Tensor) else []))
+        out = func(*args, **(kwargs or {}))
         self.carried.note(out, carried)
         rule = RULES.get(name)
         if time.monotonic() > self._deadline:
@@ -240,10 +246,6 @@ class Tracer(TorchDispatchMode):
         else:
             rule(self, args, kwargs or {}, out)
         return out
-
-    def execute(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        """Run the operator itself."""
-        return func(*args, **kwargs)
 
     def statistic(self, nodes: AxisNodes) -> None:
         """These channels are looked at together: removing some changes what is computed of the others."""
