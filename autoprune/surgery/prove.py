@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,10 @@ def prove(
 
     Three draws: every group loses a random half, then another random number, twice (widths that have to stay equal
     to each other pass the first and fail the others). Groups that share positions, such as heads and head width, or
-    a number of a module, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn at once, and
-    halved where that differs or crashes: a few forwards prove a sound model, and some log2(groups) more find each
-    unsound group. Both models run in eval mode on the example inputs, in float64 so that the comparison can be
-    strict; a model that only runs in its own precision is compared in that.
+    a number of a module, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn
+    at once, and halved where that differs or crashes: a few forwards prove a sound model, and some log2(groups) more
+    find each unsound group. Both models run in eval mode on the example inputs, in float64 so that the comparison can
+    be strict; a model that only runs in its own precision is compared in that.
 
     seconds: what is not proved by then is withdrawn, so that a proof always ends.
     """
@@ -200,12 +201,13 @@ def _inside(block: Block, other: Block) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The copy of a model that proofs run on, its inputs, a trace of both, and the largest difference allowed."""
+    """The copy of a model that proofs run on, its inputs, a trace of both, its outputs, and what may differ."""
 
     model: nn.Module
     inputs: Inputs
     traced: Tracer
-    tolerance: float
+    dense: list[Tensor]
+    tolerance: _Tolerance
 
     @classmethod
     def of(cls, model: nn.Module, example_inputs: Inputs) -> _Bench:
@@ -216,9 +218,9 @@ class _Bench:
         except Exception:  # a model that fixes its own precision, by a cast say, does not run in another
             double, inputs = _stirred(model, None), example_inputs
             precisions = _precisions(double, inputs)
-        # Rounding differs once sums have fewer terms; it stays below the root of the coarsest precision in use.
-        tolerance = max(math.sqrt(torch.finfo(precision).eps) for precision in precisions)
-        return cls(double, inputs, run(double, inputs)[0], tolerance)
+        with torch.no_grad(), plain_operators(double):
+            dense = tensors_in(call(double, inputs))
+        return cls(double, inputs, run(double, inputs)[0], dense, _Tolerance.of(precisions))
 
     def difference(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when cut and mask agree, else what went wrong."""
@@ -232,10 +234,30 @@ class _Bench:
         silenced = mask(self.model, topology, chosen, traced=self.traced)
         with torch.no_grad(), plain_operators(silenced):
             expected = tensors_in(call(silenced, self.inputs))
-        worst = _distance(outputs, expected)
-        if worst <= self.tolerance:
+        worst, effect = _distance(outputs, expected), _distance(expected, self.dense)
+        if self.tolerance.allows(worst, effect):
             return None
         return f"cutting it changes the outputs by {worst:.2g} more than silencing it"
+
+
+class _Tolerance(NamedTuple):
+    """How far a right cut may be from a mask, relative to the largest output: rounding, as sums have fewer terms.
+
+    noise: any difference up to that is rounding. most: one up to that is rounding where silencing changes much more.
+    """
+
+    noise: float
+    most: float
+
+    @classmethod
+    def of(cls, precisions: set[torch.dtype]) -> _Tolerance:
+        """From the floating-point types in use, the coarsest of which counts."""
+        eps = max(torch.finfo(precision).eps for precision in precisions)
+        return cls(min(math.sqrt(eps), 1e-8 + 100 * eps), math.sqrt(eps))
+
+    def allows(self, difference: float, effect: float) -> bool:
+        """True for a difference that rounding explains. effect: what silencing changed."""
+        return difference <= self.noise or (difference <= self.most and difference <= 0.02 * effect)
 
 
 class _Precisions(TorchDispatchMode):

@@ -49,9 +49,12 @@ class Attributes:
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
         self._tracer, self._model = tracer, model
         self._claims = [claim for grid in tracer.grids for claim in _claims(tracer, model, grid)]
+        sides = {(claim.module, claim.name) for claim in self._claims}
+        lengths = [claim for length in tracer.lengths for claim in _lengths(model, length)]
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
-        self._claims += [claim for length in tracer.lengths for claim in _lengths(model, length)]
+        # A number that is known as the side of a grid is no length, though there may be one as large.
+        self._claims += [claim for claim in lengths if (claim.module, claim.name) not in sides]
         self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.views]
         self._claims += [claim for follower in tracer.followers for claim in _named(model, follower)]
 

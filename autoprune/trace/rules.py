@@ -48,7 +48,9 @@ def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     nodes = tracer.axes(first)[position]
     for tensor, axis in present[1:]:
         nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], "is combined with values that no layer makes")
-    return nodes
+    # Places stay places when a table of the model is added to them: positions, a mask for each window.
+    labelled = [tracer.origin(tensor) for tensor, axis in present if tracer.axes(tensor)[axis] is not None]
+    return None if len(labelled) < len(present) and all(labelled) else nodes
 
 
 def _elementwise_roles(tracer: Tracer, operands: list[Tensor]) -> None:

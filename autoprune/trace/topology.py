@@ -283,9 +283,10 @@ class Topology:
     def without(self, withdrawn: Mapping[str, str]) -> Topology:
         """The same topology with groups withdrawn: name -> reason."""
         gone = [
-            Unprunable(module=group.name, channels=group.channels, reason=withdrawn[group.name])
+            Unprunable(module=module, channels=group.channels, reason=withdrawn[group.name])
             for group in self.groups
             if group.name in withdrawn
+            for module in dict.fromkeys((group.name, *_holders(group)))
         ]
         return replace(
             self,
@@ -316,6 +317,13 @@ class Topology:
         ]
         shapes = sorted((name, list(info.shape)) for name, info in self.tensors.items())
         return hashlib.sha256(json.dumps([data, shapes]).encode()).hexdigest()[:16]
+
+
+def _holders(group: ChannelGroup) -> list[str]:
+    """Modules with a parameter that makes the channels, or that is added to them; parameters outside modules too."""
+    return [
+        member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role in ("out", "other")
+    ]
 
 
 def _matches(group: ChannelGroup, pattern: str) -> bool:

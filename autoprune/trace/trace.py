@@ -193,14 +193,27 @@ def _left_alone(
                 if reason:
                     reasons[reason] += 1
             found += [Unprunable(module=names[tensor], channels=count, reason=why) for why, count in reasons.items()]
-    seen = {tensor for tensor, _ in tracer.roles}
+    held = {entry.module for entry in found}
     for name, parameter in model.named_parameters():
-        if name not in seen and parameter.ndim >= 2:
+        if parameter.ndim >= 2 and names[name] not in held and not _offered(tracer, name, owner):
             found.append(Unprunable(module=names[name], channels=parameter.shape[0], reason=_unseen(tracer, name)))
     return tuple(found)
 
 
+def _offered(tracer: Tracer, name: str, owner: Mapping[int, str]) -> bool:
+    """True when some group runs along an axis of the tensor."""
+    return any(
+        atom in owner
+        for nodes in tracer.owned[name]
+        if nodes is not None
+        for node in nodes.tolist()
+        for atom in tracer.labels.atoms(node)
+    )
+
+
 def _unseen(tracer: Tracer, name: str) -> str:
+    if any(_makes(tracer, name, axis) and nodes is None for axis, nodes in enumerate(tracer.owned[name])):
+        return "makes one channel"
     for nodes in tracer.owned[name]:
         for node in [] if nodes is None else nodes.tolist():
             for atom in tracer.labels.atoms(node):

@@ -164,6 +164,8 @@ class Tracer(TorchDispatchMode):
             return
         # In order of their first position: a window repeats every channel.
         nodes = np.array(list({self.labels.find(node): node for node in nodes.tolist()}.values()))
+        if any(self.labels.reason(atom) for node in nodes.tolist() for atom in self.labels.atoms(node)):
+            return  # places, not channels: a mask for each window, say
         known = [own for tensor in tensors_in(self.inputs[-1]) for own in self.axes(tensor)]
         sides = {len(side) for grid in self.grids if grid.module == self.module for side in grid[1:]}
         if len(nodes) not in sides:  # heads are no width, though there may be as many

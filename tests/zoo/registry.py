@@ -1,4 +1,8 @@
-"""The zoo by name: a small, randomly initialised model of every plain family, and inputs for it."""
+"""The zoo by name: small, randomly initialised models, and inputs for them.
+
+ZOO holds one of every plain family, for tests that multiply by criteria and plans; WHOLE_ZOO adds the architectures
+of torchvision, timm and transformers, and what people write by hand.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
+from autoprune.task.data import Inputs
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo import convolutional as conv
+from tests.zoo.attention import ATTENTION
+from tests.zoo.sequence import SEQUENCE
+from tests.zoo.transformers_hub import HUB
+from tests.zoo.vision import VISION
+from tests.zoo.vision_transformers import VISION_TRANSFORMERS
 
 ModelFactory = Callable[[], nn.Module]
-InputsFactory = Callable[[], Tensor]
+InputsFactory = Callable[[], Inputs]
 
 
 def images(side: int = 8, channels: int = 1) -> InputsFactory:
@@ -54,6 +64,27 @@ ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
 }
 
 
+WHOLE_ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
+    **ZOO,
+    **VISION,
+    **VISION_TRANSFORMERS,
+    **{f"hf_{name}": entry for name, entry in HUB.items()},
+    **SEQUENCE,
+    **ATTENTION,
+}
+
+
+def build_any(name: str) -> tuple[nn.Module, Inputs]:
+    """A model of the whole zoo in eval mode and its inputs, the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        factory, inputs = WHOLE_ZOO[name]
+        model = factory().eval()
+        if name in ZOO:
+            stir_norms(model)
+        return model, inputs()
+
+
 def build(name: str) -> tuple[nn.Module, Tensor]:
     """A model of the zoo in eval mode and its inputs, the same every time.
 
@@ -62,10 +93,12 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        factory, inputs = ZOO[name]
+        factory, make_inputs = ZOO[name]
         model = factory().eval()
         stir_norms(model)
-        return model, inputs()
+        inputs = make_inputs()
+        assert isinstance(inputs, Tensor)
+        return model, inputs
 
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)

@@ -13,17 +13,19 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
-from tests.zoo.registry import random_kept, stir_norms
+from tests.zoo.registry import random_kept
 
 
 @torch.no_grad()
 def stirred(model: nn.Module, seed: int = 0) -> nn.Module:
     """In eval mode, with no two channels alike: fresh norms and biases are 0 and 1 everywhere."""
     generator = torch.Generator().manual_seed(seed)
-    stir_norms(model)
     for parameter in model.parameters():
         if parameter.ndim < 2:
             parameter += torch.randn(parameter.shape, generator=generator).to(parameter) / 4
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer += torch.rand(buffer.shape, generator=generator).to(buffer)
     return model.eval()
 
 

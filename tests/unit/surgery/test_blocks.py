@@ -1,0 +1,353 @@
+"""Residual blocks: which are found, and that a model without them computes what it computes when they are silent."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import ConfigurationError, SurgeryError
+from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.surgery.cut import cut, rebuild
+from autoprune.surgery.mask import mask
+from autoprune.surgery.prove import survey
+from autoprune.trace.topology import Cost, Topology
+from autoprune.trace.trace import trace
+from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
+from tests.zoo.convolutional import Block as BasicBlock
+from tests.zoo.convolutional import ResNet
+
+Run = Callable[["Mlp", Tensor], object]
+
+
+class Mlp(nn.Module):
+    """Two layers that give back as many channels as they take; `run` says what becomes of both."""
+
+    def __init__(self, run: Run, width: int = 12, hidden: int = 8) -> None:
+        super().__init__()
+        self.run, self.norm = run, nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def inner(self, x: Tensor) -> Tensor:
+        return self.down(torch.relu(self.up(x)))
+
+    def forward(self, x: Tensor) -> object:
+        return self.run(self, x)
+
+
+def added_in_place(block: Mlp, x: Tensor) -> Tensor:
+    y = block.inner(block.norm(x))
+    y += x
+    return y
+
+
+def added_to_a_clone(block: Mlp, x: Tensor) -> Tensor:
+    return x.clone().add_(block.inner(block.norm(x)))
+
+
+def pre_norm(block: Mlp, x: Tensor) -> Tensor:
+    return x + block.inner(block.norm(x))
+
+
+class Stack(nn.Module):
+    """Linear, blocks, linear. take: what of a block's output goes to the next; call: how it is called."""
+
+    def __init__(
+        self,
+        *blocks: nn.Module,
+        width: int = 12,
+        take: Callable[[object], Tensor] = lambda out: out,  # type: ignore[assignment,return-value]
+        call: Callable[[nn.Module, Tensor], object] = lambda block, x: block(x),
+    ) -> None:
+        super().__init__()
+        self.inp, self.out, self.blocks = nn.Linear(10, width), nn.Linear(width, 3), nn.ModuleList(blocks)
+        self.take, self.call = take, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inp(x)
+        for block in self.blocks:
+            x = self.take(self.call(block, x))
+        return self.out(x)
+
+
+def names(topology: Topology) -> list[str]:
+    return [block.name for block in topology.blocks]
+
+
+def found(model: nn.Module, inputs: Tensor) -> list[str]:
+    """Names of the blocks; each is dropped alone and all together, with and without channels that go too."""
+    topology = survey(stirred(model), inputs)
+    for dropped in [*((name,) for name in names(topology)), tuple(names(topology))]:
+        assert_cut_is_mask(model, topology, inputs, dropped=dropped, only=(), draws=1)
+        assert_cut_is_mask(model, topology, inputs, dropped=dropped, draws=3)
+    return names(topology)
+
+
+# What is found
+
+
+@pytest.mark.parametrize("run", [pre_norm, added_in_place, added_to_a_clone])
+def test_blocks_that_add_to_their_input(run: Run) -> None:
+    assert found(Stack(Mlp(run), Mlp(run)), torch.randn(4, 10)) == ["blocks.0", "blocks.1"]
+
+
+def test_transformer_blocks_without_and_with_a_norm_last() -> None:
+    for norm_first, wanted in ((True, ["blocks.0", "blocks.1"]), (False, [])):
+        layers = [nn.TransformerEncoderLayer(12, 2, 8, batch_first=True, norm_first=norm_first) for _ in range(2)]
+        assert found(Stack(*layers), torch.randn(2, 5, 10)) == wanted
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attn = nn.LayerNorm(12), nn.MultiheadAttention(12, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        return x + self.attn(y, y, y, need_weights=False)[0]
+
+
+def test_halves_of_a_transformer_block() -> None:
+    block = nn.Sequential(Attention(), Mlp(pre_norm))
+    assert found(Stack(block), torch.randn(2, 5, 10)) == ["blocks.0.0", "blocks.0.1"]
+
+
+def test_basic_blocks_without_a_projection() -> None:
+    """Their sum goes through a ReLU, which what they are given went through already."""
+    assert found(ResNet(widths=(6, 8), depth=2), torch.randn(2, 1, 8, 8)) == ["blocks.0", "blocks.1", "blocks.3"]
+
+
+def test_a_relu_that_changes_the_input() -> None:
+    block = Mlp(lambda block, x: torch.relu(x + block.inner(x)))
+    assert found(Stack(block), torch.randn(4, 10)) == []
+    assert found(Stack(copy.deepcopy(block), copy.deepcopy(block)), torch.randn(4, 10)) == ["blocks.1"]
+
+
+def test_a_projection_or_a_scaled_shortcut() -> None:
+    assert found(Stack(Mlp(lambda block, x: block.inner(x))), torch.randn(4, 10)) == []
+    assert found(Stack(Mlp(lambda block, x: 0.5 * x + block.inner(x))), torch.randn(4, 10)) == []
+    assert found(Stack(Mlp(lambda block, x: block.inner(x) - x)), torch.randn(4, 10)) == []
+    assert found(Stack(Mlp(lambda block, x: x + x + block.inner(x))), torch.randn(4, 10)) == []
+
+
+def test_a_sum_with_a_constant() -> None:
+    assert found(Stack(Mlp(lambda block, x: x + block.inner(x) + 1)), torch.randn(4, 10)) == []
+
+
+def test_blocks_that_return_tuples() -> None:
+    first = Stack(Mlp(lambda b, x: (pre_norm(b, x), None)), take=lambda out: out[0])  # type: ignore[index]
+    last = Stack(Mlp(lambda b, x: (b.norm(x), pre_norm(b, x))), take=lambda out: out[1])  # type: ignore[index]
+    alone = Stack(Mlp(lambda b, x: (pre_norm(b, x),)), take=lambda out: out[-1])  # type: ignore[index]
+    for model, position, outputs in ((first, 0, 2), (last, 1, 2), (alone, 0, 1)):
+        assert found(model, torch.randn(4, 10)) == ["blocks.0"]
+        (block,) = survey(model, torch.randn(4, 10)).blocks
+        assert (block.source, block.position, block.outputs) == (0, position, outputs)
+
+
+def test_a_tuple_of_which_more_is_read() -> None:
+    model = Stack(Mlp(lambda b, x: (pre_norm(b, x), x)), take=lambda out: out[0] + out[1])  # type: ignore[index]
+    assert found(model, torch.randn(4, 10)) == []
+
+
+def test_blocks_called_with_keywords() -> None:
+    class Named(Mlp):
+        def forward(self, gain: float, x: Tensor) -> object:  # type: ignore[override]
+            return x + gain * self.inner(x)
+
+    model = Stack(Named(pre_norm), call=lambda block, x: block(2.0, x=x))
+    assert found(model, torch.randn(4, 10)) == ["blocks.0"]
+    (block,) = survey(model, torch.randn(4, 10)).blocks
+    assert block.source == "x"
+    positional = Stack(Named(pre_norm), call=lambda block, x: block(2.0, x))
+    assert found(positional, torch.randn(4, 10)) == ["blocks.0"]
+    assert survey(positional, torch.randn(4, 10)).blocks[0].source == 1
+
+
+# Nested, shared, used twice
+
+
+class Outer(nn.Module):
+    """A sum around a layer and a block."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Linear(12, 12), Mlp(run)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(self.first(x))
+
+
+def test_of_nested_blocks_the_innermost() -> None:
+    assert found(Stack(Outer(pre_norm)), torch.randn(4, 10)) == ["blocks.0.inner"]
+    assert found(Stack(Outer(lambda block, x: block.inner(x))), torch.randn(4, 10)) == ["blocks.0"]
+
+
+def test_a_weight_that_is_in_use_elsewhere() -> None:
+    model = Stack(Mlp(pre_norm), Mlp(pre_norm))
+    model.blocks[0].down.weight = model.blocks[1].down.weight
+    assert found(model, torch.randn(4, 10)) == []
+    inside = Stack(Mlp(pre_norm, hidden=12), Mlp(pre_norm))
+    inside.blocks[0].down.weight = inside.blocks[0].up.weight
+    assert found(inside, torch.randn(4, 10)) == ["blocks.0", "blocks.1"]
+
+
+def test_a_block_that_is_called_twice() -> None:
+    model = Stack(Mlp(pre_norm), Mlp(pre_norm), call=lambda block, x: block(block(x)))
+    assert found(model, torch.randn(4, 10)) == ["blocks.0", "blocks.1"]
+
+
+def test_a_block_under_two_names_counts_as_in_use_elsewhere() -> None:
+    block = Mlp(pre_norm)
+    assert found(Stack(block, Mlp(pre_norm), block), torch.randn(4, 10)) == ["blocks.1"]
+
+
+def test_a_block_that_adds_only_at_one_of_its_uses() -> None:
+    class Sometimes(Mlp):
+        def forward(self, x: Tensor, add: bool = True) -> Tensor:  # type: ignore[override]
+            return x + self.inner(x) if add else self.inner(x)
+
+    for call in (lambda block, x: block(x) + block(x, add=False), lambda block, x: block(block(x, add=False))):
+        assert found(Stack(Sometimes(pre_norm), call=call), torch.randn(4, 10)) == []
+
+
+# What is left of the model
+
+
+def test_nothing_of_a_dropped_block_stays() -> None:
+    model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
+    model.by_hand = [model.blocks[0]]
+    topology = survey(model, torch.randn(4, 10))
+    (gone, stays) = topology.blocks
+    assert set(gone.tensors) == {name for name in model.state_dict() if name.startswith("blocks.0.")}
+    smaller = cut(model, topology, KeptChannels(groups={}, dropped=(gone.name,)))
+    assert set(smaller.state_dict()) == set(model.state_dict()) - set(gone.tensors)
+    assert set(stays.tensors) < set(smaller.state_dict())
+
+
+def test_memory_of_a_dropped_block_is_given_back() -> None:
+    model = stirred(Stack(Mlp(pre_norm, hidden=77), Mlp(pre_norm)))
+    topology = survey(model, torch.randn(4, 10))
+    gc.collect()
+    before = [weakref.ref(value) for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]
+    smaller = cut(model, topology, KeptChannels(groups={}, dropped=("blocks.0",)))
+    gc.collect()
+    after = [value for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]
+    assert len(after) == len(before) == 3
+    assert {id(value) for value in after} == {id(value) for value in model.parameters() if 77 in value.shape}
+    assert count_parameters(smaller) < count_parameters(model)
+
+
+def test_the_model_is_not_touched() -> None:
+    model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
+    before, inputs = copy.deepcopy(model), torch.randn(4, 10)
+    topology = survey(model, inputs)
+    kept = KeptChannels(groups={}, dropped=("blocks.0", "blocks.1"))
+    smaller, silenced = cut(model, topology, kept), mask(model, topology, kept)
+    with torch.no_grad():
+        for tensor in (*smaller.parameters(), *silenced.parameters()):
+            tensor.fill_(7)
+    assert [type(module) for module in model.modules()] == [type(module) for module in before.modules()]
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(inputs), before(inputs))
+
+
+def test_values_that_models_look_at_and_the_mode_stay() -> None:
+    model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
+    model.blocks[0].kind = "full"
+    topology = survey(model, torch.randn(4, 10))
+    kept = KeptChannels(groups={}, dropped=("blocks.0",))
+    assert cut(model, topology, kept).blocks[0].kind == "full"
+    assert [cut(model.train(mode), topology, kept).blocks[0].training for mode in (True, False)] == [True, False]
+
+
+def test_a_cut_of_a_cut() -> None:
+    model, inputs = stirred(Stack(*(Mlp(pre_norm) for _ in range(3)))), torch.randn(4, 10)
+    topology = survey(model, inputs)
+    first = KeptChannels(groups={"blocks.1.up": (0, 2, 3, 7), "inp": tuple(range(9))}, dropped=("blocks.0",))
+    second = KeptChannels(groups={"blocks.1.up": (2, 7), "inp": (0, 1, 4)}, dropped=("blocks.0", "blocks.2"))
+    again = cut(cut(model, topology, first), topology, second, parent=first)
+    direct = cut(model, topology, second)
+    assert again.state_dict().keys() == direct.state_dict().keys()
+    assert torch.equal(again(inputs), direct(inputs))
+    with pytest.raises(SurgeryError, match=r"kept blocks must be among the parent's, but got also blocks\.0"):
+        cut(cut(model, topology, first), topology, KeptChannels(groups=first.groups), parent=first)
+
+
+@pytest.mark.parametrize("action", [cut, mask])
+def test_an_unknown_block_lists_the_known_ones(action: Callable[..., nn.Module]) -> None:
+    model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
+    topology = survey(model, torch.randn(4, 10))
+    with pytest.raises(ConfigurationError, match=r"be one of blocks\.0, blocks\.1, but got 'blocks\.7'"):
+        action(model, topology, KeptChannels(groups={}, dropped=("blocks.7",)))
+    with pytest.raises(ConfigurationError, match=r"'blocks\.7'"):
+        topology.cost({}, dropped=["blocks.7"])
+    plain = nn.Sequential(nn.Linear(10, 12), nn.Linear(12, 3))
+    with pytest.raises(ConfigurationError, match="be one of none"):
+        action(plain, survey(plain, torch.randn(4, 10)), KeptChannels(groups={}, dropped=("0",)))
+
+
+def test_rebuilding_from_weights() -> None:
+    model, inputs = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm))), torch.randn(4, 10)
+    topology = survey(model, inputs)
+    kept = KeptChannels(groups={"blocks.1.up": (1, 2, 6), "inp": (0, 5, 7)}, dropped=("blocks.0",))
+    smaller = cut(model, topology, kept)
+    with torch.no_grad():
+        for parameter in smaller.parameters():
+            parameter.add_(0.25)
+    weights = copy.deepcopy(smaller.state_dict())
+    again = rebuild(model, topology, kept, weights)
+    assert again.state_dict().keys() == weights.keys()
+    assert torch.equal(again(inputs), smaller(inputs))
+    with pytest.raises(SurgeryError, match=r"blocks\.1\.norm\.weight"):
+        rebuild(model, topology, kept, {name: t for name, t in weights.items() if name != "blocks.1.norm.weight"})
+    with pytest.raises(SurgeryError):
+        rebuild(model, topology, KeptChannels(groups=kept.groups), weights)
+
+
+class Batched(nn.Module):
+    """A block with a norm that counts, and buffers that are not stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = BasicBlock(8, 8)
+        self.register_buffer("gain", torch.rand(8, 1, 1) + 0.5, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x) * self.gain
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: Stack(Mlp(pre_norm), Mlp(pre_norm)), (4, 10)),
+        (lambda: Stack(nn.Sequential(Attention(), Mlp(pre_norm)), Attention()), (2, 5, 10)),
+        (lambda: ResNet(widths=(6, 8), depth=2), (2, 1, 8, 8)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), Batched(), nn.Conv2d(8, 2, 1)), (2, 1, 8, 8)),
+    ],
+    ids=["mlp", "attention", "resnet", "buffers"],
+)
+def test_cost_without_blocks(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    model, inputs = stirred(make()), torch.randn(shape)
+    topology = survey(model, inputs)
+    assert topology.blocks
+    for dropped in [*((name,) for name in names(topology)), tuple(names(topology))]:
+        for keep in (lambda width: width, lambda width: max(1, width // 3)):
+            groups = {name: tuple(range(keep(width))) for name, width in topology.widths.items()}
+            kept = KeptChannels(groups=groups, dropped=dropped)
+            smaller = cut(model, topology, kept)
+            tensors = (*smaller.parameters(), *smaller.buffers())
+            assert topology.cost(kept.widths, dropped) == Cost(
+                parameters=count_parameters(smaller),
+                multiply_adds=count_multiply_adds(smaller, inputs),
+                size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+            )
+
+
+def test_tracing_alone_gives_outer_before_inner() -> None:
+    assert names(trace(Stack(Outer(pre_norm)), torch.randn(4, 10))) == ["blocks.0", "blocks.0.inner"]
