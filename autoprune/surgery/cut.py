@@ -93,6 +93,9 @@ def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept
     """Make the numbers that modules keep true: first those that follow a group, then those that follow weights."""
     for module in touched:
         SlimMultiheadAttention.adopt(module)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder) and any(_is_slim(part) for part in module.modules()):
+            module.use_nested_tensor = False  # nested tensors only run in torch's fused kernel
     rescale(model, topology, kept)
     for module in touched:
         repair(module)
@@ -121,6 +124,10 @@ def _multiply(tensor: Tensor, scales: list[tuple[Rescale, float]], alive: Mappin
         shape = [-1 if axis == values.axis else 1 for axis in range(tensor.ndim)]
         factors = torch.ones(tensor.shape[values.axis], dtype=tensor.dtype, device=tensor.device)
         tensor.mul_(factors.index_fill(0, where.to(tensor.device), factor).view(shape))
+
+
+def _is_slim(module: nn.Module) -> bool:
+    return isinstance(module, SlimMultiheadAttention)
 
 
 def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ becomes the product of a row node and a column node (`split`): it goes when eith
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,6 +24,7 @@ class Labels:
         self._parent = np.empty(1024, dtype=np.int64)
         self._count = 0
         self._factors: dict[int, tuple[int, int]] = {}
+        self._products: dict[tuple[int, int], int] = {}
         self._frozen: dict[int, str] = {}
         self._family: dict[int, str] = {}
 
@@ -66,7 +68,8 @@ class Labels:
 
     def unify(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
         """Positions of two axes of the same length are the same channels."""
-        assert len(left) == len(right), f"{len(left)} positions are not {len(right)}"
+        if len(left) != len(right):
+            raise ValueError(f"{len(left)} positions are not the same channels as {len(right)}")
         for position in np.flatnonzero(self.roots(left) != self.roots(right)).tolist():
             self._unify_pair(int(left[position]), int(right[position]))
 
@@ -97,12 +100,13 @@ class Labels:
         return row_nodes, column_nodes
 
     def product(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Nodes of the flattened grid, row by row."""
-        nodes = self.new(len(rows) * len(columns))
-        for position, node in enumerate(nodes.tolist()):
-            row, column = divmod(position, len(columns))
-            self._factors[node] = (int(rows[row]), int(columns[column]))
-        return nodes
+        """Nodes of the flattened grid, row by row; the same row and column always give the same node."""
+        pairs = list(itertools.product(self.roots(rows).tolist(), self.roots(columns).tolist()))
+        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._products]
+        for pair, node in zip(missing, self.new(len(missing)).tolist(), strict=True):
+            self._products[pair] = node
+            self._factors[node] = pair
+        return np.array([self._products[pair] for pair in pairs], dtype=np.int64)
 
     def _existing_grid(
         self, grid: npt.NDArray[np.int64]

@@ -92,13 +92,14 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:
         clusters[signature, tracer.labels.family(atom)].append(atom)
     rank = {name: position for position, name in enumerate(tracer.order)}
 
-    def first_made(atoms: list[int]) -> tuple[int, int]:
+    def first_made(atoms: list[int]) -> tuple[int, list[int]]:
+        # All positions: of a grid's sides the rows come first, as theirs lie together.
         made = [
-            (rank.get(name, len(rank)), min(positions))
+            (rank.get(name, len(rank)), positions)
             for (name, axis), positions in places[atoms[0]].items()
             if _makes(tracer, name, axis)
         ]
-        return min(made, default=(len(rank), 0))
+        return min(made, default=(len(rank), []))
 
     ordered = sorted((part for atoms in clusters.values() for part in _apart(atoms, crossing)), key=first_made)
     return [sorted(atoms, key=lambda atom: _first_position(tracer, places[atom])) for atoms in ordered]

@@ -91,9 +91,14 @@ class Tracer(TorchDispatchMode):
         self.module = ""
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
+        self.tables: set[int] = set()
         for name, tensor in _named_tensors(model):
             self.named[name] = tensor
-            axes: Axes = [self.labels.new(size) if size > 1 else None for size in tensor.shape]
+            # Whole numbers say where to look, not what is there.
+            channels = tensor.is_floating_point() or tensor.is_complex()
+            axes: Axes = [self.labels.new(size) if channels and size > 1 else None for size in tensor.shape]
+            if not isinstance(tensor, nn.Parameter):
+                self.tables.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
             self.owned[name] = axes
             self._axes[tensor] = axes
             self._origin[tensor] = (name, tuple(range(tensor.ndim)))
@@ -164,7 +169,7 @@ class Tracer(TorchDispatchMode):
             return
         # In order of their first position: a window repeats every channel.
         nodes = np.array(list({self.labels.find(node): node for node in nodes.tolist()}.values()))
-        if any(self.labels.reason(atom) for node in nodes.tolist() for atom in self.labels.atoms(node)):
+        if self.tables.issuperset(nodes.tolist()):
             return  # places, not channels: a mask for each window, say
         known = [own for tensor in tensors_in(self.inputs[-1]) for own in self.axes(tensor)]
         sides = {len(side) for grid in self.grids if grid.module == self.module for side in grid[1:]}

@@ -44,8 +44,6 @@ LESS: Mapping[str, tuple[float, str]] = {
     "eca": (0.4, "a convolution along the channels needs all of them"),
     "nonlocal": (0.55, "products of places do not shrink with channels on both sides"),
     "bisenet": (0.55, "small layers before outputs of fixed width"),
-    "swin_v2": (0.15, "its attention takes widths from its input in ways that clash"),
-    "xcit": (0.2, "blocks of three and of four heads share one width that each takes from its input"),
     "gfnet": (0.35, "Fourier transforms and complex weights are not followed"),
     "hf_bert_eager": (0.45, "the hidden states are the output"),
     "hf_mpnet": (0.45, "the hidden states are the output"),

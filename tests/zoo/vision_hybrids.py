@@ -273,7 +273,7 @@ class Xcit(nn.Module):
         )
         self.pos_embed = PositionalEncodingFourier(6, dim)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim))
-        self.blocks = nn.ModuleList([XCABlock(dim, 3), XCABlock(dim, 4)])
+        self.blocks = nn.ModuleList([XCABlock(dim, 4), XCABlock(dim, 4)])
         self.cls_attn_blocks = nn.ModuleList([ClassAttentionBlock(dim, 4)])
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, 10)

@@ -62,6 +62,7 @@ OF_ROWS: Mapping[str, tuple[Between, int, int, tuple[int, ...], int]] = {
     "rows and times": (lambda x: x[ROWS, ROWS], 16, 16, SEQUENCE, 16),
     "rows and times by a mask": (lambda x: x[torch.ones(3, 7, dtype=torch.bool)], 16, 16, SEQUENCE, 16),
     "rows and times apart": (lambda x: x.transpose(1, 2)[ROWS, :, ROWS], 16, 16, SEQUENCE, 16),
+    "rows and times apart, later": (lambda x: x.mT[None][:, ROWS, :, ROWS], 16, 16, SEQUENCE, 16),
     "times": (lambda x: x[:, None][:, :, ROWS], 16, 16, SEQUENCE, 16),
     "index_select": (lambda x: x.index_select(1, ROWS), 16, 16, SEQUENCE, 16),
     "gather": (lambda x: x.gather(1, TIMES.expand(-1, -1, x.shape[-1])), 16, 16, SEQUENCE, 16),
