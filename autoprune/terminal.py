@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -17,13 +17,15 @@ from autoprune.report.findings import suggested
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import reach
-from autoprune.study.description import group_rows
+from autoprune.study.description import block_rows, group_rows
 from autoprune.study.study import OnProgress, Study
 from autoprune.study.study import Progress as StudyProgress
 from autoprune.trace.topology import Topology
 
 #: Members of the front shown while a study runs.
 _LIVE_ROWS = 12
+#: Names of layers shown in one cell.
+_NAMES = 2
 
 
 @contextlib.contextmanager
@@ -122,31 +124,48 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     console.print(
         f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"
     )
-    table = Table(
-        "group",
-        "channels",
-        "tensors",
-        "parameters",
-        "multiply-adds",
-        title="Can be pruned (share that goes when the group is halved)",
-        title_justify="left",
-    )
+    console.print(_groups_table(topology))
+    if topology.blocks:
+        blocks = Table("block", "parameters", "multiply-adds", title="Can be dropped whole (share that goes)")
+        blocks.title_justify = "left"
+        for row in block_rows(topology):
+            blocks.add_row(str(row["name"]), f"{row['parameters_saved']:.1%}", f"{row['multiply_adds_saved']:.1%}")
+        console.print(blocks)
+    if topology.unprunable:
+        left = Table("module", "channels", "why", title="Left alone", title_justify="left")
+        alike: dict[tuple[int, str], list[str]] = {}
+        for entry in topology.unprunable:
+            alike.setdefault((entry.channels, entry.reason), []).append(entry.module)
+        for (channels, reason), modules in alike.items():
+            left.add_row(_shortened(modules), str(channels), reason)
+        console.print(left)
+    if topology.groups:
+        console.print(_reach_table(topology, settings))
+
+
+def _groups_table(topology: Topology) -> Table:
+    title = "Can be pruned (share that goes when the group is halved)"
+    columns = ("group", "number", "of", "made by", "tensors", "parameters", "multiply-adds")
+    table = Table(*columns, title=title, title_justify="left")
     for row in group_rows(topology):
+        layers = row["layers"]
+        assert isinstance(layers, list)
         table.add_row(
             str(row["name"]),
             str(row["channels"]),
+            str(row["kind"]),
+            _shortened(layers),
             str(row["tensors"]),
             f"{row['parameters_saved_by_half']:.1%}",
             f"{row['multiply_adds_saved_by_half']:.1%}",
         )
-    console.print(table)
-    if topology.unprunable:
-        left = Table("module", "channels", "why", title="Left alone", title_justify="left")
-        for entry in topology.unprunable:
-            left.add_row(entry.module, str(entry.channels), entry.reason)
-        console.print(left)
-    if topology.groups:
-        console.print(_reach_table(topology, settings))
+    return table
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:_NAMES])
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"
 
 
 def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:

@@ -11,7 +11,7 @@ from autoprune.errors import StudyConflictError, fault
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import serialize
-from autoprune.trace.topology import Topology
+from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Settings that may change from one run of a study to the next.
 FREE = ("trials", "seconds", "threads")
@@ -29,6 +29,7 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
         "metrics": list(task.metric_set),
         "higher_is_better": task.higher_is_better,
         "groups": group_rows(bench.topology),
+        "blocks": block_rows(bench.topology),
         "unprunable": [
             {"module": u.module, "channels": u.channels, "reason": u.reason} for u in bench.topology.unprunable
         ],
@@ -36,7 +37,7 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
 
 
 def group_rows(topology: Topology) -> list[dict[str, object]]:
-    """Name, channels and the share of parameters and multiply-adds that go when a group is halved."""
+    """Name, channels, layers and the share of parameters and multiply-adds that go when a group is halved."""
     whole = topology.cost({})
     rows: list[dict[str, object]] = []
     for group in topology.groups:
@@ -45,9 +46,33 @@ def group_rows(topology: Topology) -> list[dict[str, object]]:
             {
                 "name": group.name,
                 "channels": group.channels,
+                "kind": group.kind,
+                "layers": _layers(group),
                 "tensors": len({member.tensor for member in group.members}),
                 "parameters_saved_by_half": 1 - half.parameters / max(whole.parameters, 1),
                 "multiply_adds_saved_by_half": 1 - half.multiply_adds / max(whole.multiply_adds, 1),
+            }
+        )
+    return rows
+
+
+def _layers(group: ChannelGroup) -> list[str]:
+    """Modules that make the channels, in the order of the model."""
+    makers = (member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role == "out")
+    return list(dict.fromkeys(makers))
+
+
+def block_rows(topology: Topology) -> list[dict[str, object]]:
+    """Name and the share of parameters and multiply-adds that go when a block is dropped."""
+    whole = topology.cost({})
+    rows: list[dict[str, object]] = []
+    for block in topology.blocks:
+        without = topology.cost({}, dropped=(block.name,))
+        rows.append(
+            {
+                "name": block.name,
+                "parameters_saved": 1 - without.parameters / max(whole.parameters, 1),
+                "multiply_adds_saved": 1 - without.multiply_adds / max(whole.multiply_adds, 1),
             }
         )
     return rows

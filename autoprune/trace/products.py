@@ -142,7 +142,7 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     batch = tracer.unify(left_axes[0], right_axes[0], _INPUT)
     for weight, contracted in ((right, 1), (left, 2)):
         _batched_roles(tracer, weight, contracted)
-    tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]])
+    tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]], batch=batch)
     tracer.put(result, [batch, left_axes[1], right_axes[2]])
 
 
@@ -186,7 +186,7 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     result = tensors_in(out)[0]
     rows = [*query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]]
     for nodes, last in ((width, query.shape[-1]), (v[-1], value.shape[-1])):
-        tracer.contract([*([None] * (query.ndim - 3)), heads, None, None, nodes], [*rows, last])
+        tracer.contract([*([None] * (query.ndim - 3)), heads, None, None, nodes], [*rows, last], batch=heads)
     tracer.put(result, [*([None] * (result.ndim - 3)), heads, None, v[-1]])
 
 

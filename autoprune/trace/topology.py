@@ -16,6 +16,8 @@ from torch import Tensor
 
 from autoprune.errors import ConfigurationError, fault
 
+#: Plain channels; heads of attention, which go whole; the width of each of the heads.
+KINDS = ("channels", "heads", "head width")
 ROLES = ("out", "in", "scale", "shift", "statistic", "other")
 
 
@@ -100,6 +102,7 @@ class ChannelGroup:
 
     name: the module that first makes the channels.
     channels: number of channels in the dense model.
+    kind: one of KINDS; what the channels are.
     members: where they are.
     attributes: numbers of modules that follow the group's width.
     rescaled: weights that are multiplied by the square root of the share of channels that stays.
@@ -114,6 +117,7 @@ class ChannelGroup:
     rescaled: tuple[Rescale, ...] = ()
     reshaped: tuple[str, ...] = ()
     hint: str = ""
+    kind: str = "channels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

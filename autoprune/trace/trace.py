@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -35,6 +35,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
     owner: dict[int, str] = {}
     refused: dict[int, str] = {}
     read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
+    kinds = _kinds(tracer)
     for atoms in _clusters(tracer, places):
         name = _name(tracer, names, places[atoms[0]], groups)
         reason = _ineligible(tracer, places[atoms[0]], atoms, read)
@@ -42,7 +43,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
             refused.update(dict.fromkeys(atoms, reason))
         else:
             owner.update(dict.fromkeys(atoms, name))
-            group = _group(tracer, name, [places[atom] for atom in atoms])
+            group = replace(_group(tracer, name, [places[atom] for atom in atoms]), kind=kinds(atoms))
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
     numbers = attributes.by_group(owner)
     return Topology(
@@ -128,6 +129,19 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
             for atom in atoms if len(atoms) > 1 else ():
                 found[atom] |= atoms - {atom}
     return {atom: frozenset(others) for atom, others in found.items()}
+
+
+def _kinds(tracer: Tracer) -> Callable[[Sequence[int]], str]:
+    """What the channels of a group are, by the products that they take part in."""
+    heads = {atom for node in tracer.independent for atom in tracer.labels.atoms(node)}
+    across = {other for atom, others in _crossing(tracer).items() if atom in heads for other in others}
+
+    def kind(atoms: Sequence[int]) -> str:
+        if atoms[0] in heads:
+            return "heads"
+        return "head width" if atoms[0] in across else "channels"
+
+    return kind
 
 
 def _makes(tracer: Tracer, name: str, axis: int) -> bool:

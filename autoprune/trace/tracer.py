@@ -83,6 +83,7 @@ class Tracer(TorchDispatchMode):
         self.lengths: list[Follower] = []
         self.contracted: list[Contracted] = []
         self.read: set[int] = set()
+        self.independent: set[int] = set()
         self.rows: list[AxisNodes] = []
         self.scaling: list[Follower] = []
         self.views: list[Follower] = []
@@ -219,8 +220,13 @@ class Tracer(TorchDispatchMode):
         if name is not None:
             self.positions[name] = self.positions.get(name, 0) + positions
 
-    def contract(self, axes: Sequence[AxisNodes], sizes: Sequence[int]) -> None:
-        """Count a product that is no weight times activations: over these axes of these lengths."""
+    def contract(self, axes: Sequence[AxisNodes], sizes: Sequence[int], *, batch: AxisNodes = None) -> None:
+        """Count a product that is no weight times activations: over these axes of these lengths.
+
+        batch: the one of them along which products are independent, as the heads of attention are.
+        """
+        if batch is not None:
+            self.independent.update(batch.tolist())
         positions = math.prod(size for nodes, size in zip(axes, sizes, strict=True) if nodes is None)
         self.read.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
         self.contracted.append(Contracted(self.module, positions, tuple(nodes for nodes in axes if nodes is not None)))

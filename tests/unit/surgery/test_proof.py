@@ -76,6 +76,7 @@ def test_several_wrong_groups_are_found(wrong: tuple[int, ...]) -> None:
     assert topology.widths == {f"first.{number}": 8 + number for number in range(7) if number not in wrong}
     for number in wrong:
         assert reasons(topology, f"first.{number}").startswith("cutting it changes the outputs by ")
+        assert "together" not in reasons(topology, f"first.{number}"), "found where it is alone"
 
 
 def test_groups_that_are_right_alone_and_wrong_together() -> None:

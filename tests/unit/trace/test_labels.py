@@ -37,7 +37,7 @@ def test_unify_goes_position_by_position_and_is_transitive() -> None:
 
 def test_unify_needs_equal_lengths() -> None:
     labels = Labels()
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="2 positions are not the same channels as 3"):
         labels.unify(labels.new(2), labels.new(3))
 
 
