@@ -60,13 +60,13 @@ def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) ->
 
 
 def scale_to_budget(
-    cost_model: CostModel, shape: np.ndarray, budget: float, floor: np.ndarray, grain: int = 1
+    cost_model: CostModel, shape: np.ndarray, budget: float, floor: np.ndarray, grain: np.ndarray | None = None
 ) -> np.ndarray:
     """Multiply keep shares by one factor, within [floor, dense], until the cost is `budget` of dense.
 
-    shape: relative keep shares, > 0, [groups]. grain: widths are multiples of it, or dense. Returns whole widths
-    whose cost is as near as rounding by single grains allows; the nearest reachable ones when the budget lies
-    outside what can be reached.
+    shape: relative keep shares, > 0, [groups]. grain: widths are multiples of it, or dense, [groups]; None is 1.
+    Returns whole widths whose cost is as near as rounding by single grains allows; the nearest reachable ones when
+    the budget lies outside what can be reached.
     """
     low, high = -12.0, 12.0
     for _ in range(48):
@@ -74,17 +74,17 @@ def scale_to_budget(
         widths = np.clip(cost_model.channels * shape * np.exp(middle), floor, cost_model.channels)
         low, high = (middle, high) if cost_model.share(widths) < budget else (low, middle)
     exact = np.clip(cost_model.channels * shape * np.exp((low + high) / 2), floor, cost_model.channels)
-    return _round(cost_model, exact, budget, floor, grain)
+    return _round(cost_model, exact, budget, floor, np.ones_like(exact) if grain is None else grain)
 
 
-def _round(cost_model: CostModel, exact: np.ndarray, budget: float, floor: np.ndarray, grain: int) -> np.ndarray:
+def _round(cost_model: CostModel, exact: np.ndarray, budget: float, floor: np.ndarray, grain: np.ndarray) -> np.ndarray:
     """Round down, then give single grains back, largest remainder first, while that comes nearer to the budget."""
     whole = exact >= cost_model.channels - 1e-9
     down = np.where(whole, cost_model.channels, np.floor((exact + 1e-9) / grain) * grain)
     widths: np.ndarray = np.maximum(down, floor)
     for group in np.argsort(widths - exact, kind="stable"):
         larger = widths.copy()
-        larger[group] = min(widths[group] + grain, cost_model.channels[group])
+        larger[group] = min(widths[group] + grain[group], cost_model.channels[group])
         if abs(cost_model.share(larger) - budget) <= abs(cost_model.share(widths) - budget):
             widths = larger
     return widths

@@ -20,7 +20,8 @@ class SpaceSettings:
     cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
     min_budget: smallest share of the dense cost to look at, in (0, 1).
     max_ratio: most that may go of one group, in (0, 1).
-    round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1.
+    round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1;
+        heads of attention are not rounded.
     protect: patterns of module names, such as "stem.*", whose channels all stay.
     criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
     scan: measure sensitivity first (guided space); without it the allocation is uniform.

@@ -81,7 +81,7 @@ class GuidedSpace:
 
     def __post_init__(self) -> None:
         cost = CostModel(self.topology, self.settings.cost)
-        floor = _floor(self.settings, cost)
+        floor = _floor(self.settings, cost, self.topology)
         path = solve(cost, self.sensitivity, floor) if self.sensitivity is not None else None
         for name, value in (("_cost", cost), ("_floor", floor), ("_path", path)):
             object.__setattr__(self, name, value)
@@ -104,7 +104,7 @@ class GuidedSpace:
         if self._path is not None:
             trust = float(parameters["trust"])
             shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
-        widths = scale_to_budget(self._cost, shape, budget, self._floor, self.settings.round_to)
+        widths = scale_to_budget(self._cost, shape, budget, self._floor, _grain(self.settings, self.topology))
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
         return _plan(self.settings, self.topology, parameters, ratios, seed)
 
@@ -157,17 +157,15 @@ class DirectSpace:
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
         ratios = {}
-        for name, channels, floor in zip(
-            self._cost.names, self._cost.channels, _floor(self.settings, self._cost), strict=True
-        ):
+        floors, grains = _floor(self.settings, self._cost, self.topology), _grain(self.settings, self.topology)
+        for name, channels, floor, grain in zip(self._cost.names, self._cost.channels, floors, grains, strict=True):
             asked = float(parameters[f"ratio/{name}"])
-            width = self._whole(int(channels), asked, int(floor))
+            width = self._whole(int(channels), asked, int(floor), int(grain))
             ratios[name] = asked if width == keep_count(int(channels), asked) else 1.0 - width / channels
         return _plan(self.settings, self.topology, parameters, ratios, seed)
 
-    def _whole(self, channels: int, ratio: float, floor: int) -> int:
+    def _whole(self, channels: int, ratio: float, floor: int, grain: int) -> int:
         """Width after rounding to whole grains, which must not take more of a group than max_ratio allows."""
-        grain = self.settings.round_to
         width = keep_count(channels, ratio)
         rounded = width if width == channels else grain * max(1, round(width / grain))
         return min(max(rounded, floor), channels)
@@ -180,8 +178,10 @@ class DirectSpace:
 
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
-        floor = _floor(self.settings, self._cost)
-        widths = scale_to_budget(self._cost, np.ones_like(self._cost.channels), budget, floor, self.settings.round_to)
+        floor = _floor(self.settings, self._cost, self.topology)
+        widths = scale_to_budget(
+            self._cost, np.ones_like(self._cost.channels), budget, floor, _grain(self.settings, self.topology)
+        )
         point: dict[str, Value] = {
             f"ratio/{name}": float(1.0 - width / channels)
             for name, width, channels in zip(self._cost.names, widths, self._cost.channels, strict=True)
@@ -200,15 +200,21 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
     return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, batch_norm_samples=0), seed=seed)
 
 
-def _floor(settings: SpaceSettings, cost: CostModel) -> np.ndarray:
+def _grain(settings: SpaceSettings, topology: Topology) -> np.ndarray:
+    """What kept channels are a multiple of; heads go one by one."""
+    return np.array([1.0 if group.kind == "heads" else settings.round_to for group in topology.groups])
+
+
+def _floor(settings: SpaceSettings, cost: CostModel, topology: Topology) -> np.ndarray:
     """Fewest channels of each group: by max_ratio, rounded up to the grain, never above dense."""
     fewest = np.maximum(1.0, np.ceil(cost.channels * (1.0 - settings.max_ratio) - 1e-9))
-    return np.asarray(np.minimum(np.ceil(fewest / settings.round_to) * settings.round_to, cost.channels))
+    grain = _grain(settings, topology)
+    return np.asarray(np.minimum(np.ceil(fewest / grain) * grain, cost.channels))
 
 
 def _smallest(settings: SpaceSettings, topology: Topology) -> float:
     cost = CostModel(topology, settings.cost)
-    return cost.share(_floor(settings, cost))
+    return cost.share(_floor(settings, cost, topology))
 
 
 def _criterion_choices(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[str, ...]]:
@@ -298,8 +304,8 @@ def _plan(
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:
     """Widths of the smallest, a middle and the largest model that a space can reach."""
     cost = CostModel(topology, settings.cost)
-    floor = _floor(settings, cost)
-    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, settings.round_to)
+    floor = _floor(settings, cost, topology)
+    middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, _grain(settings, topology))
     rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
     return {
         label: {name: int(width) for name, width in zip(cost.names, widths, strict=True)}

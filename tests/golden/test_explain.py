@@ -1,4 +1,4 @@
-"""What `explain` prints for a small network, as a text that a person has read and found right."""
+"""What `explain` prints for small networks, as texts that a person has read and found right."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from autoprune.space.settings import SpaceSettings
-from autoprune.surgery.prove import prove
+from autoprune.surgery.prove import survey
+from autoprune.task.data import Inputs
 from autoprune.terminal import show_topology
-from autoprune.trace.trace import trace
 from tests.zoo.convolutional import PaddedShortcut, ResNet
+from tests.zoo.registry import build_any
 
 TEXTS = Path(__file__).parent
+IMAGE = torch.zeros(1, 1, 16, 16)
 
 
 @pytest.mark.parametrize(
-    ("name", "model"),
+    ("name", "model", "inputs"),
     [
-        ("explain_resnet", ResNet(widths=(8, 16, 32), depth=1)),
-        # Some channels of it have to stay, so that the second table is more than the head.
-        ("explain_padded_shortcut", PaddedShortcut()),
+        ("explain_resnet", ResNet(widths=(8, 16, 32), depth=2), IMAGE),
+        # Some channels of it have to stay, so that the last table but one is more than the head.
+        ("explain_padded_shortcut", PaddedShortcut(), IMAGE),
+        # Heads and head width, tied weights.
+        ("explain_gpt2", *build_any("hf_gpt2")),
+        # Two head widths, and groups that the proof has withdrawn.
+        ("explain_levit", *build_any("levit")),
     ],
 )
 def test_what_explain_prints(
-    name: str, model: torch.nn.Module, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, model: nn.Module, inputs: Inputs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
-    inputs = torch.zeros(1, 1, 16, 16)
-    topology = prove(model.eval(), trace(model, inputs), inputs)
-    show_topology(topology, SpaceSettings())
+    show_topology(survey(model.eval(), inputs), SpaceSettings())
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     assert printed == (TEXTS / f"{name}.txt").read_text(encoding="utf-8")
