@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import TraceError
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.surgery.remedies import Remedy, remedies
@@ -214,12 +215,15 @@ class _Bench:
         double = _stirred(model, torch.float64)
         inputs: Inputs = _cast(example_inputs)  # type: ignore[assignment]
         try:
-            precisions = _precisions(double, inputs)
+            precisions, dense = _outputs(double, inputs)
         except Exception:  # a model that fixes its own precision, by a cast say, does not run in another
             double, inputs = _stirred(model, None), example_inputs
-            precisions = _precisions(double, inputs)
-        with torch.no_grad(), plain_operators(double):
-            dense = tensors_in(call(double, inputs))
+            try:
+                precisions, dense = _outputs(double, inputs)
+            except Exception as error:  # user code runs in here
+                raise TraceError(
+                    f"the model must run on example_inputs more than once, but got {type(error).__name__}: {error}"
+                ) from error
         return cls(double, inputs, run(double, inputs)[0], dense, _Tolerance.of(precisions))
 
     def difference(self, topology: Topology, chosen: KeptChannels) -> str | None:
@@ -281,10 +285,11 @@ class _Precisions(TorchDispatchMode):
         return out
 
 
-def _precisions(model: nn.Module, inputs: Inputs) -> set[torch.dtype]:
-    with torch.no_grad(), _Precisions() as seen:
-        call(model, inputs)
-    return seen.found or {torch.float32}
+def _outputs(model: nn.Module, inputs: Inputs) -> tuple[set[torch.dtype], list[Tensor]]:
+    """The floating-point types in use in a forward, and what comes out of it."""
+    with torch.no_grad(), plain_operators(model), _Precisions() as seen:
+        outputs = tensors_in(call(model, inputs))
+    return seen.found or {torch.float32}, outputs
 
 
 def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MethodType
+
 from torch import Tensor, nn
 
 from autoprune.errors import SurgeryError, fault
@@ -11,25 +14,32 @@ from autoprune.trace.topology import Block
 class Skip(nn.Module):
     """Gives back the input that the block would have added to, in the form in which the block gave its output.
 
-    block: what was dropped. Plain values that the block held stay readable, since models look at some of them.
+    Plain values that the block held stay readable, since models look at some of them; nothing that could keep its
+    weights alive does.
     """
 
     def __init__(self, block: Block, module: nn.Module) -> None:
         super().__init__()
         own = vars(self)
         for name, value in vars(module).items():
-            if name not in own and not name.startswith("_") and not isinstance(value, Tensor):
+            if name not in own and not name.startswith("_") and _is_plain(value):
                 own[name] = value
-        self.block = block
+        self._skipped = block
         self.training = module.training
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """The input; None for whatever else the block gave."""
-        source = self.block.source
+        source = self._skipped.source
         value = args[source] if isinstance(source, int) else kwargs[source]
-        if self.block.position is None:
+        if self._skipped.position is None:
             return value
-        return tuple(value if place == self.block.position else None for place in range(self.block.outputs))
+        return tuple(value if place == self._skipped.position else None for place in range(self._skipped.outputs))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(item) for item in value)
+    return not isinstance(value, Tensor | nn.Module | Mapping | set | MethodType)
 
 
 def skip(model: nn.Module, block: Block) -> None:

@@ -19,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from autoprune.errors import TraceError
 from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import AxisNodes, Labels
+from autoprune.trace.modules import watched
 from autoprune.trace.residual import Addition, Carried
 from autoprune.trace.topology import Product
 
@@ -208,7 +209,9 @@ class Tracer(TorchDispatchMode):
         """Say what a parameter's axis does, if the tensor is one; the axis is the parameter's own."""
         name = self.origin(tensor)
         if name is not None:
-            self.roles.setdefault((name, axis), role)
+            # A weight may be computed with before it is used as one.
+            if self.roles.get((name, axis), "other") == "other":
+                self.roles[name, axis] = role
             if role == "in":
                 self.readers.add((name, axis))
             if role == "out" and name not in self.order:
@@ -296,7 +299,7 @@ def run(
         ) from error
     tracer = Tracer(scratch, seconds=seconds, tied=tied)
     try:
-        with torch.no_grad(), plain_operators(scratch), module_names(scratch, tracer), tracer:
+        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
             outputs = call(scratch, example_inputs)
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
@@ -318,43 +321,6 @@ def tensors_in(value: object) -> list[Tensor]:
     if hasattr(value, "__dataclass_fields__"):
         return [tensor for name in value.__dataclass_fields__ for tensor in tensors_in(getattr(value, name))]
     return []
-
-
-@contextmanager
-def module_names(model: nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Keep `tracer.module` at the innermost module that runs."""
-    stack: list[str] = [""]
-    handles = []
-
-    def enter(name: str) -> Callable[[nn.Module, object], None]:
-        def hook(module: nn.Module, args: object) -> None:
-            stack.append(name)
-            tracer.module = name
-            tracer.inputs.append(args if isinstance(args, tuple) else ())
-            if isinstance(module, nn.modules.instancenorm._InstanceNorm) and isinstance(args, tuple) and args:
-                # It has no tensor of that width when it is not affine.
-                tracer.follow("num_features", tracer.axes(args[0])[1], module.num_features)
-            if isinstance(module, nn.Transformer) and isinstance(args, tuple) and args:
-                tracer.follow("d_model", tracer.axes(args[0])[-1], module.d_model)
-
-        return hook
-
-    def leave(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> None:
-        name = stack.pop()
-        tracer.inputs.pop()
-        tracer.module = stack[-1]
-        added = tracer.carried.addition(args, kwargs, output)
-        # A module that is used more than once has to add to its input in the same way every time.
-        tracer.additions[name] = added if tracer.additions.get(name, added) == added else None
-
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(name)))
-        handles.append(module.register_forward_hook(leave, with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -230,8 +230,12 @@ def test_nothing_of_a_dropped_block_stays() -> None:
     assert set(stays.tensors) < set(smaller.state_dict())
 
 
-def test_memory_of_a_dropped_block_is_given_back() -> None:
+@pytest.mark.parametrize("listed", [False, True])
+def test_memory_of_a_dropped_block_is_given_back(listed: bool) -> None:
+    """Also where the block holds its layers in a plain list beside."""
     model = stirred(Stack(Mlp(pre_norm, hidden=77), Mlp(pre_norm)))
+    if listed:
+        model.blocks[0].layers = [model.blocks[0].up, model.blocks[0].down]
     topology = survey(model, torch.randn(4, 10))
     gc.collect()
     before = [weakref.ref(value) for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]

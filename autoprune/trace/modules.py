@@ -1,0 +1,60 @@
+"""Which module is at work, what it was given, and numbers of torch's own modules that no tensor tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from autoprune.trace.tracer import Tracer
+
+
+@contextmanager
+def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+    """Keep the tracer's `module` and `inputs` at the innermost module that runs, and note what adds to its input."""
+    stack: list[str] = [""]
+    handles = []
+
+    def enter(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+            stack.append(name)
+            tracer.module = name
+            tracer.inputs.append(args)
+            if args and isinstance(args[0], Tensor):
+                _follow_widths(tracer, module, args[0])
+
+        return hook
+
+    def leave(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> None:
+        del module
+        name = stack.pop()
+        tracer.inputs.pop()
+        tracer.module = stack[-1]
+        added = tracer.carried.addition(args, kwargs, output)
+        # A module that is used more than once has to add to its input in the same way every time.
+        tracer.additions[name] = added if tracer.additions.get(name, added) == added else None
+
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(name)))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
+    axes = tracer.axes(given)
+    if isinstance(module, nn.modules.instancenorm._InstanceNorm):
+        tracer.follow("num_features", axes[1], module.num_features)  # no tensor of that width unless affine
+    elif isinstance(module, nn.RMSNorm) and len(module.normalized_shape) == 1:
+        # Taken apart into steps where it has no kernel of its own.
+        if not module.elementwise_affine:
+            tracer.follow("normalized_shape", axes[-1], module.normalized_shape[0])
+        tracer.role(module.weight, 0, "scale")
+    elif isinstance(module, nn.Transformer):
+        tracer.follow("d_model", axes[-1], module.d_model)
