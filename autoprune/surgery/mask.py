@@ -15,7 +15,7 @@ from autoprune.surgery.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, plain_operators, run
+from autoprune.trace.tracer import Step, Tracer, plain_operators, run
 
 Args = tuple[object, ...]
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
@@ -61,8 +61,10 @@ def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
         tracer = run(plain, inputs)[0] if traced is None else traced
-        with plain_operators(plain), _Statistics(tracer, _gone(tracer, alive)):
-            return call(plain, inputs)
+        with plain_operators(plain), _Statistics(tracer, _gone(tracer, alive)) as statistics:
+            outputs = call(plain, inputs)
+        statistics.finish()
+        return outputs
 
     model.__dict__["forward"] = forward
     return model
@@ -102,18 +104,21 @@ class _Statistics(TorchDispatchMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         del types
-        name, axes = self._traced.steps[min(self._step, len(self._traced.steps) - 1)]
-        if func.overloadpacket.__name__ == "detach" != name:
-            return func(*args, **(kwargs or {}))  # gradients are taken along, which the trace did without
+        name, first = func.overloadpacket.__name__, args[0] if args else None
+        step = self._traced.steps[self._step] if self._step < len(self._traced.steps) else None
+        if step is None or Step.of(name, first, step.axes) != step:
+            return func(*args, **(kwargs or {}))  # not the model's own: a hook, or a step of autograd
         self._step += 1
-        if name != func.overloadpacket.__name__:
-            raise RuntimeError(f"the model took another path than in its trace: {func} where {name} was expected")
         statistic = STATISTICS.get(name)
-        if statistic is None or not axes:
+        if statistic is None or not step.axes:
             return func(*args, **(kwargs or {}))
-        return statistic(
-            func, args, kwargs or {}, [None if nodes is None else self._positions(nodes) for nodes in axes]
-        )
+        alive = [None if nodes is None else self._positions(nodes) for nodes in step.axes]
+        return statistic(func, args, kwargs or {}, alive)
+
+    def finish(self) -> None:
+        """Raise RuntimeError when the model did not take the steps of its trace."""
+        if self._step < len(self._traced.steps):
+            raise RuntimeError(f"the model took another path than in its trace, from {self._traced.steps[self._step]}")
 
     def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
         if id(nodes) not in self._known:  # arrays of the trace, which outlive this

@@ -54,6 +54,19 @@ class Contracted(NamedTuple):
     axes: tuple[npt.NDArray[np.int64], ...]
 
 
+class Step(NamedTuple):
+    """One operator: its name, the shape of its first argument, and what runs along the axes of that."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: Axes
+
+    @classmethod
+    def of(cls, name: str, first: object, axes: Axes) -> Step:
+        """As it is about to run."""
+        return cls(name, tuple(first.shape) if isinstance(first, Tensor) else (), axes)
+
+
 class Tracer(TorchDispatchMode):
     """The state of one trace: which nodes run along each axis of each live tensor.
 
@@ -77,7 +90,7 @@ class Tracer(TorchDispatchMode):
         self.named: dict[str, Tensor] = {}
         self.owned: dict[str, Axes] = {}
         self.order: list[str] = []
-        self.steps: list[tuple[str, Axes]] = []
+        self.steps: list[Step] = []
         self.together: list[int] = []
         self.grids: list[Grid] = []
         self.followers: list[Follower] = []
@@ -251,7 +264,7 @@ class Tracer(TorchDispatchMode):
         name = func.overloadpacket.__name__
         carried = self.carried.terms(name, args)
         first = args[0] if args else None
-        self.steps.append((name, self.axes(first) if isinstance(first, Tensor) else []))
+        self.steps.append(Step.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
         out = func(*args, **(kwargs or {}))
         self.carried.note(out, carried)
         rule = RULES.get(name)
