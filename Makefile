@@ -33,6 +33,7 @@ format: $(READY)
 
 bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.cut
+	$(BIN)/python -m benchmarks.torch_pruning_path
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.digits
 
