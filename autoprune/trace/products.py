@@ -121,14 +121,18 @@ def _weight_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
 def addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Bias + mm."""
     matrix_product(tracer, args[1:], kwargs, out)
-    bias, result = args[0], tensors_in(out)[0]
-    assert isinstance(bias, Tensor)
+    _add(tracer, args[0], tensors_in(out)[0])
+
+
+def _add(tracer: Tracer, added: object, result: Tensor) -> None:
+    """What is added to a product has its channels, aligned at the last axis."""
+    assert isinstance(added, Tensor)
     axes = tracer.axes(result)
-    for axis, nodes in enumerate(reversed(tracer.axes(bias))):
-        if bias.shape[-1 - axis] == result.shape[-1 - axis]:
+    for axis, nodes in enumerate(reversed(tracer.axes(added))):
+        if added.shape[-1 - axis] == result.shape[-1 - axis]:
             axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, _INPUT)
-    if bias.ndim == 1:
-        tracer.role(bias, 0, "shift")
+    if added.ndim == 1:
+        tracer.role(added, 0, "shift")
     tracer.put(result, axes)
 
 
@@ -157,13 +161,7 @@ def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
 def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """baddbmm: added values + bmm."""
     batched_product(tracer, args[1:], kwargs, out)
-    added, result = args[0], tensors_in(out)[0]
-    assert isinstance(added, Tensor)
-    axes = tracer.axes(result)
-    for axis, nodes in enumerate(reversed(tracer.axes(added))):
-        if added.shape[-1 - axis] == result.shape[-1 - axis]:
-            axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, _INPUT)
-    tracer.put(result, axes)
+    _add(tracer, args[0], tensors_in(out)[0])
 
 
 def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:

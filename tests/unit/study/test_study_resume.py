@@ -62,6 +62,19 @@ def test_the_same_seed_twice(uninterrupted: Callable[[str], autoprune.Study], tm
     assert comparable(again.records) == comparable(uninterrupted("tpe").records)
 
 
+def test_two_studies_in_one_process_share_nothing(
+    uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
+) -> None:
+    """Trial by trial in turn with a study of another model, as if it were alone."""
+    study = autoprune.Study.create(task(), searched("tpe"), out=tmp_path / "one")
+    other = autoprune.Study.create(mlp_task(), settings(trials=9, seed=3), out=tmp_path / "other")
+    for done in range(1, 10):
+        study.run(trials=done)
+        other.run(trials=done)
+    assert comparable(study.records) == comparable(uninterrupted("tpe").records)
+    assert len(other.records) == 9
+
+
 def test_another_seed_is_another_search(tmp_path: Path) -> None:
     first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed, trials=7)) for seed in (0, 1))
     sampled = [[record.plan.groups for record in study.records[5:]] for study in (first, second)]
