@@ -70,8 +70,14 @@ class Step(NamedTuple):
 class Tracer(TorchDispatchMode):
     """The state of one trace: which nodes run along each axis of each live tensor.
 
-    labels: the union-find. roles: (tensor name, axis) -> role. products: weight name -> positions.
+    labels: the union-find. named, owned: parameters and buffers, and the nodes of their axes; tables: nodes of buffers.
+    roles: (tensor name, axis) -> role. readers: those that are read. order: tensors that make channels, in turn.
+    positions, contracted: multiply-adds by weight, and of products of activations. read: nodes summed over in these;
+    independent: nodes along which they do not mix. together: nodes looked at together. rows: of embedding tables.
     steps: every operator in turn, and what ran along the axes of its first argument.
+    grids, followers, lengths, scaling, views: what modules did with channels, from which their numbers are guessed.
+    carried, additions: what every value is a sum of, and which modules add to their input.
+    module, inputs: the innermost module at work, and what that and those around it were given.
     seconds: after that long every operator counts as not understood, so that a trace always ends.
     tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
     """
@@ -126,7 +132,10 @@ class Tracer(TorchDispatchMode):
 
     def put(self, tensor: Tensor, axes: Axes) -> None:
         """Say what runs along a tensor's axes; an axis of size 1 has no channels to choose from."""
-        assert len(axes) == tensor.ndim, f"{len(axes)} axes for shape {tuple(tensor.shape)}"
+        if len(axes) != tensor.ndim or any(
+            nodes is not None and len(nodes) != size for nodes, size in zip(axes, tensor.shape, strict=True)
+        ):
+            raise ValueError(f"axes that do not fit the shape {tuple(tensor.shape)}")
         self._axes[tensor] = [nodes if size > 1 else None for nodes, size in zip(axes, tensor.shape, strict=True)]
 
     def origin(self, tensor: object) -> str | None:
@@ -273,8 +282,19 @@ class Tracer(TorchDispatchMode):
         elif rule is None:
             self.freeze_all((args, list((kwargs or {}).values())), f"operator {name} is not understood")
         else:
-            rule(self, args, kwargs or {}, out)
+            self._apply(rule, name, args, kwargs or {}, out)
         return out
+
+    def _apply(
+        self, rule: Rule, name: str, args: tuple[object, ...], kwargs: Mapping[str, object], out: object
+    ) -> None:
+        """A rule that does not fit what came costs coverage, as if there were none."""
+        try:
+            rule(self, args, kwargs, out)
+        except Exception:  # a form of the operator that its rule does not know; nothing of the user's runs in here
+            self.freeze_all((args, list(kwargs.values())), f"this use of operator {name} is not understood")
+            for result in tensors_in(out):
+                self.put(result, [None] * result.ndim)
 
     def statistic(self, nodes: AxisNodes) -> None:
         """These channels are looked at together: removing some changes what is computed of the others."""
