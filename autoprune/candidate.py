@@ -26,7 +26,7 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.task.data import Batch, Split, head
 from autoprune.task.task import Task
-from autoprune.trace.topology import Topology
+from autoprune.trace.topology import KINDS, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +48,22 @@ class Bench:
 
     @classmethod
     def of(
-        cls, task: Task, *, protect: Sequence[str] = (), latency_rounds: int = 30, latency_backend: str = "torch"
+        cls,
+        task: Task,
+        *,
+        protect: Sequence[str] = (),
+        kinds: Sequence[str] = (*KINDS, "blocks"),
+        latency_rounds: int = 30,
+        latency_backend: str = "torch",
     ) -> Bench:
-        """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern."""
+        """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern.
+
+        protect: patterns of modules that stay. kinds: what may go, of KINDS and "blocks".
+        """
         topology = survey(task.dense, task.example_inputs)
         return cls(
             task=task,
-            topology=topology.protected(protect),
+            topology=topology.protected(protect).only(kinds),
             structure=topology.fingerprint(),
             teacher=Teacher(task),
             latency_rounds=latency_rounds,

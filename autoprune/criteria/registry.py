@@ -99,17 +99,18 @@ def select(plan: PruningPlan, topology: Topology, signals: Signals) -> KeptChann
     A parent narrower than the plan is an error of the caller: AssertionError.
     """
     kept: dict[str, tuple[int, ...]] = {}
+    gone = {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
     for name, width in planned_widths(plan, topology).items():
         group = topology.group(name)
         alive = signals.alive(group)
         assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
-        if width == len(alive):
-            kept[name] = tuple(alive.tolist())
+        if width == len(alive) or gone.issuperset(member.tensor for member in group.members):
+            kept[name] = tuple(alive[:width].tolist())  # whole, or in blocks that go: nothing to choose
             continue
         scores = score(plan.groups[name].criterion, group, signals)
         best = torch.topk(scores, width).indices
         kept[name] = tuple(alive[best.cpu()].tolist())
-    return KeptChannels(groups=kept)
+    return KeptChannels(groups=kept, dropped=plan.dropped)
 
 
 def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:

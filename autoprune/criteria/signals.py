@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria import calibration
+from autoprune.criteria.calibration import PROBES, ActivationStatistics, Reading
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import ConfigurationError, fault
-from autoprune.task.data import Batch, call, evaluating
+from autoprune.task.data import Batch
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Names of the signals, as criteria ask for them.
-SIGNALS = ("weights", "gradients", "activations")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationStatistics:
-    """Moments of one reading layer's input, per input channel, over batch and positions.
-
-    mean_abs: mean of |x|. mean_square: mean of x squared. Both float [channels].
-    """
-
-    mean_abs: Tensor
-    mean_square: Tensor
+SIGNALS = ("weights", "gradients", "activations", "activation_gradients", "hessian")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +30,9 @@ class Signals:
     weights: parameters and buffers by name.
     gradients: loss gradient per parameter, one tensor for each calibration batch.
     activations: name of a weight -> statistics of what that weight reads.
+    activation_gradients: group -> name of a weight that reads it -> float [channels alive], the mean over samples
+        of |sum over positions of x times the gradient of the loss of its batch to x|, x being what is read.
+    hessian: diagonal of the Hessian of the mean loss over batches, estimated, for parameters that make channels.
     seed: for criteria that draw at random.
     """
 
@@ -45,6 +41,8 @@ class Signals:
     weights: Mapping[str, Tensor]
     gradients: Mapping[str, Sequence[Tensor]] | None = None
     activations: Mapping[str, ActivationStatistics] | None = None
+    activation_gradients: Mapping[str, Mapping[str, Tensor]] | None = None
+    hessian: Mapping[str, Tensor] | None = None
     seed: int = 0
 
     def alive(self, group: ChannelGroup) -> Tensor:
@@ -76,6 +74,28 @@ class Signals:
             raise _missing(criterion, "activations")
         return self.activations
 
+    def need_activation_gradients(self, criterion: str) -> Mapping[str, Mapping[str, Tensor]]:
+        """The activations times their gradients, or an error that says how to get them."""
+        if self.activation_gradients is None:
+            raise _missing(criterion, "activation_gradients")
+        return self.activation_gradients
+
+    def need_hessian(self, criterion: str) -> Mapping[str, Tensor]:
+        """The diagonal of the Hessian, or an error that says how to get it."""
+        if self.hessian is None:
+            raise _missing(criterion, "hessian")
+        return self.hessian
+
+
+def passes(names: Iterable[str]) -> tuple[int, int]:
+    """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
+
+    A probe of the Hessian counts as one forward and backward more.
+    """
+    names = set(names)
+    backwards = len(names & {"gradients", "activation_gradients"}) > 0
+    return int("activations" in names), int(backwards) + (1 + PROBES) * ("hessian" in names)
+
 
 def gather(
     model: nn.Module,
@@ -92,67 +112,47 @@ def gather(
     """
     weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     topology, kept = parent
-    return Signals(
-        kept=kept,
-        positions=alive_positions(topology, kept),
-        weights=weights,
-        gradients=_gradients(model, batches, loss) if "gradients" in names else None,
-        activations=_activations(model, batches) if "activations" in names else None,
-        seed=seed,
+    bare = Signals(kept=kept, positions=alive_positions(topology, kept), weights=weights, seed=seed)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    gradients, products = None, None
+    if not {"gradients", "activation_gradients"}.isdisjoint(names):
+        wanted = trained if "gradients" in names else []
+        readings = _readings(topology, bare) if "activation_gradients" in names else {}
+        gradients, products = calibration.gradients(model, batches, loss, wanted, readings)
+    hessian = None
+    if "hessian" in names:
+        making = {member.tensor for group in topology.groups for member in group.members if member.role == "out"}
+        wanted = [name for name in trained if name in making]
+        hessian = calibration.hessian(model, batches, loss, wanted, partial(_signs, topology, bare))
+    return replace(
+        bare,
+        gradients=gradients if "gradients" in names else None,
+        activations=calibration.activations(model, batches) if "activations" in names else None,
+        activation_gradients=products if "activation_gradients" in names else None,
+        hessian=hessian,
     )
 
 
-def _gradients(
-    model: nn.Module, batches: Sequence[Batch], loss: Callable[[object, object], Tensor]
-) -> dict[str, list[Tensor]]:
-    """Per batch, in eval mode: the numbers that the model has, not those of one batch's statistics."""
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if not parameters:
-        return {}
-    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
-    with evaluating(model):
-        for batch in batches:
-            value = loss(call(model, batch.inputs), batch.targets)
-            for name, gradient in zip(
-                parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True
-            ):
-                if gradient is not None:
-                    found[name].append(gradient)
-    return {name: gradients for name, gradients in found.items() if gradients}
+def _readings(topology: Topology, signals: Signals) -> dict[str, list[Reading]]:
+    """Name of a weight -> the groups that it reads."""
+    found: dict[str, list[Reading]] = {}
+    for group in topology.groups:
+        for member in group.members:
+            if member.role == "in" and member.tensor in signals.weights:
+                where = signals.where(member.tensor, member.axis, member.index[signals.alive(group)])
+                size = signals.weights[member.tensor].shape[member.axis]
+                found.setdefault(member.tensor, []).append(Reading(group=group.name, where=where, size=size))
+    return found
 
 
-@torch.no_grad()
-def _activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, ActivationStatistics]:
-    """What convolutions and linear layers read, per input channel."""
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
-
-    def watch(name: str, channel_axis: int) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
-        def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-            del module
-            x = args[0] if args else kwargs.get("input")
-            if not isinstance(x, Tensor):
-                return
-            flat = x.detach().movedim(channel_axis, 0).flatten(1).float()
-            total = (flat.abs().sum(1), flat.square().sum(1), flat.shape[1])
-            before = sums.get(name)
-            sums[name] = total if before is None else (before[0] + total[0], before[1] + total[1], before[2] + total[2])
-
-        return hook
-
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            axis = -1 if isinstance(module, nn.Linear) else -module.weight.ndim + 1
-            hook = watch(f"{name}.weight" if name else "weight", axis)
-            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-    try:
-        with evaluating(model):
-            for batch in batches:
-                call(model, batch.inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: ActivationStatistics(mean_abs=a / n, mean_square=s / n) for name, (a, s, n) in sums.items()}
+def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tensor:
+    """+1 and -1 by chance, int8: a function of seed, name, number and position in the dense model."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{signals.seed}/{name}/{number}".encode()))
+    signs = torch.randint(2, topology.tensors[name].shape, generator=generator, dtype=torch.int8) * 2 - 1
+    for axis in range(signs.ndim):
+        if (name, axis) in signals.positions:
+            signs = signs.index_select(axis, signals.positions[name, axis])
+    return signs
 
 
 def slices(group: ChannelGroup, signals: Signals, role: str, of: Mapping[str, Tensor] | None = None) -> list[Tensor]:

@@ -12,12 +12,11 @@ from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fa
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
-from autoprune.surgery.prove import prove
+from autoprune.surgery.prove import survey
 from autoprune.task.checkpoint import read_weights, write_atomically
 from autoprune.task.data import Inputs
-from autoprune.trace.trace import trace
 
-ARCHITECTURE_VERSION = 1
+ARCHITECTURE_VERSION = 2
 
 
 def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
@@ -38,6 +37,7 @@ def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> 
         "candidate": record.number,
         "structure": stored["structure"],
         "kept": {name: list(indices) for name, indices in record.kept.items()},
+        "dropped": list(record.dropped),
         "plan": record.plan.to_dict(),
         "search": record.search.to_dict(),
         "test": None if record.test is None else record.test.to_dict(),
@@ -71,13 +71,14 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
                     "the architecture's version", f"be <= {ARCHITECTURE_VERSION}", data["version"], "Upgrade autoprune."
                 )
             )
-        kept = KeptChannels(groups={name: tuple(indices) for name, indices in data["kept"].items()})
+        groups = {name: tuple(indices) for name, indices in data["kept"].items()}
+        kept = KeptChannels(groups=groups, dropped=tuple(data.get("dropped", ())))
         structure = data["structure"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             fault(str(architecture), "hold an architecture", f"{type(error).__name__}: {error}")
         ) from error
-    topology = prove(dense, trace(dense, example_inputs), example_inputs)
+    topology = survey(dense, example_inputs)
     if topology.fingerprint() != structure:
         raise ConfigurationError(
             fault(

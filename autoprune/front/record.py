@@ -10,7 +10,7 @@ from autoprune.errors import StorageError, fault
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 #: Where a trial came from.
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 
@@ -20,7 +20,7 @@ class CandidateRecord:
     """A finished candidate.
 
     number: its trial in the Optuna study. origin: one of ORIGINS.
-    plan: what was asked for. kept: channels that stay, in indices of the dense model.
+    plan: what was asked for. kept: channels that stay, in indices of the dense model. dropped: blocks that went.
     search: its measurement on the search split. test: on the test split, None until the final front.
     parent: trial whose weights it started from, None for the dense model.
     samples_forward, samples_trained: work for this trial alone.
@@ -33,6 +33,7 @@ class CandidateRecord:
     plan: PruningPlan
     kept: Mapping[str, tuple[int, ...]]
     search: Measurement
+    dropped: tuple[str, ...] = ()
     test: Measurement | None = None
     parent: int | None = None
     samples_forward: int = 0
@@ -48,8 +49,8 @@ class CandidateRecord:
 
     @property
     def architecture(self) -> tuple[object, ...]:
-        """Widths and what follows from them, as a key: candidates that share it differ in their weights alone."""
-        return (self.search.multiply_adds, self.search.parameters, *sorted(self.widths.items()))
+        """Widths and blocks and what follows from them, as a key: who shares it differs in weights alone."""
+        return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
 
     @property
     def best_known(self) -> Measurement:
@@ -65,6 +66,7 @@ class CandidateRecord:
                 "origin": self.origin,
                 "plan": self.plan.to_dict(),
                 "kept": {name: list(indices) for name, indices in self.kept.items()},
+                "dropped": list(self.dropped),
                 "search": self.search.to_dict(),
                 "parent": self.parent,
                 "samples_forward": self.samples_forward,
@@ -90,6 +92,7 @@ class CandidateRecord:
                 origin=data["origin"],
                 plan=PruningPlan.from_dict(data["plan"]),
                 kept={name: tuple(indices) for name, indices in data["kept"].items()},
+                dropped=tuple(data.get("dropped", ())),
                 search=Measurement.from_dict(data["search"]),
                 test=test,
                 parent=data["parent"],

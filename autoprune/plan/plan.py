@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from autoprune.errors import ConfigurationError, fault, raise_all
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 OPTIMIZERS = ("sgd", "adamw")
 
 
@@ -89,11 +89,13 @@ class PruningPlan:
     """The whole decision of one trial; replays without Optuna.
 
     groups: group name -> GroupPlan. A group that is not named keeps all its channels.
+    dropped: names of residual blocks that go whole.
     recovery: how the model recovers after the cut.
     seed: drives data order and every random choice of the trial, >= 0.
     """
 
     groups: Mapping[str, GroupPlan]
+    dropped: tuple[str, ...] = ()
     recovery: RecoveryPlan = field(default_factory=RecoveryPlan)
     seed: int = 0
 
@@ -101,7 +103,10 @@ class PruningPlan:
         for name, group in self.groups.items():
             if not isinstance(group, GroupPlan):
                 raise ConfigurationError(fault(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
+        if not isinstance(self.dropped, tuple | list) or not all(isinstance(name, str) for name in self.dropped):
+            raise ConfigurationError(fault("the dropped blocks of a plan", "be a tuple of names", repr(self.dropped)))
         object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
+        object.__setattr__(self, "dropped", tuple(sorted(set(self.dropped))))
         if not _is_count(self.seed):
             raise ConfigurationError(fault("a plan's seed", "be an integer >= 0", repr(self.seed)))
 
@@ -114,6 +119,7 @@ class PruningPlan:
         return {
             "version": PLAN_VERSION,
             "groups": {name: asdict(group) for name, group in self.groups.items()},
+            "dropped": list(self.dropped),
             "recovery": asdict(self.recovery),
             "seed": self.seed,
         }
@@ -142,6 +148,7 @@ class PruningPlan:
         try:
             return cls(
                 groups={name: _group(name, group) for name, group in data["groups"].items()},
+                dropped=tuple(data.get("dropped", ())),
                 recovery=RecoveryPlan(**data.get("recovery", {})),
                 seed=data.get("seed", 0),
             )

@@ -95,6 +95,10 @@ def pareto_3d(front: Front) -> go.Figure:
     return figure
 
 
+def _without(record: CandidateRecord) -> str:
+    return f", without {', '.join(record.dropped)}" if record.dropped else ""
+
+
 def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     """Channels kept per group of each member of the front, chosen by a menu; dense widths behind."""
     names = [str(group["name"]) for group in groups]
@@ -123,7 +127,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
         )
     buttons = [
         {
-            "label": f"candidate {record.number}: {front.quality_name} {record.search.quality:.4g}",
+            "label": f"candidate {record.number}: {front.quality_name} {record.search.quality:.4g}{_without(record)}",
             "method": "update",
             "args": [{"visible": [True, *[other == position for other in range(len(records))]]}],
         }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autoprune.errors import UnknownNameError
-from autoprune.trace.topology import Topology
+from autoprune.trace.topology import Block, Topology
 
 #: Costs that follow from widths alone; latency does not.
 AXES = ("multiply_adds", "parameters", "size_bytes")
@@ -19,16 +19,20 @@ AXES = ("multiply_adds", "parameters", "size_bytes")
 class CostModel:
     """Topology.cost for one axis as arrays; gives the same numbers.
 
-    axis: one of AXES. dense: cost of the dense model.
+    axis: one of AXES. dropped: blocks that are gone. dense: cost of the dense model, with all of its blocks.
     """
 
-    def __init__(self, topology: Topology, axis: str) -> None:
+    def __init__(self, topology: Topology, axis: str, dropped: Sequence[str] = ()) -> None:
         if axis not in AXES:
             raise UnknownNameError("a cost of the budget", axis, AXES)
         self.axis = axis
         self.names = [group.name for group in topology.groups]
         self.channels = np.array([group.channels for group in topology.groups], dtype=np.float64)
-        self._weights = _tensor_weights(topology, axis)
+        blocks = [topology.block(name) for name in dropped]
+        without = {tensor for block in blocks for tensor in block.tensors}
+        self._weights = {
+            name: 0.0 if name in without else weight for name, weight in _tensor_weights(topology, axis).items()
+        }
         tensors = [name for name, weight in self._weights.items() if weight]
         number = {name: row for row, name in enumerate(tensors)}
         self._scale = np.array([self._weights[name] for name in tensors], dtype=np.float64)
@@ -39,8 +43,8 @@ class CostModel:
             self._sizes[number[name], : len(shape)] = shape
         self._rows, self._axes, self._groups, self._positions = _single(topology, number, self.names)
         self._grids = _grids(topology, number, self.names)
-        self._contractions = _contractions(topology, self.names) if axis == "multiply_adds" else []
-        self.dense = float(self.cost(self.channels))
+        self._contractions = _contractions(topology, self.names, blocks) if axis == "multiply_adds" else []
+        self.dense = float(getattr(topology.cost({}), axis))
 
     def cost(self, widths: np.ndarray) -> float:
         """Cost when group i keeps widths[i] channels; fractional widths are allowed."""
@@ -69,11 +73,13 @@ class CostModel:
         return self.share(np.ones_like(self.channels))
 
 
-def _contractions(topology: Topology, names: Sequence[str]) -> list[tuple[float, list[int]]]:
+def _contractions(topology: Topology, names: Sequence[str], dropped: Sequence[Block]) -> list[tuple[float, list[int]]]:
     """Products of activations as terms: multiply-adds, and the groups whose shares they are multiplied with."""
     number = {name: position for position, name in enumerate(names)}
     found: Counter[tuple[int, ...]] = Counter()
     for contraction in topology.contractions:
+        if any(block.holds(contraction.module) for block in dropped):
+            continue
         for runs in itertools.product(*contraction.axes):
             constant = contraction.positions * math.prod(run.positions for run in runs)
             groups = tuple(sorted(number[name] for run in runs for name in run.groups if name in number))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoprune.criteria.registry import criterion
 from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
 from autoprune.plan.plan import OPTIMIZERS
 from autoprune.sensitivity.cost_model import AXES
+from autoprune.trace.topology import KINDS as GROUP_KINDS
 
-KINDS = ("guided", "direct")
+SPACES = ("guided", "direct")
+#: What may go: kinds of groups, and residual blocks whole.
+KINDS = (*GROUP_KINDS, "blocks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,7 @@ class SpaceSettings:
     round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1;
         heads of attention are not rounded.
     protect: patterns of module names, such as "stem.*", whose channels all stay.
+    kinds: what may go: "channels", "heads" of attention, "head_width", and residual "blocks" whole.
     criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
     scan: measure sensitivity first (guided space); without it the allocation is uniform.
     scan_criterion: what ranks channels in the scan.
@@ -37,6 +42,7 @@ class SpaceSettings:
     max_ratio: float = 0.95
     round_to: int = 1
     protect: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = GROUP_KINDS
     criteria: tuple[str, ...] = ("l2", "l1", "taylor")
     criterion_per_group: bool = False
     scan: bool = True
@@ -49,18 +55,18 @@ class SpaceSettings:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UnknownNameError("the space", self.kind, KINDS)
-        if self.cost not in AXES:
-            raise UnknownNameError("the cost of the budget", self.cost, AXES)
-        for what in ("criteria", "optimizers", "distillation", "protect"):
+        for what in ("criteria", "optimizers", "distillation", "protect", "kinds"):
             if not isinstance(getattr(self, what), tuple):
                 raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
+        for what, names, known in (
+            ("the space", (self.kind,), SPACES),
+            ("the cost of the budget", (self.cost,), AXES),
+            ("a kind of pruning", self.kinds, KINDS),
+            ("an optimizer", self.optimizers, OPTIMIZERS),
+        ):
+            _check_names(what, names, known)
         for name in (*self.criteria, self.scan_criterion):
             criterion(name)
-        for name in self.optimizers:
-            if name not in OPTIMIZERS:
-                raise UnknownNameError("an optimizer", name, OPTIMIZERS)
         checks = (
             (_is_share(self.min_budget), "min_budget", "lie in (0, 1)", self.min_budget),
             (_is_share(self.max_ratio), "max_ratio", "lie in (0, 1)", self.max_ratio),
@@ -78,6 +84,7 @@ class SpaceSettings:
                 self.round_to,
             ),
             (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
+            (len(self.kinds) > 0, "kinds", "name at least one", self.kinds),
             (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),
             (isinstance(self.steps, int) and self.steps >= 0, "steps", "be an integer >= 0", self.steps),
             (
@@ -101,6 +108,12 @@ class SpaceSettings:
         if isinstance(self.learning_rate, tuple):
             return self.learning_rate
         return (self.learning_rate, self.learning_rate)
+
+
+def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(what, name, known)
 
 
 def _is_number(value: object) -> bool:

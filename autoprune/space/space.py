@@ -76,6 +76,7 @@ class GuidedSpace:
     topology: Topology
     sensitivity: Sensitivity | None
     _cost: CostModel = field(init=False, repr=False)
+    _costs: dict[tuple[str, ...], CostModel] = field(init=False, repr=False, default_factory=dict)
     _path: AllocationPath | None = field(init=False, repr=False)
     _floor: np.ndarray = field(init=False, repr=False)
 
@@ -104,16 +105,24 @@ class GuidedSpace:
         if self._path is not None:
             trust = float(parameters["trust"])
             shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
-        widths = scale_to_budget(self._cost, shape, budget, self._floor, _grain(self.settings, self.topology))
+        cost = self._without(_dropped(self.settings, self.topology, parameters))
+        widths = scale_to_budget(cost, shape, budget, self._floor, _grain(self.settings, self.topology))
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
         return _plan(self.settings, self.topology, parameters, ratios, seed)
+
+    def _without(self, dropped: tuple[str, ...]) -> CostModel:
+        """What widths cost once these blocks are gone, so that the budget is met with what is left."""
+        if dropped not in self._costs:
+            self._costs[dropped] = CostModel(self.topology, self.settings.cost, dropped)
+        return self._costs[dropped]
 
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
         """Budget as the plan costs, no trust, residuals that give its keep shares around their middle."""
         widths = self._cost.as_array(planned_widths(plan, self.topology))
         exponents = np.log2(widths / self._cost.channels)
         residuals = np.clip(exponents - (exponents.max() + exponents.min()) / 2, -1.0, 1.0)
-        point = self._point(self._cost.share(widths), trust=0.0) | _knobs(self.settings, self.topology, plan)
+        budget = self._without(plan.dropped).share(widths)
+        point = self._point(budget, trust=0.0) | _knobs(self.settings, self.topology, plan)
         point |= {f"residual/{name}": float(value) for name, value in zip(self._cost.names, residuals, strict=True)}
         if self.settings.scan:
             point["trust"] = 0.0  # also where the scan is still to come
@@ -225,8 +234,10 @@ def _criterion_choices(settings: SpaceSettings, topology: Topology) -> dict[str,
 
 
 def _shared_distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    """Criterion and recovery; a knob with one choice is no parameter."""
-    space: dict[str, BaseDistribution] = {}
+    """Blocks that go, criterion and recovery; a knob with one choice is no parameter."""
+    space: dict[str, BaseDistribution] = {
+        f"drop/{name}": CategoricalDistribution((False, True)) for name in _blocks(settings, topology)
+    }
     for name, choices in sorted(_criterion_choices(settings, topology).items()):
         if len(choices) > 1:
             space[name] = CategoricalDistribution(choices)
@@ -246,7 +257,7 @@ def _shared_defaults(settings: SpaceSettings, topology: Topology) -> dict[str, V
     for name, distribution in _shared_distributions(settings, topology).items():
         if isinstance(distribution, CategoricalDistribution):
             choice = distribution.choices[0]
-            assert isinstance(choice, str | float)
+            assert isinstance(choice, str | float | bool)
             defaults[name] = choice
         else:
             assert isinstance(distribution, FloatDistribution)
@@ -260,6 +271,7 @@ def _knobs(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> di
     knobs: dict[str, Value] = {
         f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
     }
+    knobs |= {f"drop/{name}": name in plan.dropped for name in _blocks(settings, topology)}
     knobs["learning_rate"] = plan.recovery.learning_rate
     knobs["optimizer"] = plan.recovery.optimizer
     knobs["distillation"] = plan.recovery.distillation_weight
@@ -275,7 +287,7 @@ def _inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -
             inside[name] = min(max(float(point[name]), distribution.low), distribution.high)
         elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
             choice = distribution.choices[0]
-            assert isinstance(choice, str | float)
+            assert isinstance(choice, str | float | bool)
             inside[name] = choice
     return inside
 
@@ -298,7 +310,16 @@ def _plan(
         distillation_weight=float(parameters.get("distillation", settings.distillation[0])),
         batch_norm_samples=settings.batch_norm_samples,
     )
-    return PruningPlan(groups=groups, recovery=recovery, seed=seed)
+    return PruningPlan(groups=groups, dropped=_dropped(settings, topology, parameters), recovery=recovery, seed=seed)
+
+
+def _blocks(settings: SpaceSettings, topology: Topology) -> list[str]:
+    """Blocks that may go."""
+    return [block.name for block in topology.blocks] if "blocks" in settings.kinds else []
+
+
+def _dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
+    return tuple(name for name in _blocks(settings, topology) if parameters.get(f"drop/{name}", False) is True)
 
 
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:

@@ -46,7 +46,7 @@ def group_rows(topology: Topology) -> list[dict[str, object]]:
             {
                 "name": group.name,
                 "channels": group.channels,
-                "kind": group.kind,
+                "kind": group.kind.replace("_", " "),
                 "layers": _layers(group),
                 "tensors": len({member.tensor for member in group.members}),
                 "parameters_saved_by_half": 1 - half.parameters / max(whole.parameters, 1),

@@ -155,6 +155,8 @@ class Study:
         """Have a plan of your own evaluated next; it counts as a trial."""
         topology = self._need_bench("enqueue").topology
         planned_widths(plan, topology)
+        for block in plan.dropped:
+            topology.block(block)
         for name, group in plan.groups.items():
             check_applicable((group.criterion,), replace(topology, groups=(topology.group(name),)))
         with exclusive(self.folder.path):
@@ -275,7 +277,10 @@ class _Run:
         parent = None
         widths = planned_widths(plan, self.bench.topology)
         polished = trial.user_attrs.get("of")
-        ancestor = lineage.choose(self._ancestors(), widths) if polished is None else self.study.front().get(polished)
+        if polished is None:
+            ancestor = lineage.choose(self._ancestors(), widths, plan.dropped)
+        else:
+            ancestor = self.study.front().get(polished)
         if ancestor is not None:
             parent = lineage.load(self.bench, self.study.folder, ancestor)
         return evaluate_plan(self.bench, plan, parent)
@@ -343,6 +348,7 @@ def _bench(task: Task, settings: StudySettings) -> Bench:
     bench = Bench.of(
         task,
         protect=settings.space.protect,
+        kinds=settings.space.kinds,
         latency_rounds=settings.latency_rounds,
         latency_backend=settings.latency_backend,
     )

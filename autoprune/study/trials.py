@@ -98,6 +98,7 @@ def record_of(number: int, origin: str, candidate: Candidate, records: Sequence[
         origin=origin,
         plan=candidate.plan,
         kept=dict(candidate.kept.groups),
+        dropped=candidate.kept.dropped,
         search=candidate.measurement,
         parent=candidate.parent,
         samples_forward=candidate.samples.forward,

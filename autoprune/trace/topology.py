@@ -16,8 +16,8 @@ from torch import Tensor
 
 from autoprune.errors import ConfigurationError, fault
 
-#: Plain channels; heads of attention, which go whole; the width of each of the heads.
-KINDS = ("channels", "heads", "head width")
+#: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
+KINDS = ("channels", "heads", "head_width")
 ROLES = ("out", "in", "scale", "shift", "statistic", "other")
 
 
@@ -299,19 +299,31 @@ class Topology:
         )
 
     def protected(self, patterns: Sequence[str]) -> Topology:
-        """The topology without the groups that run through a module whose name matches one of the patterns.
+        """The topology without the groups and blocks that hold a module whose name matches one of the patterns.
 
-        patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches no group.
+        patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches nothing.
         """
         withdrawn: dict[str, str] = {}
+        staying = set()
         for pattern in patterns:
             matched = [group.name for group in self.groups if _matches(group, pattern)]
-            if not matched:
+            held = {block.name for block in self.blocks if _holds_match(block, pattern)}
+            staying |= held
+            if not matched and not held:
                 raise ConfigurationError(
                     fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
                 )
             withdrawn.update(dict.fromkeys(matched, f"is protected by the pattern {pattern!r}"))
-        return self.without(withdrawn)
+        left = tuple(block for block in self.blocks if block.name not in staying)
+        return replace(self.without(withdrawn), blocks=left)
+
+    def only(self, kinds: Sequence[str]) -> Topology:
+        """The topology with groups of these kinds alone, and with blocks if they are one of them."""
+        others = {
+            group.name: f"is left whole by kinds={tuple(kinds)}" for group in self.groups if group.kind not in kinds
+        }
+        found = self.without(others) if others else self
+        return found if "blocks" in kinds else replace(found, blocks=())
 
     def fingerprint(self) -> str:
         """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""
@@ -333,6 +345,10 @@ def _holders(group: ChannelGroup) -> list[str]:
 def _matches(group: ChannelGroup, pattern: str) -> bool:
     modules = {member.tensor.rpartition(".")[0] for member in group.members if member.role == "out"}
     return any(fnmatchcase(name, pattern) for name in (group.name, *modules))
+
+
+def _holds_match(block: Block, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (block.name, *(t.rpartition(".")[0] for t in block.tensors)))
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:

@@ -139,7 +139,7 @@ def _kinds(tracer: Tracer) -> Callable[[Sequence[int]], str]:
     def kind(atoms: Sequence[int]) -> str:
         if atoms[0] in heads:
             return "heads"
-        return "head width" if atoms[0] in across else "channels"
+        return "head_width" if atoms[0] in across else "channels"
 
     return kind
 

@@ -11,7 +11,7 @@ import typer.main
 
 from autoprune.cli import app
 from autoprune.criteria.registry import CRITERIA
-from autoprune.space.settings import KINDS, SpaceSettings
+from autoprune.space.settings import SPACES, SpaceSettings
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
@@ -57,7 +57,7 @@ def test_every_setting_is_in_the_docs(settings: type) -> None:
 
 def test_every_sampler_and_space_has_a_row() -> None:
     assert first_column("search.md", "`StudySettings.sampler`") == list(SAMPLERS)
-    assert first_column("search.md", "`SpaceSettings.kind`") == list(KINDS)
+    assert first_column("search.md", "`SpaceSettings.kind`") == list(SPACES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

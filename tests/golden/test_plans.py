@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,14 @@ def test_version_1_says_what_it_always_said() -> None:
     )
 
 
-def test_version_1_is_still_what_is_written() -> None:
-    if PLAN_VERSION != 1:
-        pytest.skip("plans are written in a later version now; v1.json must only load")
-    text = (PLANS / "v1.json").read_text(encoding="utf-8")
+def test_version_2_says_which_blocks_go() -> None:
+    first, second = (PruningPlan.from_json((PLANS / f"v{n}.json").read_text(encoding="utf-8")) for n in (1, 2))
+    assert first.dropped == ()
+    assert second == replace(first, dropped=("blocks.2",))
+
+
+def test_the_last_version_is_what_is_written() -> None:
+    text = (PLANS / f"v{PLAN_VERSION}.json").read_text(encoding="utf-8")
     assert PruningPlan.from_json(text).to_json() + "\n" == text
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.export.safetensors import export_safetensors
+from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings
 from tests.zoo.convolutional import ResNet, mlp
@@ -61,7 +61,7 @@ def test_the_definition_that_is_passed_stays_as_it_was(study: autoprune.Study, t
 def test_the_architecture_says_what_it_is(study: autoprune.Study, tmp_path: Path) -> None:
     data = json.loads(exported(study, 3, tmp_path).with_suffix(".json").read_text())
     record = study.front().get(3)
-    assert (data["version"], data["candidate"], data["study"]) == (1, 3, study.name)
+    assert (data["version"], data["candidate"], data["study"]) == (ARCHITECTURE_VERSION, 3, study.name)
     assert {name: tuple(indices) for name, indices in data["kept"].items()} == record.kept
     assert autoprune.PruningPlan.from_dict(data["plan"]) == record.plan
     assert data["search"]["quality"] == record.search.quality

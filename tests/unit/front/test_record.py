@@ -54,7 +54,7 @@ def test_a_measurement_survives_and_leaves_out_what_it_does_not_know() -> None:
 
 def test_a_later_version_is_refused() -> None:
     later = FULL.to_json().replace(f'"version": {RECORD_VERSION}', '"version": 99', 1)
-    with pytest.raises(StorageError, match=r"version must be <= 1, but got 99\. Upgrade"):
+    with pytest.raises(StorageError, match=rf"version must be <= {RECORD_VERSION}, but got 99\. Upgrade"):
         CandidateRecord.from_json(later)
 
 
@@ -85,9 +85,15 @@ def test_text_that_is_no_record_is_a_storage_error(text: str) -> None:
         CandidateRecord.from_json(text)
 
 
-@pytest.mark.parametrize("name", [name for name in json.loads(FULL.to_json()) if name != "version"])
+@pytest.mark.parametrize("name", [name for name in json.loads(FULL.to_json()) if name not in ("version", "dropped")])
 def test_a_missing_field_is_named(name: str) -> None:
     data = json.loads(FULL.to_json())
     del data[name]
     with pytest.raises(StorageError, match=name):
         CandidateRecord.from_json(json.dumps(data))
+
+
+def test_a_record_of_version_1_drops_nothing() -> None:
+    data = json.loads(FULL.to_json())
+    del data["dropped"]
+    assert CandidateRecord.from_json(json.dumps(data | {"version": 1})).dropped == ()
