@@ -12,7 +12,7 @@ from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import select, signals_for
-from autoprune.criteria.signals import gather
+from autoprune.criteria.signals import gather, passes
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement
@@ -173,7 +173,8 @@ def choose_channels(
     batches = bench.task.calibration
     signals = gather(source, needed, (bench.topology, before), batches, bench.task.loss, plan.seed)
     seen = sum(batch.size for batch in batches)
-    scored = Samples(forward=seen * ("activations" in needed), trained=seen * ("gradients" in needed))
+    forward, trained = passes(needed)
+    scored = Samples(forward=seen * forward, trained=seen * trained)
     return select(plan, bench.topology, signals), scored
 
 

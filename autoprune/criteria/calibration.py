@@ -83,8 +83,9 @@ class Reading:
         if x.ndim + axis == 0:
             product = product.unsqueeze(0)
         sums = product.movedim(axis, -1).flatten(1, -2).sum(1) if product.ndim > 2 else product
-        sums = sums.unflatten(1, (-1, self.size)).sum(1)
-        return sums[:, self.where.to(sums.device)].sum(2).abs()
+        sums = sums.reshape(len(sums), -1, self.size).sum(1)
+        read: Tensor = sums[:, self.where.to(sums.device)].sum(2)
+        return read.abs()
 
 
 @torch.no_grad()
@@ -119,9 +120,8 @@ def gradients(
     mean over samples of Reading.products, [channels alive].
     """
     of = dict(model.named_parameters())
-    parameters = {name: of[name] for name in names}
-    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
-    totals: dict[tuple[str, str], tuple[Tensor, int]] = {}
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    products = _Products(readings)
     seen: list[tuple[str, Tensor, int]] = []
 
     def see(name: str, x: Tensor, axis: int) -> None:
@@ -133,28 +133,38 @@ def gradients(
         for batch in batches:
             seen.clear()
             value = loss(call(model, batch.inputs), batch.targets)
-            wanted = [*parameters.values(), *(x for _, x, _ in seen)]
+            wanted = [*(of[name] for name in names), *(x for _, x, _ in seen)]
             if not wanted or not value.requires_grad:
                 continue
             each = torch.autograd.grad(value, wanted, allow_unused=True)
-            for name, gradient in zip(parameters, each, strict=False):
-                if gradient is not None:
-                    found[name].append(gradient)
-            for (name, x, axis), gradient in zip(seen, each[len(parameters) :], strict=True):
-                _add(totals, name, [(r, r.products(x, gradient, axis)) for r in readings[name] if gradient is not None])
-    products: dict[str, dict[str, Tensor]] = {}
-    for (group, name), (total, samples) in totals.items():
-        products.setdefault(group, {})[name] = total / samples
-    return {name: values for name, values in found.items() if values}, products
+            for name, gradient in zip(names, each, strict=False):
+                found[name] += [] if gradient is None else [gradient]
+            for (name, x, axis), gradient in zip(seen, each[len(names) :], strict=True):
+                products.add(name, x, gradient, axis)
+    return {name: values for name, values in found.items() if values}, products.means()
 
 
-def _add(
-    totals: dict[tuple[str, str], tuple[Tensor, int]], name: str, found: Sequence[tuple[Reading, Tensor]]
-) -> None:
-    for reading, products in found:
-        key = (reading.group, name)
-        total, samples = totals.get(key, (torch.zeros_like(products[0]), 0))
-        totals[key] = (total + products.sum(0), samples + len(products))
+class _Products:
+    """Adds up Reading.products over batches and over the uses of a layer."""
+
+    def __init__(self, readings: Mapping[str, Sequence[Reading]]) -> None:
+        self._readings = readings
+        self._totals: dict[tuple[str, str], tuple[Tensor, int]] = {}
+
+    def add(self, name: str, x: Tensor, gradient: Tensor | None, axis: int) -> None:
+        if gradient is None:
+            return
+        for reading in self._readings[name]:
+            products = reading.products(x, gradient, axis)
+            total, samples = self._totals.get((reading.group, name), (torch.zeros_like(products[0]), 0))
+            self._totals[reading.group, name] = (total + products.sum(0), samples + len(products))
+
+    def means(self) -> dict[str, dict[str, Tensor]]:
+        """Group -> weight -> mean over samples."""
+        found: dict[str, dict[str, Tensor]] = {}
+        for (group, name), (total, samples) in self._totals.items():
+            found.setdefault(group, {})[name] = total / samples
+        return found
 
 
 @torch.enable_grad()
@@ -239,7 +249,8 @@ def _watching(model: nn.Module, see: Callable[[str, Tensor, int], None]) -> Iter
             del module
             x = args[0] if args else kwargs.get("input")
             if isinstance(x, Tensor):
-                see(name, x, axis)
+                # Sequences without their padding, as torch's encoder makes them: their entries one after the other.
+                see(name, torch.cat([part.flatten(0, -2) for part in x.unbind()]) if x.is_nested else x, axis)
 
         return hook
 

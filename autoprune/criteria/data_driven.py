@@ -1,16 +1,21 @@
-"""Criteria that look at data: gradients and activations on the calibration batches."""
+"""Criteria that look at data: gradients, curvature and activations on the calibration batches."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.criteria.signals import Signals, slices
+from autoprune.criteria.calibration import ActivationStatistics
+from autoprune.criteria.signals import Signals, slices, wide
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.topology import ChannelGroup, Member
+
+#: Weight of the mean |x| in apoz: it decides between shares that are as near as this.
+_TIE = 1e-4
 
 
 def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -27,32 +32,74 @@ def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     if norms:
         # Behind a norm its scale and shift are the gate; the bias of the layer before it is none.
         trained = [member for member in trained if _module(member) in norms]
-    roles = ("scale", "shift") if norms else ("out", "shift")
     gated = replace(group, members=tuple(trained))
-    batches = min((len(gradients[member.tensor]) for member in trained if member.role == roles[0]), default=0)
-    if batches == 0:
-        raise ConfigurationError(
-            fault(
-                "criterion 'taylor'",
-                "be used on weights that the loss reaches and that are not frozen",
-                f"group {group.name!r} without gradients",
-            )
-        )
-    total = torch.zeros(len(signals.alive(group)))
-    for number in range(batches):
-        of = {name: values[number] for name, values in gradients.items() if len(values) > number}
-        weights = {name: signals.weights[name] for name in of}
-        change = torch.zeros_like(total)
-        for role in roles:
-            pairs = zip(slices(gated, signals, role, of), slices(gated, signals, role, weights), strict=True)
-            for gradient, weight in pairs:
-                change += (gradient.float() * weight.float()).sum(1).cpu()
-        total += change.square()
-    return total / batches
+    changes = _products(gated, signals, "taylor", ("scale", "shift") if norms else ("out", "shift"))
+    return _mean([_sum(change).square() for change in changes])
 
 
-def _module(member: Member) -> str:
-    return member.tensor.rpartition(".")[0]
+def taylor_weight(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """First-order change of the loss when the filters that make a channel go: mean over batches of |sum g w|.
+
+    Unlike in "taylor" neither norms nor biases count.
+    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError without the signal "gradients", or when the
+    loss reaches no weight that makes the channels.
+    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, without the gate.
+    """
+    return _mean([_sum(change).abs() for change in _products(group, signals, "taylor_weight")])
+
+
+def fisher(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Half the diagonal Fisher information times w^2, of the filters: mean over batches of sum (g w)^2 / 2.
+
+    Shapes: [channels]; unit: loss squared. Raises ConfigurationError as taylor_weight.
+    Source: Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018.
+    """
+    changes = _products(group, signals, "fisher")
+    return _mean([_sum([product.square() for product in change]) / 2 for change in changes])
+
+
+def snip(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Connection sensitivity of the filters that make a channel: sum |g w|, g of the mean loss over batches.
+
+    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError as taylor_weight.
+    Source: Lee et al., SNIP: Single-shot Network Pruning based on Connection Sensitivity, 2019.
+    """
+    total: list[Tensor] = []
+    batches = 0
+    for products in _products(group, signals, "snip"):
+        total = [before + product for before, product in zip(total, products, strict=True)] if total else products
+        batches += 1
+    return _sum([product.abs() for product in total]) / batches
+
+
+def obd(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Second-order change of the loss when the filters that make a channel go: |sum h w^2 / 2|.
+
+    h is the diagonal of the Hessian as Hutchinson's estimator finds it with a few probes that depend on the seed.
+    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError without the signal "hessian", or when the
+    loss reaches no weight that makes the channels.
+    Source: LeCun et al., Optimal Brain Damage, 1989; the estimate as in Yao et al., ADAHESSIAN, 2021.
+    """
+    known = signals.need_hessian("obd")
+    curvatures = slices(group, signals, "out", known)
+    if not curvatures:
+        raise _unreached("obd", group, "second derivatives")
+    weights = slices(group, signals, "out", {name: signals.weights[name] for name in known})
+    return _sum([wide(h) * wide(w).square() / 2 for h, w in zip(curvatures, weights, strict=True)]).abs()
+
+
+def taylor_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """First-order change of the loss when what is read goes: mean over samples of |sum over positions of x g|.
+
+    x is the channel as the layers that read it see it, g the gradient of the loss to it; averaged over readers.
+    Shapes: per reader [channels] -> [channels]; unit: that of the loss. Raises ConfigurationError without the signal
+    "activation_gradients", or when no convolution or linear layer that the loss reaches reads the channels.
+    Source: Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, 2017.
+    """
+    found = signals.need_activation_gradients("taylor_activation").get(group.name, {})
+    if not found:
+        raise _unread("taylor_activation", group, "and that the loss reaches")
+    return _mean([products.cpu() for products in found.values()])
 
 
 def mean_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -62,18 +109,138 @@ def mean_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " ch
     Raises ConfigurationError without the signal "activations", or when no convolution or linear layer reads it.
     Source: Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, 2017.
     """
-    statistics = signals.need_activations("mean_activation")
+    return _seen(group, signals, "mean_activation", lambda statistics: statistics.mean_abs)
+
+
+def mean_square_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Mean square of the channel as the layers that read it see it: mean x^2.
+
+    Shapes: per reader [channels], averaged over readers -> [channels]; unit: that of the activations, squared.
+    Raises ConfigurationError as mean_activation.
+    Source: the L2 form of the activation criterion of Molchanov et al., 2017.
+    """
+    return _seen(group, signals, "mean_square_activation", lambda statistics: statistics.mean_square)
+
+
+def activation_variance(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Variance over samples and positions of the channel as the layers that read it see it: mean (x - mean x)^2.
+
+    A channel that hardly varies can be replaced by a constant. Of a channel that is read at several places, after a
+    flatten say, it is the mean of the variances there.
+    Shapes: per reader [channels], averaged over readers -> [channels]; unit: that of the activations, squared.
+    Raises ConfigurationError as mean_activation.
+    Source: the standard deviation of activations in Molchanov et al., 2017.
+    """
+    return _seen(group, signals, "activation_variance", lambda statistics: statistics.variance)
+
+
+def apoz(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """One less the average percentage of zeros: share of entries above 0 in what the layers that read it see.
+
+    Entries below 0 count as zeros, for activations that have no exact ones. To the share s is added
+    0.0001 m / (1 + m), m = mean |x|: it decides where shares are that near, as behind a sigmoid where all are 1.
+    Shapes: per reader [channels], averaged over readers -> [channels]; unit: none, in [0, 1.0001].
+    Raises ConfigurationError as mean_activation.
+    Source: Hu et al., Network Trimming, 2016.
+    """
+    share = _seen(group, signals, "apoz", lambda statistics: statistics.positive)
+    size = _seen(group, signals, "apoz", lambda statistics: statistics.mean_abs)
+    return share + _TIE * size / (1 + size)
+
+
+def wanda(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Weights that read the channel times the norm of what they read: sum |w| ||x||.
+
+    The paper scores single weights; here it is the sum over those that read the channel. ||x|| is the Euclidean norm
+    over samples and positions.
+    Shapes: per reader [channels], summed over readers -> [channels]; unit: that of weights times activations.
+    Raises ConfigurationError as mean_activation.
+    Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2024.
+    """
+    alive = signals.alive(group)
+    found = []
+    for member, statistics in _readers(group, signals, "wanda"):
+        weight = wide(signals.weights[member.tensor]).abs().movedim(member.axis, 0)
+        norms = (statistics.mean_square * statistics.count).sqrt().reshape(-1, len(weight)).T
+        # [input channels, convolution groups]: a grouped convolution's rows read one group's channels each.
+        sizes = weight.reshape(len(weight), norms.shape[1], -1).sum(2)
+        where = signals.where(member.tensor, member.axis, member.index[alive]).to(sizes.device)
+        found.append((sizes * norms).sum(1)[where].sum(1).cpu())
+    return torch.stack(found).sum(0)
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    """Sum over weights and their elements: each [channels, elements] -> [channels] on the CPU."""
+    return torch.stack([part.sum(1).cpu() for part in parts]).sum(0)
+
+
+def _mean(each: list[Tensor]) -> Tensor:
+    return torch.stack(each).mean(0)
+
+
+def _module(member: Member) -> str:
+    return member.tensor.rpartition(".")[0]
+
+
+def _products(
+    group: ChannelGroup, signals: Signals, criterion: str, roles: Collection[str] = ("out",)
+) -> Iterator[list[Tensor]]:
+    """Batch by batch: gradient times parameter of the members of these roles that are trained, [channels, elements].
+
+    Raises ConfigurationError when none of the first role is.
+    """
+    gradients = signals.need_gradients(criterion)
+    first, *_ = roles
+    counts = [len(gradients[m.tensor]) for m in group.members if m.role == first and m.tensor in gradients]
+    if not counts:
+        raise _unreached(criterion, group, "gradients")
+    for number in range(min(counts)):
+        of = {m.tensor: gradients[m.tensor] for m in group.members if m.role in roles and m.tensor in gradients}
+        at = {name: values[number] for name, values in of.items() if len(values) > number}
+        weights = {name: signals.weights[name] for name in at}
+        yield [
+            wide(gradient) * wide(weight)
+            for role in roles
+            for gradient, weight in zip(
+                slices(group, signals, role, at), slices(group, signals, role, weights), strict=True
+            )
+        ]
+
+
+def _readers(group: ChannelGroup, signals: Signals, criterion: str) -> list[tuple[Member, ActivationStatistics]]:
+    """The members that read the channels, with what they see."""
+    known = signals.need_activations(criterion)
+    found = [(m, known[m.tensor]) for m in group.members if m.role == "in" and m.tensor in known]
+    if not found:
+        raise _unread(criterion, group, "")
+    return found
+
+
+def _seen(
+    group: ChannelGroup, signals: Signals, criterion: str, moment: Callable[[ActivationStatistics], Tensor]
+) -> Tensor:
+    """A moment of what the readers see, averaged over a channel's positions and over readers, [channels]."""
     alive = signals.alive(group)
     seen = []
-    for member in group.members:
-        if member.role == "in" and member.tensor in statistics:
-            values = statistics[member.tensor].mean_abs
-            # A grouped convolution's weight has one group's input axis; its groups are seen on average.
-            values = values.reshape(-1, signals.weights[member.tensor].shape[member.axis]).mean(0)
-            where = signals.where(member.tensor, member.axis, member.index[alive]).to(values.device)
-            seen.append(values[where].mean(1).cpu())
-    if not seen:
-        raise ConfigurationError(
-            fault("criterion 'mean_activation'", "be used on groups that a layer reads", f"group {group.name!r}")
+    for member, statistics in _readers(group, signals, criterion):
+        # A grouped convolution's weight has one group's input axis; its groups are seen on average.
+        values = moment(statistics)
+        values = values.reshape(-1, signals.weights[member.tensor].shape[member.axis]).mean(0)
+        where = signals.where(member.tensor, member.axis, member.index[alive]).to(values.device)
+        seen.append(values[where].mean(1).cpu())
+    return _mean(seen)
+
+
+def _unreached(criterion: str, group: ChannelGroup, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        fault(
+            f"criterion {criterion!r}",
+            "be used on weights that the loss reaches and that are not frozen",
+            f"group {group.name!r} without {what}",
         )
-    return torch.stack(seen).mean(0)
+    )
+
+
+def _unread(criterion: str, group: ChannelGroup, also: str) -> ConfigurationError:
+    what = f"be used on groups that a layer reads {also}".strip()
+    return ConfigurationError(fault(f"criterion {criterion!r}", what, f"group {group.name!r}"))

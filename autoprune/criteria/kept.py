@@ -53,6 +53,9 @@ class KeptChannels:
                 raise SurgeryError(fault("a kept group", f"be one of {', '.join(known)}", repr(name)))
             if indices[-1] >= known[name]:
                 raise SurgeryError(fault(f"kept channels of {name}", f"be < {known[name]}", indices[-1]))
+            least = topology.group(name).least
+            if len(indices) < least:
+                raise SurgeryError(fault(f"kept channels of {name}", f"be {least} or more", len(indices)))
 
     def contains(self, other_widths: Mapping[str, int], topology: Topology) -> bool:
         """True when every group is at least as wide as asked."""

@@ -8,9 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.criteria.signals import Signals, slices
+from autoprune.criteria.signals import Signals, making, slices, wide
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.topology import ChannelGroup
+
+#: Share of a tensor's largest entry below which l0 takes an entry for zero.
+_NEARLY_ZERO = 1e-3
+#: What stands in for a divisor of zero.
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def l1(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -19,7 +24,7 @@ def l1(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
     """
-    return torch.stack([w.float().abs().sum(1) for w in slices(group, signals, "out")]).sum(0)
+    return torch.stack([w.abs().sum(1) for w in making(group, signals, "l1")]).sum(0)
 
 
 def l2(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -28,7 +33,64 @@ def l2(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: He et al., Soft Filter Pruning, 2018.
     """
-    return torch.stack([w.float().square().sum(1) for w in slices(group, signals, "out")]).sum(0).sqrt()
+    return _squared(group, signals, "l2").sqrt()
+
+
+def linf(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Largest absolute weight of the filters that make a channel: max |w|.
+
+    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
+    Source: the norm with p = infinity of Li et al., Pruning Filters for Efficient ConvNets, 2017.
+    """
+    return torch.stack([w.abs().amax(1) for w in making(group, signals, "linf")]).amax(0)
+
+
+def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Entries of the filters that make a channel which are not nearly zero: #(|w| > 0.001 max |w of the tensor|).
+
+    To this count is added half the mean of |w| / max |w of the tensor| over the entries counted, at most 0.5: it
+    decides by L1 between channels of the same count, as most are in a dense model, and never between others.
+    Shapes: each making weight [channels, elements] -> [channels]. Unit: entries; the scale of a tensor is no matter.
+    Source: the connections that a neuron has left in Han et al., Learning both Weights and Connections, 2015.
+    """
+    whole = [signals.weights[m.tensor] for m in group.members if m.role == "out" and m.tensor in signals.weights]
+    # Of a weight that is all zero there is nothing to count, whatever it is divided by.
+    peaks = [wide(tensor).abs().max().clamp(min=_TINY) for tensor in whole]
+    shares = [w.abs() / peak for w, peak in zip(making(group, signals, "l0"), peaks, strict=True)]
+    counted = [share * (share > _NEARLY_ZERO) for share in shares]
+    count = torch.stack([share.count_nonzero(1) for share in counted]).sum(0)
+    return count + 0.5 * torch.stack([share.sum(1) for share in counted]).sum(0) / count.clamp(min=1)
+
+
+def fpgm(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Sum of the Euclidean distances to the other channels alive: sum over c' of ||w_c - w_c'||.
+
+    A channel near the geometric median of the group is one that the others can replace. w_c is all weights that make
+    the channel, side by side.
+    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
+    Source: He et al., Filter Pruning via Geometric Median, 2019.
+    """
+    # Distances of near neighbours come from products of the whole vectors: float32 has too few digits for them.
+    filters = torch.cat([w.cpu().double() for w in making(group, signals, "fpgm")], 1)
+    return torch.cdist(filters, filters).fill_diagonal_(0.0).sum(1)
+
+
+def lamp(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
+    """Squared norm over the sum of those that are not smaller: ||w_c||^2 / sum over ||w_c'|| >= ||w_c|| of ||w_c'||^2.
+
+    Within a group that ranks like l2. Across groups it is a share, so that it counts where channels of several groups
+    are ranked together. The paper scores single weights of a layer; here they are channels of a group.
+    Shapes: each making weight [channels, elements] -> [channels]. Unit: none, in [0, 1].
+    Source: Lee et al., Layer-Adaptive Sparsity for the Magnitude-Based Pruning, 2021.
+    """
+    squared = _squared(group, signals, "lamp")
+    not_smaller = (squared.unsqueeze(0) >= squared.unsqueeze(1)).to(squared.dtype) @ squared
+    return squared / not_smaller.clamp(min=_TINY)
+
+
+def _squared(group: ChannelGroup, signals: Signals, criterion: str) -> Tensor:
+    """Squared Euclidean norms, [channels]."""
+    return torch.stack([w.square().sum(1) for w in making(group, signals, criterion)]).sum(0)
 
 
 def random(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:

@@ -32,10 +32,23 @@ class Criterion:
 CRITERIA: Mapping[str, Criterion] = {
     "l1": Criterion(function=magnitude.l1),
     "l2": Criterion(function=magnitude.l2),
+    "linf": Criterion(function=magnitude.linf),
+    "l0": Criterion(function=magnitude.l0),
+    "fpgm": Criterion(function=magnitude.fpgm),
+    "lamp": Criterion(function=magnitude.lamp),
     "random": Criterion(function=magnitude.random),
     "bn_scale": Criterion(function=magnitude.batch_norm_scale, needs_norm=True),
     "taylor": Criterion(function=data_driven.taylor, signals=("gradients",)),
+    "taylor_weight": Criterion(function=data_driven.taylor_weight, signals=("gradients",)),
+    "taylor_activation": Criterion(function=data_driven.taylor_activation, signals=("activation_gradients",)),
+    "fisher": Criterion(function=data_driven.fisher, signals=("gradients",)),
+    "snip": Criterion(function=data_driven.snip, signals=("gradients",)),
+    "obd": Criterion(function=data_driven.obd, signals=("hessian",)),
     "mean_activation": Criterion(function=data_driven.mean_activation, signals=("activations",)),
+    "mean_square_activation": Criterion(function=data_driven.mean_square_activation, signals=("activations",)),
+    "activation_variance": Criterion(function=data_driven.activation_variance, signals=("activations",)),
+    "apoz": Criterion(function=data_driven.apoz, signals=("activations",)),
+    "wanda": Criterion(function=data_driven.wanda, signals=("activations",)),
 }
 
 
@@ -86,7 +99,7 @@ def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
     """Group name -> channels that the plan keeps. Raises ConfigurationError for a group that does not exist."""
     topology.check_names(plan.groups)
     return {
-        group.name: keep_count(group.channels, plan.groups[group.name].ratio)
+        group.name: max(group.least, keep_count(group.channels, plan.groups[group.name].ratio))
         if group.name in plan.groups
         else group.channels
         for group in topology.groups

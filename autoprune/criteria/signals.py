@@ -155,6 +155,23 @@ def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tens
     return signs
 
 
+def making(group: ChannelGroup, signals: Signals, criterion: str) -> list[Tensor]:
+    """For each weight that makes the channels: [channels, elements]. ConfigurationError when there is none."""
+    found = [wide(weight) for weight in slices(group, signals, "out")]
+    if not found:
+        raise ConfigurationError(
+            fault(
+                f"criterion {criterion!r}", "be used on groups that weights make", f"group {group.name!r} without any"
+            )
+        )
+    return found
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float32, or float64 if it is that already."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def slices(group: ChannelGroup, signals: Signals, role: str, of: Mapping[str, Tensor] | None = None) -> list[Tensor]:
     """For each member of that role: [channels, elements], its values along the channels still alive.
 

@@ -12,6 +12,8 @@ from autoprune.errors import ConfigurationError, fault, raise_all
 
 PLAN_VERSION = 2
 OPTIMIZERS = ("sgd", "adamw")
+#: What the norm of a weight is taken of, where norms are limited.
+NORM_SCOPES = ("channel", "layer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class RecoveryPlan:
     distillation_weight: share of the loss that follows the dense model's outputs, in [0, 1]; 0 is off.
     distillation_temperature: softening of both distributions (Hinton et al. 2015), > 0.
     batch_norm_samples: training samples to re-estimate running statistics with, >= 0.
+    max_norm: weights whose L2 norm exceeds it are scaled back to it, before the fine-tune and after each of its steps;
+        >= 0, and 0 is off. max_norm_per: "channel" (each filter) or "layer" (each weight tensor).
     """
 
     steps: int = 40
@@ -55,6 +59,8 @@ class RecoveryPlan:
     distillation_weight: float = 0.0
     distillation_temperature: float = 2.0
     batch_norm_samples: int = 256
+    max_norm: float = 0.0
+    max_norm_per: str = "channel"
 
     def __post_init__(self) -> None:
         checks = (
@@ -78,6 +84,13 @@ class RecoveryPlan:
                 "distillation_temperature",
                 "be > 0",
                 self.distillation_temperature,
+            ),
+            (_is_finite(self.max_norm) and self.max_norm >= 0, "max_norm", "be >= 0", self.max_norm),
+            (
+                self.max_norm_per in NORM_SCOPES,
+                "max_norm_per",
+                f"be one of {', '.join(NORM_SCOPES)}",
+                self.max_norm_per,
             ),
             (_is_count(self.batch_norm_samples), "batch_norm_samples", "be an integer >= 0", self.batch_norm_samples),
         )

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from autoprune.errors import RecoveryError
 from autoprune.plan.plan import RecoveryPlan
 from autoprune.recovery.distillation import Teacher, distillation_loss
+from autoprune.recovery.max_norm import limit_norms
 from autoprune.task.data import call, endless
 from autoprune.task.task import Task
 
@@ -46,9 +47,13 @@ def fine_tune(
 ) -> Samples:
     """Train `model` in place for `plan.steps` steps on the train split; leaves it in eval mode.
 
+    With plan.max_norm its weights never leave that ball, whether it is trained or not.
+
     teacher: the dense model's outputs, needed when plan.distillation_weight > 0.
     Raises DivergedError as soon as the loss is not finite.
     """
+    if plan.max_norm:
+        limit_norms(model, plan.max_norm, per=plan.max_norm_per)
     if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
         model.eval()
         return Samples()
@@ -86,6 +91,8 @@ def _train(model: nn.Module, task: Task, plan: RecoveryPlan, seed: int, teacher:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        if plan.max_norm:
+            limit_norms(model, plan.max_norm, per=plan.max_norm_per)
         if schedule is not None:
             schedule.step()
         seen += batch.size

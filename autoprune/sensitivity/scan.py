@@ -14,7 +14,7 @@ from torch import nn
 from autoprune.candidate import Bench
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import keep_count, score, signals_for
-from autoprune.criteria.signals import Signals, gather
+from autoprune.criteria.signals import Signals, gather, passes
 from autoprune.errors import StorageError, fault
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Samples
@@ -107,8 +107,8 @@ def scan(bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARE
         keep_shares=tuple(keep_shares),
         added_loss=added,
         criterion=criterion,
-        samples_forward=forward + held * ("activations" in needed),
-        samples_trained=held * ("gradients" in needed),
+        samples_forward=forward + held * passes(needed)[0],
+        samples_trained=held * passes(needed)[1],
     )
 
 

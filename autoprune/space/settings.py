@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprune.criteria.registry import criterion
 from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
-from autoprune.plan.plan import OPTIMIZERS
+from autoprune.plan.plan import NORM_SCOPES, OPTIMIZERS
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.trace.topology import KINDS as GROUP_KINDS
 
@@ -34,6 +34,7 @@ class SpaceSettings:
     steps: fine-tune steps of a trial, >= 0. learning_rate: one number, or (low, high) to sample from.
     optimizers: names to choose from. distillation: weights to choose from, 0 is off.
     batch_norm_samples: for recalibration. weight_decay: of the fine-tune.
+    max_norm: limits of the weights' norms to choose from, 0 is off; max_norm_per: "channel" or "layer".
     """
 
     kind: str = "guided"
@@ -53,9 +54,11 @@ class SpaceSettings:
     distillation: tuple[float, ...] = (0.5,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
+    max_norm: tuple[float, ...] = (0.0,)
+    max_norm_per: str = "channel"
 
     def __post_init__(self) -> None:
-        for what in ("criteria", "optimizers", "distillation", "protect", "kinds"):
+        for what in ("criteria", "optimizers", "distillation", "protect", "kinds", "max_norm"):
             if not isinstance(getattr(self, what), tuple):
                 raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
         for what, names, known in (
@@ -63,6 +66,7 @@ class SpaceSettings:
             ("the cost of the budget", (self.cost,), AXES),
             ("a kind of pruning", self.kinds, KINDS),
             ("an optimizer", self.optimizers, OPTIMIZERS),
+            ("what a norm is taken of", (self.max_norm_per,), NORM_SCOPES),
         ):
             _check_names(what, names, known)
         for name in (*self.criteria, self.scan_criterion):
@@ -84,6 +88,12 @@ class SpaceSettings:
                 self.round_to,
             ),
             (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
+            (
+                len(self.max_norm) > 0 and all(_is_number(limit) and limit >= 0 for limit in self.max_norm),
+                "max_norm",
+                "be limits >= 0, where 0 is off",
+                self.max_norm,
+            ),
             (len(self.kinds) > 0, "kinds", "name at least one", self.kinds),
             (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),
             (isinstance(self.steps, int) and self.steps >= 0, "steps", "be an integer >= 0", self.steps),

@@ -217,6 +217,7 @@ def _grain(settings: SpaceSettings, topology: Topology) -> np.ndarray:
 def _floor(settings: SpaceSettings, cost: CostModel, topology: Topology) -> np.ndarray:
     """Fewest channels of each group: by max_ratio, rounded up to the grain, never above dense."""
     fewest = np.maximum(1.0, np.ceil(cost.channels * (1.0 - settings.max_ratio) - 1e-9))
+    fewest = np.maximum(fewest, [group.least for group in topology.groups])
     grain = _grain(settings, topology)
     return np.asarray(np.minimum(np.ceil(fewest / grain) * grain, cost.channels))
 
@@ -248,6 +249,8 @@ def _shared_distributions(settings: SpaceSettings, topology: Topology) -> dict[s
         space["optimizer"] = CategoricalDistribution(settings.optimizers)
     if len(settings.distillation) > 1 and settings.steps:
         space["distillation"] = CategoricalDistribution(settings.distillation)
+    if len(settings.max_norm) > 1:
+        space["max_norm"] = CategoricalDistribution(settings.max_norm)
     return space
 
 
@@ -275,6 +278,7 @@ def _knobs(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> di
     knobs["learning_rate"] = plan.recovery.learning_rate
     knobs["optimizer"] = plan.recovery.optimizer
     knobs["distillation"] = plan.recovery.distillation_weight
+    knobs["max_norm"] = plan.recovery.max_norm
     defaults = _shared_defaults(settings, topology)
     return {name: knobs.get(name, default) for name, default in defaults.items()}
 
@@ -309,6 +313,8 @@ def _plan(
         weight_decay=settings.weight_decay,
         distillation_weight=float(parameters.get("distillation", settings.distillation[0])),
         batch_norm_samples=settings.batch_norm_samples,
+        max_norm=float(parameters.get("max_norm", settings.max_norm[0])),
+        max_norm_per=settings.max_norm_per,
     )
     return PruningPlan(groups=groups, dropped=_dropped(settings, topology, parameters), recovery=recovery, seed=seed)
 

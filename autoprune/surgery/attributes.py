@@ -24,22 +24,17 @@ def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
     shares = {
         group.name: Fraction(kept.widths.get(group.name, group.channels), group.channels) for group in topology.groups
     }
-    values: dict[tuple[str, str], int] = {}
-    for attribute in {attribute for group in topology.groups for attribute in group.attributes}:
-        # A proof may have found for one of the groups that the number is another one.
-        names = {name for run in attribute.runs for name in run.groups}
-        if all(attribute in group.attributes for group in topology.groups if group.name in names):
-            values[attribute.module, attribute.name] = remaining(attribute.runs, shares)
+    values = {
+        (attribute.module, attribute.name): remaining(attribute.runs, shares)
+        for group in topology.groups
+        for attribute in group.attributes
+    }
     gone = [topology.block(name) for name in kept.dropped]
     for (path, name), value in values.items():
         if any(block.holds(path) for block in gone):
             continue
         module = model.get_submodule(path)
         setattr(module, name, (value,) if isinstance(getattr(module, name), tuple) else value)
-    tensors = dict(model.named_parameters(remove_duplicate=False))
-    for length in topology.shape_attributes:
-        if length.tensor in tensors:  # not in a block that was dropped
-            setattr(model.get_submodule(length.module), length.name, tensors[length.tensor].shape[length.axis])
 
 
 def _convolution(module: nn.Module) -> None:

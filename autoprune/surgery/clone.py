@@ -36,7 +36,7 @@ def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, li
     touched = [
         module
         for module in cloned.modules()
-        if any(id(t) in cloner.replaced for t in (*module._parameters.values(), *module._buffers.values()))
+        if any(id(t) in cloner.replaced for t in (*module.parameters(recurse=False), *module.buffers(recurse=False)))
     ]
     return cloned, touched
 
@@ -53,6 +53,8 @@ class _Cloner:
         known = self.memo.get(id(module))
         if known is not None:
             return known
+        if isinstance(module, torch.jit.ScriptModule):  # its tables are of another kind
+            return copy.deepcopy(module, self.memo)
         # First the tensors, so that whatever else refers to them finds their copies in the memo.
         tables = {
             "_parameters": self._tensors(module._parameters, prefix, is_parameter=True),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.trace.topology import Attribute, Run, ShapeAttribute
+from autoprune.trace.topology import Attribute, Run
 from autoprune.trace.tracer import Follower, Grid, Tracer
 
 #: Where rows and columns are equally many, names with these parts are taken for the number of columns.
@@ -31,6 +31,8 @@ class _Claim(NamedTuple):
     nodes: npt.NDArray[np.int64]
     others: npt.NDArray[np.int64]
     whole: bool
+    certain: bool = False
+    of_weight: bool = False
 
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -42,8 +44,8 @@ class Attributes:
     """The numbers that follow groups, found once the trace is complete.
 
     Looked for in the modules that reshape or split channels: whole numbers equal to the length of a side of a grid,
-    to the whole grid, or to a part. Where one number is the length of several sides (the head width of query, key
-    and value), these become the same channels. The proof tells whether the guess is right.
+    to the whole grid, to a part, or to the axis of a weight. Where one number is the length of several sides (the head
+    width of query, key and value), these become the same channels. The proof tells which of the guesses are needed.
     """
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
@@ -51,6 +53,7 @@ class Attributes:
         self._claims = [claim for grid in tracer.grids for claim in _claims(tracer, model, grid)]
         sides = {(claim.module, claim.name) for claim in self._claims}
         lengths = [claim for length in tracer.lengths for claim in _lengths(model, length)]
+        lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
         # A number that is known as the side of a grid is no length, though there may be one as large.
@@ -61,11 +64,13 @@ class Attributes:
     def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
         """Group name -> attributes that follow it. owner: class of channels -> group name."""
         found: dict[tuple[str, str], Attribute] = {}
-        for claim in sorted(self._claims, key=lambda claim: claim.whole):
+        for claim in sorted(self._claims, key=lambda claim: (not claim.certain, not claim.of_weight, claim.whole)):
             key = (claim.module, claim.name)
             if key not in found:
                 runs = _runs(self._tracer, owner, claim)
-                found[key] = Attribute(module=claim.module, name=claim.name, value=claim.value, runs=runs)
+                found[key] = Attribute(
+                    module=claim.module, name=claim.name, value=claim.value, runs=runs, certain=claim.certain
+                )
         groups: dict[str, list[Attribute]] = defaultdict(list)
         for attribute in found.values():
             for name in {name for run in attribute.runs for name in run.groups}:
@@ -136,6 +141,7 @@ def _claims(tracer: Tracer, model: nn.Module, grid: Grid) -> Iterator[_Claim]:
     Rows that are heads times batch, or columns times a window, count every class once.
     """
     module = model.get_submodule(grid.module)
+    certain = type(module) is nn.MultiheadAttention  # its cut form keeps the names of its numbers
     if isinstance(module, _SELF_REPAIRED):
         return
     rows, columns = ({len(side): side for side in _sides(tracer, nodes)} for nodes in grid[1:])
@@ -148,9 +154,9 @@ def _claims(tracer: Tracer, model: nn.Module, grid: Grid) -> Iterator[_Claim]:
     counted = any(value in rows and not _is_width(name) for name, value in numbers.items())
     for name, value in numbers.items():
         if value in rows and not (_is_width(name) and (counted or value in columns)):
-            yield _Claim(grid.module, name, value, rows[value], _NONE, whole=False)
+            yield _Claim(grid.module, name, value, rows[value], _NONE, whole=False, certain=certain)
         elif value in columns and not _is_count(name):
-            yield _Claim(grid.module, name, value, columns[value], _NONE, whole=False)
+            yield _Claim(grid.module, name, value, columns[value], _NONE, whole=False, certain=certain)
         for row_side, column_side in itertools.product(rows.values(), columns.values()):
             if value == len(row_side) * len(column_side):
                 yield _Claim(grid.module, name, value, row_side, column_side, whole=True)
@@ -178,24 +184,26 @@ def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.in
 def _named(model: nn.Module, follower: Follower) -> Iterator[_Claim]:
     """The number by its name in torch's modules, any number of that value and a like name in others."""
     numbers = vars(model.get_submodule(follower.module))
-    names = [follower.name] if follower.name in numbers else [name for name in numbers if "group" in name]
+    certain = follower.name in numbers
+    names = [follower.name] if certain else [name for name in numbers if "group" in name]
     for name in names:
         if numbers[name] in (follower.value, (follower.value,)) and type(numbers[name]) in (int, tuple):
-            yield _Claim(follower.module, name, follower.value, follower.nodes, _NONE, whole=False)
+            torchs = certain and type(model.get_submodule(follower.module)).__module__.startswith("torch.nn.")
+            yield _Claim(follower.module, name, follower.value, follower.nodes, _NONE, whole=False, certain=torchs)
 
 
-def shape_attributes(tracer: Tracer, model: nn.Module) -> tuple[ShapeAttribute, ...]:
+def _of_weights(tracer: Tracer, model: nn.Module) -> Iterator[_Claim]:
     """Numbers of modules outside torch that hold a weight, equal to the length of one of its axes."""
-    found = []
     for path, module in model.named_modules():
         if type(module).__module__.startswith("torch.nn."):
             continue
         prefix = f"{path}." if path else ""
+        owned = [name for name, _ in module.named_parameters(recurse=False)]
         for name, value in vars(module).items():
-            place = _axis_of(tracer, [prefix + own for own in module._parameters], name, value)
-            if place is not None:
-                found.append(ShapeAttribute(module=path, name=name, tensor=place[0], axis=place[1]))
-    return tuple(found)
+            place = _axis_of(tracer, [prefix + own for own in owned], name, value)
+            nodes = None if place is None else tracer.owned[place[0]][place[1]]
+            if nodes is not None:
+                yield _Claim(path, name, len(nodes), nodes, _NONE, whole=False, of_weight=True)
 
 
 def _axis_of(tracer: Tracer, tensors: Sequence[str], name: str, value: object) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         tracer.additions[name] = added if tracer.additions.get(name, added) == added else None
 
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # takes no hooks; its operators are seen as those of the module around it
         handles.append(module.register_forward_pre_hook(enter(name)))
         handles.append(module.register_forward_hook(leave, with_kwargs=True))
     try:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.tracer import Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Rule, Tracer
+from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]

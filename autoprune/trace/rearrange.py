@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]

@@ -15,7 +15,8 @@ from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES
 from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.shapes import SHAPE_RULES
-from autoprune.trace.tracer import Axes, Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]

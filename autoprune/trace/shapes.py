@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.tracer import Axes, Grid, Rule, Tracer, tensors_in
+from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
+from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 #: Positions of two channel axes that are flattened into one; beyond that they are not followed.

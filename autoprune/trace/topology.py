@@ -63,12 +63,14 @@ class Attribute:
 
     module: its name. name: of the attribute. value: in the dense model.
     runs: the positions that it counts; those that stay are its new value.
+    certain: known from torch's own module; else a guess, for the proof to find out whether it is needed.
     """
 
     module: str
     name: str
     value: int
     runs: tuple[Run, ...]
+    certain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +86,6 @@ class Rescale:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShapeAttribute:
-    """A whole number that a module keeps of the length of an axis of one of its own weights.
-
-    module: its name. name: of the attribute. tensor, axis: what it is the length of.
-    """
-
-    module: str
-    name: str
-    tensor: str
-    axis: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelGroup:
     """Channels that can only go together, in every tensor that holds them.
 
@@ -108,6 +97,7 @@ class ChannelGroup:
     rescaled: weights that are multiplied by the square root of the share of channels that stays.
     reshaped: modules that reshape the channels into a grid, of which they are a side.
     hint: "" or what else the width decides, in words that follow "it".
+    least: fewest channels with which the model runs.
     """
 
     name: str
@@ -118,6 +108,7 @@ class ChannelGroup:
     reshaped: tuple[str, ...] = ()
     hint: str = ""
     kind: str = "channels"
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +203,6 @@ class Topology:
     products: the multiply-adds, weight by weight.
     tensors: name -> TensorInfo of every distinct parameter and buffer.
     contractions: the multiply-adds of products of two activations, as in attention.
-    shape_attributes: numbers that modules keep of their weights' shapes.
     has_statistics: some group's channels are normalised or reduced together.
     runs: derived; (tensor, axis) -> how many positions go with which groups. Several groups share positions
         where an axis is a grid, of heads and head width say: then a position goes with either of them.
@@ -224,7 +214,6 @@ class Topology:
     tensors: Mapping[str, TensorInfo]
     blocks: tuple[Block, ...] = ()
     contractions: tuple[Contraction, ...] = ()
-    shape_attributes: tuple[ShapeAttribute, ...] = ()
     has_statistics: bool = False
     runs: Mapping[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False)
 

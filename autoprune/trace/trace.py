@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
-from autoprune.trace.attributes import Attributes, runs_of, shape_attributes
+from autoprune.trace.attributes import Attributes, runs_of
 from autoprune.trace.residual import blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
@@ -53,7 +53,6 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         tensors=_infos(tracer),
         blocks=blocks(tracer, scratch),
         contractions=_contractions(tracer, owner),
-        shape_attributes=shape_attributes(tracer, scratch),
         has_statistics=bool(tracer.together),
     )
 
@@ -235,7 +234,7 @@ def _unseen(tracer: Tracer, name: str) -> str:
                 reason = tracer.labels.reason(atom)
                 if reason:
                     return reason
-    return "is not used on the example inputs"
+    return "is not used on the example inputs; inputs that reach it may not run once what it reads is cut"
 
 
 def _reason(tracer: Tracer, node: int, refused: Mapping[int, str]) -> str:

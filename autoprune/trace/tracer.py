@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -22,6 +23,7 @@ from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.modules import watched
 from autoprune.trace.residual import Addition, Carried
 from autoprune.trace.topology import Product
+from autoprune.trace.values import fresh, outputs_in, tensors_in
 
 #: Seconds of watching after which a trace stops to look closely; what comes later is left alone.
 TRACE_SECONDS = 60.0
@@ -305,16 +307,39 @@ class Tracer(TorchDispatchMode):
 Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
 
 
+def copied(model: nn.Module) -> nn.Module:
+    """A copy in eval mode that shares nothing with the model. Raises TraceError where there can be none."""
+    if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in _named_tensors(model)):
+        raise TraceError("the model must have weights, but got lazy modules: call it once first")
+    try:
+        scratch = copy.deepcopy(model).eval()
+    except Exception as error:  # modules that hold what can not be copied
+        raise TraceError(
+            f"the model must be copyable with copy.deepcopy, but got {type(error).__name__}: {error}"
+        ) from error
+    own = {id(tensor) for _, tensor in _named_tensors(model)}
+    if scratch is model or any(id(tensor) in own for _, tensor in _named_tensors(scratch)):
+        raise TraceError("the model must copy its weights in copy.deepcopy, but got a copy that shares some of them")
+    if any(tensor.is_meta for _, tensor in _named_tensors(model)):
+        raise TraceError("the model must have weights, but got some on the meta device")
+    return scratch
+
+
 @contextmanager
 def plain_operators(model: nn.Module) -> Iterator[None]:
-    """No fused operators for whole layers: attention and recurrent layers show the steps they are made of."""
+    """No fused operators for whole layers: attention and recurrent layers show the steps they are made of.
+
+    What is drawn at random is the same each time, and the caller's generator stays as it is.
+    """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
     mkldnn = torch._C._get_mkldnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     torch._C._set_mkldnn_enabled(mkldnn and not recurrent)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         torch._C._set_mkldnn_enabled(mkldnn)
@@ -324,16 +349,13 @@ def run(
     model: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
 ) -> tuple[Tracer, nn.Module]:
     """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
+    scratch = copied(model)
     try:
-        scratch = copy.deepcopy(model).eval()
-    except Exception as error:  # modules that hold what can not be copied
-        raise TraceError(
-            f"the model must be copyable with copy.deepcopy, but got {type(error).__name__}: {error}"
-        ) from error
-    tracer = Tracer(scratch, seconds=seconds, tied=tied)
-    try:
+        tracer, inputs = Tracer(scratch, seconds=seconds, tied=tied), fresh(example_inputs)
         with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
-            outputs = call(scratch, example_inputs)
+            outputs = outputs_in(call(scratch, inputs))
+    except TraceError:
+        raise
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
     tracer.module = ""
@@ -341,19 +363,6 @@ def run(
     for nodes in tracer.rows:
         tracer.freeze(nodes, "is a row of a table")
     return tracer, scratch
-
-
-def tensors_in(value: object) -> list[Tensor]:
-    """Every tensor in nested tuples, lists, mappings and objects with fields."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [tensor for item in value.values() for tensor in tensors_in(item)]
-    if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in tensors_in(item)]
-    if hasattr(value, "__dataclass_fields__"):
-        return [tensor for name in value.__dataclass_fields__ for tensor in tensors_in(getattr(value, name))]
-    return []
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -19,7 +19,8 @@ from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import plain_operators, tensors_in
+from autoprune.trace.tracer import plain_operators
+from autoprune.trace.values import tensors_in
 from tests.zoo.registry import WHOLE_ZOO, build_any
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

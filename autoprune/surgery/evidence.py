@@ -1,0 +1,226 @@
+"""What a proof compares: a model that is cut with the same one silenced, on inputs that hide nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import TraceError
+from autoprune.surgery.cut import cut
+from autoprune.surgery.mask import mask
+from autoprune.task.data import Inputs, call
+from autoprune.trace.topology import Topology
+from autoprune.trace.tracer import Tracer, copied, plain_operators, run
+from autoprune.trace.values import fresh, map_tensors, outputs_in, tensors_in
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The copy of a model that proofs run on, its inputs, a trace of both, its outputs, and what may differ.
+
+    trains: it runs in training mode, where it may take other ways.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    traced: Tracer
+    dense: list[Tensor]
+    tolerance: _Tolerance
+    trains: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, example_inputs: Inputs) -> Evidence:
+        """In float64 and with weights and inputs that hide nothing, as far as the model runs with them."""
+        error: Exception | None = None
+        for dtype in (torch.float64, None):
+            for stir_weights, stir_inputs in ((True, True), (True, False), (False, False)):
+                try:
+                    return cls._of(model, example_inputs, dtype, stir_weights=stir_weights, stir_inputs=stir_inputs)
+                except Exception as found:  # user code runs in here
+                    error = found
+        raise TraceError(
+            f"the model must run on example_inputs more than once, but got {type(error).__name__}: {error}"
+        ) from error
+
+    @classmethod
+    def _of(
+        cls,
+        model: nn.Module,
+        example_inputs: Inputs,
+        dtype: torch.dtype | None,
+        *,
+        stir_weights: bool,
+        stir_inputs: bool,
+    ) -> Evidence:
+        scratch = copied(model)
+        if dtype is not None:
+            scratch = scratch.to(dtype)
+        _stir_statistics(scratch)
+        if stir_weights:
+            _stir_weights(scratch)
+        inputs = map_tensors(example_inputs, partial(_stirred, dtype=dtype, noise=stir_inputs))
+        dense = _outputs(scratch, inputs)
+        if (stir_weights or stir_inputs) and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):
+            raise ValueError("outputs that are not finite")
+        traced = run(scratch, inputs)[0]
+        return cls(
+            scratch, inputs, traced, dense, _Tolerance.of(_precisions(scratch, inputs)), _trains(scratch, inputs)
+        )
+
+    def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> str | None:
+        """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
+        try:
+            smaller = cut(self.model, topology, chosen)
+            outputs = _outputs(smaller, self.inputs)
+        except Exception as error:  # any failure of the cut model means the same: do not offer the group
+            return f"the model does not run once it is cut ({_short(error)})"
+        try:
+            expected = _outputs(mask(self.model, topology, chosen, traced=self.traced), self.inputs)
+        except Exception as error:  # another path than in the trace, since values decide on it
+            return f"the model takes another path once it is silenced ({_short(error)})"
+        if len(outputs) != len(expected) or any(a.shape != b.shape for a, b in zip(outputs, expected, strict=True)):
+            return "cutting it gives outputs of another number or shape than silencing it"
+        worst, effect = _distance(outputs, expected), _distance(expected, self.dense)
+        if not self.tolerance.allows(worst, effect):
+            how = f"by {worst:.2g} of their size" if math.isfinite(worst) else "to some that are not finite"
+            return f"cutting it changes the outputs {how}, beyond what its channels did"
+        return self._fault_in_training(smaller) if in_training else None
+
+    def _fault_in_training(self, smaller: nn.Module) -> str | None:
+        if self.trains:
+            try:
+                with torch.no_grad(), plain_operators(smaller):
+                    call(smaller.train(), fresh(self.inputs))
+            except Exception as error:
+                return f"the model does not run in training mode once it is cut ({_short(error)})"
+        return None
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+
+
+def _trains(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether a copy runs in training mode, which one sample and a BatchNorm do not allow."""
+    try:
+        with torch.no_grad(), plain_operators(model):
+            call(copied(model).train(), fresh(inputs))
+    except Exception:  # user code runs in here
+        return False
+    return True
+
+
+class _Tolerance(NamedTuple):
+    """How far a right cut may be from a mask, relative to the largest output: rounding, as sums have fewer terms.
+
+    noise: any difference up to that is rounding. most: one up to that is rounding where silencing changes much more.
+    """
+
+    noise: float
+    most: float
+
+    @classmethod
+    def of(cls, precisions: set[torch.dtype]) -> _Tolerance:
+        """From the floating-point types in use, the coarsest of which counts."""
+        eps = max(torch.finfo(precision).eps for precision in precisions)
+        return cls(min(math.sqrt(eps), 1e-8 + 100 * eps), math.sqrt(eps))
+
+    def allows(self, difference: float, effect: float) -> bool:
+        """True for a difference that rounding explains. effect: what silencing changed."""
+        return difference <= self.noise or (difference <= self.most and difference <= 0.02 * effect)
+
+
+class _Precisions(TorchDispatchMode):
+    """The floating-point types of every result of a forward: a model in float64 may well cast inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.found: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        del types
+        out = func(*args, **(kwargs or {}))
+        # Constants may be coarse without harm; what is computed from several values may not.
+        self.found.update(tensor.dtype for tensor in tensors_in(out) if tensor.is_floating_point() and tensor.ndim > 1)
+        return out
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    given = fresh(inputs)
+    with torch.no_grad(), plain_operators(model):
+        return outputs_in(call(model, given))
+
+
+def _precisions(model: nn.Module, inputs: Inputs) -> set[torch.dtype]:
+    """The floating-point types in use in a forward."""
+    with _Precisions() as seen:
+        _outputs(model, inputs)
+    return seen.found or {torch.float32}
+
+
+def _distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
+    """Largest difference of a value, relative to its size and to the usual one; infinite where one is not finite."""
+    worst = 0.0
+    for a, b in zip(outputs, expected, strict=True):
+        if a.shape != b.shape:
+            return math.inf
+        differ = (a != b) & ~(a.isnan() & b.isnan())
+        if not bool(differ.any()):
+            continue
+        got, wanted = a[differ].double(), b[differ].double()
+        sizes = b[torch.isfinite(b) & (b != 0)].double().abs()
+        # A usual size, not the largest: scores that were masked with -1e9 would hide any other difference.
+        usual = float(sizes.quantile(0.25)) if 0 < sizes.numel() < 2**24 else float(sizes.mean()) if len(sizes) else 0.0
+        usual = max(usual, float(wanted[torch.isfinite(wanted)].abs().median()) if len(wanted) else 0.0, 1e-12)
+        distance = float(((got - wanted).abs() / (wanted.abs() + usual)).max())
+        worst = max(worst, distance if math.isfinite(distance) else math.inf)
+    return worst
+
+
+@torch.no_grad()
+def _stir_statistics(model: nn.Module) -> None:
+    """Norms get statistics of their own for every channel: fresh ones hide channels in a wrong order."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            noise = torch.rand(module.running_mean.shape, generator=generator, dtype=torch.float64)
+            module.running_mean += noise.to(module.running_mean)
+
+
+@torch.no_grad()
+def _stir_weights(model: nn.Module) -> None:
+    """Parameters that are the same everywhere, or next to zero, get values: a branch scaled by zero hides anything."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.numel():
+            values = parameter.double()
+            if float(values.abs().max()) < 1e-3 or (values.numel() > 1 and float(values.std()) < 1e-6):
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_((noise * 0.1).to(parameter))
+
+
+def _stirred(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
+    """An input in the precision of the proof, with noise of its own size: images of zeros would hide anything."""
+    if not tensor.is_floating_point():
+        return tensor
+    tensor = tensor.to(dtype) if dtype is not None else tensor
+    finite = tensor[torch.isfinite(tensor)].double()
+    if not noise or finite.numel() == 0:
+        return tensor
+    spread = float(finite.std()) if finite.numel() > 1 else 0.0
+    drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return tensor.add((drawn * (spread or 1.0)).to(tensor))

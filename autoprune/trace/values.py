@@ -1,0 +1,60 @@
+"""Nested inputs and outputs of models, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from autoprune.errors import TraceError
+from autoprune.task.data import Inputs
+
+
+def tensors_in(value: object) -> list[Tensor]:
+    """Every tensor in nested tuples, lists, mappings and objects with fields."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for item in value.values() for tensor in tensors_in(item)]
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    if hasattr(value, "__dataclass_fields__"):
+        return [tensor for name in value.__dataclass_fields__ for tensor in tensors_in(getattr(value, name))]
+    return []
+
+
+def outputs_in(value: object) -> list[Tensor]:
+    """The tensors that a model gives. An object of another kind is looked into where there are none beside it.
+
+    Raises TraceError when there are none at all.
+    """
+    found = tensors_in(value) or tensors_in(getattr(value, "__dict__", {}))
+    if not any(tensor.numel() for tensor in found):
+        raise TraceError(
+            "the model must give tensors with values in them, alone or in tuples, lists, mappings or objects with "
+            f"fields, but got {type(value).__name__} without any"
+        )
+    return found
+
+
+def fresh(value: Inputs) -> Inputs:
+    """Inputs to call a model with, which may change them in place."""
+    return map_tensors(value, torch.clone)
+
+
+def map_tensors(value: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """The same nested value with every tensor changed."""
+    return _mapped(value, change)  # type: ignore[return-value]  # of the same shape
+
+
+def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, change) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(_mapped(item, change) for item in value)
+    if isinstance(value, tuple | list):
+        return type(value)(_mapped(item, change) for item in value)
+    return value

@@ -1,0 +1,110 @@
+"""Norms that are limited: by hand, inside the fine-tune, and as a choice of the study."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import autoprune
+from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.plan import PruningPlan, RecoveryPlan
+from autoprune.recovery.fine_tune import fine_tune
+from autoprune.recovery.max_norm import limit_norms
+from autoprune.space.space import build_space
+from tests.tasks import image_task, trained_resnet
+from tests.unit.study.small import settings, space
+
+
+def linear(rows: list[list[float]]) -> nn.Linear:
+    layer = nn.Linear(len(rows[0]), len(rows))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(rows))
+        layer.bias.fill_(100.0)
+    return layer
+
+
+def test_one_filter_of_norm_root_55_comes_back_to_3() -> None:
+    layer = linear([[1, 2, 3, 4, 5]])
+    assert limit_norms(layer, 3.0) == 1
+    expected = torch.tensor([[1.0, 2, 3, 4, 5]]) * 3 / math.sqrt(55)
+    torch.testing.assert_close(layer.weight, expected)
+    torch.testing.assert_close(layer.weight.norm(), torch.tensor(3.0))
+    assert layer.bias.tolist() == [100.0]
+
+
+def test_each_filter_by_itself_or_the_layer_as_a_whole() -> None:
+    rows = [[3.0, 4.0], [0.6, 0.8], [0.0, 0.0]]
+    layer = linear(rows)
+    assert limit_norms(layer, 2.0) == 1
+    torch.testing.assert_close(layer.weight, torch.tensor([[1.2, 1.6], [0.6, 0.8], [0.0, 0.0]]))
+    layer = linear(rows)
+    assert limit_norms(layer, 2.0, per="layer") == 1
+    torch.testing.assert_close(layer.weight, torch.tensor(rows) * 2 / math.sqrt(26))
+
+
+def test_within_the_limit_nothing_changes() -> None:
+    layer = linear([[3.0, 4.0]])
+    assert limit_norms(layer, 5.0) == 0
+    assert layer.weight.tolist() == [[3.0, 4.0]]
+
+
+def test_filters_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
+    layer = nn.ConvTranspose2d(2, 3, 2)
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.weight[:, 1] = 0.1
+    assert limit_norms(layer, 2.0) == 2
+    torch.testing.assert_close(layer.weight[:, 0].norm(), torch.tensor(2.0))
+    assert (layer.weight[:, 1] == 0.1).all()
+
+
+def test_frozen_weights_and_norms_stay() -> None:
+    model = nn.Sequential(linear([[3.0, 4.0]]), nn.BatchNorm1d(1))
+    model[0].weight.requires_grad_(False)
+    with torch.no_grad():
+        model[1].weight.fill_(9.0)
+    assert limit_norms(model, 1.0) == 0
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_a_fine_tune_keeps_to_the_limit(steps: int) -> None:
+    model = trained_resnet()
+    task = image_task()
+    plan = RecoveryPlan(steps=steps, learning_rate=0.5, max_norm=0.7)
+    fine_tune(model, task, plan, seed=0)
+    norms = torch.cat([p.flatten(1).norm(dim=1) for p in model.parameters() if p.ndim > 1])
+    assert float(norms.max()) <= 0.7 * (1 + 1e-5)
+    free = trained_resnet()
+    fine_tune(free, task, replace(plan, max_norm=0.0), seed=0)
+    assert max(float(p.flatten(1).norm(dim=1).max()) for p in free.parameters() if p.ndim > 1) > 0.7
+
+
+def test_a_study_samples_it(tmp_path: Path) -> None:
+    chosen = settings(trials=12, space=space(max_norm=(0.0, 0.5, 2.0)))
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    assert len({record.plan.recovery.max_norm for record in study.records}) > 1
+    topology = study.bench.topology if study.bench is not None else None
+    assert topology is not None
+    plan = PruningPlan(groups={}, recovery=RecoveryPlan(max_norm=2.0))
+    assert build_space(chosen.space, topology, None).encode(plan)["max_norm"] == 2.0
+
+
+def test_wrong_limits_and_scopes() -> None:
+    with pytest.raises(ConfigurationError, match="the limit of a norm must be > 0, but got 0"):
+        limit_norms(nn.Linear(2, 2), 0.0)
+    with pytest.raises(UnknownNameError, match="channel, layer"):
+        limit_norms(nn.Linear(2, 2), 1.0, per="model")
+    with pytest.raises(ConfigurationError, match="max_norm must be >= 0"):
+        RecoveryPlan(max_norm=-1.0)
+    with pytest.raises(ConfigurationError, match="max_norm_per"):
+        RecoveryPlan(max_norm_per="model")
+    with pytest.raises(ConfigurationError, match="max_norm must be limits >= 0"):
+        space(max_norm=(-1.0,))
+    with pytest.raises(UnknownNameError, match="channel, layer"):
+        space(max_norm_per="model")

@@ -1,0 +1,211 @@
+"""What a first user broke: numbers that only look like widths, inputs and weights that hide, models of odd kinds."""
+
+from __future__ import annotations
+
+import copy
+from collections import namedtuple
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import SurgeryError, TraceError
+from autoprune.surgery.cut import cut
+from autoprune.surgery.mask import mask
+from autoprune.surgery.prove import survey
+from autoprune.trace.topology import Topology
+
+Pair = namedtuple("Pair", "left right")
+
+
+class Free(nn.Module):
+    """Layers and a forward of the test's own."""
+
+    def __init__(self, run: Callable[..., object], **layers: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, *args: object) -> object:
+        return self.run(self, *args)
+
+
+def halves(topology: Topology) -> KeptChannels:
+    return KeptChannels(groups={g.name: tuple(range(0, g.channels, 2)) for g in topology.groups})
+
+
+def reason(topology: Topology, module: str) -> str:
+    return "; ".join(entry.reason for entry in topology.unprunable if entry.module == module)
+
+
+class Attention(nn.Module):
+    """nanoGPT's, whose longest input is as long as it is wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_head, self.n_embd, self.block_size, self.limit = 4, 32, 32, 8
+        self.c_attn, self.c_proj = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, c = x.shape
+        assert t <= self.block_size
+        q, k, v = (
+            part.view(b, t, self.n_head, c // self.n_head).transpose(1, 2)
+            for part in self.c_attn(x).split(self.n_embd, dim=2)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=t <= self.limit)
+        return self.c_proj(y.transpose(1, 2).reshape(b, t, c))
+
+
+def test_numbers_that_only_look_like_a_width_stay() -> None:
+    torch.manual_seed(0)
+    wte, attention, head = nn.Embedding(40, 32), Attention(), nn.Linear(32, 40)
+    model = Free(lambda m, ids: m.head(m.wte(ids) + m.attn(m.wte(ids))), wte=wte, attn=attention, head=head)
+    topology = survey(model, torch.randint(40, (2, 6)))
+    assert any(group.kind == "heads" for group in topology.groups)
+    kept = halves(topology)
+    smaller = cut(model, topology, kept).attn
+    assert isinstance(smaller, Attention)
+    assert (smaller.block_size, smaller.limit) == (32, 8)
+    assert smaller.n_embd < 32
+    long, double = torch.randint(40, (3, 32)), model.double().eval()
+    torch.testing.assert_close(cut(double, topology, kept)(long), mask(double, topology, kept)(long))
+
+
+def by_width() -> nn.Module:
+    return Free(lambda m, x: m.b(m.a(x) / m.a(x).shape[1]), a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+
+
+def test_inputs_of_zeros_do_not_hide_a_wrong_group() -> None:
+    assert survey(by_width(), torch.zeros(2, 5)).groups == ()
+
+
+def test_a_branch_scaled_by_zero_does_not_hide_a_wrong_group() -> None:
+    model = Free(
+        lambda m, x: m.out(x + m.gamma(m.f(x))), f=by_width(), gamma=nn.Linear(3, 5, bias=False), out=nn.Linear(5, 2)
+    )
+    nn.init.zeros_(model.gamma.weight)
+    assert "f.a" not in survey(model, torch.randn(4, 5)).widths
+
+
+def test_scores_masked_with_a_large_number_hide_nothing() -> None:
+    model = Free(lambda m, x: F.pad(m.f(x), (0, 4), value=-1e9), f=by_width())
+    assert survey(model, torch.randn(4, 5)).groups == ()
+
+
+@pytest.mark.parametrize("wrap", [lambda y, z: SimpleNamespace(y=y, z=z), Pair, lambda y, z: {"y": [y, {"z": z}]}])
+def test_outputs_of_odd_kinds_are_still_the_output(wrap: Callable[[Tensor, Tensor], object]) -> None:
+    model = Free(
+        lambda m, x: wrap(m.b(m.a(x)), m.c(m.a(x))), a=nn.Linear(5, 12), b=nn.Linear(12, 3), c=nn.Linear(12, 4)
+    )
+    topology = survey(model, torch.randn(2, 5))
+    assert topology.widths == {"a": 12}
+    assert reason(topology, "b") == reason(topology, "c") == "is part of the model's output"
+
+
+@pytest.mark.parametrize("give", [lambda y: y.detach().numpy(), lambda _: 3.0, lambda y: y[:0]])
+def test_outputs_without_a_tensor_are_refused(give: Callable[[Tensor], object]) -> None:
+    with pytest.raises(TraceError, match="the model must give tensors with values in them"):
+        survey(Free(lambda m, x: give(m.a(x)), a=nn.Linear(5, 12)), torch.randn(2, 5))
+
+
+def test_inputs_in_a_named_tuple() -> None:
+    model = Free(lambda m, p: m.b(m.a(p.left) + p.right.sum()), a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    assert survey(model, (Pair(torch.randn(2, 5), torch.randn(3)),)).widths == {"a": 12}
+
+
+def test_inputs_that_are_changed_in_place_stay_as_they_were() -> None:
+    model = Free(lambda m, x: m.b(m.a(x.sub_(0.5).div_(0.25))), a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    inputs = torch.randn(2, 5)
+    before = inputs.clone()
+    assert survey(model, inputs).widths == {"a": 12}
+    assert torch.equal(inputs, before)
+
+
+def test_a_model_that_does_not_copy_itself_is_refused_and_left_alone() -> None:
+    model = nn.Sequential(nn.Linear(5, 12), nn.Linear(12, 3))
+    model.__class__ = type("Single", (nn.Sequential,), {"__deepcopy__": lambda self, memo: self})
+    with pytest.raises(TraceError, match=r"must copy its weights in copy\.deepcopy"):
+        survey(model, torch.randn(2, 5))
+    assert model[0].weight.dtype == torch.float32
+
+
+def test_lazy_and_meta_weights_are_named() -> None:
+    with pytest.raises(TraceError, match="call it once first"):
+        survey(nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2)), torch.randn(2, 5))
+    with pytest.raises(TraceError, match="meta device"):
+        survey(nn.Linear(5, 4, device="meta"), torch.randn(2, 5))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_part_costs_no_more_than_itself() -> None:
+    model = nn.Sequential(nn.Linear(5, 12), torch.jit.script(nn.ReLU()), nn.Linear(12, 3))
+    assert survey(model, torch.randn(2, 5)).widths == {"0": 12}
+
+
+def test_values_that_decide_on_the_path_cost_coverage_not_the_survey() -> None:
+    """An ordinary top-1 mixture of experts with a norm before it."""
+
+    def route(m: nn.Module, x: Tensor) -> Tensor:
+        h = m.norm(m.a(x))
+        choice = m.gate(h).argmax(-1)
+        out = torch.zeros_like(h)
+        for number, expert in enumerate((m.one, m.two)):
+            rows = (choice == number).nonzero().squeeze(-1)
+            if rows.numel():
+                out = out.index_add(0, rows, expert(h[rows]))
+        return m.out(h + out)
+
+    layers = {"a": nn.Linear(5, 12), "norm": nn.LayerNorm(12), "gate": nn.Linear(12, 2), "out": nn.Linear(12, 3)}
+    torch.manual_seed(0)
+    for tokens in (1, 2, 4, 64):
+        model = Free(route, **copy.deepcopy(layers), one=nn.Linear(12, 12), two=nn.Linear(12, 12))
+        topology = survey(model, torch.randn(tokens, 5))
+        assert {entry.module for entry in topology.unprunable} | topology.widths.keys()
+
+
+def test_a_group_that_is_squeezed_keeps_two() -> None:
+    model = Free(lambda m, x: m.b(F.adaptive_avg_pool2d(m.a(x), 1).squeeze()), a=nn.Conv2d(3, 8, 3), b=nn.Linear(8, 3))
+    topology = survey(model, torch.randn(4, 3, 6, 6))
+    assert topology.group("a").least == 2
+    with pytest.raises(SurgeryError, match="kept channels of a must be 2 or more, but got 1"):
+        cut(model, topology, KeptChannels(groups={"a": (3,)}))
+
+
+def test_what_only_training_reads_is_not_broken() -> None:
+    """An auxiliary head, as in GoogLeNet."""
+
+    def forward(m: nn.Module, x: Tensor) -> object:
+        h = m.a(x)
+        return (m.b(h), m.aux(h)) if m.training else m.b(m.c(h))
+
+    model = Free(forward, a=nn.Linear(5, 12), c=nn.Linear(12, 12), b=nn.Linear(12, 3), aux=nn.Linear(12, 2))
+    topology = survey(model.eval(), torch.randn(4, 5))
+    smaller = cut(model, topology, halves(topology)).train()
+    smaller(torch.randn(4, 5))
+    assert not model.training
+
+
+def test_a_block_behind_positive_inputs_is_no_identity() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x + self.f(x))
+
+    model = nn.Sequential(Block(), Block(), nn.Linear(6, 2))
+    assert [block.name for block in survey(model, torch.rand(4, 6)).blocks] == ["1"]
+
+
+def test_the_generator_of_the_caller_stays_as_it_is() -> None:
+    model = Free(lambda m, x: m.b(F.dropout(m.a(x), 0.5)), a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    before = torch.get_rng_state()
+    survey(model, torch.randn(2, 5, generator=torch.Generator().manual_seed(1)))
+    assert torch.equal(torch.get_rng_state(), before)
