@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 #: Models that cast to float32 inside, so that float64 does not help.
 COARSE = {
     *("hf_llama", "hf_llama_eager", "hf_mistral", "hf_qwen2", "hf_qwen3", "hf_gemma2", "hf_t5", "hf_t5_gated"),
-    *("hf_gpt_neox", "hf_phi", "hf_mamba"),
+    *("hf_gpt_neox", "hf_phi", "hf_mamba", "hf_deberta_v2"),
 }
 #: Share of multiply-adds that goes with every group halved, where that is less than 0.6, and why.
 LESS: Mapping[str, tuple[float, str]] = {
