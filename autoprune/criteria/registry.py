@@ -28,6 +28,18 @@ class Criterion:
     signals: tuple[str, ...] = ()
     needs_norm: bool = False
 
+    @property
+    def needs_reader(self) -> bool:
+        """Only for groups that a layer reads: what it reads is looked at."""
+        return "activations" in self.signals or "activation_gradients" in self.signals
+
+    def lacks(self, group: ChannelGroup) -> str:
+        """What a group would have to have to be scored, "" when it can be."""
+        roles = {member.role for member in group.members}
+        if self.needs_norm and "scale" not in roles:
+            return "a norm"
+        return "a layer that reads it" if self.needs_reader and "in" not in roles else ""
+
 
 CRITERIA: Mapping[str, Criterion] = {
     "l1": Criterion(function=magnitude.l1),
@@ -66,8 +78,7 @@ def signals_for(names: Iterable[str]) -> tuple[str, ...]:
 
 def fitting(names: Iterable[str], group: ChannelGroup) -> tuple[str, ...]:
     """Those of the criteria that can score a group, in their order."""
-    normed = any(member.role == "scale" for member in group.members)
-    return tuple(name for name in names if not criterion(name).needs_norm or normed)
+    return tuple(name for name in names if not criterion(name).lacks(group))
 
 
 def check_applicable(names: Iterable[str], topology: Topology, *, per_group: bool = False) -> None:
@@ -80,10 +91,11 @@ def check_applicable(names: Iterable[str], topology: Topology, *, per_group: boo
         fits = fitting(names, group)
         if len(fits) < (1 if per_group else len(set(names))):
             wrong = next(name for name in names if name not in fits)
+            missing = criterion(wrong).lacks(group)
             raise ConfigurationError(
                 fault(
                     f"criterion {wrong!r}",
-                    "be used on groups with a norm",
+                    f"be used on groups with {missing}",
                     f"group {group.name!r} without one",
                     "Leave it out of criteria, or let each group choose: criterion_per_group=True.",
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.criteria.registry import (
     check_applicable,
     criterion,
+    fitting,
     keep_count,
     planned_widths,
     score,
@@ -160,3 +163,15 @@ def test_alive_positions_of_a_grid_are_those_that_neither_side_removes() -> None
     assert alive["features.weight", 0].tolist() == [6, 8, 11, 18, 20, 23]
     assert alive["gate.weight", 0].tolist() == [1, 3]
     assert alive_positions(topology, KeptChannels.whole(topology)) == {}
+
+
+def test_a_group_that_no_layer_reads_is_refused_before_anything_runs() -> None:
+    """The width of queries and keys, say."""
+    topology = specimen("resnet").topology
+    group = topology.groups[0]
+    unread = replace(group, members=tuple(member for member in group.members if member.role != "in"))
+    bare = replace(topology, groups=(unread,))
+    assert fitting(("l2", "wanda", "taylor_activation", "taylor"), unread) == ("l2", "taylor")
+    with pytest.raises(ConfigurationError, match="criterion 'wanda' must be used on groups with a layer that reads it"):
+        check_applicable(("wanda",), bare)
+    check_applicable(("l2", "wanda"), bare, per_group=True)
