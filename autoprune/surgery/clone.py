@@ -53,18 +53,13 @@ class _Cloner:
         known = self.memo.get(id(module))
         if known is not None:
             return known
-        if isinstance(module, torch.jit.ScriptModule):  # its tables are of another kind
-            return copy.deepcopy(module, self.memo)
+        if isinstance(module, torch.jit.ScriptModule) or hasattr(type(module), "__deepcopy__"):
+            return self._by_itself(module, prefix)
         # First the tensors, so that whatever else refers to them finds their copies in the memo.
         tables = {
             "_parameters": self._tensors(module._parameters, prefix, is_parameter=True),
             "_buffers": self._tensors(module._buffers, prefix, is_parameter=False),
         }
-        if hasattr(type(module), "__deepcopy__"):
-            for path, child in module.named_modules(prefix=prefix.rstrip(".")):
-                self._tensors(child._parameters, f"{path}." if path else "", is_parameter=True)
-                self._tensors(child._buffers, f"{path}." if path else "", is_parameter=False)
-            return copy.deepcopy(module, self.memo)
         new = module.__class__.__new__(module.__class__)
         self.memo[id(module)] = new
         state = new.__dict__
@@ -83,6 +78,14 @@ class _Cloner:
                 state[name] = self._value(value)
         state.update(tables)
         return new
+
+    def _by_itself(self, module: nn.Module, prefix: str) -> object:
+        """A module that knows how to copy itself; its tensors first, but of scripted ones, whose tables are others."""
+        for path, child in () if isinstance(module, torch.jit.ScriptModule) else module.named_modules():
+            full = prefix + (f"{path}." if path else "")
+            self._tensors(child._parameters, full, is_parameter=True)
+            self._tensors(child._buffers, full, is_parameter=False)
+        return copy.deepcopy(module, self.memo)
 
     def _tensors(self, table: Mapping[str, Tensor | None], prefix: str, *, is_parameter: bool) -> dict[str, object]:
         return {

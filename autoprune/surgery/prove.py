@@ -25,12 +25,12 @@ def prove(
 ) -> Topology:
     """The topology with every group and block withdrawn that a cut would break.
 
-    Three draws: every group loses a random half, then another random number, twice (widths that have to stay equal
-    to each other pass the first and fail the others). Groups that share positions, such as heads and head width, or
-    a number of a module, can be right together and wrong alone, so they are drawn apart first. Many groups are drawn
-    at once, and halved where that differs or crashes: a few forwards prove a sound model, and some log2(groups) more
-    find each unsound group. Both models run in eval mode on the example inputs, in float64 so that the comparison can
-    be strict; a model that only runs in its own precision is compared in that.
+    Three draws: every group loses a random half, then a random number, then all but one of its channels stay (widths
+    that have to stay equal to each other pass the first and fail the others); one channel alone is tried last. Groups
+    that share positions, such as heads and head width, or a number of a module, can be right together and wrong alone,
+    so they are drawn apart first. Many groups are drawn at once, and halved where that differs or crashes: a few
+    forwards prove a sound model, and some log2(groups) more find each unsound group. A group that fails may become
+    right by a change (`surgery.remedies`). What is compared, and on what, is said in `surgery.evidence`.
 
     seconds: what is not proved by then is withdrawn, so that a proof always ends.
     """
@@ -205,7 +205,11 @@ class _Proof:
 
     def settle_narrow(self, names: Sequence[str]) -> None:
         """Find the groups that need more than one channel: something is squeezed, or spread out over them."""
-        if not names or time.monotonic() > self.deadline:
+        if not names:
+            return
+        if time.monotonic() > self.deadline:
+            for group in (self.topology.group(name) for name in names):
+                self.topology = _with(self.topology, replace(group, least=min(2, group.channels - 1)))
             return
         one = KeptChannels(groups={name: self.draws[1][name][:1] for name in names})
         reason = self.bench.difference(self.topology, one)
