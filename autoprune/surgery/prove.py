@@ -209,9 +209,9 @@ class _Proof:
             return
         if time.monotonic() > self.deadline:
             for group in (self.topology.group(name) for name in names):
-                self.topology = _with(self.topology, replace(group, least=min(2, group.channels - 1)))
+                self.topology = _with(self.topology, replace(group, least=max(min(2, group.channels - 1), group.least)))
             return
-        one = KeptChannels(groups={name: self.draws[1][name][:1] for name in names})
+        one = KeptChannels(groups={name: self.draws[1][name][: self.topology.group(name).least] for name in names})
         reason = self.bench.difference(self.topology, one)
         if reason is None:
             return
@@ -221,7 +221,7 @@ class _Proof:
             self.settle_narrow(names[middle:])
             return
         group = self.topology.group(names[0])
-        if group.channels < 3:
+        if group.channels < 3 or group.least > 1:
             self.reasons[group.name] = self._explained(group.name, reason)
         else:
             self.topology = _with(self.topology, replace(group, least=2))
@@ -262,7 +262,7 @@ def _keep(group: ChannelGroup, draw: str, seed: int) -> tuple[int, ...]:
     """Random channels of a group; at least two where it has more, since one is a case of its own, and never all."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(group.channels, generator=generator)
-    least = min(2, group.channels - 1)
+    least = max(min(2, group.channels - 1), group.least)
     count = {"half": group.channels // 2, "all but one": group.channels - 1}.get(draw)
     if count is None:
         count = int(torch.randint(least, group.channels, (1,), generator=generator))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from autoprune.trace.topology import Member
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
@@ -61,3 +63,14 @@ def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
         tracer.role(module.weight, 0, "scale")
     elif isinstance(module, nn.Transformer):
         tracer.follow("d_model", axes[-1], module.d_model)
+
+
+def fewest(tracer: Tracer, members: Sequence[Member]) -> int:
+    """Fewest channels of a group that torch's modules allow: hidden units are more than what they are projected to."""
+    least = 1
+    for member in members:
+        path, _, name = member.tensor.rpartition(".")
+        module = tracer.modules.get(path)
+        if isinstance(module, nn.RNNBase) and name.startswith("weight_hr") and member.axis == 1:
+            least = max(least, module.proj_size + 1)
+    return least

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, runs_of
+from autoprune.trace.modules import fewest
 from autoprune.trace.residual import blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
@@ -47,7 +48,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
     numbers = attributes.by_group(owner)
     return Topology(
-        groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
+        groups=tuple(
+            replace(group, attributes=numbers.get(group.name, ())) for group in groups if group.least < group.channels
+        ),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
@@ -177,7 +180,7 @@ def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
         )
         for tensor, axis in keys
     )
-    return ChannelGroup(name=name, channels=len(places), members=members)
+    return ChannelGroup(name=name, channels=len(places), members=members, least=fewest(tracer, members))
 
 
 def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequence[ChannelGroup]) -> str:

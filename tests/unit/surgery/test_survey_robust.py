@@ -209,3 +209,11 @@ def test_the_generator_of_the_caller_stays_as_it_is() -> None:
     before = torch.get_rng_state()
     survey(model, torch.randn(2, 5, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_hidden_units_stay_more_than_what_they_are_projected_to() -> None:
+    model = Free(lambda m, x: m.out(m.rnn(x)[0]), rnn=nn.LSTM(5, 8, proj_size=4, batch_first=True), out=nn.Linear(4, 3))
+    topology = survey(model, torch.randn(2, 6, 5))
+    assert {group.name: group.least for group in topology.groups} == {"rnn": 5, "rnn#2": 1}
+    cut(model, topology, KeptChannels(groups={"rnn": tuple(range(5)), "rnn#2": (0,)}))(torch.randn(3, 4, 5))
