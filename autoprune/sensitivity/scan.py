@@ -119,7 +119,7 @@ def spent(sensitivity: Sensitivity) -> Samples:
 
 def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Sequence[float]) -> list[KeptChannels]:
     order = torch.argsort(score(criterion, group, signals), descending=True, stable=True)
-    counts = [keep_count(group.channels, 1.0 - share) for share in shares]
+    counts = [max(group.least, keep_count(group.channels, 1.0 - share)) for share in shares]
     return [KeptChannels(groups={group.name: tuple(order[:count].tolist())}) for count in counts]
 
 

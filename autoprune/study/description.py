@@ -41,7 +41,7 @@ def group_rows(topology: Topology) -> list[dict[str, object]]:
     whole = topology.cost({})
     rows: list[dict[str, object]] = []
     for group in topology.groups:
-        half = topology.cost({group.name: max(1, group.channels // 2)})
+        half = topology.cost({group.name: max(group.least, group.channels // 2)})
         rows.append(
             {
                 "name": group.name,

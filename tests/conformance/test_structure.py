@@ -117,7 +117,7 @@ def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None
     groups = {}
     for group in surveyed(name).topology.groups:
         if data.draw(st.booleans()):
-            count = data.draw(st.integers(1, group.channels))
+            count = data.draw(st.integers(group.least, group.channels))
             seed = data.draw(st.integers(0, 99))
             order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(seed))
             groups[group.name] = tuple(order[:count].tolist())
@@ -135,7 +135,7 @@ def test_blocks_can_be_dropped_one_by_one_and_all(name: str) -> None:
 def test_half_of_every_group_is_most_of_the_work(name: str) -> None:
     topology = surveyed(name).topology
     dense = topology.cost({}).multiply_adds
-    half = topology.cost({group.name: max(1, group.channels // 2) for group in topology.groups}).multiply_adds
+    half = topology.cost({group.name: max(group.least, group.channels // 2) for group in topology.groups}).multiply_adds
     least, why = LESS.get(name, (0.6, ""))
     assert 1 - half / dense >= least, why
 
@@ -162,7 +162,7 @@ def test_every_layer_is_covered_or_explained(name: str) -> None:
 def test_the_cost_of_any_widths_is_known_before_the_cut(name: str) -> None:
     found = surveyed(name)
     for share in (1.0, 0.75, 0.5):
-        widths = {group.name: max(1, int(group.channels * share)) for group in found.topology.groups}
+        widths = {group.name: max(group.least, int(group.channels * share)) for group in found.topology.groups}
         kept = KeptChannels(groups={group: tuple(range(width)) for group, width in widths.items()})
         smaller = cut(found.model, found.topology, kept)
         cost = found.topology.cost(widths)
