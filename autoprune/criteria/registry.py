@@ -107,13 +107,16 @@ def keep_count(channels: int, ratio: float) -> int:
     return max(1, round(channels * (1.0 - ratio)))
 
 
+def width_of(group: ChannelGroup, ratio: float) -> int:
+    """Channels of a group that stay when `ratio` of them goes: never fewer than it needs."""
+    return max(group.least, keep_count(group.channels, ratio))
+
+
 def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
     """Group name -> channels that the plan keeps. Raises ConfigurationError for a group that does not exist."""
     topology.check_names(plan.groups)
     return {
-        group.name: max(group.least, keep_count(group.channels, plan.groups[group.name].ratio))
-        if group.name in plan.groups
-        else group.channels
+        group.name: width_of(group, plan.groups[group.name].ratio) if group.name in plan.groups else group.channels
         for group in topology.groups
     }
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from autoprune.candidate import Bench
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.registry import keep_count, score, signals_for
+from autoprune.criteria.registry import score, signals_for, width_of
 from autoprune.criteria.signals import Signals, gather, passes
 from autoprune.errors import StorageError, fault
 from autoprune.recovery.batch_norm import recalibrate
@@ -119,7 +119,7 @@ def spent(sensitivity: Sensitivity) -> Samples:
 
 def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Sequence[float]) -> list[KeptChannels]:
     order = torch.argsort(score(criterion, group, signals), descending=True, stable=True)
-    counts = [max(group.least, keep_count(group.channels, 1.0 - share)) for share in shares]
+    counts = [width_of(group, 1.0 - share) for share in shares]
     return [KeptChannels(groups={group.name: tuple(order[:count].tolist())}) for count in counts]
 
 

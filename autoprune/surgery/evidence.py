@@ -119,7 +119,7 @@ def _trains(model: nn.Module, inputs: Inputs) -> bool:
 
 
 class _Tolerance(NamedTuple):
-    """How far a right cut may be from a mask, relative to the largest output: rounding, as sums have fewer terms.
+    """How far a right cut may be from a mask, relative to the usual output: rounding, as sums have fewer terms.
 
     noise: any difference up to that is rounding. most: one up to that is rounding where silencing changes much more.
     """

@@ -159,22 +159,28 @@ def _group_norm(
 def _reduction(
     func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
 ) -> object:
-    source = args[0]
-    assert isinstance(source, Tensor)
-    for dim in reduced_axes(args, kwargs, source.ndim):
-        positions = alive[dim]
-        if positions is not None:
-            source = source.index_select(dim, positions)
-    return func(source, *args[1:], **kwargs)
+    return _reduced(func, args, kwargs, alive, named=args)
 
 
 def _power(
     func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
 ) -> object:
     """The order comes before the axes."""
+    return _reduced(func, args, kwargs, alive, named=args[:1] + args[2:])
+
+
+def _reduced(
+    func: torch._ops.OpOverload,
+    args: Args,
+    kwargs: Mapping[str, object],
+    alive: Sequence[Tensor | None],
+    *,
+    named: Args,
+) -> object:
+    """named: the arguments that say which axes are reduced."""
     source = args[0]
     assert isinstance(source, Tensor)
-    for dim in reduced_axes(args[:1] + args[2:], kwargs, source.ndim):
+    for dim in reduced_axes(named, kwargs, source.ndim):
         positions = alive[dim]
         if positions is not None:
             source = source.index_select(dim, positions)

@@ -209,7 +209,7 @@ class _Proof:
             return
         if time.monotonic() > self.deadline:
             for group in (self.topology.group(name) for name in names):
-                self.topology = _with(self.topology, replace(group, least=max(min(2, group.channels - 1), group.least)))
+                self.topology = _with(self.topology, replace(group, least=_two(group)))
             return
         one = KeptChannels(groups={name: self.draws[1][name][: self.topology.group(name).least] for name in names})
         reason = self.bench.difference(self.topology, one)
@@ -258,11 +258,16 @@ def _inside(block: Block, other: Block) -> bool:
     return block != other and other.holds(block.name)
 
 
+def _two(group: ChannelGroup) -> int:
+    """Two channels, or as many as the group needs; one where two would be all."""
+    return max(min(2, group.channels - 1), group.least)
+
+
 def _keep(group: ChannelGroup, draw: str, seed: int) -> tuple[int, ...]:
     """Random channels of a group; at least two where it has more, since one is a case of its own, and never all."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(group.channels, generator=generator)
-    least = max(min(2, group.channels - 1), group.least)
+    least = _two(group)
     count = {"half": group.channels // 2, "all but one": group.channels - 1}.get(draw)
     if count is None:
         count = int(torch.randint(least, group.channels, (1,), generator=generator))

@@ -73,6 +73,11 @@ class Labels:
         for position in np.flatnonzero(self.roots(left) != self.roots(right)).tolist():
             self._unify_pair(int(left[position]), int(right[position]))
 
+    def unify_rows(self, table: npt.NDArray[np.int64]) -> None:
+        """Every row of a table holds the same channels as the first."""
+        for row in table[1:]:
+            self.unify(table[0], row)
+
     def freeze(self, nodes: Iterable[int], reason: str) -> None:
         """These can not be removed; the first reason given is kept."""
         for node in nodes:

@@ -73,9 +73,7 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if nodes is not None and groups == len(nodes):
         tracer.follow("num_groups", nodes, groups)
     elif nodes is not None:
-        lanes = nodes.reshape(groups, -1)
-        for lane in lanes[1:]:
-            tracer.labels.unify(lanes[0], lane)
+        tracer.labels.unify_rows(nodes.reshape(groups, -1))
     tracer.put(tensors_in(out)[0], axes)
 
 
@@ -101,7 +99,7 @@ def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     tracer.derive(result, direction, range(direction.ndim))
     tracer.put(result, axes)
     # A length of zero has no direction; the mask has to know.
-    tracer.together.extend([] if axes[dim] is None else axes[dim].tolist())  # type: ignore[union-attr]
+    tracer.statistic(axes[dim])
 
 
 NORM_RULES: Mapping[str, Rule] = {

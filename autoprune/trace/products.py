@@ -60,9 +60,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         tracer.follow("groups", read, groups)
         return out_nodes
     for nodes in (read, out_nodes):
-        lanes = nodes.reshape(groups, -1)
-        for lane in lanes[1:]:
-            tracer.labels.unify(lanes[0], lane)
+        tracer.labels.unify_rows(nodes.reshape(groups, -1))
     tracer.unify(in_nodes, read.reshape(groups, -1)[0], _INPUT)
     if len(out_nodes) == groups:
         tracer.freeze(out_nodes, "is the only output of its group of a convolution")
@@ -82,9 +80,7 @@ def _grouped_transposed(
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
         tracer.follow("groups", read, groups)
         return read
-    lanes = read.reshape(groups, -1)
-    for lane in lanes[1:]:
-        tracer.labels.unify(lanes[0], lane)
+    tracer.labels.unify_rows(read.reshape(groups, -1))
     if len(read) == groups:
         tracer.freeze(read, "is the only input of its group of a convolution")
     return np.tile(out_nodes, groups)

@@ -32,8 +32,7 @@ def gated(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 def _tied_rows(tracer: Tracer, nodes: Table, rows: int) -> Table:
     """Read an axis as rows of positions that can only go together; one node of each row."""
     table = nodes.reshape(rows, -1)
-    for column in range(1, table.shape[1]):
-        tracer.labels.unify(table[:, 0], table[:, column])
+    tracer.labels.unify_rows(table.T)
     return table[:, 0].copy()
 
 
@@ -66,8 +65,7 @@ def channel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     nodes = axes[1]
     if nodes is not None:
         table = nodes.reshape(groups, -1)
-        for row in table[1:]:
-            tracer.labels.unify(table[0], row)
+        tracer.labels.unify_rows(table)
         axes[1] = table.T.reshape(-1)
     tracer.put(tensors_in(out)[0], axes)
 

@@ -36,8 +36,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
     owner: dict[int, str] = {}
     refused: dict[int, str] = {}
     read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
-    kinds = _kinds(tracer)
-    for atoms in _clusters(tracer, places):
+    crossing = _crossing(tracer)
+    kinds = _kinds(tracer, crossing)
+    for atoms in _clusters(tracer, places, crossing):
         name = _name(tracer, names, places[atoms[0]], groups)
         reason = _ineligible(tracer, places[atoms[0]], atoms, read)
         if reason:
@@ -86,9 +87,8 @@ def _places(tracer: Tracer) -> dict[int, Places]:
     return places
 
 
-def _clusters(tracer: Tracer, places: Mapping[int, Places]) -> list[list[int]]:
+def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[int, frozenset[int]]) -> list[list[int]]:
     """Classes that lie on the same axes equally often can be exchanged for each other: one group."""
-    crossing = _crossing(tracer)
     clusters: dict[object, list[int]] = defaultdict(list)
     for atom, place in places.items():
         signature = tuple(sorted((key, len(positions)) for key, positions in place.items()))
@@ -133,10 +133,10 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
     return {atom: frozenset(others) for atom, others in found.items()}
 
 
-def _kinds(tracer: Tracer) -> Callable[[Sequence[int]], str]:
+def _kinds(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> Callable[[Sequence[int]], str]:
     """What the channels of a group are, by the products that they take part in."""
     heads = {atom for node in tracer.independent for atom in tracer.labels.atoms(node)}
-    across = {other for atom, others in _crossing(tracer).items() if atom in heads for other in others}
+    across = {other for atom, others in crossing.items() if atom in heads for other in others}
 
     def kind(atoms: Sequence[int]) -> str:
         if atoms[0] in heads:

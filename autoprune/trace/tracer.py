@@ -176,8 +176,9 @@ class Tracer(TorchDispatchMode):
 
     def measure(self, nodes: AxisNodes) -> None:
         """The module at work may keep a number of these channels."""
-        if nodes is not None and len(nodes) in self.numbers():
-            self.lengths.append(Follower(self.module, self.numbers()[len(nodes)], nodes, len(nodes)))
+        name = None if nodes is None else self.numbers().get(len(nodes))
+        if nodes is not None and name is not None:
+            self.lengths.append(Follower(self.module, name, nodes, len(nodes)))
 
     def view(self, nodes: AxisNodes) -> None:
         """The module at work reads these channels in another shape."""

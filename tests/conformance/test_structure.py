@@ -20,7 +20,7 @@ from autoprune.surgery.prove import survey
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import plain_operators
-from autoprune.trace.values import tensors_in
+from autoprune.trace.values import map_tensors, tensors_in
 from tests.zoo.registry import WHOLE_ZOO, build_any
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -80,15 +80,11 @@ def surveyed(name: str) -> Surveyed:
 @functools.cache
 def doubled(name: str) -> tuple[nn.Module, Inputs]:
     model, inputs = build_any(name)
-    return (model, inputs) if name == "hf_mamba" else (model.double().eval(), in_double(inputs))
+    return (model, inputs) if name == "hf_mamba" else (model.double().eval(), map_tensors(inputs, in_double))
 
 
-def in_double(value: Inputs) -> Inputs:
-    if isinstance(value, Tensor):
-        return value.double() if value.is_floating_point() else value
-    if isinstance(value, dict):
-        return {key: in_double(item) for key, item in value.items()}
-    return tuple(in_double(item) for item in value)
+def in_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:

@@ -11,26 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
-from autoprune.trace.topology import Cost, Topology
+from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, by_default
 from tests.unit.surgery.helpers import stirred
+from tests.unit.trace.test_cost import real_cost
 from tests.zoo.registry import random_kept
 
 SHAPES = ((2, 5, 10), (1, 7, 10), (4, 6, 10))
-
-
-def real_cost(model: nn.Module, inputs: Tensor) -> Cost:
-    tensors = (*model.parameters(), *model.buffers())
-    return Cost(
-        parameters=count_parameters(model),
-        multiply_adds=count_multiply_adds(model, inputs),
-        size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-    )
 
 
 def assert_costs(model: nn.Module, inputs: Tensor, groups: set[int], *, least: int = 1) -> Topology:
