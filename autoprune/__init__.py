@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
     from autoprune.front.front import Limits as Limits
-    from autoprune.plan.plan import GroupPlan as GroupPlan
+    from autoprune.plan.amounts import BlockPlan as BlockPlan
+    from autoprune.plan.amounts import GroupPlan as GroupPlan
+    from autoprune.plan.amounts import RankingPlan as RankingPlan
     from autoprune.plan.plan import PruningPlan as PruningPlan
-    from autoprune.plan.plan import RecoveryPlan as RecoveryPlan
+    from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
+    from autoprune.plan.recovery import SchedulePlan as SchedulePlan
+    from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.settings import StudySettings as StudySettings
     from autoprune.study.study import Progress as Progress
@@ -29,13 +33,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "BlockPlan": "autoprune.plan.amounts",
     "Front": "autoprune.front.front",
-    "GroupPlan": "autoprune.plan.plan",
+    "GroupPlan": "autoprune.plan.amounts",
     "Limits": "autoprune.front.front",
     "Progress": "autoprune.study.study",
     "PruningPlan": "autoprune.plan.plan",
-    "RecoveryPlan": "autoprune.plan.plan",
+    "RankingPlan": "autoprune.plan.amounts",
+    "RecoveryPlan": "autoprune.plan.recovery",
     "Scaler": "autoprune.task.preprocessing",
+    "SchedulePlan": "autoprune.plan.recovery",
     "SpaceSettings": "autoprune.space.settings",
     "Study": "autoprune.study.study",
     "StudySettings": "autoprune.study.settings",

@@ -30,7 +30,9 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import select
 from autoprune.criteria.signals import gather
 from autoprune.measure.latency import median
-from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.trace.topology import Topology

@@ -3,112 +3,40 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
-from autoprune.errors import ConfigurationError, fault, raise_all
+from autoprune.errors import ConfigurationError, fault
+from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.checks import is_count
+from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.weights import WeightPlan
 
-PLAN_VERSION = 2
-OPTIMIZERS = ("sgd", "adamw")
-#: What the norm of a weight is taken of, where norms are limited.
-NORM_SCOPES = ("channel", "layer")
+PLAN_VERSION = 3
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupPlan:
-    """What happens to one group of coupled channels.
-
-    ratio: share of the dense group's channels to remove, in [0, 1). The achieved ratio differs by
-        rounding and because one channel always stays; it is what reports show.
-    criterion: name of the criterion that ranks the group's channels.
-    """
-
-    ratio: float
-    criterion: str = "l2"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.criterion, str):
-            raise ConfigurationError(fault("a group's criterion", "be a name", repr(self.criterion)))
-        if not (isinstance(self.ratio, int | float) and 0.0 <= self.ratio < 1.0):
-            raise ConfigurationError(
-                fault("a group's ratio", "lie in [0, 1)", repr(self.ratio), "It is the share of channels to remove.")
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryPlan:
-    """How a cut model is brought back.
-
-    steps: optimizer steps of the fine-tune, >= 0.
-    optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
-    learning_rate: peak of the one-cycle schedule, > 0.
-    weight_decay: decoupled for adamw, L2 for sgd, >= 0.
-    distillation_weight: share of the loss that follows the dense model's outputs, in [0, 1]; 0 is off.
-    distillation_temperature: softening of both distributions (Hinton et al. 2015), > 0.
-    batch_norm_samples: training samples to re-estimate running statistics with, >= 0.
-    max_norm: weights whose L2 norm exceeds it are scaled back to it, before the fine-tune and after each of its steps;
-        >= 0, and 0 is off. max_norm_per: "channel" (each filter) or "layer" (each weight tensor).
-    """
-
-    steps: int = 40
-    optimizer: str = "sgd"
-    learning_rate: float = 0.05
-    weight_decay: float = 5e-4
-    distillation_weight: float = 0.0
-    distillation_temperature: float = 2.0
-    batch_norm_samples: int = 256
-    max_norm: float = 0.0
-    max_norm_per: str = "channel"
-
-    def __post_init__(self) -> None:
-        checks = (
-            (_is_count(self.steps), "recovery steps", "be an integer >= 0", self.steps),
-            (self.optimizer in OPTIMIZERS, "the optimizer", f"be one of {', '.join(OPTIMIZERS)}", self.optimizer),
-            (
-                _is_finite(self.learning_rate) and self.learning_rate > 0,
-                "the learning rate",
-                "be > 0",
-                self.learning_rate,
-            ),
-            (_is_finite(self.weight_decay) and self.weight_decay >= 0, "weight_decay", "be >= 0", self.weight_decay),
-            (
-                _is_finite(self.distillation_weight) and 0 <= self.distillation_weight <= 1,
-                "distillation_weight",
-                "lie in [0, 1]",
-                self.distillation_weight,
-            ),
-            (
-                _is_finite(self.distillation_temperature) and self.distillation_temperature > 0,
-                "distillation_temperature",
-                "be > 0",
-                self.distillation_temperature,
-            ),
-            (_is_finite(self.max_norm) and self.max_norm >= 0, "max_norm", "be >= 0", self.max_norm),
-            (
-                self.max_norm_per in NORM_SCOPES,
-                "max_norm_per",
-                f"be one of {', '.join(NORM_SCOPES)}",
-                self.max_norm_per,
-            ),
-            (_is_count(self.batch_norm_samples), "batch_norm_samples", "be an integer >= 0", self.batch_norm_samples),
-        )
-        raise_all("the recovery plan", [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningPlan:
     """The whole decision of one trial; replays without Optuna.
 
-    groups: group name -> GroupPlan. A group that is not named keeps all its channels.
+    groups: group name -> GroupPlan. A group that is not named keeps all its channels, unless there is a ranking.
+    ranking: one ranking of the channels of all groups that are not named; None for none.
     dropped: names of residual blocks that go whole.
-    recovery: how the model recovers after the cut.
+    blocks: how many more blocks go, by a criterion; None for none.
+    weights: masks of single weights of what stays; None for none.
+    recovery: how the model recovers.
     seed: drives data order and every random choice of the trial, >= 0.
     """
 
-    groups: Mapping[str, GroupPlan]
+    groups: Mapping[str, GroupPlan] = field(default_factory=dict)
+    ranking: RankingPlan | None = None
     dropped: tuple[str, ...] = ()
+    blocks: BlockPlan | None = None
+    weights: WeightPlan | None = None
     recovery: RecoveryPlan = field(default_factory=RecoveryPlan)
     seed: int = 0
 
@@ -116,12 +44,22 @@ class PruningPlan:
         for name, group in self.groups.items():
             if not isinstance(group, GroupPlan):
                 raise ConfigurationError(fault(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
+        for name, kind in (("ranking", RankingPlan), ("blocks", BlockPlan), ("weights", WeightPlan)):
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                raise ConfigurationError(fault(f"the {name} of a plan", f"be a {kind.__name__} or None", repr(part)))
         if not isinstance(self.dropped, tuple | list) or not all(isinstance(name, str) for name in self.dropped):
             raise ConfigurationError(fault("the dropped blocks of a plan", "be a tuple of names", repr(self.dropped)))
         object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
         object.__setattr__(self, "dropped", tuple(sorted(set(self.dropped))))
-        if not _is_count(self.seed):
+        if not is_count(self.seed):
             raise ConfigurationError(fault("a plan's seed", "be an integer >= 0", repr(self.seed)))
+
+    @property
+    def needs_scores(self) -> bool:
+        """How much goes of what depends on scores: on thresholds, a ranking, or blocks by a criterion."""
+        by_threshold = any(group.threshold is not None for group in self.groups.values())
+        return by_threshold or self.ranking is not None or (self.blocks is not None and self.blocks.count > 0)
 
     def to_json(self) -> str:
         """Versioned JSON that `from_json` of this and every later release reads."""
@@ -129,10 +67,16 @@ class PruningPlan:
 
     def to_dict(self) -> dict[str, object]:
         """The plan as JSON-ready data."""
+        weights = self.weights
         return {
             "version": PLAN_VERSION,
             "groups": {name: asdict(group) for name, group in self.groups.items()},
+            "ranking": None if self.ranking is None else asdict(self.ranking),
             "dropped": list(self.dropped),
+            "blocks": None if self.blocks is None else asdict(self.blocks),
+            "weights": None
+            if weights is None
+            else {name: getattr(weights, name) for name in weights.__slots__} | {"layers": dict(weights.layers)},
             "recovery": asdict(self.recovery),
             "seed": self.seed,
         }
@@ -160,28 +104,35 @@ class PruningPlan:
             raise ConfigurationError(fault("a plan's version", f"be 1 to {PLAN_VERSION}", repr(version), remedy))
         try:
             return cls(
-                groups={name: _group(name, group) for name, group in data["groups"].items()},
+                groups={name: _part(GroupPlan, f"group {name!r}", part) for name, part in data["groups"].items()},
+                ranking=_optional(RankingPlan, "the ranking", data.get("ranking")),
                 dropped=tuple(data.get("dropped", ())),
-                recovery=RecoveryPlan(**data.get("recovery", {})),
+                blocks=_optional(BlockPlan, "the blocks", data.get("blocks")),
+                weights=_optional(WeightPlan, "the weights", data.get("weights")),
+                recovery=_recovery(data.get("recovery", {})),
                 seed=data.get("seed", 0),
             )
         except (TypeError, AttributeError) as error:
             raise ConfigurationError(fault("a plan", "hold the fields of PruningPlan", f"others ({error})")) from None
 
 
-def _group(name: str, fields: Mapping[str, object]) -> GroupPlan:
+def _recovery(fields: Mapping[str, object]) -> RecoveryPlan:
+    schedule = fields.get("schedule")
+    if isinstance(schedule, Mapping):
+        fields = {**fields, "schedule": _part(SchedulePlan, "the schedule", schedule)}
+    return RecoveryPlan(**fields)  # type: ignore[arg-type]  # checked by the class
+
+
+def _optional(make: Callable[..., Part], what: str, fields: Mapping[str, object] | None) -> Part | None:
+    return None if fields is None else _part(make, what, fields)
+
+
+def _part(make: Callable[..., Part], what: str, fields: Mapping[str, object]) -> Part:
     try:
-        return GroupPlan(**fields)  # type: ignore[arg-type]  # checked by the class
+        return make(**fields)
     except TypeError as error:
-        message = fault(f"group {name!r} of a plan", "hold the fields of GroupPlan", f"others ({error})")
+        name = getattr(make, "__name__", "its class")
+        message = fault(f"{what} of a plan", f"hold the fields of {name}", f"others ({error})")
         raise ConfigurationError(message) from None
     except ConfigurationError as error:
-        raise ConfigurationError(f"group {name!r} of the plan: {error}") from None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+        raise ConfigurationError(f"{what} of the plan: {error}") from None

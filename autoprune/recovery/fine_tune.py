@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from autoprune.errors import RecoveryError
-from autoprune.plan.plan import RecoveryPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.task.data import call, endless

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
-from autoprune.plan.plan import NORM_SCOPES
+from autoprune.plan.recovery import NORM_SCOPES
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprune.criteria.registry import criterion
 from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
-from autoprune.plan.plan import NORM_SCOPES, OPTIMIZERS
+from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.trace.topology import KINDS as GROUP_KINDS
 

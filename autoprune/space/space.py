@@ -12,7 +12,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from autoprune.criteria.registry import fitting, keep_count, planned_widths
-from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import AllocationPath, scale_to_budget, solve

@@ -11,7 +11,7 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import RecoveryError
-from autoprune.plan.plan import OPTIMIZERS, RecoveryPlan
+from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
 from autoprune.recovery.fine_tune import Samples, fine_tune
 from autoprune.task.data import head
 from tests.tasks import image_task

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from autoprune.criteria.registry import CRITERIA
-from autoprune.plan.plan import PLAN_VERSION, GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PLAN_VERSION, PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 
 PLANS = Path(__file__).parent / "plans"
 

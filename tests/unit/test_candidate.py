@@ -14,7 +14,9 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
 from autoprune.measure.quality import evaluate
-from autoprune.plan.plan import GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.surgery.cut import cut, rebuild
 from tests.tasks import SEEN, Counting, image_task, trained_resnet

@@ -22,7 +22,8 @@ from autoprune.criteria.registry import (
 )
 from autoprune.criteria.signals import gather
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
-from autoprune.plan.plan import GroupPlan, PruningPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
 from autoprune.surgery.cut import cut
 from tests.unit.criteria.small import total
 from tests.zoo.registry import random_kept, specimen

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency, Measurement
-from autoprune.plan.plan import GroupPlan, PruningPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
 
 #: The dense model's median in every latency below, milliseconds.
 DENSE_MS = 10.0

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import ConfigurationError
-from autoprune.plan.plan import OPTIMIZERS, PLAN_VERSION, GroupPlan, PruningPlan, RecoveryPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PLAN_VERSION, PruningPlan
+from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
 
 positive = st.floats(1e-12, 1e6)
 group_plans = st.builds(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import RecoveryError
-from autoprune.plan.plan import RecoveryPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import Samples, fine_tune
 from autoprune.task.data import head

@@ -10,7 +10,7 @@ from torch.nn import functional
 import autoprune
 from autoprune.errors import TaskError
 from autoprune.measure.quality import evaluate
-from autoprune.plan.plan import RecoveryPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.fine_tune import fine_tune
 

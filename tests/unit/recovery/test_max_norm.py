@@ -13,7 +13,8 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.plan import PruningPlan, RecoveryPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.space.space import build_space

@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from autoprune.criteria.registry import check_applicable, planned_widths
 from autoprune.errors import ConfigurationError
-from autoprune.plan.plan import GroupPlan, PruningPlan
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.space.settings import SpaceSettings

@@ -1,0 +1,36 @@
+"""What the fields of plans are checked with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from autoprune.errors import fault, raise_all
+
+#: (is it right, what, what was expected, what came).
+Check = tuple[bool, str, str, object]
+
+
+def check(subject: str, checks: Iterable[Check]) -> None:
+    """Raise one ConfigurationError that lists all that is wrong."""
+    raise_all(subject, [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
+
+
+def is_count(value: object) -> bool:
+    """A whole number >= 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def is_finite(value: object) -> bool:
+    """A number that is neither infinite nor not a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_share(value: object) -> bool:
+    """A number in [0, 1)."""
+    return is_finite(value) and 0.0 <= float(value) < 1.0  # type: ignore[arg-type]  # a number by then
+
+
+def is_amount(value: object) -> bool:
+    """A finite number >= 0."""
+    return is_finite(value) and float(value) >= 0.0  # type: ignore[arg-type]  # a number by then
