@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
+from autoprune.criteria.amounts import resolve, signals_to_resolve
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.registry import select, signals_for
 from autoprune.criteria.signals import gather, passes
-from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
+from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
-from autoprune.recovery.batch_norm import recalibrate
+from autoprune.plan.recovery import SchedulePlan
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import DivergedError, Samples, fine_tune
+from autoprune.recovery.fine_tune import DivergedError, Samples
+from autoprune.recovery.gradual import Clock, Gradual, Stage
 from autoprune.surgery.clone import clone_with
-from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
-from autoprune.task.data import Batch, Split, head
+from autoprune.surgery.sparsity import maskable
+from autoprune.task.data import Split
 from autoprune.task.task import Task
 from autoprune.trace.topology import KINDS, Topology
 
@@ -36,6 +35,7 @@ class Bench:
     task: the user's task. topology: proved groups of the dense model, but those that the user protects.
     structure: fingerprint of all proved groups, which any process finds again.
     teacher: the dense model's outputs for distillation.
+    masks_weights: masks may be laid on single weights.
     latency_rounds: pairs of calls per latency measurement, 0 leaves latency out. latency_backend: its name.
     """
 
@@ -43,6 +43,7 @@ class Bench:
     topology: Topology
     structure: str
     teacher: Teacher
+    masks_weights: bool = True
     latency_rounds: int = 30
     latency_backend: str = "torch"
 
@@ -52,13 +53,13 @@ class Bench:
         task: Task,
         *,
         protect: Sequence[str] = (),
-        kinds: Sequence[str] = (*KINDS, "blocks"),
+        kinds: Sequence[str] = (*KINDS, "blocks", "weights"),
         latency_rounds: int = 30,
         latency_backend: str = "torch",
     ) -> Bench:
         """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern.
 
-        protect: patterns of modules that stay. kinds: what may go, of KINDS and "blocks".
+        protect: patterns of modules that stay. kinds: what may go, of KINDS, "blocks" and "weights".
         """
         topology = survey(task.dense, task.example_inputs)
         return cls(
@@ -66,6 +67,7 @@ class Bench:
             topology=topology.protected(protect).only(kinds),
             structure=topology.fingerprint(),
             teacher=Teacher(task),
+            masks_weights="weights" in kinds and len(maskable(topology)) > 0,
             latency_rounds=latency_rounds,
             latency_backend=latency_backend,
         )
@@ -100,82 +102,81 @@ class Candidate:
     note: str = ""
 
 
-class Clock:
-    """Seconds by phase."""
+def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]:
+    """The plan with thresholds, ranking and blocks turned into counts and names, and the samples that took.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    They are decided by scores on the dense model, so that a plan says the same whatever a candidate starts from.
+    Raises ConfigurationError for amounts that can not be had.
+    """
+    if not plan.needs_scores:
+        return plan, Samples()
+    task, names = bench.task, signals_to_resolve(plan)
+    whole = KeptChannels.whole(bench.topology)
+    signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.loss, plan.seed)
+    seen = sum(batch.size for batch in task.calibration)
+    forward, trained = passes(names)
+    return resolve(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a phase."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-
-def evaluate_plan(bench: Bench, plan: PruningPlan, parent: Parent | None = None) -> Candidate:
+def evaluate_plan(
+    bench: Bench, plan: PruningPlan, parent: Parent | None = None, *, on_epoch: Callable[[Stage], None] | None = None
+) -> Candidate:
     """Prune, recover and measure: the whole of one trial.
 
     parent: a recovered model at least as wide as the plan in every group; the dense model when None.
-    A fine-tune that diverges is answered by the recalibrated weights from before it, with a note.
+    on_epoch: called after each pass over the train split.
+    A fine-tune that diverges is answered by what the plan gives without any training, with a note.
     """
-    task, clock = bench.task, Clock()
-    source = parent.model if parent is not None else task.dense
-    before = parent.kept if parent is not None else KeptChannels.whole(bench.topology)
-    with clock.phase("score"):
-        kept, scored = choose_channels(bench, plan, source, before)
-    with clock.phase("cut"):
-        model = cut(source, bench.topology, kept, parent=before)
-    untouched = plan.recovery.steps == 0 and kept == before
-    with clock.phase("recalibrate"):
-        calibrated = 0 if untouched else recalibrate(model, calibration_batches(task, plan.recovery.batch_norm_samples))
-    with clock.phase("train"):
-        model, trained, note = _recover(bench, plan, model)
-    with clock.phase("evaluate"):
-        quality = evaluate(task, model, task.search_split)
-    with clock.phase("latency"):
-        latency = measure_latency(bench, model)
-    with clock.phase("cost"):
-        parameters, multiply_adds = count_parameters(model), count_multiply_adds(model, task.example_inputs)
-        size_bytes = serialized_bytes(model)
-    measurement = Measurement(
-        split="search",
-        quality=quality.value,
-        quality_error=quality.error,
-        metrics=quality.metrics,
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        size_bytes=size_bytes,
-        latency=latency,
-    )
-    samples = scored + Samples(forward=calibrated + quality.samples) + trained
-    number = parent.number if parent is not None else None
+    resolved, scored = resolve_plan(bench, plan)
+    task = bench.task
+    start = (task.dense, KeptChannels.whole(bench.topology)) if parent is None else (parent.model, parent.kept)
+    way = Gradual(task, bench.topology, resolved, start, teacher=bench.teacher, on_epoch=on_epoch)
+    note = ""
+    try:
+        way.run()
+        samples = way.samples
+    except DivergedError as error:
+        note = f"fine-tune diverged, what the plan gives without training is kept: {error}"
+        untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
+        lost, way = way, Gradual(task, bench.topology, replace(resolved, recovery=untrained), start)
+        way.clock = lost.clock
+        way.run()
+        samples = lost.samples + way.samples
+    measurement, seen = _measure(bench, way.model, way.clock, masked=resolved.weights is not None)
     return Candidate(
         plan=plan,
-        kept=kept,
-        model=model,
+        kept=way.kept,
+        model=way.model,
         measurement=measurement,
-        parent=number,
-        samples=samples,
-        seconds=clock.seconds,
+        parent=parent.number if parent is not None else None,
+        samples=scored + samples + Samples(forward=seen),
+        seconds=way.clock.seconds,
         note=note,
     )
 
 
-def choose_channels(
-    bench: Bench, plan: PruningPlan, source: nn.Module, before: KeptChannels
-) -> tuple[KeptChannels, Samples]:
-    """Which channels stay, and the samples that scoring them took."""
-    needed = signals_for(group.criterion for name, group in plan.groups.items() if group.ratio > 0)
-    batches = bench.task.calibration
-    signals = gather(source, needed, (bench.topology, before), batches, bench.task.loss, plan.seed)
-    seen = sum(batch.size for batch in batches)
-    forward, trained = passes(needed)
-    scored = Samples(forward=seen * forward, trained=seen * trained)
-    return select(plan, bench.topology, signals), scored
+def _measure(bench: Bench, model: nn.Module, clock: Clock, *, masked: bool) -> tuple[Measurement, int]:
+    """The measurement on the search split, and the samples it took."""
+    task = bench.task
+    with clock.phase("evaluate"):
+        quality = evaluate(task, model, task.search_split)
+    with clock.phase("latency"):
+        latency = measure_latency(bench, model)
+        against_itself = measure_masks(bench, model) if masked else None
+    with clock.phase("cost"):
+        measurement = Measurement(
+            split="search",
+            quality=quality.value,
+            quality_error=quality.error,
+            metrics=quality.metrics,
+            parameters=count_parameters(model),
+            nonzero_parameters=count_nonzero(model),
+            multiply_adds=count_multiply_adds(model, task.example_inputs),
+            size_bytes=stored_bytes(model),
+            latency=latency,
+            masked=against_itself,
+        )
+    return measurement, quality.samples
 
 
 def measure_latency(bench: Bench, model: nn.Module) -> Latency | None:
@@ -184,6 +185,20 @@ def measure_latency(bench: Bench, model: nn.Module) -> Latency | None:
         return None
     task = bench.task
     return compare(model, task.dense, task.example_inputs, rounds=bench.latency_rounds, backend=bench.latency_backend)
+
+
+@torch.no_grad()
+def measure_masks(bench: Bench, model: nn.Module) -> Latency | None:
+    """Latency against the same model without masks: what they alone do to the clock. None without latencies."""
+    if bench.latency_rounds == 0:
+        return None
+    filled = clone_with(model)
+    for name, parameter in filled.named_parameters():
+        if name in maskable(bench.topology):
+            # The values do not matter to the clock, but that they are neither zero nor denormal.
+            parameter.masked_fill_(parameter == 0, 0.01)
+    inputs = bench.task.example_inputs
+    return compare(model, filled, inputs, rounds=bench.latency_rounds, backend=bench.latency_backend)
 
 
 def measure_test(bench: Bench, model: nn.Module, search: Measurement) -> Measurement | None:
@@ -198,26 +213,9 @@ def measure_test(bench: Bench, model: nn.Module, search: Measurement) -> Measure
         quality_error=quality.error,
         metrics=quality.metrics,
         parameters=search.parameters,
+        nonzero_parameters=search.nonzero_parameters,
         multiply_adds=search.multiply_adds,
         size_bytes=search.size_bytes,
         latency=search.latency,
+        masked=search.masked,
     )
-
-
-def calibration_batches(task: Task, samples: int) -> list[Batch]:
-    """The first `samples` training samples on the task's device; the task's own calibration batches when they do."""
-    if samples <= 0:
-        return []
-    if samples == sum(batch.size for batch in task.calibration):
-        return list(task.calibration)
-    device = torch.device(task.device)
-    return [batch.to(device) for batch in head(task.train_split, samples)]
-
-
-def _recover(bench: Bench, plan: PruningPlan, model: nn.Module) -> tuple[nn.Module, Samples, str]:
-    """Fine-tune; when that diverges give the model back as it was before."""
-    before = clone_with(model)
-    try:
-        return model, fine_tune(model, bench.task, plan.recovery, seed=plan.seed, teacher=bench.teacher), ""
-    except DivergedError as error:
-        return before.eval(), error.samples, f"fine-tune diverged, weights from before it are kept: {error}"

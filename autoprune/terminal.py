@@ -188,9 +188,12 @@ def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:
 def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
     name = front.quality_name
     tested = any(record.test is not None for record in records)
+    sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
     table = Table("candidate", "origin", f"{name} (search)")
-    for column in ([f"{name} (test)"] if tested else []) + [
+    for column in [
+        *([f"{name} (test)"] if tested else []),
         "parameters",
+        *(["not zero"] if sparse else []),
         "bytes",
         "multiply-adds",
         "of dense",
@@ -204,7 +207,8 @@ def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateR
         cells = [str(record.number), record.origin, f"{search.quality:.4f} ± {search.quality_error:.4f}"]
         if tested:
             cells.append("" if record.test is None else f"{record.test.quality:.4f} ± {record.test.quality_error:.4f}")
-        cells += [f"{search.parameters:,}", f"{search.size_bytes:,}", f"{search.multiply_adds:,}", f"{share:.1%}"]
+        cells += [f"{search.parameters:,}", *([f"{search.nonzero_parameters:,}"] if sparse else [])]
+        cells += [f"{search.size_bytes:,}", f"{search.multiply_adds:,}", f"{share:.1%}"]
         cells += (
             ["", ""]
             if latency is None

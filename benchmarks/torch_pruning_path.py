@@ -26,8 +26,8 @@ import torch_pruning
 import typer
 from torch import nn
 
+from autoprune.criteria.amounts import select
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.registry import select
 from autoprune.criteria.signals import gather
 from autoprune.measure.latency import median
 from autoprune.plan.amounts import GroupPlan

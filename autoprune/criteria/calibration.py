@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.hooks import RemovableHandle
 
+from autoprune.criteria.readers import Read, watching
 from autoprune.errors import ConfigurationError, fault
-from autoprune.task.data import Batch, call, evaluating
+from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.trace.topology import Block
 
+Key = TypeVar("Key", str, int)
 Loss = Callable[[object, object], Tensor]
 
 #: Rademacher probes for each batch that estimate the diagonal of the Hessian.
@@ -25,6 +30,8 @@ class ActivationStatistics:
 
     count: entries of each channel. mean_abs: mean of |x|. mean_square: mean of x squared. mean, variance: of x.
     positive: share of entries above 0. All but count are float [channels].
+    axis: the weight's axis that reads them.
+    parts: of an attention whose queries, keys and values have one weight, what each third of its rows reads.
     """
 
     count: int
@@ -33,10 +40,12 @@ class ActivationStatistics:
     mean: Tensor
     variance: Tensor
     positive: Tensor
+    axis: int = 1
+    parts: tuple[ActivationStatistics, ...] = ()
 
     @classmethod
-    def of(cls, values: Tensor) -> ActivationStatistics:
-        """Of values [channels, entries]."""
+    def of(cls, values: Tensor, axis: int = 1) -> ActivationStatistics:
+        """Of values [channels, entries]; axis: the weight's axis that reads them."""
         mean = values.mean(1)
         return cls(
             count=values.shape[1],
@@ -45,7 +54,17 @@ class ActivationStatistics:
             mean=mean,
             variance=(values - mean.unsqueeze(1)).square().mean(1),
             positive=(values > 0).float().mean(1),
+            axis=axis,
         )
+
+    def norms(self, size: int) -> Tensor:
+        """Euclidean norms over the entries of what is read, [shares of the weight's rows, size].
+
+        size: length of the weight's axis. There is more than one share where equal shares of the rows read channels of
+        their own: the groups of a convolution; queries, keys and values.
+        """
+        norms = [(part.mean_square * part.count).sqrt() for part in self.parts or (self,)]
+        return torch.cat(norms).reshape(-1, size)
 
     def joined(self, other: ActivationStatistics) -> ActivationStatistics:
         """Of the entries of both together; the variance without loss of digits where the mean is far from 0."""
@@ -59,6 +78,7 @@ class ActivationStatistics:
             mean=torch.lerp(self.mean, other.mean, share),
             variance=torch.lerp(self.variance, other.variance, share) + between,
             positive=torch.lerp(self.positive, other.positive, share),
+            axis=self.axis,
         )
 
 
@@ -90,19 +110,82 @@ class Reading:
 
 @torch.no_grad()
 def activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, ActivationStatistics]:
-    """Name of a weight -> what convolutions and linear layers read by it, per input channel; one forward."""
+    """Name of a weight -> what is read by it, per input channel, for the weights of readers.watching; one forward."""
     found: dict[str, ActivationStatistics] = {}
+    parts: dict[str, dict[int, ActivationStatistics]] = {}
 
-    def see(name: str, x: Tensor, axis: int) -> None:
-        values = x.detach().movedim(axis, 0).flatten(1).float()
+    def see(read: Read) -> None:
+        values = read.x.detach().movedim(read.axis, 0).flatten(1).float()
         if values.shape[1] > 0:
-            statistics = ActivationStatistics.of(values)
-            found[name] = found[name].joined(statistics) if name in found else statistics
+            statistics = ActivationStatistics.of(values, read.weight_axis)
+            _join(found, read.weight, statistics)
+            for part in read.parts:
+                _join(parts.setdefault(read.weight, {}), part, statistics)
 
-    with evaluating(model), _watching(model, see):
+    with evaluating(model), watching(model, see):
         for batch in batches:
             call(model, batch.inputs)
-    return found
+    of_parts = {name: tuple(values for _, values in sorted(each.items())) for name, each in parts.items()}
+    return {name: replace(statistics, parts=of_parts.get(name, ())) for name, statistics in found.items()}
+
+
+def _join(found: dict[Key, ActivationStatistics], key: Key, statistics: ActivationStatistics) -> None:
+    found[key] = found[key].joined(statistics) if key in found else statistics
+
+
+@torch.no_grad()
+def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
+    """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
+
+    The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
+    along the last axis of what is carried on, as in sequences, or along axis 1 in a block of convolutions over as
+    many axes. Blocks that are never called are left out.
+    """
+    found: dict[str, list[Tensor]] = {}
+    handles = []
+    for block in blocks:
+        handles += _comparing(model.get_submodule(block.name), block, found.setdefault(block.name, []))
+    try:
+        with evaluating(model):
+            for batch in batches:
+                call(model, batch.inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items() if each}
+
+
+def _comparing(module: nn.Module, block: Block, found: list[Tensor]) -> list[RemovableHandle]:
+    """Hooks that add the cosine similarities of each call of a block, float64 [positions]."""
+    entered: list[Tensor] = []
+    kernels = {part.weight.ndim for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}
+    mixes = any(isinstance(part, nn.Linear) for part in module.modules())
+
+    def enter(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        del module
+        given = args[block.source] if isinstance(block.source, int) else kwargs[block.source]
+        assert isinstance(given, Tensor)
+        entered.append(given.detach().clone())  # a block may add to its input in place
+
+    def leave(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        del module, args
+        before = entered.pop().double()
+        after = output if block.position is None else output[block.position]  # type: ignore[index]  # as it was traced
+        assert isinstance(after, Tensor)
+        # A sequence may be convolved on its way too; images are not read by linear layers as they lie.
+        axis = 1 if before.ndim in kernels and (before.ndim > 3 or not mixes) else -1
+        found.append(_cosine(before, after.detach().double(), axis).flatten())
+
+    return [
+        module.register_forward_pre_hook(enter, with_kwargs=True),
+        module.register_forward_hook(leave),
+    ]
+
+
+def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
+    """Along an axis; two vectors of zeros are the same."""
+    cosine = torch.nn.functional.cosine_similarity(before, after, dim=axis)
+    return cosine.masked_fill((before == 0).all(axis) & (after == 0).all(axis), 1.0)
 
 
 @torch.enable_grad()
@@ -122,25 +205,25 @@ def gradients(
     of = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     products = _Products(readings)
-    seen: list[tuple[str, Tensor, int]] = []
+    seen: list[Read] = []
 
-    def see(name: str, x: Tensor, axis: int) -> None:
-        if name in readings and x.requires_grad:
-            seen.append((name, x, axis))
+    def see(read: Read) -> None:
+        if read.weight in readings and read.x.requires_grad:
+            seen.append(read)
 
     # What the layers read has a gradient whether or not weights before it are frozen.
-    with evaluating(model), _unfrozen(model, bool(readings)), _watching(model, see):
+    with evaluating(model), _unfrozen(model, bool(readings)), watching(model, see):
         for batch in batches:
             seen.clear()
             value = loss(call(model, batch.inputs), batch.targets)
-            wanted = [*(of[name] for name in names), *(x for _, x, _ in seen)]
+            wanted = [*(of[name] for name in names), *(read.x for read in seen)]
             if not wanted or not value.requires_grad:
                 continue
             each = torch.autograd.grad(value, wanted, allow_unused=True)
             for name, gradient in zip(names, each, strict=False):
                 found[name] += [] if gradient is None else [gradient]
-            for (name, x, axis), gradient in zip(seen, each[len(names) :], strict=True):
-                products.add(name, x, gradient, axis)
+            for read, gradient in zip(seen, each[len(names) :], strict=True):
+                products.add(read, gradient)
     return {name: values for name, values in found.items() if values}, products.means()
 
 
@@ -151,13 +234,13 @@ class _Products:
         self._readings = readings
         self._totals: dict[tuple[str, str], tuple[Tensor, int]] = {}
 
-    def add(self, name: str, x: Tensor, gradient: Tensor | None, axis: int) -> None:
+    def add(self, read: Read, gradient: Tensor | None) -> None:
         if gradient is None:
             return
-        for reading in self._readings[name]:
-            products = reading.products(x, gradient, axis)
-            total, samples = self._totals.get((reading.group, name), (torch.zeros_like(products[0]), 0))
-            self._totals[reading.group, name] = (total + products.sum(0), samples + len(products))
+        for reading in self._readings[read.weight]:
+            key, products = (reading.group, read.weight), reading.products(read.x, gradient, read.axis)
+            total, samples = self._totals.get(key, (torch.zeros_like(products[0]), 0))
+            self._totals[key] = (total + products.sum(0), samples + len(products))
 
     def means(self) -> dict[str, dict[str, Tensor]]:
         """Group -> weight -> mean over samples."""
@@ -238,32 +321,21 @@ def _unfrozen(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(model: nn.Module, see: Callable[[str, Tensor, int], None]) -> Iterator[None]:
-    """Call `see` with what each convolution and linear layer reads: name of its weight, input, channel axis.
+def calling(model: nn.Module) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
+    """A function (tensors by name, inputs) -> outputs of the model in eval mode with those tensors in place of its own.
 
-    A weight that several layers share has the first one's name, as among the model's parameters.
+    The model itself stays as it is.
     """
 
-    def watch(name: str, axis: int) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
-        def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-            del module
-            x = args[0] if args else kwargs.get("input")
-            if isinstance(x, Tensor):
-                # Sequences without their padding, as torch's encoder makes them: their entries one after the other.
-                see(name, torch.cat([part.flatten(0, -2) for part in x.unbind()]) if x.is_nested else x, axis)
+    def run(tensors: Mapping[str, Tensor], inputs: Inputs) -> object:
+        args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (inputs, {})
+        return torch.func.functional_call(model, dict(tensors), args, kwargs)
 
-        return hook
-
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-            own = f"{name}.weight" if name else "weight"
-            axis = -1 if isinstance(module, nn.Linear) else 1 - module.weight.ndim
-            hook = watch(names.get(id(module.weight), own), axis)
-            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
     try:
-        yield
+        with evaluating(model):
+            yield run
     finally:
-        for handle in handles:
-            handle.remove()
+        for module in model.modules():
+            if isinstance(module, nn.RNNBase):  # it keeps a list of the weights that it was last called with
+                for name, parameter in module.named_parameters(recurse=False):
+                    setattr(module, name, parameter)

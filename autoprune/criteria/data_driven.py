@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.criteria.calibration import ActivationStatistics
-from autoprune.criteria.signals import Signals, slices, wide
+from autoprune.criteria.signals import Signals, module_of, slices, wide
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.topology import ChannelGroup, Member
 
@@ -28,10 +28,10 @@ def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """
     gradients = signals.need_gradients("taylor")
     trained = [member for member in group.members if member.tensor in gradients]
-    norms = {_module(member) for member in trained if member.role == "scale"}
+    norms = {module_of(member) for member in trained if member.role == "scale"}
     if norms:
         # Behind a norm its scale and shift are the gate; the bias of the layer before it is none.
-        trained = [member for member in trained if _module(member) in norms]
+        trained = [member for member in trained if module_of(member) in norms]
     gated = replace(group, members=tuple(trained))
     changes = _products(gated, signals, "taylor", ("scale", "shift") if norms else ("out", "shift"))
     return _mean([_sum(change).square() for change in changes])
@@ -161,8 +161,8 @@ def wanda(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     found = []
     for member, statistics in _readers(group, signals, "wanda"):
         weight = wide(signals.weights[member.tensor]).abs().movedim(member.axis, 0)
-        norms = (statistics.mean_square * statistics.count).sqrt().reshape(-1, len(weight)).T
-        # [input channels, convolution groups]: a grouped convolution's rows read one group's channels each.
+        # [input channels, shares of the rows], as a grouped convolution's rows read one group's channels each.
+        norms = statistics.norms(len(weight)).T
         sizes = weight.reshape(len(weight), norms.shape[1], -1).sum(2)
         where = signals.where(member.tensor, member.axis, member.index[alive]).to(sizes.device)
         found.append((sizes * norms).sum(1)[where].sum(1).cpu())
@@ -176,10 +176,6 @@ def _sum(parts: list[Tensor]) -> Tensor:
 
 def _mean(each: list[Tensor]) -> Tensor:
     return torch.stack(each).mean(0)
-
-
-def _module(member: Member) -> str:
-    return member.tensor.rpartition(".")[0]
 
 
 def _products(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.criteria.signals import Signals, making, slices, wide
+from autoprune.criteria.signals import Signals, dense_noise, making, slices, wide
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.topology import ChannelGroup
 
@@ -98,8 +96,7 @@ def random(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
     Shapes: [channels]. The baseline that any other criterion has to beat (Mittal et al., 2018).
     """
-    seed = zlib.crc32(f"{signals.seed}/{group.name}".encode())
-    return torch.rand(group.channels, generator=torch.Generator().manual_seed(seed))[signals.alive(group)]
+    return dense_noise(f"{signals.seed}/{group.name}", (group.channels,))[signals.alive(group)]
 
 
 def batch_norm_scale(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:

@@ -1,18 +1,15 @@
-"""Criteria by name, and the step from scores to kept channels."""
+"""Criteria for channels by name, and which of them can score a group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from autoprune.criteria import data_driven, magnitude
-from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.signals import Signals
+from autoprune.criteria import data_driven, learned, magnitude
+from autoprune.criteria.signals import Signals, finite
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
-from autoprune.plan.plan import PruningPlan
 from autoprune.trace.topology import ChannelGroup, Topology
 
 
@@ -33,12 +30,17 @@ class Criterion:
         """Only for groups that a layer reads: what it reads is looked at."""
         return "activations" in self.signals or "activation_gradients" in self.signals
 
-    def lacks(self, group: ChannelGroup) -> str:
-        """What a group would have to have to be scored, "" when it can be."""
-        roles = {member.role for member in group.members}
-        if self.needs_norm and "scale" not in roles:
+    def lacks(self, group: ChannelGroup, watched: Collection[str] | None = None) -> str:
+        """What a group would have to have to be scored, "" when it can be.
+
+        watched: weights whose input can be watched in the model, see readers.watched; None takes all for watched.
+        """
+        if self.needs_norm and all(member.role != "scale" for member in group.members):
             return "a norm"
-        return "a layer that reads it" if self.needs_reader and "in" not in roles else ""
+        readers = {member.tensor for member in group.members if member.role == "in"}
+        if not self.needs_reader or (readers if watched is None else readers.intersection(watched)):
+            return ""
+        return "a layer whose input can be watched" if readers else "a layer that reads it"
 
 
 CRITERIA: Mapping[str, Criterion] = {
@@ -61,6 +63,8 @@ CRITERIA: Mapping[str, Criterion] = {
     "activation_variance": Criterion(function=data_driven.activation_variance, signals=("activations",)),
     "apoz": Criterion(function=data_driven.apoz, signals=("activations",)),
     "wanda": Criterion(function=data_driven.wanda, signals=("activations",)),
+    "hard_concrete": Criterion(function=learned.hard_concrete, signals=("gates",)),
+    "movement": Criterion(function=learned.movement, signals=("movement",)),
 }
 
 
@@ -76,25 +80,26 @@ def signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
 
 
-def fitting(names: Iterable[str], group: ChannelGroup) -> tuple[str, ...]:
-    """Those of the criteria that can score a group, in their order."""
-    return tuple(name for name in names if not criterion(name).lacks(group))
+def fitting(names: Iterable[str], group: ChannelGroup, watched: Collection[str] | None = None) -> tuple[str, ...]:
+    """Those of the criteria that can score a group, in their order. watched: as for Criterion.lacks."""
+    return tuple(name for name in names if not criterion(name).lacks(group, watched))
 
 
-def check_applicable(names: Iterable[str], topology: Topology, *, per_group: bool = False) -> None:
+def check_applicable(
+    names: Iterable[str], topology: Topology, *, per_group: bool = False, watched: Collection[str] | None = None
+) -> None:
     """Raise ConfigurationError when a criterion can not score some group of the topology.
 
-    per_group: each group needs only one criterion that fits it.
+    per_group: each group needs only one criterion that fits it. watched: as for Criterion.lacks.
     """
     names = tuple(names)
     for group in topology.groups:
-        fits = fitting(names, group)
-        if len(fits) < (1 if per_group else len(set(names))):
-            wrong = next(name for name in names if name not in fits)
-            missing = criterion(wrong).lacks(group)
+        wrong = [name for name in names if criterion(name).lacks(group, watched)]
+        if wrong and not (per_group and len(wrong) < len(names)):
+            missing = criterion(wrong[0]).lacks(group, watched)
             raise ConfigurationError(
                 fault(
-                    f"criterion {wrong!r}",
+                    f"criterion {wrong[0]!r}",
                     f"be used on groups with {missing}",
                     f"group {group.name!r} without one",
                     "Leave it out of criteria, or let each group choose: criterion_per_group=True.",
@@ -102,46 +107,6 @@ def check_applicable(names: Iterable[str], topology: Topology, *, per_group: boo
             )
 
 
-def keep_count(channels: int, ratio: float) -> int:
-    """Channels that stay when `ratio` of them goes: rounded to nearest, at least one."""
-    return max(1, round(channels * (1.0 - ratio)))
-
-
-def width_of(group: ChannelGroup, ratio: float) -> int:
-    """Channels of a group that stay when `ratio` of them goes: never fewer than it needs."""
-    return max(group.least, keep_count(group.channels, ratio))
-
-
-def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
-    """Group name -> channels that the plan keeps. Raises ConfigurationError for a group that does not exist."""
-    topology.check_names(plan.groups)
-    return {
-        group.name: width_of(group, plan.groups[group.name].ratio) if group.name in plan.groups else group.channels
-        for group in topology.groups
-    }
-
-
-def select(plan: PruningPlan, topology: Topology, signals: Signals) -> KeptChannels:
-    """Score the channels still alive and keep the best, as many as the plan says.
-
-    A parent narrower than the plan is an error of the caller: AssertionError.
-    """
-    kept: dict[str, tuple[int, ...]] = {}
-    gone = {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
-    for name, width in planned_widths(plan, topology).items():
-        group = topology.group(name)
-        alive = signals.alive(group)
-        assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
-        if width == len(alive) or gone.issuperset(member.tensor for member in group.members):
-            kept[name] = tuple(alive[:width].tolist())  # whole, or in blocks that go: nothing to choose
-            continue
-        scores = score(plan.groups[name].criterion, group, signals)
-        best = torch.topk(scores, width).indices
-        kept[name] = tuple(alive[best.cpu()].tolist())
-    return KeptChannels(groups=kept, dropped=plan.dropped)
-
-
 def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
     """Scores of the channels alive, float [channels]. Raises UnknownNameError, ConfigurationError."""
-    scores = criterion(name).function(group, signals).detach()
-    return torch.nan_to_num(scores.float(), nan=0.0, posinf=torch.finfo(torch.float32).max)
+    return finite(criterion(name).function(group, signals))

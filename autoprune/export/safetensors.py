@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
@@ -13,24 +14,39 @@ from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
 from autoprune.surgery.prove import survey
-from autoprune.task.checkpoint import read_weights, write_atomically
+from autoprune.task.checkpoint import read_weights, serialize, write_atomically
 from autoprune.task.data import Inputs
+from autoprune.task.sparse_file import serialize_sparse
 
 ARCHITECTURE_VERSION = 2
 
 
 def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
-    """Write `to` (weights) and `to` with the ending .json (architecture); gives both paths.
+    """Write `to` (weights, which any tool reads) and `to` with the ending .json (architecture); gives both paths.
 
     Needs neither the study script nor the model. Raises ConfigurationError for another ending,
-    NotFoundError when the candidate's weights are gone.
+    NotFoundError when the candidate's weights are gone, StorageError when they can not be read.
     """
+    return _export(folder, record, to, serialize)
+
+
+def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
+    """As `export_safetensors`, but weights with many zeros are compressed (see task.sparse_file).
+
+    `load_safetensors` reads either; other tools find bytes in place of these weights.
+    """
+    return _export(folder, record, to, serialize_sparse)
+
+
+def _export(
+    folder: RunFolder, record: CandidateRecord, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]
+) -> tuple[Path, Path]:
     if to.suffix != ".safetensors":
         raise ConfigurationError(fault("--to", "end in .safetensors", str(to)))
     source = folder.weights(record.number)
     if not source.is_file():
         raise NotFoundError(fault("the candidate's weights", "lie in the run folder", f"nothing at {source}"))
-    stored = folder.read_study()
+    stored, weights = folder.read_study(), read_weights(source)
     architecture = {
         "version": ARCHITECTURE_VERSION,
         "study": stored["name"],
@@ -45,7 +61,7 @@ def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> 
     architecture_path = to.with_suffix(".json")
     # The architecture first: weights without it could not be read back.
     write_atomically(architecture_path, json.dumps(architecture, indent=1).encode())
-    write_atomically(to, source.read_bytes())
+    write_atomically(to, written(weights))
     return to, architecture_path
 
 
@@ -53,7 +69,7 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
     """Dense model definition -> cut to the kept channels -> load weights. Nothing is unpickled.
 
     dense: the model definition that was pruned, its weights do not matter.
-    path: the .safetensors file, its .json beside it. Gives the model in eval mode. Raises NotFoundError,
+    path: the .safetensors file, plain or compressed, its .json beside it. Gives the model in eval mode. Raises NotFoundError,
     StorageError, ConfigurationError when the definition is another one.
     """
     path = Path(path)

@@ -172,6 +172,7 @@ class Front:
             row |= {f"test_{self.quality_name}": record.test.quality, "test_error": record.test.quality_error}
         row |= {
             "parameters": search.parameters,
+            "nonzero_parameters": search.nonzero_parameters,
             "size_bytes": search.size_bytes,
             "multiply_adds": search.multiply_adds,
             "multiply_adds_share": search.multiply_adds / max(dense.multiply_adds, 1),

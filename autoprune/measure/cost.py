@@ -1,4 +1,4 @@
-"""Size and multiply-adds of a model as it is."""
+"""Size, zeros and multiply-adds of a model as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprune.task.checkpoint import serialize
+from autoprune.task.checkpoint import serialize, serialize_smallest
 from autoprune.task.data import Inputs, call, evaluating
 from autoprune.trace.tracer import plain_operators
 
@@ -17,6 +17,12 @@ from autoprune.trace.tracer import plain_operators
 def count_parameters(model: nn.Module) -> int:
     """Distinct parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.no_grad()
+def count_nonzero(model: nn.Module) -> int:
+    """Entries of distinct parameters that are not zero."""
+    return sum(int((parameter != 0).sum()) for parameter in model.parameters())
 
 
 @torch.no_grad()
@@ -75,5 +81,10 @@ _UNCOUNTED = {
 
 
 def serialized_bytes(model: nn.Module) -> int:
-    """Length of the model's safetensors file."""
+    """Length of the model's plain safetensors file."""
     return len(serialize(model.state_dict()))
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Length of the file that a run folder holds of the model, which is compressed where that makes it smaller."""
+    return len(serialize_smallest(model.state_dict()))

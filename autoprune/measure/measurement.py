@@ -9,14 +9,17 @@ from types import MappingProxyType
 #: The cost axes that a Measurement has; lower is better for each.
 COSTS = ("parameters", "multiply_adds", "size_bytes", "latency_ms")
 
+#: Stands for a count that was not taken, as in records from before there were masks.
+_ALL = -1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Latency of a model and of the dense one, taken in turn so that both saw the same machine.
+    """Latency of a model and of another, mostly the dense one, taken in turn so that both saw the same machine.
 
-    latency_ms, dense_ms: medians of one call on the example inputs, milliseconds.
+    latency_ms, dense_ms: medians of one call on the example inputs, milliseconds; dense_ms is that of the other model.
     low_ms, high_ms: 95 % interval of the median.
-    ratio: median of the pairwise ratios to dense, < 1 is faster. ratio_low, ratio_high: its 95 % interval.
+    ratio: median of the pairwise ratios to the other, < 1 is faster. ratio_low, ratio_high: its 95 % interval.
     backend: what ran the model. rounds: number of pairs.
     """
 
@@ -38,8 +41,12 @@ class Measurement:
     split: "search" or "test". quality: value of the task's quality metric.
     quality_error: its standard error over samples; 0 when it could not be told.
     metrics: every metric of the task by name.
-    parameters: count. multiply_adds: on the example inputs. size_bytes: of the safetensors file.
+    parameters: count. multiply_adds: on the example inputs, those with zeros included.
+    size_bytes: of the file in the run folder, which is compressed where zeros make that smaller.
     latency: None when it was not measured (a test measurement reuses the search one).
+    nonzero_parameters: entries of parameters that are not zero; all of them when it is left out.
+    masked: latency against the same model without its masks, so what these alone do to the clock; None without masks
+        or when it was not measured.
     """
 
     split: str
@@ -50,8 +57,12 @@ class Measurement:
     multiply_adds: int
     size_bytes: int
     latency: Latency | None
+    nonzero_parameters: int = _ALL
+    masked: Latency | None = None
 
     def __post_init__(self) -> None:
+        if self.nonzero_parameters == _ALL:
+            object.__setattr__(self, "nonzero_parameters", self.parameters)
         object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
 
     @property
@@ -70,13 +81,15 @@ class Measurement:
             **data,
             "metrics": dict(self.metrics),
             "latency": None if self.latency is None else asdict(self.latency),
+            "masked": None if self.masked is None else asdict(self.masked),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Measurement:
         """Read what `to_dict` gave; unknown fields of a later version are left out."""
         known: dict[str, object] = {name: data[name] for name in cls.__slots__ if name in data}
-        latency = known.get("latency")
-        if isinstance(latency, Mapping):
-            known["latency"] = Latency(**{name: latency[name] for name in Latency.__slots__})
+        for name in ("latency", "masked"):
+            latency = known.get(name)
+            if isinstance(latency, Mapping):
+                known[name] = Latency(**{field: latency[field] for field in Latency.__slots__})
         return cls(**known)  # type: ignore[arg-type]

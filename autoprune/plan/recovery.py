@@ -92,12 +92,7 @@ class RecoveryPlan:
                 (is_amount(self.weight_decay), "weight_decay", "be >= 0", self.weight_decay),
                 (is_finite(weight) and 0 <= weight <= 1, "distillation_weight", "lie in [0, 1]", weight),
                 (is_finite(temperature) and temperature > 0, "distillation_temperature", "be > 0", temperature),
-                (
-                    is_count(self.batch_norm_samples),
-                    "batch_norm_samples",
-                    "be an integer >= 0",
-                    self.batch_norm_samples,
-                ),
+                (is_count(norms), "batch_norm_samples", "be an integer >= 0", norms),
                 (is_count(recon), "reconstruction_samples", "be an integer >= 0", recon),
                 (is_amount(self.max_norm), "max_norm", "be >= 0", self.max_norm),
                 (

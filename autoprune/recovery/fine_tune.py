@@ -1,24 +1,27 @@
-"""A brief fine-tune under a one-cycle schedule, with distillation from the dense model as an option."""
+"""A brief fine-tune, during which the model may be pruned further; distillation from the dense model as an option."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher, distillation_loss
+from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.max_norm import limit_norms
-from autoprune.task.data import call, endless
+from autoprune.surgery.sparsity import apply_masks
+from autoprune.task.data import Batch, call, endless
 from autoprune.task.task import Task
 
-#: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
-_SHORTEST_CYCLE = 8
+#: Tensors by parameter -> the same cut like these parameters.
+CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,57 +55,212 @@ def fine_tune(
     teacher: the dense model's outputs, needed when plan.distillation_weight > 0.
     Raises DivergedError as soon as the loss is not finite.
     """
-    if plan.max_norm:
-        limit_norms(model, plan.max_norm, per=plan.max_norm_per)
-    if plan.steps == 0 or not any(parameter.requires_grad for parameter in model.parameters()):
-        model.eval()
-        return Samples()
-    # Dropout and the like draw from torch's global generator: from this seed here, and not for the caller.
-    device = torch.device(task.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        return _train(model, task, plan, seed, teacher)
+    training = FineTune(model, task, plan, seed=seed, teacher=teacher)
+    training.run(plan.steps)
+    training.finish()
+    return training.samples
 
 
-def _train(model: nn.Module, task: Task, plan: RecoveryPlan, seed: int, teacher: Teacher | None) -> Samples:
-    optimizer = _optimizer(model, plan)
-    schedule = _schedule(optimizer, plan)
-    device = torch.device(task.device)
-    seen, taught = 0, teacher.samples if teacher is not None else 0
-    model.train()
-    step = 0
-    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
-    for raw in endless(task.train_split, seed):
-        if normed and raw.size < 2:
-            continue  # a short last batch of one: its variance is not defined
-        if step == plan.steps:
-            break
-        step += 1
-        batch = raw.to(device)
-        outputs = call(model, batch.inputs)
-        loss = task.loss(outputs, batch.targets)
-        if plan.distillation_weight > 0 and teacher is not None:
-            loss = _blend(loss, task, plan, outputs, teacher(batch))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            model.eval()
-            message = f"the loss must stay finite, but became {value:.3g} at step {step} of {plan.steps}"
-            raise DivergedError(message, Samples(trained=seen, forward=batch.size + _taught(teacher, taught)))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+class FineTune:
+    """A fine-tune under way. Between two stretches of it the model may be replaced by a smaller one.
+
+    model: as it is now. step: optimizer steps done. samples: work done. masks: name of a weight -> bool, True = may be
+        other than zero; what they silence stays zero.
+    movement: name of a weight -> minus the sum over steps of rate * gradient * weight (Sanh et al. 2020), for the
+        weights that were asked for and have been trained.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        plan: RecoveryPlan,
+        *,
+        seed: int,
+        teacher: Teacher | None = None,
+        on_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        self.model, self.step, self.samples = model, 0, Samples()
+        self.masks: dict[str, Tensor] = {}
+        self.movement: dict[str, Tensor] = {}
+        self._task, self._plan, self._seed, self._teacher = task, plan, seed, teacher
+        self._device = torch.device(task.device)
+        self._on_epoch, self._epoch = on_epoch, 0
+        self._moved: Collection[str] = ()
+        self._random: list[Tensor] = []
         if plan.max_norm:
             limit_norms(model, plan.max_norm, per=plan.max_norm_per)
-        if schedule is not None:
-            schedule.step()
-        seen += batch.size
-    model.eval()
-    optimizer.zero_grad(set_to_none=True)
-    return Samples(trained=seen, forward=_taught(teacher, taught))
+        self._trains = plan.steps > 0 and any(parameter.requires_grad for parameter in model.parameters())
+        if self._trains:
+            self._rate = Rate(scheduler(plan.scheduler, task.schedulers), plan.learning_rate, plan.steps)
+            self._optimizer = _optimizer(model, plan)
+            self._scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "float16")
+            self._stream = endless(task.train_split, seed)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the coming step."""
+        return self._rate.value if self._trains else 0.0
+
+    @property
+    def declined(self) -> float:
+        """How far the rate has come down from its peak, in [0, 1]."""
+        return self._rate.declined if self._trains else 1.0
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """Name of a parameter -> its gradient at the last step, silenced entries included; empty before the first."""
+        return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+
+    def watch_movement(self, names: Collection[str]) -> None:
+        """Gather `movement` of these parameters from the next step on."""
+        self._moved = names
+
+    def run(self, until: int) -> None:
+        """Train up to that step. Raises DivergedError as soon as the loss is not finite."""
+        if not self._trains:
+            self.step = max(self.step, until)
+            return
+        taught = self._teacher.samples if self._teacher is not None else 0
+        self.model.train()
+        try:
+            with self._own_random_numbers():
+                while self.step < until:
+                    self._train_on(self._next())
+        except _NotFiniteError as error:
+            message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
+            self.samples += Samples(forward=error.seen)
+            raise DivergedError(f"{message}{self._plan.steps}", self.samples + self._taught(taught)) from None
+        finally:
+            self.model.eval()
+        self.samples += self._taught(taught)
+
+    def replace(self, model: nn.Module, cut_alike: CutAlike) -> None:
+        """Go on with a model that was cut from the present one; momenta, masks and what was gathered are cut alike."""
+        before = dict(self.model.named_parameters())
+        gradients = self.gradients
+        self.model = model
+        self.masks = cut_alike(self.masks)
+        self.movement = cut_alike(self.movement)
+        if not self._trains:
+            return
+        after = dict(model.named_parameters())
+        optimizer = _optimizer(model, self._plan)
+        for key, tensors in _states(self._optimizer, before).items():
+            whole = {name: tensor for name, tensor in tensors.items() if tensor.shape == before[name].shape}
+            for name, tensor in {**tensors, **cut_alike(whole)}.items():
+                if name in after:
+                    optimizer.state[after[name]][key] = tensor
+        for name, gradient in cut_alike(gradients).items():
+            after[name].grad = gradient
+        self._optimizer = optimizer
+
+    def silence(self, masks: Mapping[str, Tensor]) -> None:
+        """Set what the masks silence to zero, now and after every step; entries that return start without momentum."""
+        before, self.masks = self.masks, dict(masks)
+        if self._trains:
+            parameters = dict(self.model.named_parameters())
+            for tensors in _states(self._optimizer, parameters).values():
+                for name, tensor in tensors.items():
+                    if name in before and tensor.shape == before[name].shape:
+                        tensor.mul_(before[name])
+        apply_masks(self.model, self.masks)
+
+    def finish(self) -> None:
+        """Leave the model in eval mode and without gradients."""
+        self.model.eval()
+        if self._trains:
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _next(self) -> Batch:
+        normed = any(isinstance(module, _BatchNorm) for module in self.model.modules())
+        while True:
+            epoch, raw = next(self._stream)
+            if epoch > self._epoch:
+                self._epoch = epoch
+                if self._on_epoch is not None:
+                    self._on_epoch(epoch)
+            if raw.size >= 2 or not normed:  # the variance of a short last batch of one is not defined
+                return raw.to(self._device)
+
+    def _train_on(self, batch: Batch) -> None:
+        plan, scaler = self._plan, self._scaler
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate.value
+        soft = self._teacher(batch) if plan.distillation_weight > 0 and self._teacher is not None else None
+        with _computed_in(plan.precision, self._device):
+            outputs = call(self.model, batch.inputs)
+            loss = self._task.loss(outputs, batch.targets)
+            if soft is not None:
+                loss = _blend(loss, self._task, plan, outputs, soft)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise _NotFiniteError(value, batch.size)
+        self._optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(self._optimizer)
+        self._gather_movement()
+        scaler.step(self._optimizer)
+        scaler.update()
+        if plan.max_norm:
+            limit_norms(self.model, plan.max_norm, per=plan.max_norm_per)
+        if self.masks:
+            apply_masks(self.model, self.masks)
+        self._rate.advance(value)
+        self.step += 1
+        self.samples += Samples(trained=batch.size)
+
+    @torch.no_grad()
+    def _gather_movement(self) -> None:
+        parameters = dict(self.model.named_parameters()) if self._moved else {}
+        for name in self._moved:
+            weight = parameters.get(name)
+            if weight is not None and weight.grad is not None:
+                moved = self.movement.setdefault(name, torch.zeros_like(weight))
+                moved.addcmul_(weight.grad, weight, value=-self._rate.value)
+
+    @contextmanager
+    def _own_random_numbers(self) -> Iterator[None]:
+        """Dropout and the like draw from torch's global generators: from the seed here, and not for the caller."""
+        cuda = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            if self._random:
+                torch.set_rng_state(self._random[0])
+                for device, state in zip(cuda, self._random[1:], strict=True):
+                    torch.cuda.set_rng_state(state, device)
+            else:
+                torch.manual_seed(self._seed)
+            try:
+                yield
+            finally:
+                self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]
+
+    def _taught(self, before: int) -> Samples:
+        return Samples(forward=0 if self._teacher is None else self._teacher.samples - before)
 
 
-def _taught(teacher: Teacher | None, before: int) -> int:
-    return 0 if teacher is None else teacher.samples - before
+class _NotFiniteError(Exception):
+    """A loss that is not finite, and the samples of its batch."""
+
+    def __init__(self, value: float, seen: int) -> None:
+        self.value, self.seen = value, seen
+        super().__init__(value)
+
+
+def _computed_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Mixed precision (Micikevicius et al. 2018): weights stay as they are, products are computed with fewer digits."""
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "float32")
+
+
+def _states(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Name of a state, such as momentum_buffer -> name of a parameter -> its tensor."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                found.setdefault(key, {})[name] = value
+    return found
 
 
 def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:
@@ -122,16 +280,3 @@ def _optimizer(model: nn.Module, plan: RecoveryPlan) -> torch.optim.Optimizer:
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(groups, lr=plan.learning_rate)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, plan: RecoveryPlan) -> LRScheduler | None:
-    if plan.steps < _SHORTEST_CYCLE:
-        return None
-    return OneCycleLR(
-        optimizer,
-        max_lr=plan.learning_rate,
-        total_steps=plan.steps,
-        pct_start=0.25,
-        cycle_momentum=False,
-        div_factor=10.0,
-    )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.measure.measurement import Latency
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:
@@ -20,6 +21,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
+    lines += _masks(front)
     failed = [record for record in front.everything if record.note]
     if failed:
         who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
@@ -130,6 +132,46 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
             False,
         )
     ]
+
+
+def _masks(front: Front) -> list[tuple[str, bool]]:
+    """What masks of single weights brought: bytes, and rarely time."""
+    masked = [record for record in front.everything if _is_masked(record)]
+    if not masked:
+        return []
+    members = [record for record in front.records if record.origin != "dense"]
+    on_front = [record for record in members if _is_masked(record)]
+    smallest = min(on_front or masked, key=lambda record: record.search.size_bytes)
+    search, dense = smallest.search, (front.dense or smallest).search
+    lines = [
+        (
+            f"{len(on_front)} of {len(members)} members are masked, of {len(masked)} masked candidates; the smallest "
+            f"of them, candidate {smallest.number}, has {search.nonzero_parameters:,} of {search.parameters:,} "
+            f"parameters other than zero and a file of {search.size_bytes:,} bytes, "
+            f"{search.size_bytes / max(dense.size_bytes, 1):.1%} of dense.",
+            False,
+        )
+    ]
+    return lines + _masks_by_the_clock([record.search.masked for record in masked if record.search.masked is not None])
+
+
+def _masks_by_the_clock(measured: Sequence[Latency]) -> list[tuple[str, bool]]:
+    """Zeros are multiplied like any other number unless a kernel leaves them out: say so when none does."""
+    if not measured:
+        return []
+    ratios = sorted(latency.ratio for latency in measured)
+    spread = f"{ratios[0]:.2f}" if len(ratios) == 1 else f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    faster = sum(latency.ratio_high < 1.0 for latency in measured)
+    candidates = "1 masked candidate" if len(measured) == 1 else f"{len(measured)} masked candidates"
+    than = f"measurably faster than the same model without masks (ratio {spread})"
+    if not faster:
+        return [(f"Masks made none of {candidates} {than}; they save bytes only.", True)]
+    return [(f"Masks made {faster} of {candidates} {than}.", False)]
+
+
+def _is_masked(record: CandidateRecord) -> bool:
+    weights = record.plan.weights
+    return weights is not None and (weights.target > 0 or any(weights.layers.values()))
 
 
 def _noise(a: CandidateRecord, b: CandidateRecord) -> float:

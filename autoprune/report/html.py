@@ -67,12 +67,14 @@ def _head(stored: Mapping[str, object], front: Front) -> str:
 def _table(front: Front) -> str:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
+    sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
     head = [
         "candidate",
         "origin",
         f"{front.quality_name}, search",
         f"{front.quality_name}, test",
         "parameters",
+        *(["not zero"] if sparse else []),
         "bytes",
         "multiply-adds",
         "of dense",
@@ -80,12 +82,12 @@ def _table(front: Front) -> str:
         "ratio to dense (95 %)",
     ]
     rows = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record))}</tr>" for record in records
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record, sparse))}</tr>" for record in records
     )
     return f"<h2>The front</h2><table><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>{rows}</table>"
 
 
-def _cells(front: Front, record: CandidateRecord) -> Sequence[str]:
+def _cells(front: Front, record: CandidateRecord, sparse: bool) -> Sequence[str]:
     search, test, latency = record.search, record.test, record.search.latency
     share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
     return (
@@ -94,6 +96,7 @@ def _cells(front: Front, record: CandidateRecord) -> Sequence[str]:
         f"{search.quality:.4f} ± {search.quality_error:.4f}",
         "" if test is None else f"{test.quality:.4f} ± {test.quality_error:.4f}",
         f"{search.parameters:,}",
+        *([f"{search.nonzero_parameters:,}"] if sparse else []),
         f"{search.size_bytes:,}",
         f"{search.multiply_adds:,}",
         f"{share:.1%}",

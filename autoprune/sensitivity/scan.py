@@ -13,7 +13,8 @@ from torch import nn
 
 from autoprune.candidate import Bench
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.registry import score, signals_for, width_of
+from autoprune.criteria.amounts import width_of
+from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals, gather, passes
 from autoprune.errors import StorageError, fault
 from autoprune.recovery.batch_norm import recalibrate

@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import criterion
-from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
-from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS
+from autoprune.criteria.single_weights import WEIGHT_CRITERIA
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.plan.checks import Check, check, is_amount, is_count, is_finite, is_share
+from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.trace.topology import KINDS as GROUP_KINDS
 
 SPACES = ("guided", "direct")
-#: What may go: kinds of groups, and residual blocks whole.
-KINDS = (*GROUP_KINDS, "blocks")
+#: What may go: kinds of groups, residual blocks whole, and single weights.
+KINDS = (*GROUP_KINDS, "blocks", "weights")
+#: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
+AMOUNTS = ("ratio", "count", "threshold", "ranking")
+#: The pattern of a plan without masks.
+NO_MASKS = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceSettings:
-    """The search space.
+    """The search space. Where a field holds several choices the study samples among them.
 
     kind: "guided" (a budget, and residuals around an allocation) or "direct" (one ratio for each group).
     cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
     min_budget: smallest share of the dense cost to look at, in (0, 1).
     max_ratio: most that may go of one group, in (0, 1).
     round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1;
-        heads of attention are not rounded.
+        heads of attention are not rounded. It holds for the amounts "ratio" and "count".
     protect: patterns of module names, such as "stem.*", whose channels all stay.
-    kinds: what may go: "channels", "heads" of attention, "head_width", and residual "blocks" whole.
+    kinds: what may go: "channels", "heads" of attention, "head_width", residual "blocks" whole, single "weights".
+    amounts: how it is said how much goes, names among AMOUNTS. threshold: (low, high) of thresholds, as multiples of a
+        group's mean score.
     criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
+    block_criteria: with names here, blocks go by number, the lowest by the chosen criterion first; without, each block
+        is a choice of its own.
+    patterns: of masks, "none" among them for no mask. sparsity: (low, high) of the share of weights that are zero.
+        spreads: how it is spread over layers. weight_criteria: what ranks single weights.
     scan: measure sensitivity first (guided space); without it the allocation is uniform.
-    scan_criterion: what ranks channels in the scan.
+    scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
     steps: fine-tune steps of a trial, >= 0. learning_rate: one number, or (low, high) to sample from.
-    optimizers: names to choose from. distillation: weights to choose from, 0 is off.
+    optimizers, schedulers: names to choose from. precision: what a training step is computed with.
+    schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
+        schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
+    distillation: weights to choose from, 0 is off.
     batch_norm_samples: for recalibration. weight_decay: of the fine-tune.
+    reconstruction: numbers of samples for least-squares reconstruction to choose from, 0 is off.
     max_norm: limits of the weights' norms to choose from, 0 is off; max_norm_per: "channel" or "layer".
     """
 
@@ -44,73 +62,39 @@ class SpaceSettings:
     round_to: int = 1
     protect: tuple[str, ...] = ()
     kinds: tuple[str, ...] = GROUP_KINDS
+    amounts: tuple[str, ...] = ("ratio",)
+    threshold: tuple[float, float] = (0.2, 1.2)
     criteria: tuple[str, ...] = ("l2", "l1", "taylor")
     criterion_per_group: bool = False
+    block_criteria: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = (NO_MASKS, "unstructured")
+    sparsity: tuple[float, float] = (0.3, 0.95)
+    spreads: tuple[str, ...] = ("layer",)
+    weight_criteria: tuple[str, ...] = ("l1",)
     scan: bool = True
     scan_criterion: str = "l2"
     steps: int = 40
     learning_rate: float | tuple[float, float] = (0.01, 0.1)
     optimizers: tuple[str, ...] = ("sgd",)
+    schedulers: tuple[str, ...] = ("one_cycle",)
+    precision: str = "float32"
+    schedules: tuple[str, ...] = ("one_shot",)
+    updates: tuple[int, ...] = (4,)
+    schedule_end: float = 0.75
+    regrowth: tuple[float, ...] = (0.0,)
     distillation: tuple[float, ...] = (0.5,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
+    reconstruction: tuple[int, ...] = (0,)
     max_norm: tuple[float, ...] = (0.0,)
     max_norm_per: str = "channel"
 
     def __post_init__(self) -> None:
-        for what in ("criteria", "optimizers", "distillation", "protect", "kinds", "max_norm"):
+        for what in (*_CHOICES, "protect", "block_criteria"):
             if not isinstance(getattr(self, what), tuple):
                 raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
-        for what, names, known in (
-            ("the space", (self.kind,), SPACES),
-            ("the cost of the budget", (self.cost,), AXES),
-            ("a kind of pruning", self.kinds, KINDS),
-            ("an optimizer", self.optimizers, OPTIMIZERS),
-            ("what a norm is taken of", (self.max_norm_per,), NORM_SCOPES),
-        ):
-            _check_names(what, names, known)
-        for name in (*self.criteria, self.scan_criterion):
-            criterion(name)
-        checks = (
-            (_is_share(self.min_budget), "min_budget", "lie in (0, 1)", self.min_budget),
-            (_is_share(self.max_ratio), "max_ratio", "lie in (0, 1)", self.max_ratio),
-            (_is_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", "be >= 0", self.weight_decay),
-            (
-                isinstance(self.batch_norm_samples, int) and self.batch_norm_samples >= 0,
-                "batch_norm_samples",
-                "be an integer >= 0",
-                self.batch_norm_samples,
-            ),
-            (
-                isinstance(self.round_to, int) and not isinstance(self.round_to, bool) and self.round_to >= 1,
-                "round_to",
-                "be an integer >= 1",
-                self.round_to,
-            ),
-            (len(self.criteria) > 0, "criteria", "name at least one", self.criteria),
-            (
-                len(self.max_norm) > 0 and all(_is_number(limit) and limit >= 0 for limit in self.max_norm),
-                "max_norm",
-                "be limits >= 0, where 0 is off",
-                self.max_norm,
-            ),
-            (len(self.kinds) > 0, "kinds", "name at least one", self.kinds),
-            (len(self.optimizers) > 0, "optimizers", "name at least one", self.optimizers),
-            (isinstance(self.steps, int) and self.steps >= 0, "steps", "be an integer >= 0", self.steps),
-            (
-                _are_rates(self.learning_rate),
-                "learning_rate",
-                "be > 0: a number, or a tuple (low, high) with low <= high",
-                self.learning_rate,
-            ),
-            (
-                len(self.distillation) > 0 and all(0 <= weight <= 1 for weight in self.distillation),
-                "distillation",
-                "be weights in [0, 1]",
-                self.distillation,
-            ),
-        )
-        raise_all("the space", [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
+        _check_names(self)
+        check("the space", (*_checks_of_amounts(self), *_checks_of_recovery(self)))
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -119,21 +103,133 @@ class SpaceSettings:
             return self.learning_rate
         return (self.learning_rate, self.learning_rate)
 
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Patterns to choose from; none where no weights may go."""
+        return self.patterns if "weights" in self.kinds else (NO_MASKS,)
 
-def _check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+
+#: Fields with one or more choices.
+_CHOICES = (
+    "kinds",
+    "amounts",
+    "criteria",
+    "patterns",
+    "spreads",
+    "weight_criteria",
+    "optimizers",
+    "schedulers",
+    "schedules",
+    "updates",
+    "regrowth",
+    "distillation",
+    "reconstruction",
+    "max_norm",
+)
+
+
+def _check_names(settings: SpaceSettings) -> None:
+    for what, names, known in (
+        ("the space", (settings.kind,), SPACES),
+        ("the cost of the budget", (settings.cost,), AXES),
+        ("a kind of pruning", settings.kinds, KINDS),
+        ("how much goes", settings.amounts, AMOUNTS),
+        ("an optimizer", settings.optimizers, OPTIMIZERS),
+        ("the precision", (settings.precision,), PRECISIONS),
+        ("a schedule", settings.schedules, SCHEDULES),
+        ("a spread", settings.spreads, SPREADS),
+        ("what a norm is taken of", (settings.max_norm_per,), NORM_SCOPES),
+        ("a weight criterion", settings.weight_criteria, tuple(WEIGHT_CRITERIA)),
+        ("a block criterion", settings.block_criteria, tuple(BLOCK_CRITERIA)),
+        ("a pattern", _odd_patterns(settings.patterns), (NO_MASKS, *PATTERNS)),
+    ):
+        _among(what, names, known)
+    for name in (*settings.criteria, settings.scan_criterion):
+        criterion(name)
+
+
+def _odd_patterns(patterns: Sequence[str]) -> list[str]:
+    """Those that are neither of the usual ones nor written like N:M or block-RxC."""
+    return [p for p in patterns if not (isinstance(p, str) and (group_pattern(p) or block_pattern(p)))]
+
+
+def _among(what: str, names: Iterable[object], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             raise UnknownNameError(what, name, known)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _checks_of_amounts(settings: SpaceSettings) -> list[Check]:
+    grain = settings.round_to
+    return [
+        *((len(getattr(settings, what)) > 0, what, "name at least one", ()) for what in _CHOICES),
+        (_is_inner(settings.min_budget), "min_budget", "lie in (0, 1)", settings.min_budget),
+        (_is_inner(settings.max_ratio), "max_ratio", "lie in (0, 1)", settings.max_ratio),
+        (is_count(grain) and grain >= 1, "round_to", "be an integer >= 1", grain),
+        (
+            _are_ordered(settings.threshold) and settings.threshold[0] > 0,
+            "threshold",
+            "be a tuple (low, high) with 0 < low <= high",
+            settings.threshold,
+        ),
+        (
+            _are_ordered(settings.sparsity) and all(is_share(share) for share in settings.sparsity),
+            "sparsity",
+            "be a tuple (low, high) with 0 <= low <= high < 1",
+            settings.sparsity,
+        ),
+        (
+            settings.kinds != ("weights",) or settings.patterns != (NO_MASKS,),
+            "patterns",
+            "name one beside 'none' where only weights may go",
+            settings.patterns,
+        ),
+    ]
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < 1
+def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
+    rates, ends, weights = settings.learning_rate, settings.schedule_end, settings.distillation
+    rated = _are_ordered(rates if isinstance(rates, tuple) else (rates, rates)) and settings.rates[0] > 0
+    return [
+        (is_amount(settings.weight_decay), "weight_decay", "be >= 0", settings.weight_decay),
+        (
+            is_count(settings.batch_norm_samples),
+            "batch_norm_samples",
+            "be an integer >= 0",
+            settings.batch_norm_samples,
+        ),
+        (is_count(settings.steps), "steps", "be an integer >= 0", settings.steps),
+        (rated, "learning_rate", "be > 0: a number, or a tuple (low, high) with low <= high", rates),
+        (all(isinstance(name, str) for name in settings.schedulers), "schedulers", "be names", settings.schedulers),
+        (
+            all(is_count(count) and count >= 1 for count in settings.updates),
+            "updates",
+            "be integers >= 1",
+            settings.updates,
+        ),
+        (is_finite(ends) and 0 < ends <= 1, "schedule_end", "lie in (0, 1]", ends),
+        (all(is_share(share) for share in settings.regrowth), "regrowth", "be shares in [0, 1)", settings.regrowth),
+        (all(is_finite(w) and 0 <= w <= 1 for w in weights), "distillation", "be weights in [0, 1]", weights),
+        (
+            all(is_count(samples) for samples in settings.reconstruction),
+            "reconstruction",
+            "be numbers of samples, integers >= 0, where 0 is off",
+            settings.reconstruction,
+        ),
+        (
+            all(is_amount(limit) for limit in settings.max_norm),
+            "max_norm",
+            "be limits >= 0, where 0 is off",
+            settings.max_norm,
+        ),
+    ]
 
 
-def _are_rates(value: object) -> bool:
-    rates = value if isinstance(value, tuple) else (value, value)
-    return len(rates) == 2 and all(_is_number(rate) for rate in rates) and 0 < rates[0] <= rates[1]
+def _is_inner(value: object) -> bool:
+    return is_share(value) and value != 0
+
+
+def _are_ordered(values: object) -> bool:
+    return (
+        isinstance(values, tuple) and len(values) == 2 and all(is_finite(v) for v in values) and values[0] <= values[1]
+    )

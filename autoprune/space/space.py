@@ -9,20 +9,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 
-from autoprune.criteria.registry import fitting, keep_count, planned_widths
+from autoprune.criteria.amounts import keep_count, planned_widths
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import AllocationPath, scale_to_budget, solve
-from autoprune.space.settings import SpaceSettings
+from autoprune.space.knobs import Parameters, Value, defaults, distributions, dropped, inside, knobs_of, plan_of
+from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.trace.topology import Topology
-
-Value = float | int | str | bool
-Parameters = Mapping[str, Value]
 
 #: A residual of 1 doubles a group's share of the budget, -1 halves it.
 _RESIDUAL_BASE = 2.0
@@ -57,7 +55,10 @@ def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensit
 
 def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
     """`count` budgets from just below dense down to the smallest that is allowed and reachable, evenly in log."""
-    lowest = max(settings.min_budget, _smallest(settings, topology))
+    if not topology.groups and settings.masks == (NO_MASKS,):
+        return []  # blocks alone: no sweep between dense and nothing
+    smallest = _smallest(settings, topology) if topology.groups else 1.0 - settings.sparsity[1]
+    lowest = max(settings.min_budget, smallest)
     highest = max(0.75, lowest)
     if count < 2 or highest <= lowest:
         return [lowest] * min(count, 1)
@@ -85,32 +86,36 @@ class GuidedSpace:
     def __post_init__(self) -> None:
         cost = CostModel(self.topology, self.settings.cost)
         floor = _floor(self.settings, cost, self.topology)
-        path = solve(cost, self.sensitivity, floor) if self.sensitivity is not None else None
+        path = solve(cost, self.sensitivity, floor) if self.sensitivity is not None and cost.names else None
         for name, value in (("_cost", cost), ("_floor", floor), ("_path", path)):
             object.__setattr__(self, name, value)
 
     @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """budget, trust (with a scan), one residual for each group, criterion and recovery knobs."""
-        lowest = min(max(self.settings.min_budget, _smallest(self.settings, self.topology)), 0.999)
-        space: dict[str, BaseDistribution] = {"budget": FloatDistribution(lowest, 1.0, log=True)}
+        space: dict[str, BaseDistribution] = {}
+        if self._cost.names:
+            lowest = min(max(self.settings.min_budget, _smallest(self.settings, self.topology)), 0.999)
+            space["budget"] = FloatDistribution(lowest, 1.0, log=True)
         if self._path is not None:
             space["trust"] = FloatDistribution(0.0, 1.0)
         space |= {f"residual/{name}": FloatDistribution(-1.0, 1.0) for name in self._cost.names}
-        return {**space, **_shared_distributions(self.settings, self.topology)}
+        return {**space, **distributions(self.settings, self.topology)}
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
+        if not self._cost.names:
+            return plan_of(self.settings, self.topology, parameters, ({}, 1.0), seed)
         budget = float(parameters["budget"])
         residuals = np.array([float(parameters[f"residual/{name}"]) for name in self._cost.names])
         shape = np.power(_RESIDUAL_BASE, residuals)
         if self._path is not None:
             trust = float(parameters["trust"])
             shape = shape * (self._path.at(budget) / self._cost.channels) ** trust
-        cost = self._without(_dropped(self.settings, self.topology, parameters))
+        cost = self._without(dropped(self.settings, self.topology, parameters))
         widths = scale_to_budget(cost, shape, budget, self._floor, _grain(self.settings, self.topology))
         ratios = dict(zip(self._cost.names, 1.0 - widths / self._cost.channels, strict=True))
-        return _plan(self.settings, self.topology, parameters, ratios, seed)
+        return plan_of(self.settings, self.topology, parameters, (ratios, budget), seed)
 
     def _without(self, dropped: tuple[str, ...]) -> CostModel:
         """What widths cost once these blocks are gone, so that the budget is met with what is left."""
@@ -120,30 +125,41 @@ class GuidedSpace:
 
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
         """Budget as the plan costs, no trust, residuals that give its keep shares around their middle."""
+        if plan.needs_scores:
+            # Its widths follow from scores: the budget that it names is all that is known here.
+            budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
+            return inside({**self._point(budget, trust=0.0), **self._knobs(plan)}, self.distributions)
         widths = self._cost.as_array(planned_widths(plan, self.topology))
+        if not len(widths):
+            return inside(self._knobs(plan), self.distributions)
         exponents = np.log2(widths / self._cost.channels)
         residuals = np.clip(exponents - (exponents.max() + exponents.min()) / 2, -1.0, 1.0)
         budget = self._without(plan.dropped).share(widths)
-        point = self._point(budget, trust=0.0) | _knobs(self.settings, self.topology, plan)
+        point = self._point(budget, trust=0.0) | self._knobs(plan)
         point |= {f"residual/{name}": float(value) for name, value in zip(self._cost.names, residuals, strict=True)}
-        if self.settings.scan:
+        if self.settings.scan and self._cost.names:
             point["trust"] = 0.0  # also where the scan is still to come
-        return _inside(point, self.distributions)
+        return inside(point, self.distributions)
+
+    def _knobs(self, plan: PruningPlan) -> dict[str, Value]:
+        return knobs_of(self.settings, self.topology, plan)
 
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
+        if not self._cost.names:
+            return _masked(self.settings, self.topology, budget)
         return self._point(budget, trust=0.0)
 
     def solved(self, budget: float) -> dict[str, Value] | None:
         """Parameters of the scan's own allocation at a budget."""
-        return None if self._path is None else self._point(budget, trust=1.0)
+        return None if self._path is None or not self._cost.names else self._point(budget, trust=1.0)
 
     def _point(self, budget: float, trust: float) -> dict[str, Value]:
-        point: dict[str, Value] = {"budget": budget}
+        point: dict[str, Value] = {"budget": budget} if self._cost.names else {}
         if self._path is not None:
             point["trust"] = trust
         point |= {f"residual/{name}": 0.0 for name in self._cost.names}
-        return {**point, **_shared_defaults(self.settings, self.topology)}
+        return {**point, **defaults(self.settings, self.topology)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +179,7 @@ class DirectSpace:
         ratios: dict[str, BaseDistribution] = {
             f"ratio/{name}": FloatDistribution(0.0, self.settings.max_ratio) for name in self._cost.names
         }
-        return {**ratios, **_shared_distributions(self.settings, self.topology)}
+        return {**ratios, **distributions(self.settings, self.topology)}
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
@@ -173,7 +189,7 @@ class DirectSpace:
             asked = float(parameters[f"ratio/{name}"])
             width = self._whole(int(channels), asked, int(floor), int(grain))
             ratios[name] = asked if width == keep_count(int(channels), asked) else 1.0 - width / channels
-        return _plan(self.settings, self.topology, parameters, ratios, seed)
+        return plan_of(self.settings, self.topology, parameters, (ratios, self._share(ratios)), seed)
 
     def _whole(self, channels: int, ratio: float, floor: int, grain: int) -> int:
         """Width after rounding to whole grains, which must not take more of a group than max_ratio allows."""
@@ -181,14 +197,31 @@ class DirectSpace:
         rounded = width if width == channels else grain * max(1, round(width / grain))
         return min(max(rounded, floor), channels)
 
+    def _share(self, ratios: Mapping[str, float]) -> float:
+        """What the model costs at these ratios: the budget of a ranking in their place."""
+        kept = np.array([1.0 - ratios[name] for name in self._cost.names])
+        return self._cost.share(kept * self._cost.channels) if len(kept) else 1.0
+
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
-        """The plan's own ratios."""
-        ratios = {name: plan.groups[name].ratio if name in plan.groups else 0.0 for name in self._cost.names}
-        point: dict[str, Value] = {f"ratio/{name}": ratio for name, ratio in ratios.items()}
-        return _inside(point | _knobs(self.settings, self.topology, plan), self.distributions)
+        """The plan's own ratios; where they follow from scores, the uniform ones at the budget it names."""
+        if plan.needs_scores:
+            budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
+            point = {**self.uniform(budget), **knobs_of(self.settings, self.topology, plan)}
+            return inside(point, self.distributions)
+        widths = planned_widths(plan, self.topology)
+        ratios = {
+            name: plan.groups[name].ratio
+            if name in plan.groups and plan.groups[name].count is None
+            else 1.0 - widths[name] / self.topology.widths[name]
+            for name in self._cost.names
+        }
+        own: dict[str, Value] = {f"ratio/{name}": ratio for name, ratio in ratios.items()}
+        return inside(own | knobs_of(self.settings, self.topology, plan), self.distributions)
 
     def uniform(self, budget: float) -> dict[str, Value]:
         """Parameters of the uniform ratio at a budget."""
+        if not self._cost.names:
+            return _masked(self.settings, self.topology, budget)
         floor = _floor(self.settings, self._cost, self.topology)
         widths = scale_to_budget(
             self._cost, np.ones_like(self._cost.channels), budget, floor, _grain(self.settings, self.topology)
@@ -197,12 +230,23 @@ class DirectSpace:
             f"ratio/{name}": float(1.0 - width / channels)
             for name, width, channels in zip(self._cost.names, widths, self._cost.channels, strict=True)
         }
-        return {**point, **_shared_defaults(self.settings, self.topology)}
+        return {**point, **defaults(self.settings, self.topology)}
 
     def solved(self, budget: float) -> dict[str, Value] | None:
         """No allocation in this space."""
         del budget
         return None
+
+
+def _masked(settings: SpaceSettings, topology: Topology, budget: float) -> dict[str, Value]:
+    """A share of the weights in place of a share of the cost, where no channels may go; dense for a budget of 1."""
+    point = defaults(settings, topology)
+    patterns = [pattern for pattern in settings.masks if pattern != NO_MASKS]
+    if "pattern" in point and patterns:
+        point["pattern"] = NO_MASKS if budget >= 1 and NO_MASKS in settings.masks else patterns[0]
+    low, high = settings.sparsity
+    shares = {name: min(max(1.0 - budget, low), high) for name in point if name.partition("/")[0] == "sparsity"}
+    return {**point, **shares}
 
 
 def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> PruningPlan:
@@ -227,107 +271,6 @@ def _floor(settings: SpaceSettings, cost: CostModel, topology: Topology) -> np.n
 def _smallest(settings: SpaceSettings, topology: Topology) -> float:
     cost = CostModel(topology, settings.cost)
     return cost.share(_floor(settings, cost, topology))
-
-
-def _criterion_choices(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[str, ...]]:
-    """Parameter name of a criterion -> what it chooses from. Each group of its own chooses among what fits it."""
-    if not settings.criterion_per_group:
-        return {"criterion": settings.criteria}
-    return {f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups}
-
-
-def _shared_distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    """Blocks that go, criterion and recovery; a knob with one choice is no parameter."""
-    space: dict[str, BaseDistribution] = {
-        f"drop/{name}": CategoricalDistribution((False, True)) for name in _blocks(settings, topology)
-    }
-    for name, choices in sorted(_criterion_choices(settings, topology).items()):
-        if len(choices) > 1:
-            space[name] = CategoricalDistribution(choices)
-    low, high = settings.rates
-    if low < high and settings.steps:
-        space["learning_rate"] = FloatDistribution(low, high, log=True)
-    if len(settings.optimizers) > 1 and settings.steps:
-        space["optimizer"] = CategoricalDistribution(settings.optimizers)
-    if len(settings.distillation) > 1 and settings.steps:
-        space["distillation"] = CategoricalDistribution(settings.distillation)
-    if len(settings.max_norm) > 1:
-        space["max_norm"] = CategoricalDistribution(settings.max_norm)
-    return space
-
-
-def _shared_defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
-    """First choice of every knob, the geometric middle of the learning rate."""
-    defaults: dict[str, Value] = {}
-    for name, distribution in _shared_distributions(settings, topology).items():
-        if isinstance(distribution, CategoricalDistribution):
-            choice = distribution.choices[0]
-            assert isinstance(choice, str | float | bool)
-            defaults[name] = choice
-        else:
-            assert isinstance(distribution, FloatDistribution)
-            defaults[name] = math.sqrt(distribution.low * distribution.high)
-    return defaults
-
-
-def _knobs(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, Value]:
-    """Criterion and recovery of a plan, where the space has a parameter for them."""
-    own = settings.criterion_per_group
-    knobs: dict[str, Value] = {
-        f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
-    }
-    knobs |= {f"drop/{name}": name in plan.dropped for name in _blocks(settings, topology)}
-    knobs["learning_rate"] = plan.recovery.learning_rate
-    knobs["optimizer"] = plan.recovery.optimizer
-    knobs["distillation"] = plan.recovery.distillation_weight
-    knobs["max_norm"] = plan.recovery.max_norm
-    defaults = _shared_defaults(settings, topology)
-    return {name: knobs.get(name, default) for name, default in defaults.items()}
-
-
-def _inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -> dict[str, Value]:
-    """The point with every value moved into its distribution; an unknown choice becomes the first one."""
-    inside = dict(point)
-    for name, distribution in space.items():
-        if isinstance(distribution, FloatDistribution):
-            inside[name] = min(max(float(point[name]), distribution.low), distribution.high)
-        elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
-            choice = distribution.choices[0]
-            assert isinstance(choice, str | float | bool)
-            inside[name] = choice
-    return inside
-
-
-def _plan(
-    settings: SpaceSettings, topology: Topology, parameters: Parameters, ratios: Mapping[str, float], seed: int
-) -> PruningPlan:
-    choices = _criterion_choices(settings, topology)
-    groups = {}
-    for name, ratio in ratios.items():
-        key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
-        rule = str(parameters.get(key, choices[key][0]))
-        groups[name] = GroupPlan(ratio=min(max(float(ratio), 0.0), settings.max_ratio), criterion=rule)
-    low, high = settings.rates
-    recovery = RecoveryPlan(
-        steps=settings.steps,
-        optimizer=str(parameters.get("optimizer", settings.optimizers[0])),
-        learning_rate=float(parameters.get("learning_rate", math.sqrt(low * high))),
-        weight_decay=settings.weight_decay,
-        distillation_weight=float(parameters.get("distillation", settings.distillation[0])),
-        batch_norm_samples=settings.batch_norm_samples,
-        max_norm=float(parameters.get("max_norm", settings.max_norm[0])),
-        max_norm_per=settings.max_norm_per,
-    )
-    return PruningPlan(groups=groups, dropped=_dropped(settings, topology, parameters), recovery=recovery, seed=seed)
-
-
-def _blocks(settings: SpaceSettings, topology: Topology) -> list[str]:
-    """Blocks that may go."""
-    return [block.name for block in topology.blocks] if "blocks" in settings.kinds else []
-
-
-def _dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
-    return tuple(name for name in _blocks(settings, topology) if parameters.get(f"drop/{name}", False) is True)
 
 
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:

@@ -15,7 +15,7 @@ from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.task.checkpoint import serialize, sync_folder, write_atomically
+from autoprune.task.checkpoint import serialize_smallest, sync_folder, write_atomically
 
 FOLDER_VERSION = 1
 STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
@@ -78,12 +78,15 @@ class RunFolder:
         return Sensitivity.from_json(path.read_text()) if path.is_file() else None
 
     def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
-        """Store a candidate: written beside its place, synced, renamed, so that it is there whole or not at all."""
+        """Store a candidate: written beside its place, synced, renamed, so that it is there whole or not at all.
+
+        The weights are the file whose length `measure.cost.stored_bytes` gives.
+        """
         final = self._candidate(record.number)
         temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        write_atomically(temporary / WEIGHTS, serialize(model.state_dict()))
+        write_atomically(temporary / WEIGHTS, serialize_smallest(model.state_dict()))
         write_atomically(temporary / RECORD, record.to_json().encode())
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -104,8 +107,8 @@ class RunFolder:
             return None
         try:
             test = Measurement.from_dict(_read_json(folder / TEST)) if (folder / TEST).is_file() else None
-        except TypeError as error:
-            raise StorageError(fault(str(folder / TEST), "hold a measurement", str(error))) from error
+        except (TypeError, KeyError) as error:
+            raise StorageError(fault(str(folder / TEST), "hold a measurement", repr(error))) from error
         try:
             return CandidateRecord.from_json((folder / RECORD).read_text(), test)
         except StorageError as error:
@@ -120,7 +123,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what an interrupted write left behind."""
-        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/"):
+        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", "checkpoints/*/"):
             for entry in self.path.glob(f"{pattern}.*.tmp"):
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)

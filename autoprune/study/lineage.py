@@ -8,6 +8,7 @@ from autoprune.candidate import Bench, Parent
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import rebuild
@@ -15,11 +16,14 @@ from autoprune.task.checkpoint import read_weights
 
 
 def choose(
-    records: Sequence[CandidateRecord], widths: Mapping[str, int], dropped: Sequence[str] = ()
+    records: Sequence[CandidateRecord],
+    widths: Mapping[str, int],
+    dropped: Sequence[str] = (),
+    weights: WeightPlan | None = None,
 ) -> CandidateRecord | None:
     """The candidate with the fewest multiply-adds that is at least as wide as `widths` in every group.
 
-    It has every block but those that are to be dropped.
+    It has every block but those that are to be dropped, and no masks but those that the masks to come contain.
 
     One of equal widths counts: its training goes on. Of equals the better recovered (later) one is taken;
     candidates whose fine-tune failed are left out. None when nothing contains the plan, not even dense.
@@ -29,9 +33,21 @@ def choose(
         for record in records
         if not record.note
         and set(record.dropped) <= set(dropped)
+        and _looser(record.plan.weights, weights)
         and all(record.widths[name] >= width for name, width in widths.items())
     ]
     return min(fitting, key=lambda record: (record.search.multiply_adds, -record.number), default=None)
+
+
+def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
+    """Whether what a parent's masks silence is silenced in the child too, so that no weight has to grow back."""
+    if parent is None:
+        return True
+    if child is None or parent.pattern != child.pattern:
+        return False
+    layers = {*parent.layers, *child.layers}
+    pairs = [(plan.layers.get(name, plan.target) for plan in (parent, child)) for name in layers]
+    return parent.spread == child.spread and parent.target <= child.target and all(a <= b for a, b in pairs)
 
 
 def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:

@@ -29,6 +29,8 @@ class StudySettings:
         it has, in place of a new plan, in [0, 1); needs lineage.
     latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
     latency_backend: name of what runs the model.
+    checkpoint_epochs: passes over the train split between two checkpoints that a trial stores of its model on its way,
+        >= 0; 0 stores none.
     threads: torch threads of the process, >= 1.
     """
 
@@ -44,6 +46,7 @@ class StudySettings:
     polish: float = 0.5
     latency_rounds: int = 30
     latency_backend: str = "torch"
+    checkpoint_epochs: int = 0
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -58,6 +61,7 @@ class StudySettings:
             "uniform_points": (self.uniform_points, 0),
             "solved_points": (self.solved_points, 0),
             "latency_rounds": (self.latency_rounds, 0),
+            "checkpoint_epochs": (self.checkpoint_epochs, 0),
             "threads": (self.threads, 1),
         }
         faults = [

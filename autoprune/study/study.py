@@ -15,16 +15,19 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from torch import nn
 
-from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test
-from autoprune.criteria.registry import check_applicable, planned_widths
+from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.criteria.amounts import planned_widths
 from autoprune.errors import AutopruneError, ConfigurationError, StorageError, fault
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
+from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan, spent
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import lineage, polish, trials
+from autoprune.study import checkpoints, lineage, polish, trials
+from autoprune.study.checkpoints import Checkpoint
+from autoprune.study.checks import check_plan, check_space
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import build_sampler
@@ -87,8 +90,7 @@ class Study:
         if task.require_trained:
             assert_trained(task)
         bench = _bench(task, settings)
-        check_applicable(settings.space.criteria, bench.topology, per_group=settings.space.criterion_per_group)
-        check_applicable(_scanned(settings), bench.topology)
+        check_space(settings.space, bench, scanned=_scanned(settings))
         new = describe(bench, settings, name or folder.path.name)
         build_space(settings.space, bench.topology, None)
         if folder.holds_study:
@@ -146,19 +148,24 @@ class Study:
             total = total + Samples(forward=record.samples_forward, trained=record.samples_trained)
         return total
 
-    def rebuild(self, number: int) -> nn.Module:
-        """The model of a candidate, in eval mode: bit-identical to the one that was measured."""
+    def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
+        """The model of a candidate, in eval mode: bit-identical to the one that was measured.
+
+        epoch: as it was after that many passes over the train split, where checkpoints were stored.
+        """
         bench = self._need_bench("rebuild")
+        if epoch is not None:
+            return checkpoints.load(bench, self.folder, number, epoch)
         return lineage.load(bench, self.folder, self.front().get(number)).model.eval()
+
+    def checkpoints(self, number: int) -> list[Checkpoint]:
+        """What was stored of a trial on its way, in the order of the epochs."""
+        return checkpoints.read(self.folder, number)
 
     def enqueue(self, plan: PruningPlan) -> None:
         """Have a plan of your own evaluated next; it counts as a trial."""
         topology = self._need_bench("enqueue").topology
-        planned_widths(plan, topology)
-        for block in plan.dropped:
-            topology.block(block)
-        for name, group in plan.groups.items():
-            check_applicable((group.criterion,), replace(topology, groups=(topology.group(name),)))
+        check_plan(plan, self._need_bench("enqueue"))
         with exclusive(self.folder.path):
             space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
             trials.enqueue_plan(self._optuna(), plan, space.encode(plan))
@@ -233,7 +240,7 @@ class _Run:
     def _space(self) -> Space:
         folder, settings = self.study.folder, self.settings
         sensitivity = folder.read_sensitivity()
-        if sensitivity is None and _scanned(settings):
+        if sensitivity is None and _scanned(settings) and self.bench.topology.groups:
             self._report("scan")
             sensitivity = scan(self.bench, settings.space.scan_criterion)
             folder.write_sensitivity(sensitivity)
@@ -270,20 +277,34 @@ class _Run:
             return
         record = polish.choose(self.study.front(), settings.space.cost)
         if record is not None:
-            trials.enqueue_polish(self.optuna, record)
+            trials.enqueue_polish(self.optuna, record, self.bench.topology)
 
     def _evaluate(self, trial: optuna.Trial, space: Space) -> Candidate:
         plan = self._plan(trial, space)
+        resolved, scored = resolve_plan(self.bench, plan)
         parent = None
-        widths = planned_widths(plan, self.bench.topology)
         polished = trial.user_attrs.get("of")
         if polished is None:
-            ancestor = lineage.choose(self._ancestors(), widths, plan.dropped)
+            widths = planned_widths(resolved, self.bench.topology)
+            ancestor = lineage.choose(self._ancestors(), widths, resolved.dropped, resolved.weights)
         else:
             ancestor = self.study.front().get(polished)
         if ancestor is not None:
             parent = lineage.load(self.bench, self.study.folder, ancestor)
-        return evaluate_plan(self.bench, plan, parent)
+        candidate = evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number))
+        return replace(candidate, plan=plan, samples=candidate.samples + scored)
+
+    def _checkpoints(self, number: int) -> Callable[[Stage], None] | None:
+        """Stores the model every so many passes, None where that is not asked for."""
+        every = self.settings.checkpoint_epochs
+        if not every:
+            return None
+
+        def store(stage: Stage) -> None:
+            if stage.epoch % every == 0:
+                checkpoints.write(self.study.folder, number, stage)
+
+        return store
 
     def _ancestors(self) -> Sequence[CandidateRecord]:
         records = self.study._records
@@ -352,7 +373,7 @@ def _bench(task: Task, settings: StudySettings) -> Bench:
         latency_rounds=settings.latency_rounds,
         latency_backend=settings.latency_backend,
     )
-    if not bench.topology.groups:
+    if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
         reasons = "; ".join(f"{u.module}: {u.reason}" for u in bench.topology.unprunable[:5])
         raise ConfigurationError(fault("the model", "have a group of channels that can be pruned", f"none ({reasons})"))
     return bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import optuna
 from optuna.storages import BaseStorage
@@ -10,8 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.space.space import Parameters, Space, budgets
+from autoprune.space.knobs import Parameters
+from autoprune.space.space import Space, budgets
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
@@ -40,11 +43,27 @@ def enqueue_plan(study: optuna.Study, plan: PruningPlan, parameters: Parameters)
     study.enqueue_trial(dict(parameters), user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
 
 
-def enqueue_polish(study: optuna.Study, record: CandidateRecord) -> None:
-    """A finished candidate again: the same plan, which starts from its own weights."""
+def enqueue_polish(study: optuna.Study, record: CandidateRecord, topology: Topology) -> None:
+    """A finished candidate again: the same plan at the widths it has, which starts from its own weights."""
     parameters = study.get_trials(deepcopy=False)[record.number].params
-    attributes = {"origin": "polished", "plan": record.plan.to_dict(), "of": record.number}
+    attributes = {"origin": "polished", "plan": _at_its_widths(record, topology).to_dict(), "of": record.number}
     study.enqueue_trial(dict(parameters), user_attrs=attributes)
+
+
+def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
+    """The plan with what followed from scores spelled out: other scores must not change it."""
+    plan = record.plan
+    if not plan.needs_scores:
+        return plan
+    rule = plan.ranking.criterion if plan.ranking is not None else ""
+    groups = {
+        name: GroupPlan(
+            count=topology.widths[name] - width,
+            criterion=plan.groups[name].criterion if name in plan.groups else rule or GroupPlan().criterion,
+        )
+        for name, width in record.widths.items()
+    }
+    return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None)
 
 
 def proposals(study: optuna.Study) -> int | None:

@@ -89,6 +89,25 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     return model
 
 
+def sliced(
+    tensors: Mapping[str, Tensor], topology: Topology, kept: KeptChannels, parent: KeptChannels | None = None
+) -> dict[str, Tensor]:
+    """Tensors that belong to parameters, such as momenta and masks, cut as `cut` cuts these.
+
+    tensors: by the parameters' names and of their shapes; one whose name is not of the topology stays as it is. Those
+    of blocks that go are left out.
+    """
+    source = alive_positions(topology, parent) if parent is not None else {}
+    keep = _relative(alive_positions(topology, kept), source)
+    gone = {name for block in kept.dropped for name in topology.block(block).tensors}
+    scratch = _Scratch()
+    return {
+        name: scratch.slice(tensor, keep[name]) if keep.get(name) else tensor
+        for name, tensor in tensors.items()
+        if name not in gone
+    }
+
+
 def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept: KeptChannels) -> None:
     """Make the numbers that modules keep true: first those that follow a group, then those that follow weights."""
     for module in touched:

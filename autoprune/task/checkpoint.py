@@ -8,24 +8,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """State dict from a .safetensors file or a torch checkpoint (plain, or under "state_dict" or "model").
 
-    Raises NotFoundError when there is no file, StorageError when it can not be read.
+    A compressed .safetensors file (see sparse_file) gives the tensors that were written. Raises NotFoundError when
+    there is no file, StorageError when it can not be read.
     """
     if not path.is_file():
         raise NotFoundError(fault("checkpoint", "be a file", str(path)))
     try:
         if path.suffix == ".safetensors":
-            data: object = load_file(path)
+            data: object = _read_safetensors(path)
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
+    except StorageError as error:
+        raise StorageError(f"{path}: {error}") from error
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run whatever the file holds.
         remedy = "Store model.state_dict() with torch.save or safetensors."
@@ -34,6 +39,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         got = f"{path} ({type(error).__name__})"
         raise StorageError(fault("checkpoint", "hold tensors (.safetensors or a torch state dict)", got)) from error
     return _tensors(data, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return decode({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
 
 
 def _tensors(data: object, path: Path) -> dict[str, Tensor]:
@@ -70,14 +80,12 @@ def load_into(model: nn.Module, path: Path) -> None:
 
 def serialize(tensors: Mapping[str, Tensor]) -> bytes:
     """The bytes of a safetensors file; tensors that share memory are written once for each name."""
-    seen: set[int] = set()
-    unique: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        stored = tensor.detach().cpu().contiguous()
-        pointer = stored.untyped_storage().data_ptr()
-        unique[name] = stored.clone() if pointer in seen else stored
-        seen.add(pointer)
-    return save(unique)
+    return save(separate(tensors))
+
+
+def serialize_smallest(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a safetensors file or of a compressed one, whichever are fewer; `read_weights` reads either."""
+    return min(serialize(tensors), serialize_sparse(tensors), key=len)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

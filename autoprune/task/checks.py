@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from autoprune.task.task import Task
 
 T = TypeVar("T")
+#: Names of autoprune.recovery.learning_rate.SCHEDULERS, which lies above and can not be asked here.
+BUILT_IN_SCHEDULERS = (
+    "one_cycle",
+    "cosine",
+    "linear",
+    "step",
+    "exponential",
+    "constant",
+    "plateau",
+    "warm_restarts",
+)
 
 
 def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
@@ -54,7 +65,7 @@ def arguments(task: Task) -> list[str]:
         (_is_device(task.device), "device", "be available here", task.device),
     )
     faults = [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok]
-    return faults + _metric_names(task)
+    return faults + _metric_names(task) + _schedulers(task)
 
 
 def can_carve(task: Task) -> bool:
@@ -244,6 +255,23 @@ def _metric_names(task: Task) -> list[str]:
         for name, metric in metrics.items()
         if not isinstance(metric, Metric)
     ]
+
+
+def _schedulers(task: Task) -> list[str]:
+    given: object = task.schedulers
+    if not isinstance(given, Mapping):
+        return [fault("schedulers", "be a dict name -> function (optimizer, steps)", repr(given))]
+    faults = []
+    for name, factory in given.items():
+        if not isinstance(name, str) or not name:
+            faults.append(fault("the name of a scheduler", "be a word", repr(name)))
+        elif name in BUILT_IN_SCHEDULERS:
+            faults.append(fault("a scheduler of yours", "have a name of its own", f"the built-in {name!r}"))
+        if not callable(factory):
+            remedy = "It is built anew for each fine-tune: lambda optimizer, steps: ..."
+            got = type(factory).__name__
+            faults.append(fault(f"scheduler {name!r}", "be a function (optimizer, steps)", got, remedy))
+    return faults
 
 
 def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:

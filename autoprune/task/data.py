@@ -219,14 +219,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def endless(split: Split, seed: int) -> Iterator[Batch]:
-    """Shuffled passes without end. Raises ConfigurationError if a pass yields nothing."""
+def endless(split: Split, seed: int) -> Iterator[tuple[int, Batch]]:
+    """Shuffled passes without end, each batch with the number of passes before it.
+
+    Raises ConfigurationError if a pass yields nothing.
+    """
     epoch = 0
     while True:
         empty = True
         for batch in split.shuffled(seed + epoch):
             empty = False
-            yield batch
+            yield epoch, batch
         if empty:
             raise ConfigurationError(fault("the train split", "yield batches", "none in a whole pass"))
         epoch += 1

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, TaskError, fault
@@ -36,6 +39,8 @@ class Task:
     test: split for the final front only; None leaves test numbers out of the report.
     checkpoint: .safetensors or torch state dict that is loaded into the model.
     predict: outputs -> Tensor for metrics and distillation, where the model returns something richer.
+    schedulers: learning-rate schedulers of your own, name -> function (optimizer, total steps) that builds one on this
+        optimizer, for RecoveryPlan.scheduler. The optimizer has one group, whose rate is the plan's.
     device: where the model and the batches go.
     batch_size: for data that comes as tensors or Dataset, >= 1.
     search_share: share of train that becomes the search split when none is given, in (0, 1).
@@ -56,6 +61,7 @@ class Task:
     test: object = None
     checkpoint: str | Path | None = None
     predict: Callable[[object], Tensor] | None = None
+    schedulers: Mapping[str, Callable[[Optimizer, int], LRScheduler]] = field(default_factory=dict)
     device: str = "cpu"
     batch_size: int = 128
     search_share: float = 0.15
@@ -89,6 +95,7 @@ class Task:
             put("metric_set", checks.run(self, dense, {**splits, "train": train, "search": search}, faults))
         if faults or dense is None or train is None or search is None:
             raise TaskError(faults)
+        put("schedulers", MappingProxyType(dict(self.schedulers)))
         put("dense", dense)
         put("train_split", train)
         put("search_split", search)

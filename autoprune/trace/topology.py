@@ -204,6 +204,8 @@ class Topology:
     tensors: name -> TensorInfo of every distinct parameter and buffer.
     contractions: the multiply-adds of products of two activations, as in attention.
     has_statistics: some group's channels are normalised or reduced together.
+    reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
+        several.
     runs: derived; (tensor, axis) -> how many positions go with which groups. Several groups share positions
         where an axis is a grid, of heads and head width say: then a position goes with either of them.
     """
@@ -215,6 +217,7 @@ class Topology:
     blocks: tuple[Block, ...] = ()
     contractions: tuple[Contraction, ...] = ()
     has_statistics: bool = False
+    reads: Mapping[str, int] = field(default_factory=dict)
     runs: Mapping[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -58,7 +58,13 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         blocks=blocks(tracer, scratch),
         contractions=_contractions(tracer, owner),
         has_statistics=bool(tracer.together),
+        reads=_reads(tracer),
     )
+
+
+def _reads(tracer: Tracer) -> dict[str, int]:
+    rank = {name: position for position, name in enumerate(tracer.order)}
+    return dict(sorted(tracer.readers, key=lambda key: (rank.get(key[0], len(rank)), key)))
 
 
 def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction, ...]:

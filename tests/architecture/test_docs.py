@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import typer.main
 
 from autoprune.cli import app
 from autoprune.criteria.registry import CRITERIA
+from autoprune.recovery import schedules
+from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.space.settings import SPACES, SpaceSettings
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
@@ -91,3 +95,27 @@ def test_every_benchmark_named_in_the_docs_exists() -> None:
 def test_nothing_names_a_path_of_one_machine() -> None:
     for page in PAGES:
         assert not re.search(r"(/tmp/|/root/|/work/|/home/)", page.read_text()), page
+
+
+@pytest.mark.parametrize(("header", "registry"), [("name", schedules.SCHEDULES), ("scheduler", SCHEDULERS)])
+def test_every_schedule_and_scheduler_has_a_row_with_its_file(
+    header: str, registry: Mapping[str, Callable[..., object]]
+) -> None:
+    assert first_column("schedules.md", header) == list(registry)
+    lines = (ROOT / "docs" / "schedules.md").read_text().splitlines()
+    start = lines.index(next(line for line in lines if line.startswith(f"| {header} "))) + 2
+    for line, function in zip(lines[start : start + len(registry)], registry.values(), strict=True):
+        assert line.endswith(f"| `{Path(inspect.getfile(function)).name}` |"), line
+
+
+def test_the_numbers_of_the_schedules_page_are_those_of_the_schedules() -> None:
+    rows = (ROOT / "docs" / "schedules.md").read_text().splitlines()
+    start = rows.index("| t | 0 | 0.25 | 0.5 | 0.75 | 1 |") + 2
+    seen = []
+    for row in rows[start : start + 4]:
+        names, *said = [cell.strip() for cell in row.strip("|").split("|")]
+        for name in names.split(", "):
+            seen.append(name)
+            found = [schedules.SCHEDULES[name](quarter / 4, 0.8) for quarter in range(5)]
+            assert [round(value, 4) for value in found] == [float(value) for value in said], name
+    assert sorted(seen) == sorted(schedules.SCHEDULES)

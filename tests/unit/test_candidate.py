@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench, Candidate, Parent, calibration_batches, evaluate_plan, measure_test
+from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan, measure_test
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
@@ -18,6 +18,7 @@ from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.gradual import first_samples
 from autoprune.surgery.cut import cut, rebuild
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
@@ -79,7 +80,7 @@ def test_the_best_by_the_criterion_stay() -> None:
 def test_without_steps_it_is_the_recalibrated_cut() -> None:
     found = evaluate_plan(bench(), plan(steps=0))
     reference = cut(bench().task.dense, bench().topology, found.kept)
-    recalibrate(reference, calibration_batches(bench().task, 100))
+    recalibrate(reference, first_samples(bench().task, 100))
     assert same_weights(found.model, reference)
 
 
@@ -229,7 +230,7 @@ def diverging(own: Bench, steps: int = 30) -> Candidate:
 def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
     found = diverging(bench())
     reference = evaluate_plan(bench(), plan(groups=("stem.0",), steps=0))
-    assert found.note.startswith("fine-tune diverged, weights from before it are kept: the loss must stay finite")
+    assert found.note.startswith("fine-tune diverged, what the plan gives without training is kept: the loss must stay finite")
     assert found.kept == reference.kept
     assert same_weights(found.model, reference.model)
     assert found.measurement == reference.measurement
@@ -269,11 +270,11 @@ def test_latency_is_measured_when_the_bench_asks_for_it() -> None:
     assert (found.rounds, found.backend) == (2, "torch")
 
 
-def test_calibration_batches() -> None:
+def test_first_samples() -> None:
     task = bench().task
-    assert calibration_batches(task, 0) == []
-    assert [batch.size for batch in calibration_batches(task, 130)] == [50, 50, 30]
-    assert calibration_batches(task, 100) == list(task.calibration)
+    assert first_samples(task, 0) == []
+    assert [batch.size for batch in first_samples(task, 130)] == [50, 50, 30]
+    assert first_samples(task, 100) == list(task.calibration)
 
 
 def test_a_bench_holds_proved_groups_alone() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.registry import check_applicable, planned_widths
+from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.registry import check_applicable
 from autoprune.errors import ConfigurationError
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan

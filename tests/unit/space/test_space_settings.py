@@ -28,7 +28,7 @@ WRONG = [
     ({"steps": 1.5}, "steps must be an integer >= 0, but got 1.5"),
     ({"learning_rate": 0.0}, "learning_rate must be > 0"),
     ({"learning_rate": (0.1, 0.01)}, "low <= high"),
-    ({"distillation": ()}, r"distillation must be weights in \[0, 1\]"),
+    ({"distillation": ()}, "distillation must name at least one"),
     ({"distillation": (0.0, 1.5)}, r"distillation must be weights in \[0, 1\]"),
     ({"distillation": 0.5}, "distillation must be a tuple"),
     # Checked by each plan too, but then only once every trial fails.

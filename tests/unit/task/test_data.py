@@ -244,7 +244,8 @@ def test_a_batch_moves_whole() -> None:
 
 def test_endless_passes_differ_and_repeat_for_the_same_seed() -> None:
     split = as_split((IDS[:, None], IDS), 50)
-    first, again = (ids(islice(endless(split, 7), 4)) for _ in range(2))
+    first, again = (ids(batch for _, batch in islice(endless(split, 7), 4)) for _ in range(2))
+    assert [epoch for epoch, _ in islice(endless(split, 7), 4)] == [0, 0, 1, 1]
     assert first == again
     assert sorted(first[:100]) == sorted(first[100:]) == list(range(100))
     assert first[:100] != first[100:]

@@ -392,6 +392,51 @@ def test_the_search_split_must_not_be_test(search: Callable[[tuple[Tensor, Tenso
     assert "search must be other data than test" in one_fault(test=test, search=search(test))
 
 
+# ---- schedulers
+
+
+def test_schedulers_of_the_users_are_kept_and_can_not_be_changed() -> None:
+    given = {"mine": torch.optim.lr_scheduler.CosineAnnealingLR}
+    task = image_task(schedulers=given)
+    given["other"] = torch.optim.lr_scheduler.CosineAnnealingLR
+    assert dict(task.schedulers) == {"mine": torch.optim.lr_scheduler.CosineAnnealingLR}
+    with pytest.raises(TypeError):
+        task.schedulers["other"] = task.schedulers["mine"]  # type: ignore[index]
+    assert dict(image_task().schedulers) == {}
+
+
+@pytest.mark.parametrize(
+    ("schedulers", "message"),
+    [
+        (
+            [lambda optimizer, steps: None],
+            r"schedulers must be a dict name -> function \(optimizer, steps\), but got \[",
+        ),
+        (None, "schedulers must be a dict name -> function .*, but got None"),
+        (
+            {"mine": "cosine"},
+            r"scheduler 'mine' must be a function \(optimizer, steps\), but got str. It is built anew",
+        ),
+        ({3: lambda optimizer, steps: None}, "the name of a scheduler must be a word, but got 3"),
+        ({"": lambda optimizer, steps: None}, "the name of a scheduler must be a word, but got ''"),
+        (
+            {"one_cycle": lambda optimizer, steps: None},
+            "a scheduler of yours must have a name of its own, but got the built-in 'one_cycle'",
+        ),
+    ],
+    ids=["list", "none", "name", "number", "empty", "built in"],
+)
+def test_schedulers_that_can_not_be_used(schedulers: object, message: str) -> None:
+    assert re.match(message, one_fault(schedulers=schedulers))
+
+
+def test_every_scheduler_at_fault_is_named() -> None:
+    faults = faults_of(schedulers={"cosine": lambda optimizer, steps: None, "mine": 3, "fine": lambda o, steps: None})
+    assert len(faults) == 2
+    assert "'cosine'" in faults[0]
+    assert "'mine'" in faults[1]
+
+
 # ---- one run of the model
 
 

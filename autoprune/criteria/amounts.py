@@ -1,0 +1,207 @@
+"""From what a plan says to how many channels stay, and to which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from autoprune.criteria.blocks import block_signals_for, score_blocks
+from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.registry import score, signals_for
+from autoprune.criteria.signals import Signals
+from autoprune.errors import ConfigurationError, fault
+from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.trace.topology import ChannelGroup, Topology
+
+#: What a share of channels may differ by from a whole number before it is rounded away from it.
+_EXACT = 1e-9
+
+
+def keep_count(channels: int, ratio: float) -> int:
+    """Channels that stay when `ratio` of them goes: rounded to nearest, at least one."""
+    return max(1, round(channels * (1.0 - ratio)))
+
+
+def width_of(group: ChannelGroup, ratio: float) -> int:
+    """Channels of a group that stay when `ratio` of them goes: never fewer than it needs."""
+    return max(group.least, keep_count(group.channels, ratio))
+
+
+def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
+    """Group name -> channels that the plan keeps.
+
+    Raises ConfigurationError for a group that does not exist, a count that leaves too few channels, or a plan that
+    says how much by scores: `resolve` it first.
+    """
+    topology.check_names(plan.groups)
+    if plan.needs_scores:
+        raise ConfigurationError(
+            fault("a plan whose widths are asked for", "say them", "thresholds or a ranking", "Resolve it first.")
+        )
+    return {
+        group.name: _planned(group, plan.groups[group.name]) if group.name in plan.groups else group.channels
+        for group in topology.groups
+    }
+
+
+def _planned(group: ChannelGroup, plan: GroupPlan) -> int:
+    if plan.count is None:
+        return width_of(group, plan.ratio)
+    most = group.channels - group.least
+    if plan.count > most:
+        expected = f"be at most {most}, as {group.least} of its {group.channels} channels must stay"
+        raise ConfigurationError(fault(f"the count of group {group.name!r}", expected, plan.count))
+    return group.channels - plan.count
+
+
+def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
+    """Signals on the dense model that `resolve` needs beside the weights."""
+    names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
+    if plan.ranking is not None:
+        names.append(plan.ranking.criterion)
+    blocks = block_signals_for((plan.blocks.criterion,)) if plan.blocks is not None and plan.blocks.count else ()
+    return tuple(sorted({*signals_for(names), *blocks}))
+
+
+def resolve(plan: PruningPlan, topology: Topology, signals: Signals) -> PruningPlan:
+    """The same plan with thresholds, ranking and blocks turned into counts and names.
+
+    signals: of the dense model, those of `signals_to_resolve`. A plan that says all by itself is given back as it is.
+    Raises ConfigurationError for amounts that can not be had.
+    """
+    if not plan.needs_scores:
+        return plan
+    dropped = plan.dropped if plan.blocks is None else (*plan.dropped, *_lowest_blocks(plan, topology, signals))
+    groups = {
+        name: group if group.threshold is None else _below(topology.group(name), group, signals)
+        for name, group in plan.groups.items()
+    }
+    resolved = replace(plan, groups=groups, ranking=None, dropped=dropped, blocks=None)
+    if plan.ranking is None:
+        return resolved
+    counts = _ranked(plan.ranking, resolved, topology, signals)
+    ranked = {name: GroupPlan(count=count, criterion=plan.ranking.criterion) for name, count in counts.items()}
+    return replace(resolved, groups={**groups, **ranked})
+
+
+def _lowest_blocks(plan: PruningPlan, topology: Topology, signals: Signals) -> list[str]:
+    wanted = plan.blocks
+    assert isinstance(wanted, BlockPlan)
+    left = [block.name for block in topology.blocks if block.name not in plan.dropped]
+    if wanted.count > len(left):
+        raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", wanted.count))
+    scores = score_blocks(wanted.criterion, topology, signals) if wanted.count else {}
+    return sorted(left, key=lambda name: scores.get(name, 0.0))[: wanted.count]
+
+
+def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:
+    """Channels under the threshold go, but never more than the group can spare."""
+    assert plan.threshold is not None
+    under = int((score(plan.criterion, group, signals) < plan.threshold).sum())
+    return GroupPlan(count=min(under, group.channels - group.least), criterion=plan.criterion)
+
+
+def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals: Signals) -> dict[str, int]:
+    """Group name -> channels that go, of the groups that the plan does not name."""
+    groups = [group for group in topology.groups if group.name not in plan.groups]
+    if not groups:
+        return {}
+    ordered = [_scaled(score(ranking.criterion, group, signals), ranking.scale).sort().values for group in groups]
+    fewest, most = _bounds(ranking, groups)
+    # Of each group the first `fewest` go in any case and what lies past `most` never does: the rest is ranked.
+    owners = torch.cat(
+        [torch.full((high - low,), row) for row, (low, high) in enumerate(zip(fewest, most, strict=True))]
+    )
+    free = torch.cat([line[low:high] for line, low, high in zip(ordered, fewest, most, strict=True)])
+    order = free.sort(stable=True)
+    owners = owners[order.indices]
+
+    def gone(taken: int) -> dict[str, int]:
+        extra = torch.bincount(owners[:taken], minlength=len(groups)).tolist()
+        return {group.name: low + more for group, low, more in zip(groups, fewest, extra, strict=True)}
+
+    return gone(_taken(ranking, plan, topology, (sum(fewest), order.values), gone))
+
+
+def _taken(
+    ranking: RankingPlan,
+    plan: PruningPlan,
+    topology: Topology,
+    ranked: tuple[int, Tensor],
+    gone: Callable[[int], Mapping[str, int]],
+) -> int:
+    """How many of the ranked channels go. ranked: how many go anyway, and the scores of the others, ascending."""
+    always, scores = ranked
+    if ranking.threshold is not None:
+        return int((scores < ranking.threshold).sum())
+    if ranking.budget is not None:
+        return _within_budget(ranking, plan, topology, len(scores), gone)
+    channels = sum(group.channels for group in topology.groups if group.name not in plan.groups)
+    wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
+    if wanted > always + len(scores):
+        limit = (
+            f"take at most {always + len(scores)} of {channels} channels, as cap={ranking.cap} and what must stay allow"
+        )
+        raise ConfigurationError(fault("a ranking", limit, wanted))
+    return max(wanted - always, 0)
+
+
+def _within_budget(
+    ranking: RankingPlan, plan: PruningPlan, topology: Topology, most: int, gone: Callable[[int], Mapping[str, int]]
+) -> int:
+    """Fewest channels with which the model costs at most the budget; all of them where it can not."""
+    dense = getattr(topology.cost({}), ranking.cost)
+    fixed = planned_widths(plan, topology)
+
+    def fits(taken: int) -> bool:
+        widths = {name: topology.widths[name] - count for name, count in gone(taken).items()}
+        cost = getattr(topology.cost({**fixed, **widths}, plan.dropped), ranking.cost)
+        return bool(cost <= dense * (ranking.budget or 0.0))
+
+    low, high = 0, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return low
+
+
+def _bounds(ranking: RankingPlan, groups: Sequence[ChannelGroup]) -> tuple[list[int], list[int]]:
+    """Least and most channels that go of each group; what a group needs to run comes before its floor."""
+    most = [min(math.floor(g.channels * ranking.cap + _EXACT), g.channels - g.least) for g in groups]
+    fewest = [math.ceil(g.channels * ranking.floor - _EXACT) for g in groups]
+    return [min(low, high) for low, high in zip(fewest, most, strict=True)], most
+
+
+def _scaled(scores: Tensor, scale: str) -> Tensor:
+    if scale == "none":
+        return scores
+    by = scores.mean() if scale == "mean" else scores.max()
+    return scores / by if float(by) > 0 else scores
+
+
+def select(
+    plan: PruningPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
+) -> KeptChannels:
+    """Score the channels still alive and keep the best, as many as the plan says.
+
+    widths: channels to keep in place of the plan's own, for a plan on its way.
+    A parent narrower than the plan is an error of the caller: AssertionError.
+    """
+    kept: dict[str, tuple[int, ...]] = {}
+    gone = {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
+    for name, width in (planned_widths(plan, topology) if widths is None else widths).items():
+        group = topology.group(name)
+        alive = signals.alive(group)
+        assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
+        if width == len(alive) or gone.issuperset(member.tensor for member in group.members):
+            kept[name] = tuple(alive[:width].tolist())  # whole, or in blocks that go: nothing to choose
+            continue
+        scores = score(plan.groups[name].criterion, group, signals)
+        best = torch.topk(scores, width).indices
+        kept[name] = tuple(alive[best.cpu()].tolist())
+    return KeptChannels(groups=kept, dropped=plan.dropped)

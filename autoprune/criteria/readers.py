@@ -1,0 +1,219 @@
+"""What layers read: their inputs as they run, by the names of the weights that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
+
+from autoprune.task.data import Inputs, call, evaluating
+
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+
+
+class Read(NamedTuple):
+    """One tensor that a weight reads.
+
+    weight: its name. x: what it reads. axis: that of the channels of x, from the end.
+    weight_axis: the weight's axis that runs along them.
+    parts: which thirds of the weight's rows read x, where queries, keys and values have one weight; () for all rows.
+    """
+
+    weight: str
+    x: Tensor
+    axis: int
+    weight_axis: int = 1
+    parts: tuple[int, ...] = ()
+
+
+See = Callable[[Read], None]
+#: (module, positional arguments, keyword arguments) -> what its weights read, under their names in the module.
+Reads = Callable[[nn.Module, Args, Kwargs], Iterator[Read]]
+
+
+@torch.no_grad()
+def watched(model: nn.Module, inputs: Inputs) -> frozenset[str]:
+    """Names of the weights whose input can be watched, found by one forward in eval mode.
+
+    inputs: on the model's device. A weight that is not among them gives criteria on activations nothing to look at.
+    """
+    found: set[str] = set()
+    with evaluating(model), watching(model, lambda read: found.add(read.weight)):
+        call(model, inputs)
+    return frozenset(found)
+
+
+@contextmanager
+def watching(model: nn.Module, see: See) -> Iterator[None]:
+    """Call `see` with what each weight of the layers below reads. Only layers that are called as modules are seen.
+
+    Convolutions, linear layers, Hugging Face's Conv1D; nn.MultiheadAttention, whose output projection is taken out of
+    its forward and applied behind it; the input of nn.RNN, nn.LSTM and nn.GRU, but not what their inner layers and
+    steps read; input and state of nn.RNNCell, nn.LSTMCell and nn.GRUCell.
+    A weight that several layers share has the first one's name, as among the model's parameters.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    handles: list[RemovableHandle] = []
+    again: set[nn.Module] = set()
+
+    def show(read: Read) -> None:
+        x = read.x
+        # Sequences without their padding, as torch's encoder makes them: their entries one after the other.
+        see(read._replace(x=torch.cat([part.flatten(0, -2) for part in x.unbind()])) if x.is_nested else read)
+
+    for path, module in model.named_modules():
+        reads = _reads_of(module)
+        if reads is None:
+            continue
+        before = _before(reads, _named(path, module, names), show, again)
+        handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        if _projects_by_itself(module):
+            name = _named(f"{path}.out_proj" if path else "out_proj", module.out_proj, names)("weight")
+            handles.append(module.register_forward_hook(_behind(name, show, again), with_kwargs=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _named(path: str, module: nn.Module, names: Mapping[int, str]) -> Callable[[str], str]:
+    """Name of a module's parameter -> its name in the model."""
+
+    def name(own: str) -> str:
+        return names.get(id(getattr(module, own)), f"{path}.{own}" if path else own)
+
+    return name
+
+
+def _before(
+    reads: Reads, name: Callable[[str], str], see: See, again: set[nn.Module]
+) -> Callable[[nn.Module, Args, dict[str, object]], None]:
+    def hook(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        if module not in again:
+            for read in reads(module, args, kwargs):
+                see(read._replace(weight=name(read.weight)))
+
+    return hook
+
+
+def _behind(
+    name: str, see: See, again: set[nn.Module]
+) -> Callable[[nn.Module, Args, dict[str, object], object], object]:
+    """Runs an attention again without its output projection, shows what that would read, and projects.
+
+    torch's forward hands the projection's weight to a function, so that no hook of the projection ever runs.
+    again: the modules that are at it.
+    """
+
+    def hook(module: nn.Module, args: Args, kwargs: dict[str, object], output: object) -> object:
+        if module in again:
+            return None
+        projection = module.out_proj
+        assert isinstance(projection, nn.Linear) and isinstance(output, tuple)
+        weight, bias = projection.weight, projection.bias
+        identity = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+        plain = {"out_proj.weight": identity} | ({} if bias is None else {"out_proj.bias": torch.zeros_like(bias)})
+        again.add(module)
+        try:
+            mixed = torch.func.functional_call(module, plain, args, kwargs)[0]
+        finally:
+            again.discard(module)
+        see(Read(name, mixed, -1))
+        return (F.linear(mixed, weight, bias), *output[1:]) if mixed.requires_grad else None
+
+    return hook
+
+
+def _projects_by_itself(module: nn.Module) -> bool:
+    """An attention with torch's own forward, and a projection that is nothing but its weight and bias."""
+    if not isinstance(module, nn.MultiheadAttention) or type(module).forward is not nn.MultiheadAttention.forward:
+        return False
+    return "weight" in module.out_proj._parameters
+
+
+def _reads_of(module: nn.Module) -> Reads | None:
+    if any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and _is_matrix(module):
+        return _transposed_linear  # Hugging Face's; its weight is [inputs, outputs]
+    for kind, reads in _READS.items():
+        if isinstance(module, kind):
+            return reads
+    return None
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.ndim == 2
+
+
+def _given(args: Args, kwargs: Kwargs, position: int, name: str) -> object:
+    return args[position] if len(args) > position else kwargs.get(name)
+
+
+def _linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    del module
+    x = _given(args, kwargs, 0, "input")
+    if isinstance(x, Tensor):
+        yield Read("weight", x, -1)
+
+
+def _transposed_linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    del module
+    x = _given(args, kwargs, 0, "x")
+    if isinstance(x, Tensor):
+        yield Read("weight", x, -1, 0)
+
+
+def _convolution(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    assert isinstance(module, nn.modules.conv._ConvNd)
+    x = _given(args, kwargs, 0, "input")
+    if isinstance(x, Tensor):
+        yield Read("weight", x, 1 - module.weight.ndim, 0 if module.transposed else 1)
+
+
+def _recurrent(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    assert isinstance(module, nn.RNNBase)
+    x = _given(args, kwargs, 0, "input")
+    x = x.data if isinstance(x, PackedSequence) else x
+    if isinstance(x, Tensor):
+        for direction in ("", "_reverse") if module.bidirectional else ("",):
+            yield Read(f"weight_ih_l0{direction}", x, -1)
+
+
+def _cell(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    del module
+    x, state = _given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "hx")
+    state = state[0] if isinstance(state, tuple | list) else state
+    for name, value in (("weight_ih", x), ("weight_hh", state)):
+        if isinstance(value, Tensor):
+            yield Read(name, value, -1)
+
+
+def _attention(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+    assert isinstance(module, nn.MultiheadAttention)
+    given = [_given(args, kwargs, place, name) for place, name in enumerate(("query", "key", "value"))]
+    if module.in_proj_weight is None:
+        for own, x in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), given, strict=True):
+            if isinstance(x, Tensor):
+                yield Read(own, x, -1)
+        return
+    for place, x in enumerate(given):
+        # A tensor that is read more than once is seen once.
+        if isinstance(x, Tensor) and all(x is not other for other in given[:place]):
+            yield Read("in_proj_weight", x, -1, 1, tuple(part for part, other in enumerate(given) if other is x))
+
+
+_READS: Mapping[type[nn.Module], Reads] = {
+    nn.Linear: _linear,
+    nn.modules.conv._ConvNd: _convolution,
+    nn.MultiheadAttention: _attention,
+    nn.RNNBase: _recurrent,
+    nn.RNNCellBase: _cell,
+}

@@ -1,0 +1,212 @@
+"""Criteria for single weights by name: a score for every entry of a weight, for masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.criteria.signals import Signals, dense_noise, finite, wide
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+
+#: What stands in for a divisor of zero.
+_TINY = torch.finfo(torch.float64).tiny
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightCriterion:
+    """A score for each entry of a weight, higher = keep, never negative.
+
+    function: pure, (name of the weight, signals) -> float [shape of the weight]. signals: names of the signals it needs
+    besides the weights.
+    """
+
+    function: Callable[[str, Signals], Tensor]
+    signals: tuple[str, ...] = ()
+
+    @property
+    def needs_reader(self) -> bool:
+        """Only for weights whose input can be watched."""
+        return "activations" in self.signals
+
+
+def l1(name: str, signals: Signals) -> Tensor:
+    """Absolute value of each weight: |w|.
+
+    Shapes: [shape of the weight]; unit: that of the weights.
+    Source: Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015.
+    """
+    return signals.weights[name].abs()
+
+
+def random(name: str, signals: Signals) -> Tensor:
+    """Uniform in [0, 1), a function of the seed, the weight's name and the position in the dense model alone.
+
+    Shapes: [shape of the weight]. The baseline that any other criterion has to beat (Gale et al., 2019).
+    """
+    weight = signals.weights[name]
+    scores = dense_noise(f"{signals.seed}/{name}", signals.shapes.get(name, weight.shape))
+    for axis in range(scores.ndim):
+        if (name, axis) in signals.positions:
+            scores = scores.index_select(axis, signals.positions[name, axis])
+    return scores.to(weight.device)
+
+
+def lamp(name: str, signals: Signals) -> Tensor:
+    """Square of each weight over the sum of those that are not smaller: w^2 / sum over |w'| >= |w| of w'^2.
+
+    Ranks like l1 within a weight; across weights it is a share, so that one ranking of all serves them all.
+    Shapes: [shape of the weight]; unit: none, in [0, 1].
+    Source: Lee et al., Layer-Adaptive Sparsity for the Magnitude-Based Pruning, 2021.
+    """
+    weight = signals.weights[name]
+    squared = weight.double().square().flatten()
+    ordered = squared.sort().values
+    sums = ordered.flip(0).cumsum(0).flip(0)
+    not_smaller = sums[torch.searchsorted(ordered, squared)]  # of equal ones the first: all of them count
+    return (squared / not_smaller.clamp(min=_TINY)).reshape(weight.shape)
+
+
+def taylor_weight(name: str, signals: Signals) -> Tensor:
+    """First-order change of the loss when a weight goes: mean over batches of |g w|.
+
+    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal "gradients", or
+    when the loss does not reach the weight or it is frozen.
+    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, for single weights.
+    """
+    return torch.stack([product.abs() for product in _products(name, signals, "taylor_weight")]).mean(0)
+
+
+def fisher(name: str, signals: Signals) -> Tensor:
+    """Half the diagonal Fisher information times w^2: mean over batches of (g w)^2 / 2.
+
+    Shapes: [shape of the weight]; unit: loss squared. Raises ConfigurationError as taylor_weight.
+    Source: Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018.
+    """
+    return torch.stack([product.square() for product in _products(name, signals, "fisher")]).mean(0) / 2
+
+
+def snip(name: str, signals: Signals) -> Tensor:
+    """Connection sensitivity: |g w|, g of the mean loss over batches.
+
+    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError as taylor_weight.
+    Source: Lee et al., SNIP: Single-shot Network Pruning based on Connection Sensitivity, 2019.
+    """
+    return torch.stack(_products(name, signals, "snip")).mean(0).abs()
+
+
+def obd(name: str, signals: Signals) -> Tensor:
+    """Second-order change of the loss when a weight goes: |h w^2 / 2|.
+
+    h is the diagonal of the Hessian as Hutchinson's estimator finds it with a few probes that depend on the seed.
+    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal
+    "weight_hessian", which holds weights of two or more axes that the loss reaches and that are not frozen.
+    Source: LeCun et al., Optimal Brain Damage, 1989; the estimate as in Yao et al., ADAHESSIAN, 2021.
+    """
+    known = signals.need_weight_hessian("obd")
+    if name not in known:
+        raise _unreached("obd", name, "second derivatives")
+    return (wide(known[name]) * wide(signals.weights[name]).square() / 2).abs()
+
+
+def wanda(name: str, signals: Signals) -> Tensor:
+    """Absolute value of each weight times the norm of what it reads: |w| ||x||.
+
+    ||x|| is the Euclidean norm of the input channel over samples and positions, of a convolution's whole input as well
+    at the edge of its kernel as in the middle.
+    Shapes: [shape of the weight]; unit: that of weights times activations. Raises ConfigurationError without the signal
+    "activations", or when the weight's input can not be watched, see readers.watching.
+    Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2024.
+    """
+    known = signals.need_activations("wanda")
+    if name not in known:
+        raise _unwatched("wanda", name)
+    statistics = known[name]
+    sizes = wide(signals.weights[name]).abs().movedim(statistics.axis, 0)
+    norms = statistics.norms(len(sizes)).T  # [input channels, shares of the rows]
+    scores = sizes.reshape(*norms.shape, -1) * norms.to(sizes.device).unsqueeze(2)
+    return scores.reshape(sizes.shape).movedim(0, statistics.axis)
+
+
+def movement(name: str, signals: Signals) -> Tensor:
+    """How far training carries each weight away from zero: S less the smallest of the weight's.
+
+    S = -sum over steps of rate * g * w, of the fine-tune where there was one, else of a brief training of a copy.
+    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal "movement", or
+    when the weight is not trained.
+    Source: Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning, 2020.
+    """
+    known = signals.need_movement("movement")
+    if name not in known:
+        raise _unreached("movement", name, "movement")
+    return known[name] - known[name].min()
+
+
+WEIGHT_CRITERIA: Mapping[str, WeightCriterion] = {
+    "l1": WeightCriterion(function=l1),
+    "lamp": WeightCriterion(function=lamp),
+    "random": WeightCriterion(function=random),
+    "taylor_weight": WeightCriterion(function=taylor_weight, signals=("gradients",)),
+    "fisher": WeightCriterion(function=fisher, signals=("gradients",)),
+    "snip": WeightCriterion(function=snip, signals=("gradients",)),
+    "obd": WeightCriterion(function=obd, signals=("weight_hessian",)),
+    "wanda": WeightCriterion(function=wanda, signals=("activations",)),
+    "movement": WeightCriterion(function=movement, signals=("movement",)),
+}
+
+
+def weight_criterion(name: str) -> WeightCriterion:
+    """The criterion for single weights of that name; UnknownNameError lists the known ones."""
+    if name not in WEIGHT_CRITERIA:
+        raise UnknownNameError("a criterion for single weights", name, WEIGHT_CRITERIA)
+    return WEIGHT_CRITERIA[name]
+
+
+def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
+    """The signals that these criteria for single weights need together, sorted."""
+    return tuple(sorted({signal for name in names for signal in weight_criterion(name).signals}))
+
+
+def check_weights(names: Iterable[str], weights: Iterable[str], watched: Collection[str]) -> None:
+    """Raise ConfigurationError when a criterion can not score one of the weights.
+
+    weights: names of those to be masked. watched: weights whose input can be watched, see readers.watched.
+    """
+    needing = [name for name in names if weight_criterion(name).needs_reader]
+    for weight in weights if needing else ():
+        if weight not in watched:
+            raise _unwatched(needing[0], weight)
+
+
+def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
+    """Scores of the entries of a weight, float32 of its shape and on its device, >= 0; higher = keep.
+
+    Raises UnknownNameError for a criterion or weight that there is not, ConfigurationError for one that can not be
+    scored.
+    """
+    found = weight_criterion(name)
+    if weight not in signals.weights:
+        raise UnknownNameError("a weight", weight, signals.weights)
+    return finite(found.function(weight, signals))
+
+
+def _products(name: str, signals: Signals, criterion: str) -> list[Tensor]:
+    """Gradient times weight, batch by batch, [shape of the weight]."""
+    gradients = signals.need_gradients(criterion).get(name)
+    if not gradients:
+        raise _unreached(criterion, name, "gradients")
+    weight = wide(signals.weights[name])
+    return [wide(gradient) * weight for gradient in gradients]
+
+
+def _unreached(criterion: str, weight: str, what: str) -> ConfigurationError:
+    expected = "be used on weights that the loss reaches and that are not frozen"
+    return ConfigurationError(fault(f"criterion {criterion!r}", expected, f"{weight!r} without {what}"))
+
+
+def _unwatched(criterion: str, weight: str) -> ConfigurationError:
+    remedy = "Take another criterion, or leave this weight alone: layers={'" + weight + "': 0}."
+    expected = "be used on weights whose input can be watched"
+    return ConfigurationError(fault(f"criterion {criterion!r}", expected, repr(weight), remedy))

@@ -1,0 +1,16 @@
+"""The formats that a candidate can be exported in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from autoprune.export.safetensors import export_safetensors, export_sparse
+from autoprune.front.record import CandidateRecord
+from autoprune.study.folder import RunFolder
+
+#: (run folder, candidate, file to write) -> the files that were written.
+Export = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]
+
+#: What `export --format` takes; `load_safetensors` reads each of them.
+FORMATS: Mapping[str, Export] = {"safetensors": export_safetensors, "sparse": export_sparse}

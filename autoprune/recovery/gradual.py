@@ -1,0 +1,275 @@
+"""From a parent to a recovered candidate: what goes at each update of the schedule, and the training in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.criteria.amounts import planned_widths, select
+from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.registry import signals_for
+from autoprune.criteria.signals import Signals, gather, passes
+from autoprune.criteria.single_weights import score_weights, weight_signals_for
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.weights import WeightPlan
+from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.distillation import Teacher
+from autoprune.recovery.fine_tune import FineTune, Samples
+from autoprune.recovery.learning_rate import scheduler, simulate
+from autoprune.recovery.reconstruction import reconstruct
+from autoprune.recovery.schedules import Pace, Update, amount_now, schedule
+from autoprune.surgery.cut import cut, sliced
+from autoprune.surgery.sparsity import apply_masks, maskable, masks, regrow
+from autoprune.task.data import Batch, head
+from autoprune.task.task import Task
+from autoprune.trace.topology import Topology
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of the block to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A model on its way.
+
+    model: as it is. kept: what it has, in dense indices. masks: of its weights, True = may be other than zero.
+    step: optimizer steps done. epoch: passes over the train split done. rate: learning rate of the coming step.
+    """
+
+    model: nn.Module
+    kept: KeptChannels
+    masks: Mapping[str, Tensor]
+    step: int
+    epoch: int = 0
+    rate: float = 0.0
+
+
+class Gradual:
+    """A model on its way from its parent to a plan.
+
+    model, kept: as they are now. samples: work done for it. clock: where the time went.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        topology: Topology,
+        plan: PruningPlan,
+        start: tuple[nn.Module, KeptChannels],
+        *,
+        teacher: Teacher | None = None,
+        on_epoch: Callable[[Stage], None] | None = None,
+    ) -> None:
+        """plan: resolved, see criteria.amounts. start: the parent, which stays as it is, and its channels."""
+        self.clock = Clock()
+        self.model, self.kept = start
+        self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
+        self._on_epoch = on_epoch
+        self._spent, self._own = Samples(), False
+        self._from = {**topology.widths, **self.kept.widths}
+        self._to = planned_widths(plan, topology)
+        for name, width in self._to.items():
+            assert width <= self._from[name], f"{name}: {width} channels planned, {self._from[name]} alive"
+        self._masks: dict[str, Tensor] = {}
+        self._sparse = _share_of_zeros(self.model, self._masked())
+        self._training: FineTune | None = None
+
+    @property
+    def samples(self) -> Samples:
+        """Work done so far."""
+        return self._spent if self._training is None else self._spent + self._training.samples
+
+    def run(self) -> None:
+        """Prune by the schedule, recover, train. Raises DivergedError when the loss does not stay finite."""
+        recovery = self._plan.recovery
+        factory = scheduler(recovery.scheduler, self._task.schedulers)
+        rates = simulate(factory, recovery.learning_rate, recovery.steps) if recovery.steps else []
+        pace = Pace(recovery.schedule, recovery.steps, rates)
+        at_once = [update for update in pace.updates if update.step == 0]
+        for update in at_once:
+            self._advance(update)
+        training = self._begin()
+        for update in pace.updates[len(at_once) :]:
+            self._train(update.step)
+            due = pace.now(update, training.declined)
+            if due is not None:
+                self._advance(due)
+        self._train(recovery.steps)
+        training.finish()
+
+    def _begin(self) -> FineTune:
+        if not self._own:
+            self.model, self._own = cut(self.model, self._topology, self.kept, parent=self.kept), True
+        training = FineTune(
+            self.model,
+            self._task,
+            self._plan.recovery,
+            seed=self._plan.seed,
+            teacher=self._teacher,
+            on_epoch=None if self._on_epoch is None else self._epoch_done,
+        )
+        training.watch_movement(self._movement_wanted())
+        training.silence(self._masks)
+        self._training = training
+        return training
+
+    def _train(self, until: int) -> None:
+        assert self._training is not None
+        with self.clock.phase("train"):
+            self._training.run(until)
+
+    def _epoch_done(self, epoch: int) -> None:
+        training = self._training
+        assert training is not None and self._on_epoch is not None
+        self._on_epoch(
+            Stage(
+                model=training.model,
+                kept=self.kept,
+                masks=training.masks,
+                step=training.step,
+                epoch=epoch,
+                rate=training.rate,
+            )
+        )
+
+    def _advance(self, update: Update) -> None:
+        """One update: cut further, lay the masks anew, make up for both."""
+        recovery = self._plan.recovery
+        kept = self._choose(update.progress)
+        changed = kept != self.kept
+        if changed or not self._own:
+            self._cut(kept)
+        if self._plan.weights is not None:
+            self._mask(self._plan.weights, update)
+        left = recovery.steps - (self._training.step if self._training is not None else 0)
+        started = self._training is not None
+        if changed or (self._masks and not left) or (not started and (left or self._masks)):
+            with self.clock.phase("recalibrate"):
+                batches = first_samples(self._task, recovery.batch_norm_samples)
+                self._spent += Samples(forward=recalibrate(self.model, batches))
+
+    def _choose(self, progress: float) -> KeptChannels:
+        shape = self._plan.recovery.schedule.name
+        widths = {name: amount_now(self._from[name], width, progress, shape) for name, width in self._to.items()}
+        groups = self._plan.groups
+        criteria = [groups[name].criterion for name, width in widths.items() if width < self._width(name)]
+        with self.clock.phase("score"):
+            return select(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
+
+    def _width(self, name: str) -> int:
+        return self.kept.widths.get(name, self._topology.widths[name])
+
+    def _cut(self, kept: KeptChannels) -> None:
+        before, source = self.kept, self.model
+        with self.clock.phase("cut"):
+            self.model, self.kept, self._own = cut(source, self._topology, kept, parent=before), kept, True
+        samples = self._plan.recovery.reconstruction_samples
+        if samples and kept != before:
+            with self.clock.phase("reconstruct"):
+                seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
+                self._spent += Samples(forward=seen)
+        if self._training is not None:
+            self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
+            self._masks = self._training.masks
+
+    def _mask(self, plan: WeightPlan, update: Update) -> None:
+        target = plan.target
+        if target == 0 and not plan.layers:
+            return
+        axes = self._topology.reads
+        reached = schedule(self._plan.recovery.schedule.name)(update.progress, target) / target if target else 1.0
+        begun = min(self._sparse / target, 1.0) if target else 1.0
+        with self.clock.phase("score"):
+            signals = self._signals(weight_signals_for((plan.criterion,)))
+            weights = {name: signals.weights[name] for name in self._masked()}
+            # What is zero already goes first: it can not count for more than what the model computes with.
+            scores = {
+                name: score_weights(plan.criterion, name, signals).masked_fill(weight == 0, -1.0)
+                for name, weight in weights.items()
+            }
+            # Layers of blocks that are gone need no sparsity.
+            there = {
+                name: s for name, s in plan.layers.items() if name in weights or name not in self._topology.tensors
+            }
+            share = begun + (1.0 - begun) * reached
+            found = masks(scores, replace(plan, layers=there), share=share, axes=axes)
+        if update.exchange and self._training is not None:
+            gradients = self._training.gradients
+            found = {
+                name: regrow(mask, weights[name], gradients[name], update.exchange, plan.pattern, axes[name])
+                if name in gradients
+                else mask
+                for name, mask in found.items()
+            }
+        self._masks = found
+        if self._training is not None:
+            self._training.silence(found)
+        else:
+            apply_masks(self.model, found)
+
+    def _masked(self) -> list[str]:
+        """Weights that masks are laid on: of products, and still there."""
+        if self._plan.weights is None:
+            return []
+        there = dict(self.model.named_parameters())
+        return [name for name in maskable(self._topology) if name in there]
+
+    def _signals(self, names: tuple[str, ...]) -> Signals:
+        task, training = self._task, self._training
+        moved = training.movement if training is not None and training.step > 0 and training.movement else None
+        batches = task.calibration
+        signals = gather(
+            self.model, names, (self._topology, self.kept), batches, task.loss, self._plan.seed, movement=moved
+        )
+        forward, trained = passes(name for name in names if moved is None or name != "movement")
+        seen = sum(batch.size for batch in batches)
+        self._spent += Samples(forward=seen * forward, trained=seen * trained)
+        return signals
+
+    def _movement_wanted(self) -> set[str]:
+        """Parameters whose movement some criterion of the plan looks at."""
+        named = {name for name, group in self._plan.groups.items() if group.criterion == "movement"}
+        wanted = {
+            member.tensor
+            for group in self._topology.groups
+            if group.name in named
+            for member in group.members
+            if member.role == "out"
+        }
+        by_movement = self._plan.weights is not None and self._plan.weights.criterion == "movement"
+        return wanted | set(self._masked() if by_movement else ())
+
+
+def first_samples(task: Task, samples: int) -> list[Batch]:
+    """The first `samples` training samples on the task's device; the task's own calibration batches when they do."""
+    if samples <= 0:
+        return []
+    if samples == sum(batch.size for batch in task.calibration):
+        return list(task.calibration)
+    device = torch.device(task.device)
+    return [batch.to(device) for batch in head(task.train_split, samples)]
+
+
+def _share_of_zeros(model: nn.Module, names: Collection[str]) -> float:
+    weights = [tensor for name, tensor in model.named_parameters() if name in names]
+    entries = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / entries if entries else 0.0

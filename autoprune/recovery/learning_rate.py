@@ -1,0 +1,228 @@
+"""Learning-rate schedulers by name, and the rate that any torch scheduler gives, apart from what trains."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
+
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.recovery.schedules import coupled
+
+#: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
+Factory = Callable[[Optimizer, int], LRScheduler]
+
+#: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
+SHORTEST_CYCLE = 8
+#: What is left of the peak where a scheduler has no end of its own: after the last step of `exponential`, and at
+#: least with `plateau`.
+END = 0.01
+
+
+def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From a tenth of the peak up to it over a quarter of the steps, then down to nearly 0, both along a cosine.
+
+    Constant below SHORTEST_CYCLE steps. Source: Smith and Topin, Super-Convergence, 2019.
+    """
+    if steps < SHORTEST_CYCLE:
+        return constant(optimizer, steps)
+    return OneCycleLR(
+        optimizer, max_lr=_peak(optimizer), total_steps=steps, pct_start=0.25, cycle_momentum=False, div_factor=10.0
+    )
+
+
+def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From the peak to 0 along half a cosine. Source: Loshchilov and Hutter, SGDR, 2017, without restarts."""
+    return CosineAnnealingLR(optimizer, T_max=max(1, steps))
+
+
+def linear(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From the peak to 0 by the same amount each step. Source: Li et al., Budgeted Training, 2020."""
+    return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=max(1, steps))
+
+
+def step(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """A tenth of the rate after half of the steps, and again after three quarters. Source: He et al., ResNet, 2016."""
+    # Rounded up: a milestone at step 0 would take effect before any training.
+    return MultiStepLR(optimizer, milestones=[math.ceil(steps / 2), math.ceil(steps * 3 / 4)], gamma=0.1)
+
+
+def exponential(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """From the peak to a hundredth of it, by the same factor each step."""
+    return ExponentialLR(optimizer, gamma=END ** (1.0 / max(1, steps)))
+
+
+def constant(optimizer: Optimizer, steps: int) -> LRScheduler:  # noqa: ARG001  # the signature of a factory
+    """The peak all the way."""
+    return LambdaLR(optimizer, lambda _: 1.0)
+
+
+def plateau(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Half the rate whenever the training loss has not reached a new low in a tenth of the steps.
+
+    Never below a hundredth of the peak. Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
+    """
+    least = _peak(optimizer) * END
+    return ReduceLROnPlateau(optimizer, factor=0.5, patience=max(1, steps // 10), min_lr=least, eps=0.0)
+
+
+def warm_restarts(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Three cosines from the peak towards 0, each twice as long as the one before.
+
+    Source: Loshchilov and Hutter, SGDR, 2017.
+    """
+    # A seventh, rounded up: 1 + 2 + 4 of them hold all the steps, so that no fourth cycle starts before the end.
+    return CosineAnnealingWarmRestarts(optimizer, T_0=max(1, math.ceil(steps / 7)), T_mult=2)
+
+
+SCHEDULERS: Mapping[str, Factory] = {
+    "one_cycle": one_cycle,
+    "cosine": cosine,
+    "linear": linear,
+    "step": step,
+    "exponential": exponential,
+    "constant": constant,
+    "plateau": plateau,
+    "warm_restarts": warm_restarts,
+}
+
+
+def scheduler(name: str, own: Mapping[str, Factory] = MappingProxyType({})) -> Factory:
+    """The factory of that name, built in or among a task's own; UnknownNameError lists all of them."""
+    known = {**own, **SCHEDULERS}
+    if name not in known:
+        raise UnknownNameError("a scheduler", name, known)
+    return known[name]
+
+
+class Rate:
+    """The learning rate of one fine-tune, step by step.
+
+    The scheduler drives an optimizer of its own, with one parameter that means nothing. So the one that trains may be
+    replaced at any time, as a cut does: give `value` to each of its groups before a step, and `advance` after it.
+
+    factory: makes the scheduler, from an SGD with one group. peak: the rate that this optimizer starts with, > 0.
+    steps: optimizer steps of the whole fine-tune, >= 1.
+    Raises ConfigurationError, here and in `advance`, when the factory or its scheduler fails, is no scheduler, or gives
+    a rate that is negative or not finite.
+    """
+
+    def __init__(self, factory: Factory, peak: float, steps: int) -> None:
+        self._proxy = SGD([torch.zeros(1, requires_grad=True)], lr=peak)
+        self._scheduler = _build(factory, self._proxy, steps)
+        self._needs_loss = _needs_loss(self._scheduler)
+        self._to_come = steps - 1
+        self._highest = self._declined = 0.0
+        self._look()
+
+    @property
+    def value(self) -> float:
+        """The rate of the coming step."""
+        return float(self._proxy.param_groups[0]["lr"])
+
+    @property
+    def follows_loss(self) -> bool:
+        """Whether the scheduler looks at the loss, so that its rates can not be known before."""
+        return self._needs_loss
+
+    @property
+    def lowest(self) -> float:
+        """The least rate that a scheduler which follows the loss says it comes to; 0 when it says nothing."""
+        least = getattr(self._scheduler, "min_lrs", None)
+        return float(least[0]) if least else 0.0
+
+    @property
+    def declined(self) -> float:
+        """How far the rate has come down from its highest towards `lowest`, in [0, 1]; never falls."""
+        return self._declined
+
+    def advance(self, loss: float) -> None:
+        """Go on to the next step. loss: training loss of the step that was taken, for a scheduler that follows it.
+
+        After the last step nothing changes: no scheduler is asked for a rate that nobody needs.
+        """
+        if self._to_come <= 0:
+            return
+        self._to_come -= 1
+        self._proxy.step()  # without it torch takes the order of both calls for a mistake, and warns
+        try:
+            if self._needs_loss:
+                self._scheduler.step(loss)  # type: ignore[arg-type]  # in the place of an epoch: the metric
+            else:
+                self._scheduler.step()
+        except Exception as error:  # a scheduler of the user's may raise anything
+            raise ConfigurationError(
+                fault("a scheduler", "give a rate for every step", f"{type(error).__name__}: {error}")
+            ) from error
+        self._look()
+
+    def _look(self) -> None:
+        if not (math.isfinite(self.value) and self.value >= 0):
+            raise ConfigurationError(fault("the rate of a scheduler", "be finite and >= 0", self.value))
+        self._highest = max(self._highest, self.value)
+        self._declined = max(self._declined, coupled(self._highest, self.value, self.lowest))
+
+
+def simulate(factory: Factory, peak: float, steps: int) -> list[float] | None:
+    """The rates of all `steps` steps; None where they depend on the loss. Trains nothing.
+
+    The scheduler is run to its end in both cases: raises ConfigurationError as Rate does.
+    """
+    if steps == 0:
+        return []
+    rate = Rate(factory, peak, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(rate.value)
+        rate.advance(1.0)
+    return None if rate.follows_loss else rates
+
+
+def check_scheduler(name: str, own: Mapping[str, Factory], *, peak: float, steps: int) -> None:
+    """Raise before any training what would go wrong in it: an unknown name, or a ConfigurationError that says it."""
+    factory = scheduler(name, own)
+    try:
+        simulate(factory, peak, steps)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"scheduler {name!r}: {error}") from error
+
+
+def _peak(optimizer: Optimizer) -> float:
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _build(factory: Factory, optimizer: Optimizer, steps: int) -> LRScheduler:
+    what = "the function of a scheduler"
+    try:
+        made: object = factory(optimizer, steps)
+    except Exception as error:  # a factory of the user's may raise anything
+        got = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(fault(what, "build one from (optimizer, steps)", got)) from error
+    if not isinstance(made, LRScheduler):
+        got, remedy = type(made).__name__, "Return a torch.optim.lr_scheduler.LRScheduler."
+        raise ConfigurationError(fault(what, "return a scheduler", got, remedy))
+    if made.optimizer is not optimizer:
+        raise ConfigurationError(fault(what, "build it on the optimizer that it is given", "one on another optimizer"))
+    return made
+
+
+def _needs_loss(made: LRScheduler) -> bool:
+    """By its signature: the one convention for such schedulers, torch's and others', is a `step` with a metric."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(made.step).parameters.values()
+    return any(parameter.default is inspect.Parameter.empty and parameter.kind in kinds for parameter in parameters)

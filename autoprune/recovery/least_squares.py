@@ -1,0 +1,190 @@
+"""Linear layers and convolutions as the least-squares problems that they are: rows, moments, solution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Layers whose output is one product of what they read with their weight, and a bias.
+Layer = nn.Linear | nn.modules.conv._ConvNd
+#: Penalties to choose from, as shares of the mean square of what is read.
+RIDGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0)
+#: Numbers of rows that are held at a time: 32 MiB in float64.
+_HELD = 2**22
+
+
+def matrix_of(layer: Layer) -> Tensor:
+    """The weight as float64 [groups, unknowns, outputs of a group]; unknowns: input channels times taps of the kernel."""
+    weight = layer.weight.detach().double()
+    return _forwards(layer, weight).reshape(_groups(layer), -1, unknowns_of(layer)).mT
+
+
+def weight_of(layer: Layer, matrix: Tensor) -> Tensor:
+    """The weight, in the layer's shape and type, of which `matrix` is the `matrix_of`."""
+    inputs = unknowns_of(layer) // math.prod(layer.weight.shape[2:])
+    flat = matrix.mT.reshape(-1, inputs, *layer.weight.shape[2:])
+    return _forwards(layer, flat).to(layer.weight.dtype)
+
+
+def unknowns_of(layer: Layer) -> int:
+    """Numbers that make one output: input channels of a group times taps of the kernel."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    return layer.in_channels // layer.groups * math.prod(layer.kernel_size)
+
+
+def channels_first(layer: Layer, values: Tensor) -> Tensor:
+    """What a layer reads or gives as [samples, channels, *positions]; without a batch it is one sample.
+
+    A linear layer's [N, *, C] has one axis of positions, of all that lies between samples and channels.
+    """
+    if not isinstance(layer, nn.Linear):
+        return values.unsqueeze(0) if values.ndim == layer.weight.ndim - 1 else values
+    values = values.unsqueeze(0) if values.ndim == 1 else values
+    return values.reshape(len(values), math.prod(values.shape[1:-1]), values.shape[-1]).movedim(-1, 1)
+
+
+def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
+    """What each output is made of: [samples, channels, *positions of outputs, *taps of the kernel], mostly a view of x.
+
+    x: [samples, channels, *positions], see `channels_first`. size: positions of the outputs, axis by axis.
+    """
+    if isinstance(layer, nn.Linear):
+        return x
+    stride = layer.stride
+    spans = [dilation * (taps - 1) for taps, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
+    if layer.transposed:  # a convolution with the kernel turned round, over an input with zeros in between
+        x = _spread(x, stride)
+        assert not isinstance(layer.padding, str)
+        left = [span - padding for span, padding in zip(spans, layer.padding, strict=True)]
+        right = [n + span - a - m for n, span, a, m in zip(size, spans, left, x.shape[2:], strict=True)]
+        x = F.pad(x, [side for pair in zip(left[::-1], right[::-1], strict=True) for side in pair])
+        stride = (1,) * len(stride)
+    elif any(layer._reversed_padding_repeated_twice):
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+    for axis, (span, step, dilation) in enumerate(zip(spans, stride, layer.dilation, strict=True)):
+        x = x.unfold(2 + axis, span + 1, step)[..., ::dilation]
+    return x
+
+
+def rows_of(layer: Layer, picked: Tensor) -> Tensor:
+    """Patches [R, channels, *taps] of some outputs as float64 [groups, R, unknowns], in the order of `matrix_of`."""
+    return picked.reshape(len(picked), _groups(layer), unknowns_of(layer)).transpose(0, 1).double()
+
+
+def _groups(layer: Layer) -> int:
+    return 1 if isinstance(layer, nn.Linear) else layer.groups
+
+
+def _forwards(layer: Layer, weight: Tensor) -> Tensor:
+    """The weight of a transposed convolution as that of a plain one, and the other way round."""
+    if isinstance(layer, nn.Linear) or not layer.transposed:
+        return weight
+    turned = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return turned.flip(tuple(range(2, weight.ndim)))
+
+
+def _spread(x: Tensor, stride: Sequence[int]) -> Tensor:
+    """With stride - 1 zeros between neighbours."""
+    wide = x.new_zeros(*x.shape[:2], *((n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True)))
+    wide[(..., *(slice(None, None, step) for step in stride))] = x
+    return wide
+
+
+class Moments:
+    """Sums over rows X and over what the outputs lack, R: all that least squares needs.
+
+    gram: X'X, [groups, unknowns, unknowns]. cross: X'R, [groups, unknowns, outputs of a group]. lack: sum of R squared.
+    All in float64.
+    """
+
+    def __init__(self, gram: Tensor, cross: Tensor, lack: float) -> None:
+        self.gram, self.cross, self.lack = gram, cross, lack
+
+    @classmethod
+    def of(cls, rows: Tensor, lacking: Tensor) -> Moments:
+        """rows: [groups, R, unknowns]. lacking: [groups, R, outputs of a group]."""
+        return cls(rows.mT @ rows, rows.mT @ lacking, float(lacking.square().sum()))
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.gram + other.gram, self.cross + other.cross, self.lack + other.lack)
+
+    def error(self, change: Tensor) -> float:
+        """Sum of squares that the outputs lack once the matrix has been changed by that much."""
+        return self.lack + float((change * (self.gram @ change - 2 * self.cross)).sum())
+
+    def change(self, ridge: float) -> Tensor:
+        """The change of the matrix with the least error + ridge * mean square of a column * its own sum of squares.
+
+        NaN where there is no solution.
+        """
+        columns = self.gram.shape[1]
+        unit = float(self.gram.diagonal(dim1=1, dim2=2).mean())
+        price = max(ridge, 1e-10) * unit * torch.eye(columns, dtype=self.gram.dtype, device=self.gram.device)
+        factor, failed = torch.linalg.cholesky_ex(self.gram + price)
+        return torch.full_like(self.cross, math.nan) if bool(failed.any()) else torch.cholesky_solve(self.cross, factor)
+
+
+def best_change(first: Moments, second: Moments) -> Tensor | None:
+    """The change by the ridge that does best on samples which it has not seen; None where none beats no change.
+
+    first, second: moments of two halves of the samples; each half is predicted from the other, so that few samples
+    change little or nothing.
+    """
+    errors = {ridge: second.error(first.change(ridge)) + first.error(second.change(ridge)) for ridge in RIDGES}
+    known = {ridge: error for ridge, error in errors.items() if error < first.lack + second.lack}
+    return (first + second).change(min(known, key=known.__getitem__)) if known else None
+
+
+@torch.no_grad()
+def refit(layer: Layer, read: Tensor, wanted: Tensor, odd: Tensor) -> bool:
+    """Give a layer the weight, and the bias, with which its outputs are nearest to `wanted`; gives whether they changed.
+
+    read: what some outputs are made of, [R, channels, *taps], see `patches`. wanted: what these should be,
+    [R, outputs]. odd: bool [R], which half of the samples each belongs to. A bias that is frozen stays.
+    A solution that is not finite, or no nearer on samples that it has not seen, leaves the layer as it is.
+    Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; Hoerl and Kennard, Ridge
+    Regression, 1970.
+    """
+    old = matrix_of(layer)
+    bias = layer.bias
+    free = bias is not None and bias.requires_grad
+
+    def moments(of: Tensor) -> Moments:
+        total = Moments.of(old.new_zeros(len(old), 0, old.shape[1] + free), old.new_zeros(len(old), 0, old.shape[2]))
+        for some in of.nonzero().squeeze(1).split(max(1, _HELD // (old.shape[0] * old.shape[1]))):
+            rows = rows_of(layer, read[some])
+            lacking = wanted[some].double() - (0 if bias is None else bias.double())
+            lacking = lacking.unflatten(1, (len(old), -1)).transpose(0, 1) - rows @ old
+            total += Moments.of(F.pad(rows, (0, 1), value=1.0) if free else rows, lacking)
+        return total
+
+    first, second = moments(~odd), moments(odd)
+    change = best_change(first, second)
+    if change is None:
+        return False
+    return _install(layer, old, change, first + second)
+
+
+def _install(layer: Layer, old: Tensor, change: Tensor, whole: Moments) -> bool:
+    """Add a change to the weights as far as their type can hold it, if that lowers the error."""
+    unknowns = old.shape[1]
+    stored = layer.weight.detach().clone()
+    layer.weight.copy_(weight_of(layer, old + change[:, :unknowns]))
+    done = [matrix_of(layer) - old]
+    bias = None
+    if change.shape[1] > unknowns:
+        assert layer.bias is not None
+        bias = (layer.bias.double() + change[:, unknowns:].flatten()).to(layer.bias.dtype)
+        done.append((bias.double() - layer.bias.double()).view(len(old), 1, -1))
+    if not whole.error(torch.cat(done, 1)) < whole.lack:
+        layer.weight.copy_(stored)
+        return False
+    if bias is not None and layer.bias is not None:
+        layer.bias.copy_(bias)
+    return True

@@ -1,0 +1,292 @@
+"""What a space has beside widths: criteria, blocks, masks, schedule and recovery as parameters of a trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from autoprune.criteria.registry import fitting
+from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.surgery.sparsity import maskable
+from autoprune.trace.topology import Topology
+
+Value = float | int | str | bool
+Parameters = Mapping[str, Value]
+
+
+def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
+    """Parameter name -> what it is drawn from. A knob with one choice is no parameter."""
+    space = _of_blocks(settings, topology)
+    for name, choices in sorted(_choices(settings, topology).items()):
+        if len(choices) > 1:
+            space[name] = CategoricalDistribution(choices)
+    for name, (low, high) in _ranges(settings, topology).items():
+        if low < high:
+            space[name] = FloatDistribution(low, high, log=name in _LOGARITHMIC)
+    return space
+
+
+def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
+    """First choice of every knob, the middle of every range."""
+    found: dict[str, Value] = {}
+    for name, distribution in distributions(settings, topology).items():
+        if isinstance(distribution, CategoricalDistribution):
+            found[name] = _first(distribution)
+        elif isinstance(distribution, IntDistribution):
+            found[name] = distribution.low
+        else:
+            assert isinstance(distribution, FloatDistribution)
+            low, high = distribution.low, distribution.high
+            found[name] = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    return found
+
+
+def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, Value]:
+    """The knobs of a plan, where the space has a parameter for them."""
+    own, recovery = settings.criterion_per_group, plan.recovery
+    known: dict[str, Value] = {
+        f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
+    }
+    if plan.ranking is not None and not own:
+        known["criterion"] = plan.ranking.criterion
+    known |= {f"drop/{block.name}": block.name in plan.dropped for block in topology.blocks}
+    known |= _of_weights(plan.weights)
+    known |= {
+        "amount": _amount_of(plan),
+        "blocks": plan.blocks.count if plan.blocks is not None else 0,
+        "learning_rate": recovery.learning_rate,
+        "optimizer": recovery.optimizer,
+        "scheduler": recovery.scheduler,
+        "distillation": recovery.distillation_weight,
+        "reconstruction": recovery.reconstruction_samples,
+        "max_norm": recovery.max_norm,
+        "schedule": recovery.schedule.name,
+        "updates": recovery.schedule.updates,
+        "regrowth": recovery.schedule.regrowth,
+    }
+    if plan.blocks is not None:
+        known["block_criterion"] = plan.blocks.criterion
+    if plan.ranking is not None and plan.ranking.threshold is not None:
+        known["threshold"] = plan.ranking.threshold
+    return {name: known.get(name, default) for name, default in defaults(settings, topology).items()}
+
+
+def inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -> dict[str, Value]:
+    """The point with every value moved into its distribution; an unknown choice becomes the first one."""
+    moved = dict(point)
+    for name, distribution in space.items():
+        if isinstance(distribution, FloatDistribution):
+            moved[name] = min(max(float(point[name]), distribution.low), distribution.high)
+        elif isinstance(distribution, IntDistribution):
+            moved[name] = min(max(int(point[name]), distribution.low), distribution.high)
+        elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
+            moved[name] = _first(distribution)
+    return moved
+
+
+def plan_of(
+    settings: SpaceSettings,
+    topology: Topology,
+    parameters: Parameters,
+    amounts: tuple[Mapping[str, float], float],
+    seed: int,
+) -> PruningPlan:
+    """The plan of a set of parameters. amounts: ratio of each group, and the budget that a ranking is to reach."""
+    ratios, budget = amounts
+    amount = str(_value(settings, topology, parameters, "amount"))
+    groups: dict[str, GroupPlan] = {}
+    for name, ratio in ratios.items() if amount in ("ratio", "count") else ():
+        key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
+        rule = str(_value(settings, topology, parameters, key))
+        ratio = min(max(float(ratio), 0.0), settings.max_ratio)
+        count = round(topology.widths[name] * ratio)
+        groups[name] = (
+            GroupPlan(ratio=ratio, criterion=rule) if amount == "ratio" else GroupPlan(count=count, criterion=rule)
+        )
+    return PruningPlan(
+        groups=groups,
+        ranking=_ranking(settings, topology, parameters, budget) if amount in ("ranking", "threshold") else None,
+        dropped=dropped(settings, topology, parameters),
+        blocks=_blocks(settings, topology, parameters),
+        weights=_weights(settings, topology, parameters),
+        recovery=_recovery(settings, parameters),
+        seed=seed,
+    )
+
+
+def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
+    """Blocks that the parameters drop by name."""
+    if "blocks" not in settings.kinds or settings.block_criteria:
+        return ()
+    return tuple(block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True)
+
+
+def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
+    if "blocks" not in settings.kinds or not topology.blocks:
+        return {}
+    if settings.block_criteria:
+        return {"blocks": IntDistribution(0, len(topology.blocks))}
+    return {f"drop/{block.name}": CategoricalDistribution((False, True)) for block in topology.blocks}
+
+
+def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:
+    """Knobs that are choices. Each group of its own chooses among the criteria that fit it."""
+    if settings.criterion_per_group:
+        found: dict[str, Sequence[Value]] = {
+            f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups
+        }
+    else:
+        found = {"criterion": settings.criteria}
+    found |= {
+        "amount": settings.amounts if topology.groups else settings.amounts[:1],
+        "pattern": settings.masks,
+        "reconstruction": settings.reconstruction,
+        "max_norm": settings.max_norm,
+    }
+    if "blocks" in settings.kinds and settings.block_criteria:
+        found["block_criterion"] = settings.block_criteria
+    if settings.masks != (NO_MASKS,):
+        found |= {"spread": settings.spreads, "weight_criterion": settings.weight_criteria}
+    if settings.steps:
+        gradual = settings.schedules != ("one_shot",)
+        found |= {
+            "optimizer": settings.optimizers,
+            "scheduler": settings.schedulers,
+            "distillation": settings.distillation,
+            "schedule": settings.schedules,
+            "updates": settings.updates if gradual or settings.regrowth != (0.0,) else settings.updates[:1],
+            "regrowth": settings.regrowth if settings.masks != (NO_MASKS,) else settings.regrowth[:1],
+        }
+    return found
+
+
+#: Knobs whose scale is the logarithm.
+_LOGARITHMIC = ("learning_rate", "threshold")
+
+
+def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[float, float]]:
+    """Knobs that are numbers of a range."""
+    found = {"learning_rate": settings.rates} if settings.steps else {}
+    if "threshold" in settings.amounts and topology.groups:
+        found["threshold"] = settings.threshold
+    if any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS):
+        own = settings.kind == "direct"
+        names = [f"sparsity/{weight}" for weight in maskable(topology)] if own else ["sparsity"]
+        found |= dict.fromkeys(names, settings.sparsity)
+    return found
+
+
+def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> Value:
+    """A parameter, or the one value that a knob has which is no parameter."""
+    if name in parameters:
+        return parameters[name]
+    choices = _choices(settings, topology).get(name)
+    if choices is not None:
+        return choices[0]
+    low, high = _ranges(settings, topology)[name]
+    return math.sqrt(low * high) if name in _LOGARITHMIC else (low + high) / 2
+
+
+def _ranking(settings: SpaceSettings, topology: Topology, parameters: Parameters, budget: float) -> RankingPlan:
+    by_threshold = _value(settings, topology, parameters, "amount") == "threshold"
+    own = settings.criterion_per_group
+    rule = settings.scan_criterion if own else str(_value(settings, topology, parameters, "criterion"))
+    return RankingPlan(
+        threshold=float(_value(settings, topology, parameters, "threshold")) if by_threshold else None,
+        budget=None if by_threshold else budget,
+        cost=settings.cost,
+        criterion=rule,
+        scale="mean",
+        cap=settings.max_ratio,
+    )
+
+
+def _blocks(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> BlockPlan | None:
+    count = int(parameters.get("blocks", 0))
+    if not count:
+        return None
+    return BlockPlan(count=count, criterion=str(_value(settings, topology, parameters, "block_criterion")))
+
+
+def _weights(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> WeightPlan | None:
+    pattern = str(_value(settings, topology, parameters, "pattern"))
+    if pattern == NO_MASKS:
+        return None
+    fixed = group_pattern(pattern) is not None
+    own: dict[str, float] = {}
+    if settings.kind == "direct" and not fixed:
+        names = maskable(topology)
+        own = {name: float(_value(settings, topology, parameters, f"sparsity/{name}")) for name in names}
+    share = float(sum(own.values()) / len(own) if own else 0.0)
+    if not own and not fixed:
+        share = float(_value(settings, topology, parameters, "sparsity"))
+    return WeightPlan(
+        pattern=pattern,
+        sparsity=None if fixed else share,
+        criterion=str(_value(settings, topology, parameters, "weight_criterion")),
+        spread=str(_value(settings, topology, parameters, "spread")),
+        layers=own,
+    )
+
+
+def _of_weights(plan: WeightPlan | None) -> dict[str, Value]:
+    if plan is None:
+        return {"pattern": NO_MASKS}
+    known: dict[str, Value] = {
+        "pattern": plan.pattern,
+        "spread": plan.spread,
+        "weight_criterion": plan.criterion,
+        "sparsity": plan.target,
+    }
+    return known | {f"sparsity/{name}": share for name, share in plan.layers.items()}
+
+
+def _amount_of(plan: PruningPlan) -> str:
+    if plan.ranking is not None:
+        return "threshold" if plan.ranking.threshold is not None else "ranking"
+    return "count" if any(group.count is not None for group in plan.groups.values()) else "ratio"
+
+
+def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
+    if not settings.steps:  # nothing is trained: what only training has stays as it comes
+        parameters = {name: value for name, value in parameters.items() if name not in _OF_TRAINING}
+    low, high = settings.rates
+
+    def choice(name: str, field: Sequence[Value]) -> Value:
+        return parameters.get(name, field[0])
+
+    schedule = SchedulePlan(
+        name=str(choice("schedule", settings.schedules)) if settings.steps else "one_shot",
+        updates=int(choice("updates", settings.updates)),
+        end=settings.schedule_end,
+        regrowth=float(choice("regrowth", settings.regrowth)),
+    )
+    return RecoveryPlan(
+        steps=settings.steps,
+        optimizer=str(choice("optimizer", settings.optimizers)),
+        learning_rate=float(parameters.get("learning_rate", math.sqrt(low * high))),
+        scheduler=str(choice("scheduler", settings.schedulers)),
+        weight_decay=settings.weight_decay,
+        distillation_weight=float(choice("distillation", settings.distillation)),
+        batch_norm_samples=settings.batch_norm_samples,
+        reconstruction_samples=int(choice("reconstruction", settings.reconstruction)),
+        max_norm=float(choice("max_norm", settings.max_norm)),
+        max_norm_per=settings.max_norm_per,
+        schedule=schedule,
+        precision=settings.precision,
+    )
+
+
+_OF_TRAINING = ("optimizer", "scheduler", "learning_rate", "schedule", "updates", "regrowth", "distillation")
+
+
+def _first(distribution: CategoricalDistribution) -> Value:
+    choice = distribution.choices[0]
+    assert isinstance(choice, str | float | bool)
+    return choice

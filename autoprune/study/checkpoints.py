@@ -1,0 +1,95 @@
+"""Models on their way: what a trial had after so many passes over the train split."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from autoprune.candidate import Bench
+from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import NotFoundError, StorageError, fault
+from autoprune.recovery.gradual import Stage
+from autoprune.study.folder import WEIGHTS, RunFolder
+from autoprune.surgery.cut import rebuild
+from autoprune.task.checkpoint import read_weights, serialize_smallest, sync_folder, write_atomically
+
+FOLDER, RECORD = "checkpoints", "checkpoint.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What is known of a model on its way beside its weights.
+
+    trial: its number. epoch: passes over the train split done. step: optimizer steps done. learning_rate: of the step
+    that came next. sparsity: share of the parameters' entries that was zero. kept: channels that were left, in indices
+    of the dense model. dropped: blocks that were gone. path: its folder.
+    """
+
+    trial: int
+    epoch: int
+    step: int
+    learning_rate: float
+    sparsity: float
+    kept: dict[str, list[int]]
+    dropped: list[str]
+    path: str = ""
+
+
+def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
+    """Store a stage in a folder of its own, which is there whole or not at all; gives that folder."""
+    final = folder.path / FOLDER / f"{trial:05d}" / f"{stage.epoch:05d}"
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    parameters = list(stage.model.parameters())
+    zeros = sum(int((parameter == 0).sum()) for parameter in parameters)
+    record = Checkpoint(
+        trial=trial,
+        epoch=stage.epoch,
+        step=stage.step,
+        learning_rate=stage.rate,
+        sparsity=zeros / max(sum(parameter.numel() for parameter in parameters), 1),
+        kept=stage.kept.to_dict(),
+        dropped=list(stage.kept.dropped),
+    )
+    write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
+    write_atomically(temporary / RECORD, json.dumps({"version": 1, **asdict(record)}, indent=1).encode())
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync_folder(final.parent)
+    return final
+
+
+def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
+    """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that can not be read."""
+    root = folder.path / FOLDER / f"{trial:05d}"
+    paths = sorted(path for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
+    return [_read(path) for path in paths]
+
+
+def load(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
+    """The model as it was after that many passes, in eval mode. Raises NotFoundError that lists those there are."""
+    known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
+    if epoch not in known:
+        there = ", ".join(str(number) for number in known) or "none, set StudySettings.checkpoint_epochs"
+        raise NotFoundError(fault(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
+    found = known[epoch]
+    groups = {name: tuple(indices) for name, indices in found.kept.items()}
+    kept = KeptChannels(groups=groups, dropped=tuple(found.dropped))
+    return rebuild(bench.task.dense, bench.topology, kept, read_weights(Path(found.path) / WEIGHTS)).eval()
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        data = json.loads((path / RECORD).read_text())
+        if data.pop("version") != 1:
+            raise StorageError(fault("a checkpoint's version", "be 1", "a later one", "Upgrade autoprune."))
+        return Checkpoint(**{**data, "path": str(path)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            fault(str(path / RECORD), "hold a checkpoint", f"{type(error).__name__}: {error}")
+        ) from error

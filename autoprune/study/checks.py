@@ -1,0 +1,78 @@
+"""What would fail inside a trial is refused before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from autoprune.candidate import Bench
+from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.blocks import BLOCK_CRITERIA
+from autoprune.criteria.registry import check_applicable
+from autoprune.criteria.single_weights import WEIGHT_CRITERIA
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import SchedulePlan
+from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
+from autoprune.recovery.schedules import timetable
+from autoprune.space.settings import SpaceSettings
+from autoprune.surgery.sparsity import maskable
+
+
+def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -> None:
+    """Raise ConfigurationError for a criterion that does not fit the model, or a scheduler that fails.
+
+    scanned: criteria that the sensitivity scan uses.
+    """
+    topology, scanned = bench.topology, tuple(scanned)
+    check_applicable(space.criteria, topology, per_group=space.criterion_per_group)
+    ranked = (space.scan_criterion,) if space.criterion_per_group and set(space.amounts) - {"ratio", "count"} else ()
+    check_applicable((*scanned, *ranked), topology)
+    for name in space.schedulers:
+        for rate in dict.fromkeys(space.rates):
+            for schedule in space.schedules:
+                check_pace(name, SchedulePlan(name=schedule), bench, rate, space.steps)
+
+
+def check_plan(plan: PruningPlan, bench: Bench) -> None:
+    """Raise ConfigurationError for names that the model or the registries do not have, or that do not fit."""
+    topology = bench.topology
+    topology.check_names(plan.groups)
+    if not plan.needs_scores:
+        planned_widths(plan, topology)
+    for block in plan.dropped:
+        topology.block(block)
+    for name, group in plan.groups.items():
+        check_applicable((group.criterion,), replace(topology, groups=(topology.group(name),)))
+    if plan.ranking is not None:
+        ranked = tuple(group for group in topology.groups if group.name not in plan.groups)
+        check_applicable((plan.ranking.criterion,), replace(topology, groups=ranked))
+    if plan.blocks is not None:
+        _check_blocks(plan, bench)
+    if plan.weights is not None:
+        _known("a weight criterion", plan.weights.criterion, WEIGHT_CRITERIA)
+        for name in plan.weights.layers:
+            _known("a weight that is masked", name, maskable(topology))
+    recovery = plan.recovery
+    check_pace(recovery.scheduler, recovery.schedule, bench, recovery.learning_rate, recovery.steps)
+
+
+def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, steps: int) -> None:
+    """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace."""
+    own = bench.task.schedulers
+    check_scheduler(name, own, peak=peak, steps=steps)
+    timetable(schedule, steps, simulate(scheduler(name, own), peak, steps))
+
+
+def _check_blocks(plan: PruningPlan, bench: Bench) -> None:
+    assert plan.blocks is not None
+    _known("a block criterion", plan.blocks.criterion, BLOCK_CRITERIA)
+    left = [block.name for block in bench.topology.blocks if block.name not in plan.dropped]
+    if plan.blocks.count > len(left):
+        raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", plan.blocks.count))
+
+
+def _known(what: str, name: str, known: Iterable[str]) -> None:
+    known = tuple(known)
+    if name not in known:
+        raise UnknownNameError(what, name, known)

@@ -1,0 +1,339 @@
+"""Masks of single weights: which stay, in what pattern, and how they change while a model recovers.
+
+A mask is a bool tensor of its weight's shape; True stays. Patterns look at a weight as rows and columns. The columns
+are the inputs: the dim that its layer sums over, which is dim 1 unless another is named. The rows are the first of the
+other dims: the outputs of a linear layer or a convolution, also of one that is stored the other way round.
+
+- "unstructured": any entries.
+- "N:M": neighbours along the columns, for each row and each position of the kernel by itself.
+- "block-RxC": blocks of the matrix [rows, kernel positions * columns], in which the columns (inputs) of one kernel
+  position lie side by side, as in memory in the channels-last format. Blocks at the edges may be smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError, fault
+from autoprune.plan.weights import PATTERNS, WeightPlan, block_pattern, group_pattern
+from autoprune.trace.topology import Topology
+
+
+def maskable(topology: Topology) -> tuple[str, ...]:
+    """Weights that masks may be laid on: parameters of two or more dims that a product sums over.
+
+    In the order of the forward, each once. Embeddings, norms and biases are none; a table whose weight is also that of
+    a product (tied embeddings) is one.
+    """
+    tensors = topology.tensors
+    return tuple(name for name in topology.reads if tensors[name].is_parameter and len(tensors[name].shape) >= 2)
+
+
+def unmaskable(topology: Topology) -> dict[str, str]:
+    """Name of every other parameter -> why no mask is laid on it, in words that follow "it"."""
+    masked = set(maskable(topology))
+    return {
+        name: _TOO_FLAT if len(info.shape) < 2 else _NOT_SUMMED
+        for name, info in topology.tensors.items()
+        if info.is_parameter and name not in masked
+    }
+
+
+_TOO_FLAT = "has one dim, as biases and norms have"
+_NOT_SUMMED = "is summed over in no product that is understood, as tables and scales are"
+
+
+def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float = 1.0) -> Tensor:
+    """Bool, of the shape of the scores: what stays of one weight when the lowest scores go.
+
+    scores: [rows, columns, ...]; one that is not a number counts as the highest. Of equal ones the first goes.
+    sparsity: share of the entries that goes, in [0, 1); "N:M" has its own.
+    share: how much of that goes already, in [0, 1], for a schedule on its way.
+
+    "unstructured": exactly round(sparsity * share * entries) go. "N:M": round(M - share * (M - N)) of M stay; what is
+    left of a row after its last whole group stays. "block-RxC": blocks of the lowest mean score go, until the number of
+    zeros is as near to sparsity * share * entries as whole blocks come, and no more than half a block above it. Raises
+    UnknownNameError for another pattern.
+    """
+    grouped, block = group_pattern(pattern), block_pattern(pattern)
+    if grouped is not None:
+        return _group_mask(scores, grouped, share)
+    if block is None and pattern != "unstructured":
+        raise UnknownNameError("a pattern", pattern, PATTERNS)
+    (mask,) = _ranked_together([scores], block, sparsity * share)
+    return mask
+
+
+def layer_sparsities(shapes: Mapping[str, tuple[int, ...]], plan: WeightPlan) -> dict[str, float]:
+    """Share of each weight that is zero in the end, in [0, 1), for the spreads that need no scores.
+
+    shapes: of the weights that may be masked. "layer": the target for each. "erk": Erdos-Renyi-Kernel (Evci et al.,
+    Rigging the Lottery, 2020): the density of a weight is proportional to the sum of its dims over their product; where
+    that would be above 1 the weight stays dense and the others make up for it. Weights with a sparsity of their own
+    have it, and the target is met by the others together. "N:M" is the same in every layer, whatever the spread.
+    Raises UnknownNameError for a weight of the plan that is none of these, ConfigurationError for "global".
+    """
+    _check_named(plan, shapes)
+    fixed = group_pattern(plan.pattern) is not None
+    if plan.spread == "global" and not fixed:
+        raise ConfigurationError(fault("a spread that needs no scores", "be layer or erk", "'global'"))
+    spread = {name: shape for name, shape in shapes.items() if name not in plan.layers}
+    if plan.spread == "erk" and not fixed:
+        found = _erdos_renyi_kernel(spread, plan.target)
+    else:
+        found = dict.fromkeys(spread, plan.target)
+    return {name: plan.layers.get(name, found.get(name, 0.0)) for name in shapes}
+
+
+def masks(
+    scores: Mapping[str, Tensor], plan: WeightPlan, *, share: float = 1.0, axes: Mapping[str, int] | None = None
+) -> dict[str, Tensor]:
+    """Name of a weight -> its mask, as `pattern_mask` gives it. A weight whose sparsity is 0 is not in the result.
+
+    scores: of every weight that may be masked, of its shape. share: how much goes already, in [0, 1].
+    axes: name -> the dim of its columns, as `Topology.reads` has it; 1 where nothing is said.
+    With the spread "global" all weights without a sparsity of their own are in one ranking of their scores as they
+    are: exactly round(target * share * entries) of them go, or whole blocks as near to that as they come. Raises
+    UnknownNameError for a weight of the plan that has no scores.
+    """
+    _check_named(plan, scores)
+    axes = axes or {}
+    scores = {name: _columns_second(score, axes.get(name, 1)) for name, score in scores.items()}
+    together = plan.spread == "global" and group_pattern(plan.pattern) is None
+    shapes = {name: tuple(score.shape) for name, score in scores.items()}
+    sparsities = plan.layers if together else layer_sparsities(shapes, plan)
+    found = {
+        name: pattern_mask(scores[name], plan.pattern, sparsity, share=share)
+        for name, sparsity in sparsities.items()
+        if sparsity > 0
+    }
+    ranked = {name: score for name, score in scores.items() if name not in sparsities}
+    if ranked and plan.target > 0:
+        made = _ranked_together(list(ranked.values()), block_pattern(plan.pattern), plan.target * share)
+        found |= dict(zip(ranked, made, strict=True))
+    return {name: _columns_at(found[name], axes.get(name, 1)) for name in scores if name in found}
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set what the masks silence to exactly 0, in place; the rest keeps its bits.
+
+    Zero and not minus zero, which the compressed file would have to store. Raises SurgeryError for a mask of a
+    parameter that the model has not, or has in another shape.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, mask in masks.items():
+        parameter = parameters.get(name)
+        if parameter is None or parameter.shape != mask.shape:
+            got = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
+            raise SurgeryError(fault(f"the mask of {name}", f"fit a parameter of shape {tuple(mask.shape)}", got))
+        parameter.masked_fill_(~mask.to(parameter.device), 0)
+
+
+def regrow(
+    mask: Tensor, weight: Tensor, gradient: Tensor, exchange: float, pattern: str = "unstructured", axis: int = 1
+) -> Tensor:
+    """A mask in which the smallest weights have made room for those of the largest gradients.
+
+    Source: Evci et al., Rigging the Lottery (RigL), 2020.
+
+    mask, weight, gradient: of one shape, the gradient that of the loss for every entry, silenced or not.
+    exchange: share of the entries that stay now which is exchanged, in [0, 1). axis: the dim of the columns.
+
+    round(exchange * staying) entries of the smallest |weight| go and as many of those that were silent come, with
+    the largest |gradient|; fewer where fewer are silent. As many stay as before. "N:M": every exchange is within one
+    group of M. "block-RxC": blocks, by the mean; only those of one size are exchanged for each other. Of equal ones
+    the first is taken. Raises UnknownNameError for another pattern.
+    """
+    grouped, block = group_pattern(pattern), block_pattern(pattern)
+    if grouped is None and block is None and pattern != "unstructured":
+        raise UnknownNameError("a pattern", pattern, PATTERNS)
+    mask, sizes, slopes = (_columns_second(t, axis) for t in (mask, weight.detach().abs(), gradient.detach().abs()))
+    if grouped is not None:
+        after = _regrow_groups(mask, sizes, slopes, exchange, grouped[1])
+    elif block is not None:
+        after = _regrow_blocks(mask, sizes, slopes, exchange, block)
+    else:
+        flat = mask.flatten()
+        after = _exchanged(flat, sizes.flatten(), slopes.flatten(), exchange, torch.ones_like(flat)).view(mask.shape)
+    return _columns_at(after, axis)
+
+
+def _columns_second(tensor: Tensor, axis: int) -> Tensor:
+    """[rows, columns, ...] of a tensor whose columns lie along `axis`."""
+    return tensor.movedim(axis, 1)
+
+
+def _columns_at(tensor: Tensor, axis: int) -> Tensor:
+    """A tensor [rows, columns, ...] with its columns along `axis`, contiguous."""
+    return tensor.movedim(1, axis).contiguous()
+
+
+def _check_named(plan: WeightPlan, known: Iterable[str]) -> None:
+    names = set(known)
+    for name in plan.layers:
+        if name not in names:
+            raise UnknownNameError("a weight with a sparsity of its own", name, names)
+
+
+def _ranked_together(scores: Sequence[Tensor], block: tuple[int, int] | None, sparsity: float) -> list[Tensor]:
+    """Masks of several weights whose entries, or blocks, are in one ranking."""
+    if block is None:
+        flat = torch.cat([score.flatten() for score in scores])
+        stays = ~_lowest(flat, round(sparsity * flat.numel()))
+        parts = stays.split([score.numel() for score in scores])
+        return [part.view(score.shape) for part, score in zip(parts, scores, strict=True)]
+    means = [_block_means(score, block) for score in scores]
+    sizes = [_block_sizes(score.shape, block, score.device) for score in scores]
+    together = torch.cat([mean.flatten() for mean in means])
+    gone = _lowest_up_to(together, torch.cat([size.flatten() for size in sizes]), sparsity)
+    chosen = (~gone).split([mean.numel() for mean in means])
+    return [
+        _whole_blocks(part.view(mean.shape), score.shape, block)
+        for part, mean, score in zip(chosen, means, scores, strict=True)
+    ]
+
+
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    """Bool [n]: exactly `count` of the scores [n], the lowest; of equal ones the first."""
+    gone = torch.zeros_like(scores, dtype=torch.bool)
+    if count <= 0:
+        return gone
+    values = _comparable(scores)
+    # Linear on a CPU; elsewhere it need not be deterministic, and sorting is quick.
+    on_cpu = values.device.type == "cpu"
+    threshold = values.kthvalue(count).values if on_cpu else values.sort().values[count - 1]
+    gone = values < threshold
+    ties = (values == threshold).nonzero().squeeze(1)
+    gone[ties[: count - int(gone.sum())]] = True
+    return gone
+
+
+def _lowest_up_to(scores: Tensor, sizes: Tensor, sparsity: float) -> Tensor:
+    """Bool [n]: the lowest scores [n], as many as bring the sum of their sizes [n] nearest to that share of all."""
+    order = _comparable(scores).argsort(stable=True)
+    sums = F.pad(sizes[order].cumsum(0), (1, 0))
+    count = int((sums.double() - sparsity * int(sums[-1])).abs().argmin())
+    gone = torch.zeros_like(scores, dtype=torch.bool)
+    gone[order[:count]] = True
+    return gone
+
+
+def _comparable(scores: Tensor) -> Tensor:
+    """Scores in a dtype that can be ranked; what is not a number is the highest."""
+    values = scores.detach()
+    values = values if values.dtype in (torch.float32, torch.float64) else values.float()
+    return values.masked_fill(values.isnan(), math.inf)
+
+
+def _erdos_renyi_kernel(shapes: Mapping[str, tuple[int, ...]], target: float) -> dict[str, float]:
+    """Sparsity of each weight such that all together have the target."""
+    entries = {name: math.prod(shape) for name, shape in shapes.items()}
+    raw = {name: sum(shape) / entries[name] for name, shape in shapes.items() if entries[name]}
+    free = dict(raw)
+    while free:
+        capped = sum(entries[name] for name in raw if name not in free)
+        left = (1.0 - target) * sum(entries.values()) - capped
+        factor = left / sum(free[name] * entries[name] for name in free)
+        dense = [name for name in free if factor * free[name] >= 1.0]
+        if not dense:
+            return {name: 1.0 - factor * free[name] if name in free else 0.0 for name in shapes}
+        for name in dense:
+            del free[name]
+    return dict.fromkeys(shapes, 0.0)
+
+
+def _group_mask(scores: Tensor, grouped: tuple[int, int], share: float) -> Tensor:
+    stay, of = grouped
+    groups, whole = _groups(_comparable(scores), of)
+    gone = of - round(of - share * (of - stay))
+    lowest = groups.argsort(dim=1, stable=True)[:, :gone]
+    return _ungroup(torch.ones_like(groups, dtype=torch.bool).scatter(1, lowest, False), scores, whole)
+
+
+def _groups(tensor: Tensor, of: int) -> tuple[Tensor, int]:
+    """[groups, M]: neighbours along dim 1, without the columns after the last whole group; how many columns it has."""
+    whole = tensor.shape[1] // of * of
+    return tensor.movedim(1, -1)[..., :whole].reshape(-1, of), whole
+
+
+def _ungroup(groups: Tensor, like: Tensor, whole: int) -> Tensor:
+    """The mask of a weight from those of its groups; True in the columns that are in none."""
+    mask = torch.ones_like(like, dtype=torch.bool, memory_format=torch.contiguous_format).movedim(1, -1)
+    mask[..., :whole] = groups.view(*mask.shape[:-1], whole)
+    return mask.movedim(-1, 1)
+
+
+def _block_means(tensor: Tensor, block: tuple[int, int]) -> Tensor:
+    """[rows of blocks, columns of blocks]: the mean of the entries of each."""
+    rows, columns = block
+    matrix = _comparable(tensor).movedim(1, -1).flatten(1)
+    padded = F.pad(matrix, (0, -matrix.shape[1] % columns, 0, -matrix.shape[0] % rows))
+    tiles = padded.view(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
+    return tiles.sum((1, 3)) / _block_sizes(tensor.shape, block, tensor.device)
+
+
+def _block_sizes(shape: Sequence[int], block: tuple[int, int], device: torch.device) -> Tensor:
+    """[rows of blocks, columns of blocks]: how many entries each has, int64."""
+    height, width = (
+        (length - torch.arange(0, length, size, device=device)).clamp(max=size)
+        for length, size in zip((shape[0], math.prod(shape[1:])), block, strict=True)
+    )
+    return height[:, None] * width
+
+
+def _whole_blocks(chosen: Tensor, shape: Sequence[int], block: tuple[int, int]) -> Tensor:
+    """Bool, of that shape, from what holds for each block [rows of blocks, columns of blocks]."""
+    rows, columns = block
+    matrix = chosen.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+    matrix = matrix[: shape[0], : math.prod(shape[1:])]
+    return matrix.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()
+
+
+def _exchanged(active: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, among: Tensor) -> Tensor:
+    """Bool [n]: of the entries `among`, the smallest active ones for the steepest others, as many as the share says."""
+    on, off = (active & among).nonzero().squeeze(1), (~active & among).nonzero().squeeze(1)
+    count = min(round(exchange * len(on)), len(off))
+    after = active.clone()
+    after[on[_lowest(sizes[on], count)]] = False
+    after[off[_lowest(-slopes[off], count)]] = True
+    return after
+
+
+def _regrow_groups(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, of: int) -> Tensor:
+    """Each group offers pairs, its smallest weight for its steepest silent entry first; the smallest weights go."""
+    active, whole = _groups(mask, of)
+    sizes, slopes = (_comparable(_groups(part, of)[0]) for part in (sizes, -slopes))
+    dropped, grown = _order(sizes, active), _order(slopes, ~active)
+    staying = active.sum(1, keepdim=True)
+    offered = torch.arange(of, device=mask.device) < torch.minimum(staying, of - staying)
+    pairs = offered.flatten().nonzero().squeeze(1)
+    count = min(round(exchange * int(staying.sum())), len(pairs))
+    taken = torch.zeros_like(offered).flatten()
+    taken[pairs[_lowest(sizes.gather(1, dropped).flatten()[pairs], count)]] = True
+    row, place = taken.view_as(offered).nonzero(as_tuple=True)
+    after = active.clone()
+    after[row, dropped[row, place]] = False
+    after[row, grown[row, place]] = True
+    return _ungroup(after, mask, whole)
+
+
+def _order(values: Tensor, first: Tensor) -> Tensor:
+    """[groups, M]: positions in the order of their values [groups, M], those that are `first` before the others."""
+    order = values.argsort(dim=1, stable=True)
+    return order.gather(1, (~first).gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
+
+
+def _regrow_blocks(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, block: tuple[int, int]) -> Tensor:
+    means = [_block_means(part, block) for part in (mask.float(), sizes, slopes)]
+    active, size, slope = means[0].flatten() > 0.5, means[1].flatten(), means[2].flatten()
+    entries = _block_sizes(mask.shape, block, mask.device).flatten()
+    after = active
+    for of in entries.unique().tolist():  # up to four: whole blocks, those of both edges, the corner
+        after = _exchanged(after, size, slope, exchange, entries == of)
+    return _whole_blocks(after.view(means[0].shape), mask.shape, block)

@@ -1,0 +1,174 @@
+"""A safetensors file in which tensors with many zeros take less room, and the way back, bit for bit.
+
+An encoded tensor is stored under its name as bytes (uint8 [length]): first where its entries that are not zero lie,
+then these entries in order. How it was encoded stands in the header, under METADATA_KEY, as JSON:
+
+    {"version": 1, "tensors": {name: [encoding, dtype, shape]}}
+
+- "bitmap": one bit for each entry, the first in the highest bit of the first byte.
+- "gaps-uint8" (-uint16, -uint32, -uint64): for each entry that is not zero, how many zeros lie between it and the one
+  before, in the smallest dtype that holds all of them.
+
+Whatever would not be smaller so is stored as it is and has no entry. An entry is zero when all its bits are: minus zero
+is stored like any other number, and so is what is not a number, with its bits. Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from autoprune.errors import StorageError, fault
+
+VERSION = 1
+METADATA_KEY = "autoprune_sparse"
+#: Integers of the size of one entry, through which its bits are seen; tensors of wider entries stay as they are.
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_GAPS: Mapping[str, np.dtype[np.unsignedinteger]] = {
+    "gaps-uint8": np.dtype("u1"),
+    "gaps-uint16": np.dtype("<u2"),
+    "gaps-uint32": np.dtype("<u4"),
+    "gaps-uint64": np.dtype("<u8"),
+}
+
+#: What the header says of an encoded tensor: encoding, dtype, shape.
+Entry = tuple[str, str, list[int]]
+Bytes = npt.NDArray[np.uint8]
+Positions = npt.NDArray[np.int64]
+
+
+def serialize_sparse(tensors: Mapping[str, Tensor]) -> bytes:
+    """The bytes of a compressed file; tensors that share memory are written once for each name."""
+    stored: dict[str, Tensor] = {}
+    entries: dict[str, Entry] = {}
+    for name, tensor in separate(tensors).items():
+        found = _encoded(name, tensor)
+        if found is None:
+            stored[name] = tensor
+        else:
+            entries[name], stored[name] = found
+    header = json.dumps({"version": VERSION, "tensors": entries}, separators=(",", ":"))
+    return save(stored, metadata={METADATA_KEY: header})
+
+
+def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors of a file as they were written; those of any other safetensors file as they are.
+
+    tensors, metadata: what the file holds, and the metadata of its header. Raises StorageError for a file that is
+    damaged or of a later version.
+    """
+    if METADATA_KEY not in metadata:
+        return dict(tensors)
+    entries = _entries(metadata[METADATA_KEY])
+    missing = sorted(entries.keys() - tensors.keys())
+    if missing:
+        raise StorageError(fault("a compressed file", "hold every tensor that it names", f"no {missing[0]}"))
+    return {name: _decoded(name, t, entries[name]) if name in entries else t for name, t in tensors.items()}
+
+
+def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors takes them: contiguous, on the CPU, no two in the same memory."""
+    seen: set[int] = set()
+    unique: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        stored = tensor.detach().cpu().contiguous()
+        pointer = stored.untyped_storage().data_ptr()
+        unique[name] = stored.clone() if pointer in seen else stored
+        seen.add(pointer)
+    return unique
+
+
+def _encoded(name: str, tensor: Tensor) -> tuple[Entry, Tensor] | None:
+    """The smallest encoding of a tensor, what the header says of it included; None where that is the tensor itself."""
+    item = tensor.element_size()
+    if item not in _INTEGERS or tensor.numel() == 0:
+        return None
+    bits = tensor.view(_INTEGERS[item]).numpy().reshape(-1)
+    zeros = bits.size - int(np.count_nonzero(bits))
+    if zeros * item <= min(bits.size / 8, bits.size - zeros):
+        return None  # without looking closer: where the others lie takes more
+    positions = np.flatnonzero(bits)
+    gaps = np.diff(positions, prepend=-1) - 1
+    kind = next(kind for kind, dtype in _GAPS.items() if gaps.max(initial=0) <= np.iinfo(dtype).max)
+    sizes = {"bitmap": math.ceil(bits.size / 8), kind: positions.size * _GAPS[kind].itemsize}
+    encoding = min(sizes, key=lambda known: sizes[known])
+    entry = (encoding, str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
+    said = len(json.dumps(json.dumps({name: entry}, separators=(",", ":"))))  # quoted once more in the header
+    if sizes[encoding] + positions.size * item + said >= bits.size * item:
+        return None
+    where = np.packbits(bits != 0) if encoding == "bitmap" else gaps.astype(_GAPS[encoding])
+    values = bits[positions].astype(bits.dtype.newbyteorder("<"), copy=False)
+    return entry, _tensor(where.tobytes() + values.tobytes())
+
+
+def _tensor(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _entries(header: str) -> dict[str, Entry]:
+    try:
+        data = json.loads(header)
+        version, entries = data["version"], dict(data["tensors"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(fault("the header of a compressed file", "say how it is encoded", repr(error))) from error
+    if not isinstance(version, int) or version > VERSION:
+        raise StorageError(
+            fault("the version of a compressed file", f"be <= {VERSION}", repr(version), "Upgrade autoprune.")
+        )
+    return entries
+
+
+def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
+    try:
+        encoding, dtype, shape = entry
+        return _read(stored, str(encoding), getattr(torch, str(dtype), None), shape)
+    except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+        raise StorageError(
+            fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
+        ) from error
+
+
+def _read(stored: Tensor, encoding: str, dtype: object, shape: object) -> Tensor:
+    """One tensor from its bytes. Raises ValueError and its likes where they are not what the header says."""
+    if not isinstance(dtype, torch.dtype) or dtype.itemsize not in _INTEGERS or stored.dtype != torch.uint8:
+        raise ValueError(f"{dtype} in {stored.dtype}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {shape!r}")
+    entries, data, item = math.prod(shape), stored.numpy().reshape(-1), dtype.itemsize
+    if encoding == "bitmap":
+        positions, values = _from_bitmap(data, entries)
+    else:
+        positions, values = _from_gaps(data, entries, _GAPS[encoding], item)
+    if values.size != positions.size * item:
+        raise ValueError(f"{values.size} bytes for {positions.size} entries of {dtype}")
+    flat = np.zeros(entries, dtype=f"<i{item}")
+    flat[positions] = np.frombuffer(values.tobytes(), dtype=flat.dtype)
+    return torch.from_numpy(flat.astype(f"=i{item}", copy=False)).view(dtype).view(shape)
+
+
+def _from_bitmap(data: Bytes, entries: int) -> tuple[Positions, Bytes]:
+    """Positions of the entries that are not zero, and the bytes of these."""
+    length = math.ceil(entries / 8)
+    bits = np.unpackbits(data[:length])
+    if bits.size < entries or bits[entries:].any():
+        raise ValueError(f"{bits.size} bits for {entries} entries")
+    return np.flatnonzero(bits), data[length:]
+
+
+def _from_gaps(data: Bytes, entries: int, dtype: np.dtype[np.unsignedinteger], item: int) -> tuple[Positions, Bytes]:
+    """Positions of the entries that are not zero, and the bytes of these."""
+    length = data.size // (dtype.itemsize + item) * dtype.itemsize
+    gaps = np.frombuffer(data[:length].tobytes(), dtype=dtype)
+    if gaps.size and int(gaps.max()) >= entries:
+        raise ValueError(f"a gap of {gaps.max()} in {entries} entries")
+    positions = np.cumsum(gaps.astype(np.int64) + 1) - 1
+    if positions.size and int(positions[-1]) >= entries:
+        raise ValueError(f"an entry at {positions[-1]} of {entries}")
+    return positions, data[length:]

@@ -1,0 +1,1 @@
+"""Samplers and spaces replayed on synthetic pruning problems whose front is known."""
