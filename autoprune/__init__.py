@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.space.settings import SpaceSettings as SpaceSettings
+    from autoprune.study.loop import Progress as Progress
     from autoprune.study.settings import StudySettings as StudySettings
-    from autoprune.study.study import Progress as Progress
     from autoprune.study.study import Study as Study
     from autoprune.task.preprocessing import Scaler as Scaler
     from autoprune.task.preprocessing import fit_normalize as fit_normalize
@@ -37,7 +37,7 @@ _WHERE = {
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.amounts",
     "Limits": "autoprune.front.front",
-    "Progress": "autoprune.study.study",
+    "Progress": "autoprune.study.loop",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.amounts",
     "RecoveryPlan": "autoprune.plan.recovery",

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from autoprune.criteria.amounts import resolve, signals_to_resolve
+from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.signals import gather, passes
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement

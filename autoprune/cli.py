@@ -170,17 +170,19 @@ def export(
     folder: FolderArgument,
     candidate: Annotated[int, typer.Option(help="Number of the candidate, as `front` and `choose` print it.")],
     to: Annotated[Path, typer.Option(help="File to write.")],
-    format: Annotated[str, typer.Option(help="safetensors")] = "safetensors",  # noqa: A002  # the option's name
+    format: Annotated[  # noqa: A002  # the option's name
+        str, typer.Option(help="safetensors, or sparse: smaller where many weights are zero, for autoprune alone.")
+    ] = "safetensors",
 ) -> None:
     """Write a candidate as files that need neither the study nor Optuna."""
     from autoprune.errors import UnknownNameError
-    from autoprune.export.safetensors import export_safetensors
+    from autoprune.export.formats import FORMATS
 
-    if format != "safetensors":
-        raise UnknownNameError("--format", format, ("safetensors",))
+    if format not in FORMATS:
+        raise UnknownNameError("--format", format, FORMATS)
     study = _open(folder)
-    weights, architecture = export_safetensors(study.folder, study.front().get(candidate), to)
-    typer.echo(f"{weights}\n{architecture}")
+    for path in FORMATS[format](study.folder, study.front().get(candidate), to):
+        typer.echo(path)
 
 
 def main() -> None:

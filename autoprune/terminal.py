@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -13,13 +14,16 @@ from rich.table import Table
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.report.findings import suggested
 from autoprune.sensitivity.cost_model import CostModel
-from autoprune.space.settings import SpaceSettings
+from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.description import block_rows, group_rows
-from autoprune.study.study import OnProgress, Study
-from autoprune.study.study import Progress as StudyProgress
+from autoprune.study.loop import OnProgress
+from autoprune.study.loop import Progress as StudyProgress
+from autoprune.study.study import Study
+from autoprune.surgery.sparsity import maskable, unmaskable
 from autoprune.trace.topology import Topology
 
 #: Members of the front shown while a study runs.
@@ -126,21 +130,32 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     )
     console.print(_groups_table(topology))
     if topology.blocks:
-        blocks = Table("block", "parameters", "multiply-adds", title="Can be dropped whole (share that goes)")
-        blocks.title_justify = "left"
-        for row in block_rows(topology):
-            blocks.add_row(str(row["name"]), f"{row['parameters_saved']:.1%}", f"{row['multiply_adds_saved']:.1%}")
-        console.print(blocks)
+        console.print(_blocks_table(topology))
     if topology.unprunable:
-        left = Table("module", "channels", "why", title="Left alone", title_justify="left")
-        alike: dict[tuple[int, str], list[str]] = {}
-        for entry in topology.unprunable:
-            alike.setdefault((entry.channels, entry.reason), []).append(entry.module)
-        for (channels, reason), modules in alike.items():
-            left.add_row(_shortened(modules), str(channels), reason)
-        console.print(left)
+        console.print(_left_table(topology))
+    console.print(_masks_table(topology, settings))
     if topology.groups:
         console.print(_reach_table(topology, settings))
+    if maskable(topology):
+        console.print(_sparsest(topology, settings), highlight=False)
+
+
+def _blocks_table(topology: Topology) -> Table:
+    title = "Can be dropped whole (share that goes)"
+    table = Table("block", "parameters", "multiply-adds", title=title, title_justify="left")
+    for row in block_rows(topology):
+        table.add_row(str(row["name"]), f"{row['parameters_saved']:.1%}", f"{row['multiply_adds_saved']:.1%}")
+    return table
+
+
+def _left_table(topology: Topology) -> Table:
+    table = Table("module", "channels", "why", title="Left alone", title_justify="left")
+    alike: dict[tuple[int, str], list[str]] = {}
+    for entry in topology.unprunable:
+        alike.setdefault((entry.channels, entry.reason), []).append(entry.module)
+    for (channels, reason), modules in alike.items():
+        table.add_row(_shortened(modules), str(channels), reason)
+    return table
 
 
 def _groups_table(topology: Topology) -> Table:
@@ -160,6 +175,42 @@ def _groups_table(topology: Topology) -> Table:
             f"{row['multiply_adds_saved_by_half']:.1%}",
         )
     return table
+
+
+def _masks_table(topology: Topology, settings: SpaceSettings) -> Table:
+    """Parameters that masks may be laid on, and the others by the reason why not."""
+    title = "Single weights" if "weights" in settings.kinds else 'Single weights (masked with "weights" in kinds)'
+    table = Table("tensors", "number", "parameters", "of all", "", title=title, title_justify="left")
+    alike: dict[str, list[str]] = {"can be masked": list(maskable(topology))}
+    for name, reason in unmaskable(topology).items():
+        alike.setdefault(f"no: it {reason}", []).append(name)
+    whole = max(topology.cost({}).parameters, 1)
+    for verdict, names in alike.items():
+        parameters = _only(topology, names).cost({}).parameters
+        table.add_row(_shortened(names), str(len(names)), f"{parameters:,}", f"{parameters / whole:.1%}", verdict)
+    return table
+
+
+def _only(topology: Topology, names: Sequence[str]) -> Topology:
+    """The topology of these tensors alone, for their part of the parameters."""
+    tensors = {name: topology.tensors[name] for name in names}
+    return replace(topology, tensors=tensors, products=(), contractions=(), blocks=())
+
+
+def _sparsest(topology: Topology, settings: SpaceSettings) -> str:
+    """How few parameters other than zero the masks of the space leave."""
+    shares = [
+        WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.sparsity[1]).target
+        for pattern in settings.patterns
+        if pattern != NO_MASKS
+    ]
+    share, masked = max(shares, default=0.0), _only(topology, maskable(topology))
+
+    def left(widths: Mapping[str, int]) -> str:
+        return f"{topology.cost(widths).parameters - round(share * masked.cost(widths).parameters):,}"
+
+    smallest = f", {left(reach(settings, topology)['smallest'])} of the smallest" if topology.groups else ""
+    return f"With masks of {share:.0%} zeros about {left({})} parameters of the largest model are not zero{smallest}."
 
 
 def _shortened(names: Sequence[str]) -> str:

@@ -27,8 +27,8 @@ import typer
 from torch import nn
 
 from autoprune.criteria.amounts import select
+from autoprune.criteria.gathering import gather
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.signals import gather
 from autoprune.measure.latency import median
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan

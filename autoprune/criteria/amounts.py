@@ -107,11 +107,12 @@ def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:
 
 
 def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals: Signals) -> dict[str, int]:
-    """Group name -> channels that go, of the groups that the plan does not name."""
-    groups = [group for group in topology.groups if group.name not in plan.groups]
+    """Group name -> channels that go, of the groups that the plan does not name and that do not go with its blocks."""
+    gone_whole = _tensors_of_blocks(plan, topology)
+    groups = [g for g in topology.groups if g.name not in plan.groups and not _inside(g, gone_whole)]
     if not groups:
         return {}
-    ordered = [_scaled(score(ranking.criterion, group, signals), ranking.scale).sort().values for group in groups]
+    ordered = [_scaled(score(ranking.criterion, group, signals).cpu(), ranking.scale).sort().values for group in groups]
     fewest, most = _bounds(ranking, groups)
     # Of each group the first `fewest` go in any case and what lies past `most` never does: the rest is ranked.
     owners = torch.cat(
@@ -125,23 +126,26 @@ def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals
         extra = torch.bincount(owners[:taken], minlength=len(groups)).tolist()
         return {group.name: low + more for group, low, more in zip(groups, fewest, extra, strict=True)}
 
-    return gone(_taken(ranking, plan, topology, (sum(fewest), order.values), gone))
+    channels = sum(group.channels for group in groups)
+    return gone(_taken(ranking, plan, topology, (channels, sum(fewest), order.values), gone))
 
 
 def _taken(
     ranking: RankingPlan,
     plan: PruningPlan,
     topology: Topology,
-    ranked: tuple[int, Tensor],
+    ranked: tuple[int, int, Tensor],
     gone: Callable[[int], Mapping[str, int]],
 ) -> int:
-    """How many of the ranked channels go. ranked: how many go anyway, and the scores of the others, ascending."""
-    always, scores = ranked
+    """How many of the ranked channels go.
+
+    ranked: channels of all groups, how many of them go anyway, and the scores of the others, ascending.
+    """
+    channels, always, scores = ranked
     if ranking.threshold is not None:
         return int((scores < ranking.threshold).sum())
     if ranking.budget is not None:
         return _within_budget(ranking, plan, topology, len(scores), gone)
-    channels = sum(group.channels for group in topology.groups if group.name not in plan.groups)
     wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
     if wanted > always + len(scores):
         limit = (
@@ -184,6 +188,15 @@ def _scaled(scores: Tensor, scale: str) -> Tensor:
     return scores / by if float(by) > 0 else scores
 
 
+def _tensors_of_blocks(plan: PruningPlan, topology: Topology) -> set[str]:
+    """Parameters and buffers that go with the blocks that the plan drops by name."""
+    return {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
+
+
+def _inside(group: ChannelGroup, tensors: set[str]) -> bool:
+    return tensors.issuperset(member.tensor for member in group.members)
+
+
 def select(
     plan: PruningPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
 ) -> KeptChannels:
@@ -193,12 +206,12 @@ def select(
     A parent narrower than the plan is an error of the caller: AssertionError.
     """
     kept: dict[str, tuple[int, ...]] = {}
-    gone = {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
+    gone = _tensors_of_blocks(plan, topology)
     for name, width in (planned_widths(plan, topology) if widths is None else widths).items():
         group = topology.group(name)
         alive = signals.alive(group)
         assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
-        if width == len(alive) or gone.issuperset(member.tensor for member in group.members):
+        if width == len(alive) or _inside(group, gone):
             kept[name] = tuple(alive[:width].tolist())  # whole, or in blocks that go: nothing to choose
             continue
         scores = score(plan.groups[name].criterion, group, signals)

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria import single_weights
+from autoprune.criteria.gates import open_probability
+from autoprune.criteria.magnitude import NEARLY_ZERO, TINY
 from autoprune.criteria.signals import Signals, block_weights, blocks_left, dense_noise, finite, wide
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.trace.topology import Block, Topology
+
+#: Weight of the mean |w| in l0: it decides between shares that are as near as this.
+_TIE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,88 @@ def l2(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _joined(block, topology, signals).square().mean().sqrt()
 
 
+def linf(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """Largest absolute value of the block's weights: max |w|.
+
+    Shapes: scalar; unit: that of the weights.
+    Source: the norm with p = infinity of Li et al., Pruning Filters for Efficient ConvNets, 2017, for blocks.
+    """
+    return _joined(block, topology, signals).abs().max()
+
+
+def l0(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """Share of the block's weights that are not nearly zero: mean of [|w| > 0.001 max |w of the tensor|].
+
+    To the share is added 0.0001 times the mean of |w| / max |w of the tensor|: it decides where shares are that near,
+    as in dense models.
+    Shapes: scalar; unit: none, in [0, 1.0001].
+    Source: the connections left in Han et al., Learning both Weights and Connections, 2015, for blocks.
+    """
+    names = block_weights(block, topology, signals)
+    sizes = [wide(signals.weights[name]).abs().flatten().cpu() for name in names]
+    shares = torch.cat([size / size.max().clamp(min=TINY) for size in sizes])
+    return (shares > NEARLY_ZERO).to(shares.dtype).mean() + _TIE * shares.mean()
+
+
+def bn_scale(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """Mean absolute scale of the block's norms: mean |gamma|.
+
+    Shapes: scalar; unit: none. Raises ConfigurationError for a block without a norm that has a scale.
+    Source: Liu et al., Network Slimming, 2017, for blocks.
+    """
+    there = set(block.tensors).intersection(signals.weights)
+    scales = {m.tensor for group in topology.groups for m in group.members if m.role == "scale"}
+    # Of norms that no group runs through those are known that keep statistics.
+    known = {name for name in there if f"{name.removesuffix('.weight')}.running_var" in there}
+    found = sorted(there & (scales | known))
+    if not found:
+        expected = "be used on blocks with a norm"
+        raise ConfigurationError(fault("criterion 'bn_scale'", expected, f"block {block.name!r} without one"))
+    return torch.cat([wide(signals.weights[name]).flatten().cpu() for name in found]).abs().mean()
+
+
+def taylor_activation(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """First-order change of the loss when what the block adds goes: mean over batches of |sum over all of x g|.
+
+    x is what the block adds, g the gradient of the batch's loss to it.
+    Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "block_gradients", or when the
+    loss does not reach the block.
+    Source: Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, 2017, for blocks.
+    """
+    del topology
+    return _known(signals.need_block_gradients("taylor_activation"), block, "taylor_activation").abs().mean()
+
+
+def hard_concrete(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """Probability that the gate on what the block adds is not zero: sigmoid(log alpha - beta log(-gamma / zeta)).
+
+    The gates of all blocks are learned together as those of channels are, see learned.hard_concrete.
+    Shapes: scalar; unit: none, in (0, 1). Raises ConfigurationError without the signal "block_gates", or when the loss
+    does not reach the block.
+    Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018, for blocks.
+    """
+    del topology
+    return open_probability(_known(signals.need_block_gates("hard_concrete"), block, "hard_concrete"))
+
+
+def movement(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """How far training carries the block's weights away from zero: sum S, less the smallest of the blocks.
+
+    S = -sum over steps of rate * g * w, of a brief training of a copy.
+    Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "movement", or when it holds no
+    weight of the block.
+    Source: Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning, 2020, for blocks.
+    """
+    known = signals.need_movement("movement")
+    _reached(block, topology, signals, known, "movement")
+    sums = {
+        other.name: sum(float(known[name].double().sum()) for name in names)
+        for other in blocks_left(topology, signals.kept)
+        if (names := [name for name in block_weights(other, topology, signals) if name in known])
+    }
+    return torch.tensor(sums[block.name] - min(sums.values()))
+
+
 def taylor_weight(block: Block, topology: Topology, signals: Signals) -> Tensor:
     """First-order change of the loss when the block's weights go: mean over batches of |sum g w|.
 
@@ -122,11 +209,17 @@ BLOCK_CRITERIA: Mapping[str, BlockCriterion] = {
     "block_influence": BlockCriterion(function=block_influence, signals=("blocks",)),
     "l1": BlockCriterion(function=l1),
     "l2": BlockCriterion(function=l2),
+    "linf": BlockCriterion(function=linf),
+    "l0": BlockCriterion(function=l0),
     "random": BlockCriterion(function=random),
+    "bn_scale": BlockCriterion(function=bn_scale),
     "taylor_weight": BlockCriterion(function=taylor_weight, signals=("gradients",)),
+    "taylor_activation": BlockCriterion(function=taylor_activation, signals=("block_gradients",)),
     "fisher": BlockCriterion(function=fisher, signals=("gradients",)),
     "snip": BlockCriterion(function=snip, signals=("gradients",)),
     "obd": BlockCriterion(function=obd, signals=("weight_hessian",)),
+    "hard_concrete": BlockCriterion(function=hard_concrete, signals=("block_gates",)),
+    "movement": BlockCriterion(function=movement, signals=("movement",)),
 }
 
 
@@ -142,18 +235,32 @@ def block_signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in block_criterion(name).signals}))
 
 
-def score_blocks(name: str, topology: Topology, signals: Signals) -> dict[str, float]:
-    """Name of each block that the model still has -> its score, finite and >= 0; higher = keep.
+def score_block(name: str, block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """Score of one block that the model still has, float32 scalar, finite and >= 0; higher = keep.
 
     Raises UnknownNameError for a criterion that there is not, ConfigurationError for a block that it can not score.
     """
-    function, there = block_criterion(name).function, blocks_left(topology, signals.kept)
-    return {block.name: float(finite(function(block, topology, signals))) for block in there}
+    return finite(block_criterion(name).function(block, topology, signals))
+
+
+def score_blocks(name: str, topology: Topology, signals: Signals) -> dict[str, float]:
+    """Name of each block that the model still has -> its score. Raises as score_block."""
+    return {
+        block.name: float(score_block(name, block, topology, signals)) for block in blocks_left(topology, signals.kept)
+    }
 
 
 def _joined(block: Block, topology: Topology, signals: Signals) -> Tensor:
     """All entries of the block's weights, [entries]."""
     return torch.cat([wide(signals.weights[name]).flatten().cpu() for name in block_weights(block, topology, signals)])
+
+
+def _known(known: Mapping[str, Tensor], block: Block, criterion: str) -> Tensor:
+    """What a signal holds of a block, on the CPU."""
+    if block.name not in known:
+        expected = "be used on blocks that the loss reaches"
+        raise ConfigurationError(fault(f"criterion {criterion!r}", expected, f"block {block.name!r}"))
+    return known[block.name].cpu()
 
 
 def _reached(

@@ -10,12 +10,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.hooks import RemovableHandle
 
 from autoprune.criteria.readers import Read, watching
 from autoprune.errors import ConfigurationError, fault
 from autoprune.task.data import Batch, Inputs, call, evaluating
-from autoprune.trace.topology import Block
 
 Key = TypeVar("Key", str, int)
 Loss = Callable[[object, object], Tensor]
@@ -131,61 +129,6 @@ def activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Activat
 
 def _join(found: dict[Key, ActivationStatistics], key: Key, statistics: ActivationStatistics) -> None:
     found[key] = found[key].joined(statistics) if key in found else statistics
-
-
-@torch.no_grad()
-def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
-    """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
-
-    The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
-    along the last axis of what is carried on, as in sequences, or along axis 1 in a block of convolutions over as
-    many axes. Blocks that are never called are left out.
-    """
-    found: dict[str, list[Tensor]] = {}
-    handles = []
-    for block in blocks:
-        handles += _comparing(model.get_submodule(block.name), block, found.setdefault(block.name, []))
-    try:
-        with evaluating(model):
-            for batch in batches:
-                call(model, batch.inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items() if each}
-
-
-def _comparing(module: nn.Module, block: Block, found: list[Tensor]) -> list[RemovableHandle]:
-    """Hooks that add the cosine similarities of each call of a block, float64 [positions]."""
-    entered: list[Tensor] = []
-    kernels = {part.weight.ndim for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}
-    mixes = any(isinstance(part, nn.Linear) for part in module.modules())
-
-    def enter(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-        del module
-        given = args[block.source] if isinstance(block.source, int) else kwargs[block.source]
-        assert isinstance(given, Tensor)
-        entered.append(given.detach().clone())  # a block may add to its input in place
-
-    def leave(module: nn.Module, args: tuple[object, ...], output: object) -> None:
-        del module, args
-        before = entered.pop().double()
-        after = output if block.position is None else output[block.position]  # type: ignore[index]  # as it was traced
-        assert isinstance(after, Tensor)
-        # A sequence may be convolved on its way too; images are not read by linear layers as they lie.
-        axis = 1 if before.ndim in kernels and (before.ndim > 3 or not mixes) else -1
-        found.append(_cosine(before, after.detach().double(), axis).flatten())
-
-    return [
-        module.register_forward_pre_hook(enter, with_kwargs=True),
-        module.register_forward_hook(leave),
-    ]
-
-
-def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
-    """Along an axis; two vectors of zeros are the same."""
-    cosine = torch.nn.functional.cosine_similarity(before, after, dim=axis)
-    return cosine.masked_fill((before == 0).all(axis) & (after == 0).all(axis), 1.0)
 
 
 @torch.enable_grad()

@@ -1,4 +1,4 @@
-"""Hard-concrete gates: how likely each channel stays when the loss and the number of channels both count."""
+"""Hard-concrete gates: how likely a thing stays when the loss and the number of things both count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.calibration import Loss, calling
+from autoprune.criteria.residual import crossing, scaled
 from autoprune.task.data import Batch
+from autoprune.trace.topology import Block
 
 #: Passes over the calibration batches that learning takes, and Adam's rate.
 PASSES = 4
@@ -27,15 +29,29 @@ _EDGE = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The gates of one group, and the tensors that they multiply.
+    """Gates that are learned together, and what they multiply: channels, the entries of a weight, or a block.
 
-    group: its name. channels: how many are alive.
+    name: of the group, weight or block. shape: of the gates; () for the one of a block.
     places: (name of a tensor, axis, positions int64 [channels, k]): position p is multiplied by the gate of its row.
+    weight: name of a tensor of that shape that is multiplied entry by entry, "" for none.
+    block: what it adds is multiplied.
     """
 
-    group: str
-    channels: int
-    places: tuple[tuple[str, int, Tensor], ...]
+    name: str
+    shape: tuple[int, ...] = ()
+    places: tuple[tuple[str, int, Tensor], ...] = ()
+    weight: str = ""
+    block: Block | None = None
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that it multiplies; of a block those that it has."""
+        own = (self.weight,) if self.weight else tuple(name for name, _, _ in self.places)
+        return own if self.block is None else self.block.tensors
+
+
+#: (name of gates, step) -> uniform in [0, 1), of the gates' shape.
+Noise = Callable[[str, int], Tensor]
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
@@ -44,7 +60,7 @@ def open_probability(log_alpha: Tensor) -> Tensor:
 
 
 def drawn(log_alpha: Tensor, noise: Tensor) -> Tensor:
-    """Gates in [0, 1] from uniform noise in [0, 1), both [channels]."""
+    """Gates in [0, 1] from uniform noise in [0, 1), of one shape."""
     u = noise.to(log_alpha).clamp(_EDGE, 1 - _EDGE)
     stretched = torch.sigmoid((torch.logit(u) + log_alpha) / _TEMPERATURE) * (_HIGH - _LOW) + _LOW
     return stretched.clamp(0.0, 1.0)
@@ -52,65 +68,64 @@ def drawn(log_alpha: Tensor, noise: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def learn(
-    model: nn.Module,
-    batches: Sequence[Batch],
-    loss: Loss,
-    gates: Sequence[Gate],
-    noise: Callable[[str, int], Tensor],
-    total: int,
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, gates: Sequence[Gate], noise: Noise, total: int
 ) -> dict[str, Tensor]:
-    """Group -> log alpha of its gates, float [channels], after PASSES passes of Adam on the log alphas alone.
+    """Name of gates -> their log alpha, float of their shape, after PASSES passes of Adam on the log alphas alone.
 
     What is brought down is the loss with gates drawn anew for each batch, plus the mean probability that a gate is
-    open. Eval mode; the model stays as it is. Groups that the loss does not reach are left out.
-    noise: (group, step) -> uniform [channels]. total: channels of the dense model that the mean is taken over.
+    open. Eval mode; the model stays as it is. Gates that the loss does not reach are left out.
+    total: gates of the dense model that the mean is taken over.
     Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
     """
-    tensors = _tensors(model, gates)
-    of = {gate.group: _begin(gate, tensors) for gate in gates}
+    known = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    of = {gate.name: _begin(gate, known) for gate in gates}
     if not of:
         return {}
     optimizer = torch.optim.Adam(of.values(), lr=_RATE)
+    blocks = [gate.block for gate in gates if gate.block is not None]
     reached: set[str] = set()
-    with calling(model) as run:
+    now: dict[str, Tensor] = {}
+
+    def gated(block: Block, before: Tensor, after: Tensor) -> Tensor:
+        return scaled(before, after, now[block.name])
+
+    with calling(model) as run, crossing(model, blocks, gated):
         for step, batch in enumerate(batch for _ in range(PASSES) for batch in batches):
-            open_now = {gate.group: drawn(of[gate.group], noise(gate.group, step)) for gate in gates}
-            value = loss(run(_gated(tensors, gates, open_now), batch.inputs), batch.targets)
+            now.update({name: drawn(log_alpha, noise(name, step)) for name, log_alpha in of.items()})
+            value = loss(run(_gated(known, gates, now), batch.inputs), batch.targets)
             if not value.requires_grad or not torch.isfinite(value):
                 continue
-            slopes = torch.autograd.grad(value, list(of.values()), allow_unused=True)
-            for (name, log_alpha), slope in zip(of.items(), slopes, strict=True):
-                if slope is not None:
-                    reached.add(name)
-                open_share = open_probability(log_alpha.detach())
-                price = _PRICE / total * open_share * (1 - open_share)
-                log_alpha.grad = price if slope is None else price + slope
+            reached |= _slopes(value, of, total)
             optimizer.step()
     return {name: log_alpha.detach() for name, log_alpha in of.items() if name in reached}
 
 
-def _tensors(model: nn.Module, gates: Sequence[Gate]) -> dict[str, Tensor]:
-    """Those that gates multiply, by name."""
-    named = {name for gate in gates for name, _, _ in gate.places}
-    return {
-        name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers()) if name in named
-    }
+def _slopes(value: Tensor, of: Mapping[str, Tensor], total: int) -> set[str]:
+    """Set the gradients of the log alphas to those of loss and price; which of them the loss reaches."""
+    slopes = torch.autograd.grad(value, list(of.values()), allow_unused=True)
+    for log_alpha, slope in zip(of.values(), slopes, strict=True):
+        share = open_probability(log_alpha.detach())
+        price = _PRICE / total * share * (1 - share)
+        log_alpha.grad = price if slope is None else price + slope
+    return {name for name, slope in zip(of, slopes, strict=True) if slope is not None}
 
 
-def _begin(gate: Gate, tensors: Mapping[str, Tensor]) -> Tensor:
-    like = tensors[gate.places[0][0]]
+def _begin(gate: Gate, known: Mapping[str, Tensor]) -> Tensor:
+    like = known[gate.tensors[0]]
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.full((gate.channels,), _START, dtype=dtype, device=like.device, requires_grad=True)
+    return torch.full(gate.shape, _START, dtype=dtype, device=like.device, requires_grad=True)
 
 
-def _gated(tensors: Mapping[str, Tensor], gates: Sequence[Gate], of: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors times the gates of every group that has a place on them."""
-    gated = dict(tensors)
+def _gated(known: Mapping[str, Tensor], gates: Sequence[Gate], of: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that gates multiply, times the gates of all that have a place on them."""
+    gated: dict[str, Tensor] = {}
     for gate in gates:
+        if gate.weight:
+            gated[gate.weight] = known[gate.weight] * of[gate.name].to(known[gate.weight].dtype)
         for name, axis, where in gate.places:
-            tensor = gated[name]
-            factor = torch.ones(tensor.shape[axis], dtype=of[gate.group].dtype, device=tensor.device)
-            spread = of[gate.group].repeat_interleave(where.shape[1])
+            tensor = gated.get(name, known[name])
+            factor = torch.ones(tensor.shape[axis], dtype=of[gate.name].dtype, device=tensor.device)
+            spread = of[gate.name].repeat_interleave(where.shape[1])
             factor = factor.index_copy(0, where.reshape(-1).to(tensor.device), spread)
             shape = [-1 if dim == axis else 1 for dim in range(tensor.ndim)]
             gated[name] = tensor * factor.to(tensor.dtype).reshape(shape)

@@ -11,9 +11,9 @@ from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.topology import ChannelGroup
 
 #: Share of a tensor's largest entry below which l0 takes an entry for zero.
-_NEARLY_ZERO = 1e-3
+NEARLY_ZERO = 1e-3
 #: What stands in for a divisor of zero.
-_TINY = torch.finfo(torch.float32).tiny
+TINY = torch.finfo(torch.float32).tiny
 
 
 def l1(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -53,9 +53,9 @@ def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """
     whole = [signals.weights[m.tensor] for m in group.members if m.role == "out" and m.tensor in signals.weights]
     # Of a weight that is all zero there is nothing to count, whatever it is divided by.
-    peaks = [wide(tensor).abs().max().clamp(min=_TINY) for tensor in whole]
+    peaks = [wide(tensor).abs().max().clamp(min=TINY) for tensor in whole]
     shares = [w.abs() / peak for w, peak in zip(making(group, signals, "l0"), peaks, strict=True)]
-    counted = [share * (share > _NEARLY_ZERO) for share in shares]
+    counted = [share * (share > NEARLY_ZERO) for share in shares]
     count = torch.stack([share.count_nonzero(1) for share in counted]).sum(0)
     return count + 0.5 * torch.stack([share.sum(1) for share in counted]).sum(0) / count.clamp(min=1)
 
@@ -83,7 +83,7 @@ def lamp(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """
     squared = _squared(group, signals, "lamp")
     not_smaller = (squared.unsqueeze(0) >= squared.unsqueeze(1)).to(squared.dtype) @ squared
-    return squared / not_smaller.clamp(min=_TINY)
+    return squared / not_smaller.clamp(min=TINY)
 
 
 def _squared(group: ChannelGroup, signals: Signals, criterion: str) -> Tensor:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
-from autoprune.task.data import Inputs, call, evaluating
-
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
 
@@ -36,18 +34,6 @@ class Read(NamedTuple):
 See = Callable[[Read], None]
 #: (module, positional arguments, keyword arguments) -> what its weights read, under their names in the module.
 Reads = Callable[[nn.Module, Args, Kwargs], Iterator[Read]]
-
-
-@torch.no_grad()
-def watched(model: nn.Module, inputs: Inputs) -> frozenset[str]:
-    """Names of the weights whose input can be watched, found by one forward in eval mode.
-
-    inputs: on the model's device. A weight that is not among them gives criteria on activations nothing to look at.
-    """
-    found: set[str] = set()
-    with evaluating(model), watching(model, lambda read: found.add(read.weight)):
-        call(model, inputs)
-    return frozenset(found)
 
 
 @contextmanager
@@ -199,7 +185,8 @@ def _cell(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
 def _attention(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
     assert isinstance(module, nn.MultiheadAttention)
     given = [_given(args, kwargs, place, name) for place, name in enumerate(("query", "key", "value"))]
-    if module.in_proj_weight is None:
+    fused: Tensor | None = getattr(module, "in_proj_weight", None)
+    if fused is None:
         for own, x in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), given, strict=True):
             if isinstance(x, Tensor):
                 yield Read(own, x, -1)

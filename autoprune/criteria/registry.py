@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,6 +11,9 @@ from autoprune.criteria import data_driven, learned, magnitude
 from autoprune.criteria.signals import Signals, finite
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.trace.topology import ChannelGroup, Topology
+
+#: Name of a criterion -> name of what it can not score -> why, in one sentence.
+Refused = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +33,12 @@ class Criterion:
         """Only for groups that a layer reads: what it reads is looked at."""
         return "activations" in self.signals or "activation_gradients" in self.signals
 
-    def lacks(self, group: ChannelGroup, watched: Collection[str] | None = None) -> str:
-        """What a group would have to have to be scored, "" when it can be.
-
-        watched: weights whose input can be watched in the model, see readers.watched; None takes all for watched.
-        """
-        if self.needs_norm and all(member.role != "scale" for member in group.members):
+    def lacks(self, group: ChannelGroup) -> str:
+        """What a group would have to have to be scored, "" when nothing is known that it lacks."""
+        roles = {member.role for member in group.members}
+        if self.needs_norm and "scale" not in roles:
             return "a norm"
-        readers = {member.tensor for member in group.members if member.role == "in"}
-        if not self.needs_reader or (readers if watched is None else readers.intersection(watched)):
-            return ""
-        return "a layer whose input can be watched" if readers else "a layer that reads it"
+        return "a layer that reads it" if self.needs_reader and "in" not in roles else ""
 
 
 CRITERIA: Mapping[str, Criterion] = {
@@ -80,31 +78,33 @@ def signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
 
 
-def fitting(names: Iterable[str], group: ChannelGroup, watched: Collection[str] | None = None) -> tuple[str, ...]:
-    """Those of the criteria that can score a group, in their order. watched: as for Criterion.lacks."""
-    return tuple(name for name in names if not criterion(name).lacks(group, watched))
+def fitting(names: Iterable[str], group: ChannelGroup, refused: Refused | None = None) -> tuple[str, ...]:
+    """Those of the criteria that can score a group, in their order. refused: what a rehearsal found out."""
+    return tuple(name for name in names if not _why_not(name, group, refused or {}))
 
 
 def check_applicable(
-    names: Iterable[str], topology: Topology, *, per_group: bool = False, watched: Collection[str] | None = None
+    names: Iterable[str], topology: Topology, *, per_group: bool = False, refused: Refused | None = None
 ) -> None:
     """Raise ConfigurationError when a criterion can not score some group of the topology.
 
-    per_group: each group needs only one criterion that fits it. watched: as for Criterion.lacks.
+    per_group: each group needs only one criterion that fits it. refused: what a rehearsal found out.
     """
     names = tuple(names)
     for group in topology.groups:
-        wrong = [name for name in names if criterion(name).lacks(group, watched)]
-        if wrong and not (per_group and len(wrong) < len(names)):
-            missing = criterion(wrong[0]).lacks(group, watched)
+        faults = [why for name in names if (why := _why_not(name, group, refused or {}))]
+        if faults and not (per_group and len(faults) < len(names)):
             raise ConfigurationError(
-                fault(
-                    f"criterion {wrong[0]!r}",
-                    f"be used on groups with {missing}",
-                    f"group {group.name!r} without one",
-                    "Leave it out of criteria, or let each group choose: criterion_per_group=True.",
-                )
+                f"{faults[0]} Leave it out of criteria, or let each group choose: criterion_per_group=True."
             )
+
+
+def _why_not(name: str, group: ChannelGroup, refused: Refused) -> str:
+    """Why a criterion can not score a group, "" when it can."""
+    missing = criterion(name).lacks(group)
+    if missing:
+        return fault(f"criterion {name!r}", f"be used on groups with {missing}", f"group {group.name!r} without one")
+    return refused.get(name, {}).get(group.name, "")
 
 
 def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from autoprune.criteria import calibration
-from autoprune.criteria.calibration import PROBES, ActivationStatistics, Reading
-from autoprune.criteria.gates import PASSES as GATE_PASSES
-from autoprune.criteria.gates import Gate, learn
-from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.criteria.movement import PASSES as MOVEMENT_PASSES
-from autoprune.criteria.movement import moved
+from autoprune.criteria.calibration import ActivationStatistics
+from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, fault
-from autoprune.task.data import Batch
 from autoprune.trace.topology import Block, ChannelGroup, Member, Topology
 
 #: Names of the signals, as criteria ask for them.
@@ -30,8 +23,11 @@ SIGNALS = (
     "hessian",
     "weight_hessian",
     "gates",
+    "weight_gates",
+    "block_gates",
     "movement",
     "blocks",
+    "block_gradients",
 )
 
 
@@ -49,8 +45,11 @@ class Signals:
     hessian: diagonal of the Hessian of the mean loss over batches, estimated, for parameters that make channels.
     weight_hessian: the same for all parameters of two or more axes, whose probes are drawn together.
     gates: group -> log alpha of its hard-concrete gates, float [channels alive].
+    weight_gates: name of a weight -> log alpha of a gate on each of its entries, float [shape of the weight].
+    block_gates: name of a block -> log alpha of a gate on what it adds, float scalar.
     movement: name of a weight -> minus the sum over training steps of rate * gradient * weight.
     blocks: name of a block -> 1 less the mean cosine similarity between what enters and what leaves it.
+    block_gradients: name of a block -> derivative of each batch's loss to a factor on what it adds, float [batches].
     shapes: name of a parameter or buffer -> its shape in the dense model.
     seed: for criteria that draw at random.
     """
@@ -64,8 +63,11 @@ class Signals:
     hessian: Mapping[str, Tensor] | None = None
     weight_hessian: Mapping[str, Tensor] | None = None
     gates: Mapping[str, Tensor] | None = None
+    weight_gates: Mapping[str, Tensor] | None = None
+    block_gates: Mapping[str, Tensor] | None = None
     movement: Mapping[str, Tensor] | None = None
     blocks: Mapping[str, float] | None = None
+    block_gradients: Mapping[str, Tensor] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
 
@@ -122,6 +124,18 @@ class Signals:
             raise _missing(criterion, "gates")
         return self.gates
 
+    def need_weight_gates(self, criterion: str) -> Mapping[str, Tensor]:
+        """The gates of single weights, or an error that says how to get them."""
+        if self.weight_gates is None:
+            raise _missing(criterion, "weight_gates")
+        return self.weight_gates
+
+    def need_block_gates(self, criterion: str) -> Mapping[str, Tensor]:
+        """The gates of blocks, or an error that says how to get them."""
+        if self.block_gates is None:
+            raise _missing(criterion, "block_gates")
+        return self.block_gates
+
     def need_movement(self, criterion: str) -> Mapping[str, Tensor]:
         """The movement, or an error that says how to get it."""
         if self.movement is None:
@@ -134,101 +148,23 @@ class Signals:
             raise _missing(criterion, "blocks")
         return self.blocks
 
+    def need_block_gradients(self, criterion: str) -> Mapping[str, Tensor]:
+        """What the loss says of blocks, or an error that says how to get it."""
+        if self.block_gradients is None:
+            raise _missing(criterion, "block_gradients")
+        return self.block_gradients
 
-def passes(names: Iterable[str]) -> tuple[int, int]:
-    """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
+    def as_cut(self, name: str, values: Tensor) -> Tensor:
+        """Of values for every entry of a parameter of the dense model those that the model still has."""
+        for axis in range(values.ndim):
+            if (name, axis) in self.positions:
+                values = values.index_select(axis, self.positions[name, axis])
+        return values
 
-    A probe of the Hessian counts as one forward and backward more. A movement that is handed over costs nothing: leave
-    it out.
-    """
-    names = set(names)
-    trained = int(not names.isdisjoint(("gradients", "activation_gradients")))
-    trained += (1 + PROBES) * len(names & {"hessian", "weight_hessian"})
-    trained += GATE_PASSES * ("gates" in names) + MOVEMENT_PASSES * ("movement" in names)
-    return len(names & {"activations", "blocks"}), trained
-
-
-def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and has a name
-    model: nn.Module,
-    names: Sequence[str],
-    parent: tuple[Topology, KeptChannels],
-    batches: Sequence[Batch],
-    loss: Callable[..., Tensor],
-    seed: int,
-    *,
-    movement: Mapping[str, Tensor] | None = None,
-) -> Signals:
-    """Gather the named signals on a model; running statistics and gradients of the model stay as they were.
-
-    names: subset of SIGNALS. parent: the dense topology and the channels that `model` still has.
-    batches: calibration batches on the model's device.
-    movement: that of a fine-tune of this model, for its weights as they are now; nothing is trained for it then.
-    """
-    weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-    topology, kept = parent
-    shapes = {name: info.shape for name, info in topology.tensors.items()}
-    bare = Signals(kept=kept, positions=alive_positions(topology, kept), weights=weights, shapes=shapes, seed=seed)
-    source = _Source(model=model, batches=batches, loss=loss, topology=topology, bare=bare)
-    gradients, products = source.gradients(names)
-    return replace(
-        bare,
-        gradients=gradients if "gradients" in names else None,
-        activations=calibration.activations(model, batches) if "activations" in names else None,
-        activation_gradients=products if "activation_gradients" in names else None,
-        hessian=source.hessian(source.making()) if "hessian" in names else None,
-        weight_hessian=source.hessian(source.weights()) if "weight_hessian" in names else None,
-        gates=source.gates() if "gates" in names else None,
-        movement=source.movement() if movement is None and "movement" in names else movement,
-        blocks=source.blocks() if "blocks" in names else None,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """What signals are gathered from."""
-
-    model: nn.Module
-    batches: Sequence[Batch]
-    loss: Callable[..., Tensor]
-    topology: Topology
-    bare: Signals
-
-    def trained(self) -> list[str]:
-        return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-
-    def making(self) -> set[str]:
-        """Weights that make channels."""
-        return {m.tensor for group in self.topology.groups for m in group.members if m.role == "out"}
-
-    def weights(self) -> set[str]:
-        """Parameters of two or more axes, and what else counts as the weights of a block."""
-        matrices = {name for name, parameter in self.model.named_parameters() if parameter.ndim > 1}
-        return matrices.union(*(block_weights(block, self.topology, self.bare) for block in self.topology.blocks))
-
-    def gradients(self, names: Sequence[str]) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
-        if {"gradients", "activation_gradients"}.isdisjoint(names):
-            return {}, {}
-        wanted = self.trained() if "gradients" in names else []
-        readings = _readings(self.topology, self.bare) if "activation_gradients" in names else {}
-        return calibration.gradients(self.model, self.batches, self.loss, wanted, readings)
-
-    def hessian(self, of: Set[str]) -> dict[str, Tensor]:
-        wanted = [name for name in self.trained() if name in of]
-        signs = partial(_signs, self.topology, self.bare)
-        return calibration.hessian(self.model, self.batches, self.loss, wanted, signs)
-
-    def gates(self) -> dict[str, Tensor]:
-        places = [_gate(group, self.bare) for group in self.topology.groups]
-        there = [gate for gate in places if gate.places]
-        total = sum(group.channels for group in self.topology.groups)
-        noise = partial(_uniform, self.topology, self.bare)
-        return learn(self.model, self.batches, self.loss, there, noise, total)
-
-    def movement(self) -> dict[str, Tensor]:
-        return moved(self.model, self.batches, self.loss, self.trained())
-
-    def blocks(self) -> dict[str, float]:
-        return calibration.block_changes(self.model, self.batches, blocks_left(self.topology, self.bare.kept))
+    def noise(self, key: str, name: str) -> Tensor:
+        """Uniform in [0, 1), of a parameter's shape: a function of seed, key and position in the dense model."""
+        shape = self.shapes.get(name, tuple(self.weights[name].shape))
+        return self.as_cut(name, dense_noise(f"{self.seed}/{key}", shape))
 
 
 def blocks_left(topology: Topology, kept: KeptChannels) -> list[Block]:
@@ -243,53 +179,9 @@ def block_weights(block: Block, topology: Topology, signals: Signals) -> list[st
     return [name for name in own if signals.weights[name].ndim > 1] or own
 
 
-def _gate(group: ChannelGroup, signals: Signals) -> Gate:
-    """Where a group's channels are silenced: at the scale and shift of their norms, else at what makes them."""
-    there = [member for member in group.members if member.tensor in signals.weights]
-    norms = {module_of(member) for member in there if member.role == "scale"}
-    if norms:
-        there = [member for member in there if module_of(member) in norms]
-    roles = ("scale", "shift") if norms else ("out", "shift")
-    alive = signals.alive(group)
-    places = tuple(
-        (member.tensor, member.axis, signals.where(member.tensor, member.axis, member.index[alive]))
-        for member in there
-        if member.role in roles
-    )
-    return Gate(group=group.name, channels=len(alive), places=places)
-
-
 def module_of(member: Member) -> str:
     """Name of the module that has a member's tensor."""
     return member.tensor.rpartition(".")[0]
-
-
-def _readings(topology: Topology, signals: Signals) -> dict[str, list[Reading]]:
-    """Name of a weight -> the groups that it reads."""
-    found: dict[str, list[Reading]] = {}
-    for group in topology.groups:
-        for member in group.members:
-            if member.role == "in" and member.tensor in signals.weights:
-                where = signals.where(member.tensor, member.axis, member.index[signals.alive(group)])
-                size = signals.weights[member.tensor].shape[member.axis]
-                found.setdefault(member.tensor, []).append(Reading(group=group.name, where=where, size=size))
-    return found
-
-
-def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tensor:
-    """+1 and -1 by chance, int8: a function of seed, name, number and position in the dense model."""
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{signals.seed}/{name}/{number}".encode()))
-    signs = torch.randint(2, topology.tensors[name].shape, generator=generator, dtype=torch.int8) * 2 - 1
-    for axis in range(signs.ndim):
-        if (name, axis) in signals.positions:
-            signs = signs.index_select(axis, signals.positions[name, axis])
-    return signs
-
-
-def _uniform(topology: Topology, signals: Signals, group: str, step: int) -> Tensor:
-    """In [0, 1), [channels alive]: a function of seed, group, step and channel of the dense model."""
-    gated = topology.group(group)
-    return dense_noise(f"{signals.seed}/{group}/{step}", (gated.channels,))[signals.alive(gated)]
 
 
 def dense_noise(key: str, shape: Sequence[int]) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from autoprune.criteria.signals import Signals, dense_noise, finite, wide
+from autoprune.criteria.gates import open_probability
+from autoprune.criteria.signals import Signals, finite, wide
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 
 #: What stands in for a divisor of zero.
@@ -26,11 +27,6 @@ class WeightCriterion:
     function: Callable[[str, Signals], Tensor]
     signals: tuple[str, ...] = ()
 
-    @property
-    def needs_reader(self) -> bool:
-        """Only for weights whose input can be watched."""
-        return "activations" in self.signals
-
 
 def l1(name: str, signals: Signals) -> Tensor:
     """Absolute value of each weight: |w|.
@@ -46,12 +42,7 @@ def random(name: str, signals: Signals) -> Tensor:
 
     Shapes: [shape of the weight]. The baseline that any other criterion has to beat (Gale et al., 2019).
     """
-    weight = signals.weights[name]
-    scores = dense_noise(f"{signals.seed}/{name}", signals.shapes.get(name, weight.shape))
-    for axis in range(scores.ndim):
-        if (name, axis) in signals.positions:
-            scores = scores.index_select(axis, signals.positions[name, axis])
-    return scores.to(weight.device)
+    return signals.noise(name, name).to(signals.weights[name].device)
 
 
 def lamp(name: str, signals: Signals) -> Tensor:
@@ -144,6 +135,21 @@ def movement(name: str, signals: Signals) -> Tensor:
     return known[name] - known[name].min()
 
 
+def hard_concrete(name: str, signals: Signals) -> Tensor:
+    """Probability that the weight's gate is not zero: sigmoid(log alpha - beta log(-gamma / zeta)).
+
+    One gate for each entry of each weight, learned together as those of channels are, see learned.hard_concrete.
+    Shapes: [shape of the weight]; unit: none, in (0, 1). Raises ConfigurationError without the signal "weight_gates",
+    or when the loss does not reach the weight.
+    Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
+    """
+    known = signals.need_weight_gates("hard_concrete")
+    if name not in known:
+        expected = "be used on weights that the loss reaches"
+        raise ConfigurationError(fault("criterion 'hard_concrete'", expected, repr(name)))
+    return open_probability(known[name])
+
+
 WEIGHT_CRITERIA: Mapping[str, WeightCriterion] = {
     "l1": WeightCriterion(function=l1),
     "lamp": WeightCriterion(function=lamp),
@@ -153,6 +159,7 @@ WEIGHT_CRITERIA: Mapping[str, WeightCriterion] = {
     "snip": WeightCriterion(function=snip, signals=("gradients",)),
     "obd": WeightCriterion(function=obd, signals=("weight_hessian",)),
     "wanda": WeightCriterion(function=wanda, signals=("activations",)),
+    "hard_concrete": WeightCriterion(function=hard_concrete, signals=("weight_gates",)),
     "movement": WeightCriterion(function=movement, signals=("movement",)),
 }
 
@@ -167,17 +174,6 @@ def weight_criterion(name: str) -> WeightCriterion:
 def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
     """The signals that these criteria for single weights need together, sorted."""
     return tuple(sorted({signal for name in names for signal in weight_criterion(name).signals}))
-
-
-def check_weights(names: Iterable[str], weights: Iterable[str], watched: Collection[str]) -> None:
-    """Raise ConfigurationError when a criterion can not score one of the weights.
-
-    weights: names of those to be masked. watched: weights whose input can be watched, see readers.watched.
-    """
-    needing = [name for name in names if weight_criterion(name).needs_reader]
-    for weight in weights if needing else ():
-        if weight not in watched:
-            raise _unwatched(needing[0], weight)
 
 
 def score_weights(name: str, weight: str, signals: Signals) -> Tensor:

@@ -14,9 +14,8 @@ from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
 from autoprune.surgery.prove import survey
-from autoprune.task.checkpoint import read_weights, serialize, write_atomically
+from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
 from autoprune.task.data import Inputs
-from autoprune.task.sparse_file import serialize_sparse
 
 ARCHITECTURE_VERSION = 2
 
@@ -31,11 +30,12 @@ def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> 
 
 
 def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
-    """As `export_safetensors`, but weights with many zeros are compressed (see task.sparse_file).
+    """As `export_safetensors`, but weights with many zeros are compressed where that is smaller (see task.sparse_file).
 
-    `load_safetensors` reads either; other tools find bytes in place of these weights.
+    The file is as long as the candidate's `size_bytes` says. `load_safetensors` reads either; other tools find bytes in
+    place of compressed weights.
     """
-    return _export(folder, record, to, serialize_sparse)
+    return _export(folder, record, to, serialize_smallest)
 
 
 def _export(
@@ -69,8 +69,8 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
     """Dense model definition -> cut to the kept channels -> load weights. Nothing is unpickled.
 
     dense: the model definition that was pruned, its weights do not matter.
-    path: the .safetensors file, plain or compressed, its .json beside it. Gives the model in eval mode. Raises NotFoundError,
-    StorageError, ConfigurationError when the definition is another one.
+    path: the .safetensors file, plain or compressed, its .json beside it. Gives the model in eval mode. Raises
+    NotFoundError, StorageError, ConfigurationError when the definition is another one.
     """
     path = Path(path)
     architecture = path.with_suffix(".json")

@@ -19,13 +19,14 @@ class Limits:
     """What a chosen candidate must keep to; None is no limit.
 
     max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
-    max_latency_ms, max_size_bytes, max_parameters, max_multiply_adds: > 0.
+    max_latency_ms, max_size_bytes, max_parameters, max_nonzero_parameters, max_multiply_adds: > 0.
     """
 
     max_drop: float | None = None
     max_latency_ms: float | None = None
     max_size_bytes: float | None = None
     max_parameters: float | None = None
+    max_nonzero_parameters: float | None = None
     max_multiply_adds: float | None = None
 
     def __post_init__(self) -> None:
@@ -155,13 +156,16 @@ class Front:
         raise SelectionError(self._none_within(limits))
 
     def table(self) -> pd.DataFrame:
-        """One row for each member, the most expensive first; shares are of dense, latency_ratio too."""
+        """One row for each member, the most expensive first; shares are of dense, latency_ratio too.
+
+        masks_ratio: latency against the same model without masks.
+        """
         return pd.DataFrame([self.row(record) for record in self.records])
 
     def row(self, record: CandidateRecord) -> dict[str, object]:
         """The columns of one candidate."""
         search, dense = record.search, (self.dense or record).search
-        latency = search.latency
+        latency, masks = search.latency, search.masked
         row: dict[str, object] = {
             "candidate": record.number,
             "origin": record.origin,
@@ -180,6 +184,9 @@ class Front:
             "latency_ratio": float("nan") if latency is None else latency.ratio,
             "latency_ratio_low": float("nan") if latency is None else latency.ratio_low,
             "latency_ratio_high": float("nan") if latency is None else latency.ratio_high,
+            "masks_ratio": float("nan") if masks is None else masks.ratio,
+            "masks_ratio_low": float("nan") if masks is None else masks.ratio_low,
+            "masks_ratio_high": float("nan") if masks is None else masks.ratio_high,
         }
         return row
 

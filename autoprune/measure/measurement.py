@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 #: The cost axes that a Measurement has; lower is better for each.
-COSTS = ("parameters", "multiply_adds", "size_bytes", "latency_ms")
+COSTS = ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes", "latency_ms")
 
 #: Stands for a count that was not taken, as in records from before there were masks.
 _ALL = -1

@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TypeGuard
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from autoprune.task.data import Batch, call
+from autoprune.task.data import Batch, call, evaluating
 
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     """Replace the running mean and variance of every norm that keeps them by plain averages over `batches`.
 
-    The model is changed in place; training mode, dropout and momentum are as before. Returns the number of
-    samples seen, 0 for a model without such norms. Source: Li et al., EagleEye, 2020.
+    Such norms are BatchNorm of any dimensions, SyncBatchNorm, InstanceNorm with track_running_stats, and any module
+    with torch's attributes for it, whether scale and shift are trained or frozen. Modules whose statistics are
+    constants (torchvision's FrozenBatchNorm2d) and norms that no batch reaches keep what they have; one that is called
+    several times takes the average over all its calls.
+    The model is changed in place; training mode, dropout and momentum are as before. Batches of one sample are left
+    out: their variance is not defined. Returns the number of samples seen, 0 for a model without such norms.
+    Source: Li et al., EagleEye, 2020.
     """
-    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]
-    usable = [batch for batch in batches if batch.size >= 2]  # the variance of one sample is not defined
+    norms = [module for module in model.modules() if keeps_statistics(module)]
+    usable = [batch for batch in batches if batch.size >= 2]
     if not norms or not usable:
         return 0
-    modes = {module: module.training for module in model.modules()}
-    momenta = {norm: norm.momentum for norm in norms}
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # None: cumulative average, every batch counts the same
-        norm.train()
-    samples = 0
-    try:
+    with evaluating(model), ExitStack() as stack:
+        for norm in norms:
+            stack.callback(setattr, norm, "momentum", norm.momentum)
+            stack.callback(norm.register_forward_pre_hook(_averaging()).remove)
+            norm.training = True  # not train(), so that a dropout inside stays off
         for batch in usable:
             call(model, batch.inputs)
-            samples += batch.size
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for norm, momentum in momenta.items():
-            norm.momentum = momentum
-    return samples
+    return sum(batch.size for batch in usable)
+
+
+def keeps_statistics(module: nn.Module) -> TypeGuard[_NormBase]:
+    """True for one of torch's norms, or what has their attributes, that moves its statistics in training mode."""
+    statistics = (getattr(module, "running_mean", None), getattr(module, "running_var", None))
+    return (
+        all(isinstance(values, Tensor) for values in statistics)
+        and hasattr(module, "momentum")
+        and hasattr(module, "reset_running_stats")
+        and getattr(module, "track_running_stats", True) is True
+    )
+
+
+def _averaging() -> Callable[[_NormBase, object], None]:
+    """A hook before each forward: the n-th call moves the statistics by 1 / n, the first replaces them.
+
+    momentum = None would do the same for BatchNorm, but InstanceNorm takes it for 0.
+    """
+    calls = 0
+
+    def start(norm: _NormBase, args: object) -> None:
+        nonlocal calls
+        del args
+        if calls == 0:
+            norm.reset_running_stats()  # or what was not finite would stay so
+        calls += 1
+        norm.momentum = 1 / calls
+
+    return start

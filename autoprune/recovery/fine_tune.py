@@ -86,6 +86,7 @@ class FineTune:
         self._task, self._plan, self._seed, self._teacher = task, plan, seed, teacher
         self._device = torch.device(task.device)
         self._on_epoch, self._epoch = on_epoch, 0
+        self._ahead: Batch | None = None
         self._moved: Collection[str] = ()
         self._random: list[Tensor] = []
         if plan.max_norm:
@@ -126,11 +127,14 @@ class FineTune:
         try:
             with self._own_random_numbers():
                 while self.step < until:
-                    self._train_on(self._next())
+                    batch, self._ahead = self._ahead or self._next(), None
+                    self._train_on(batch)
+                    if self._on_epoch is not None:  # that a pass is over shows only in the batch after it
+                        self._ahead = self._next()
         except _NotFiniteError as error:
             message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
-            self.samples += Samples(forward=error.seen)
-            raise DivergedError(f"{message}{self._plan.steps}", self.samples + self._taught(taught)) from None
+            self.samples += Samples(forward=error.seen) + self._taught(taught)
+            raise DivergedError(f"{message}{self._plan.steps}", self.samples) from None
         finally:
             self.model.eval()
         self.samples += self._taught(taught)
@@ -215,9 +219,13 @@ class FineTune:
         parameters = dict(self.model.named_parameters()) if self._moved else {}
         for name in self._moved:
             weight = parameters.get(name)
-            if weight is not None and weight.grad is not None:
+            if weight is not None and weight.grad is not None and self._is_taken(weight.grad):
                 moved = self.movement.setdefault(name, torch.zeros_like(weight))
                 moved.addcmul_(weight.grad, weight, value=-self._rate.value)
+
+    def _is_taken(self, gradient: Tensor) -> bool:
+        """False for one that overflows in float16: the scaler leaves that step out."""
+        return not self._scaler.is_enabled() or bool(gradient.isfinite().all())
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:

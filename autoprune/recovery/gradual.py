@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,20 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.amounts import planned_widths, select
+from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import signals_for
-from autoprune.criteria.signals import Signals, gather, passes
+from autoprune.criteria.signals import Signals
 from autoprune.criteria.single_weights import score_weights, weight_signals_for
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.weights import WeightPlan
+from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import FineTune, Samples
 from autoprune.recovery.learning_rate import scheduler, simulate
+from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.recovery.schedules import Pace, Update, amount_now, schedule
 from autoprune.surgery.cut import cut, sliced
-from autoprune.surgery.sparsity import apply_masks, maskable, masks, regrow
+from autoprune.surgery.sparsity import apply_masks, layer_sparsities, maskable, masks, regrow
 from autoprune.task.data import Batch, head
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
@@ -90,7 +92,7 @@ class Gradual:
         for name, width in self._to.items():
             assert width <= self._from[name], f"{name}: {width} channels planned, {self._from[name]} alive"
         self._masks: dict[str, Tensor] = {}
-        self._sparse = _share_of_zeros(self.model, self._masked())
+        self._zeros = self._zeros_now()
         self._training: FineTune | None = None
 
     @property
@@ -106,7 +108,8 @@ class Gradual:
         pace = Pace(recovery.schedule, recovery.steps, rates)
         at_once = [update for update in pace.updates if update.step == 0]
         for update in at_once:
-            self._advance(update)
+            if pace.now(update, 0.0) is not None:
+                self._advance(update)
         training = self._begin()
         for update in pace.updates[len(at_once) :]:
             self._train(update.step)
@@ -128,7 +131,7 @@ class Gradual:
             on_epoch=None if self._on_epoch is None else self._epoch_done,
         )
         training.watch_movement(self._movement_wanted())
-        training.silence(self._masks)
+        training.silence(self._masks or self._silent())
         self._training = training
         return training
 
@@ -160,9 +163,11 @@ class Gradual:
             self._cut(kept)
         if self._plan.weights is not None:
             self._mask(self._plan.weights, update)
+        scaled = limit_norms(self.model, recovery.max_norm, per=recovery.max_norm_per) if recovery.max_norm else 0
         left = recovery.steps - (self._training.step if self._training is not None else 0)
         started = self._training is not None
-        if changed or (self._masks and not left) or (not started and (left or self._masks)):
+        touched = bool(self._masks) or scaled > 0
+        if changed or (touched and not left) or (not started and (left or touched)):
             with self.clock.phase("recalibrate"):
                 batches = first_samples(self._task, recovery.batch_norm_samples)
                 self._spent += Samples(forward=recalibrate(self.model, batches))
@@ -192,12 +197,9 @@ class Gradual:
             self._masks = self._training.masks
 
     def _mask(self, plan: WeightPlan, update: Update) -> None:
-        target = plan.target
-        if target == 0 and not plan.layers:
+        if plan.target == 0 and not plan.layers:
             return
         axes = self._topology.reads
-        reached = schedule(self._plan.recovery.schedule.name)(update.progress, target) / target if target else 1.0
-        begun = min(self._sparse / target, 1.0) if target else 1.0
         with self.clock.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
             weights = {name: signals.weights[name] for name in self._masked()}
@@ -210,8 +212,7 @@ class Gradual:
             there = {
                 name: s for name, s in plan.layers.items() if name in weights or name not in self._topology.tensors
             }
-            share = begun + (1.0 - begun) * reached
-            found = masks(scores, replace(plan, layers=there), share=share, axes=axes)
+            found = self._masks_of(scores, replace(plan, layers=there), update.progress)
         if update.exchange and self._training is not None:
             gradients = self._training.gradients
             found = {
@@ -225,6 +226,46 @@ class Gradual:
             self._training.silence(found)
         else:
             apply_masks(self.model, found)
+
+    def _masks_of(self, scores: Mapping[str, Tensor], plan: WeightPlan, progress: float) -> dict[str, Tensor]:
+        """Masks at that progress, each weight or ranking on its own way from what was zero at first."""
+        shape = schedule(self._plan.recovery.schedule.name)
+        found: dict[str, Tensor] = {}
+        for names, final in _together(scores, plan):
+            if final == 0:
+                continue
+            zeros, entries = (sum(self._zeros[name][part] for name in names) for part in (0, 1))
+            begun = min(zeros / entries / final, 1.0) if entries else 1.0
+            reached = 1.0 if progress >= 1.0 else begun + (1.0 - begun) * shape(progress, final) / final
+            own = None if group_pattern(plan.pattern) is not None else final
+            alone = replace(plan, sparsity=own, layers={}, spread="layer" if len(names) == 1 else plan.spread)
+            some = {name: scores[name] for name in names}
+            found |= masks(some, alone, share=reached, axes=self._topology.reads)
+        return {name: found[name] for name in scores if name in found}
+
+    def _zeros_now(self) -> dict[str, tuple[int, int]]:
+        """Name of a weight that masks are laid on -> how many of its entries are zero, and of how many that may be."""
+        plan = self._plan.weights
+        if plan is None:
+            return {}
+        grouped, found = group_pattern(plan.pattern), {}
+        there = dict(self.model.named_parameters())
+        for name in self._masked():
+            weight = there[name]
+            columns = weight.shape[self._topology.reads[name]]
+            whole = columns // grouped[1] * grouped[1] if grouped is not None else columns
+            found[name] = (int((weight == 0).sum()), weight.numel() // columns * whole if columns else 0)
+        return found
+
+    def _silent(self) -> dict[str, Tensor]:
+        """Masks of what is zero before the first update: it is to go, and must not grow until then."""
+        plan = self._plan.weights
+        if plan is None:
+            return {}
+        there = dict(self.model.named_parameters())
+        goes = [name for name in self._masked() if plan.layers.get(name, plan.target) > 0]
+        weights = {name: there[name].detach() for name in goes}
+        return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
 
     def _masked(self) -> list[str]:
         """Weights that masks are laid on: of products, and still there."""
@@ -269,7 +310,14 @@ def first_samples(task: Task, samples: int) -> list[Batch]:
     return [batch.to(device) for batch in head(task.train_split, samples)]
 
 
-def _share_of_zeros(model: nn.Module, names: Collection[str]) -> float:
-    weights = [tensor for name, tensor in model.named_parameters() if name in names]
-    entries = sum(weight.numel() for weight in weights)
-    return sum(int((weight == 0).sum()) for weight in weights) / entries if entries else 0.0
+def _together(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:
+    """Weights that reach a sparsity together, and that sparsity: each by itself, or those of one ranking.
+
+    Raises UnknownNameError for a weight of the plan that has no scores.
+    """
+    shapes = {name: tuple(score.shape) for name, score in scores.items()}
+    if plan.spread != "global" or group_pattern(plan.pattern) is not None:
+        return [((name,), share) for name, share in layer_sparsities(shapes, plan).items()]
+    own = layer_sparsities(shapes, replace(plan, spread="layer"))
+    ranked = tuple(name for name in scores if name not in plan.layers)
+    return [(ranked, plan.target), *(((name,), own[name]) for name in plan.layers)]

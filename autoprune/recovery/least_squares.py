@@ -12,13 +12,13 @@ from torch import Tensor, nn
 #: Layers whose output is one product of what they read with their weight, and a bias.
 Layer = nn.Linear | nn.modules.conv._ConvNd
 #: Penalties to choose from, as shares of the mean square of what is read.
-RIDGES = (1e-8, 1e-4, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-8, 1e-3, 1e-1)
 #: Numbers of rows that are held at a time: 32 MiB in float64.
 _HELD = 2**22
 
 
 def matrix_of(layer: Layer) -> Tensor:
-    """The weight as float64 [groups, unknowns, outputs of a group]; unknowns: input channels times taps of the kernel."""
+    """The weight as float64 [groups, unknowns, outputs of a group]; see `unknowns_of`."""
     weight = layer.weight.detach().double()
     return _forwards(layer, weight).reshape(_groups(layer), -1, unknowns_of(layer)).mT
 
@@ -72,6 +72,11 @@ def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
+def at(values: Tensor, places: Sequence[Tensor]) -> Tensor:
+    """[samples, channels, *positions, *more] -> [R, channels, *more]: at samples and positions, each int64 [R]."""
+    return values.movedim(1, -1)[tuple(places)].movedim(-1, 1)
+
+
 def rows_of(layer: Layer, picked: Tensor) -> Tensor:
     """Patches [R, channels, *taps] of some outputs as float64 [groups, R, unknowns], in the order of `matrix_of`."""
     return picked.reshape(len(picked), _groups(layer), unknowns_of(layer)).transpose(0, 1).double()
@@ -85,14 +90,15 @@ def _forwards(layer: Layer, weight: Tensor) -> Tensor:
     """The weight of a transposed convolution as that of a plain one, and the other way round."""
     if isinstance(layer, nn.Linear) or not layer.transposed:
         return weight
-    turned = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    turned: Tensor = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
     return turned.flip(tuple(range(2, weight.ndim)))
 
 
 def _spread(x: Tensor, stride: Sequence[int]) -> Tensor:
     """With stride - 1 zeros between neighbours."""
     wide = x.new_zeros(*x.shape[:2], *((n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True)))
-    wide[(..., *(slice(None, None, step) for step in stride))] = x
+    every = tuple(slice(None, None, step) for step in (1, 1, *stride))
+    wide[every] = x
     return wide
 
 
@@ -142,33 +148,30 @@ def best_change(first: Moments, second: Moments) -> Tensor | None:
 
 
 @torch.no_grad()
-def refit(layer: Layer, read: Tensor, wanted: Tensor, odd: Tensor) -> bool:
-    """Give a layer the weight, and the bias, with which its outputs are nearest to `wanted`; gives whether they changed.
+def refit(layer: Layer, read: Tensor, places: Sequence[Tensor], wanted: Tensor) -> bool:
+    """Give a layer the weight and bias with which its outputs are nearest to `wanted`. True when they have changed.
 
-    read: what some outputs are made of, [R, channels, *taps], see `patches`. wanted: what these should be,
-    [R, outputs]. odd: bool [R], which half of the samples each belongs to. A bias that is frozen stays.
+    read: what the outputs are made of, see `patches`. places: of the outputs to look at: samples, then positions axis
+    by axis, each int64 [R]. wanted: what they should be, [R, outputs]. A bias that is frozen stays.
     A solution that is not finite, or no nearer on samples that it has not seen, leaves the layer as it is.
-    Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; Hoerl and Kennard, Ridge
-    Regression, 1970.
+    Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; the ridge: Hoerl and Kennard,
+    Ridge Regression, 1970.
     """
-    old = matrix_of(layer)
-    bias = layer.bias
+    old, bias = matrix_of(layer), layer.bias
     free = bias is not None and bias.requires_grad
 
-    def moments(of: Tensor) -> Moments:
+    def moments(which: Tensor) -> Moments:
         total = Moments.of(old.new_zeros(len(old), 0, old.shape[1] + free), old.new_zeros(len(old), 0, old.shape[2]))
-        for some in of.nonzero().squeeze(1).split(max(1, _HELD // (old.shape[0] * old.shape[1]))):
-            rows = rows_of(layer, read[some])
+        for some in which.nonzero().squeeze(1).split(max(1, _HELD // old[..., 0].numel())):
+            rows = rows_of(layer, at(read, [axis[some] for axis in places]))
             lacking = wanted[some].double() - (0 if bias is None else bias.double())
             lacking = lacking.unflatten(1, (len(old), -1)).transpose(0, 1) - rows @ old
             total += Moments.of(F.pad(rows, (0, 1), value=1.0) if free else rows, lacking)
         return total
 
-    first, second = moments(~odd), moments(odd)
+    first, second = moments(places[0] % 2 == 0), moments(places[0] % 2 == 1)
     change = best_change(first, second)
-    if change is None:
-        return False
-    return _install(layer, old, change, first + second)
+    return change is not None and _install(layer, old, change, first + second)
 
 
 def _install(layer: Layer, old: Tensor, change: Tensor, whole: Moments) -> bool:

@@ -1,329 +1,273 @@
-"""Weights of the layers that follow a cut, solved for by least squares: recovery without training."""
+"""Weights of the layers that read what a cut has left, solved for by least squares: recovery without training."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.errors import SurgeryError, fault
-from autoprune.recovery.least_squares import (
-    Layer,
-    Moments,
-    best_change,
-    channels_first,
-    design,
-    inputs_of,
-    matrix_of,
-    slices,
-    weight_of,
-)
-from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
+from autoprune.recovery.least_squares import Layer, at, channels_first, patches, refit, unknowns_of
+from autoprune.task.data import Batch, Inputs, call, evaluating, first_tensor
 from autoprune.trace.topology import Topology
 
-#: Output positions of each sample that are looked at, at most.
-POSITIONS = 32
-#: Layers with more unknowns for each output are left alone: their equations would take gigabytes.
-MOST_UNKNOWNS = 6000
-#: Numbers of inputs that go through a model at once, at most, and of the reference's outputs that are held.
-_JOINED, _HELD = 2**24, 2**26
+#: Outputs of a layer that are looked at, at most, each of all channels at one position of one sample.
+ROWS = 2**14
+#: Layers with more unknowns for each output are left alone: their equations would take gigabytes and minutes.
+MOST_UNKNOWNS = 5000
+#: Numbers that the largest output of any module may hold, and all targets together: 1 GiB in float32.
+_HELD = 2**28
+#: Classes whose forward is understood.
+_FORWARDS = frozenset(
+    kind.forward
+    for kind in (
+        nn.Linear,
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    )
+)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Target:
-    """Outputs that a layer is to give. where: their flat positions, [N, P]. size: of the whole output. values: [N, P, O]."""
-
-    where: Tensor
-    size: tuple[int, ...]
-    values: Tensor
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """One layer to solve for.
-
-    layer: in the cut model. source: the same in the reference. outputs: which of the source's output channels stay.
-    scale: what the cut has multiplied each of them by. calls: in one forward of the reference. wide: numbers of
-    targets that one sample makes. linear: its outputs are what its weight says. targets: (batch, call) -> its target.
-    """
+    """A layer in the cut model, the same in the one that it was cut from, and which outputs of that it still has."""
 
     layer: Layer
     source: Layer
     outputs: Tensor
-    scale: Tensor
-    calls: int = 0
-    wide: int = 0
-    linear: bool = True
-    targets: dict[tuple[int, int], _Target] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """What a layer is to give.
+
+    shape: samples and positions of its whole output. places: those that are looked at, for each axis of the shape
+    int64 [R]. values: [R, outputs].
+    """
+
+    shape: tuple[int, ...]
+    places: tuple[Tensor, ...]
+    values: Tensor
 
 
 @torch.no_grad()
-def reconstruct(  # noqa: PLR0913, PLR0917
+def reconstruct(
     model: nn.Module,
-    reference: nn.Module,
+    source: nn.Module,
     topology: Topology,
     kept: KeptChannels,
     before: KeptChannels,
     batches: Iterable[Batch],
 ) -> int:
-    """Change `model` in place"""
-    jobs = _jobs(model, reference, topology, kept, before)
+    """Solve for the weights of each layer that reads fewer channels, so that it gives what it gave before the cut.
+
+    model: cut from `source`, which has the channels `before`, to `kept`; changed in place. batches: on their device.
+    Gives the number of samples passed forward through either of them.
+
+    A layer is a linear layer or a convolution. In the order of the forward, each gets the weight and bias W that
+    minimise |Y - X W|^2 + ridge |W - W of the cut|^2: Y is what the source's layer gives at the channels that stay,
+    X what the cut model's layer reads, with the layers before it solved for already. At most ROWS outputs are looked
+    at. Running statistics of norms are re-estimated on the way, before what reads them is solved for: recalibrated
+    only afterwards, they would undo part of it. All samples pass at once: those batches go in whose tensors fit
+    together with the first one's, as many samples as the largest output of a module leaves room for.
+
+    Left alone: layers that read whatever they read before, depthwise ones among them; more than MOST_UNKNOWNS
+    unknowns; weights that are frozen, shared, computed (weight norm) or rescaled by the cut; layers with hooks that
+    change their output or a forward of their own; what is not called exactly once in a forward, and so the weights
+    inside nn.MultiheadAttention, nn.LSTM and the like; and layers for which no solution helps, see `refit`.
+    Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; He et al., AMC, 2018.
+    """
+    jobs = _jobs(model, source, topology, kept, before)
     parts = list(batches)
-    if not jobs or not parts:
+    if not jobs or sum(part.size for part in parts) < 2:  # one half of the samples checks the other
         return 0
-    with _undisturbed(model), _undisturbed(reference):
-        work = _Work(model, reference, parts)
-        jobs = work.in_order(jobs)
-        work.parts = list(_joined(parts))
-        for window in _windows(jobs, sum(part.size for part in work.parts)):
-            work.observe(window)
-            work.solve(window)
-    return work.samples
+    with evaluating(model), evaluating(source):
+        once, largest = _first_look(source, parts[0])
+        inputs, samples = _joined(parts, _HELD // max(1, largest))
+        jobs = {name: job for name, job in jobs.items() if name in once}
+        if not jobs or samples < 2:
+            return parts[0].size
+        targets = _targets(source, inputs, jobs)
+        with _refreshed([module for name, module in model.named_modules() if name in once], samples):
+            _solve(model, inputs, jobs, targets)
+    return parts[0].size + 2 * samples
 
 
-class _Work:
-    def __init__(self, model: nn.Module, reference: nn.Module, parts: list[Batch]) -> None:
-        self.model, self.reference, self.parts = model, reference, parts
-        self.samples = 0
-        self.part = 0
-        self.queue: deque[_Job] = deque()
-        self.seen: Counter[int] = Counter()
-        self.settled = False
-        self.halves = ()
-
-    def _run(self, model, part) -> None:
-        self.seen.clear()
-        call(model, part.inputs)
-        self.samples += part.size
-
-    def in_order(self, jobs: list[_Job]) -> list[_Job]:
-        order: list[_Job] = []
-
-        def look(job: _Job, module, args, kwargs, output) -> None:
-            if job.calls == 0:
-                order.append(job)
-            job.calls += 1
-            x = args[0] if args else kwargs.get("input")
-            job.linear = job.linear and _explained(job.source, x, output)
-            if job.linear:
-                job.wide += min(POSITIONS, math.prod(channels_first(job.source, output).shape[2:])) * len(job.outputs)
-
-        with ExitStack() as stack:
-            for job in jobs:
-                stack.callback(job.source.register_forward_hook(partial(look, job), with_kwargs=True).remove)
-            self._run(self.reference, self.parts[0])
-        return [job for job in order if job.linear]
-
-    def observe(self, jobs) -> None:
-        def look(number: int, job: _Job, module, args, output) -> None:
-            call_number = self.seen[number]
-            self.seen[number] += 1
-            if not isinstance(output, Tensor) or output.is_nested:
-                return
-            y = channels_first(job.source, output)
-            size = tuple(y.shape[2:])
-            where = _positions(len(y), math.prod(size), (number, self.part, call_number)).to(y.device)
-            index = where.unsqueeze(1).expand(-1, y.shape[1], -1)
-            values = y.flatten(2).gather(2, index).transpose(1, 2)[..., job.outputs] * job.scale
-            job.targets[self.part, call_number] = _Target(where=where, size=size, values=values)
-
-        with ExitStack() as stack:
-            for number, job in enumerate(jobs):
-                stack.callback(job.source.register_forward_hook(partial(look, number, job)).remove)
-            for self.part, part in enumerate(self.parts):
-                self._run(self.reference, part)
-
-    def solve(self, jobs) -> None:
-        self.queue = deque(jobs)
-        with ExitStack() as stack:
-            for number, job in enumerate(jobs):
-                hook = job.layer.register_forward_pre_hook(partial(self._read, number, job), with_kwargs=True)
-                stack.callback(hook.remove)
-            while self.queue:
-                first = self.queue[0]
-                self._begin(first)
-                self.settled = False
-                for self.part, part in enumerate(self.parts):
-                    self._run(self.model, part)
-                if self.queue and self.queue[0] is first:
-                    self.queue.popleft().targets.clear()
-
-    def _begin(self, job) -> None:
-        self.matrix = matrix_of(job.layer)
-        self.bias = job.layer.bias if job.layer.bias is not None else None
-        self.free = int(self.bias is not None and self.bias.requires_grad)
-        rows = torch.nn.functional.pad(self.matrix, (0, 0, 0, self.free))
-        self.halves = (Moments.none(rows), Moments.none(rows))
-
-    def _read(self, number, job, module, args, kwargs) -> None:
-        call_number = self.seen[number]
-        self.seen[number] += 1
-        if self.settled or not self.queue or self.queue[0] is not job:
-            return
-        x = args[0] if args else kwargs.get("input")
-        target = job.targets.get((self.part, call_number))
-        if target is None or not isinstance(x, Tensor) or x.is_nested:
-            self.settled = True
-            return
-        self._gather(job, channels_first(job.layer, x), target)
-        if self.part == len(self.parts) - 1 and self.seen[number] == job.calls:
-            _settle(job.layer, self.halves, self.free)
-            self.queue.popleft().targets.clear()
-            self.settled = len(self.parts) > 1 or job.calls > 1
-            if self.queue and not self.settled:
-                self._begin(self.queue[0])
-
-    def _gather(self, job, x, target) -> None:
-        values = target.values.double()
-        for half, some in slices(len(x), target.where.shape[1] * self.matrix.shape[1] * len(self.matrix)):
-            rows = design(job.layer, x[some], target.where[some], target.size).flatten(1, 2)
-            missing = values[some].flatten(0, 1)
-            if self.bias is not None:
-                missing = missing - self.bias.double()
-            missing = missing.unflatten(1, (len(self.matrix), -1)).transpose(0, 1) - torch.bmm(rows, self.matrix)
-            if self.free:
-                rows = torch.nn.functional.pad(rows, (0, 1), value=1.0)
-            self.halves[(half + self.part) % 2].add(rows, missing)
-
-
-def _settle(layer, halves, free) -> None:
-    change = best_change(halves, free)
-    if change is None:
-        return
-    old = matrix_of(layer)
-    unknowns = old.shape[1]
-    weight = weight_of(layer, old + change[:, :unknowns])
-    bias = layer.bias.double() + change[:, unknowns].flatten() if free else None
-    # rounded
-    backup = layer.weight.detach().clone()
-    layer.weight.copy_(weight)
-    done = matrix_of(layer) - old
-    if free:
-        rounded = bias.to(layer.bias.dtype)
-        done = torch.cat([done, (rounded.double() - layer.bias.double()).view(len(old), 1, -1)], 1)
-    whole = halves[0] + halves[1]
-    if whole.error(done) < whole.missing:
-        if free:
-            layer.bias.copy_(rounded)
-    else:
-        layer.weight.copy_(backup)
-
-
-def _explained(layer, x, output) -> bool:
-    if not isinstance(x, Tensor) or not isinstance(output, Tensor) or x.is_nested or output.is_nested:
-        return False
-    y = channels_first(layer, output)[:4]
-    x = channels_first(layer, x)[:4]
-    size = tuple(y.shape[2:])
-    where = _positions(len(y), math.prod(size), (0,)).to(y.device)
-    matrix = matrix_of(layer)
-    got = torch.bmm(design(layer, x, where, size).flatten(1, 2), matrix).transpose(0, 1).flatten(1)
-    if layer.bias is not None:
-        got = got + layer.bias.double()
-    index = where.unsqueeze(1).expand(-1, y.shape[1], -1)
-    wanted = y.flatten(2).gather(2, index).transpose(1, 2).flatten(0, 1).double()
-    return bool((got - wanted).abs().max() <= 0.02 * wanted.abs().max())
-
-
-def _positions(samples: int, positions: int, seed) -> Tensor:
-    if positions <= POSITIONS:
-        return torch.arange(positions).expand(samples, -1)
-    generator = torch.Generator().manual_seed(hash(seed) % 2**63)
-    return torch.randint(positions, (samples, POSITIONS), generator=generator)
-
-
-def _windows(jobs, samples):
-    window, held = [], 0
-    for job in jobs:
-        if window and held + job.wide * samples > _HELD:
-            yield window
-            window, held = [], 0
-        window.append(job)
-        held += job.wide * samples
-    if window:
-        yield window
-
-
-def _joined(batches):
-    run = []
-    for batch in batches:
-        if run and not (
-            isinstance(batch.inputs, Tensor)
-            and isinstance(run[0].inputs, Tensor)
-            and batch.inputs.shape[1:] == run[0].inputs.shape[1:]
-        ):
-            yield Batch(
-                inputs=torch.cat([b.inputs for b in run]) if len(run) > 1 else run[0].inputs,
-                targets=(),
-                size=sum(b.size for b in run),
-            )
-            run = []
-        run.append(batch)
-    if run:
-        yield Batch(
-            inputs=torch.cat([b.inputs for b in run]) if len(run) > 1 else run[0].inputs,
-            targets=(),
-            size=sum(b.size for b in run),
-        )
-
-
-@contextmanager
-def _undisturbed(model):
-    with evaluating(model):
-        yield
-
-
-def _jobs(model, reference, topology, kept, before):
+def _jobs(
+    model: nn.Module, source: nn.Module, topology: Topology, kept: KeptChannels, before: KeptChannels
+) -> dict[str, _Job]:
+    """Layers that read fewer channels than in the source, by name."""
+    sources = dict(source.named_modules())
+    uses = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     now, then = alive_positions(topology, kept), alive_positions(topology, before)
-    sources = dict(reference.named_modules())
-    uses = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
-    inside = tuple(f"{n}." for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention))
-    jobs = []
+    rescaled = _rescaled(topology, kept, before)
+
+    def stay(tensor: str, axis: int, size: int) -> Tensor:
+        alive, known = now.get((tensor, axis)), then.get((tensor, axis))
+        if alive is None:
+            return torch.arange(size)
+        return alive if known is None else torch.searchsorted(known, alive)
+
+    jobs: dict[str, _Job] = {}
     for name, layer in model.named_modules():
-        source = sources.get(name)
-        if not isinstance(layer, Layer) or not isinstance(source, Layer) or name.startswith(inside):
+        was = sources.get(name)
+        if not (isinstance(layer, Layer) and isinstance(was, Layer) and _is_plain(layer, uses)):
             continue
-        if inputs_of(layer) == inputs_of(source):
+        if unknowns_of(layer) >= unknowns_of(was) or unknowns_of(layer) > MOST_UNKNOWNS:
             continue
-        if not _own(layer, uses):
-            continue
-        weight = f"{name}.weight" if name else "weight"
-
-        def relative(axis):
-            key = (weight, axis)
-            n, t = now.get(key), then.get(key)
-            size = source.weight.shape[axis]
-            if n is None:
-                return torch.arange(size)
-            return n if t is None else torch.searchsorted(t, n)
-
-        transposed = not isinstance(layer, nn.Linear) and layer.transposed
-        if transposed:
-            groups = (relative(0) // (source.in_channels // source.groups)).unique()
-            per = source.weight.shape[1]
-            outputs = (groups[:, None] * per + relative(1)).flatten()
-        else:
-            outputs = relative(0)
-        if inputs_of(layer) // getattr(layer, "groups", 1) * math.prod(layer.weight.shape[2:]) > MOST_UNKNOWNS:
-            continue
-        scale = torch.ones(len(outputs))
-        jobs.append(_Job(layer=layer, source=source, outputs=outputs, scale=scale))
+        prefix = f"{name}." if name else ""
+        if rescaled.isdisjoint((f"{prefix}weight", f"{prefix}bias")):
+            weight = f"{prefix}weight"
+            outputs = stay(weight, 0, len(was.weight))
+            if not isinstance(was, nn.Linear) and was.transposed:
+                each = was.weight.shape[1]
+                groups = (outputs // (was.in_channels // was.groups)).unique()
+                outputs = (groups.unsqueeze(1) * each + stay(weight, 1, each)).flatten()
+            jobs[name] = _Job(layer=layer, source=was, outputs=outputs)
     return jobs
 
 
-def _own(layer, uses) -> bool:
-    w = layer._parameters.get("weight")
+def _rescaled(topology: Topology, kept: KeptChannels, before: KeptChannels) -> set[str]:
+    """Tensors whose values this cut has multiplied."""
+    now, then = ({**topology.widths, **of.widths} for of in (kept, before))
+    return {
+        values.tensor for group in topology.groups for values in group.rescaled if now[group.name] < then[group.name]
+    }
+
+
+def _is_plain(layer: Layer, uses: Mapping[int, int]) -> bool:
+    """Its output is what its own trained weight and bias say, and no other module has these."""
+    weight = layer._parameters.get("weight")
+    own = [parameter for parameter in layer._parameters.values() if parameter is not None]
     return (
-        w is not None
-        and w.requires_grad
-        and w.is_floating_point()
-        and uses[id(w)] == 1
-        and (layer.bias is None or uses[id(layer.bias)] == 1)
+        weight is not None
+        and weight.requires_grad
+        and weight.is_floating_point()
+        and all(uses[id(parameter)] == 1 for parameter in own)
+        and getattr(layer.forward, "__func__", None) in _FORWARDS
+        and not layer._forward_hooks
     )
+
+
+def _first_look(model: nn.Module, batch: Batch) -> tuple[set[str], int]:
+    """Names of the modules that one forward calls exactly once; numbers of the largest output for one sample."""
+    calls: Counter[str] = Counter()
+    largest = 0
+
+    def look(name: str, module: nn.Module, args: object, output: object) -> None:
+        nonlocal largest
+        del module, args
+        calls[name] += 1
+        tensor = first_tensor(output)
+        if tensor is not None:
+            largest = max(largest, tensor.numel())
+
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(partial(look, name)).remove)
+        call(model, batch.inputs)
+    return {name for name, count in calls.items() if count == 1}, math.ceil(largest / max(1, batch.size))
+
+
+def _joined(parts: Sequence[Batch], most: int) -> tuple[Inputs, int]:
+    """Batches as one, and its samples: the first, and those that fit together with it, up to `most` samples."""
+    first = _tensors(parts[0])
+    chosen, samples = [first], parts[0].size
+    for part in parts[1:] if first else ():
+        tensors = _tensors(part)
+        if samples + part.size <= most and _layout(tensors) == _layout(first):
+            chosen.append(tensors)
+            samples += part.size
+    inputs = parts[0].inputs
+    if len(chosen) == 1:
+        return inputs, samples
+    whole = {key: torch.cat([tensors[key] for tensors in chosen]) for key in first}
+    if isinstance(inputs, Mapping):
+        return whole, samples
+    return tuple(whole.values()) if isinstance(inputs, tuple) else whole[""], samples
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    """The inputs by name or place; none at all where one of them does not have the samples along its first axis."""
+    inputs = batch.inputs
+    named: Mapping[str, object] = {"": inputs} if isinstance(inputs, Tensor) else {}
+    if isinstance(inputs, Mapping | tuple):
+        named = inputs if isinstance(inputs, Mapping) else {str(place): x for place, x in enumerate(inputs)}
+    found = {key: x for key, x in named.items() if isinstance(x, Tensor) and x.ndim and len(x) == batch.size}
+    return found if len(found) == len(named) else {}
+
+
+def _layout(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size, torch.dtype]]:
+    return [(key, x.shape[1:], x.dtype) for key, x in tensors.items()]
+
+
+def _targets(source: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job]) -> dict[str, _Target]:
+    """What the layers give."""
+    rows = min(ROWS, max(1, _HELD // sum(len(job.outputs) for job in jobs.values())))
+    targets: dict[str, _Target] = {}
+
+    def look(name: str, module: nn.Module, args: object, output: object) -> None:
+        del module, args
+        if isinstance(output, Tensor) and not output.is_nested and output.numel():
+            job = jobs[name]
+            y = channels_first(job.source, output)
+            shape = (len(y), *y.shape[2:])
+            places = _places(shape, rows, y.device)
+            values = at(y, places).index_select(1, job.outputs.to(y.device))
+            targets[name] = _Target(shape=shape, places=places, values=values)
+
+    with ExitStack() as stack:
+        for name, job in jobs.items():
+            stack.callback(job.source.register_forward_hook(partial(look, name)).remove)
+        call(source, inputs)
+    return targets
+
+
+def _places(shape: tuple[int, ...], rows: int, device: torch.device) -> tuple[Tensor, ...]:
+    """At most `rows` places of a grid by chance, the same for the same shape."""
+    total = math.prod(shape)
+    flat = torch.arange(total)
+    if total > rows:
+        flat = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:rows]
+    return torch.unravel_index(flat.to(device), shape)
+
+
+@contextmanager
+def _refreshed(modules: Sequence[nn.Module], samples: int) -> Iterator[None]:
+    """Norms take the statistics of what they read, each just before it runs."""
+
+    def look(norm: nn.Module, args: tuple[object, ...]) -> None:
+        if not norm.training and args:  # it is in training mode when recalibrate runs it
+            recalibrate(norm, [Batch(inputs=args, targets=None, size=samples)])
+
+    with ExitStack() as stack:
+        for norm in filter(keeps_statistics, modules):
+            stack.callback(norm.register_forward_pre_hook(look).remove)
+        yield
+
+
+def _solve(model: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job], targets: Mapping[str, _Target]) -> None:
+    """One forward of the cut model. Each layer is solved for just before it runs, reading what solved ones give."""
+
+    def look(name: str, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        del module
+        target, layer = targets[name], jobs[name].layer
+        x = args[0] if args else kwargs.get("input")
+        if isinstance(x, Tensor) and not x.is_nested:
+            x = channels_first(layer, x)
+            read = patches(layer, x, target.shape[1:])
+            # Where heads or channels are folded into the samples, the cut model has fewer of them.
+            if (len(read), *read.shape[2 : 1 + len(target.shape)]) == target.shape:
+                refit(layer, read, target.places, target.values)
+
+    with ExitStack() as stack:
+        for name in targets:
+            stack.callback(jobs[name].layer.register_forward_pre_hook(partial(look, name), with_kwargs=True).remove)
+        call(model, inputs)

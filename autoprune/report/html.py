@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.measure.measurement import Latency
 from autoprune.report import figures
 from autoprune.report.findings import findings
 from autoprune.study.folder import RunFolder
@@ -68,6 +69,7 @@ def _table(front: Front) -> str:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
+    masked = any(record.search.masked is not None for record in records)
     head = [
         "candidate",
         "origin",
@@ -80,14 +82,16 @@ def _table(front: Front) -> str:
         "of dense",
         "latency ms",
         "ratio to dense (95 %)",
+        *(["ratio to itself without masks (95 %)"] if masked else []),
     ]
     rows = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record, sparse))}</tr>" for record in records
+        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record, sparse, masked))}</tr>"
+        for record in records
     )
     return f"<h2>The front</h2><table><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>{rows}</table>"
 
 
-def _cells(front: Front, record: CandidateRecord, sparse: bool) -> Sequence[str]:
+def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> Sequence[str]:
     search, test, latency = record.search, record.test, record.search.latency
     share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
     return (
@@ -101,8 +105,13 @@ def _cells(front: Front, record: CandidateRecord, sparse: bool) -> Sequence[str]
         f"{search.multiply_adds:,}",
         f"{share:.1%}",
         "" if latency is None else f"{front.cost(record, 'latency_ms'):.3g}",
-        "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})",
+        _ratio(latency),
+        *([_ratio(search.masked)] if masked else []),
     )
+
+
+def _ratio(latency: Latency | None) -> str:
+    return "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})"
 
 
 def _left_alone(stored: Mapping[str, object]) -> str:

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.amounts import width_of
+from autoprune.criteria.gathering import gather, passes
+from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
-from autoprune.criteria.signals import Signals, gather, passes
+from autoprune.criteria.signals import Signals
 from autoprune.errors import StorageError, fault
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Samples

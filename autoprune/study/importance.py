@@ -1,60 +1,57 @@
-"""Importance of the space's parameters: for the quality, and for the quality beyond what its cost explains.
+"""Which parameters of the space mattered: for each objective, and for the quality at equal cost.
 
-A budget explains nearly all of the quality, and so hides what is asked: which choice is better at the same cost. The
-second target is what is left of the quality after a monotone fit over the logarithm of the cost.
+The budget decides nearly all of the quality, and so hides what is asked: which choice is better at the same cost. The
+last target is therefore the quality less what trials of about the same cost have.
 
-Every number comes with what chance gives: a copy of the parameter, shuffled over the trials, is measured beside it
-(Kursa and Rudnicki 2010, there for random forests). With few trials such copies look important too, and more so
-when many are summed. Later trials start from longer trained ancestors; that is not told apart from what they chose.
+An importance is the share of a target's variance that one parameter explains alone: the correlation ratio, less what
+as many groups explain by chance (Kelley, An unbiased correlation ratio measure, 1935). With the tens of trials that a
+study has, it tells what mattered from what did not better than Optuna's PED-ANOVA does, which asks only who is in the
+better half (`pytest tests/unit/study/test_importance.py -k optuna`). What two parameters do together is in neither.
 """
 
 from __future__ import annotations
 
-import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import StorageError, fault
-from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.study.storage import JOURNAL
+from autoprune.study.trials import origin_of
 
-TARGETS = ("quality", "beyond_cost")
 #: Fewer trials than this say nothing.
-FEWEST_TRIALS = 10
-#: Origins whose parameters made the candidate. Polished ones would count one choice several times, the plan of an
-#: enqueued one need not lie in the space, and nothing was chosen for dense.
-ORIGINS = ("uniform", "solved", "sampled")
-#: A parameter is important as far as its values differ between the better half of the trials and all of them. On
-#: simulated studies of 48 trials a half told true effects from chance more often than a quarter or a tenth.
-_BETTER = 0.5
-#: Ends of the interval over resamples, one standard error to either side.
-_INTERVAL = (0.16, 0.84)
-#: The monotone fit is asked only at costs that it was not fitted to: each tenth is left out in turn.
-_FOLDS = 10
-
-#: (value, where it was drawn from) of each trial, None where a trial lacks the parameter.
-Column = Sequence[tuple[object, BaseDistribution] | None]
+FEWEST_TRIALS = 20
+#: Values that fewer trials have are looked at as one.
+_FEWEST_ALIKE = 3
+#: A range is divided into so many parts with equally many trials.
+_PARTS = 3
+#: Trials of about the same cost: this share of all, and no fewer than so many.
+_NEAR, _FEWEST_NEAR = 0.2, 6
+#: Random halves of the trials, and random orders of them.
+_HALVES, _ORDERS = 100, 2000
+#: Orders that are looked at in one go.
+_AT_ONCE = 100
+#: How likely it is that chance alone makes one or more knobs of a target pass for important.
+_ERROR = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """One parameter and one target, as shares of the sum over all parameters.
+    """One parameter, or one kind, and one target.
 
-    share: median over resamples of the trials. low, high: 16 % and 84 % of the resamples.
-    chance: 84 % of the resamples of a shuffled copy.
+    share: of the target's variance that it explains, in [0, 1]. low, high: 68 % interval, over random halves of the
+    trials (Shao and Wu, A general theory for jackknife variance estimation, 1989). chance: what is reached when trials
+    and values are paired at random; all the rows of one table stay below it in 95 of 100 studies.
     """
 
     share: float
@@ -64,256 +61,235 @@ class Importance:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the interval overlaps that of the shuffled copy."""
-        return self.low <= self.chance
+        """Whether chance gives as much."""
+        return self.share <= self.chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportanceRow:
     """A parameter, or the sum over all of one kind.
 
-    name: of the parameter, or "kind/*". members: parameters in it, 1 for a single one.
-    shares: target of TARGETS -> Importance; a target that could not be assessed is missing.
+    name: of the parameter, or of the kind, such as "criterion/*". members: parameters in it, 1 for a single one.
+    targets: target -> Importance.
     """
 
     name: str
     members: int
-    shares: Mapping[str, Importance]
+    targets: Mapping[str, Importance]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importances:
-    """What decided, as far as the trials tell.
+    """What mattered, as far as the trials tell.
 
-    rows: parameters, the most important for "beyond_cost" first (for "quality" without it). kinds: sums over the
-        parameters that share what stands before "/", such as "criterion/*".
-    trials: how many were looked at. cost: what "beyond_cost" takes out. explained: share of the variance of the quality
-        that the cost alone explains, in [0, 1]; None where it could not be assessed.
-    left_out: parameter -> why it has no number. notes: why there are no numbers, or none of a target.
+    trials: how many were looked at. targets: the objectives, and "quality at equal" the first cost among them.
+    knobs: the parameters, those that share what stands before "/" as one; what matters most for the last target first.
+    members: those parameters one by one. left_out: parameter -> why it has no number.
+    notes: what could not be assessed, and why.
     """
 
-    rows: tuple[ImportanceRow, ...]
-    kinds: tuple[ImportanceRow, ...]
     trials: int
-    cost: str
-    explained: float | None
-    left_out: Mapping[str, str]
-    notes: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    knobs: tuple[ImportanceRow, ...] = ()
+    members: tuple[ImportanceRow, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def table(self) -> pd.DataFrame:
-        """One row for each kind and parameter, with share, low, high, chance and is_noise of each target."""
+        """A row for each knob and member, with share, low, high, chance and is_noise of each target."""
         rows = []
-        for row in (*self.kinds, *self.rows):
+        for row in (*self.knobs, *self.members):
             cells: dict[str, object] = {"parameter": row.name, "members": row.members}
-            for target, found in row.shares.items():
-                for part in ("share", "low", "high", "chance"):
-                    cells[f"{target}_{part}"] = getattr(found, part)
-                cells[f"{target}_is_noise"] = found.is_noise
+            for target, found in row.targets.items():
+                for part in ("share", "low", "high", "chance", "is_noise"):
+                    cells[f"{target} {part}"] = getattr(found, part)
             rows.append(cells)
         return pd.DataFrame(rows)
 
 
-def importances(  # one argument for each thing that a study knows
-    study: optuna.Study,
-    records: Sequence[CandidateRecord],
-    *,
-    higher_is_better: bool,
-    cost: str = "multiply_adds",
-    resamples: int = 20,
-    seed: int = 0,
-) -> Importances:
-    """Importances by PED-ANOVA (Watanabe, Bansal, Hutter 2023) on bootstrap resamples of the finished trials.
+def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
+    """Importances over the finished trials that the sampler chose.
 
-    study: the trials' parameters. records: what they became; those without a trial are passed over.
-    cost: the axis that "beyond_cost" takes out, a cost of a Measurement. resamples: >= 1. seed: >= 0.
-    Parameters with one value, or in fewer than FEWEST_TRIALS trials, are left out with the reason.
+    Warm starts hold nearly every parameter at its first choice, and polished trials repeat one: neither tells a choice
+    from what came with it. That later trials start from longer trained ancestors is not told apart from their choices.
+    A parameter that only some trials have counts as one value more for the others.
+
+    study: its "objectives" attribute names its values, "quality" among them. seed: >= 0.
     """
-    found = {record.number: record for record in records if record.origin in ORIGINS}
-    chosen = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number in found]
-    kept = [found[trial.number] for trial in chosen]
-    sign = 1.0 if higher_is_better else -1.0
-    quality = np.array([sign * record.search.quality for record in kept])
-    costs = np.log(np.maximum([record.search.value(cost) for record in kept], 1.0)) if kept else np.empty(0)
-    columns, left_out = _columns(chosen)
-    targets, notes = _targets(quality, costs, len(columns), cost)
-    samples = {target: _resampled(target, columns, quality, costs, resamples, seed) for target in targets}
-    rows = [_row(name, (name,), samples) for name in columns] if targets else []
-    kinds = [_row(name, members, samples) for name, members in _kinds(columns).items()] if targets else []
-    last = targets[-1] if targets else ""
+    trials = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if origin_of(trial) == "sampled" and all(map(math.isfinite, trial.values))
+    ]
+    if len(trials) < FEWEST_TRIALS:
+        note = f"Importances need {FEWEST_TRIALS} finished trials that the sampler chose; there are {len(trials)}."
+        return Importances(trials=len(trials), notes=(note,))
+    groups, left_out = _groups(trials)
+    targets = _targets(study, trials)
+    same = [name for name, values in targets.items() if np.ptp(values) == 0]
+    found = {name: values for name, values in targets.items() if name not in same}
+    notes = [f"{name} is the same in every trial." for name in same]
+    if not groups:
+        notes.append("No parameter has two values.")
     return Importances(
-        rows=tuple(sorted(rows, key=lambda row: -row.shares[last].share)),
-        kinds=tuple(sorted(kinds, key=lambda row: -row.shares[last].share)),
-        trials=len(chosen),
-        cost=cost,
-        explained=_explained(quality, costs) if "beyond_cost" in targets else None,
+        trials=len(trials),
+        targets=tuple(found) if groups else (),
+        knobs=_rows(_knobs(groups), groups, found, seed),
+        members=_rows({name: [name] for name in groups if "/" in name}, groups, found, seed),
         left_out=left_out,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
-def read_importances(folder: RunFolder, front: Front) -> Importances | None:
+def read_importances(folder: RunFolder) -> Importances | None:
     """Importances of a run folder, whose journal is only read; None while there is no journal of trials.
 
     Raises StorageError for a journal that can not be read.
     """
-    study = _read_journal(folder.path)
-    if study is None:
-        return None
-    settings = folder.read_study().get("settings")
-    space = settings.get("space") if isinstance(settings, Mapping) else None
-    cost = str(space.get("cost", "multiply_adds")) if isinstance(space, Mapping) else "multiply_adds"
-    return importances(study, front.everything, higher_is_better=front.higher_is_better, cost=cost)
-
-
-def beyond(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """What a monotone fit over the costs [n] leaves of the quality [n]; not a number at the lowest and highest cost.
-
-    The fit never saw the costs it is asked at, since one that did would follow them. The ends have no neighbour on
-    one side, and so nothing to compare with.
-    """
-    ranks = np.unique(costs, return_inverse=True)[1]
-    rest = np.empty(len(costs))
-    for fold in range(_FOLDS):
-        out = ranks % _FOLDS == fold
-        if out.all():
-            rest[out] = np.nan
-        elif out.any():
-            levels, fitted = isotonic(costs[~out], quality[~out])
-            rest[out] = quality[out] - np.interp(costs[out], levels, fitted, left=np.nan, right=np.nan)
-    return rest
-
-
-def isotonic(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The non-decreasing function nearest to the points (x, y) [n] in least squares: (distinct x, its values there).
-
-    Pool adjacent violators (Ayer et al. 1955).
-    """
-    levels, where, counts = np.unique(x, return_inverse=True, return_counts=True)
-    means = np.bincount(where, weights=y) / counts
-    pools: list[tuple[float, int, int]] = []  # mean, points, levels
-    for mean, points in zip(means.tolist(), counts.tolist(), strict=True):
-        pool = (mean, points, 1)
-        while pools and pools[-1][0] >= pool[0]:
-            before = pools.pop()
-            points = before[1] + pool[1]
-            pool = ((before[0] * before[1] + pool[0] * pool[1]) / points, points, before[2] + pool[2])
-        pools.append(pool)
-    return levels, np.repeat([pool[0] for pool in pools], [pool[2] for pool in pools])
-
-
-def _targets(
-    quality: np.ndarray, costs: np.ndarray, parameters: int, cost: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What can be assessed, and why the rest can not."""
-    if len(quality) < FEWEST_TRIALS:
-        return (), (
-            f"Importances need {FEWEST_TRIALS} finished trials that chose their own parameters (neither dense, "
-            f"polished nor enqueued); there are {len(quality)}.",
-        )
-    if parameters == 0 or np.ptp(quality) == 0:
-        return (), ("There is nothing to compare: all trials have the same quality or the same parameters.",)
-    rest = beyond(quality, costs)
-    if np.isfinite(rest).sum() < FEWEST_TRIALS or np.nanstd(rest) == 0:
-        return ("quality",), (f"Too few different {cost} to say what is important beyond the cost.",)
-    return TARGETS, ()
-
-
-def _columns(trials: Sequence[optuna.trial.FrozenTrial]) -> tuple[dict[str, Column], dict[str, str]]:
-    """Parameter -> its column; parameter -> why it is left out."""
-    columns: dict[str, Column] = {}
-    left_out = {}
-    for name in dict.fromkeys(name for trial in trials for name in trial.params):
-        column = [(t.params[name], t.distributions[name]) if name in t.params else None for t in trials]
-        there = [cell[0] for cell in column if cell is not None]
-        if len(there) < FEWEST_TRIALS:
-            left_out[name] = f"in {len(there)} of {len(trials)} trials only"
-        elif len(set(there)) < 2:
-            left_out[name] = f"{there[0]!r} in every trial"
-        else:
-            columns[name] = column
-    return columns, left_out
-
-
-def _kinds(names: Mapping[str, Column]) -> dict[str, tuple[str, ...]]:
-    """The name of a kind, such as "criterion/*" -> the parameters that it sums."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        kind, slash, _ = name.partition("/")
-        if slash:
-            members[f"{kind}/*"].append(name)
-    return {kind: tuple(found) for kind, found in members.items()}
-
-
-def _resampled(
-    target: str, columns: Mapping[str, Column], quality: np.ndarray, costs: np.ndarray, resamples: int, seed: int
-) -> Sequence[Mapping[str, tuple[float, float]]]:
-    """For each resample: parameter -> (its share, that of a shuffled copy)."""
-    random = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        drawn = random.integers(len(quality), size=len(quality))
-        # Shuffled anew each time, and before the draw: a trial drawn twice has its copy's value twice too.
-        shuffled = {name: random.permutation(len(quality)) for name in columns}
-        values = quality[drawn] if target == "quality" else beyond(quality[drawn], costs[drawn])
-        inside = np.isfinite(values)
-        index = drawn[inside]
-        places = {name: (index, shuffled[name][index]) for name in columns}
-        found.append(_shares(columns, places, values[inside]))
-    return found
-
-
-def _shares(
-    columns: Mapping[str, Column], places: Mapping[str, tuple[np.ndarray, np.ndarray]], values: np.ndarray
-) -> Mapping[str, tuple[float, float]]:
-    optuna.logging.set_verbosity(logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    for position, value in enumerate(values):
-        cells = {}
-        for name, column in columns.items():
-            for prefix, place in zip(("own", "shuffled"), places[name], strict=True):
-                cell = column[place[position]]
-                if cell is not None:
-                    cells[f"{prefix} {name}"] = cell
-        study.add_trial(
-            create_trial(
-                params={name: cell[0] for name, cell in cells.items()},
-                distributions={name: cell[1] for name, cell in cells.items()},
-                value=float(value),
-            )
-        )
-    raw = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=_BETTER))
-    total = sum(raw.get(f"own {name}", 0.0) for name in columns) or 1.0
-    return {name: (raw.get(f"own {name}", 0.0) / total, raw.get(f"shuffled {name}", 0.0) / total) for name in columns}
-
-
-def _row(
-    name: str, members: Sequence[str], samples: Mapping[str, Sequence[Mapping[str, tuple[float, float]]]]
-) -> ImportanceRow:
-    shares = {}
-    for target, found in samples.items():
-        own = [sum(resample[member][0] for member in members) for resample in found]
-        chance = [sum(resample[member][1] for member in members) for resample in found]
-        low, middle, high = np.quantile(own, (_INTERVAL[0], 0.5, _INTERVAL[1]))
-        shares[target] = Importance(
-            share=float(middle), low=float(low), high=float(high), chance=float(np.quantile(chance, _INTERVAL[1]))
-        )
-    return ImportanceRow(name=name, members=len(members), shares=shares)
-
-
-def _explained(quality: np.ndarray, costs: np.ndarray) -> float:
-    rest = beyond(quality, costs)
-    inside = np.isfinite(rest)
-    whole = np.var(quality[inside])
-    return float(np.clip(1.0 - np.mean(rest[inside] ** 2) / whole, 0.0, 1.0)) if whole > 0 else 0.0
-
-
-def _read_journal(folder: Path) -> optuna.Study | None:
-    path = folder / JOURNAL
+    path = folder.path / JOURNAL
     if not path.is_file():
         return None
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
         names = optuna.get_all_study_names(storage)
-        return optuna.load_study(study_name=names[0], storage=storage) if names else None
+        study = optuna.load_study(study_name=names[0], storage=storage) if names else None
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(fault(str(path), "be a journal of trials", f"{type(error).__name__}: {error}")) from error
+    return importances(study) if study is not None else None
+
+
+def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """The quality [n] less what the trials nearest in cost [n] lead to expect: a line through them, without the trial.
+
+    Local linear regression (Cleveland, Robust locally weighted regression, 1979), unweighted.
+    """
+    near = max(_FEWEST_NEAR, round(_NEAR * len(costs)))
+    rest = np.empty(len(costs))
+    for position, cost in enumerate(costs):
+        far = np.abs(costs - cost)
+        far[position] = np.inf
+        chosen = np.argsort(far, kind="stable")[:near]
+        x, y = costs[chosen] - cost, quality[chosen]
+        spread = x - x.mean()
+        slope = spread @ y / (spread @ spread) if spread.any() else 0.0
+        rest[position] = quality[position] - (y.mean() - slope * x.mean())
+    return rest
+
+
+def explained(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[rows, parameters]: share of the variance of the values [rows, n] between the groups of each parameter.
+
+    groups: integers >= 0 [n, parameters]. Less what is expected by chance, 1 - (1 - between / total) (n - 1) /
+    (n - groups): 1 where they explain all, 0 on average where they explain nothing, and then often below it. 0 where
+    there is nothing to explain, or a group for each value.
+    """
+    samples, parameters = groups.shape
+    most = int(groups.max(initial=0)) + 1
+    inside = np.zeros((samples, parameters, most))
+    np.put_along_axis(inside, groups[:, :, None], 1.0, axis=2)
+    counts = inside.sum(0)
+    away = values - values.mean(1, keepdims=True)
+    sums = (away @ inside.reshape(samples, -1)).reshape(len(values), parameters, most)
+    total = (away**2).sum(1)[:, None]
+    between = (sums**2 / np.maximum(counts, 1)).sum(2) / np.where(total > 0, total, 1.0)
+    freedom = samples - (counts > 0).sum(1)
+    found = 1.0 - (1.0 - between) * (samples - 1) / np.maximum(freedom, 1)
+    return np.where((total > 0) & (freedom > 0), found, 0.0)
+
+
+def _targets(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, np.ndarray]:
+    """Name -> values [trials], costs in the logarithm; at equal cost only where the quality changes at all."""
+    columns = np.array([trial.values for trial in trials]).T
+    found = dict(zip(study.user_attrs["objectives"], columns, strict=True))
+    found = {name: v if name == "quality" else np.log(np.maximum(v, 1e-12)) for name, v in found.items()}
+    cost = next(name for name in found if name != "quality")
+    if np.ptp(found["quality"]) == 0:
+        return found
+    return {**found, f"quality at equal {cost}": at_equal_cost(found["quality"], found[cost])}
+
+
+def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Parameter -> the number of the group that each trial is in; parameter -> why it is left out."""
+    groups: dict[str, np.ndarray] = {}
+    left_out = {}
+    for name in dict.fromkeys(name for trial in trials for name in trial.params):
+        found = _pooled(_labels(name, trials))
+        if len(np.unique(found)) > 1:
+            groups[name] = found
+        else:
+            values = [trial.params[name] for trial in trials if name in trial.params]
+            common = max(values, key=values.count)
+            left_out[name] = (
+                f"in {len(values)} of {len(trials)} trials only"
+                if len(values) < _FEWEST_ALIKE
+                else f"{common!r} in {values.count(common)} of {len(trials)} trials"
+            )
+    return groups, left_out
+
+
+def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
+    """One number for each choice, or for each part of a range; another for trials without the parameter."""
+    there = np.array([name in trial.params for trial in trials])
+    values = [trial.params[name] for trial in trials if name in trial.params]
+    drawn = next(trial.distributions[name] for trial in trials if name in trial.params)
+    labels = np.zeros(len(trials), dtype=np.int64)
+    if isinstance(drawn, CategoricalDistribution) or len(set(values)) <= _PARTS:
+        known = list(dict.fromkeys(values))
+        labels[there] = [1 + known.index(value) for value in values]
+    else:
+        edges = np.quantile(values, np.arange(1, _PARTS) / _PARTS)
+        labels[there] = 1 + np.searchsorted(edges, values)
+    return labels
+
+
+def _pooled(labels: np.ndarray) -> np.ndarray:
+    """The labels with rare ones as one; with the most frequent one where there are too few of them for that."""
+    counts = np.bincount(labels)
+    rare = (counts > 0) & (counts < _FEWEST_ALIKE)
+    few = counts[rare].sum() < _FEWEST_ALIKE
+    return np.where(rare[labels], counts.argmax() if few else len(counts), labels)
+
+
+def _knobs(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Knob -> its parameters; parameters such as "criterion/a" and "criterion/b" are one, "criterion/*"."""
+    knobs: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        kind, slash, _ = name.partition("/")
+        knobs[f"{kind}/*" if slash else name].append(name)
+    return knobs
+
+
+def _rows(
+    knobs: Mapping[str, Sequence[str]], groups: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], seed: int
+) -> tuple[ImportanceRow, ...]:
+    """A row for each knob, the sum over its parameters, in the order of the last target."""
+    if not knobs or not targets:
+        return ()
+    found = {target: _importances(knobs, groups, values, seed) for target, values in targets.items()}
+    rows = [
+        ImportanceRow(name=name, members=len(members), targets={target: found[target][name] for target in found})
+        for name, members in knobs.items()
+    ]
+    last = tuple(found)[-1]
+    return tuple(sorted(rows, key=lambda row: -row.targets[last].share))
+
+
+def _importances(
+    knobs: Mapping[str, Sequence[str]], groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int
+) -> dict[str, Importance]:
+    random = np.random.default_rng(seed)
+    matrix = np.stack(list(groups.values()), axis=1)
+    members = np.array([[name in names for names in knobs.values()] for name in groups], dtype=float)
+    own = explained(matrix, values[None]) @ members
+    chosen = [random.permutation(len(values))[: len(values) // 2] for _ in range(_HALVES)]
+    halves = np.concatenate([explained(matrix[half], values[None, half]) for half in chosen]) @ members
+    orders = (random.permuted(np.tile(values, (_AT_ONCE, 1)), axis=1) for _ in range(_ORDERS // _AT_ONCE))
+    chance = np.concatenate([explained(matrix, order) for order in orders]) @ members
+    # Each row may pass with its part of the error, so that the whole table has all of it (Bonferroni).
+    passed = np.quantile(chance, 1 - _ERROR / len(knobs), axis=0)
+    low, high = np.quantile(halves, (0.16, 0.84), axis=0)
+    rows = np.clip(np.array([own[0], low, high, passed]), 0.0, 1.0).T.tolist()
+    return {
+        name: Importance(share=share, low=down, high=up, chance=by_chance)
+        for name, (share, down, up, by_chance) in zip(knobs, rows, strict=True)
+    }

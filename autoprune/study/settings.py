@@ -83,6 +83,12 @@ class StudySettings:
             faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))
         raise_all("the settings", faults)
 
+    @property
+    def scanned(self) -> tuple[str, ...]:
+        """Criteria that the sensitivity scan uses; none without a scan."""
+        space = self.space
+        return (space.scan_criterion,) if space.scan and space.kind == "guided" else ()
+
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]

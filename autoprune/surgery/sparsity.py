@@ -45,7 +45,7 @@ def unmaskable(topology: Topology) -> dict[str, str]:
 
 
 _TOO_FLAT = "has one dim, as biases and norms have"
-_NOT_SUMMED = "is summed over in no product that is understood, as tables and scales are"
+_NOT_SUMMED = "is in no product that is understood"
 
 
 def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float = 1.0) -> Tensor:
@@ -330,8 +330,9 @@ def _order(values: Tensor, first: Tensor) -> Tensor:
 
 
 def _regrow_blocks(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, block: tuple[int, int]) -> Tensor:
-    means = [_block_means(part, block) for part in (mask.float(), sizes, slopes)]
-    active, size, slope = means[0].flatten() > 0.5, means[1].flatten(), means[2].flatten()
+    means = [_block_means(part, block) for part in (mask.float(), sizes, -slopes)]
+    # A mean that is not a number counts as the highest, which of -slopes is the last to come.
+    active, size, slope = means[0].flatten() > 0.5, means[1].flatten(), -means[2].flatten()
     entries = _block_sizes(mask.shape, block, mask.device).flatten()
     after = active
     for of in entries.unique().tolist():  # up to four: whole blocks, those of both edges, the corner

@@ -11,6 +11,11 @@ then these entries in order. How it was encoded stands in the header, under META
 
 Whatever would not be smaller so is stored as it is and has no entry. An entry is zero when all its bits are: minus zero
 is stored like any other number, and so is what is not a number, with its bits. Numbers are little-endian.
+
+Without the header a tensor with the share z of zeros takes the smaller of 1 - z + 1 / (8 b) (bitmap) and
+(1 - z)(1 + 1 / b) (gaps, while none is above 255) of its bytes, b being those of one entry. So it shrinks from
+z = 1 / (8 b) on: 3.1 % for float32, 6.3 % for float16 and bfloat16, 12.5 % for bytes and bools. Gaps beat the bitmap
+where z is above 7 / 8. A float32 tensor is at 53 % of its bytes at z = 0.5, at 12.5 % at 0.9, at 1.25 % at 0.99.
 """
 
 from __future__ import annotations
@@ -54,7 +59,7 @@ def serialize_sparse(tensors: Mapping[str, Tensor]) -> bytes:
             stored[name] = tensor
         else:
             entries[name], stored[name] = found
-    header = json.dumps({"version": VERSION, "tensors": entries}, separators=(",", ":"))
+    header = json.dumps({"version": VERSION, "tensors": entries}, separators=(",", ":"), sort_keys=True)
     return save(stored, metadata={METADATA_KEY: header})
 
 
@@ -129,7 +134,7 @@ def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
     try:
         encoding, dtype, shape = entry
         return _read(stored, str(encoding), getattr(torch, str(dtype), None), shape)
-    except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise StorageError(
             fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
         ) from error

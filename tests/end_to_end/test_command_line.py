@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import autoprune
+from autoprune.export.formats import FORMATS
 from tests.end_to_end.script import QUICK, ROOT, USUAL, Outcome, command, environment, files, process, write
 from tests.unit.study.small import comparable
 
@@ -205,11 +206,12 @@ def test_report_is_one_file_that_fetches_nothing(out: Path, tmp_path: Path) -> N
     assert (out / "report.html").is_file()
 
 
-def test_export_gives_a_model_that_needs_no_study(ran: tuple[Path, Path, Outcome], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_export_gives_a_model_that_needs_no_study(kind: str, ran: tuple[Path, Path, Outcome], tmp_path: Path) -> None:
     script, out, _ = ran
     number = int(command("choose", out, "--knee").out)
     to = tmp_path / "model.safetensors"
-    answer = command("export", out, "--candidate", number, "--format", "safetensors", "--to", to)
+    answer = command("export", out, "--candidate", number, "--format", kind, "--to", to)
     assert answer.code == 0
     assert answer.out.split() == [str(to), str(to.with_suffix(".json"))]
     namespace: dict[str, object] = {"__name__": "a_product"}
@@ -283,7 +285,7 @@ def test_a_script_without_settings_has_the_default_ones(tmp_path: Path) -> None:
 
 def test_help_waits_for_nothing(tmp_path: Path) -> None:
     """Neither torch nor optuna is imported to say what the commands are."""
-    for arguments in (["--help"], ["run", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["export", "--help"]):
         script = (
             "import sys\n"
             "from autoprune.cli import app\n"
@@ -306,6 +308,12 @@ def test_every_command_of_the_issue_is_there() -> None:
     answer = command("--help")
     for name in ("explain", "run", "front", "choose", "report", "export"):
         assert re.search(rf"\b{name}\b", answer.out)
+
+
+def test_the_help_of_export_names_every_format() -> None:
+    answer = command("export", "--help")
+    for name in FORMATS:
+        assert re.search(rf"\b{name}\b", answer.sentence.partition("--format")[2]), name
 
 
 def test_python_use(tmp_path: Path) -> None:

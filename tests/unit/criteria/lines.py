@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria.gathering import gather
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.signals import SIGNALS, Signals, gather
+from autoprune.criteria.registry import score
+from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.task.data import Batch
 from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
+#: Two batches of one sample each: the mean of |x| is 2, of x 1, of x squared 5.
+UP_AND_DOWN = (torch.tensor([[3.0]]), torch.tensor([[-1.0]]))
 ONE_TO_FIVE = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 
 
@@ -53,3 +57,43 @@ def on(
 
 def first_group(model: nn.Module, inputs: Tensor) -> ChannelGroup:
     return trace(model, inputs).groups[0]
+
+
+def straight(weights: Tensor = ONE_TO_FIVE, head: Tensor | None = None, *, bias: bool = False) -> nn.Sequential:
+    model = line(weights, head, bias=bias)
+    model[1] = nn.Identity()
+    return model
+
+
+def scored(name: str, model: nn.Module, inputs: tuple[Tensor, ...], loss: object = added_up) -> list[float]:
+    return score(name, first_group(model, inputs[0]), on(model, inputs, SIGNALS, loss)).tolist()
+
+
+def convolutional() -> tuple[nn.Sequential, Tensor]:
+    """Channels that a linear layer reads at nine places each."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 3)).eval()
+        return model, torch.randn(6, 1, 5, 5)
+
+
+class Add(nn.Module):
+    """x plus x times a matrix: a block."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.linear = nn.Linear(len(matrix), len(matrix), bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear(x)
+
+
+#: A quarter turn, and twice what enters.
+TURN, TWICE = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+
+
+def residual(*matrices: Tensor) -> nn.Sequential:
+    """Blocks in a row."""
+    return nn.Sequential(*(Add(matrix) for matrix in matrices)).eval()

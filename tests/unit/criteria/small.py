@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria.gathering import gather
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.signals import Signals, gather
+from autoprune.criteria.signals import Signals
 from autoprune.task.data import Batch
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace

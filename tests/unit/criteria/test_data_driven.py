@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import data_driven
+from autoprune.criteria.gathering import gather
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
-from autoprune.criteria.signals import gather
 from autoprune.errors import ConfigurationError
 from autoprune.task.data import Batch
 from autoprune.trace.trace import trace

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.criteria.amounts import keep_count, planned_widths, select
+from autoprune.criteria.gathering import gather
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.criteria.registry import check_applicable, criterion, fitting, score, signals_for
-from autoprune.criteria.signals import gather
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors
+from autoprune.export.formats import FORMATS
+from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
+from autoprune.front.record import CandidateRecord
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.weights import WeightPlan
+from autoprune.surgery.sparsity import maskable
+from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings
 from tests.zoo.convolutional import ResNet, mlp
@@ -131,3 +140,106 @@ def test_weights_that_are_gone(study: autoprune.Study, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="the candidate's weights must lie in the run folder"):
         export_safetensors(other.folder, other.front().get(1), tmp_path / "model.safetensors")
     assert not (tmp_path / "model.safetensors").exists()
+
+
+# ---- masked candidates
+
+MASKS = {
+    "unstructured": WeightPlan(sparsity=0.9),
+    "global": WeightPlan(sparsity=0.9, spread="global"),
+    "erk": WeightPlan(sparsity=0.8, spread="erk", layers={"head.weight": 0.5}),
+    "2:4": WeightPlan(pattern="2:4"),
+    "block": WeightPlan(pattern="block-4x4", sparsity=0.7),
+}
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
+    """The dense model, then one candidate for each of MASKS, the first of them cut as well."""
+    out = tmp_path_factory.mktemp("masked") / "run"
+    given = settings(trials=1 + len(MASKS), uniform_points=0, solved_points=0, latency_rounds=3)
+    study = autoprune.Study.create(image_task(), given, out=out)
+    for number, weights in enumerate(MASKS.values()):
+        groups = {} if number else {"stem.0": GroupPlan(ratio=0.5)}
+        recovery = RecoveryPlan(steps=2, batch_norm_samples=50)
+        study.enqueue(autoprune.PruningPlan(groups=groups, weights=weights, recovery=recovery))
+    study.run()
+    assert [record.plan.weights for record in study.records[1:]] == list(MASKS.values())
+    return study
+
+
+def numbered(study: autoprune.Study) -> list[CandidateRecord]:
+    return [record for record in study.records if record.plan.weights is not None]
+
+
+def test_a_masked_candidate_has_as_many_zeros_as_its_plan(masked: autoprune.Study) -> None:
+    """After the fine-tune, too, and none of them is a minus zero."""
+    names = maskable(masked.bench.topology)
+    for record in numbered(masked):
+        weights, plan = dict(masked.rebuild(record.number).named_parameters()), record.plan.weights
+        assert plan is not None
+        zeros = {name: int((weights[name] == 0).sum()) for name in names}
+        if plan.pattern == "unstructured":
+            total = sum(weights[name].numel() for name in names if name not in plan.layers)
+            others = sum(count for name, count in zeros.items() if name not in plan.layers)
+            assert others == pytest.approx(plan.target * total, abs=len(names) / 2), plan
+            assert all(zeros[name] == round(share * weights[name].numel()) for name, share in plan.layers.items())
+        assert not any(torch.signbit(weights[name][weights[name] == 0]).any() for name in names)
+        assert record.search.nonzero_parameters == sum(int((weight != 0).sum()) for weight in weights.values())
+        assert record.search.parameters == sum(weight.numel() for weight in weights.values())
+
+
+def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune.Study) -> None:
+    for record in masked.records:
+        stored = masked.folder.weights(record.number)
+        assert stored.stat().st_size == record.search.size_bytes
+        if record.plan.weights is not None:
+            assert record.search.size_bytes < 0.85 * len(serialize(read_weights(stored)))
+            assert record.search.masked is not None
+            assert record.search.masked.rounds == 3
+        else:
+            assert record.search.masked is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_masked_candidate_is_exported_in_every_format(name: str, masked: autoprune.Study, tmp_path: Path) -> None:
+    inputs = blobs(60, seed=9)[0]
+    for record in masked.records:
+        to = tmp_path / f"{record.number}.safetensors"
+        assert FORMATS[name](masked.folder, record, to) == (to, to.with_suffix(".json"))
+        model = autoprune.load_safetensors(untrained(), EXAMPLE, to)
+        with torch.no_grad():
+            assert torch.equal(model(inputs), masked.rebuild(record.number)(inputs))
+
+
+def test_a_plain_file_is_for_any_tool_and_a_sparse_one_is_short(masked: autoprune.Study, tmp_path: Path) -> None:
+    for record in masked.records:
+        plain, _ = export_safetensors(masked.folder, record, tmp_path / "plain.safetensors")
+        sparse, _ = export_sparse(masked.folder, record, tmp_path / "sparse.safetensors")
+        read, own = load_file(plain), read_weights(sparse)
+        assert read.keys() == own.keys()
+        assert all(torch.equal(read[name], own[name]) for name in read)
+        assert sparse.stat().st_size == record.search.size_bytes <= plain.stat().st_size
+
+
+def test_a_run_from_before_there_were_masks(study: autoprune.Study, tmp_path: Path) -> None:
+    """Plain files of weights, and records without the fields of masks."""
+    out, inputs = tmp_path / "run", blobs(60, seed=9)[0]
+    shutil.copytree(study.folder.path, out)
+    for record in study.records:
+        weights = out / study.folder.weights(record.number).relative_to(study.folder.path)
+        weights.write_bytes(serialize(read_weights(weights)))
+        for path in (weights.with_name("candidate.json"), weights.with_name("test.json")):
+            if path.is_file():
+                data = json.loads(path.read_text())
+                for measured in (data, data.get("search", {})):
+                    for field in ("nonzero_parameters", "masked"):
+                        measured.pop(field, None)
+                path.write_text(json.dumps(data))
+    old = autoprune.Study.open(out, image_task())
+    assert [record.number for record in old.records] == [record.number for record in study.records]
+    for before, record in zip(study.records, old.records, strict=True):
+        assert record.search.nonzero_parameters == record.search.parameters == before.search.parameters
+        with torch.no_grad():
+            assert torch.equal(old.rebuild(record.number)(inputs), study.rebuild(before.number)(inputs))
+    assert len(old.front().table()) == len(study.front().table())

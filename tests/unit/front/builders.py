@@ -9,6 +9,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency, Measurement
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.weights import WeightPlan
 
 #: The dense model's median in every latency below, milliseconds.
 DENSE_MS = 10.0
@@ -35,20 +36,25 @@ def measurement(
     *,
     size_bytes: int | None = None,
     parameters: int | None = None,
+    zeros: int = 0,
     took: Latency | None = None,
+    masked: Latency | None = None,
     error: float = 0.01,
     split: str = "search",
 ) -> Measurement:
-    """A measurement; size and parameters follow the multiply-adds unless given."""
+    """A measurement; size and parameters follow the multiply-adds unless given. zeros: parameters that are zero."""
+    parameters = multiply_adds // 10 if parameters is None else parameters
     return Measurement(
         split=split,
         quality=quality,
         quality_error=error,
         metrics={"accuracy": quality},
-        parameters=multiply_adds // 10 if parameters is None else parameters,
+        parameters=parameters,
+        nonzero_parameters=parameters - zeros,
         multiply_adds=multiply_adds,
         size_bytes=4 * multiply_adds if size_bytes is None else size_bytes,
         latency=took,
+        masked=masked,
     )
 
 
@@ -62,6 +68,7 @@ def record(
     samples_trained: int = 0,
     parent: int | None = None,
     note: str = "",
+    weights: WeightPlan | None = None,
 ) -> CandidateRecord:
     """A finished candidate that keeps what `kept` says, half of group "a" unless given.
 
@@ -71,7 +78,7 @@ def record(
     return CandidateRecord(
         number=number,
         origin=origin,
-        plan=PruningPlan(groups={name: GroupPlan(ratio=0.5, criterion="l1") for name in kept}),
+        plan=PruningPlan(groups={name: GroupPlan(ratio=0.5, criterion="l1") for name in kept}, weights=weights),
         kept=kept,
         search=search,
         test=test,

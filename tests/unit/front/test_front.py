@@ -5,6 +5,7 @@ import pytest
 from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError
 from autoprune.front.front import Front, Limits
 from autoprune.front.record import CandidateRecord
+from autoprune.terminal import show_front
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
 
@@ -298,3 +299,46 @@ def test_the_test_split_decides_nothing() -> None:
     assert numbers(front_of([dense(), better_on_test, rival])) == [0, 2]
     assert better_on_test.best_known.split == "test"
     assert dense().best_known.split == "search"
+
+
+# ---- masks
+
+
+def masked_study() -> list[CandidateRecord]:
+    """Dense, and two candidates of which one is masked."""
+    return [
+        dense(0.90, 1000, took=latency(1.0)),
+        record(1, measurement(0.88, 1000, zeros=60, size_bytes=1500, took=latency(1.0), masked=latency(1.01))),
+        record(2, measurement(0.85, 500, took=latency(0.5))),
+    ]
+
+
+def test_the_table_has_what_is_not_zero_and_what_masks_do_to_the_clock() -> None:
+    table = front_of(masked_study(), ("quality", "nonzero_parameters")).table().set_index("candidate")
+    assert table["parameters"].to_dict() == {0: 100, 1: 100}
+    assert table["nonzero_parameters"].to_dict() == {0: 100, 1: 40}
+    assert table.loc[1, ["masks_ratio", "masks_ratio_low", "masks_ratio_high"]].tolist() == [1.01, 0.99, 1.03]
+    assert table.loc[[0], "masks_ratio"].isna().all()
+
+
+def test_what_is_not_zero_can_be_an_objective_and_a_limit() -> None:
+    assert numbers(front_of(masked_study())) == [0, 2]
+    front = front_of(masked_study(), ("quality", "nonzero_parameters"))
+    assert numbers(front) == [0, 1]
+    assert front.choose(Limits(), by="nonzero_parameters").number == 1
+    assert front.choose(Limits(max_nonzero_parameters=45), by="quality").number == 1
+    with pytest.raises(SelectionError, match="keep to max_nonzero_parameters 10"):
+        front.choose(Limits(max_nonzero_parameters=10))
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_printed_table_has_the_column_where_something_is_zero(
+    masked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    front = front_of(masked_study() if masked else study(), ("quality", "nonzero_parameters"))
+    show_front(front)
+    printed = capsys.readouterr().out
+    assert ("not zero" in printed) == masked
+    if masked:
+        row = next(line for line in printed.splitlines() if line.startswith("│ 1 "))
+        assert [cell.strip() for cell in row.split("│")][4:7] == ["100", "40", "1,500"]

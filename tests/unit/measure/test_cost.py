@@ -9,9 +9,16 @@ import torch
 from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
+from autoprune.measure.cost import (
+    count_multiply_adds,
+    count_nonzero,
+    count_parameters,
+    serialized_bytes,
+    stored_bytes,
+)
 from autoprune.surgery.cut import cut
-from autoprune.task.checkpoint import read_weights, serialize, write_atomically
+from autoprune.surgery.sparsity import apply_masks
+from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
 from tests.zoo.convolutional import TiedWeights
 from tests.zoo.registry import ZOO, build, specimen
 
@@ -59,6 +66,35 @@ def test_parameters_are_counted_once() -> None:
     tied = TiedWeights()
     own = {id(parameter): parameter.numel() for parameter in tied.parameters()}
     assert count_parameters(tied) == sum(own.values())
+
+
+def test_what_is_not_zero_is_counted_once() -> None:
+    linear = nn.Linear(4, 8)
+    with torch.no_grad():
+        linear.weight[:2] = torch.tensor([0.0, -0.0, 1e-40, float("nan")])
+        linear.bias.zero_()
+    assert count_nonzero(linear) == 6 * 4 + 2 * 2
+    tied = nn.ModuleList([linear, nn.Linear(4, 8, bias=False)])
+    tied[1].weight = linear.weight
+    assert count_nonzero(tied) == count_nonzero(linear)
+    norm = nn.BatchNorm1d(5)
+    assert count_nonzero(norm) == 5, "neither the shifts nor the running means, which are no parameters"
+    assert count_nonzero(nn.Linear(3, 3).bfloat16()) == 12
+
+
+def test_zeros_cost_no_bytes(tmp_path: Path) -> None:
+    case = specimen("mlp")
+    model = cut(case.model, case.topology, KeptChannels.whole(case.topology))
+    plain, path = serialized_bytes(model), tmp_path / "weights.safetensors"
+    assert stored_bytes(model) <= plain
+    apply_masks(model, {"0.weight": torch.rand(model[0].weight.shape) < 0.1})
+    write_atomically(path, serialize_smallest(model.state_dict()))
+    assert path.stat().st_size == stored_bytes(model) < serialized_bytes(model) == plain
+    # Of each zero, 8 bytes in float64, a bit is left.
+    gone = int((model[0].weight == 0).sum())
+    assert plain - stored_bytes(model) == pytest.approx(gone * 8, rel=0.1)
+    stored = read_weights(path)
+    assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("name", [name for name in ZOO if name != "grouped_decoder"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,27 @@ def test_there_and_back_through_json(latency: Latency | None) -> None:
     assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
+def test_masks_there_and_back_through_json() -> None:
+    found = replace(measurement(LATENCY), nonzero_parameters=30, masked=replace(LATENCY, ratio=1.01))
+    data = json.loads(json.dumps(found.to_dict()))
+    assert Measurement.from_dict(data) == found
+    assert data["nonzero_parameters"] == 30
+    assert data["masked"]["ratio"] == 1.01
+    assert found.value("nonzero_parameters") == 30.0
+
+
+def test_a_record_from_before_there_were_masks() -> None:
+    data = measurement(LATENCY).to_dict()
+    del data["nonzero_parameters"], data["masked"]
+    found = Measurement.from_dict(data)
+    assert found == measurement(LATENCY)
+    assert (found.nonzero_parameters, found.masked) == (100, None)
+
+
+def test_nothing_but_zeros_is_not_all() -> None:
+    assert replace(measurement(None), nonzero_parameters=0).nonzero_parameters == 0
+
+
 def test_fields_of_a_later_version_are_left_out() -> None:
     data = {**measurement(LATENCY).to_dict(), "energy_joules": 3.0}
     assert Measurement.from_dict(data) == measurement(LATENCY)
@@ -48,7 +70,7 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 def test_values_by_name() -> None:
     found = measurement(LATENCY)
-    assert [found.value(name) for name in ("quality", *COSTS)] == [0.9, 100.0, 2000.0, 500.0, 2.0]
+    assert [found.value(name) for name in ("quality", *COSTS)] == [0.9, 100.0, 100.0, 2000.0, 500.0, 2.0]
     assert math.isnan(measurement(None).value("latency_ms"))
 
 

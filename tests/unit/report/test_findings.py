@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.weights import WeightPlan
 from autoprune.report.findings import findings, suggested
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
@@ -151,3 +152,81 @@ def test_what_is_suggested_is_the_cheapest_within_the_noise() -> None:
     records = [dense(0.9, 1000), record(1, measurement(0.89, 500)), record(2, measurement(0.5, 100))]
     assert suggested(front_of(records), records[1:]).number == 1
     assert suggested(front_of(records), records[2:]).number == 2
+
+
+# ---- masks
+
+SPARSE = WeightPlan(sparsity=0.6)
+
+
+def masked(number: int, ratio: float | None, quality: float = 0.8, size_bytes: int = 1500) -> CandidateRecord:
+    """A candidate with masks that take `ratio` of the time that the same model takes without; None: not timed."""
+    took = None if ratio is None else latency(ratio)
+    search = measurement(quality, 990 - number, parameters=100, zeros=60, size_bytes=size_bytes, masked=took)
+    return record(number, search, weights=SPARSE)
+
+
+def test_without_masks_nothing_is_said_of_them() -> None:
+    plain = record(1, measurement(0.8, 500))
+    whole = record(2, measurement(0.7, 400), weights=WeightPlan(sparsity=0.0))
+    assert none_about("ask", [dense(), plain, whole])
+
+
+def test_what_masks_brought_in_bytes() -> None:
+    records = [dense(0.9, 1000), masked(1, None), masked(2, None, 0.7, 1200), record(3, measurement(0.5, 500))]
+    line, warning = the_one_about("Masks:", records)
+    assert line == (
+        "Masks: 2 of 3 members have them, 2 of all candidates. The smallest, candidate 2, has 40 of 100 parameters "
+        "other than zero and a file of 1,200 bytes, 30.0% of dense."
+    )
+    assert not warning
+    assert none_about("faster", records)
+
+
+def test_masks_off_the_front_are_told_too() -> None:
+    worse = masked(1, None, quality=0.4)
+    line, _ = the_one_about("Masks:", [dense(0.9, 1000), record(2, measurement(0.5, 500)), worse])
+    assert line.startswith("Masks: 0 of 1 members have them, 1 of all candidates. The smallest, candidate 1, has 40 of")
+
+
+def test_groups_and_own_sparsities_are_masks() -> None:
+    for plan in (WeightPlan(pattern="2:4"), WeightPlan(sparsity=0.0, layers={"w": 0.5})):
+        records = [dense(0.9, 1000), record(1, measurement(0.8, 500, zeros=10), weights=plan)]
+        assert the_one_about("Masks:", records)[0].startswith("Masks: 1 of 1 members")
+
+
+def test_masks_that_made_nothing_faster_are_a_warning() -> None:
+    assert the_one_about("faster", [dense(), masked(1, 1.0)]) == (
+        "Masks did not make the one masked candidate measurably faster than the same model without masks "
+        "(ratio 1.00); "
+        "they save bytes only.",
+        True,
+    )
+    line, warning = the_one_about("faster", [dense(), masked(1, 0.99), masked(2, 1.2), masked(3, None)])
+    assert line.startswith("Masks made none of 2 masked candidates measurably faster")
+    assert "(ratio 0.99 to 1.20)" in line
+    assert warning
+
+
+def test_masks_that_made_something_faster() -> None:
+    line, warning = the_one_about("faster", [dense(), masked(1, 0.5), masked(2, 0.7), masked(3, 1.0)])
+    assert line == (
+        "Masks made 2 of 3 masked candidates measurably faster than the same model without masks (ratio 0.50 to 1.00)."
+    )
+    assert not warning
+    line, warning = the_one_about("faster", [dense(), masked(1, 0.5)])
+    assert line.startswith("Masks made the one masked candidate measurably faster")
+    assert not warning
+
+
+def test_one_of_many_is_what_chance_makes_faster() -> None:
+    """Of ten intervals that hold with 95 % one lies below what it is about in 1 - 0.975^10 = 22 % of all studies."""
+    records = [dense(), masked(1, 0.97), *(masked(number, 1.0) for number in range(2, 11))]
+    line, warning = the_one_about("faster", records)
+    assert line.startswith("Masks made 1 of 10 masked candidates measurably faster")
+    assert line.endswith(", no more than chance does; they save bytes only.")
+    assert warning
+    records[2:4] = [masked(2, 0.97), masked(3, 0.97)]
+    line, warning = the_one_about("faster", records)
+    assert line.startswith("Masks made 3 of 10")
+    assert not warning

@@ -8,6 +8,7 @@ import pytest
 
 from autoprune.errors import NotFoundError
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.weights import WeightPlan
 from autoprune.report.html import write_report
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
@@ -16,6 +17,7 @@ from tests.unit.front.builders import dense, front_of, latency, measurement, rec
 SCAN = Sensitivity(
     keep_shares=(0.5, 0.25), added_loss={"a": (0.1, 0.2)}, criterion="l2", samples_forward=1, samples_trained=0
 )
+SPARSE = WeightPlan(sparsity=0.6)
 EVIL = "</script><script src='https://evil.example/x.js'></script><b onclick=x>&"
 
 
@@ -210,3 +212,25 @@ def test_a_folder_without_a_study_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"must hold study\.json"):
         write_report(RunFolder(tmp_path), front_of([dense()]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_have_columns_where_there_are_some(tmp_path: Path) -> None:
+    records = [
+        dense(0.9, 1000, took=latency(1.0)),
+        record(1, measurement(0.8, 900, zeros=60, took=latency(1.0), masked=latency(1.01)), weights=SPARSE),
+        record(2, measurement(0.7, 300, took=latency(0.5))),
+    ]
+    page = Page(text_of(tmp_path, records))
+    head, *rows = page.rows[:4]
+    assert head[4:7] == ["parameters", "not zero", "bytes"]
+    assert head[-1] == "ratio to itself without masks (95 %)"
+    assert [row[4:6] for row in rows] == [["100", "100"], ["90", "30"], ["30", "30"]]
+    assert [row[-1] for row in rows] == ["", "1.01 (0.99 to 1.03)", ""]
+    assert any("Masks did not make" in line and kind == "warn" for line, kind in page.items)
+
+
+def test_zeros_that_were_not_timed(tmp_path: Path) -> None:
+    records = [dense(0.9, 1000), record(1, measurement(0.8, 900, zeros=60), weights=SPARSE)]
+    head = Page(text_of(tmp_path, records)).rows[0]
+    assert "not zero" in head
+    assert not any("without masks" in name for name in head)

@@ -13,8 +13,8 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
+from autoprune.study.loop import FAILURES_IN_A_ROW
 from autoprune.study.storage import exclusive
-from autoprune.study.study import FAILURES_IN_A_ROW
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import ResNet

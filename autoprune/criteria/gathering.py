@@ -1,0 +1,192 @@
+"""Signals are gathered here: one pass over the calibration batches serves all that can share it."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.criteria import calibration, residual
+from autoprune.criteria.calibration import PROBES, Reading
+from autoprune.criteria.gates import PASSES as GATE_PASSES
+from autoprune.criteria.gates import Gate, Noise, learn
+from autoprune.criteria.kept import KeptChannels, alive_positions
+from autoprune.criteria.movement import PASSES as MOVEMENT_PASSES
+from autoprune.criteria.movement import moved
+from autoprune.criteria.signals import Signals, block_weights, blocks_left, dense_noise, module_of
+from autoprune.task.data import Batch
+from autoprune.trace.topology import ChannelGroup, Topology
+
+#: Signals that one forward and backward gives, each by itself unless they are together in one row.
+_SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})
+_GATES = {"gates", "weight_gates", "block_gates"}
+
+
+def passes(names: Iterable[str]) -> tuple[int, int]:
+    """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
+
+    A probe of the Hessian counts as one forward and backward more. A movement that is handed over costs nothing: leave
+    it out.
+    """
+    names = set(names)
+    trained = sum(not names.isdisjoint(together) for together in _SLOPES)
+    trained += (1 + PROBES) * len(names & {"hessian", "weight_hessian"})
+    trained += GATE_PASSES * len(names & _GATES) + MOVEMENT_PASSES * ("movement" in names)
+    return len(names & {"activations", "blocks"}), trained
+
+
+def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and has a name
+    model: nn.Module,
+    names: Sequence[str],
+    parent: tuple[Topology, KeptChannels],
+    batches: Sequence[Batch],
+    loss: Callable[..., Tensor],
+    seed: int,
+    *,
+    movement: Mapping[str, Tensor] | None = None,
+) -> Signals:
+    """Gather the named signals on a model; running statistics and gradients of the model stay as they were.
+
+    names: subset of SIGNALS. parent: the dense topology and the channels that `model` still has.
+    batches: calibration batches on the model's device.
+    movement: that of a fine-tune of this model, for its weights as they are now; nothing is trained for it then.
+    """
+    weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    topology, kept = parent
+    shapes = {name: info.shape for name, info in topology.tensors.items()}
+    bare = Signals(kept=kept, positions=alive_positions(topology, kept), weights=weights, shapes=shapes, seed=seed)
+    source = _Source(model=model, batches=batches, loss=loss, topology=topology, bare=bare)
+    gradients, products = source.gradients(names)
+    return replace(
+        bare,
+        gradients=gradients if "gradients" in names else None,
+        activations=calibration.activations(model, batches) if "activations" in names else None,
+        activation_gradients=products if "activation_gradients" in names else None,
+        hessian=source.hessian(source.making()) if "hessian" in names else None,
+        weight_hessian=source.hessian(source.weights()) if "weight_hessian" in names else None,
+        gates=source.gates() if "gates" in names else None,
+        weight_gates=source.weight_gates() if "weight_gates" in names else None,
+        block_gates=source.block_gates() if "block_gates" in names else None,
+        movement=source.movement() if movement is None and "movement" in names else movement,
+        blocks=source.blocks() if "blocks" in names else None,
+        block_gradients=source.block_gradients() if "block_gradients" in names else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What signals are gathered from."""
+
+    model: nn.Module
+    batches: Sequence[Batch]
+    loss: Callable[..., Tensor]
+    topology: Topology
+    bare: Signals
+
+    def trained(self) -> list[str]:
+        return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+
+    def making(self) -> set[str]:
+        """Weights that make channels."""
+        return {m.tensor for group in self.topology.groups for m in group.members if m.role == "out"}
+
+    def matrices(self) -> dict[str, Tensor]:
+        """Parameters of two or more axes."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.ndim > 1}
+
+    def weights(self) -> set[str]:
+        """Parameters of two or more axes, and what else counts as the weights of a block."""
+        there = blocks_left(self.topology, self.bare.kept)
+        return set(self.matrices()).union(*(block_weights(block, self.topology, self.bare) for block in there))
+
+    def gradients(self, names: Sequence[str]) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
+        if {"gradients", "activation_gradients"}.isdisjoint(names):
+            return {}, {}
+        wanted = self.trained() if "gradients" in names else []
+        readings = _readings(self.topology, self.bare) if "activation_gradients" in names else {}
+        return calibration.gradients(self.model, self.batches, self.loss, wanted, readings)
+
+    def hessian(self, of: Set[str]) -> dict[str, Tensor]:
+        wanted = [name for name in self.trained() if name in of]
+        signs = partial(_signs, self.topology, self.bare)
+        return calibration.hessian(self.model, self.batches, self.loss, wanted, signs)
+
+    def gates(self) -> dict[str, Tensor]:
+        found = [_gate(group, self.bare) for group in self.topology.groups]
+        total = sum(group.channels for group in self.topology.groups)
+        return self._learned(
+            [gate for gate in found if gate.places], partial(_of_channel, self.topology, self.bare), total
+        )
+
+    def weight_gates(self) -> dict[str, Tensor]:
+        found = [Gate(name=name, shape=tuple(w.shape), weight=name) for name, w in self.matrices().items() if w.numel()]
+        total = sum(math.prod(self.topology.tensors[gate.name].shape) for gate in found)
+        return self._learned(found, lambda name, step: self.bare.noise(f"{name}/{step}", name), total)
+
+    def block_gates(self) -> dict[str, Tensor]:
+        found = [Gate(name=block.name, block=block) for block in blocks_left(self.topology, self.bare.kept)]
+        return self._learned(found, partial(_of_block, self.bare), len(self.topology.blocks))
+
+    def _learned(self, gates: Sequence[Gate], noise: Noise, total: int) -> dict[str, Tensor]:
+        return learn(self.model, self.batches, self.loss, gates, noise, total)
+
+    def movement(self) -> dict[str, Tensor]:
+        return moved(self.model, self.batches, self.loss, self.trained())
+
+    def blocks(self) -> dict[str, float]:
+        return residual.block_changes(self.model, self.batches, blocks_left(self.topology, self.bare.kept))
+
+    def block_gradients(self) -> dict[str, Tensor]:
+        there = blocks_left(self.topology, self.bare.kept)
+        return residual.block_gradients(self.model, self.batches, self.loss, there)
+
+
+def _gate(group: ChannelGroup, signals: Signals) -> Gate:
+    """Where a group's channels are silenced: at the scale and shift of their norms, else at what makes them."""
+    there = [member for member in group.members if member.tensor in signals.weights]
+    norms = {module_of(member) for member in there if member.role == "scale"}
+    if norms:
+        there = [member for member in there if module_of(member) in norms]
+    roles = ("scale", "shift") if norms else ("out", "shift")
+    alive = signals.alive(group)
+    places = tuple(
+        (member.tensor, member.axis, signals.where(member.tensor, member.axis, member.index[alive]))
+        for member in there
+        if member.role in roles
+    )
+    return Gate(name=group.name, shape=(len(alive),), places=places)
+
+
+def _readings(topology: Topology, signals: Signals) -> dict[str, list[Reading]]:
+    """Name of a weight -> the groups that it reads."""
+    found: dict[str, list[Reading]] = {}
+    for group in topology.groups:
+        for member in group.members:
+            if member.role == "in" and member.tensor in signals.weights:
+                where = signals.where(member.tensor, member.axis, member.index[signals.alive(group)])
+                size = signals.weights[member.tensor].shape[member.axis]
+                found.setdefault(member.tensor, []).append(Reading(group=group.name, where=where, size=size))
+    return found
+
+
+def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tensor:
+    """+1 and -1 by chance, int8: a function of seed, name, number and position in the dense model."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{signals.seed}/{name}/{number}".encode()))
+    signs = torch.randint(2, topology.tensors[name].shape, generator=generator, dtype=torch.int8) * 2 - 1
+    return signals.as_cut(name, signs)
+
+
+def _of_channel(topology: Topology, signals: Signals, group: str, step: int) -> Tensor:
+    """In [0, 1), [channels alive]: a function of seed, group, step and channel of the dense model."""
+    gated = topology.group(group)
+    return dense_noise(f"{signals.seed}/{group}/{step}", (gated.channels,))[signals.alive(gated)]
+
+
+def _of_block(signals: Signals, block: str, step: int) -> Tensor:
+    """In [0, 1), scalar: a function of seed, block and step."""
+    return dense_noise(f"{signals.seed}/{block}/{step}", ())

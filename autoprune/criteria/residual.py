@@ -1,0 +1,131 @@
+"""What residual blocks add to what passes through them: how much it changes, what the loss says, gates on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from autoprune.criteria.calibration import Loss
+from autoprune.task.data import Batch, call, evaluating
+from autoprune.trace.topology import Block
+
+#: (block, what enters, what leaves) -> what takes the place of what leaves, or None to leave it.
+Crossed = Callable[[Block, Tensor, Tensor], Tensor | None]
+
+
+@contextmanager
+def crossing(model: nn.Module, blocks: Sequence[Block], crossed: Crossed) -> Iterator[None]:
+    """Call `crossed` at each call of a block with the tensor that it carries on, before and after."""
+    handles: list[RemovableHandle] = []
+    for block in blocks:
+        handles += _hooks(model.get_submodule(block.name), block, crossed)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hooks(module: nn.Module, block: Block, crossed: Crossed) -> list[RemovableHandle]:
+    entered: list[Tensor] = []
+
+    def enter(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+        del module
+        given = args[block.source] if isinstance(block.source, int) else kwargs[block.source]
+        assert isinstance(given, Tensor)
+        entered.append(given.clone())  # a block may add to its input in place
+
+    def leave(module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        del module, args
+        before = entered.pop()
+        if block.position is None:
+            assert isinstance(output, Tensor)
+            return crossed(block, before, output)
+        assert isinstance(output, tuple | list)
+        new = crossed(block, before, output[block.position])
+        return None if new is None else _with(output, block.position, new)
+
+    return [
+        module.register_forward_pre_hook(enter, with_kwargs=True),
+        module.register_forward_hook(leave),
+    ]
+
+
+def _with(outputs: tuple[object, ...] | list[object], position: int, new: Tensor) -> tuple[object, ...] | list[object]:
+    """Outputs of the same type with another tensor in one place."""
+    changed: list[object] = [new if place == position else output for place, output in enumerate(outputs)]
+    if isinstance(outputs, list):
+        return changed
+    made: tuple[object, ...] = outputs._make(changed) if hasattr(outputs, "_make") else tuple(changed)
+    return made
+
+
+def scaled(before: Tensor, after: Tensor, factor: Tensor) -> Tensor:
+    """What leaves a block when what it adds is multiplied by a factor; at 1 what left it, bit by bit."""
+    return after + (factor - 1.0).to(after.dtype) * (after - before)
+
+
+@torch.no_grad()
+def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
+    """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
+
+    The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
+    along the last axis of what is carried on, as in sequences, or along axis 1 in a block of convolutions over as
+    many axes. Blocks that are never called are left out.
+    """
+    found: dict[str, list[Tensor]] = {}
+    along = {block.name: _channel_axis(model.get_submodule(block.name)) for block in blocks}
+
+    def crossed(block: Block, before: Tensor, after: Tensor) -> None:
+        axis = along[block.name](before.ndim)
+        found.setdefault(block.name, []).append(_cosine(before.double(), after.double(), axis).flatten())
+
+    with evaluating(model), crossing(model, blocks, crossed):
+        for batch in batches if blocks else ():
+            call(model, batch.inputs)
+    return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items()}
+
+
+def _channel_axis(module: nn.Module) -> Callable[[int], int]:
+    """Number of axes of what a block carries on -> the axis of its channels."""
+    kernels = {part.weight.ndim for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}
+    mixes = any(isinstance(part, nn.Linear) for part in module.modules())
+    # A sequence may be convolved on its way too; images are not read by linear layers as they lie.
+    return lambda axes: 1 if axes in kernels and (axes > 3 or not mixes) else -1
+
+
+def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
+    """Along an axis; two vectors of zeros are the same."""
+    cosine = torch.nn.functional.cosine_similarity(before, after, dim=axis)
+    return cosine.masked_fill((before == 0).all(axis) & (after == 0).all(axis), 1.0)
+
+
+@torch.enable_grad()
+def block_gradients(
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]
+) -> dict[str, Tensor]:
+    """Name of a block -> derivative of each batch's loss to a factor on what the block adds, at 1, float64 [batches].
+
+    One forward and backward, in eval mode, whether or not weights are frozen. Blocks that the loss does not reach are
+    left out.
+    """
+    factors = {block.name: torch.ones((), dtype=torch.float64, requires_grad=True) for block in blocks}
+    found: dict[str, list[Tensor]] = {}
+
+    def crossed(block: Block, before: Tensor, after: Tensor) -> Tensor:
+        return scaled(before, after, factors[block.name].to(after.device))
+
+    with evaluating(model), crossing(model, blocks, crossed):
+        for batch in batches if blocks else ():
+            value = loss(call(model, batch.inputs), batch.targets)
+            if not value.requires_grad:
+                continue
+            slopes = torch.autograd.grad(value, list(factors.values()), allow_unused=True)
+            for name, slope in zip(factors, slopes, strict=True):
+                if slope is not None:
+                    found.setdefault(name, []).append(slope)
+    return {name: torch.stack(each) for name, each in found.items()}

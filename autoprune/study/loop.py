@@ -1,0 +1,233 @@
+"""The loop of one run: ask, settle what needs no training, train, store, tell."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.criteria.amounts import planned_widths
+from autoprune.errors import AutopruneError
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+from autoprune.plan.plan import PruningPlan
+from autoprune.recovery.gradual import Stage
+from autoprune.sensitivity.scan import scan
+from autoprune.space.space import Space, build_space, dense_plan
+from autoprune.study import checkpoints, duplicates, lineage, polish, trials
+from autoprune.study.folder import RunFolder
+from autoprune.study.samplers import build_sampler
+from autoprune.study.settings import StudySettings
+
+#: This many trials that crash one after the other are no accident; the run stops and says why.
+FAILURES_IN_A_ROW = 5
+#: After this many proposals in a row that are known already, a member of the front is trained further in place of them.
+DUPLICATES_IN_A_ROW = 3
+#: And after this many there is nothing left to propose: the run ends before its number of trials.
+EXHAUSTED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a run reports after each step.
+
+    stage: "scan", "trial" or "test". done: finished candidates. target: asked for. front: as it is now.
+    elapsed_seconds: since run() began. remaining_seconds: estimate, None before the first trial.
+    failed: the error of the trial that just crashed, "" otherwise.
+    """
+
+    stage: str
+    done: int
+    target: int
+    front: Front
+    elapsed_seconds: float
+    remaining_seconds: float | None
+    failed: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Loop:
+    """The state of one run.
+
+    where: folder, bench and settings. asked: the Optuna study and its storage. front_of: the front of some records.
+    records: every finished candidate; grows in place.
+    """
+
+    def __init__(
+        self,
+        where: tuple[RunFolder, Bench, StudySettings],
+        asked: tuple[optuna.Study, BaseStorage],
+        front_of: Callable[[Sequence[CandidateRecord]], Front],
+        records: list[CandidateRecord],
+        on_progress: OnProgress,
+    ) -> None:
+        self.folder, self.bench, self.settings = where
+        self.optuna, self.storage = asked
+        self.front_of, self.records, self.on_progress = front_of, records, on_progress
+        self.start = time.monotonic()
+        self.first_done = self.known_in_a_row = 0
+
+    def go(self) -> None:
+        """Scan, warm starts, trials, test measurements."""
+        trials.settle_interrupted(self.optuna, self.storage, self.folder, self.settings)
+        self.records[:] = self.folder.read_candidates()
+        self.first_done = len(self.records)
+        if self.first_done < self.settings.trials:
+            space = self._space()
+            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology)
+            self._search(space)
+        self._test()
+
+    def _space(self) -> Space:
+        folder, settings = self.folder, self.settings
+        sensitivity = folder.read_sensitivity()
+        if sensitivity is None and settings.scanned and self.bench.topology.groups:
+            self._report("scan")
+            sensitivity = scan(self.bench, settings.space.scan_criterion)
+            folder.write_sensitivity(sensitivity)
+        return build_space(settings.space, self.bench.topology, sensitivity)
+
+    def _search(self, space: Space) -> None:
+        failures = 0
+        while len(self.records) < self.settings.trials and not self._out_of_time():
+            trial = self._ask(space)
+            try:
+                self._settle(trial, space)
+                failures, message = 0, ""
+            except Exception as error:  # a crash of one trial never ends a study
+                failures, message = failures + 1, f"{type(error).__name__}: {error}"
+                trial.set_user_attr("error", message[:2000])
+                self.folder.write_failure(trial.number, traceback.format_exc())
+                self.optuna.tell(trial, state=TrialState.FAIL)
+            self._report("trial", failed=message)
+            if failures == FAILURES_IN_A_ROW:
+                raise AutopruneError(f"{failures} trials crashed one after the other, the last with {message}")
+            if self.known_in_a_row == EXHAUSTED:
+                return
+
+    def _ask(self, space: Space) -> optuna.Trial:
+        """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
+        settings = self.settings
+        index = trials.settled(self.optuna)
+        self.optuna.sampler = build_sampler(settings.sampler, settings.seed, index)
+        self._queue_polish()
+        return self.optuna.ask(dict(space.distributions))
+
+    def _queue_polish(self) -> None:
+        settings = self.settings
+        asked = trials.proposals(self.optuna)
+        if asked is None or not settings.lineage:
+            return
+        exhausted = self.known_in_a_row and self.known_in_a_row % DUPLICATES_IN_A_ROW == 0
+        if not exhausted and not polish.due(asked, settings.polish):
+            return
+        record = polish.choose(self._front(), settings.space.cost)
+        if record is not None:
+            trials.enqueue_polish(self.optuna, record, self.bench.topology)
+
+    def _settle(self, trial: optuna.Trial, space: Space) -> None:
+        """Answer a trial: from the record when it is known, else by pruning and training."""
+        plan = self._plan(trial, space)
+        resolved, scored = resolve_plan(self.bench, plan)
+        polished = trial.user_attrs.get("of")
+        twin = None if polished is not None else duplicates.find(self.records, resolved, self.bench.topology)
+        if twin is not None:
+            trial.set_user_attr("duplicate_of", twin.number)
+            self.known_in_a_row += 1
+            self.optuna.tell(trial, trials.values_of(twin, self.settings))
+            return
+        self.known_in_a_row = 0
+        candidate = self._evaluate(trial, resolved, polished)
+        self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
+
+    def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
+        parent = None
+        if polished is None:
+            widths = planned_widths(resolved, self.bench.topology)
+            ancestor = lineage.choose(self._ancestors(), widths, resolved.dropped, resolved.weights)
+        else:
+            ancestor = self._front().get(polished)
+        if ancestor is not None:
+            parent = lineage.load(self.bench, self.folder, ancestor)
+        return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number))
+
+    def _checkpoints(self, number: int) -> Callable[[Stage], None] | None:
+        """Stores the model every so many passes, None where that is not asked for."""
+        every = self.settings.checkpoint_epochs
+        if not every:
+            return None
+
+        def store(stage: Stage) -> None:
+            if stage.epoch % every == 0:
+                checkpoints.write(self.folder, number, stage)
+
+        return store
+
+    def _ancestors(self) -> Sequence[CandidateRecord]:
+        return self.records if self.settings.lineage else [r for r in self.records if r.origin == "dense"]
+
+    def _plan(self, trial: optuna.Trial, space: Space) -> PruningPlan:
+        seed = (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
+        given = trial.user_attrs.get("plan")
+        if given is not None:
+            plan = PruningPlan.from_dict(given)
+            return replace(plan, seed=seed) if trials.origin_of(trial) == "polished" else plan
+        if trial.user_attrs.get("origin") == "dense":
+            return dense_plan(self.settings.space, self.bench.topology, seed)
+        return space.decode(trial.params, seed=seed)
+
+    def _finish(self, trial: optuna.Trial, candidate: Candidate) -> None:
+        """Store first, then tell: after a kill in between the stored candidate is told on resume."""
+        record = trials.record_of(trial.number, trials.origin_of(trial), candidate, self.records)
+        self.folder.write_candidate(record, candidate.model)
+        self.records.append(record)
+        self.optuna.tell(trial, trials.values_of(record, self.settings))
+
+    def _front(self) -> Front:
+        return self.front_of(self.records)
+
+    def _out_of_time(self) -> bool:
+        return self.settings.seconds is not None and time.monotonic() - self.start >= self.settings.seconds
+
+    def _test(self) -> None:
+        """Measure the front, the dense model and the uniform sweep on the test split, once the search is over."""
+        done = len(self.records) >= self.settings.trials or self.known_in_a_row == EXHAUSTED
+        if self.bench.task.test_split is None or not done:
+            return
+        self._report("test")
+        front = {record.number for record in self._front().records}
+        for position, record in enumerate(self.records):
+            wanted = record.number in front or record.origin in ("dense", "uniform")
+            if not wanted or record.test is not None:
+                continue
+            model = lineage.load(self.bench, self.folder, record).model
+            measured = measure_test(self.bench, model, record.search)
+            if measured is not None:
+                self.folder.write_test(record.number, measured)
+                self.records[position] = replace(record, test=measured)
+
+    def _report(self, stage: str, failed: str = "") -> None:
+        done, elapsed = len(self.records), time.monotonic() - self.start
+        fresh = done - self.first_done
+        remaining = elapsed / fresh * (self.settings.trials - done) if fresh else None
+        if remaining is not None and self.settings.seconds is not None:
+            remaining = max(0.0, min(remaining, self.settings.seconds - elapsed))
+        self.on_progress(
+            Progress(
+                stage=stage,
+                done=done,
+                target=self.settings.trials,
+                front=self._front(),
+                elapsed_seconds=elapsed,
+                remaining_seconds=remaining,
+                failed=failed,
+            )
+        )

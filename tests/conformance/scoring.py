@@ -1,0 +1,98 @@
+"""Signals on models of the zoo, and the same models with their channels in another order."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.criteria import gathering
+from autoprune.criteria.gathering import gather
+from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.signals import SIGNALS, Signals
+from autoprune.task.data import Batch
+from autoprune.trace.topology import ChannelGroup, Topology
+from tests.zoo.registry import specimen
+
+#: Group -> channel c is what channel order[c] was.
+Orders = Mapping[str, Tensor]
+
+
+def squared(outputs: object, targets: object) -> Tensor:
+    assert isinstance(outputs, Tensor)
+    return outputs.square().mean()
+
+
+def signals_on(
+    model: nn.Module, name: str, kept: KeptChannels | None = None, names: tuple[str, ...] = SIGNALS
+) -> Signals:
+    """Signals, all unless named, on two batches of inputs that differ."""
+    case = specimen(name)
+    inputs = case.inputs, case.inputs.flip(0) * 2 if case.inputs.is_floating_point() else case.inputs.flip(0)
+    batches = [Batch(inputs=x, targets=torch.zeros(len(x)), size=len(x)) for x in inputs]
+    kept = kept or KeptChannels.whole(case.topology)
+    return gather(model, names, (case.topology, kept), batches, squared, 3)
+
+
+@functools.cache
+def dense_signals(name: str) -> Signals:
+    return signals_on(specimen(name).model, name)
+
+
+@functools.cache
+def gathered_again(name: str) -> Signals:
+    return signals_on(specimen(name).model, name)
+
+
+def orders_of(topology: Topology) -> Orders:
+    """Another order for the channels of every group."""
+    generator = torch.Generator().manual_seed(2)
+    return {group.name: torch.randperm(group.channels, generator=generator) for group in topology.groups}
+
+
+@torch.no_grad()
+def permute(tensors: MutableMapping[str, Tensor], topology: Topology, orders: Orders) -> None:
+    """Move what the tensors hold along every axis of every group, in place."""
+    for group in topology.groups:
+        _permute(tensors, group, orders[group.name])
+
+
+def _permute(tensors: Mapping[str, Tensor], group: ChannelGroup, order: Tensor) -> None:
+    for member in group.members:
+        if member.tensor in tensors:
+            tensor = tensors[member.tensor]
+            source = tensor.index_select(member.axis, member.index[order].flatten())
+            tensor.index_copy_(member.axis, member.index.flatten(), source)
+
+
+@functools.cache
+def permuted_signals(name: str) -> Signals:
+    """Of the same function with all channels in another order, whose chance has moved with them."""
+    case = specimen(name)
+    orders = orders_of(case.topology)
+    model = copy.deepcopy(case.model)
+    permute({**dict(model.named_parameters()), **dict(model.named_buffers())}, case.topology, orders)
+    torch.testing.assert_close(model(case.inputs), case.model(case.inputs), msg="not the same function")
+    with _chance_moved(case.topology, orders):
+        return signals_on(model, name)
+
+
+@contextmanager
+def _chance_moved(topology: Topology, orders: Orders) -> Iterator[None]:
+    """What is drawn for a position is drawn for where it has moved: probes of curvature, noise of gates."""
+    signs, of_channel, noise = gathering._signs, gathering._of_channel, Signals.noise
+
+    def moved(name: str, values: Tensor) -> Tensor:
+        permute({name: values}, topology, orders)
+        return values
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "_signs", lambda *given: moved(given[2], signs(*given)))
+        patch.setattr(gathering, "_of_channel", lambda *given: of_channel(*given)[orders[given[2]]])
+        patch.setattr(Signals, "noise", lambda self, key, name: moved(name, noise(self, key, name)))
+        yield

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import create_trial
+
+from autoprune.errors import StorageError
+from autoprune.study.folder import RunFolder
+from autoprune.study.importance import (
+    FEWEST_TRIALS,
+    ImportanceRow,
+    Importances,
+    at_equal_cost,
+    explained,
+    importances,
+    read_importances,
+)
+from autoprune.study.storage import JOURNAL, open_journal
+
+EQUAL = "quality at equal size_bytes"
+SPACE: dict[str, BaseDistribution] = {
+    "budget": FloatDistribution(0.05, 1.0, log=True),
+    "distillation": CategoricalDistribution((0.0, 0.5)),
+    "schedule": CategoricalDistribution(("one_shot", "cubic", "linear")),
+    "criterion/a": CategoricalDistribution(("l1", "l2")),
+    "criterion/b": CategoricalDistribution(("l1", "l2")),
+    "criterion/c": CategoricalDistribution(("l1", "l2")),
+}
+Params = dict[str, float | str]
+
+
+def new_study(
+    names: Sequence[str] = ("quality", "size_bytes"), higher_is_better: bool = True, folder: Path | None = None
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    directions = ["maximize" if higher_is_better and name == "quality" else "minimize" for name in names]
+    study = optuna.create_study(directions=directions, storage=open_journal(folder) if folder is not None else None)
+    study.set_user_attr("objectives", list(names))
+    return study
+
+
+def add(
+    study: optuna.Study,
+    params: Params,
+    values: Sequence[float],
+    origin: str = "sampled",
+    space: Mapping[str, BaseDistribution] = SPACE,
+) -> None:
+    study.add_trial(
+        create_trial(
+            params=params,
+            distributions={name: space[name] for name in params},
+            values=[float(value) for value in values],
+            user_attrs={"origin": origin},
+        )
+    )
+
+
+def drawn(random: np.random.Generator, space: Mapping[str, BaseDistribution] = SPACE) -> Params:
+    found: Params = {}
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            found[name] = distribution.choices[random.integers(len(distribution.choices))]  # type: ignore[assignment]
+        else:
+            assert isinstance(distribution, FloatDistribution)
+            low, high = distribution.low, distribution.high
+            found[name] = float(low * (high / low) ** random.random())
+    return found
+
+
+def simulated(trials: int = 48, sign: float = 1.0, folder: Path | None = None) -> optuna.Study:
+    """The budget decides the quality, distillation and the criterion of b move it a little, the rest is noise."""
+    random = np.random.default_rng(3)
+    study = new_study(higher_is_better=sign > 0, folder=folder)
+    for _ in range(trials):
+        params = drawn(random)
+        quality = 0.9 + 0.1 * np.log(params["budget"]) + 0.03 * (params["distillation"] == 0.5)
+        quality += 0.02 * (params["criterion/b"] == "l2") + 0.004 * random.normal()
+        add(study, params, (sign * quality, 1e5 * float(params["budget"])))
+    return study
+
+
+def by_name(found: Importances) -> dict[str, ImportanceRow]:
+    return {row.name: row for row in (*found.knobs, *found.members)}
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["higher is better", "lower is better"])
+def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(sign: float) -> None:
+    found = importances(simulated(sign=sign))
+    assert found.targets == ("quality", "size_bytes", EQUAL)
+    assert found.trials == 48
+    told = {
+        target: {row.name for row in (*found.knobs, *found.members) if not row.targets[target].is_noise}
+        for target in found.targets
+    }
+    assert told["quality"] == told["size_bytes"] == {"budget"}
+    assert told[EQUAL] == {"distillation", "criterion/*", "criterion/b"}
+    assert [row.name for row in found.knobs][:2] == ["distillation", "criterion/*"], "sorted by the last target"
+    assert found.members[0].name == "criterion/b"
+    rows = by_name(found)
+    # Of what the two choices add to the variance, (0.03 / 2)^2 and (0.02 / 2)^2, distillation has 69 %.
+    assert rows["distillation"].targets[EQUAL].share == pytest.approx(0.69, abs=0.1)
+    assert rows["budget"].targets["quality"].share > 0.7
+
+
+def test_a_kind_is_the_sum_of_its_parameters() -> None:
+    found = importances(simulated())
+    names = {row.name: row.members for row in found.knobs}
+    assert names == {"budget": 1, "distillation": 1, "schedule": 1, "criterion/*": 3}
+    assert {row.name for row in found.members} == {"criterion/a", "criterion/b", "criterion/c"}
+
+
+def test_two_parameters_of_a_kind_that_each_explain_a_half_explain_it_all_as_one() -> None:
+    random = np.random.default_rng(0)
+    study = new_study()
+    for position in range(80):
+        params = drawn(random)
+        params |= {"criterion/a": ("l1", "l2")[position % 2], "criterion/b": ("l1", "l2")[position // 2 % 2]}
+        quality = (params["criterion/a"] == "l2") + (params["criterion/b"] == "l2") + 1e-3 * random.normal()
+        add(study, params, (quality, 1e5 * random.random()))
+    rows = by_name(importances(study))
+    assert rows["criterion/a"].targets["quality"].share == pytest.approx(0.5, abs=0.03)
+    assert rows["criterion/b"].targets["quality"].share == pytest.approx(0.5, abs=0.03)
+    assert rows["criterion/*"].targets["quality"].share == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_interval_holds_the_share_and_a_seed_gives_the_same_again() -> None:
+    study = simulated()
+    found = importances(study, seed=1)
+    for row in (*found.knobs, *found.members):
+        for importance in row.targets.values():
+            assert 0 <= importance.low <= importance.high <= 1
+            assert 0 < importance.chance < 1
+    top = found.knobs[0].targets[EQUAL]
+    assert top.low < top.share < top.high
+    assert importances(study, seed=1) == found
+    assert importances(study, seed=2) != found
+    assert len(study.trials) == 48
+
+
+def test_the_interval_is_one_standard_error_wide() -> None:
+    """Halves of one study spread as whole studies do."""
+    shares, widths = [], []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        study = new_study()
+        for _ in range(60):
+            params = drawn(random)
+            add(study, params, ((params["distillation"] == 0.5) + random.normal(), random.random()))
+        found = by_name(importances(study))["distillation"].targets["quality"]
+        shares.append(found.share)
+        widths.append((found.high - found.low) / 2)
+    assert float(np.mean(widths)) == pytest.approx(float(np.std(shares)), rel=0.3)
+
+
+def test_chance_passes_in_one_of_twenty_studies() -> None:
+    passed = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        study = new_study()
+        for _ in range(30):
+            add(study, drawn(random), (random.random(), 1e5 * random.random()))
+        found = importances(study)
+        passed += any(not row.targets["quality"].is_noise for row in found.knobs)
+    assert 0 < passed <= 6, "two expected of forty"
+
+
+def test_more_is_told_than_by_optunas_evaluator() -> None:
+    """Thirty trials, thirty parameters, six of which move the quality: how often one of these is placed above one of
+    the others."""
+    space: dict[str, BaseDistribution] = {
+        f"kind{kind}/{number}": FloatDistribution(0.1, 10.0) if kind else CategoricalDistribution(("a", "b", "c"))
+        for kind in range(2)
+        for number in range(15)
+    }
+    real = [f"kind{kind}/{number}" for kind in range(2) for number in range(3)]
+    ours, optunas = [], []
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        study = new_study()
+        for _ in range(40):
+            params = drawn(random, space)
+            quality = sum(params[name] == "a" for name in real[:3]) - sum(
+                abs(np.log(float(params[name]))) for name in real[3:]
+            )
+            add(study, params, (quality + random.normal(), random.random()), space=space)
+        mine = {row.name: row.targets["quality"].share for row in importances(study).members}
+        with pytest.warns(UserWarning, match="low `target` values"):
+            theirs = get_param_importances(
+                study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.5), target=lambda t: -t.values[0]
+            )
+        for found, scores in ((ours, mine), (optunas, theirs)):
+            found += [scores[a] > scores[b] for a in real for b in space if b not in real]
+    assert float(np.mean(ours)) > float(np.mean(optunas)) + 0.05
+
+
+def test_only_what_the_sampler_chose_counts() -> None:
+    study = simulated(FEWEST_TRIALS - 1)
+    random = np.random.default_rng(1)
+    for origin in ("dense", "uniform", "solved", "enqueued", "polished"):
+        for _ in range(5):
+            add(study, drawn(random), (0.5, 1e4), origin)
+    few = importances(study)
+    assert few.trials == FEWEST_TRIALS - 1
+    assert few.knobs == few.members == few.targets == ()
+    assert few.notes == ("Importances need 20 finished trials that the sampler chose; there are 19.",)
+    assert few.table().empty
+    add(study, drawn(random), (0.5, 1e4))
+    enough = importances(study)
+    assert enough.trials == FEWEST_TRIALS
+    assert len(enough.knobs) == 4
+    assert enough.notes == ()
+
+
+def test_trials_that_did_not_finish_are_passed_over() -> None:
+    study = simulated(FEWEST_TRIALS)
+    study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL, params={}, distributions={}))
+    study.ask()
+    assert importances(study).trials == FEWEST_TRIALS
+
+
+def test_a_parameter_that_only_some_trials_have() -> None:
+    random = np.random.default_rng(0)
+    share = FloatDistribution(0.0, 1.0)
+    space = {**SPACE, "sparsity": share, "rare": share, "here": share}
+    study = new_study()
+    for position in range(60):
+        params = drawn(random)
+        quality = 0.5 + 0.01 * random.normal()
+        if position % 2:
+            params["sparsity"] = random.random()
+            quality -= 0.2 * float(params["sparsity"])
+        if position % 3:
+            params["here"] = random.random()
+        if position < 2:
+            params["rare"] = random.random()
+        add(study, params, (quality, 1e5 * float(params["budget"])), space=space)
+    found = importances(study)
+    assert found.knobs[0].name == "sparsity"
+    assert not found.knobs[0].targets[EQUAL].is_noise
+    assert by_name(found)["here"].targets[EQUAL].is_noise
+    assert found.left_out == {"rare": "in 2 of 60 trials only"}
+
+
+def test_a_parameter_with_one_value_is_left_out_and_one_with_hardly_another() -> None:
+    random = np.random.default_rng(0)
+    study = new_study()
+    for position in range(20):
+        params = drawn(random) | {"schedule": "cubic", "distillation": 0.5 if position else 0.0}
+        add(study, params, (random.random(), 1e5 * float(params["budget"])))
+    found = importances(study)
+    assert found.left_out == {"schedule": "'cubic' in 20 of 20 trials", "distillation": "0.5 in 19 of 20 trials"}
+    assert set(by_name(found)) == {"budget", "criterion/*", "criterion/a", "criterion/b", "criterion/c"}
+
+
+def test_a_choice_for_each_trial_is_no_explanation() -> None:
+    random = np.random.default_rng(0)
+    study = new_study()
+    many = CategoricalDistribution(tuple(f"rule {number}" for number in range(60)))
+    for position in range(60):
+        params = drawn(random) | {"rule": f"rule {position if position < 30 else 30 + position % 2}"}
+        add(study, params, (random.random(), 1e5 * random.random()), space={**SPACE, "rule": many})
+    assert by_name(importances(study))["rule"].targets["quality"].is_noise
+
+
+def test_no_parameter_with_two_values() -> None:
+    study = new_study()
+    for position in range(20):
+        add(study, {"budget": 0.5}, (0.01 * position, 1e5 + position))
+    found = importances(study)
+    assert found.notes == ("No parameter has two values.",)
+    assert found.knobs == found.targets == ()
+
+
+def test_a_target_that_never_changes_is_named() -> None:
+    random = np.random.default_rng(0)
+    study = new_study(("quality", "size_bytes", "parameters"))
+    for _ in range(20):
+        add(study, drawn(random), (0.7, 1e5 * random.random(), 500.0))
+    found = importances(study)
+    assert found.targets == ("size_bytes",)
+    assert found.notes == tuple(f"{name} is the same in every trial." for name in ("quality", "parameters"))
+    assert {target for row in found.knobs for target in row.targets} == {"size_bytes"}
+
+
+def test_equal_cost_is_that_of_the_first_cost_among_the_objectives() -> None:
+    random = np.random.default_rng(0)
+    study = new_study(("parameters", "quality", "latency_ms"))
+    for _ in range(20):
+        add(study, drawn(random), (random.random(), random.random(), random.random()))
+    assert importances(study).targets == ("parameters", "quality", "latency_ms", "quality at equal parameters")
+
+
+def test_the_table_has_a_row_for_each_knob_and_each_of_a_kind() -> None:
+    found = importances(simulated())
+    table = found.table()
+    rows = (*found.knobs, *found.members)
+    assert list(table["parameter"]) == [row.name for row in rows]
+    assert list(table["members"]) == [row.members for row in rows]
+    parts = ("share", "low", "high", "chance", "is_noise")
+    assert list(table.columns)[2:] == [f"{target} {part}" for target in found.targets for part in parts]
+    for position, row in enumerate(rows):
+        for target in found.targets:
+            cells = [table[f"{target} {part}"][position] for part in parts]
+            assert cells == [getattr(row.targets[target], part) for part in parts]
+
+
+def test_explained_by_hand() -> None:
+    """Groups [0, 0, 1, 1], values [1, 3, 5, 7]: between 16 of 20 in all, so 1 - 0.2 * 3 / 2; [0, 1, 0, 1]: 4 of 20."""
+    groups = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    found = explained(groups, np.array([[1.0, 3.0, 5.0, 7.0], [2.0, 2.0, 8.0, 8.0], [4.0, 4.0, 4.0, 4.0]]))
+    assert found == pytest.approx(np.array([[0.7, -0.2], [1.0, -0.5], [0.0, 0.0]]))
+    assert explained(np.arange(4)[:, None], np.array([[1.0, 3.0, 5.0, 7.0]])) == pytest.approx(np.zeros((1, 1)))
+
+
+def test_a_straight_line_leaves_nothing_and_a_step_off_it_stays() -> None:
+    costs = np.linspace(0.0, 3.0, 20)
+    quality = 0.5 + 0.1 * costs
+    assert at_equal_cost(quality, costs) == pytest.approx(np.zeros(20), abs=1e-12)
+    quality[7] += 0.2
+    rest = at_equal_cost(quality, costs)
+    assert rest[7] == pytest.approx(0.2)
+    assert np.abs(np.delete(rest, 7)).max() < 0.1
+
+
+def test_trials_of_one_cost_are_compared_with_the_mean_of_the_others() -> None:
+    quality = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.7])
+    rest = at_equal_cost(quality, np.ones(7))
+    assert rest[6] == pytest.approx(0.7)
+    assert rest[0] == pytest.approx(-0.7 / 6)
+
+
+def test_a_run_folder_is_read_and_left_as_it_is(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert read_importances(folder) is None
+    assert list(tmp_path.iterdir()) == []
+    study = simulated(20, folder=tmp_path)
+    journal = tmp_path / JOURNAL
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "tor')  # a run that goes on at this moment
+    before = journal.read_bytes()
+    assert read_importances(folder) == importances(study)
+    assert journal.read_bytes() == before
+
+
+def test_a_journal_without_a_study_and_one_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).touch()
+    assert read_importances(RunFolder(tmp_path)) is None
+    (tmp_path / JOURNAL).write_text("no journal\nat all\n")
+    with pytest.raises(StorageError, match="must be a journal of trials"):
+        read_importances(RunFolder(tmp_path))
