@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
-from autoprune.criteria.amounts import resolve, signals_to_resolve
+from autoprune.criteria.amounts import planned_widths, resolve, signals_to_resolve
 from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
@@ -17,10 +18,12 @@ from autoprune.measure.measurement import Latency, Measurement
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
+from autoprune.plan.weights import WeightPlan, block_pattern
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, Samples
-from autoprune.recovery.gradual import Clock, Gradual, Stage
+from autoprune.recovery.gradual import Clock, Gradual, Stage, Watch
 from autoprune.surgery.clone import clone_with
+from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.surgery.sparsity import maskable
 from autoprune.task.data import Split
@@ -86,10 +89,48 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What is known of a candidate on its way.
+
+    kept: how many channels of each group stay; which ones is not said. dropped blocks are.
+    costs: its measurement but for the quality, which is not a number. Bytes and parameters other than zero are no
+        more than they will be.
+    share: of the fine-tune's steps done. quality: on the part of the search split that rungs look at.
+    """
+
+    kept: KeptChannels
+    costs: Measurement
+    share: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rungs:
+    """Where the fine-tune of a candidate pauses, and who decides there whether it goes on.
+
+    shares: of its steps, each in [0, 1), rising; 0 is before the first step. split: what the quality is taken on.
+    stop: True ends the training.
+    """
+
+    shares: tuple[float, ...]
+    split: Split
+    stop: Callable[[Outlook], bool]
+
+    def steps(self, steps: int) -> dict[int, float]:
+        """Optimizer step of a fine-tune of so many -> share; of shares that fall on one step the first."""
+        found: dict[int, float] = {}
+        for share in self.shares:
+            if round(share * steps) < steps:
+                found.setdefault(round(share * steps), share)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A finished candidate.
 
     samples: work done for it alone. seconds: where its time went, by phase. note: "" or what went wrong.
+    rungs: (share of the fine-tune's steps, quality there). fidelity: share of its steps done, < 1 when it was stopped.
     """
 
     plan: PruningPlan
@@ -100,6 +141,8 @@ class Candidate:
     samples: Samples
     seconds: dict[str, float]
     note: str = ""
+    rungs: tuple[tuple[float, float], ...] = ()
+    fidelity: float = 1.0
 
 
 def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]:
@@ -119,64 +162,141 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
 
 
 def evaluate_plan(
-    bench: Bench, plan: PruningPlan, parent: Parent | None = None, *, on_epoch: Callable[[Stage], None] | None = None
+    bench: Bench,
+    plan: PruningPlan,
+    parent: Parent | None = None,
+    *,
+    on_epoch: Callable[[Stage], None] | None = None,
+    rungs: Rungs | None = None,
 ) -> Candidate:
     """Prune, recover and measure: the whole of one trial.
 
     parent: a recovered model at least as wide as the plan in every group; the dense model when None.
-    on_epoch: called after each pass over the train split.
+    on_epoch: called after each pass over the train split. rungs: where the training may end early.
     A fine-tune that diverges is answered by what the plan gives without any training, with a note.
     """
     resolved, scored = resolve_plan(bench, plan)
-    task = bench.task
+    task, steps = bench.task, resolved.recovery.steps
     start = (task.dense, KeptChannels.whole(bench.topology)) if parent is None else (parent.model, parent.kept)
-    way = Gradual(task, bench.topology, resolved, start, teacher=bench.teacher, on_epoch=on_epoch)
-    note = ""
+    clock = Clock()
+    looks = _Looks(bench, resolved, rungs, clock) if rungs is not None and steps else None
+    watch = Watch(on_epoch=on_epoch) if looks is None else Watch(on_epoch=on_epoch, on_rung=looks, rungs=looks.steps)
+    way = Gradual(task, bench.topology, resolved, start, teacher=bench.teacher, watch=watch)
+    way.clock = clock
+    note, fidelity = "", 1.0
     try:
         way.run()
-        samples = way.samples
+        samples, fidelity = way.samples, way.steps / steps if steps else 1.0
     except DivergedError as error:
         note = f"fine-tune diverged, what the plan gives without training is kept: {error}"
         untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
         lost, way = way, Gradual(task, bench.topology, replace(resolved, recovery=untrained), start)
-        way.clock = lost.clock
+        way.clock = clock
         way.run()
         samples = lost.samples + way.samples
-    measurement, seen = _measure(bench, way.model, way.clock, masked=resolved.weights is not None)
+    masked = resolved.weights is not None
+    measurement, seen = _measure(bench, way.model, clock, masked=masked, known=None if looks is None else looks.costs)
     return Candidate(
         plan=plan,
         kept=way.kept,
         model=way.model,
         measurement=measurement,
         parent=parent.number if parent is not None else None,
-        samples=scored + samples + Samples(forward=seen),
-        seconds=way.clock.seconds,
+        samples=scored + samples + Samples(forward=seen + (looks.samples if looks is not None else 0)),
+        seconds=clock.seconds,
         note=note,
+        rungs=tuple(looks.seen) if looks is not None and not note else (),
+        fidelity=fidelity,
     )
 
 
-def _measure(bench: Bench, model: nn.Module, clock: Clock, *, masked: bool) -> tuple[Measurement, int]:
-    """The measurement on the search split, and the samples it took."""
+class _Looks:
+    """A candidate at its rungs. costs: measured before any training. seen: (share, quality). samples: looked at."""
+
+    def __init__(self, bench: Bench, plan: PruningPlan, rungs: Rungs, clock: Clock) -> None:
+        self._task, self._rungs, self._clock = bench.task, rungs, clock
+        self._shares = rungs.steps(plan.recovery.steps)
+        self.seen: list[tuple[float, float]] = []
+        self.samples = 0
+        widths = planned_widths(plan, bench.topology)
+        self._kept = KeptChannels(
+            groups={name: tuple(range(width)) for name, width in widths.items()}, dropped=plan.dropped
+        )
+        with clock.phase("cut"):
+            model = cut(bench.task.dense, bench.topology, self._kept)
+        self.costs = _costs(bench, model, clock, masked=False)
+        self._least = self.costs if plan.weights is None else _least(self.costs, model, plan.weights, bench.topology)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Optimizer steps of the rungs."""
+        return tuple(self._shares)
+
+    def __call__(self, model: nn.Module, step: int) -> bool:
+        """Look at the model after so many steps; True ends its training."""
+        with self._clock.phase("rungs"):
+            found = evaluate(self._task, model, self._rungs.split)
+        self.samples += found.samples
+        self.seen.append((self._shares[step], found.value))
+        return self._rungs.stop(
+            Outlook(kept=self._kept, costs=self._least, share=self._shares[step], quality=found.value)
+        )
+
+
+def _least(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
+    """The costs of a model without masks -> what they can not fall below with them."""
+    weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
+    rows, columns = block_pattern(plan.pattern) or (1, 1)
+    # Each weight may lose up to a block more than its share, as whole blocks go.
+    zeros = {
+        n: min(weight.numel(), math.ceil(plan.layers.get(n, plan.target) * weight.numel()) + rows * columns)
+        for n, weight in weights.items()
+    }
+    widest = max((weight.element_size() for weight in weights.values()), default=0)
+    return replace(
+        costs,
+        nonzero_parameters=max(costs.nonzero_parameters - sum(zeros.values()), 0),
+        size_bytes=max(costs.size_bytes - sum(zeros.values()) * widest, 0),
+    )
+
+
+def _measure(
+    bench: Bench, model: nn.Module, clock: Clock, *, masked: bool, known: Measurement | None = None
+) -> tuple[Measurement, int]:
+    """The measurement on the search split, and the samples it took.
+
+    known: costs of the same widths with other weights. The clock and the counts depend on no weight but for masks.
+    """
     task = bench.task
     with clock.phase("evaluate"):
         quality = evaluate(task, model, task.search_split)
+    if known is None or masked:
+        costs = _costs(bench, model, clock, masked=masked)
+    else:
+        with clock.phase("cost"):
+            costs = replace(known, nonzero_parameters=count_nonzero(model), size_bytes=stored_bytes(model))
+    found = replace(costs, quality=quality.value, quality_error=quality.error, metrics=quality.metrics)
+    return found, quality.samples
+
+
+def _costs(bench: Bench, model: nn.Module, clock: Clock, *, masked: bool) -> Measurement:
+    """What a model costs; its quality is not a number."""
     with clock.phase("latency"):
         latency = measure_latency(bench, model)
         against_itself = measure_masks(bench, model) if masked else None
     with clock.phase("cost"):
-        measurement = Measurement(
+        return Measurement(
             split="search",
-            quality=quality.value,
-            quality_error=quality.error,
-            metrics=quality.metrics,
+            quality=math.nan,
+            quality_error=0.0,
+            metrics={},
             parameters=count_parameters(model),
             nonzero_parameters=count_nonzero(model),
-            multiply_adds=count_multiply_adds(model, task.example_inputs),
+            multiply_adds=count_multiply_adds(model, bench.task.example_inputs),
             size_bytes=stored_bytes(model),
             latency=latency,
             masked=against_itself,
         )
-    return measurement, quality.samples
 
 
 def measure_latency(bench: Bench, model: nn.Module) -> Latency | None:

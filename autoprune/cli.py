@@ -151,6 +151,25 @@ def choose(  # one option each
 
 @app.command()
 @reported
+def importances(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print which parameters of the space mattered, for each objective and for the quality at equal cost."""
+    import json
+
+    from autoprune.study.importance import Importances, read_importances
+    from autoprune.terminal import show_importances
+
+    found = read_importances(_open(folder).folder) or Importances(trials=0, notes=("There are no trials yet.",))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show_importances(found)
+
+
+@app.command()
+@reported
 def report(
     folder: FolderArgument,
     to: Annotated[

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
@@ -20,6 +21,7 @@ from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.description import block_rows, group_rows
+from autoprune.study.importance import Importances
 from autoprune.study.loop import OnProgress
 from autoprune.study.loop import Progress as StudyProgress
 from autoprune.study.study import Study
@@ -105,6 +107,31 @@ def show_candidate(front: Front, record: CandidateRecord) -> None:
     if not console.is_terminal:
         console = Console(stderr=True, width=160)
     console.print(_front_table(front, [record]))
+
+
+def show_importances(found: Importances) -> None:
+    """Shares of the variance and their intervals as a table on standard output, in brackets what chance gives too."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    for note in found.notes:
+        console.print(note, highlight=False)
+    if not found.knobs:
+        return
+    table = Table("knob", title=f"What mattered over {found.trials} trials", title_justify="left")
+    for target in found.targets:
+        table.add_column(target, justify="right")
+    for rows in (found.knobs, found.members):
+        for row in rows:
+            cells = (row.targets[target] for target in found.targets)
+            table.add_row(Text(row.name), *(Text(str(cell), style="dim" if cell.is_noise else "") for cell in cells))
+        table.add_section()
+    console.print(table)
+    console.print(
+        "Share of the variance that each explains alone, 68 % interval; in brackets: no more than chance gives."
+    )
+    for name, why in found.left_out.items():
+        console.print(f"left out: {name}, {why}", highlight=False, markup=False)
 
 
 def show_next(front: Front, folder: Path, report: Path) -> None:

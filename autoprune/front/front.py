@@ -52,7 +52,7 @@ class Limits:
 class Front:
     """The non-dominated candidates of a study.
 
-    records: them, the most expensive first. everything: all finished candidates.
+    records: them, the most expensive first. everything: all candidates, those that were stopped early included.
     objectives: what dominance looks at. higher_is_better: direction of the quality.
     quality_name: the metric behind "quality".
     """
@@ -67,10 +67,11 @@ class Front:
     def of(
         cls, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool, quality_name: str
     ) -> Front:
-        """The front of all finished candidates, decided on the search split."""
-        points = dominance.values(records, objectives, higher_is_better)
+        """The front of all candidates that were trained to the end, decided on the search split."""
+        complete = [record for record in records if not record.stopped]
+        points = dominance.values(complete, objectives, higher_is_better)
         mask = dominance.non_dominated(points)
-        members = [record for record, inside in zip(records, mask, strict=True) if inside]
+        members = [record for record, inside in zip(complete, mask, strict=True) if inside]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
         return cls(
             records=tuple(members),
@@ -79,6 +80,11 @@ class Front:
             higher_is_better=higher_is_better,
             quality_name=quality_name,
         )
+
+    @property
+    def complete(self) -> tuple[CandidateRecord, ...]:
+        """Every candidate that was trained to the end."""
+        return tuple(record for record in self.everything if not record.stopped)
 
     @property
     def dense(self) -> CandidateRecord | None:
@@ -118,7 +124,7 @@ class Front:
         """
         if self.dense is None:
             return 0.0
-        points = dominance.values(self.everything, ("quality", cost), self.higher_is_better)
+        points = dominance.values(self.complete, ("quality", cost), self.higher_is_better)
         points[:, 1] /= self.dense.search.value(cost) if cost != "latency_ms" else 1.0
         sign = -1.0 if self.higher_is_better else 1.0
         points = points[np.isfinite(points).all(axis=1)]
@@ -148,7 +154,7 @@ class Front:
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
         # A limit on what is no objective may be kept by a dominated candidate alone.
-        for records in (self.records, self.everything):
+        for records in (self.records, self.complete):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
             if inside:
                 sign = -1.0 if by == "quality" and self.higher_is_better else 1.0

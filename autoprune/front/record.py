@@ -10,7 +10,7 @@ from autoprune.errors import StorageError, fault
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 #: Where a trial came from.
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 
@@ -26,6 +26,8 @@ class CandidateRecord:
     samples_forward, samples_trained: work for this trial alone.
     lineage_trained: samples trained with along its line of parents, its own included.
     seconds: time by phase. note: "" or what went wrong.
+    rungs: (share of the fine-tune's steps done, quality on part of the search split), as they were passed.
+    fidelity: share of the fine-tune's steps that were done, < 1 for a candidate that was stopped early.
     """
 
     number: int
@@ -41,6 +43,13 @@ class CandidateRecord:
     lineage_trained: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    rungs: tuple[tuple[float, float], ...] = ()
+    fidelity: float = 1.0
+
+    @property
+    def stopped(self) -> bool:
+        """Stopped before its training was over: measured as it is, but kept out of the front and of lineages."""
+        return self.fidelity < 1.0
 
     @property
     def widths(self) -> dict[str, int]:
@@ -74,6 +83,8 @@ class CandidateRecord:
                 "lineage_trained": self.lineage_trained,
                 "seconds": dict(self.seconds),
                 "note": self.note,
+                "rungs": [list(rung) for rung in self.rungs],
+                "fidelity": self.fidelity,
             },
             indent=1,
         )
@@ -87,6 +98,7 @@ class CandidateRecord:
                 raise StorageError(
                     fault("a candidate's version", f"be <= {RECORD_VERSION}", data["version"], "Upgrade autoprune.")
                 )
+            before_rungs = data["version"] < 3
             return cls(
                 number=data["number"],
                 origin=data["origin"],
@@ -101,6 +113,8 @@ class CandidateRecord:
                 lineage_trained=data["lineage_trained"],
                 seconds=data["seconds"],
                 note=data["note"],
+                rungs=() if before_rungs else tuple((share, quality) for share, quality in data["rungs"]),
+                fidelity=1.0 if before_rungs else data["fidelity"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StorageError(

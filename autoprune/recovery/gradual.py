@@ -65,6 +65,21 @@ class Stage:
     rate: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who looks at a model on its way. Looking changes nothing but where the training ends.
+
+    on_epoch: called after each pass over the train split.
+    on_rung: called with the model, in eval mode, and the optimizer steps done, before each step of `rungs` at which
+        nothing is left to prune; the training ends there when it says True.
+    rungs: optimizer steps, rising.
+    """
+
+    on_epoch: Callable[[Stage], None] | None = None
+    on_rung: Callable[[nn.Module, int], bool] = lambda model, step: False
+    rungs: tuple[int, ...] = ()
+
+
 class Gradual:
     """A model on its way from its parent to a plan.
 
@@ -79,13 +94,13 @@ class Gradual:
         start: tuple[nn.Module, KeptChannels],
         *,
         teacher: Teacher | None = None,
-        on_epoch: Callable[[Stage], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """plan: resolved, see criteria.amounts. start: the parent, which stays as it is, and its channels."""
         self.clock = Clock()
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
-        self._on_epoch = on_epoch
+        self._watch = watch if watch is not None else Watch()
         self._spent, self._own = Samples(), False
         self._from = {**topology.widths, **self.kept.widths}
         self._to = planned_widths(plan, topology)
@@ -99,6 +114,11 @@ class Gradual:
     def samples(self) -> Samples:
         """Work done so far."""
         return self._spent if self._training is None else self._spent + self._training.samples
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done so far."""
+        return 0 if self._training is None else self._training.step
 
     def run(self) -> None:
         """Prune by the schedule, recover, train. Raises DivergedError when the loss does not stay finite."""
@@ -116,7 +136,7 @@ class Gradual:
             due = pace.now(update, training.declined)
             if due is not None:
                 self._advance(due)
-        self._train(recovery.steps)
+        self._train_by_rungs(recovery.steps)
         training.finish()
 
     def _begin(self) -> FineTune:
@@ -128,7 +148,7 @@ class Gradual:
             self._plan.recovery,
             seed=self._plan.seed,
             teacher=self._teacher,
-            on_epoch=None if self._on_epoch is None else self._epoch_done,
+            on_epoch=None if self._watch.on_epoch is None else self._epoch_done,
         )
         training.watch_movement(self._movement_wanted())
         training.silence(self._masks or self._silent())
@@ -140,10 +160,20 @@ class Gradual:
         with self.clock.phase("train"):
             self._training.run(until)
 
+    def _train_by_rungs(self, steps: int) -> None:
+        """The rest of the training; ends early where a rung says so."""
+        done = self.steps
+        for step in self._watch.rungs:
+            if done <= step < steps:
+                self._train(step)
+                if self._watch.on_rung(self.model, step):
+                    return
+        self._train(steps)
+
     def _epoch_done(self, epoch: int) -> None:
         training = self._training
-        assert training is not None and self._on_epoch is not None
-        self._on_epoch(
+        assert training is not None and self._watch.on_epoch is not None
+        self._watch.on_epoch(
             Stage(
                 model=training.model,
                 kept=self.kept,

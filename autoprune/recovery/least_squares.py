@@ -18,8 +18,8 @@ _HELD = 2**22
 
 
 def matrix_of(layer: Layer) -> Tensor:
-    """The weight as float64 [groups, unknowns, outputs of a group]; see `unknowns_of`."""
-    weight = layer.weight.detach().double()
+    """A copy of the weight as float64 [groups, unknowns, outputs of a group]; see `unknowns_of`."""
+    weight = layer.weight.detach().to(torch.float64, copy=True)
     return _forwards(layer, weight).reshape(_groups(layer), -1, unknowns_of(layer)).mT
 
 
@@ -131,7 +131,7 @@ class Moments:
         """
         columns = self.gram.shape[1]
         unit = float(self.gram.diagonal(dim1=1, dim2=2).mean())
-        price = max(ridge, 1e-10) * unit * torch.eye(columns, dtype=self.gram.dtype, device=self.gram.device)
+        price = ridge * unit * torch.eye(columns, dtype=self.gram.dtype, device=self.gram.device)
         factor, failed = torch.linalg.cholesky_ex(self.gram + price)
         return torch.full_like(self.cross, math.nan) if bool(failed.any()) else torch.cholesky_solve(self.cross, factor)
 
@@ -139,11 +139,11 @@ class Moments:
 def best_change(first: Moments, second: Moments) -> Tensor | None:
     """The change by the ridge that does best on samples which it has not seen; None where none beats no change.
 
-    first, second: moments of two halves of the samples; each half is predicted from the other, so that few samples
-    change little or nothing.
+    first, second: moments of two halves of the samples. Solved for on the first alone, each ridge is tried on the
+    second, so that few samples change little or nothing; the change is then that of both halves.
     """
-    errors = {ridge: second.error(first.change(ridge)) + first.error(second.change(ridge)) for ridge in RIDGES}
-    known = {ridge: error for ridge, error in errors.items() if error < first.lack + second.lack}
+    errors = {ridge: second.error(first.change(ridge)) for ridge in RIDGES}
+    known = {ridge: error for ridge, error in errors.items() if error < second.lack}
     return (first + second).change(min(known, key=known.__getitem__)) if known else None
 
 

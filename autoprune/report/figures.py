@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.study.importance import Importances
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
 COLOURS: Mapping[str, str] = {
@@ -20,6 +21,8 @@ COLOURS: Mapping[str, str] = {
     "sampled": "#56B4E9",
     "polished": "#0072B2",
 }
+#: One for each target of the importances, the last target's first.
+_OF_TARGETS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 #: Cost -> axis title.
 TITLES: Mapping[str, str] = {
     "multiply_adds": "multiply-adds",
@@ -195,6 +198,46 @@ def sensitivity(scan: Mapping[str, Sequence[float]], keep_shares: Sequence[float
     )
     figure.update_layout(
         template="plotly_white", height=320, margin={"l": 80, "r": 20, "t": 20, "b": 120}, xaxis={"tickangle": -45}
+    )
+    return figure
+
+
+def importance(found: Importances) -> go.Figure:
+    """Share of each target's variance that each knob explains, with its interval; pale where chance gives as much.
+
+    Targets are chosen in the legend; the quality, and the quality at equal cost, are shown from the start.
+    """
+    figure = go.Figure()
+    shown = {"quality", *found.targets[-1:]}
+    for target, colour in zip(reversed(found.targets), _OF_TARGETS, strict=False):
+        cells = [row.targets[target] for row in found.knobs]
+        names = [row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.knobs]
+        figure.add_trace(
+            go.Bar(
+                y=names,
+                x=[cell.share for cell in cells],
+                error_x={
+                    "type": "data",
+                    "array": [max(cell.high - cell.share, 0.0) for cell in cells],
+                    "arrayminus": [max(cell.share - cell.low, 0.0) for cell in cells],
+                    "thickness": 1,
+                    "width": 2,
+                },
+                orientation="h",
+                marker={"color": colour, "opacity": [0.25 if cell.is_noise else 1.0 for cell in cells]},
+                hovertext=[f"{name}<br>{target}: {cell}" for name, cell in zip(names, cells, strict=True)],
+                hoverinfo="text",
+                name=target,
+                visible=True if target in shown else "legendonly",
+            )
+        )
+    figure.update_layout(
+        xaxis={"title": "share of the variance", "tickformat": ".0%", "rangemode": "tozero"},
+        yaxis={"autorange": "reversed"},
+        template="plotly_white",
+        height=140 + 36 * len(found.knobs),
+        margin={"l": 140, "r": 20, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     return figure
 

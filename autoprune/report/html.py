@@ -16,6 +16,7 @@ from autoprune.measure.measurement import Latency
 from autoprune.report import figures
 from autoprune.report.findings import findings
 from autoprune.study.folder import RunFolder
+from autoprune.study.importance import Importances, read_importances
 from autoprune.task.checkpoint import write_atomically
 
 _STYLE = """
@@ -44,6 +45,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     if scan is not None:
         sections.append(_figure("Sensitivity", figures.sensitivity(scan.added_loss, scan.keep_shares)))
     sections.append(_figure("Progress", figures.progress(front)))
+    sections.append(_importances(folder))
     sections.append(_left_alone(stored))
     page = (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{_text(stored['name'])}: autoprune</title>"
@@ -112,6 +114,34 @@ def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) ->
 
 def _ratio(latency: Latency | None) -> str:
     return "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})"
+
+
+def _importances(folder: RunFolder) -> str:
+    """Figure and table of what mattered; a sentence where there is too little to tell, nothing without trials."""
+    found = read_importances(folder)
+    if found is None:
+        return ""
+    notes = "".join(f"<p class=note>{_text(note)}</p>" for note in found.notes)
+    title = "Which knobs mattered"
+    if not found.knobs:
+        return f"<h2>{title}</h2>{notes}"
+    left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
+    return (
+        f"{_figure(title, figures.importance(found))}<p class=note>Share of the variance that each explains alone, "
+        f"over the {found.trials} trials that the sampler chose, and its 68 % interval. Pale, and in brackets: no more "
+        f"than chance gives. The budget decides most of the quality, so look at {_text(found.targets[-1])}: the "
+        f"quality less what trials of about the same cost have.</p>{notes}{_importance_table(found)}"
+        f"{f'<p class=note>Left out: {_text(left)}.</p>' if left else ''}"
+    )
+
+
+def _importance_table(found: Importances) -> str:
+    lines = [["knob", *found.targets]]
+    lines += [
+        [row.name, *(str(row.targets[target]) for target in found.targets)] for row in (*found.knobs, *found.members)
+    ]
+    rows = (f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _left_alone(stored: Mapping[str, object]) -> str:

@@ -2,18 +2,92 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from autoprune.errors import UnknownNameError
-from autoprune.trace.topology import Block, Topology
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.trace.topology import Topology
 
 #: Costs that follow from widths alone; latency does not.
 AXES = ("multiply_adds", "parameters", "size_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """A sum of products of lengths, each of which is linear in the widths but for grids.
+
+    channels: dense widths [groups]. whole: dense lengths, the last of which is 1 and stands for none [lengths].
+    per_channel: positions that go with each channel [lengths, groups]. grids: (length, positions, groups).
+    factors: the lengths of each term [terms, factors]. prices: of each term [terms].
+    """
+
+    channels: np.ndarray
+    whole: np.ndarray
+    per_channel: np.ndarray
+    grids: tuple[tuple[int, float, np.ndarray], ...]
+    factors: np.ndarray
+    prices: np.ndarray
+
+    @classmethod
+    def of(cls, table: CostTable, prices: np.ndarray) -> Terms:
+        """The terms of a table at these prices [terms]; those that cost nothing are left out."""
+        channels = np.array(table.channels, dtype=np.float64)
+        none = len(table.lengths)
+        per_channel = np.zeros((none + 1, len(channels)))
+        for row, length in enumerate(table.lengths):
+            for group, positions in length.single:
+                per_channel[row, group] = positions / channels[group]
+        paid = np.flatnonzero(prices)
+        most = max((len(table.terms[row].lengths) for row in paid), default=0)
+        factors = np.full((len(paid), most), none)
+        for position, row in enumerate(paid):
+            factors[position, : len(table.terms[row].lengths)] = table.terms[row].lengths
+        return cls(
+            channels=channels,
+            whole=np.array([*(length.whole for length in table.lengths), 1.0]),
+            per_channel=per_channel,
+            grids=tuple(
+                (row, positions, np.array(groups))
+                for row, length in enumerate(table.lengths)
+                for positions, groups in length.grids
+            ),
+            factors=factors,
+            prices=np.asarray(prices[paid], dtype=np.float64),
+        )
+
+    def cost(self, widths: np.ndarray) -> np.ndarray:
+        """Sums for widths [..., groups], as [...]."""
+        lengths = self.whole - (self.channels - widths) @ self.per_channel.T
+        for row, positions, groups in self.grids:
+            shares = (widths[..., groups] / self.channels[groups]).prod(axis=-1)
+            lengths[..., row] -= positions * (1.0 - shares)
+        return np.asarray(lengths[..., self.factors].prod(axis=-1) @ self.prices)
+
+    @property
+    def depends(self) -> np.ndarray:
+        """Which terms depend on which groups, bool [terms, groups]."""
+        touched = self.per_channel != 0
+        for row, _, groups in self.grids:
+            touched[row, groups] = True
+        return np.asarray(touched[self.factors].any(axis=1))
+
+    def only(self, rows: np.ndarray) -> Terms:
+        """The terms of these rows alone, with the lengths that they need."""
+        none = len(self.whole) - 1
+        used = np.unique(np.append(self.factors[rows], none))
+        place = np.zeros(none + 1, dtype=np.int64)
+        place[used] = np.arange(len(used))
+        return replace(
+            self,
+            whole=self.whole[used],
+            per_channel=self.per_channel[used],
+            grids=tuple((int(place[row]), count, groups) for row, count, groups in self.grids if row in used),
+            factors=place[self.factors[rows]],
+            prices=self.prices[rows],
+        )
 
 
 class CostModel:
@@ -23,42 +97,50 @@ class CostModel:
     """
 
     def __init__(self, topology: Topology, axis: str, dropped: Sequence[str] = ()) -> None:
-        if axis not in AXES:
-            raise UnknownNameError("a cost of the budget", axis, AXES)
-        self.axis = axis
-        self.names = [group.name for group in topology.groups]
-        self.channels = np.array([group.channels for group in topology.groups], dtype=np.float64)
-        blocks = [topology.block(name) for name in dropped]
-        without = {tensor for block in blocks for tensor in block.tensors}
-        self._weights = {
-            name: 0.0 if name in without else weight for name, weight in _tensor_weights(topology, axis).items()
-        }
-        tensors = [name for name, weight in self._weights.items() if weight]
-        number = {name: row for row, name in enumerate(tensors)}
-        self._scale = np.array([self._weights[name] for name in tensors], dtype=np.float64)
-        rank = max((len(topology.tensors[name].shape) for name in tensors), default=1)
-        self._sizes = np.ones((len(tensors), rank))
-        for name in tensors:
-            shape = topology.tensors[name].shape
-            self._sizes[number[name], : len(shape)] = shape
-        self._rows, self._axes, self._groups, self._positions = _single(topology, number, self.names)
-        self._grids = _grids(topology, number, self.names)
-        self._contractions = _contractions(topology, self.names, blocks) if axis == "multiply_adds" else []
+        table = CostTable.of(topology, dropped)
+        self._set(table, axis, _prices(table, axis))
         self.dense = float(getattr(topology.cost({}), axis))
+
+    @classmethod
+    def of_table(cls, table: CostTable, axis: str) -> CostModel:
+        """The cost of one axis from a stored table. Raises UnknownNameError for an axis that is not in it."""
+        return cls.priced(table, axis, _prices(table, axis))
+
+    @classmethod
+    def priced(cls, table: CostTable, axis: str, prices: np.ndarray) -> CostModel:
+        """A cost of any name as prices of the terms of a table [terms]; a term without lengths is a constant."""
+        model = cls.__new__(cls)
+        model._set(table, axis, prices)
+        model.dense = float(model._terms.cost(model.channels))
+        return model
+
+    def _set(self, table: CostTable, axis: str, prices: np.ndarray) -> None:
+        self.axis = axis
+        self.names = list(table.names)
+        self.channels = np.array(table.channels, dtype=np.float64)
+        self.dense = 0.0
+        self._terms = Terms.of(table, prices)
+        self._depends = self._terms.depends
 
     def cost(self, widths: np.ndarray) -> float:
         """Cost when group i keeps widths[i] channels; fractional widths are allowed."""
-        sizes = self._sizes.copy()
-        shares = widths / self.channels
-        np.subtract.at(sizes, (self._rows, self._axes), (1.0 - shares[self._groups]) * self._positions)
-        for row, axis, positions, groups in self._grids:
-            sizes[row, axis] -= positions * (1.0 - shares[groups].prod())
-        total = float((self._scale * sizes.prod(axis=1)).sum())
-        return total + sum(factor * float(shares[groups].prod()) for factor, groups in self._contractions)
+        return float(self._terms.cost(widths))
 
     def share(self, widths: np.ndarray) -> float:
         """Cost as a share of dense."""
         return self.cost(widths) / self.dense
+
+    def shares(self, widths: np.ndarray) -> np.ndarray:
+        """Costs of several widths [n, groups] as shares of dense [n]."""
+        return np.asarray(self._terms.cost(widths) / self.dense)
+
+    def part(self, groups: Sequence[int] | np.ndarray) -> Terms:
+        """What of the cost changes with any of these groups, numbers; the rest is constant in them."""
+        return self._terms.only(np.flatnonzero(self._depends[:, list(groups)].any(axis=1)))
+
+    def neighbours(self, group: int) -> np.ndarray:
+        """Groups whose own part of the cost changes with the width of this one, itself included, numbers."""
+        return np.flatnonzero(self._depends[self._depends[:, group]].any(axis=0))
 
     def as_array(self, widths: Mapping[str, int]) -> np.ndarray:
         """Widths by name as an array in the order of `names`."""
@@ -73,53 +155,7 @@ class CostModel:
         return self.share(np.ones_like(self.channels))
 
 
-def _contractions(topology: Topology, names: Sequence[str], dropped: Sequence[Block]) -> list[tuple[float, list[int]]]:
-    """Products of activations as terms: multiply-adds, and the groups whose shares they are multiplied with."""
-    number = {name: position for position, name in enumerate(names)}
-    found: Counter[tuple[int, ...]] = Counter()
-    for contraction in topology.contractions:
-        if any(block.holds(contraction.module) for block in dropped):
-            continue
-        for runs in itertools.product(*contraction.axes):
-            constant = contraction.positions * math.prod(run.positions for run in runs)
-            groups = tuple(sorted(number[name] for run in runs for name in run.groups if name in number))
-            found[groups] += constant
-    return [(float(constant), list(groups)) for groups, constant in found.items()]
-
-
-def _tensor_weights(topology: Topology, axis: str) -> dict[str, float]:
-    """How much one element of each tensor costs."""
-    if axis == "multiply_adds":
-        weights = dict.fromkeys(topology.tensors, 0.0)
-        for product in topology.products:
-            weights[product.weight] += product.positions
-        return weights
-    if axis == "parameters":
-        return {name: float(info.is_parameter) for name, info in topology.tensors.items()}
-    return {name: float(info.item_bytes) for name, info in topology.tensors.items()}
-
-
-def _single(
-    topology: Topology, number: Mapping[str, int], names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of one group each, which is nearly all of them, as arrays: row, axis, group, positions."""
-    found = [
-        (number[tensor], axis, names.index(run.groups[0]), run.positions)
-        for (tensor, axis), runs in topology.runs.items()
-        for run in runs
-        if tensor in number and len(run.groups) == 1
-    ]
-    table = np.array(found, dtype=np.int64).reshape(-1, 4)
-    return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.float64)
-
-
-def _grids(
-    topology: Topology, number: Mapping[str, int], names: Sequence[str]
-) -> list[tuple[int, int, int, list[int]]]:
-    """Runs that several groups share: a position stays when it stays in each of them."""
-    return [
-        (number[tensor], axis, run.positions, [names.index(name) for name in run.groups])
-        for (tensor, axis), runs in topology.runs.items()
-        for run in runs
-        if tensor in number and len(run.groups) > 1
-    ]
+def _prices(table: CostTable, axis: str) -> np.ndarray:
+    if axis not in AXES:
+        raise UnknownNameError("a cost of the budget", axis, AXES)
+    return np.array([getattr(term, axis) for term in table.terms], dtype=np.float64)

@@ -16,10 +16,10 @@ def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topolo
 
     plan: resolved, see criteria.amounts. Ratios that round to the same widths are the same, and so are seeds. Criteria
     count where channels go by them. Of several the best trained (latest) one answers; a polish stands for what it
-    polished.
+    polished. One that was stopped early answers where no other does: it was hopeless then and is now.
     """
     wanted = _key(plan, planned_widths(plan, topology), topology)
-    for record in reversed(records):
+    for record in sorted(reversed(records), key=lambda record: record.stopped):
         if not record.note and _key(record.plan, record.widths, topology, record.dropped) == wanted:
             return record
     return None

@@ -77,6 +77,14 @@ class RunFolder:
         path = self.path / SENSITIVITY
         return Sensitivity.from_json(path.read_text()) if path.is_file() else None
 
+    def has_weights(self, number: int) -> bool:
+        """False once they were removed."""
+        return self.weights(number).is_file()
+
+    def remove_weights(self, number: int) -> None:
+        """Free their space. What is known of the candidate stays."""
+        self.weights(number).unlink(missing_ok=True)
+
     def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
         """Store a candidate: written beside its place, synced, renamed, so that it is there whole or not at all.
 

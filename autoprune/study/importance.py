@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import optuna
@@ -64,6 +64,11 @@ class Importance:
         """Whether chance gives as much."""
         return self.share <= self.chance
 
+    def __str__(self) -> str:
+        """For people: the share and its interval, in brackets where it is noise."""
+        text = f"{self.share:.0%}, {self.low:.0%} to {self.high:.0%}"
+        return f"({text})" if self.is_noise else text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportanceRow:
@@ -105,6 +110,24 @@ class Importances:
                     cells[f"{target} {part}"] = getattr(found, part)
             rows.append(cells)
         return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON-ready data: the numbers for each knob and member by target, and what there is to say."""
+        knobs, members = (
+            {
+                row.name: {t: {**asdict(found), "is_noise": found.is_noise} for t, found in row.targets.items()}
+                for row in rows
+            }
+            for rows in (self.knobs, self.members)
+        )
+        return {
+            "trials": self.trials,
+            "targets": list(self.targets),
+            "knobs": knobs,
+            "members": members,
+            "left_out": dict(self.left_out),
+            "notes": list(self.notes),
+        }
 
 
 def importances(study: optuna.Study, *, seed: int = 0) -> Importances:

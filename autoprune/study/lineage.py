@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from autoprune.candidate import Bench, Parent
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import NotFoundError
+from autoprune.errors import NotFoundError, fault
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder
@@ -26,12 +26,13 @@ def choose(
     It has every block but those that are to be dropped, and no masks but those that the masks to come contain.
 
     One of equal widths counts: its training goes on. Of equals the better recovered (later) one is taken;
-    candidates whose fine-tune failed are left out. None when nothing contains the plan, not even dense.
+    candidates whose fine-tune failed or was stopped are left out. None when nothing contains the plan, not even dense.
     """
     fitting = [
         record
         for record in records
         if not record.note
+        and not record.stopped
         and set(record.dropped) <= set(dropped)
         and _looser(record.plan.weights, weights)
         and all(record.widths[name] >= width for name, width in widths.items())
@@ -57,6 +58,9 @@ def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:
         return Parent(number=record.number, model=clone_with(bench.task.dense), kept=kept)
     path = folder.weights(record.number)
     if not path.is_file():
-        raise NotFoundError(f"the weights of candidate {record.number} must lie at {path}, but are not there")
+        remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
+        raise NotFoundError(
+            fault(f"the weights of candidate {record.number}", f"lie at {path}", "nothing there", remedy)
+        )
     model = rebuild(bench.task.dense, bench.topology, kept, read_weights(path))
     return Parent(number=record.number, model=model, kept=kept)

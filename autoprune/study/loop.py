@@ -20,7 +20,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import checkpoints, duplicates, lineage, polish, trials
+from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, trials
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
@@ -172,7 +172,8 @@ class Loop:
         return store
 
     def _ancestors(self) -> Sequence[CandidateRecord]:
-        return self.records if self.settings.lineage else [r for r in self.records if r.origin == "dense"]
+        records = self.records if self.settings.lineage else [r for r in self.records if r.origin == "dense"]
+        return [record for record in records if self.folder.has_weights(record.number)]
 
     def _plan(self, trial: optuna.Trial, space: Space) -> PruningPlan:
         seed = (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
@@ -190,6 +191,9 @@ class Loop:
         self.folder.write_candidate(record, candidate.model)
         self.records.append(record)
         self.optuna.tell(trial, trials.values_of(record, self.settings))
+        if self.settings.collect_garbage:
+            for useless in garbage.removable(self._front()):
+                self.folder.remove_weights(useless.number)
 
     def _front(self) -> Front:
         return self.front_of(self.records)

@@ -31,6 +31,7 @@ class StudySettings:
     latency_backend: name of what runs the model.
     checkpoint_epochs: passes over the train split between two checkpoints that a trial stores of its model on its way,
         >= 0; 0 stores none.
+    collect_garbage: remove the weights of candidates that are dominated, without descendants and no baseline.
     threads: torch threads of the process, >= 1.
     """
 
@@ -47,6 +48,7 @@ class StudySettings:
     latency_rounds: int = 30
     latency_backend: str = "torch"
     checkpoint_epochs: int = 0
+    collect_garbage: bool = True
     threads: int = 1
 
     def __post_init__(self) -> None:

@@ -125,4 +125,6 @@ def record_of(number: int, origin: str, candidate: Candidate, records: Sequence[
         lineage_trained=before + candidate.samples.trained,
         seconds=candidate.seconds,
         note=candidate.note,
+        rungs=candidate.rungs,
+        fidelity=candidate.fidelity,
     )

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: which channels, blocks and settings of recovery matter once a residual network has to be small."""
+"""Fashion-MNIST: what to prune, by which criterion, when and with which recovery, all searched together."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 from torch import nn
 
-# The command line knows this script's folder; its neighbours are imported as benchmarks import them.
+# The command line knows this script's folder; its neighbours are imported by their full names.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import autoprune
-from studies.fashion_mnist.data import splits
-from studies.fashion_mnist.model import dense
+from studies.fashion_mnist.data import datasets
+from studies.fashion_mnist.model import base_model
 
 
 def task() -> autoprune.Task:
     """Model, data, loss and metrics."""
-    data = splits()
+    data = datasets()
     return autoprune.Task(
-        model=dense(data),
+        model=base_model(data),
         example_inputs=data["train"][0][:32],
         train=data["train"],
         search=data["search"],
@@ -32,21 +32,30 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=64,
-    uniform_points=8,
-    solved_points=4,
-    polish=0.4,
+    trials=72,
+    uniform_points=5,
+    solved_points=3,
+    polish=0.2,
+    objectives=("quality", "size_bytes", "multiply_adds"),
+    latency_rounds=0,
     space=autoprune.SpaceSettings(
-        min_budget=0.02,
-        steps=200,
-        # What goes.
-        kinds=("channels", "blocks"),
-        # By what it is chosen, for each group on its own.
+        min_budget=0.05,
+        steps=60,
+        # What goes: channels, residual blocks whole, single weights.
+        kinds=("channels", "blocks", "weights"),
+        patterns=("none", "unstructured"),
+        sparsity=(0.3, 0.9),
+        # By what it is chosen, for each group of channels on its own.
         criteria=("l2", "fpgm", "taylor", "mean_activation"),
         criterion_per_group=True,
-        # How the model recovers.
-        learning_rate=(0.02, 0.2),
+        # When it goes, and how the model recovers.
+        schedules=("one_shot", "cubic", "learning_rate"),
+        optimizers=("sgd", "adamw"),
+        schedulers=("one_cycle", "cosine"),
+        learning_rate=(0.01, 0.2),
         distillation=(0.5, 0.0, 0.9),
+        max_norm=(0.0, 2.0),
+        reconstruction=(0, 256),
     ),
 )
 

@@ -12,12 +12,17 @@ import pytest
 import typer.main
 
 from autoprune.cli import app
+from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import CRITERIA
+from autoprune.criteria.signals import SIGNALS
+from autoprune.criteria.single_weights import WEIGHT_CRITERIA
+from autoprune.plan.weights import PATTERNS, SPREADS
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.space.settings import SPACES, SpaceSettings
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
+from autoprune.surgery.sparsity import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
 
@@ -37,8 +42,39 @@ def first_column(page: str, header: str) -> list[str]:
     return rows
 
 
-def test_every_criterion_has_a_row_and_every_row_a_criterion() -> None:
-    assert first_column("criteria.md", "name") == list(CRITERIA)
+def rows_of(page: str, header: str) -> list[list[str]]:
+    """Cells of the table whose header row starts with `header`, row by row."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {header}")) + 2
+    length = next(number for number, line in enumerate(lines[start:]) if not line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start : start + length]]
+
+
+def test_every_criterion_has_a_row_with_its_signals_and_file() -> None:
+    registries = {"channels": CRITERIA, "weights": WEIGHT_CRITERIA, "blocks": BLOCK_CRITERIA}
+    wanted = []
+    for kind, registry in registries.items():
+        for name, entry in registry.items():
+            signals = ", ".join(entry.signals) or ("none" if name == "random" else "weights")
+            wanted.append((f"`{name}`", kind, signals, f"`{entry.function.__module__.rpartition('.')[2]}.py`"))
+    rows = rows_of("criteria.md", "name | for")
+    assert [(name, kind, signals, file) for name, kind, _, signals, _, _, file in rows] == wanted
+    assert all(all(row) for row in rows), "an empty cell"
+
+
+def test_every_signal_has_a_row_and_a_file() -> None:
+    rows = rows_of("criteria.md", "signal")
+    assert sorted(name.strip("`") for name, *_ in rows) == sorted(SIGNALS)
+    for _, _, _, file in rows:
+        assert (ROOT / "autoprune" / "criteria" / file.strip("`")).is_file(), file
+
+
+def test_the_years_of_the_papers_are_those_of_the_docstrings() -> None:
+    registries = {"channels": CRITERIA, "weights": WEIGHT_CRITERIA, "blocks": BLOCK_CRITERIA}
+    for name, kind, _, _, _, paper, _ in rows_of("criteria.md", "name | for"):
+        text = registries[kind][name.strip("`")].function.__doc__ or ""
+        for year in re.findall(r"\b(?:19|20)\d\d\b", paper):
+            assert year in text, (name, kind)
 
 
 def test_every_metric_has_a_row_with_its_direction() -> None:
@@ -119,3 +155,12 @@ def test_the_numbers_of_the_schedules_page_are_those_of_the_schedules() -> None:
             found = [schedules.SCHEDULES[name](quarter / 4, 0.8) for quarter in range(5)]
             assert [round(value, 4) for value in found] == [float(value) for value in said], name
     assert sorted(seen) == sorted(schedules.SCHEDULES)
+
+
+@pytest.mark.parametrize(("header", "names"), [("pattern", PATTERNS), ("spread", SPREADS)])
+def test_every_pattern_and_spread_of_masks_has_a_row(header: str, names: tuple[str, ...]) -> None:
+    assert first_column("masks.md", header) == list(names)
+    lines = [line for line in (ROOT / "docs" / "masks.md").read_text().splitlines() if line.startswith("| `")]
+    for name in names:
+        (row,) = (line for line in lines if line.startswith(f"| `{name}` |"))
+        assert row.endswith(f"| `{Path(inspect.getfile(masks)).name}` |"), name

@@ -29,6 +29,8 @@ from tests.zoo.registry import ZOO, random_kept, specimen
 EVERY = [(criterion, name) for name in ZOO for criterion in CRITERIA]
 #: A mean over the positions of a channel: on the mask of a grid those that the other side silenced count too.
 MEANS = ("mean_activation", "mean_square_activation", "activation_variance", "apoz")
+#: Behind a sigmoid a silenced channel is a half: the weights that read it are zero, and learn.
+AWAKE = ("deep_mlp",)
 NEEDED = signals_for(CRITERIA)
 
 
@@ -85,6 +87,8 @@ def test_a_cut_model_scores_like_the_silenced_one(name: str, seed: int) -> None:
     for criterion in CRITERIA:
         if case.topology.has_statistics and CRITERIA[criterion].signals:
             continue
+        if criterion == "movement" and name in AWAKE:
+            continue
         for group in scorable(criterion, case.topology):
             found = score(criterion, group, on_cut)
             alive = torch.tensor(kept.groups[group.name])
@@ -95,7 +99,7 @@ def test_a_cut_model_scores_like_the_silenced_one(name: str, seed: int) -> None:
                 expected = expected - (group.channels - len(alive)) * score("l2", group, on_mask)[alive]
             if criterion in MEANS and is_grid(case.topology, group.name):
                 expected = expected * found.sum() / expected.sum()
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9, msg=lambda text: f"{criterion}: {text}")
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
 
 
 def as_cut(criterion: str, group: ChannelGroup, scores: Tensor, alive: Tensor) -> Tensor:

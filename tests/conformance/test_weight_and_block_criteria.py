@@ -16,20 +16,13 @@ from tests.zoo.registry import ZOO, random_kept, specimen
 ON_WEIGHTS = [(criterion, name) for name in ZOO for criterion in WEIGHT_CRITERIA]
 WITH_BLOCKS = ("resnet", "bottleneck_resnet", "resnext", "mobilenet")
 ON_BLOCKS = [(criterion, name) for name in WITH_BLOCKS for criterion in BLOCK_CRITERIA]
-#: Their input can not be watched: it is no layer that is called.
-UNSEEN = {"tied_weights": ("conv.weight",)}
-
-
-def scorable(criterion: str, name: str) -> list[str]:
-    unseen = UNSEEN.get(name, ()) if criterion == "wanda" else ()
-    return [weight for weight in maskable(specimen(name).topology) if weight not in unseen]
 
 
 @pytest.mark.parametrize(("criterion", "name"), ON_WEIGHTS)
 def test_weights_finite_not_negative_and_one_for_each_entry(criterion: str, name: str) -> None:
     signals = dense_signals(name)
-    assert scorable(criterion, name)
-    for weight in scorable(criterion, name):
+    assert maskable(specimen(name).topology)
+    for weight in maskable(specimen(name).topology):
         found = score_weights(criterion, weight, signals)
         assert found.shape == signals.weights[weight].shape
         assert found.dtype == torch.float32
@@ -41,7 +34,7 @@ def test_weights_finite_not_negative_and_one_for_each_entry(criterion: str, name
 @pytest.mark.parametrize(("criterion", "name"), ON_WEIGHTS)
 def test_weights_the_same_twice(criterion: str, name: str) -> None:
     signals, again = dense_signals(name), gathered_again(name)
-    for weight in scorable(criterion, name):
+    for weight in maskable(specimen(name).topology):
         first = score_weights(criterion, weight, signals)
         assert torch.equal(first, score_weights(criterion, weight, signals)), "of the same signals"
         assert torch.equal(first, score_weights(criterion, weight, again)), "of signals that were gathered again"
@@ -50,7 +43,7 @@ def test_weights_the_same_twice(criterion: str, name: str) -> None:
 @pytest.mark.parametrize(("criterion", "name"), [pair for pair in ON_WEIGHTS if pair[0] != "random"])
 def test_scores_move_with_their_weights(criterion: str, name: str) -> None:
     topology = specimen(name).topology
-    weights = scorable(criterion, name)
+    weights = maskable(specimen(name).topology)
     before: dict[str, Tensor] = {
         weight: score_weights(criterion, weight, dense_signals(name)).clone() for weight in weights
     }
@@ -66,7 +59,7 @@ def test_weights_of_a_cut_model(name: str) -> None:
     kept = random_kept(case.topology, 1)
     signals = signals_on(cut(case.model, case.topology, kept), name, kept, weight_signals_for(WEIGHT_CRITERIA))
     for criterion in WEIGHT_CRITERIA:
-        for weight in scorable(criterion, name):
+        for weight in maskable(specimen(name).topology):
             found = score_weights(criterion, weight, signals)
             assert found.shape == signals.weights[weight].shape
             assert torch.isfinite(found).all()

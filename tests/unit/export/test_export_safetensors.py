@@ -22,7 +22,7 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.surgery.sparsity import maskable
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import blobs, image_task
-from tests.unit.study.small import settings
+from tests.unit.study.small import settings, space
 from tests.zoo.convolutional import ResNet, mlp
 
 EXAMPLE = blobs()[0][:4]
@@ -155,16 +155,16 @@ MASKS = {
 
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
-    """The dense model, then one candidate for each of MASKS, the first of them cut as well."""
-    out = tmp_path_factory.mktemp("masked") / "run"
-    given = settings(trials=1 + len(MASKS), uniform_points=0, solved_points=0, latency_rounds=3)
+    """One candidate for each of MASKS, the first of them cut as well, and the dense model."""
+    out, points = tmp_path_factory.mktemp("masked") / "run", {"uniform_points": 0, "solved_points": 0}
+    given = settings(trials=1 + len(MASKS), latency_rounds=3, space=space(scan=False), **points)
     study = autoprune.Study.create(image_task(), given, out=out)
     for number, weights in enumerate(MASKS.values()):
         groups = {} if number else {"stem.0": GroupPlan(ratio=0.5)}
         recovery = RecoveryPlan(steps=2, batch_norm_samples=50)
         study.enqueue(autoprune.PruningPlan(groups=groups, weights=weights, recovery=recovery))
     study.run()
-    assert [record.plan.weights for record in study.records[1:]] == list(MASKS.values())
+    assert [record.plan.weights for record in study.records] == [*MASKS.values(), None]
     return study
 
 

@@ -18,7 +18,7 @@ from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, FineTune, Samples
 from autoprune.surgery.cut import cut, sliced
 from autoprune.task.data import Batch
-from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
+from tests.tasks import blobs, trained_mlp, trained_resnet
 from tests.unit.recovery.watching import SHAPES, convolutional, flat, one_batch_task, same, zeros
 
 ROWS = (1, 2, 3, 5, 8, 13, 21, 30)
@@ -275,7 +275,7 @@ def test_mixed_precision_trains_weights_of_full_precision(precision: str) -> Non
 
 
 def test_a_step_that_overflows_in_float16_is_left_out_and_moves_nothing() -> None:
-    """The scale of the loss begins at 65536: slopes of a loss this large do not fit, until it has been halved enough."""
+    """The scale of the loss begins at 65536: slopes of a loss this large do not fit until it has been halved."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return 300.0 * nn.functional.cross_entropy(outputs, targets)
@@ -361,8 +361,8 @@ def test_all_that_was_done_before_a_divergence_is_counted_the_teachers_part_too(
     plan = RecoveryPlan(steps=30, learning_rate=1e12, distillation_weight=0.5)
     teacher = Teacher(task)
     run = FineTune(copy.deepcopy(trained_mlp()), task, plan, seed=0, teacher=teacher)
+    run.run(1)
     with pytest.raises(DivergedError, match="the loss must stay finite") as error:
-        run.run(1)
         run.run(30)
     assert teacher.samples == 50
     # The loss of the step that failed was computed, and its teacher asked; it was not trained.

@@ -7,6 +7,7 @@ import pytest
 
 from autoprune.front.record import ORIGINS, CandidateRecord
 from autoprune.report import figures
+from autoprune.study.importance import Importance, ImportanceRow, Importances
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
 GROUPS = [{"name": "a", "channels": 4}, {"name": "b", "channels": 8}]
@@ -148,6 +149,36 @@ def test_sensitivity_has_a_row_for_each_share_and_a_column_for_each_group() -> N
     assert [list(row) for row in figure.data[0].z] == [[0.1, 0.3], [0.2, 0.4]]
     assert list(figure.data[0].x) == ["a", "b"]
     assert list(figure.data[0].y) == ["keep 50%", "keep 25%"]
+
+
+def knob(name: str, members: int, **shares: tuple[float, float, float, float]) -> ImportanceRow:
+    """A row; shares: target -> (share, low, high, chance)."""
+    targets = {
+        target: Importance(share=share, low=low, high=high, chance=chance)
+        for target, (share, low, high, chance) in shares.items()
+    }
+    return ImportanceRow(name=name, members=members, targets=targets)
+
+
+def test_importance_has_a_bar_for_each_knob_and_target() -> None:
+    rows = (
+        knob("lr", 1, quality=(0.1, 0.0, 0.3, 0.2), size=(0.0, 0.1, 0.2, 0.3), equal=(0.6, 0.5, 0.8, 0.2)),
+        knob("criterion/*", 9, quality=(0.4, 0.2, 0.5, 0.2), size=(0.3, 0.2, 0.4, 0.1), equal=(0.2, 0.1, 0.3, 0.2)),
+    )
+    figure = figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), knobs=rows))
+    assert [bar.name for bar in figure.data] == ["equal", "size", "quality"]
+    assert [bar.visible for bar in figure.data] == [True, "legendonly", True]
+    assert len({bar.marker.color for bar in figure.data}) == 3
+    equal, size, quality = figure.data
+    assert list(equal.y) == ["lr", "criterion/* (9)"]
+    assert list(equal.x) == [0.6, 0.2]
+    assert list(equal.error_x.array) == pytest.approx([0.2, 0.1])
+    assert list(equal.error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    assert list(size.error_x.arrayminus) == pytest.approx([0.0, 0.1]), "an interval above the share has no lower arm"
+    assert list(equal.marker.opacity) == [1.0, 0.25], "no more than chance is pale"
+    assert list(quality.marker.opacity) == [0.25, 1.0]
+    assert equal.hovertext[0] == "lr<br>equal: 60%, 50% to 80%"
+    assert figure.layout.yaxis.autorange == "reversed", "the most important is on top"
 
 
 @pytest.mark.parametrize("records", [[], [dense()]], ids=["none", "dense only"])

@@ -25,12 +25,13 @@ def space(**changes: object) -> autoprune.SpaceSettings:
 
 
 def settings(**changes: object) -> autoprune.StudySettings:
-    """Eight trials: dense, three uniform, one solved, three sampled. Nothing in them depends on the clock."""
+    """Eight trials: dense, three uniform, one solved, three sampled. Nothing in them depends on the clock, and nothing is removed."""
     given: dict[str, object] = {
         "trials": 8,
         "uniform_points": 3,
         "solved_points": 1,
         "polish": 0.0,
+        "collect_garbage": False,
         "latency_rounds": 0,
         "objectives": ("quality", "multiply_adds"),
         "space": space(),

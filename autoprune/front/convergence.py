@@ -1,0 +1,71 @@
+"""How a front grew: hypervolume against samples processed and against seconds, of one study or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from autoprune.errors import UnknownNameError
+from autoprune.front.front import Front
+
+#: What hypervolume is drawn against.
+AXES = ("candidates", "samples", "seconds")
+
+
+def worst_quality(fronts: Sequence[Front]) -> float:
+    """The worst finite quality in any of the studies: one reference for all of them. 0 when there is none."""
+    values = [record.search.quality for front in fronts for record in front.everything]
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
+        return 0.0
+    return min(finite) if fronts[0].higher_is_better else max(finite)
+
+
+def convergence(
+    front: Front, *, cost: str = "multiply_adds", reference: float | None = None, start: tuple[int, float] = (0, 0.0)
+) -> pd.DataFrame:
+    """One row after each candidate: candidates, samples, seconds, hypervolume (see Front.hypervolume).
+
+    samples: processed until then, forward or trained. seconds: spent until then. start: (samples, seconds) gone before
+    the first candidate, as for a scan. reference: the quality at which the hypervolume is 0; the worst one when None.
+    """
+    worst = worst_quality([front]) if reference is None else reference
+    samples, seconds, rows = start[0], start[1], []
+    for position, record in enumerate(front.everything, start=1):
+        samples += record.samples_forward + record.samples_trained
+        seconds += sum(record.seconds.values())
+        grown = Front.of(
+            front.everything[:position], front.objectives, front.higher_is_better, front.quality_name
+        ).hypervolume(cost, worst)
+        rows.append({"candidates": position, "samples": samples, "seconds": seconds, "hypervolume": grown})
+    return pd.DataFrame(rows, columns=["candidates", "samples", "seconds", "hypervolume"])
+
+
+def spread(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:
+    """Median, lowest and highest hypervolume of several studies at the same places: `by`, median, low, high.
+
+    A study counts with the last hypervolume it had there, 0 before its first candidate; places reach as far as the
+    shortest study. Raises UnknownNameError for another axis.
+    """
+    if by not in AXES:
+        raise UnknownNameError("what hypervolume is drawn against", by, AXES)
+    reach = min((float(curve[by].iloc[-1]) for curve in curves if len(curve)), default=0.0)
+    places = np.linspace(0.0, reach, points)
+    values = np.array([_at(curve, by, places) for curve in curves]).reshape(len(curves), points)
+    middle, low, high = (
+        (np.median(values, axis=0), values.min(axis=0), values.max(axis=0)) if len(curves) else (places * 0.0,) * 3
+    )
+    return pd.DataFrame({by: places, "median": middle, "low": low, "high": high})
+
+
+def reached(curve: pd.DataFrame, hypervolume: float, *, by: str = "samples") -> float:
+    """Where a study first has that hypervolume; infinite when it never does."""
+    there = curve[curve["hypervolume"] >= hypervolume]
+    return float(there[by].iloc[0]) if len(there) else float("inf")
+
+
+def _at(curve: pd.DataFrame, by: str, places: np.ndarray) -> np.ndarray:
+    position = np.searchsorted(curve[by].to_numpy(dtype=float), places, side="right")
+    return np.concatenate([[0.0], curve["hypervolume"].to_numpy(dtype=float)])[position]

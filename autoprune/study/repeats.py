@@ -1,0 +1,127 @@
+"""The same study with several seeds: what of its result is luck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from autoprune.errors import ConfigurationError, NotFoundError, fault
+from autoprune.front.convergence import convergence, spread, worst_quality
+from autoprune.front.front import Front
+from autoprune.plan.checks import is_count
+from autoprune.sensitivity.scan import spent
+from autoprune.study.folder import RunFolder
+from autoprune.study.loop import OnProgress
+from autoprune.study.settings import StudySettings
+from autoprune.study.study import Study
+from autoprune.task.task import Task
+
+#: Number of the repeat, its study -> what is told of its progress.
+Follow = Callable[[int, Study], OnProgress]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
+    """Studies that differ by their seed alone.
+
+    folders: one run folder each, in the order of the seeds. fronts: theirs.
+    """
+
+    folders: tuple[RunFolder, ...]
+    fronts: tuple[Front, ...]
+
+    @classmethod
+    def open(cls, out: str | Path) -> Repeats:
+        """What `repeat` left in a folder. Raises NotFoundError where there are no repeats."""
+        paths = sorted(Path(out).glob("seed-*"), key=lambda path: (len(path.name), path.name))
+        studies = [Study.open(path) for path in paths if RunFolder(path).holds_study]
+        if not studies:
+            remedy = "Name the folder of a run with --seeds."
+            raise NotFoundError(fault("a folder of repeats", "hold seed-0, seed-1, ...", f"{out} without", remedy))
+        return cls(folders=tuple(study.folder for study in studies), fronts=tuple(study.front() for study in studies))
+
+    def curves(self, cost: str = "multiply_adds") -> list[pd.DataFrame]:
+        """How the hypervolume of each study grew, see front.convergence; one reference for all of them."""
+        reference = worst_quality(self.fronts)
+        return [
+            convergence(front, cost=cost, reference=reference, start=_scanned(folder))
+            for folder, front in zip(self.folders, self.fronts, strict=True)
+        ]
+
+    def spread(self, *, by: str = "samples", cost: str = "multiply_adds") -> pd.DataFrame:
+        """Median, lowest and highest hypervolume of the studies along samples, seconds or candidates."""
+        return spread(self.curves(cost), by=by)
+
+    def table(self, cost: str = "multiply_adds") -> pd.DataFrame:
+        """One row for each study: seed, candidates, front, samples, seconds, hypervolume, best quality."""
+        rows = []
+        for folder, front, curve in zip(self.folders, self.fronts, self.curves(cost), strict=True):
+            last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
+            qualities = [record.search.quality for record in front.records]
+            best = max(qualities, default=float("nan"), key=lambda q: q if front.higher_is_better else -q)
+            rows.append(
+                {
+                    "study": folder.path.name,
+                    "candidates": len(front.everything),
+                    "on_front": len(front.records),
+                    "samples": int(last["samples"]),
+                    "seconds": float(last["seconds"]),
+                    "hypervolume": float(last["hypervolume"]),
+                    f"best_{front.quality_name}": best,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def summary(self, cost: str = "multiply_adds") -> pd.DataFrame:
+        """Median, low and high of each number of `table`, over the studies.
+
+        low, high: 95 % interval of the median from six studies on, by order statistics (Conover, Practical
+        Nonparametric Statistics, 1999); with fewer of them the lowest and the highest.
+        """
+        table = self.table(cost).drop(columns="study").astype(float)
+        low, high = _ranks(len(table))
+        ordered = np.sort(table.to_numpy(), axis=0)
+        return pd.DataFrame(
+            {"median": table.median().to_numpy(), "low": ordered[low], "high": ordered[high]}, index=table.columns
+        )
+
+
+def repeat(
+    task: Task, settings: StudySettings, seeds: int, *, out: str | Path, name: str = "", follow: Follow | None = None
+) -> Repeats:
+    """Run the study `seeds` times, with seeds from the settings' own upwards; goes on where it stopped.
+
+    out: gets one run folder for each, seed-0 and so on. follow: called before each, for its progress.
+    Raises ConfigurationError for seeds < 1.
+    """
+    if not is_count(seeds) or seeds < 1:
+        raise ConfigurationError(fault("seeds", "be an integer >= 1", repr(seeds)))
+    for number in range(seeds):
+        own = replace(settings, seed=settings.seed + number)
+        study = Study.create(task, own, out=Path(out) / f"seed-{own.seed}", name=f"{name or Path(out).name} {own.seed}")
+        study.run(
+            trials=settings.trials,
+            seconds=settings.seconds,
+            on_progress=None if follow is None else follow(number, study),
+        )
+    return Repeats.open(out)
+
+
+def _scanned(folder: RunFolder) -> tuple[int, float]:
+    sensitivity = folder.read_sensitivity()
+    work = None if sensitivity is None else spent(sensitivity)
+    return (0 if work is None else work.forward + work.trained, 0.0)
+
+
+def _ranks(count: int) -> tuple[int, int]:
+    """Places of the 95 % interval of a median among sorted values; the ends for fewer than six."""
+    if count < 6:
+        return 0, count - 1
+    # The normal approximation of the binomial, rounded outwards.
+    half = 1.96 * np.sqrt(count) / 2
+    low = max(int(np.floor(count / 2 - half)), 0)
+    return low, count - 1 - low

@@ -1,0 +1,135 @@
+"""What the report and the command line show of the importances: figure, tables, sentences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoprune.cli import app
+from autoprune.errors import StorageError
+from autoprune.report.html import write_report
+from autoprune.study.folder import RunFolder
+from autoprune.study.importance import Importance, ImportanceRow, Importances, importances
+from autoprune.study.settings import StudySettings
+from autoprune.study.storage import JOURNAL
+from autoprune.terminal import show_importances
+from tests.unit.front.builders import dense, front_of
+from tests.unit.report.test_html import Page
+from tests.unit.study.test_importance import simulated
+
+EQUAL = "quality at equal size_bytes"
+
+
+def run_folder(path: Path, trials: int | None) -> RunFolder:
+    folder = RunFolder(path)
+    described = {"name": "digits", "groups": [], "unprunable": [], "quality": "accuracy", "higher_is_better": True}
+    folder.write_study({**described, "settings": StudySettings().to_dict()})
+    if trials is not None:
+        simulated(trials, folder=path)
+    return folder
+
+
+def page(path: Path, trials: int | None) -> Page:
+    return Page(write_report(run_folder(path, trials), front_of([dense()])).read_text(encoding="utf-8"))
+
+
+def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
+    shown = page(tmp_path, 40)
+    assert "Which knobs mattered" in shown.headings
+    assert shown.figures == page(tmp_path / "without", None).figures + 1
+    start = next(number for number, row in enumerate(shown.rows) if row[0] == "knob")
+    assert shown.rows[start] == ["knob", "quality", "size_bytes", EQUAL]
+    found = importances(simulated(40))
+    for row, cells in zip((*found.knobs, *found.members), shown.rows[start + 1 :], strict=True):
+        assert cells == [row.name, *(str(row.targets[target]) for target in found.targets)]
+
+
+def test_too_few_trials_are_said_and_no_trials_are_not_mentioned(tmp_path: Path) -> None:
+    few = write_report(run_folder(tmp_path / "few", 5), front_of([dense()])).read_text(encoding="utf-8")
+    assert "Which knobs mattered" in Page(few).headings
+    assert "Importances need 20 finished trials that the sampler chose; there are 5." in few
+    assert Page(few).figures == page(tmp_path / "none", None).figures
+    assert "Which knobs mattered" not in page(tmp_path / "again", None).headings
+
+
+def test_names_in_the_section_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Importance(share=0.5, low=0.4, high=0.6, chance=0.1)
+    row = ImportanceRow(name="<b>x</b>", members=1, targets={"<i>": cell})
+    evil = Importances(trials=20, targets=("<i>",), knobs=(row,), left_out={"<u>": "<s>"}, notes=("<em>",))
+    monkeypatch.setattr("autoprune.report.html.read_importances", lambda _: evil)
+    shown = page(tmp_path, None)
+    assert shown.rows[-1] == ["<b>x</b>", "50%, 40% to 60%"]
+    assert not {tag for tag, _ in shown.tags} & {"b", "i", "u", "s", "em"}
+
+
+def test_the_command_prints_the_table(tmp_path: Path) -> None:
+    run_folder(tmp_path, 40)
+    answer = CliRunner().invoke(app, ["importances", str(tmp_path)])
+    assert answer.exit_code == 0, answer.output
+    assert "What mattered over 40 trials" in answer.output
+    found = importances(simulated(40))
+    for row in (*found.knobs, *found.members):
+        (line,) = [line for line in answer.output.splitlines() if f" {row.name} " in line]
+        assert all(str(row.targets[target]) in line for target in found.targets)
+
+
+def test_the_command_prints_json(tmp_path: Path) -> None:
+    run_folder(tmp_path, 40)
+    answer = CliRunner().invoke(app, ["importances", str(tmp_path), "--json"])
+    found = importances(simulated(40))
+    printed = json.loads(answer.output)
+    assert printed == found.to_dict()
+    top = found.knobs[0].targets[EQUAL]
+    assert printed["knobs"]["distillation"][EQUAL] == {
+        "share": top.share,
+        "low": top.low,
+        "high": top.high,
+        "chance": top.chance,
+        "is_noise": False,
+    }
+    assert list(printed["members"]) == [row.name for row in found.members]
+    assert (printed["trials"], printed["targets"]) == (40, list(found.targets))
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        (None, "There are no trials yet."),
+        (3, "Importances need 20 finished trials that the sampler chose; there are 3."),
+    ],
+)
+def test_the_command_says_that_there_is_too_little(tmp_path: Path, trials: int | None, expected: str) -> None:
+    run_folder(tmp_path, trials)
+    answer = CliRunner().invoke(app, ["importances", str(tmp_path)])
+    assert (answer.exit_code, answer.output.strip()) == (0, expected)
+    printed = json.loads(CliRunner().invoke(app, ["importances", str(tmp_path), "--json"]).output)
+    assert printed["notes"] == [expected]
+    assert printed["knobs"] == {}
+
+
+def test_the_command_fails_in_words(tmp_path: Path) -> None:
+    missing = CliRunner().invoke(app, ["importances", str(tmp_path)])
+    assert missing.exit_code == 2
+    assert "must hold study.json" in missing.output
+    folder = run_folder(tmp_path / "run", None)
+    (folder.path / JOURNAL).write_text("no journal\nat all\n")
+    broken = CliRunner().invoke(app, ["importances", str(folder.path)])
+    assert broken.exit_code == 1
+    assert "must be a journal of trials" in broken.output
+    with pytest.raises(StorageError):
+        write_report(folder, front_of([dense()]))
+
+
+def test_what_is_left_out_is_told_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = Importance(share=0.05, low=0.0, high=0.1, chance=0.2)
+    row = ImportanceRow(name="criterion/layers[0]", members=1, targets={"quality": cell})
+    show_importances(
+        Importances(trials=20, targets=("quality",), knobs=(row,), left_out={"drop/[1]": "False in 20 of 20 trials"})
+    )
+    printed = capsys.readouterr().out
+    assert "criterion/layers[0]" in printed
+    assert "(5%, 0% to 10%)" in printed, "in brackets: no more than chance"
+    assert "left out: drop/[1], False in 20 of 20 trials" in printed
