@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from autoprune.cli import main as main
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
-    from autoprune.front.front import Limits as Limits
+    from autoprune.front.limits import Limits as Limits
     from autoprune.plan.amounts import BlockPlan as BlockPlan
     from autoprune.plan.amounts import GroupPlan as GroupPlan
     from autoprune.plan.amounts import RankingPlan as RankingPlan
@@ -36,7 +36,7 @@ _WHERE = {
     "BlockPlan": "autoprune.plan.amounts",
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.amounts",
-    "Limits": "autoprune.front.front",
+    "Limits": "autoprune.front.limits",
     "Progress": "autoprune.study.loop",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.amounts",

@@ -137,7 +137,7 @@ def choose(  # one option each
     knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
 ) -> None:
     """Print the number of the candidate that keeps to the limits; its row goes to standard error."""
-    from autoprune.front.front import Limits
+    from autoprune.front.limits import Limits
     from autoprune.terminal import show_candidate
 
     limits = Limits(max_drop=max_drop, max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes)

@@ -56,6 +56,14 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     return mask
 
 
+def ranks(points: np.ndarray) -> np.ndarray:
+    """Int [n]: the layer of each of the points [n, d], all minimised and finite; 0 is that of the front.
+
+    Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
+    """
+    return np.asarray(moocore.pareto_rank(points))
+
+
 def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
     """Volume that points [n, d], all minimised, dominate up to a reference; 0 when none does."""
     inside = (

@@ -8,44 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, fault, raise_all
+from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, fault
 from autoprune.front import dominance
+from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
-from autoprune.measure.measurement import COSTS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a chosen candidate must keep to; None is no limit.
-
-    max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
-    max_latency_ms, max_size_bytes, max_parameters, max_nonzero_parameters, max_multiply_adds: > 0.
-    """
-
-    max_drop: float | None = None
-    max_latency_ms: float | None = None
-    max_size_bytes: float | None = None
-    max_parameters: float | None = None
-    max_nonzero_parameters: float | None = None
-    max_multiply_adds: float | None = None
-
-    def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
-        wrong = {
-            name: value
-            for name, value in given.items()
-            if not (isinstance(value, int | float) and (value > 0 or (value == 0 and name == "max_drop")))
-        }
-        raise_all(
-            "the limits",
-            [fault(name, f"be {'>=' if name == 'max_drop' else '>'} 0", repr(value)) for name, value in wrong.items()],
-        )
-
-    @property
-    def of_costs(self) -> dict[str, float]:
-        """Cost name -> limit, for the limits that are set."""
-        limits = {name: getattr(self, f"max_{name}") for name in COSTS}
-        return {name: float(limit) for name, limit in limits.items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,21 +162,37 @@ class Front:
         }
         return row
 
-    def _excess(self, record: CandidateRecord, limits: Limits) -> float:
-        """Largest violation relative to its limit, <= 0 when all are kept."""
-        excess = [self.cost(record, name) / limit - 1.0 for name, limit in limits.of_costs.items()]
-        if limits.max_drop is not None:
+    def limits_of_costs(self, limits: Limits) -> dict[str, float]:
+        """Cost name -> limit as a number; shares are of the dense model, and without its record there are none."""
+        found = limits.of_costs
+        for name, share in limits.of_shares.items():
+            if self.dense is not None:
+                found[name] = min(found.get(name, np.inf), share * self.cost(self.dense, name))
+        return found
+
+    def excess(self, record: CandidateRecord, limits: Limits) -> dict[str, float]:
+        """Limit -> by how much a candidate exceeds it, <= 0 when it keeps to it; infinite for what is not known.
+
+        Costs by their name, relative to the limit; "drop" in the metric's unit.
+        """
+        excess = {name: self.cost(record, name) / limit - 1.0 for name, limit in self.limits_of_costs(limits).items()}
+        drops = [] if limits.max_drop is None else [limits.max_drop]
+        if limits.max_drop_share is not None and self.dense is not None:
+            drops.append(limits.max_drop_share * abs(self.dense.search.quality))
+        if drops:
             # The tolerance keeps a drop of exactly the limit inside, whatever the rounding of the difference.
-            excess.append(-self.gain(record) - limits.max_drop - 1e-9)
-        return max((value if np.isfinite(value) else np.inf for value in excess), default=0.0)
+            excess["drop"] = -self.gain(record) - min(drops) - 1e-9
+        return {name: value if np.isfinite(value) else np.inf for name, value in excess.items()}
+
+    def _excess(self, record: CandidateRecord, limits: Limits) -> float:
+        """Largest violation, <= 0 when all are kept."""
+        return max(self.excess(record, limits).values(), default=0.0)
 
     def _none_within(self, limits: Limits) -> str:
         if not self.records:
             return fault("the front", "hold a candidate", "none", "Run the study first.")
         nearest = min(self.records, key=lambda record: self._excess(record, limits))
-        asked = ", ".join(
-            f"{name} {getattr(limits, name)}" for name in limits.__slots__ if getattr(limits, name) is not None
-        )
+        asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
         search = nearest.search
         latency = self.cost(nearest, "latency_ms")
         got = (

@@ -62,6 +62,8 @@ class RecoveryPlan:
     max_norm: weights whose L2 norm exceeds it are scaled back to it, before the fine-tune and after each of its steps;
         >= 0, and 0 is off. max_norm_per: "channel" (each filter) or "layer" (each weight tensor).
     schedule: when during the fine-tune what is to go goes.
+    averaging: share of the steps, the last ones, whose weights are averaged into those of the candidate, in [0, 1);
+        0 takes the last weights as they are.
     precision: what the forward of a training step is computed with: "float32", or mixed with "bfloat16" or "float16".
     """
 
@@ -77,6 +79,7 @@ class RecoveryPlan:
     max_norm: float = 0.0
     max_norm_per: str = "channel"
     schedule: SchedulePlan = field(default_factory=SchedulePlan)
+    averaging: float = 0.0
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ class RecoveryPlan:
                     f"be one of {', '.join(NORM_SCOPES)}",
                     self.max_norm_per,
                 ),
+                (is_share(self.averaging), "averaging", "lie in [0, 1)", self.averaging),
                 (isinstance(self.schedule, SchedulePlan), "the schedule", "be a SchedulePlan", self.schedule),
                 (self.precision in PRECISIONS, "the precision", f"be one of {', '.join(PRECISIONS)}", self.precision),
             ),

@@ -88,6 +88,8 @@ class FineTune:
         self._on_epoch, self._epoch = on_epoch, 0
         self._ahead: Batch | None = None
         self._moved: Collection[str] = ()
+        self._average: dict[str, Tensor] = {}
+        self._averaged = 0
         self._random: list[Tensor] = []
         if plan.max_norm:
             limit_norms(model, plan.max_norm, per=plan.max_norm_per)
@@ -144,6 +146,7 @@ class FineTune:
         before = dict(self.model.named_parameters())
         gradients = self.gradients
         self.model = model
+        self._average, self._averaged = {}, 0
         self.masks = cut_alike(self.masks)
         self.movement = cut_alike(self.movement)
         if not self._trains:
@@ -171,8 +174,14 @@ class FineTune:
         apply_masks(self.model, self.masks)
 
     def finish(self) -> None:
-        """Leave the model in eval mode and without gradients."""
+        """Leave the model in eval mode, without gradients, and with averaged weights where the plan says so."""
         self.model.eval()
+        if self._averaged > 1:
+            with torch.no_grad():
+                for name, tensor in _floats(self.model).items():
+                    tensor.copy_(self._average[name])
+            # What a mask silenced only later must not come back from before.
+            apply_masks(self.model, self.masks)
         if self._trains:
             self._optimizer.zero_grad(set_to_none=True)
 
@@ -213,6 +222,16 @@ class FineTune:
         self._rate.advance(value)
         self.step += 1
         self.samples += Samples(trained=batch.size)
+        if self.step > (1.0 - plan.averaging) * plan.steps:
+            self._gather_average()
+
+    @torch.no_grad()
+    def _gather_average(self) -> None:
+        """Stochastic weight averaging (Izmailov et al. 2018): the mean of weights and running statistics."""
+        self._averaged += 1
+        for name, tensor in _floats(self.model).items():
+            mean = self._average.setdefault(name, tensor.detach().clone())
+            mean.lerp_(tensor, 1.0 / self._averaged)
 
     @torch.no_grad()
     def _gather_movement(self) -> None:
@@ -253,6 +272,12 @@ class _NotFiniteError(Exception):
     def __init__(self, value: float, seen: int) -> None:
         self.value, self.seen = value, seen
         super().__init__(value)
+
+
+def _floats(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that can be averaged, by name."""
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
 
 
 def _computed_in(precision: str, device: torch.device) -> AbstractContextManager[None]:

@@ -76,7 +76,7 @@ class Watch:
     """
 
     on_epoch: Callable[[Stage], None] | None = None
-    on_rung: Callable[[nn.Module, int], bool] = lambda model, step: False
+    on_rung: Callable[[nn.Module, int], bool] | None = None
     rungs: tuple[int, ...] = ()
 
 
@@ -138,6 +138,8 @@ class Gradual:
                 self._advance(due)
         self._train_by_rungs(recovery.steps)
         training.finish()
+        if recovery.averaging and recovery.steps:
+            self._recalibrate()  # a mean of weights has statistics of its own
 
     def _begin(self) -> FineTune:
         if not self._own:
@@ -163,10 +165,11 @@ class Gradual:
     def _train_by_rungs(self, steps: int) -> None:
         """The rest of the training; ends early where a rung says so."""
         done = self.steps
-        for step in self._watch.rungs:
+        on_rung = self._watch.on_rung
+        for step in self._watch.rungs if on_rung is not None else ():
             if done <= step < steps:
                 self._train(step)
-                if self._watch.on_rung(self.model, step):
+                if on_rung is not None and on_rung(self.model, step):
                     return
         self._train(steps)
 
@@ -198,9 +201,12 @@ class Gradual:
         started = self._training is not None
         touched = bool(self._masks) or scaled > 0
         if changed or (touched and not left) or (not started and (left or touched)):
-            with self.clock.phase("recalibrate"):
-                batches = first_samples(self._task, recovery.batch_norm_samples)
-                self._spent += Samples(forward=recalibrate(self.model, batches))
+            self._recalibrate()
+
+    def _recalibrate(self) -> None:
+        with self.clock.phase("recalibrate"):
+            batches = first_samples(self._task, self._plan.recovery.batch_norm_samples)
+            self._spent += Samples(forward=recalibrate(self.model, batches))
 
     def _choose(self, progress: float) -> KeptChannels:
         shape = self._plan.recovery.schedule.name

@@ -41,9 +41,9 @@ class Terms:
             for group, positions in length.single:
                 per_channel[row, group] = positions / channels[group]
         paid = np.flatnonzero(prices)
-        most = max((len(table.terms[row].lengths) for row in paid), default=0)
+        most = max((len(table.terms[row].lengths) for row in paid.tolist()), default=0)
         factors = np.full((len(paid), most), none)
-        for position, row in enumerate(paid):
+        for position, row in enumerate(paid.tolist()):
             factors[position, : len(table.terms[row].lengths)] = table.terms[row].lengths
         return cls(
             channels=channels,
@@ -60,11 +60,15 @@ class Terms:
 
     def cost(self, widths: np.ndarray) -> np.ndarray:
         """Sums for widths [..., groups], as [...]."""
+        return np.asarray(self.sizes(widths) @ self.prices)
+
+    def sizes(self, widths: np.ndarray) -> np.ndarray:
+        """Products of lengths for widths [..., groups], as [..., terms]."""
         lengths = self.whole - (self.channels - widths) @ self.per_channel.T
         for row, positions, groups in self.grids:
             shares = (widths[..., groups] / self.channels[groups]).prod(axis=-1)
             lengths[..., row] -= positions * (1.0 - shares)
-        return np.asarray(lengths[..., self.factors].prod(axis=-1) @ self.prices)
+        return np.asarray(lengths[..., self.factors].prod(axis=-1))
 
     @property
     def depends(self) -> np.ndarray:
@@ -102,9 +106,14 @@ class CostModel:
         self.dense = float(getattr(topology.cost({}), axis))
 
     @classmethod
-    def of_table(cls, table: CostTable, axis: str) -> CostModel:
-        """The cost of one axis from a stored table. Raises UnknownNameError for an axis that is not in it."""
-        return cls.priced(table, axis, _prices(table, axis))
+    def of_table(cls, table: CostTable, axis: str, dense: float | None = None) -> CostModel:
+        """The cost of one axis from a table. Raises UnknownNameError for an axis that is not in it.
+
+        dense: cost of the dense model, where the table is that of one without some of its blocks.
+        """
+        model = cls.priced(table, axis, _prices(table, axis))
+        model.dense = model.dense if dense is None else dense
+        return model
 
     @classmethod
     def priced(cls, table: CostTable, axis: str, prices: np.ndarray) -> CostModel:

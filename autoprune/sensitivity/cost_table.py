@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from autoprune.errors import StorageError, fault
 from autoprune.trace.topology import Block, Run, Topology
@@ -69,6 +69,25 @@ class CostTable:
             ),
         )
 
+    def tied(self, leaders: Sequence[int]) -> CostTable:
+        """The table of groups that are tied: those of one leader have one width, under its name.
+
+        leaders: for each group the number of the first one that it is tied to, itself where it is free. Tied groups
+        have as many channels.
+        """
+        first = sorted(set(leaders))
+        place = {leader: position for position, leader in enumerate(first)}
+        at = [place[leader] for leader in leaders]
+        members = [[group for group, leader in enumerate(leaders) if leader == one] for one in first]
+        return replace(
+            self,
+            names=tuple(self.names[one] for one in first),
+            channels=tuple(self.channels[one] for one in first),
+            least=tuple(max(self.least[group] for group in tie) for tie in members),
+            kinds=tuple(self.kinds[one] for one in first),
+            lengths=tuple(_moved(length, at) for length in self.lengths),
+        )
+
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data that `from_dict` reads."""
         return asdict(self)
@@ -85,6 +104,15 @@ class CostTable:
             )
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise StorageError(fault("a table of costs", "hold one", f"{type(error).__name__}: {error}")) from error
+
+
+def _moved(length: Length, at: Sequence[int]) -> Length:
+    """The length with its groups renumbered."""
+    single: dict[int, float] = {}
+    for group, positions in length.single:
+        single[at[group]] = single.get(at[group], 0.0) + positions
+    grids = tuple((positions, tuple(at[group] for group in groups)) for positions, groups in length.grids)
+    return Length(whole=length.whole, single=tuple(sorted(single.items())), grids=grids)
 
 
 def _length(entry: Mapping[str, Sequence[Sequence[float]]]) -> Length:

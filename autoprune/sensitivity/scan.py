@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import overload
 
 import numpy as np
 import torch
@@ -17,17 +18,19 @@ from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
-from autoprune.errors import StorageError, fault
-from autoprune.recovery.batch_norm import recalibrate
+from autoprune.errors import ConfigurationError, StorageError, fault
+from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Samples
 from autoprune.surgery.cut import cut
-from autoprune.task.data import call
+from autoprune.task.data import Batch, call, take
 from autoprune.trace.topology import ChannelGroup
 
 #: Shares of a group's channels that stay when it is scanned.
 KEEP_SHARES = (0.75, 0.5, 0.25, 0.1)
 #: Share of the dense loss that losing half a group is taken to cost at the least, so that no group is free.
 _FLOOR = 1e-3
+#: Calibration samples below which a share of each group is given up rather than more of them.
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Sensitivity:
 
     keep_shares: descending, in (0, 1). added_loss: group name -> added loss per share, non-decreasing.
     criterion: what ranked the channels. samples_forward, samples_trained: what the scan took.
+    note: "" or what was left out to keep to a number of samples.
     """
 
     keep_shares: tuple[float, ...]
@@ -43,20 +47,33 @@ class Sensitivity:
     criterion: str
     samples_forward: int
     samples_trained: int
+    note: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_loss", MappingProxyType({k: tuple(v) for k, v in self.added_loss.items()}))
 
-    def added(self, group: str, keep_share: float) -> float:
-        """Added loss at any share, interpolated in the logarithm of the share."""
-        shares = [1.0, *self.keep_shares]
-        losses = [0.0, *self.added_loss[group]]
-        x = -np.log(np.clip(shares, 1e-6, 1.0))
-        at = float(-np.log(max(keep_share, 1e-6)))
-        if at <= x[-1]:
-            return float(np.interp(at, x, losses))
+    @overload
+    def added(self, group: str, keep_share: float) -> float: ...
+
+    @overload
+    def added(self, group: str, keep_share: np.ndarray) -> np.ndarray: ...
+
+    def added(self, group: str, keep_share: float | np.ndarray) -> float | np.ndarray:
+        """Added loss at any share, or at each of several, interpolated in the logarithm of the share."""
+        losses = np.array([0.0, *self.added_loss[group]])
+        x = -np.log(np.clip([1.0, *self.keep_shares], 1e-6, 1.0))
+        at = -np.log(np.maximum(keep_share, 1e-6))
         slope = (losses[-1] - losses[-2]) / (x[-1] - x[-2])
-        return float(losses[-1] + slope * (at - x[-1]))
+        found = np.where(at <= x[-1], np.interp(at, x, losses), losses[-1] + slope * (at - x[-1]))
+        return found if isinstance(keep_share, np.ndarray) else float(found)
+
+    def summed(self, ties: Mapping[str, Sequence[str]]) -> Sensitivity:
+        """The scan of groups that are tied: what they add together, under the name of each tie."""
+        added = {
+            name: tuple(float(loss) for loss in np.sum([self.added_loss[member] for member in members], axis=0))
+            for name, members in ties.items()
+        }
+        return replace(self, added_loss=added)
 
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
@@ -77,6 +94,7 @@ class Sensitivity:
                 criterion=data["criterion"],
                 samples_forward=data["samples_forward"],
                 samples_trained=data["samples_trained"],
+                note=data.get("note", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
@@ -84,33 +102,98 @@ class Sensitivity:
             ) from error
 
 
-def scan(bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES) -> Sensitivity:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much a scan looks at.
+
+    keep_shares: of each group, descending. samples: of the calibration samples. forward: samples that it sees by
+    forwards, at the most. note: "" or what is left out.
+    """
+
+    keep_shares: tuple[float, ...]
+    samples: int
+    forward: int
+    note: str = ""
+
+
+def extent(
+    bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, samples: int | None = None
+) -> Extent:
+    """What a scan looks at so that it sees no more than `samples` samples by forwards; all for None.
+
+    Where that is short: down to two shares of each group, then fewer calibration samples down to _FEW, then one share,
+    then fewer samples still. The same for every group. Raises ConfigurationError where not even that fits.
+    """
+    task, shares = bench.task, tuple(keep_shares)
+    held = sum(batch.size for batch in task.calibration)
+    norms = any(keeps_statistics(module) for module in task.dense.modules())
+    once = 1 + passes(signals_for((criterion,)))[0]
+    groups = len(bench.topology.groups)
+
+    def each(count: int) -> int:
+        """Forwards of each calibration sample, with so many shares of each group."""
+        return once + groups * count * (2 if norms else 1)
+
+    if samples is None or each(len(shares)) * held <= samples:
+        return Extent(keep_shares=shares, samples=held, forward=each(len(shares)) * held)
+    counts = [*range(len(shares), 1, -1), 1]
+    whole = next((count for count in counts[:-1] if each(count) * held <= samples), 0)
+    some = next((count for count in (min(2, len(shares)), 1) if samples // each(count) >= min(_FEW, held)), 1)
+    count = whole or some
+    left = held if whole else min(samples // each(count), held)
+    least = 2 if norms else 1  # a norm's variance takes two
+    if left < least:
+        expected = f"be >= {each(1) * least}, for {least} calibration samples and one share of each group"
+        raise ConfigurationError(fault("scan_samples", expected, samples, "scan=False leaves the scan out."))
+    note = f"{count} of {len(shares)} shares of each group, on {left} of {held} calibration samples"
+    return Extent(
+        keep_shares=_fewer(shares, count),
+        samples=left,
+        forward=each(count) * left,
+        note=f"{note}, to see no more than {samples:,} samples",
+    )
+
+
+def _fewer(shares: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """So many of the shares, leaving out the widest, which says least, and the narrowest in turn."""
+    while len(shares) > count:
+        shares = shares[1:] if (len(shares) - count) % 2 else shares[:-1]
+    return shares
+
+
+def scan(
+    bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, *, samples: int | None = None
+) -> Sensitivity:
     """Cut each group alone, recalibrate, and take the loss on the calibration batches.
 
+    samples: most samples seen by forwards, see `extent`; None for no limit.
     Only training data is used, so that the search split is not spent on it.
     """
     task, topology = bench.task, bench.topology
+    size = extent(bench, criterion, keep_shares, samples)
+    batches = take(iter(task.calibration), size.samples)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
-    signals = gather(task.dense, needed, (topology, whole), task.calibration, task.loss, task.seed)
-    base = _loss(bench, task.dense)
-    held = sum(batch.size for batch in task.calibration)
+    signals = gather(task.dense, needed, (topology, whole), batches, task.loss, task.seed)
+    base = _loss(bench, task.dense, batches)
+    held = sum(batch.size for batch in batches)
     forward, added = held, {}
     for group in topology.groups:
         losses, highest = [], 0.0
-        for number, kept in enumerate(_nested(group, criterion, signals, keep_shares)):
+        for number, kept in enumerate(_nested(group, criterion, signals, size.keep_shares)):
             model = cut(task.dense, topology, kept)
-            forward += recalibrate(model, task.calibration) + held
+            forward += recalibrate(model, batches) + held
             floor = _FLOOR * abs(base) * (number + 1)
-            highest = max(highest, floor, _loss(bench, model) - base)
+            highest = max(highest, floor, _loss(bench, model, batches) - base)
             losses.append(highest)
         added[group.name] = tuple(losses)
     return Sensitivity(
-        keep_shares=tuple(keep_shares),
+        keep_shares=size.keep_shares,
         added_loss=added,
         criterion=criterion,
         samples_forward=forward + held * passes(needed)[0],
         samples_trained=held * passes(needed)[1],
+        note=size.note,
     )
 
 
@@ -126,10 +209,10 @@ def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Seque
 
 
 @torch.no_grad()
-def _loss(bench: Bench, model: nn.Module) -> float:
+def _loss(bench: Bench, model: nn.Module, batches: Sequence[Batch]) -> float:
     model.eval()
     total, count = 0.0, 0
-    for batch in bench.task.calibration:
+    for batch in batches:
         total += float(bench.task.loss(call(model, batch.inputs), batch.targets)) * batch.size
         count += batch.size
     value = total / max(count, 1)

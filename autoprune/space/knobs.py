@@ -56,7 +56,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
     if plan.ranking is not None and not own:
         known["criterion"] = plan.ranking.criterion
     known |= {f"drop/{block.name}": block.name in plan.dropped for block in topology.blocks}
-    known |= _of_weights(plan.weights)
+    known |= _of_weights(plan.weights, maskable(topology))
     known |= {
         "amount": _amount_of(plan),
         "blocks": plan.blocks.count if plan.blocks is not None else 0,
@@ -64,6 +64,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
         "optimizer": recovery.optimizer,
         "scheduler": recovery.scheduler,
         "distillation": recovery.distillation_weight,
+        "averaging": recovery.averaging,
         "reconstruction": recovery.reconstruction_samples,
         "max_norm": recovery.max_norm,
         "schedule": recovery.schedule.name,
@@ -111,7 +112,9 @@ def plan_of(
         )
     return PruningPlan(
         groups=groups,
-        ranking=_ranking(settings, topology, parameters, budget) if amount in ("ranking", "threshold") else None,
+        ranking=_ranking(settings, topology, parameters, budget)
+        if amount in ("ranking", "threshold") and topology.groups
+        else None,
         dropped=dropped(settings, topology, parameters),
         blocks=_blocks(settings, topology, parameters),
         weights=_weights(settings, topology, parameters),
@@ -136,29 +139,35 @@ def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDis
 
 
 def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:
-    """Knobs that are choices. Each group of its own chooses among the criteria that fit it."""
+    """Knobs that are choices; those that decide nothing here have one. Each group may choose among what fits it."""
+    groups, blocks = len(topology.groups) > 0, "blocks" in settings.kinds and len(topology.blocks) > 0
     if settings.criterion_per_group:
         found: dict[str, Sequence[Value]] = {
             f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups
         }
     else:
-        found = {"criterion": settings.criteria}
+        found = {"criterion": settings.criteria if groups else settings.criteria[:1]}
     found |= {
-        "amount": settings.amounts if topology.groups else settings.amounts[:1],
+        "amount": settings.amounts if groups else settings.amounts[:1],
         "pattern": settings.masks,
-        "reconstruction": settings.reconstruction,
+        "reconstruction": settings.reconstruction if groups or blocks else settings.reconstruction[:1],
         "max_norm": settings.max_norm,
     }
-    if "blocks" in settings.kinds and settings.block_criteria:
+    if blocks and settings.block_criteria:
         found["block_criterion"] = settings.block_criteria
     if settings.masks != (NO_MASKS,):
-        found |= {"spread": settings.spreads, "weight_criterion": settings.weight_criteria}
+        spread = settings.kind != "direct" and _has_shares(settings)
+        found |= {
+            "spread": settings.spreads if spread else settings.spreads[:1],
+            "weight_criterion": settings.weight_criteria,
+        }
     if settings.steps:
         gradual = settings.schedules != ("one_shot",)
         found |= {
             "optimizer": settings.optimizers,
             "scheduler": settings.schedulers,
             "distillation": settings.distillation,
+            "averaging": settings.averaging,
             "schedule": settings.schedules,
             "updates": settings.updates if gradual or settings.regrowth != (0.0,) else settings.updates[:1],
             "regrowth": settings.regrowth if settings.masks != (NO_MASKS,) else settings.regrowth[:1],
@@ -175,11 +184,16 @@ def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[floa
     found = {"learning_rate": settings.rates} if settings.steps else {}
     if "threshold" in settings.amounts and topology.groups:
         found["threshold"] = settings.threshold
-    if any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS):
+    if _has_shares(settings):
         own = settings.kind == "direct"
         names = [f"sparsity/{weight}" for weight in maskable(topology)] if own else ["sparsity"]
         found |= dict.fromkeys(names, settings.sparsity)
     return found
+
+
+def _has_shares(settings: SpaceSettings) -> bool:
+    """Whether some pattern leaves open how much of it is zero: "N:M" says it."""
+    return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
 
 
 def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> Value:
@@ -235,7 +249,7 @@ def _weights(settings: SpaceSettings, topology: Topology, parameters: Parameters
     )
 
 
-def _of_weights(plan: WeightPlan | None) -> dict[str, Value]:
+def _of_weights(plan: WeightPlan | None, masked: Sequence[str]) -> dict[str, Value]:
     if plan is None:
         return {"pattern": NO_MASKS}
     known: dict[str, Value] = {
@@ -244,7 +258,7 @@ def _of_weights(plan: WeightPlan | None) -> dict[str, Value]:
         "weight_criterion": plan.criterion,
         "sparsity": plan.target,
     }
-    return known | {f"sparsity/{name}": share for name, share in plan.layers.items()}
+    return known | {f"sparsity/{name}": plan.layers.get(name, plan.target) for name in masked}
 
 
 def _amount_of(plan: PruningPlan) -> str:
@@ -278,15 +292,25 @@ def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
         reconstruction_samples=int(choice("reconstruction", settings.reconstruction)),
         max_norm=float(choice("max_norm", settings.max_norm)),
         max_norm_per=settings.max_norm_per,
+        averaging=float(choice("averaging", settings.averaging)),
         schedule=schedule,
         precision=settings.precision,
     )
 
 
-_OF_TRAINING = ("optimizer", "scheduler", "learning_rate", "schedule", "updates", "regrowth", "distillation")
+_OF_TRAINING = (
+    "optimizer",
+    "scheduler",
+    "learning_rate",
+    "schedule",
+    "updates",
+    "regrowth",
+    "distillation",
+    "averaging",
+)
 
 
 def _first(distribution: CategoricalDistribution) -> Value:
     choice = distribution.choices[0]
-    assert isinstance(choice, str | float | bool)
+    assert isinstance(choice, str | int | float | bool)
     return choice

@@ -13,9 +13,10 @@ from autoprune.plan.checks import Check, check, is_amount, is_count, is_finite, 
 from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.sensitivity.cost_model import AXES
+from autoprune.space.ties import TIES
 from autoprune.trace.topology import KINDS as GROUP_KINDS
 
-SPACES = ("guided", "direct")
+SPACES = ("guided", "reduced", "direct")
 #: What may go: kinds of groups, residual blocks whole, and single weights.
 KINDS = (*GROUP_KINDS, "blocks", "weights")
 #: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
@@ -28,7 +29,9 @@ NO_MASKS = "none"
 class SpaceSettings:
     """The search space. Where a field holds several choices the study samples among them.
 
-    kind: "guided" (a budget, and residuals around an allocation) or "direct" (one ratio for each group).
+    kind: "guided" (a budget, and residuals around an allocation), "reduced" (a budget, an exponent and eight
+        multipliers, for many layers or a poor scan) or "direct" (one ratio for each group).
+    tie: groups that share one width: "none", "stage" (alike and one after the other at one resolution) or "shape".
     cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
     min_budget: smallest share of the dense cost to look at, in (0, 1).
     max_ratio: most that may go of one group, in (0, 1).
@@ -43,19 +46,22 @@ class SpaceSettings:
         is a choice of its own.
     patterns: of masks, "none" among them for no mask. sparsity: (low, high) of the share of weights that are zero.
         spreads: how it is spread over layers. weight_criteria: what ranks single weights.
-    scan: measure sensitivity first (guided space); without it the allocation is uniform.
+    scan: measure sensitivity first (guided and reduced space); without it the allocation is uniform.
+    scan_samples: most samples that the scan may see by forwards, >= 1; None looks at all that it has.
     scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
     steps: fine-tune steps of a trial, >= 0. learning_rate: one number, or (low, high) to sample from.
     optimizers, schedulers: names to choose from. precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
         schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
     distillation: weights to choose from, 0 is off.
+    averaging: shares of the last steps whose weights are averaged to choose from, 0 is off.
     batch_norm_samples: for recalibration. weight_decay: of the fine-tune.
     reconstruction: numbers of samples for least-squares reconstruction to choose from, 0 is off.
     max_norm: limits of the weights' norms to choose from, 0 is off; max_norm_per: "channel" or "layer".
     """
 
     kind: str = "guided"
+    tie: str = "none"
     cost: str = "multiply_adds"
     min_budget: float = 0.05
     max_ratio: float = 0.95
@@ -72,6 +78,7 @@ class SpaceSettings:
     spreads: tuple[str, ...] = ("layer",)
     weight_criteria: tuple[str, ...] = ("l1",)
     scan: bool = True
+    scan_samples: int | None = None
     scan_criterion: str = "l2"
     steps: int = 40
     learning_rate: float | tuple[float, float] = (0.01, 0.1)
@@ -83,6 +90,7 @@ class SpaceSettings:
     schedule_end: float = 0.75
     regrowth: tuple[float, ...] = (0.0,)
     distillation: tuple[float, ...] = (0.5,)
+    averaging: tuple[float, ...] = (0.0,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
     reconstruction: tuple[int, ...] = (0,)
@@ -123,6 +131,7 @@ _CHOICES = (
     "updates",
     "regrowth",
     "distillation",
+    "averaging",
     "reconstruction",
     "max_norm",
 )
@@ -131,6 +140,7 @@ _CHOICES = (
 def _check_names(settings: SpaceSettings) -> None:
     for what, names, known in (
         ("the space", (settings.kind,), SPACES),
+        ("what ties groups", (settings.tie,), TIES),
         ("the cost of the budget", (settings.cost,), AXES),
         ("a kind of pruning", settings.kinds, KINDS),
         ("how much goes", settings.amounts, AMOUNTS),
@@ -166,6 +176,12 @@ def _checks_of_amounts(settings: SpaceSettings) -> list[Check]:
         (_is_inner(settings.min_budget), "min_budget", "lie in (0, 1)", settings.min_budget),
         (_is_inner(settings.max_ratio), "max_ratio", "lie in (0, 1)", settings.max_ratio),
         (is_count(grain) and grain >= 1, "round_to", "be an integer >= 1", grain),
+        (
+            settings.scan_samples is None or (is_count(settings.scan_samples) and settings.scan_samples >= 1),
+            "scan_samples",
+            "be an integer >= 1, or None",
+            settings.scan_samples,
+        ),
         (
             _are_ordered(settings.threshold) and settings.threshold[0] > 0,
             "threshold",
@@ -210,6 +226,7 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
         (is_finite(ends) and 0 < ends <= 1, "schedule_end", "lie in (0, 1]", ends),
         (all(is_share(share) for share in settings.regrowth), "regrowth", "be shares in [0, 1)", settings.regrowth),
         (all(is_finite(w) and 0 <= w <= 1 for w in weights), "distillation", "be weights in [0, 1]", weights),
+        (all(is_share(share) for share in settings.averaging), "averaging", "be shares in [0, 1)", settings.averaging),
         (
             all(is_count(samples) for samples in settings.reconstruction),
             "reconstruction",

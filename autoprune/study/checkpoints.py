@@ -42,7 +42,7 @@ class Checkpoint:
 
 def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
     """Store a stage in a folder of its own, which is there whole or not at all; gives that folder."""
-    final = folder.path / FOLDER / f"{trial:05d}" / f"{stage.epoch:05d}"
+    final = _folder(folder, trial) / f"{stage.epoch:05d}"
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     parameters = list(stage.model.parameters())
@@ -64,9 +64,14 @@ def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
     return final
 
 
+def clear(folder: RunFolder, trial: int) -> None:
+    """Remove what an earlier start of a trial left: it may have come further than the next one does."""
+    shutil.rmtree(_folder(folder, trial), ignore_errors=True)
+
+
 def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
     """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that can not be read."""
-    root = folder.path / FOLDER / f"{trial:05d}"
+    root = _folder(folder, trial)
     paths = sorted(path for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
     return [_read(path) for path in paths]
 
@@ -81,6 +86,10 @@ def load(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
     groups = {name: tuple(indices) for name, indices in found.kept.items()}
     kept = KeptChannels(groups=groups, dropped=tuple(found.dropped))
     return rebuild(bench.task.dense, bench.topology, kept, read_weights(Path(found.path) / WEIGHTS)).eval()
+
+
+def _folder(folder: RunFolder, trial: int) -> Path:
+    return folder.path / FOLDER / f"{trial:05d}"
 
 
 def _read(path: Path) -> Checkpoint:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from autoprune.candidate import Bench
 from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
@@ -20,18 +21,37 @@ from autoprune.surgery.sparsity import maskable
 
 
 def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -> None:
-    """Raise ConfigurationError for a criterion that does not fit the model, or a scheduler that fails.
+    """Raise ConfigurationError for criteria that do not fit the model and schedulers that fail, all in one message.
 
-    scanned: criteria that the sensitivity scan uses.
+    scanned: criteria that the sensitivity scan uses. One fault alone is raised as the error that it is.
     """
-    topology, scanned = bench.topology, tuple(scanned)
-    check_applicable(space.criteria, topology, per_group=space.criterion_per_group)
+    errors: dict[str, ConfigurationError] = {}
+    for one in _checks(space, bench, tuple(scanned)):
+        try:
+            one()
+        except ConfigurationError as error:
+            errors.setdefault(str(error), error)
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    raise_all("the space", tuple(errors))
+
+
+def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
+    topology, names = bench.topology, space.criteria
+    for alike in [names] if space.criterion_per_group else [(name,) for name in names]:
+        yield partial(check_applicable, alike, topology, per_group=space.criterion_per_group)
     ranked = (space.scan_criterion,) if space.criterion_per_group and set(space.amounts) - {"ratio", "count"} else ()
-    check_applicable((*scanned, *ranked), topology)
+    for name in (*scanned, *ranked):
+        yield partial(check_applicable, (name,), topology)
     for name in space.schedulers:
-        for rate in dict.fromkeys(space.rates):
-            for schedule in space.schedules:
-                check_pace(name, SchedulePlan(name=schedule), bench, rate, space.steps)
+        for schedule in space.schedules:
+            yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, space)
+
+
+def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, space: SpaceSettings) -> None:
+    """At the lowest and the highest rate."""
+    for rate in space.rates:
+        check_pace(name, schedule, bench, rate, space.steps)
 
 
 def check_plan(plan: PruningPlan, bench: Bench) -> None:
@@ -61,7 +81,11 @@ def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, ste
     """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace."""
     own = bench.task.schedulers
     check_scheduler(name, own, peak=peak, steps=steps)
-    timetable(schedule, steps, simulate(scheduler(name, own), peak, steps))
+    rates = simulate(scheduler(name, own), peak, steps)
+    try:
+        timetable(schedule, steps, rates)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"scheduler {name!r}: {error}") from error
 
 
 def _check_blocks(plan: PruningPlan, bench: Bench) -> None:

@@ -19,7 +19,7 @@ def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topolo
     polished. One that was stopped early answers where no other does: it was hopeless then and is now.
     """
     wanted = _key(plan, planned_widths(plan, topology), topology)
-    for record in sorted(reversed(records), key=lambda record: record.stopped):
+    for record in sorted(records, key=lambda record: (record.stopped, -record.number)):
         if not record.note and _key(record.plan, record.widths, topology, record.dropped) == wanted:
             return record
     return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -130,19 +130,32 @@ class Importances:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draws:
+    """Shares of the parameters for one target. own: [1, p]; halves, chance: [draws, p] of random halves and orders."""
+
+    own: np.ndarray
+    halves: np.ndarray
+    chance: np.ndarray
+
+
 def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
     """Importances over the finished trials that the sampler chose.
 
-    Warm starts hold nearly every parameter at its first choice, and polished trials repeat one: neither tells a choice
-    from what came with it. That later trials start from longer trained ancestors is not told apart from their choices.
-    A parameter that only some trials have counts as one value more for the others.
+    Warm starts hold nearly every parameter at its first choice, polished trials and duplicates repeat what was
+    measured: none tells a choice from what came with it. Trials that were stopped early count with the quality that
+    they were stopped at; without them, what made them hopeless would look harmless. That later trials start from longer
+    trained ancestors is not told apart from their choices. A parameter that only some trials have counts as one value
+    more for the others.
 
     study: its "objectives" attribute names its values, "quality" among them. seed: >= 0.
     """
     trials = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if origin_of(trial) == "sampled" and all(map(math.isfinite, trial.values))
+        if origin_of(trial) == "sampled"
+        and "duplicate_of" not in trial.user_attrs
+        and all(map(math.isfinite, trial.values))
     ]
     if len(trials) < FEWEST_TRIALS:
         note = f"Importances need {FEWEST_TRIALS} finished trials that the sampler chose; there are {len(trials)}."
@@ -154,11 +167,12 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
     notes = [f"{name} is the same in every trial." for name in same]
     if not groups:
         notes.append("No parameter has two values.")
+    draws = {target: _draws(groups, values, seed) for target, values in found.items()} if groups else {}
     return Importances(
         trials=len(trials),
-        targets=tuple(found) if groups else (),
-        knobs=_rows(_knobs(groups), groups, found, seed),
-        members=_rows({name: [name] for name in groups if "/" in name}, groups, found, seed),
+        targets=tuple(draws),
+        knobs=_rows(_knobs(groups), groups, draws),
+        members=_rows({name: [name] for name in groups if "/" in name}, groups, draws),
         left_out=left_out,
         notes=tuple(notes),
     )
@@ -282,37 +296,38 @@ def _knobs(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     return knobs
 
 
+def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _Draws:
+    random = np.random.default_rng(seed)
+    matrix = np.stack(list(groups.values()), axis=1)
+    chosen = [random.permutation(len(values))[: len(values) // 2] for _ in range(_HALVES)]
+    orders = (random.permuted(np.tile(values, (_AT_ONCE, 1)), axis=1) for _ in range(_ORDERS // _AT_ONCE))
+    return _Draws(
+        own=explained(matrix, values[None]),
+        halves=np.concatenate([explained(matrix[half], values[None, half]) for half in chosen]),
+        chance=np.concatenate([explained(matrix, order) for order in orders]),
+    )
+
+
 def _rows(
-    knobs: Mapping[str, Sequence[str]], groups: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray], seed: int
+    knobs: Mapping[str, Sequence[str]], names: Iterable[str], draws: Mapping[str, _Draws]
 ) -> tuple[ImportanceRow, ...]:
     """A row for each knob, the sum over its parameters, in the order of the last target."""
-    if not knobs or not targets:
+    if not knobs or not draws:
         return ()
-    found = {target: _importances(knobs, groups, values, seed) for target, values in targets.items()}
+    members = np.array([[name in inside for inside in knobs.values()] for name in names], dtype=float)
+    found = {target: _importances(drawn, members) for target, drawn in draws.items()}
     rows = [
-        ImportanceRow(name=name, members=len(members), targets={target: found[target][name] for target in found})
-        for name, members in knobs.items()
+        ImportanceRow(name=name, members=len(inside), targets={target: found[target][place] for target in found})
+        for place, (name, inside) in enumerate(knobs.items())
     ]
     last = tuple(found)[-1]
     return tuple(sorted(rows, key=lambda row: -row.targets[last].share))
 
 
-def _importances(
-    knobs: Mapping[str, Sequence[str]], groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int
-) -> dict[str, Importance]:
-    random = np.random.default_rng(seed)
-    matrix = np.stack(list(groups.values()), axis=1)
-    members = np.array([[name in names for names in knobs.values()] for name in groups], dtype=float)
-    own = explained(matrix, values[None]) @ members
-    chosen = [random.permutation(len(values))[: len(values) // 2] for _ in range(_HALVES)]
-    halves = np.concatenate([explained(matrix[half], values[None, half]) for half in chosen]) @ members
-    orders = (random.permuted(np.tile(values, (_AT_ONCE, 1)), axis=1) for _ in range(_ORDERS // _AT_ONCE))
-    chance = np.concatenate([explained(matrix, order) for order in orders]) @ members
+def _importances(drawn: _Draws, members: np.ndarray) -> list[Importance]:
+    """One for each column of members [parameters, knobs], 1 where a parameter is of the knob."""
+    low, high = np.quantile(drawn.halves @ members, (0.16, 0.84), axis=0)
     # Each row may pass with its part of the error, so that the whole table has all of it (Bonferroni).
-    passed = np.quantile(chance, 1 - _ERROR / len(knobs), axis=0)
-    low, high = np.quantile(halves, (0.16, 0.84), axis=0)
-    rows = np.clip(np.array([own[0], low, high, passed]), 0.0, 1.0).T.tolist()
-    return {
-        name: Importance(share=share, low=down, high=up, chance=by_chance)
-        for name, (share, down, up, by_chance) in zip(knobs, rows, strict=True)
-    }
+    chance = np.quantile(drawn.chance @ members, 1 - _ERROR / members.shape[1], axis=0)
+    rows = np.clip(np.array([(drawn.own @ members)[0], low, high, chance]), 0.0, 1.0).T.tolist()
+    return [Importance(share=share, low=down, high=up, chance=passed) for share, down, up, passed in rows]

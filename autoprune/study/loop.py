@@ -20,7 +20,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, trials
+from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, rungs, trials
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
@@ -74,6 +74,7 @@ class Loop:
         self.front_of, self.records, self.on_progress = front_of, records, on_progress
         self.start = time.monotonic()
         self.first_done = self.known_in_a_row = 0
+        self.rung_split = rungs.part_of_search(self.bench.task, self.settings.rung_samples)
 
     def go(self) -> None:
         """Scan, warm starts, trials, test measurements."""
@@ -138,8 +139,12 @@ class Loop:
         plan = self._plan(trial, space)
         resolved, scored = resolve_plan(self.bench, plan)
         polished = trial.user_attrs.get("of")
-        twin = None if polished is not None else duplicates.find(self.records, resolved, self.bench.topology)
+        origin = trials.origin_of(trial)
+        # What is never stopped is not answered by what was.
+        known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
+        twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
         if twin is not None:
+            trials.mark_stopped(trial, twin)
             trial.set_user_attr("duplicate_of", twin.number)
             self.known_in_a_row += 1
             self.optuna.tell(trial, trials.values_of(twin, self.settings))
@@ -157,13 +162,17 @@ class Loop:
             ancestor = self._front().get(polished)
         if ancestor is not None:
             parent = lineage.load(self.bench, self.folder, ancestor)
-        return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number))
+        looks = rungs.rungs_of(
+            self.settings, self.rung_split, self.records, self.bench.task.higher_is_better, trials.origin_of(trial)
+        )
+        return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 
     def _checkpoints(self, number: int) -> Callable[[Stage], None] | None:
         """Stores the model every so many passes, None where that is not asked for."""
         every = self.settings.checkpoint_epochs
         if not every:
             return None
+        checkpoints.clear(self.folder, number)
 
         def store(stage: Stage) -> None:
             if stage.epoch % every == 0:
@@ -190,6 +199,7 @@ class Loop:
         record = trials.record_of(trial.number, trials.origin_of(trial), candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
         self.records.append(record)
+        trials.mark_stopped(trial, record)
         self.optuna.tell(trial, trials.values_of(record, self.settings))
         if self.settings.collect_garbage:
             for useless in garbage.removable(self._front()):

@@ -1,4 +1,4 @@
-"""Optuna samplers by name."""
+"""Samplers by name: what proposes the next trial."""
 
 from __future__ import annotations
 
@@ -6,44 +6,109 @@ import warnings
 from collections.abc import Callable, Mapping
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 
-#: seed -> sampler.
-Factory = Callable[[int], BaseSampler]
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.study.evolution import EvolutionSampler
+
+#: (seed, random trials at the start) -> sampler.
+Factory = Callable[[int, int], BaseSampler]
+#: Random trials before a model-based sampler believes its model, where no other number is given; warm starts count.
+STARTUP = 8
+#: From this many groups on a scan's residuals are too many for TPE.
+_MANY_GROUPS = 100
+#: Members of a generation. Forty to two hundred trials are four to twenty generations; Optuna's default of 50 would
+#: be that many random trials. It does not depend on the number of trials, so that going on is the same search.
+_POPULATION = 10
 
 
-def _tpe(seed: int) -> BaseSampler:
-    """Multivariate: the multi-objective default looks at one parameter at a time (design.md section 5)."""
-    return TPESampler(seed=seed, multivariate=True, n_startup_trials=8)
+def _tpe(seed: int, n_startup: int) -> BaseSampler:
+    """Multivariate: the multi-objective default looks at one parameter at a time. Groups: conditional parameters too."""
+    with warnings.catch_warnings():
+        # group is marked experimental since Optuna 2.8; nothing that a user of ours could act on.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 
 
-def _nsga2(seed: int) -> BaseSampler:
-    """A population that leaves room for several generations; the default of 50 is 50 random trials.
-
-    It does not depend on the number of trials, so that going on with more of them is the same search.
-    """
-    return NSGAIISampler(seed=seed, population_size=10)
+def _nsga2(seed: int, n_startup: int) -> BaseSampler:
+    del n_startup  # the first generation is random
+    return NSGAIISampler(seed=seed, population_size=_POPULATION)
 
 
-def _random(seed: int) -> BaseSampler:
+def _nsga3(seed: int, n_startup: int) -> BaseSampler:
+    """Three divisions make 4 reference points for two objectives and 10 for three: a population of 10 can hold them."""
+    del n_startup
+    return NSGAIIISampler(seed=seed, population_size=_POPULATION, dividing_parameter=3)
+
+
+def _gp(seed: int, n_startup: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
+
+
+def _random(seed: int, n_startup: int) -> BaseSampler:
+    del n_startup
     return RandomSampler(seed=seed)
 
 
-def _qmc(seed: int) -> BaseSampler:
+def _qmc(seed: int, n_startup: int) -> BaseSampler:
+    """Scrambled Sobol points; what not every trial has is drawn by itself, and that is no news to warn of."""
+    del n_startup
     with warnings.catch_warnings():
         # The class is marked experimental since Optuna 3.0; nothing that a user of ours could act on.
         warnings.simplefilter("ignore", ExperimentalWarning)
         return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 
-SAMPLERS: Mapping[str, Factory] = {"tpe": _tpe, "nsga2": _nsga2, "random": _random, "qmc": _qmc}
+def _evolution(seed: int, n_startup: int) -> BaseSampler:
+    return EvolutionSampler(seed=seed, n_startup=n_startup)
 
 
-def build_sampler(name: str, seed: int, asked: int) -> BaseSampler:
+SAMPLERS: Mapping[str, Factory] = {
+    "tpe": _tpe,
+    "evolution": _evolution,
+    "nsga2": _nsga2,
+    "nsga3": _nsga3,
+    "gp": _gp,
+    "qmc": _qmc,
+    "random": _random,
+}
+
+
+def sampler(name_or_object: str | BaseSampler, seed: int, n_startup: int = STARTUP) -> BaseSampler:
+    """A sampler by name, or any Optuna sampler as it is; its own seed then holds.
+
+    Raises UnknownNameError for a name that is not known, ConfigurationError for what is neither.
+    """
+    if isinstance(name_or_object, BaseSampler):
+        return name_or_object
+    if not isinstance(name_or_object, str):
+        raise ConfigurationError(
+            fault("the sampler", f"be an Optuna sampler or one of {', '.join(SAMPLERS)}", repr(name_or_object))
+        )
+    if name_or_object not in SAMPLERS:
+        raise UnknownNameError("the sampler", name_or_object, SAMPLERS)
+    return SAMPLERS[name_or_object](seed, n_startup)
+
+
+def default_sampler(groups: int, scanned: bool) -> str:
+    """Name of the sampler that suits a study: TPE where a scan says how groups share a budget, for up to 99 of them."""
+    return "tpe" if scanned and groups < _MANY_GROUPS else "evolution"
+
+
+def build_sampler(name: str | BaseSampler, seed: int, asked: int) -> BaseSampler:
     """The sampler for one ask.
 
     A sampler's state is its random numbers and the storage. Seeding it anew from (seed, number of asks so
-    far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and needs one
-    seed throughout.
+    far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and evolution in the
+    trials; they need one seed throughout. A sampler object keeps its own state, and resuming is another search.
     """
-    return SAMPLERS[name](seed if name == "qmc" else (seed * 1_000_003 + asked) % 2**31)
+    fixed = name in ("qmc", "evolution")
+    return sampler(name, seed if fixed else (seed * 1_000_003 + asked) % 2**31)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_
 from autoprune.front.dominance import check_objectives
 from autoprune.measure.latency import BACKENDS
 from autoprune.space.settings import SpaceSettings
+from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import SAMPLERS
 
 
@@ -29,6 +31,9 @@ class StudySettings:
         it has, in place of a new plan, in [0, 1); needs lineage.
     latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
     latency_backend: name of what runs the model.
+    early_stopping: name of the rule that ends the training of candidates not worth it.
+    rungs: shares of a fine-tune's steps at which it looks, each in [0, 1), rising; 0 is before the first step.
+    rung_samples: part of the search split that it looks at there, >= 1.
     checkpoint_epochs: passes over the train split between two checkpoints that a trial stores of its model on its way,
         >= 0; 0 stores none.
     collect_garbage: remove the weights of candidates that are dominated, without descendants and no baseline.
@@ -47,22 +52,30 @@ class StudySettings:
     polish: float = 0.5
     latency_rounds: int = 30
     latency_backend: str = "torch"
+    early_stopping: str = "front"
+    rungs: tuple[float, ...] = (0.0, 0.25, 0.5)
+    rung_samples: int = 512
     checkpoint_epochs: int = 0
     collect_garbage: bool = True
     threads: int = 1
 
     def __post_init__(self) -> None:
         check_objectives(self.objectives)
-        if self.sampler not in SAMPLERS:
-            raise UnknownNameError("the sampler", self.sampler, SAMPLERS)
-        if self.latency_backend not in BACKENDS:
-            raise UnknownNameError("the latency backend", self.latency_backend, BACKENDS)
+        registries: tuple[tuple[str, str, Mapping[str, object]], ...] = (
+            ("the sampler", self.sampler, SAMPLERS),
+            ("the rule of early stopping", self.early_stopping, RULES),
+            ("the latency backend", self.latency_backend, BACKENDS),
+        )
+        for what, name, known in registries:
+            if name not in known:
+                raise UnknownNameError(what, name, known)
         counts = {
             "trials": (self.trials, 1),
             "seed": (self.seed, 0),
             "uniform_points": (self.uniform_points, 0),
             "solved_points": (self.solved_points, 0),
             "latency_rounds": (self.latency_rounds, 0),
+            "rung_samples": (self.rung_samples, 1),
             "checkpoint_epochs": (self.checkpoint_epochs, 0),
             "threads": (self.threads, 1),
         }
@@ -81,6 +94,8 @@ class StudySettings:
             faults.append(fault("objectives", "be 'quality' and one or more different costs", repr(self.objectives)))
         if not (isinstance(self.polish, int | float) and 0 <= self.polish < 1):
             faults.append(fault("polish", "lie in [0, 1)", repr(self.polish)))
+        if not _is_rising(self.rungs):
+            faults.append(fault("rungs", "be shares in [0, 1), each above the one before", repr(self.rungs)))
         if "latency_ms" in self.objectives and self.latency_rounds == 0:
             faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))
         raise_all("the settings", faults)
@@ -108,3 +123,10 @@ class StudySettings:
             raise ConfigurationError(
                 fault("stored settings", "hold the fields of StudySettings", str(error))
             ) from error
+
+
+def _is_rising(rungs: object) -> bool:
+    if not isinstance(rungs, tuple) or any(isinstance(share, bool) for share in rungs):
+        return False
+    numbers = [share for share in rungs if isinstance(share, int | float) and 0 <= share < 1]
+    return len(numbers) == len(rungs) and all(a < b for a, b in itertools.pairwise(numbers))

@@ -19,6 +19,9 @@ from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
 
+#: The constraint that a candidate violates which was stopped early.
+STOPPED = "early_stopped"
+
 
 def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
     """Enqueue what is missing of: dense, the uniform sweep from wide to narrow, the solved allocations.
@@ -83,10 +86,11 @@ def settle_interrupted(study: optuna.Study, storage: BaseStorage, folder: RunFol
     study_id = storage.get_study_id_from_name(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         record = folder.read_candidate(trial.number)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         if record is not None:
+            mark_stopped(optuna.Trial(study, trial_id), record)
             study.tell(trial.number, values_of(record, settings))
         else:
-            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
             storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
@@ -98,6 +102,17 @@ def settled(study: optuna.Study) -> int:
 def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
     """Where a trial came from."""
     return str(trial.user_attrs.get("origin", "sampled"))
+
+
+def mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
+    """Tell Optuna that a trial's values are those of a candidate that was stopped early: no good place to look.
+
+    As a constraint that is violated by the share of the training that was left out: TPE and NSGA-II learn from it,
+    as they would not from a trial that failed or was pruned. Before the trial is told, which fixes it.
+    """
+    if record.stopped and STOPPED not in trial.constraints:
+        trial.set_constraint(STOPPED, 1.0 - record.fidelity)
+        trial.set_user_attr("fidelity", record.fidelity)
 
 
 def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:

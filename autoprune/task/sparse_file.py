@@ -134,7 +134,7 @@ def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
     try:
         encoding, dtype, shape = entry
         return _read(stored, str(encoding), getattr(torch, str(dtype), None), shape)
-    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise StorageError(
             fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
         ) from error

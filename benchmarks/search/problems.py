@@ -7,9 +7,12 @@ s_i, p_i and what a unit of its width costs are drawn for each group. Quality is
     interactions    loss = sum of f_i + sum over pairs of w_ij sqrt(f_i f_j): some groups matter far more together than
                     alone, which a scan of single groups can not see
     bad scan        separable, but the scan is wrong by a factor exp(normal) for each group
+    unrelated       separable, and no group is like its neighbours: nothing to learn one group from another
 
-A group is the hidden width of a residual branch, so that the cost is linear in every width. The spreads are chosen such
-that a uniform sweep reaches 0.7 of the true front's hypervolume and random ratios 0.3, as in the first design's problem.
+But for the last, groups come in eight stages of unequal length, as layers of networks do, and what a stage has in
+common makes most of the spread of costs and sensitivities. A group is the hidden width of a residual branch, so that
+the cost is linear in every width. The spreads are chosen such that a uniform sweep reaches about 0.7 of the true
+front's hypervolume and random ratios about 0.3, as in the problem of the first design.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from autoprune.front.dominance import hypervolume
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from autoprune.trace.topology import ChannelGroup, Member, Product, TensorInfo, Topology
 
-KINDS = ("separable", "interactions", "bad scan")
+KINDS = ("separable", "interactions", "bad scan", "unrelated")
 #: Hypervolume counts what is better than this error (1 - quality) and cheaper than dense.
 REFERENCE = (0.5, 1.0)
 #: Smallest keep share that the spaces reach, and the uniform keep share at which half of the quality is gone.
@@ -34,7 +37,9 @@ LEAST, _HALF = 0.05, 0.37
 #: Spreads of the logarithms: of the groups' costs, of their sensitivities, of a bad scan's mistakes.
 _COSTS, _SENSITIVITIES, _MISTAKES = 0.8, 1.2, 1.5
 #: Share of the loss at the uniform half that comes from pairs, and how many pairs a group has beside its neighbours.
-_FROM_PAIRS, _PARTNERS = 0.7, 2
+_FROM_PAIRS, _PARTNERS = 0.85, 3
+#: Stages, and the share of the variances that their groups have in common.
+_STAGES, _COMMON = 8, 0.75
 #: Prices of the cost at which the true front is solved.
 _PRICES = np.exp(np.linspace(-6.0, 6.0, 241))
 
@@ -70,7 +75,7 @@ class Problem:
         return found / found.sum()
 
     def alone(self, keep: np.ndarray) -> np.ndarray:
-        """f of keep shares [..., groups]."""
+        """Loss f of each group at keep shares [..., groups]."""
         return np.asarray(self.sensitivities * (keep**-self.exponents - 1.0))
 
     def loss(self, keep: np.ndarray) -> float:
@@ -112,8 +117,8 @@ class Problem:
         front = [np.ones_like(self.channels)]
         bounds = [(np.log(LEAST), -1e-9)] * len(self.channels)
         last = np.full_like(self.channels, -1e-3)
-        for price in _PRICES:
-            starts = (last, np.full_like(last, np.log(0.5)), np.full_like(last, -1.5))
+        for price in _PRICES[::4]:
+            starts = (last, np.full_like(last, np.log(0.5)))
             found = [
                 minimize(self._priced, start, args=(price,), jac=True, bounds=bounds, method="L-BFGS-B")
                 for start in starts
@@ -133,11 +138,19 @@ class Problem:
 
 
 def draw(kind: str, groups: int, seed: int) -> Problem:
-    """The problem of a kind and a seed; the same network for each kind."""
+    """The problem of a kind and a seed; the same network for each kind but the last."""
     rng = np.random.default_rng([seed, groups])
-    topology = _network(rng, groups)
+    common = 0.0 if kind == "unrelated" else _COMMON
+    stages = np.sort(np.concatenate([np.arange(_STAGES), rng.integers(0, _STAGES, groups - _STAGES)]))
+
+    def spread(size: float) -> np.ndarray:
+        """Factors of spread `size` in the logarithm, alike within a stage."""
+        alike, own = rng.normal(size=_STAGES)[stages], rng.normal(size=groups)
+        return np.asarray(np.exp(size * (common**0.5 * alike + (1.0 - common) ** 0.5 * own)))
+
+    topology = _network(rng, spread(_COSTS))
     exponents = rng.uniform(0.75, 2.5, groups)
-    sensitivities = np.exp(rng.normal(0.0, _SENSITIVITIES, groups))
+    sensitivities = spread(_SENSITIVITIES)
     sensitivities *= np.log(2.0) / (sensitivities * (_HALF**-exponents - 1.0)).sum()
     pairs = _pairs(rng, groups)
     mistakes = np.exp(rng.normal(0.0, _MISTAKES, groups))
@@ -167,14 +180,14 @@ def _pairs(rng: np.random.Generator, groups: int) -> np.ndarray:
     found = np.zeros((groups, groups))
     for group in range(groups):
         for other in {(group + 1) % groups, *rng.integers(0, groups, _PARTNERS).tolist()} - {group}:
-            found[group, other] = found[other, group] = np.exp(rng.normal(0.0, 1.5))
+            found[group, other] = found[other, group] = np.exp(rng.normal(0.0, 2.0))
     return found
 
 
-def _network(rng: np.random.Generator, groups: int) -> Topology:
-    """Residual branches whose hidden width is a group: in [width, stream] and out [stream, width]."""
+def _network(rng: np.random.Generator, costs: np.ndarray) -> Topology:
+    """Residual branches whose hidden width is a group, of such relative costs: in [width, 64] and out [64, width]."""
     members, products, tensors = [], [], {}
-    for number in range(groups):
+    for number, cost in enumerate(costs):
         width = int(rng.choice((64, 96, 128, 192, 256)))
         names = (f"branch{number}.into.weight", f"branch{number}.out.weight")
         index = torch.arange(width).unsqueeze(1)
@@ -190,6 +203,6 @@ def _network(rng: np.random.Generator, groups: int) -> Topology:
         )
         tensors[names[0]] = TensorInfo(shape=(width, 64), item_bytes=4, is_parameter=True)
         tensors[names[1]] = TensorInfo(shape=(64, width), item_bytes=4, is_parameter=True)
-        positions = max(1, round(1e4 * float(np.exp(rng.normal(0.0, _COSTS))) / width))
+        positions = max(1, round(1e4 * float(cost) / width))
         products += [Product(weight=name, positions=positions) for name in names]
     return Topology(groups=tuple(members), unprunable=(), products=tuple(products), tensors=tensors)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from autoprune.criteria.registry import CRITERIA
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.weights import WeightPlan
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -41,6 +42,33 @@ def test_version_2_says_which_blocks_go() -> None:
     first, second = (PruningPlan.from_json((PLANS / f"v{n}.json").read_text(encoding="utf-8")) for n in (1, 2))
     assert first.dropped == ()
     assert second == replace(first, dropped=("blocks.2",))
+
+
+def test_version_3_says_how_much_in_every_way() -> None:
+    second, third = (PruningPlan.from_json((PLANS / f"v{n}.json").read_text(encoding="utf-8")) for n in (2, 3))
+    more = {
+        "blocks.3.conv1": GroupPlan(count=3, criterion="fpgm"),
+        "blocks.4.conv1": GroupPlan(threshold=0.25, criterion="bn_scale"),
+    }
+    assert third == replace(
+        second,
+        groups={**second.groups, **more},
+        ranking=RankingPlan(budget=0.4, cost="parameters", criterion="lamp", scale="max", floor=0.1, cap=0.8),
+        blocks=BlockPlan(count=1, criterion="l1"),
+        weights=WeightPlan(
+            pattern="block-4x4", sparsity=0.7, criterion="wanda", spread="erk", layers={"head.weight": 0.0}
+        ),
+        recovery=replace(
+            second.recovery,
+            max_norm=3.0,
+            max_norm_per="layer",
+            reconstruction_samples=128,
+            scheduler="cosine",
+            averaging=0.25,
+            precision="bfloat16",
+            schedule=SchedulePlan(name="cubic", updates=5, end=0.6, regrowth=0.1),
+        ),
+    )
 
 
 def test_the_last_version_is_what_is_written() -> None:

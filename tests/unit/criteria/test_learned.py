@@ -131,6 +131,31 @@ def test_groups_that_the_loss_does_not_reach_are_a_configuration_error() -> None
         )
 
 
+def test_gates_that_the_loss_does_not_reach_are_left_out() -> None:
+    model = nn.ModuleDict({"seen": nn.Linear(1, 2), "unseen": nn.Linear(1, 2)})
+    model.forward = model["seen"].forward
+    gates = [Gate(name=name, shape=(2, 1), weight=f"{name}.weight") for name in model]
+    found = learn(model, [batch()], added_up, gates, lambda name, step: torch.full((2, 1), 0.5), 4)
+    assert list(found) == ["seen"]
+
+
+def test_of_two_gates_on_one_weight_both_count() -> None:
+    """As of heads and their width: an entry is open where its row and its column are."""
+    model, seen = nn.Linear(2, 2, bias=False), []
+    places = torch.tensor([[0], [1]])
+    gates = [Gate(name=str(axis), shape=(2,), places=(("weight", axis, places),)) for axis in (0, 1)]
+    noise = {"0": torch.tensor([0.0, 1.0]), "1": torch.tensor([1.0, 0.0])}
+
+    def loss(outputs: object, targets: object) -> Tensor:
+        assert isinstance(outputs, Tensor)
+        seen.append(outputs.detach())
+        return outputs.sum()
+
+    learn(model, [batch(torch.ones(1, 2))], loss, gates, lambda name, step: noise[name], 4)
+    wanted = torch.stack([torch.zeros(()), model.weight.detach()[1, 0]])
+    torch.testing.assert_close(seen[0][0], wanted)
+
+
 def test_a_loss_that_is_not_finite_teaches_nothing() -> None:
     def broken(outputs: object, targets: object) -> Tensor:
         assert isinstance(outputs, Tensor)

@@ -44,7 +44,8 @@ def test_one_to_five_on_weights() -> None:
 def test_lamp_counts_equal_weights_in_full_and_zeros_as_nothing() -> None:
     found = scored("lamp", line(torch.tensor([1.0, -2.0, 2.0, 0.0, 1.0])), [X]).flatten()
     assert found.tolist() == pytest.approx([1 / 10, 4 / 8, 4 / 8, 0, 1 / 10])
-    assert scored("lamp", line(torch.zeros(5)), [X]).tolist() == [[0]] * 5
+    bare = WEIGHT_CRITERIA["lamp"].function("0.weight", on(line(torch.zeros(5)), [X], ()))
+    assert bare.tolist() == [[0]] * 5, "no number, which counts as 0 later"
 
 
 def test_one_to_five_on_gradients() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError
-from autoprune.front.front import Front, Limits
+from autoprune.front.front import Front
+from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
 from autoprune.terminal import show_front
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record

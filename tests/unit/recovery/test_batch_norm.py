@@ -35,6 +35,143 @@ def test_plain_averages_over_batches() -> None:
     torch.testing.assert_close(norm.running_var, variance)
 
 
+class Renamed(nn.BatchNorm2d):
+    """A subclass, as timm and others have them."""
+
+
+class Plain(nn.Module):
+    """A norm of somebody's own, with torch's attributes but not of its classes."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.momentum: float | None = 0.1
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, training=self.training, momentum=self.momentum or 0.0
+        )
+
+
+class Constant(nn.Module):
+    """Statistics that are never moved, as in torchvision's FrozenBatchNorm2d."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.full((features,), 17.0))
+        self.register_buffer("running_var", torch.full((features,), 99.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var)
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (nn.BatchNorm1d, (3,)),
+        (nn.BatchNorm1d, (3, 7)),
+        (nn.BatchNorm2d, (3, 5, 4)),
+        (nn.BatchNorm3d, (3, 2, 3, 4)),
+        (nn.SyncBatchNorm, (3, 5, 4)),
+        (Renamed, (3, 5, 4)),
+        (Plain, (3, 5, 4)),
+    ],
+)
+def test_each_kind_of_batch_norm(kind: type[nn.Module], shape: tuple[int, ...], momentum: float | None) -> None:
+    norm = kind(3).eval()
+    norm.momentum = momentum
+    norm.running_mean.fill_(17)
+    norm.running_var.fill_(float("nan"))  # what went wrong before is no part of an average
+    data = batches(4, 6, 2, shape=shape)
+    assert recalibrate(norm, data) == 12
+    mean, variance = averages([batch.inputs for batch in data])
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    assert norm.momentum == momentum
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [(nn.InstanceNorm1d, (3, 7)), (nn.InstanceNorm2d, (3, 5, 4)), (nn.InstanceNorm3d, (3, 2, 3, 4))],
+)
+def test_each_kind_of_instance_norm(
+    kind: type[nn.InstanceNorm2d], shape: tuple[int, ...], momentum: float | None
+) -> None:
+    norm = kind(3, track_running_stats=True, momentum=momentum).eval()  # type: ignore[arg-type]
+    norm.running_mean.fill_(17)
+    norm.running_var.fill_(99)
+    data = batches(4, 6, 2, shape=shape)
+    assert recalibrate(norm, data) == 12
+    flat = [batch.inputs.flatten(2) for batch in data]
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean(2).mean(0) for x in flat]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([x.var(2).mean(0) for x in flat]).mean(0))
+    assert norm.momentum == momentum
+    assert not norm.training
+
+
+def test_constant_statistics_stay() -> None:
+    model = nn.Sequential(Constant(3), nn.BatchNorm2d(3))
+    recalibrate(model, batches(4))
+    assert model[0].running_mean.tolist() == [17, 17, 17]
+    assert model[0].running_var.tolist() == [99, 99, 99]
+    assert recalibrate(nn.Sequential(Constant(3)), batches(4)) == 0
+
+
+def test_a_norm_whose_scale_and_shift_are_frozen_is_recalibrated() -> None:
+    norm = nn.BatchNorm2d(3).requires_grad_(False)
+    data = batches(4, 4)
+    recalibrate(norm, data)
+    torch.testing.assert_close(norm.running_mean, averages([batch.inputs for batch in data])[0])
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.unused = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.norm(x)
+        return self.norm(3 * x + 1)
+
+
+def test_a_norm_that_is_called_twice_has_the_average_over_all_calls() -> None:
+    model = Twice()
+    data = batches(4, 6)
+    recalibrate(model, data)
+    seen = [values for batch in data for values in (batch.inputs, 3 * batch.inputs + 1)]
+    torch.testing.assert_close(model.norm.running_mean, averages(seen)[0])
+    torch.testing.assert_close(model.norm.running_var, averages(seen)[1])
+
+
+def test_a_norm_that_no_batch_reaches_keeps_what_it_has() -> None:
+    model = Twice()
+    model.unused.running_mean.fill_(17)
+    recalibrate(model, batches(4))
+    assert model.unused.running_mean.tolist() == [17, 17, 17]
+
+
+class WithDropout(nn.BatchNorm1d):
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.drop = nn.Dropout(0.9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(super().forward(x))
+
+
+def test_a_dropout_inside_a_norm_is_off() -> None:
+    model = nn.Sequential(WithDropout(4), nn.BatchNorm1d(4))
+    recalibrate(model, batches(50, shape=(4,)))
+    torch.testing.assert_close(model[1].running_var, torch.ones(4), rtol=0.03, atol=0)
+
+
 def test_every_norm_is_fed_what_the_norms_before_it_make_in_training() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     data = batches(4, 4)
@@ -71,6 +208,7 @@ def test_all_is_restored_when_the_model_raises() -> None:
         recalibrate(model, batches(4, shape=(3,)))
     assert not model[0].training
     assert model[0].momentum == 0.3
+    assert not model[0]._forward_pre_hooks
 
 
 def test_dropout_before_a_norm_is_off() -> None:

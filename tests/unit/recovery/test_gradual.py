@@ -167,9 +167,11 @@ def test_a_rate_that_follows_the_loss(name: str, never: bool) -> None:
 
 def test_a_rate_that_follows_the_loss_and_more_updates_than_steps() -> None:
     own = SchedulePlan(name="learning_rate", updates=40)
-    found, seen = watch(own_bench(), plan(schedule=own, scheduler="plateau", steps=3))
+    found, seen = watch(own_bench(), plan(schedule=own, scheduler="plateau", steps=3, criterion="taylor"))
     assert widths_at(seen, "0") == [32, 32, 8]
     assert found.kept.widths == {"0": 8, "2": 4}
+    # Before the first step no rate has fallen: nothing is scored or recalibrated then.
+    assert (found.samples.forward, found.samples.trained) == (100 + 50, 3 * 50 + 50)
 
 
 def test_a_rate_that_is_known_never_to_fall_is_refused() -> None:

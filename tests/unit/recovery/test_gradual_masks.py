@@ -56,6 +56,11 @@ def total(zeros: dict[str, float], names: tuple[str, ...] = tuple(SHAPES)) -> fl
     return sum(zeros[name] * size for name, size in sizes.items()) / sum(sizes.values())
 
 
+def silenced(stage: Seen) -> dict[str, float]:
+    """Share of each weight that its mask silences."""
+    return {name: 1.0 - float(mask.double().mean()) for name, mask in stage.masks.items()}
+
+
 def never_falls(values: list[float]) -> bool:
     return all(later >= sooner for sooner, later in itertools.pairwise(values))
 
@@ -155,8 +160,9 @@ def test_a_pattern_holds_at_every_update(pattern: str, regrowth: float) -> None:
             groups = mask.view(mask.shape[0], -1, of).sum(2)
             assert len(groups.unique()) == 1, "the same number of each group"
             assert int(groups.min()) >= stays, layer
-    for layer in SHAPES:
-        assert bool(((found.model.get_parameter(layer) != 0).view(-1, of).sum(1) == stays).all())
+    for layer, mask in seen[-1].masks.items():
+        assert bool((mask.view(-1, of).sum(1) == stays).all())
+        assert bool((found.model.get_parameter(layer)[~mask] == 0).all())
 
 
 @pytest.mark.parametrize("name", GRADUAL)
@@ -203,25 +209,25 @@ def test_an_exchange_leaves_the_number_of_zeros(weights: WeightPlan) -> None:
     own = SchedulePlan(name="one_shot", updates=4, regrowth=0.4)
     found, seen = watch(flat(), kept_whole(weights, own))
     once = zeros_of(evaluate_plan(flat(), kept_whole(weights)).model)
-    assert zeros_of(found.model) == once
+    # What comes back and has no gradient from then on is zero as well.
+    assert silenced(seen[-1]) == once
+    assert silent(dict(found.model.named_parameters()), seen[-1].masks)
     dues = [update.step for update in timetable(own, 12, None)]
     assert dues == [0, 2, 4]
-    for step in range(1, 12):
-        for layer in SHAPES:
-            before, after = seen[step - 1].masks[layer], seen[step].masks[layer]
-            assert int(before.sum()) == int(after.sum())
-            assert torch.equal(before, after) == (step not in dues), (step, layer)
+    for layer in SHAPES:
+        pairs = [(seen[step - 1].masks[layer], seen[step].masks[layer]) for step in range(1, 12)]
+        assert all(int(before.sum()) == int(after.sum()) for before, after in pairs)
+        changed = {step for step, (before, after) in enumerate(pairs, 1) if not torch.equal(before, after)}
+        # Of few blocks a small share is none.
+        assert changed == {2, 4} if weights.pattern != "block-4x4" else changed <= {2, 4}
+        assert changed or layer != "0.weight"
 
 
 def test_the_entries_of_the_largest_gradients_come_back_at_zero() -> None:
     """RigL: of n that stay round(share * n) go, the smallest, for as many silent ones with the largest gradients."""
-    own = SchedulePlan(name="one_shot", updates=2, end=0.5, regrowth=0.4)
+    own, step, layer = SchedulePlan(name="one_shot", updates=3, regrowth=0.4), 3, "0.weight"
     _, seen = watch(flat(), kept_whole(PLANS["layer"], own, learning_rate=0.01, weight_decay=0.0))
-    step, layer = 3, "0.weight"
-    assert [update.step for update in timetable(own, 12, None)] == [0], "the second of two exchanges nothing"
-    own = SchedulePlan(name="one_shot", updates=3, end=0.75, regrowth=0.4)
-    _, seen = watch(flat(), kept_whole(PLANS["layer"], own, learning_rate=0.01, weight_decay=0.0))
-    assert [update.step for update in timetable(own, 12, None)] == [0, 3]
+    assert [update.step for update in timetable(own, 12, None)] == [0, step]
     exchange = timetable(own, 12, None)[1].exchange
     before, after = seen[step - 1], seen[step]
     slopes = gradient_at(seen, step - 1, layer)
@@ -262,14 +268,15 @@ def test_exchange_on_the_way_ends_as_sparse_as_without(name: str) -> None:
     own = SchedulePlan(name=name, updates=4, regrowth=0.4)
     found, seen = watch(flat(), kept_whole(PLANS["layer"], own, scheduler="linear"))
     _, plain = watch(flat(), kept_whole(PLANS["layer"], replace(own, regrowth=0.0), scheduler="linear"))
-    assert [stage.zeros for stage in seen] == [stage.zeros for stage in plain]
+    assert [silenced(stage) for stage in seen] == [silenced(stage) for stage in plain]
     came_back = [
         bool((after.masks[layer] & ~mask).any())
         for before, after in itertools.pairwise(seen)
         for layer, mask in before.masks.items()
     ]
     assert any(came_back)
-    assert zeros_of(found.model) == dict.fromkeys(SHAPES, 0.75)
+    assert silenced(seen[-1]) == dict.fromkeys(SHAPES, 0.75)
+    assert silent(dict(found.model.named_parameters()), seen[-1].masks)
 
 
 def test_exchange_with_channels_that_go_on_the_way() -> None:
@@ -277,7 +284,7 @@ def test_exchange_with_channels_that_go_on_the_way() -> None:
     found, seen = watch(flat(), plan(0.5, weights=PLANS["layer"], schedule=own))
     assert found.note == ""
     assert all(silent(stage.weights, stage.masks) for stage in seen)
-    assert zeros_of(found.model) == dict.fromkeys(SHAPES, 0.75)
+    assert silenced(seen[-1]) == dict.fromkeys(SHAPES, 0.75)
 
 
 # ---- training
@@ -294,8 +301,8 @@ def test_what_is_masked_stays_zero_while_the_rest_is_trained(optimizer: str, max
     found, seen = watch(flat(), wanted)
     assert all(silent(stage.weights, stage.masks) for stage in seen)
     assert all(stage.masks.keys() == SHAPES.keys() for stage in seen)
-    for layer, mask in seen[-1].masks.items():
-        assert torch.equal(found.model.get_parameter(layer) != 0, mask)
+    assert silent(dict(found.model.named_parameters()), seen[-1].masks)
+    assert max(zeros_of(found.model).values()) < 0.8, "and hardly anything else is zero"
 
 
 def test_masks_alone_without_steps_recalibrate_the_norms() -> None:
@@ -319,8 +326,9 @@ def sparse_parent(weights: WeightPlan, bench: Bench | None = None, ratio: float 
 @pytest.mark.parametrize("spread", ["layer", "erk", "global", "own"])
 def test_a_tighter_plan_begins_where_its_parent_stopped(name: str, spread: str) -> None:
     """No weight grows back on the way, not even before the first update, and what was zero is masked first."""
-    loose, tight = WeightPlan(sparsity=0.5, spread=spread), WeightPlan(sparsity=0.75, spread=spread)
-    if spread == "own":
+    if spread != "own":
+        loose, tight = (WeightPlan(sparsity=sparsity, spread=spread) for sparsity in (0.5, 0.75))
+    else:
         loose = WeightPlan(sparsity=0.5, layers={"0.weight": 0.75, "2.weight": 0.25})
         tight = WeightPlan(sparsity=0.6, layers={"0.weight": 0.8, "2.weight": 0.75})
     parent = sparse_parent(loose)
@@ -330,7 +338,6 @@ def test_a_tighter_plan_begins_where_its_parent_stopped(name: str, spread: str) 
     assert total(ends) == total(once)
     assert spread == "global" or ends == once
     dead = {layer: parent.model.get_parameter(layer) == 0 for layer in SHAPES}
-    assert total(zeros_of(parent.model)) == pytest.approx(0.5, abs=1e-3) or spread == "own"
     for stage in seen:
         for layer, gone in dead.items():
             assert bool((stage.weights[layer][gone] == 0).all()), (stage.step, layer)

@@ -188,7 +188,8 @@ def test_a_residual_widens_its_group() -> None:
     plain = planned_widths(space.decode(space.uniform(0.3), seed=0), TOPOLOGY)
     wider = planned_widths(space.decode(space.uniform(0.3) | {f"residual/{name}": 1.0}, seed=0), TOPOLOGY)
     assert wider[name] > plain[name]
-    assert all(wider[other] <= plain[other] for other in plain if other != name)
+    # What it gains is taken from the others, but for a channel by which the cost is set right.
+    assert all(wider[other] <= plain[other] + 1 for other in plain if other != name)
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])

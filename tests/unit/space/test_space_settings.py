@@ -8,7 +8,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.space.settings import SpaceSettings
 
 UNKNOWN = [
-    ({"kind": "guided space"}, "the space must be one of direct, guided, but got 'guided space'"),
+    ({"kind": "guided space"}, "the space must be one of direct, guided, reduced, but got 'guided space'"),
     ({"cost": "latency"}, "must be one of multiply_adds, parameters, size_bytes, but got 'latency'"),
     ({"criteria": ("l2", "talyor")}, "got 'talyor'. Did you mean 'taylor'?"),
     ({"scan_criterion": "l3"}, "a criterion must be one of"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.weights import WeightPlan
 from autoprune.study.lineage import choose
 
 
@@ -73,3 +76,68 @@ def test_one_whose_training_failed_is_left_out() -> None:
 def test_none_contains_it() -> None:
     assert choose([WIDE, SMALL], {"a": 7, "b": 1}) is None
     assert choose([], {"a": 1, "b": 1}) is None
+
+
+# ---- masks
+
+
+def masked(number: int, widths: tuple[int, int], weights: WeightPlan | None) -> CandidateRecord:
+    found = record(number, widths, 100 - number)
+    return replace(found, plan=replace(found.plan, weights=weights))
+
+
+def started_from(parent: WeightPlan | None, child: WeightPlan | None) -> int:
+    """Number of the parent of a plan of that masks: 0 for dense, 1 for the one with the others."""
+    found = choose([DENSE, masked(1, (6, 6), parent)], {"a": 5, "b": 5}, (), child)
+    assert found is not None
+    return found.number
+
+
+def test_of_a_parent_without_masks_anything_may_start() -> None:
+    for child in (None, WeightPlan(sparsity=0.0), WeightPlan(sparsity=0.9), WeightPlan(pattern="2:4")):
+        assert started_from(None, child) == 1
+
+
+LOOSE = WeightPlan(sparsity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "starts"),
+    [
+        (LOOSE, LOOSE, True),
+        (LOOSE, WeightPlan(sparsity=0.6), True),
+        (LOOSE, WeightPlan(sparsity=0.4), False),
+        (LOOSE, None, False),
+        (LOOSE, WeightPlan(sparsity=0.6, criterion="snip"), True),  # what is zero goes first, by any criterion
+        (LOOSE, WeightPlan(sparsity=0.6, spread="erk"), False),  # some layer may have fewer zeros
+        (LOOSE, WeightPlan(pattern="2:4"), False),
+        (WeightPlan(pattern="2:4"), WeightPlan(pattern="2:4"), True),
+        (WeightPlan(pattern="2:4"), WeightPlan(pattern="4:8"), False),
+        (WeightPlan(pattern="2:4"), WeightPlan(sparsity=0.9), False),
+        (LOOSE, WeightPlan(sparsity=0.6, layers={"x": 0.4}), False),  # of x fewer would be zero
+        (LOOSE, WeightPlan(sparsity=0.6, layers={"x": 0.5}), True),
+        (WeightPlan(sparsity=0.5, layers={"x": 0.9}), WeightPlan(sparsity=0.6), False),
+        (WeightPlan(sparsity=0.5, layers={"x": 0.9}), WeightPlan(sparsity=0.95), True),
+        (WeightPlan(sparsity=0.5, layers={"x": 0.0}), WeightPlan(sparsity=0.5), True),
+        (WeightPlan(sparsity=0.5, layers={"x": 0.2}), WeightPlan(sparsity=0.5, layers={"x": 0.1}), False),
+        (WeightPlan(sparsity=0.5, layers={"x": 0.2}), WeightPlan(sparsity=0.4, layers={"x": 0.3}), False),
+    ],
+)
+def test_no_weight_has_to_grow_back(parent: WeightPlan, child: WeightPlan | None, starts: bool) -> None:
+    assert started_from(parent, child) == int(starts)
+
+
+def test_of_many_the_smallest_whose_masks_are_looser() -> None:
+    records = [DENSE, *(masked(n, (6, 6), WeightPlan(sparsity=n / 10)) for n in range(1, 9))]
+    for sparsity, expected in ((0.05, 0), (0.1, 1), (0.55, 5), (0.99, 8)):
+        found = choose(records, {"a": 5, "b": 5}, (), WeightPlan(sparsity=sparsity))
+        assert found is not None
+        assert found.number == expected
+
+
+def test_blocks_that_are_gone_do_not_come_back() -> None:
+    short = replace(record(1, (6, 6), 50), dropped=("block",))
+    for dropped, expected in (((), 0), (("block",), 1), (("other",), 0), (("block", "other"), 1)):
+        found = choose([DENSE, short], {"a": 5, "b": 5}, dropped)
+        assert found is not None
+        assert found.number == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -127,6 +128,11 @@ def test_every_other_parameter_has_a_reason(mixed: Topology) -> None:
     assert {reason for name, reason in left.items() if "bias" in name} == {"has one dim, as biases and norms have"}
 
 
+def test_neither_vectors_nor_buffers_can_be_masked(mixed: Topology) -> None:
+    read = replace(mixed, reads={"norm.weight": 0, "norm.running_mean": 0, "head.weight": 1})
+    assert maskable(read) == ("head.weight",)
+
+
 def test_the_columns_of_a_weight_are_what_it_reads(mixed: Topology) -> None:
     axes = {name: mixed.reads[name] for name in maskable(mixed)}
     assert axes == dict.fromkeys(axes, 1) | {"up.weight": 0, "turned": 0}
@@ -239,6 +245,12 @@ def test_the_first_of_equal_ones_goes() -> None:
 def test_what_is_not_a_number_stays(pattern: str) -> None:
     scores = torch.tensor([[1.0, math.nan, 3.0, math.nan]])
     assert pattern_mask(scores, pattern, 0.5).int().tolist() == [[0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "block-1x1"])
+def test_as_many_go_where_too_few_are_numbers(pattern: str) -> None:
+    scores = torch.tensor([[math.nan, 2.0, math.nan, math.nan]])
+    assert pattern_mask(scores, pattern, 0.5).int().tolist() == [[0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -491,11 +503,29 @@ def test_an_exchange_by_hand() -> None:
 
 
 def test_blocks_are_exchanged_for_blocks_of_their_size() -> None:
-    """The last column of blocks is one wide: only the others can take the place of a whole one."""
-    mask = torch.tensor([[True, True, False, False, False]] * 2)
-    weight, gradient = torch.ones(2, 5), torch.tensor([[0.0, 0.0, 1.0, 1.0, 9.0]] * 2)
-    after = regrow(mask, weight, gradient, 0.9, "block-2x2")
-    assert after.int().tolist() == [[0, 0, 1, 1, 0]] * 2
+    """The last column of blocks is one wide: it is the steepest, but can not take the place of a whole one."""
+    mask = torch.tensor([[True, True, True, True, False, False, False]] * 2)
+    weight = torch.tensor([[1.0, 1.0, 2.0, 2.0, 0.0, 0.0, 5.0]] * 2)
+    gradient = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 9.0]] * 2)
+    after = regrow(mask, weight, gradient, 0.5, "block-2x2")
+    assert after.int().tolist() == [[0, 0, 1, 1, 1, 1, 0]] * 2
+
+
+def test_blocks_at_the_edges_are_exchanged_too() -> None:
+    top, bottom = [[True, True, True]] * 2, [[False, False, False]] * 2
+    after = regrow(torch.tensor(top + bottom), torch.ones(4, 3), torch.ones(4, 3), 0.9, "block-2x2")
+    assert after.tolist() == bottom + top
+
+
+@pytest.mark.parametrize("pattern", ["1:4", "2:4", "3:4", "7:8", "5:8"])
+@pytest.mark.parametrize("exchange", [0.1, 0.5, 0.99])
+def test_a_group_exchanges_no_more_than_it_has(pattern: str, exchange: float) -> None:
+    stay, of = map(int, pattern.split(":"))
+    before = pattern_mask(drawn((6, 4 * of), 0), pattern, 0.0)
+    after = regrow(before, drawn((6, 4 * of), 1), drawn((6, 4 * of), 2), exchange, pattern)
+    assert holds(after, pattern)
+    expected = min(round(exchange * 24 * stay), 24 * min(stay, of - stay))
+    assert int((before & ~after).sum()) == int((after & ~before).sum()) == expected
 
 
 def test_a_gradient_that_is_not_a_number_brings_nothing_back() -> None:

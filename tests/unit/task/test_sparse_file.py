@@ -321,6 +321,23 @@ def test_gaps_that_do_not_fit(tmp_path: Path, stored: list[int], shape: list[int
         read_weights(path)
 
 
+def test_a_gap_too_wide_for_any_place(tmp_path: Path) -> None:
+    path, entries = tmp_path / "w.safetensors", {"version": 1, "tensors": {"w": ["gaps-uint64", "int8", [3]]}}
+    changed(path, {"w": torch.tensor([1, 0, 0, 0, 0, 0, 0, 0, 5], dtype=torch.uint8)}, entries)
+    assert read_weights(path)["w"].tolist() == [0, 5, 0]
+    changed(path, {"w": torch.tensor([255] * 8 + [5], dtype=torch.uint8)}, entries)
+    with pytest.raises(StorageError, match="a gap of 18446744073709551615 in 3 entries"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("shape", [[10**15], [2**62], [10**30]])
+def test_more_entries_than_there_can_be(tmp_path: Path, shape: list[int]) -> None:
+    path, entries = tmp_path / "w.safetensors", {"version": 1, "tensors": {"w": ["gaps-uint8", "float32", shape]}}
+    changed(path, {"w": torch.empty(0, dtype=torch.uint8)}, entries)
+    with pytest.raises(StorageError, match="w of a compressed file"):
+        read_weights(path)
+
+
 def test_bits_behind_the_last_entry(tmp_path: Path) -> None:
     path, entries = tmp_path / "w.safetensors", {"version": 1, "tensors": {"w": ["bitmap", "int8", [3]]}}
     changed(path, {"w": torch.tensor([0b01000000, 5], dtype=torch.uint8)}, entries)
@@ -331,9 +348,10 @@ def test_bits_behind_the_last_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float32])
-def test_bytes_of_another_type(tmp_path: Path, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("encoding", ["bitmap", "gaps-uint8"])
+def test_bytes_of_another_type(tmp_path: Path, dtype: torch.dtype, encoding: str) -> None:
     path = tmp_path / "w.safetensors"
-    changed(path, {"w": torch.zeros(2, dtype=dtype)}, {"version": 1, "tensors": {"w": ["bitmap", "int8", [3]]}})
+    changed(path, {"w": torch.zeros(2, dtype=dtype)}, {"version": 1, "tensors": {"w": [encoding, "int8", [3]]}})
     with pytest.raises(StorageError, match="w of a compressed file"):
         read_weights(path)
 

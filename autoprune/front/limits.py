@@ -1,0 +1,73 @@
+"""Limits: what a candidate must keep to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprune.errors import fault, raise_all
+from autoprune.measure.measurement import COSTS
+
+#: What a share of the dense model is written after: max_<name>_share.
+_SHARES = {"size": "size_bytes", "latency": "latency_ms"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a candidate must keep to; None is no limit.
+
+    max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
+    max_latency_ms, max_size_bytes, max_parameters, max_nonzero_parameters, max_multiply_adds: > 0.
+    max_drop_share: most quality that may be lost, as a share of dense's own, >= 0.
+    max_latency_share, max_size_share, max_parameters_share, max_nonzero_parameters_share, max_multiply_adds_share: as
+        shares of the dense model's, > 0. Where a limit is given in both ways the tighter one holds.
+    """
+
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_size_bytes: float | None = None
+    max_parameters: float | None = None
+    max_nonzero_parameters: float | None = None
+    max_multiply_adds: float | None = None
+    max_drop_share: float | None = None
+    max_latency_share: float | None = None
+    max_size_share: float | None = None
+    max_parameters_share: float | None = None
+    max_nonzero_parameters_share: float | None = None
+    max_multiply_adds_share: float | None = None
+
+    def __post_init__(self) -> None:
+        wrong = {name: value for name, value in self.given.items() if not _right(name, value)}
+        raise_all(
+            "the limits",
+            [
+                fault(name, f"be {'>=' if name.startswith('max_drop') else '>'} 0", repr(value))
+                for name, value in wrong.items()
+            ],
+        )
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Field -> value, for the limits that are set."""
+        return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
+
+    @property
+    def of_costs(self) -> dict[str, float]:
+        """Cost name -> limit, for the absolute limits that are set."""
+        given = self.given
+        return {name: float(given[f"max_{name}"]) for name in COSTS if f"max_{name}" in given}
+
+    @property
+    def of_shares(self) -> dict[str, float]:
+        """Cost name -> limit as a share of dense, for those that are set."""
+        shares = {f"max_{_short(name)}_share": name for name in COSTS}
+        return {shares[name]: float(value) for name, value in self.given.items() if name in shares}
+
+
+def _short(cost: str) -> str:
+    return next((short for short, name in _SHARES.items() if name == cost), cost)
+
+
+def _right(name: str, value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return value > 0 or (value == 0 and name.startswith("max_drop"))

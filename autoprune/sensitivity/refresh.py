@@ -1,0 +1,164 @@
+"""What the trials show of the scan: groups that did more harm, or less, than cutting them alone said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from autoprune.front.record import CandidateRecord
+from autoprune.sensitivity.scan import Sensitivity
+
+#: With fewer finished candidates than this the scan stays as it is.
+FEWEST = 10
+#: A group's losses are corrected by no more than this factor, in either direction.
+LARGEST = 4.0
+#: Spreads of the logarithm of the factors that are tried, 0 for no correction; parts that are left out in turn.
+_SPREADS, _FOLDS = (0.0, 0.25, 0.5, 1.0), 5
+#: Least noise of the logarithm of a loss; steps of a fit; least slope of the link.
+_NOISE, _STEPS, _LEAST_SLOPE = 0.1, 12, 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One finished candidate.
+
+    keep: group name -> share of its channels that stays. lost: quality lost against dense, in the metric's unit,
+    positive is worse. noise: its standard error. trained: samples that its line of parents was trained with.
+    """
+
+    keep: Mapping[str, float]
+    lost: float
+    noise: float
+    trained: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """A scan as it looks after some trials.
+
+    sensitivity: the scan with each group's losses times its factor. factors: group name -> factor in [1/4, 4], all 1
+    where there was too little to tell. observations: finished candidates that it rests on.
+    """
+
+    sensitivity: Sensitivity
+    factors: Mapping[str, float]
+    observations: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factors", MappingProxyType(dict(self.factors)))
+
+
+def observe(
+    records: Sequence[CandidateRecord], dense_widths: Mapping[str, int], higher_is_better: bool
+) -> list[Observation]:
+    """What finished candidates say of groups, none before the dense model was measured.
+
+    Left out are those that lost more than channels (blocks, single weights), those that were stopped early, and the
+    dense widths themselves.
+    """
+    dense = next((record for record in records if record.origin == "dense"), None)
+    if dense is None:
+        return []
+    sign = 1.0 if higher_is_better else -1.0
+    return [
+        Observation(
+            keep={name: record.widths.get(name, width) / width for name, width in dense_widths.items()},
+            lost=sign * (dense.search.quality - record.search.quality),
+            noise=record.search.quality_error,
+            trained=record.lineage_trained,
+        )
+        for record in records
+        if not record.dropped
+        and record.plan.weights is None
+        and not record.stopped
+        and any(record.widths.get(name, width) < width for name, width in dense_widths.items())
+    ]
+
+
+def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> Refreshed:
+    """The scan corrected by what finished candidates lost; a function of its arguments.
+
+    log(lost) = a + c x + d x^2 + e log(samples trained) with x = log(sum over groups of e^b_g added_g) is fitted by
+    Gauss-Newton, with a ridge on b towards 0: without evidence a factor e^b stays 1. The weight of the ridge is the one
+    that predicts candidates best which the fit has not seen; where no correction predicts them clearly better than the
+    scan as it is, all factors are 1. So they are with fewer than FEWEST observations, or without any that lost quality.
+    c and d are there because quality is not loss and saturates.
+    Source of the ridge: Hoerl and Kennard, Ridge regression, 1970.
+    """
+    names = list(sensitivity.added_loss)
+    clear = [one for one in observations if one.lost > 0]
+    if len(observations) < FEWEST or not clear or not names:
+        return Refreshed(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
+    added = np.array([[sensitivity.added(name, one.keep[name]) for name in names] for one in observations])
+    # Less than half the noise can not be told from nothing.
+    floors = [max(one.noise / 2, 0.01 * max(seen.lost for seen in clear)) for one in observations]
+    lost = np.log([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])
+    trained = np.log1p([float(one.trained) for one in observations])
+    factors = np.exp(_fit(added, lost, trained - trained.mean()))
+    scaled = {
+        name: tuple(loss * float(factor) for loss in sensitivity.added_loss[name])
+        for name, factor in zip(names, factors, strict=True)
+    }
+    return Refreshed(
+        sensitivity=replace(sensitivity, added_loss=scaled),
+        factors=dict(zip(names, factors.tolist(), strict=True)),
+        observations=len(observations),
+    )
+
+
+def _fit(added: np.ndarray, lost: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Logarithms of the factors, [groups]: with the ridge that predicts left out candidates best, 0 where none helps.
+
+    added: [n, groups]. lost, trained: logarithms [n].
+    """
+    errors = np.array([_left_out((added, lost, trained), spread) for spread in _SPREADS])
+    totals = errors.mean(axis=1)
+    best = int(np.argmin(totals))
+    # Better than no correction by more than what differs between candidates by chance, or none.
+    gain = errors[0] - errors[best]
+    if gain.mean() <= gain.std() / math.sqrt(len(lost)):
+        return np.zeros(added.shape[1])
+    return _ridge((added, lost, trained), _SPREADS[best])[0]
+
+
+def _left_out(data: tuple[np.ndarray, np.ndarray, np.ndarray], spread: float) -> np.ndarray:
+    """Squared errors of candidates that the fit has not seen, [n]."""
+    added, lost, trained = data
+    errors = np.zeros(len(lost))
+    for part in range(_FOLDS):
+        out = np.arange(len(lost)) % _FOLDS == part
+        found, link = _ridge((added[~out], lost[~out], trained[~out]), spread)
+        errors[out] = (lost[out] - _link(added[out] @ np.exp(found), trained[out]) @ link) ** 2
+    return errors
+
+
+def _ridge(data: tuple[np.ndarray, np.ndarray, np.ndarray], spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the factors, and the coefficients of the link. spread: of the factors that is taken for likely."""
+    added, lost, trained = data
+    found, limit = np.zeros(added.shape[1]), math.log(LARGEST)
+    for _ in range(_STEPS if spread else 1):
+        parts = added * np.exp(found)
+        total = parts.sum(axis=1)
+        columns = _link(total, trained)
+        link = np.linalg.lstsq(columns, lost, rcond=None)[0]
+        if not spread:
+            return found, link
+        left = lost - columns @ link
+        steep = np.maximum(link[1] + 2.0 * link[2] * np.log(total), _LEAST_SLOPE)
+        slopes = steep[:, None] * parts / total[:, None]
+        slopes -= columns @ np.linalg.lstsq(columns, slopes, rcond=None)[0]  # what the link explains is not theirs
+        noise = max(float(np.mean(left**2)), _NOISE**2) / spread**2
+        step = np.linalg.solve(slopes.T @ slopes + noise * np.eye(len(found)), slopes.T @ (left + slopes @ found))
+        found = np.clip(0.5 * (found + step), -limit, limit)
+    total = added @ np.exp(found)
+    return found, np.linalg.lstsq(_link(total, trained), lost, rcond=None)[0]
+
+
+def _link(total: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """Columns of the link between added loss and the logarithm of the quality lost, [n, 4]."""
+    x = np.log(total)
+    return np.stack([np.ones_like(x), x, x**2, trained], axis=1)

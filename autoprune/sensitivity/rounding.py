@@ -1,0 +1,170 @@
+"""Whole widths near fractional ones whose cost hits a budget: nearest rounding, then repair."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.sensitivity.cost_model import CostModel
+
+#: A budget is hit when the cost differs from it by no more than this share of it.
+TOLERANCE = 0.01
+#: A flip of one group is enough when the cost is this near then.
+_FINE = 0.002
+#: Groups whose rounding is looked at in one repair, those that lie nearest to the middle between two widths.
+_MOST_FREE = 64
+#: Groups that are searched together, in so many widths to either side, and how many such sets are tried in one round.
+_WINDOW, _REACH, _WINDOWS, _ROUNDS = 5, 2, 6, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lattice:
+    """Widths that are allowed: multiples of a grain from the floor on, and the dense width. All float [groups].
+
+    base: narrowest. grain: step. top: dense.
+    """
+
+    base: np.ndarray
+    grain: np.ndarray
+    top: np.ndarray
+
+    @classmethod
+    def of(cls, floor: np.ndarray, grain: np.ndarray, channels: np.ndarray) -> Lattice:
+        """floor: fewest channels, rounded up to the grain."""
+        return cls(base=np.minimum(np.ceil(floor / grain - 1e-9) * grain, channels), grain=grain, top=channels)
+
+    def down(self, exact: np.ndarray) -> np.ndarray:
+        """The next allowed width at or below, the base where there is none."""
+        steps = np.maximum(np.floor((exact - self.base) / self.grain + 1e-9), 0.0)
+        whole = exact >= self.top - 1e-9
+        return np.asarray(np.where(whole, self.top, np.minimum(self.base + steps * self.grain, self.top)))
+
+    def up(self, exact: np.ndarray) -> np.ndarray:
+        """The next allowed width at or above, dense where there is none."""
+        steps = np.maximum(np.ceil((exact - self.base) / self.grain - 1e-9), 0.0)
+        return np.asarray(np.minimum(self.base + steps * self.grain, self.top))
+
+    def nearest(self, exact: np.ndarray) -> np.ndarray:
+        """The nearest allowed width; the narrower of two that are equally near."""
+        low, high = self.down(exact), self.up(exact)
+        return np.where(exact - low <= high - exact, low, high)
+
+    def around(self, widths: np.ndarray, group: int, reach: int) -> np.ndarray:
+        """Allowed widths of one group up to `reach` steps from an allowed one, ascending."""
+        base, grain, top = self.base[group], self.grain[group], self.top[group]
+        last = np.ceil((top - base) / grain - 1e-9)
+        here = last if widths[group] >= top else round((widths[group] - base) / grain)
+        steps = np.arange(max(here - reach, 0), min(here + reach, last) + 1)
+        return np.asarray(np.minimum(base + steps * grain, top))
+
+    def cells(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Between which fractional widths these are the nearest; without bound at the ends."""
+        below, above = self.down(widths - 1e-6), self.up(widths + 1e-6)
+        low = np.where(widths <= self.base, 0.0, (widths + below) / 2)
+        return low, np.where(widths >= self.top, np.inf, (widths + above) / 2)
+
+
+def round_to_budget(cost_model: CostModel, exact: np.ndarray, budget: float, lattice: Lattice) -> np.ndarray:
+    """Allowed widths near `exact` whose cost is within TOLERANCE of the budget, or the nearest that is found.
+
+    Widths are rounded to nearest; single groups and pairs are then rounded to the other side until the cost is
+    right. Where that does not come within the tolerance, all widths of up to five groups at a time are searched, each
+    up to two steps away, and so on from there while that comes nearer: the least changed that are within it are taken.
+    exact: float [groups], within the lattice. budget: share of dense.
+    """
+    widths = _repaired(cost_model, exact, budget, lattice)
+    for _ in range(_ROUNDS):
+        error = abs(cost_model.share(widths) - budget)
+        if error <= TOLERANCE * budget:
+            break
+        widths = _searched(cost_model, exact, (widths, budget), lattice)
+        if abs(cost_model.share(widths) - budget) >= error - 1e-12:
+            break
+    return widths
+
+
+def _repaired(cost_model: CostModel, exact: np.ndarray, budget: float, lattice: Lattice) -> np.ndarray:
+    """Round to nearest, then to the other side where that brings the cost nearer to the budget."""
+    low, high = lattice.down(exact), lattice.up(exact)
+    widths = lattice.nearest(exact)
+    for _ in range(2 * len(widths)):
+        error = cost_model.share(widths) - budget
+        other = low + high - widths
+        free = np.flatnonzero(other != widths)
+        if not len(free):
+            break
+        apart = np.abs(other - exact)[free] / lattice.grain[free]
+        free = free[np.argsort(apart, kind="stable")[:_MOST_FREE]]
+        flips = _flips(cost_model, (widths, other), free, (error, budget))
+        turned = widths.copy()
+        turned[flips] = other[flips]
+        left = abs(cost_model.share(turned) - budget)
+        if left < abs(error) - 1e-12:
+            widths = turned
+        if left >= abs(error) - 1e-12 or left <= _FINE * budget:
+            break
+    return widths
+
+
+def _flips(
+    cost_model: CostModel, ways: tuple[np.ndarray, np.ndarray], free: np.ndarray, aim: tuple[float, float]
+) -> list[int]:
+    """The group whose flip comes nearest, none where that is best; where that is not near enough, perhaps a pair.
+
+    The very nearest, so that widths which cost exactly the budget are found again from near them.
+    ways: widths as they are, and as they could be. free: groups that may flip. aim: error so far, and the budget.
+    """
+    (widths, other), (error, budget) = ways, aim
+    rows = np.tile(widths, (len(free), 1))
+    rows[np.arange(len(free)), free] = other[free]
+    after = error + cost_model.shares(rows) - cost_model.share(widths)
+    nearest = int(np.argmin(np.abs(after)))
+    if min(abs(error), abs(after[nearest])) <= _FINE * budget:
+        return [int(free[nearest])] if abs(after[nearest]) < abs(error) else []
+    pairs = np.abs(after[:, None] + after[None, :] - error)
+    np.fill_diagonal(pairs, np.abs(after))
+    first, second = np.unravel_index(int(np.argmin(pairs)), pairs.shape)
+    return sorted({int(free[first]), int(free[second])})
+
+
+def _searched(
+    cost_model: CostModel, exact: np.ndarray, start: tuple[np.ndarray, float], lattice: Lattice
+) -> np.ndarray:
+    """The best widths when all of a few groups are tried together. start: widths, budget."""
+    widths, budget = start
+    tolerance = TOLERANCE * budget
+    for window in _windows(cost_model, widths, lattice):
+        error = cost_model.share(widths) - budget
+        if abs(error) <= tolerance:
+            break
+        choices = [lattice.around(widths, group, _REACH) for group in window]
+        found = np.array(list(itertools.product(*choices)))
+        rows = np.tile(widths, (len(found), 1))
+        rows[:, window] = found
+        part = cost_model.part(window)
+        errors = np.abs(error + (part.cost(rows) - part.cost(widths)) / cost_model.dense)
+        apart = (((found - exact[window]) / lattice.grain[window]) ** 2).sum(axis=1)
+        inside = errors <= tolerance * (1 - 1e-9)
+        best = int(np.argmin(np.where(inside, apart, np.inf))) if inside.any() else int(np.argmin(errors))
+        if errors[best] < abs(error):
+            widths = rows[best]
+    return widths
+
+
+def _windows(cost_model: CostModel, widths: np.ndarray, lattice: Lattice) -> Iterator[np.ndarray]:
+    """Sets of groups to search together: of cheap and dear channels mixed, then the cheapest alone."""
+    free = np.flatnonzero(lattice.base < lattice.top)
+    if not len(free):
+        return
+    rows = np.tile(widths, (len(free), 1))
+    grown = np.where(widths >= lattice.top, lattice.down(widths - 1e-6), lattice.up(widths + 1e-6))
+    rows[np.arange(len(free)), free] = grown[free]
+    order = free[np.argsort(np.abs(cost_model.shares(rows) - cost_model.share(widths)), kind="stable")]
+    stride = -(-len(order) // _WINDOW)
+    for start in range(min(stride, _WINDOWS)):
+        yield np.sort(order[start::stride][:_WINDOW])
+    if stride > 1:
+        yield np.sort(order[:_WINDOW])

@@ -1,0 +1,142 @@
+"""Frame: what every space needs of a model, with tied groups seen as one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+
+from autoprune.criteria.amounts import planned_widths
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.cost_model import CostModel
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.sensitivity.rounding import Lattice
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.solver import AllocationPath, bounds, solve
+from autoprune.space.knobs import Parameters, Value, defaults, distributions, dropped, knobs_of, plan_of
+from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.space.ties import leaders
+from autoprune.trace.topology import Topology
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Settings, topology and scan of a space, and what follows from them.
+
+    Arrays have one entry for each tie, which is each group where none are tied.
+    """
+
+    settings: SpaceSettings
+    topology: Topology
+    sensitivity: Sensitivity | None = None
+    _costs: dict[tuple[str, ...], CostModel] = field(init=False, repr=False, default_factory=dict)
+
+    @functools.cached_property
+    def leaders(self) -> tuple[int, ...]:
+        """For each group the number of the first one that it is tied to."""
+        own = self.settings.criteria if self.settings.criterion_per_group else ()
+        return leaders(self.topology, self.settings.tie, own)
+
+    @functools.cached_property
+    def ties(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of the first group of each tie -> names of all that are in it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for group, leader in zip(self.topology.groups, self.leaders, strict=True):
+            name = self.topology.groups[leader].name
+            found[name] = (*found.get(name, ()), group.name)
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """Of the ties: their first groups."""
+        return list(self.ties)
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Dense widths, float [ties]."""
+        return self.cost(()).channels
+
+    @functools.cached_property
+    def lattice(self) -> Lattice:
+        """Widths that may be had."""
+        table = CostTable.of(self.topology).tied(self.leaders)
+        floor, grain = bounds(table, self.settings.max_ratio, self.settings.round_to)
+        return Lattice.of(floor, grain, np.array(table.channels, dtype=np.float64))
+
+    @functools.cached_property
+    def path(self) -> AllocationPath | None:
+        """Solved allocations of every budget; None without a scan."""
+        if self.sensitivity is None or not self.ties:
+            return None
+        return solve(self.cost(()), self.sensitivity.summed(self.ties), self.lattice.base)
+
+    @functools.cached_property
+    def lowest(self) -> float:
+        """The smallest budget that is allowed and within reach."""
+        return max(self.settings.min_budget, self.cost(()).share(self.lattice.base))
+
+    def cost(self, without: tuple[str, ...]) -> CostModel:
+        """What widths cost once these blocks are gone, so that a budget is met with what is left."""
+        if without not in self._costs:
+            axis = self.settings.cost
+            table = CostTable.of(self.topology, without).tied(self.leaders)
+            self._costs[without] = CostModel.of_table(table, axis, float(getattr(self.topology.cost({}), axis)))
+        return self._costs[without]
+
+    @functools.cached_property
+    def knobs(self) -> Mapping[str, BaseDistribution]:
+        """What there is beside widths; tied groups have one criterion."""
+        found = distributions(self.settings, self.topology)
+        hidden = {f"criterion/{name}" for tie in self.ties.values() for name in tie[1:]}
+        return {name: distribution for name, distribution in found.items() if name not in hidden}
+
+    def defaults(self) -> dict[str, Value]:
+        """First choice of every knob, the middle of every range."""
+        return self._own(defaults(self.settings, self.topology))
+
+    def knobs_of(self, plan: PruningPlan) -> dict[str, Value]:
+        """The knobs of a plan."""
+        return self._own(knobs_of(self.settings, self.topology, plan))
+
+    def _own(self, point: Mapping[str, Value]) -> dict[str, Value]:
+        return {name: value for name, value in point.items() if name in self.knobs}
+
+    def dropped(self, parameters: Parameters) -> tuple[str, ...]:
+        """Blocks that the parameters drop by name."""
+        return dropped(self.settings, self.topology, parameters)
+
+    def plan(self, parameters: Parameters, amounts: tuple[Mapping[str, float], float], seed: int) -> PruningPlan:
+        """The plan of a set of parameters. amounts: ratio of each tie, and the budget that a ranking is to reach."""
+        ratios, budget = amounts
+        spread = {member: ratios[name] for name, tie in self.ties.items() for member in tie} if ratios else {}
+        ordered = {name: spread[name] for name in self.topology.widths} if ratios else {}
+        own = {**parameters, **self._criteria(parameters)}
+        return plan_of(self.settings, self.topology, own, (ordered, budget), seed)
+
+    def _criteria(self, parameters: Parameters) -> dict[str, Value]:
+        """The criterion of each tie for all that are in it."""
+        found: dict[str, Value] = {}
+        for name, tie in self.ties.items():
+            if f"criterion/{name}" in parameters:
+                found |= {f"criterion/{member}": parameters[f"criterion/{name}"] for member in tie}
+        return found
+
+    def widths(self, plan: PruningPlan) -> np.ndarray:
+        """Channels that a plan keeps, float [ties]; the mean of a tie that it does not keep alike, as it may be had."""
+        planned = planned_widths(plan, self.topology)
+        means = np.array([np.mean([planned[name] for name in tie]) for tie in self.ties.values()])
+        alike = np.array([len({planned[name] for name in tie}) == 1 for tie in self.ties.values()], dtype=bool)
+        return means if alike.all() else np.where(alike, means, self.lattice.nearest(means))
+
+    def sparse(self, budget: float) -> dict[str, Value]:
+        """A share of the weights in place of a share of the cost, where no channels may go; dense for a budget of 1."""
+        point, settings = self.defaults(), self.settings
+        patterns = [pattern for pattern in settings.masks if pattern != NO_MASKS]
+        if "pattern" in point and patterns:
+            point["pattern"] = NO_MASKS if budget >= 1 and NO_MASKS in settings.masks else patterns[0]
+        low, high = settings.sparsity
+        shares = {name: min(max(1.0 - budget, low), high) for name in point if name.partition("/")[0] == "sparsity"}
+        return {**point, **shares}

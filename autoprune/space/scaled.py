@@ -1,0 +1,141 @@
+"""A budget, and a shape that is scaled onto it: what the guided and the reduced space have in common."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution
+
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.cost_model import CostModel
+from autoprune.sensitivity.rounding import round_to_budget
+from autoprune.sensitivity.solver import scaled
+from autoprune.space.frame import Frame
+from autoprune.space.inverse import Columns, inverses
+from autoprune.space.knobs import Parameters, Value, inside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Direction:
+    """One parameter of the shape: keep shares are multiplied by 2^(value * octaves).
+
+    name: of the parameter. low, high: what it is drawn from; 0 lies within and is the uniform ratio.
+    octaves: budget -> float [ties]. solved: its value in the solved allocation.
+    """
+
+    name: str
+    low: float
+    high: float
+    octaves: Callable[[float], np.ndarray]
+    solved: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledSpace:
+    """Keep shares are the product of 2^(value * octaves) over the directions, scaled by one factor onto the budget.
+
+    frame: the model. directions: parameters of the shape. later: parameters, beside these, of the space that there will
+    be once the model is scanned; a plan that is encoded before has 0 there.
+    """
+
+    frame: Frame
+    directions: Sequence[Direction]
+    later: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        """The budget in the logarithm, the directions, and the knobs."""
+        space: dict[str, BaseDistribution] = {}
+        if self.frame.ties:
+            space["budget"] = FloatDistribution(min(self.frame.lowest, 0.999), 1.0, log=True)
+            space |= {one.name: FloatDistribution(one.low, one.high) for one in self.directions}
+        return {**space, **self.frame.knobs}
+
+    def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
+        """The plan of a set of parameters."""
+        frame = self.frame
+        if not frame.ties:
+            return frame.plan(parameters, ({}, 1.0), seed)
+        budget = float(parameters["budget"])
+        values = np.array([float(parameters[one.name]) for one in self.directions])
+        widths = self._widths(frame.cost(frame.dropped(parameters)), budget, values)
+        ratios = dict(zip(frame.names, (1.0 - widths / frame.channels).tolist(), strict=True))
+        return frame.plan(parameters, (ratios, budget), seed)
+
+    def encode(self, plan: PruningPlan) -> dict[str, Value]:
+        """Budget as the plan costs, and the smallest values of the directions that give its widths, or the nearest.
+
+        A plan whose widths follow from scores has the budget that it names, which is all that is known here.
+        """
+        frame = self.frame
+        if not frame.ties:
+            return inside(frame.knobs_of(plan), self.distributions)
+        knobs = frame.knobs_of(plan)
+        if plan.needs_scores:
+            budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
+            return inside({**self._point(budget, lambda _: 0.0), **knobs}, self.distributions)
+        widths, cost = frame.widths(plan), frame.cost(plan.dropped)
+        budget = min(max(cost.share(widths), min(frame.lowest, 0.999)), 1.0)
+        values = self._values(cost, budget, frame.lattice.nearest(widths))
+        named = dict(zip((one.name for one in self.directions), values.tolist(), strict=True))
+        ahead: dict[str, Value] = dict.fromkeys(self.later, 0.0)
+        return inside({**ahead, "budget": budget, **named, **knobs}, self.distributions)
+
+    def _values(self, cost: CostModel, budget: float, widths: np.ndarray) -> np.ndarray:
+        """Of the directions, those that give these widths, or come nearest."""
+        columns = Columns(
+            matrix=self._matrix(budget),
+            low=np.array([one.low for one in self.directions]),
+            high=np.array([one.high for one in self.directions]),
+        )
+        best, least = np.zeros(len(self.directions)), math.inf
+        for values in inverses(columns, widths, cost, self.frame.lattice):
+            apart = float(np.abs((self._widths(cost, budget, values) - widths) / self.frame.lattice.grain).sum())
+            if apart < least:
+                best, least = values, apart
+            if least == 0:
+                break
+        return best
+
+    def uniform(self, budget: float) -> dict[str, Value]:
+        """Parameters of the uniform ratio at a budget."""
+        return self._point(budget, lambda _: 0.0) if self.frame.ties else self.frame.sparse(budget)
+
+    def solved(self, budget: float) -> dict[str, Value] | None:
+        """Parameters of the scan's own allocation at a budget."""
+        return None if self.frame.path is None else self._point(budget, lambda one: one.solved)
+
+    def _point(self, budget: float, value: Callable[[Direction], float]) -> dict[str, Value]:
+        point: dict[str, Value] = {"budget": budget}
+        return {**point, **{one.name: value(one) for one in self.directions}, **self.frame.defaults()}
+
+    def _matrix(self, budget: float) -> np.ndarray:
+        """Octaves of all directions, [ties, directions]."""
+        return np.stack([one.octaves(budget) for one in self.directions], axis=1)
+
+    def _widths(self, cost: CostModel, budget: float, values: np.ndarray) -> np.ndarray:
+        lattice = self.frame.lattice
+        exact = scaled(cost, np.exp2(self._matrix(budget) @ values), budget, lattice)
+        return round_to_budget(cost, exact, budget, lattice)
+
+
+def followed(frame: Frame) -> Callable[[float], np.ndarray]:
+    """Octaves of the solved allocation: budget -> float [ties]."""
+    path = frame.path
+    assert path is not None
+
+    def octaves(budget: float) -> np.ndarray:
+        return np.asarray(np.log2(path.at(budget) / frame.channels))
+
+    return octaves
+
+
+def marked(frame: Frame, members: Sequence[int]) -> Callable[[float], np.ndarray]:
+    """One octave for some ties, numbers, and none for the others, whatever the budget."""
+    column = np.zeros(len(frame.ties))
+    column[list(members)] = 1.0
+    return lambda _: column

@@ -1,0 +1,46 @@
+"""Groups that share one width: fewer parameters where layers are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from autoprune.criteria.registry import fitting
+from autoprune.trace.topology import ChannelGroup, Topology
+
+#: "none"; "shape": groups of as many channels, of one kind, in tensors of the same shapes; "stage": groups of as many
+#: channels and one kind, one after the other at the same resolution.
+TIES = ("none", "stage", "shape")
+
+
+def leaders(topology: Topology, tie: str, criteria: Sequence[str] = ()) -> tuple[int, ...]:
+    """For each group the number of the first one that it is tied to; itself where it is free.
+
+    tie: one of TIES. criteria: where each group has a criterion of its own, those that it chooses among; only groups
+    that all the same ones fit are tied then.
+    """
+    if tie == "none":
+        return tuple(range(len(topology.groups)))
+    stages = _stages(topology) if tie == "stage" else [0] * len(topology.groups)
+    first: dict[Hashable, int] = {}
+    found = []
+    for number, group in enumerate(topology.groups):
+        shapes = tuple(sorted(_shapes(group, topology))) if tie == "shape" else ()
+        key = (stages[number], group.channels, group.kind, group.least, fitting(criteria, group), shapes)
+        found.append(first.setdefault(key, number))
+    return tuple(found)
+
+
+def _stages(topology: Topology) -> list[int]:
+    """A number for each group that grows where the resolution is another one than that of the group before."""
+    positions = {product.weight: product.positions for product in topology.products}
+    number, before, found = 0, None, []
+    for group in topology.groups:
+        here = max((positions.get(m.tensor, 0) for m in group.members if m.role == "out"), default=0)
+        number += before is not None and here != before
+        before = here
+        found.append(number)
+    return found
+
+
+def _shapes(group: ChannelGroup, topology: Topology) -> list[tuple[str, int, tuple[int, ...]]]:
+    return [(member.role, member.axis, topology.tensors[member.tensor].shape) for member in group.members]

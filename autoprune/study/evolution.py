@@ -1,0 +1,418 @@
+"""A steady-state evolutionary sampler: each trial is a changed member of the front as it is now.
+
+Populations and generations suit thousands of cheap trials. With forty to two hundred expensive ones every finished
+trial has to count at once, so there are none: parents are the members of the front, those beside gaps first (crowding:
+Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002), and what is proposed is the child of
+many with the largest hypervolume to gain by a quick model of the objectives (surrogate-assisted selection: Jin,
+"Surrogate-assisted evolutionary computation", 2011). The step grows and shrinks with the share of recent trials that
+reached the front (the 1/5 rule: Rechenberg, "Evolutionsstrategie", 1973).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import moocore
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.errors import ConfigurationError, fault
+from autoprune.study.surrogate import Surrogate, fit
+from autoprune.study.vectors import Coordinates, Value
+
+#: Prefixes of the parameters that share one budget among groups, in our spaces.
+FAMILIES = ("ratio/", "residual/")
+#: Children that the model screens for each trial; share of trials that are random; share that is not screened.
+_CHILDREN, _RANDOM, _UNSCREENED = 64, 0.03, 0.05
+#: Step at the share of successes that is aimed at, in units of a parameter's range; spread of its logarithm.
+_STEP, _SUCCESSES, _RECENT, _SPREAD = 0.15, 0.2, 20, 0.7
+#: A child inherits its parent's other choices, numbers and steps; this often a choice is drawn again.
+_REDRAWN = 0.15
+#: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
+_FITTED, _FRONT, _PARENTS = 300, 60, 5
+#: Hypervolume is counted up to this, where the worst point known is at 1.
+_REFERENCE = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Known:
+    """Finished trials as arrays, in the order of their numbers; a new one is made when there is more to know.
+
+    key: tells studies apart. numbers: of the trials. vectors: float [n, entries]. losses: float [n, objectives], all
+    minimised, finite. violations: float [n], sums of what exceeds the constraints, 0 is feasible.
+    """
+
+    key: object
+    coordinates: Coordinates
+    numbers: frozenset[int]
+    vectors: np.ndarray
+    losses: np.ndarray
+    violations: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scene:
+    """What moves work on. vectors [k, entries], losses [k, objectives] of the parents, ordered along the last loss."""
+
+    coordinates: Coordinates
+    vectors: np.ndarray
+    losses: np.ndarray
+    gaps: np.ndarray
+    model: Surrogate
+    step: float
+    rng: np.random.Generator
+
+    def parent(self) -> int:
+        """One of two, that beside the larger gap."""
+        one, other = self.rng.integers(0, len(self.vectors), 2)
+        return int(one if self.gaps[one] >= self.gaps[other] else other)
+
+    def size(self) -> float:
+        """A step, log-normal, so that small and large ones are among the children to choose from."""
+        return float(self.step * np.exp(_SPREAD * self.rng.normal()))
+
+
+def mutate(scene: _Scene) -> np.ndarray:
+    """A parent with some numbers moved, from one to all of them evenly in the logarithm, or a run of the family."""
+    child = scene.vectors[scene.parent()].copy()
+    family, rng = scene.coordinates.family, scene.rng
+    if len(family) > 1 and rng.random() < 0.3:
+        length = _count(2, len(family), rng)
+        start = int(rng.integers(0, len(family) - length + 1))
+        child[family[start : start + length]] += scene.size() * rng.normal()
+        return child
+    numbers = scene.coordinates.numbers
+    if len(numbers):
+        chosen = rng.choice(numbers, _count(1, len(numbers), rng), replace=False)
+        child[chosen] += scene.size() * len(chosen) ** -0.25 * rng.normal(size=len(chosen))
+    return _redrawn(scene, child)
+
+
+def exchange(scene: _Scene) -> np.ndarray:
+    """A parent with some of the family up and others down by as much: budget moves between groups."""
+    family = scene.coordinates.family
+    if len(family) < 2:
+        return mutate(scene)
+    child = scene.vectors[scene.parent()].copy()
+    chosen = scene.rng.choice(family, _count(2, len(family), scene.rng), replace=False)
+    moved = scene.size() * len(chosen) ** -0.25 * scene.rng.normal(size=len(chosen))
+    child[chosen] += moved - moved.mean()
+    return child
+
+
+def interpolate(scene: _Scene) -> np.ndarray:
+    """A point between two neighbours on the front, in half of the cases with budget moved between groups."""
+    child = _between(scene, scene.parent())
+    if scene.rng.random() < 0.5:
+        child[scene.coordinates.numbers] += 0.5 * scene.size() * scene.rng.normal(size=len(scene.coordinates.numbers))
+    return child
+
+
+def carry(scene: _Scene) -> np.ndarray:
+    """How one parent shares its budget, at another place of the front, and on from there down the model's slope."""
+    coordinates, family, rng = scene.coordinates, scene.coordinates.family, scene.rng
+    child = _between(scene, int(rng.integers(len(scene.vectors))))
+    if not len(family):
+        return child
+    shares = coordinates.fine(scene.vectors[[scene.parent()]])[0]
+    child[family] = child[family].mean() + shares * rng.uniform(0.8, 1.2)
+    if rng.random() < 0.6:
+        slopes = scene.model.slopes(coordinates.rough(child[None])[0], coordinates.fine(child[None])[0])
+        slope = slopes @ rng.dirichlet(np.ones(slopes.shape[1]))
+        length = float(np.linalg.norm(slope))
+        child[family] -= scene.size() * len(family) ** 0.5 * slope / (length if length > 0 else 1.0)
+    if rng.random() < 0.5:
+        child[family] += 0.5 * scene.size() * rng.normal(size=len(family))
+    return child
+
+
+#: Moves and how often each is made.
+MOVES: Mapping[str, tuple[Callable[[_Scene], np.ndarray], float]] = {
+    "mutate": (mutate, 0.25),
+    "exchange": (exchange, 0.2),
+    "interpolate": (interpolate, 0.15),
+    "carry": (carry, 0.4),
+}
+
+
+class EvolutionSampler(BaseSampler):
+    """Steady-state multi-objective evolution over any Optuna search space, for tens to hundreds of trials.
+
+    seed: what it proposes is a function of it, the trial's number and the finished trials; None draws one.
+    families: prefixes of the parameters that share one budget among groups, in the order of the forward.
+    n_startup: random trials at the start, >= 1, where no trial was enqueued; after one that was it begins at once.
+
+    It learns from COMPLETE trials alone. Constraints are those of `Trial.set_constraint`: parents are feasible where
+    any trial is, else those that violate least. Raises ConfigurationError for n_startup < 1.
+    """
+
+    def __init__(self, *, seed: int | None = None, families: Sequence[str] = FAMILIES, n_startup: int = 8) -> None:
+        if n_startup < 1:
+            raise ConfigurationError(fault("n_startup", "be an integer >= 1", n_startup))
+        self._seed = _entropy() if seed is None else seed
+        self._families = tuple(families)
+        self._n_startup = n_startup
+        self._random = RandomSampler(seed=seed)
+        self._key: object = None
+        self._space = IntersectionSearchSpace()
+        self._known: _Known | None = None
+
+    def reseed_rng(self) -> None:
+        """Draw a new seed."""
+        self._seed = _entropy()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Parameters that every finished trial has, in the order of the first one."""
+        del trial
+        finished = _finished(study)
+        if not finished:
+            return {}
+        key = _key(study, finished)
+        if key != self._key:
+            self._key, self._space = key, IntersectionSearchSpace()
+        shared = self._space.calculate(study)
+        order = {name: position for position, name in enumerate(finished[0].params)}
+        names = sorted(shared, key=lambda name: order.get(name, len(order)))
+        return {name: shared[name] for name in names if not shared[name].single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Value]:
+        """A child of the front; random while nothing is known."""
+        finished = _finished(study)
+        if not search_space or not finished:
+            return {}
+        known = self._update(study, finished, search_space)
+        rng = np.random.default_rng([self._seed, trial.number])
+        started = 1 if any("fixed_params" in t.system_attrs for t in finished[: self._n_startup]) else self._n_startup
+        if len(known.numbers) < started or rng.random() < _RANDOM:
+            return known.coordinates.decode(known.coordinates.random(rng))
+        return known.coordinates.decode(_propose(known, rng))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Value:
+        """A parameter that not every trial has: mostly that of a good trial which has it, changed a little."""
+        rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
+        having = [t for t in _finished(study) if t.distributions.get(param_name) == param_distribution]
+        alone = Coordinates(space={param_name: param_distribution}, prefixes=("\0",))
+        if len(having) < self._n_startup or rng.random() < 2 * _REDRAWN:
+            return alone.decode(alone.random(rng))[param_name]
+        losses, violations = _losses(study, having), _violations(having)
+        best = having[int(rng.choice(_leading(losses, violations, 1)))]
+        vector = alone.encode([best])[0]
+        if not alone.choices:
+            vector = _reflected(alone, vector + _STEP * rng.normal())
+        return alone.decode(vector)[param_name]
+
+    def _update(self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> _Known:
+        """What is known with what has been finished since; only new trials are read."""
+        key, known = _key(study, finished), self._known
+        if known is None or known.key != key or known.coordinates.space != space:
+            coordinates = Coordinates(space=dict(space), prefixes=self._families)
+            empty = np.empty((0, len(study.directions)))
+            known = _Known(
+                key=key,
+                coordinates=coordinates,
+                numbers=frozenset(),
+                vectors=np.empty((0, len(space))),
+                losses=empty,
+                violations=np.empty(0),
+            )
+        fresh = [t for t in finished if t.number not in known.numbers and _fits(t, space)]
+        if fresh:
+            known = _Known(
+                key=key,
+                coordinates=known.coordinates,
+                numbers=known.numbers | {t.number for t in fresh},
+                vectors=np.concatenate([known.vectors, known.coordinates.encode(fresh)]),
+                losses=np.concatenate([known.losses, _losses(study, fresh)]),
+                violations=np.concatenate([known.violations, _violations(fresh)]),
+            )
+        self._known = known
+        return known
+
+
+def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
+    """The child of many that the model expects the most of, or the first one without asking it."""
+    coordinates = known.coordinates
+    losses, violations = _finite(known.losses), known.violations
+    leading = _leading(losses, violations, _PARENTS)
+    fitted = _sample(len(losses), leading)
+    columns = losses[fitted]
+    if violations.any():
+        columns = np.concatenate([columns, violations[fitted, None]], axis=1)
+    vectors = known.vectors[fitted]
+    model = fit(coordinates.rough(vectors), coordinates.fine(vectors), columns)
+    parents = leading[np.argsort(losses[leading, -1], kind="stable")]
+    scene = _Scene(
+        coordinates=coordinates,
+        vectors=known.vectors[parents],
+        losses=losses[parents],
+        gaps=_gaps(losses[parents]),
+        model=model,
+        step=_step(losses, violations),
+        rng=rng,
+    )
+    shares = np.array([share for _, share in MOVES.values()])
+    moves = [move for move, _ in MOVES.values()]
+    drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
+    children = np.stack([_reflected(coordinates, moves[move](scene)) for move in drawn])
+    unknown = [n for n, child in enumerate(children) if not (np.abs(known.vectors - child) < 1e-9).all(axis=1).any()]
+    if not unknown:
+        return coordinates.random(rng)
+    children = children[unknown]
+    if rng.random() < _UNSCREENED:
+        return np.asarray(children[0])
+    expected = model.predict(coordinates.rough(children), coordinates.fine(children))
+    return np.asarray(children[_best(expected, model, losses[parents], violations)])
+
+
+def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
+    """Number of the child with the most hypervolume to gain; where none gains any, that nearest to the front.
+
+    expected: scaled losses [children, objectives], and the violation after them where there are constraints.
+    """
+    objectives = front.shape[1]
+    low, span = model.low[:objectives], model.span[:objectives]
+    front, losses = (front - low) / span, expected[:, :objectives]
+    excess = np.zeros(len(losses))
+    if violations.any():
+        excess = np.maximum(expected[:, objectives] * model.span[objectives] + model.low[objectives], 0.0)
+        feasible = excess <= 0.05 * violations.max()
+        if not feasible.any() or not (violations == 0).any():
+            return int(np.argmin(excess))
+        excess = np.where(feasible, 0.0, np.inf)
+    front = front[np.argsort(-_gaps(front), kind="stable")[:_FRONT]]
+    reference = [_REFERENCE] * objectives
+    held = moocore.hypervolume(front, ref=reference)
+    gains = np.array([moocore.hypervolume(np.vstack([front, point]), ref=reference) - held for point in losses])
+    gains[excess > 0] = -1.0
+    if gains.max() > 1e-12:
+        return int(np.argmax(gains))
+    behind = np.maximum(losses[:, None] - front[None], 0.0).sum(axis=2).min(axis=1)
+    return int(np.argmin(behind + excess))
+
+
+def _leading(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarray:
+    """Positions of the front of the feasible trials, with the next ranks where it has fewer than `least` members.
+
+    Without a feasible trial, of those that violate least.
+    """
+    losses = _finite(losses)
+    feasible = np.flatnonzero(violations <= 0)
+    if not len(feasible):
+        return np.argsort(violations, kind="stable")[: max(least, 1)]
+    front = feasible[moocore.is_nondominated(losses[feasible], keep_weakly=False)]
+    if len(front) >= least or len(front) == len(feasible):
+        return np.asarray(front)
+    ranks = moocore.pareto_rank(losses[feasible])
+    return np.asarray(feasible[np.argsort(ranks, kind="stable")[:least]])
+
+
+def _gaps(losses: np.ndarray) -> np.ndarray:
+    """Distance to the neighbours on both sides, summed over scaled objectives; an end counts its one neighbour twice."""
+    found = np.zeros(len(losses))
+    if len(losses) < 2:
+        return found
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        steps = np.diff(column[order]) / max(float(np.ptp(column)), 1e-12)
+        found[order] += np.concatenate([steps[:1], steps]) + np.concatenate([steps, steps[-1:]])
+    return found
+
+
+def _step(losses: np.ndarray, violations: np.ndarray) -> float:
+    """By the share of the last trials that are on the front: more than one in five, and steps grow."""
+    recent = np.arange(len(losses)) >= len(losses) - _RECENT
+    reached = np.isin(np.flatnonzero(recent), _leading(losses, violations, 1)).mean()
+    return float(_STEP * np.exp(np.clip(2.0 * (reached - _SUCCESSES), -0.5, 0.5)))
+
+
+def _sample(count: int, leading: np.ndarray) -> np.ndarray:
+    """Positions of the trials to fit on: the front and the latest."""
+    if count <= _FITTED:
+        return np.arange(count)
+    front = leading[-_FITTED // 2 :]
+    rest = np.setdiff1d(np.arange(count), front)
+    return np.sort(np.concatenate([front, rest[len(front) - _FITTED :]]))
+
+
+def _between(scene: _Scene, parent: int) -> np.ndarray:
+    """A point between a parent and the next one along the front; choices are those of either."""
+    if len(scene.vectors) < 2:
+        return np.asarray(scene.vectors[parent].copy())
+    other = parent + (1 if scene.rng.random() < 0.5 else -1)
+    other = parent - 1 if other == len(scene.vectors) else abs(other)
+    child = scene.vectors[parent] + scene.rng.random() * (scene.vectors[other] - scene.vectors[parent])
+    for position in scene.coordinates.choices:
+        child[position] = scene.vectors[parent if scene.rng.random() < 0.5 else other, position]
+    return np.asarray(child)
+
+
+def _redrawn(scene: _Scene, child: np.ndarray) -> np.ndarray:
+    """Choices drawn again now and then; always where there is nothing but choices."""
+    often = _REDRAWN if len(scene.coordinates.numbers) else 0.5
+    for position, count in scene.coordinates.choices.items():
+        if scene.rng.random() < often:
+            child[position] = scene.rng.integers(count)
+    return child
+
+
+def _reflected(coordinates: Coordinates, child: np.ndarray) -> np.ndarray:
+    """Numbers back inside [0, 1], and on the place of the value that they decode to."""
+    inside = np.abs(child[coordinates.numbers])
+    child[coordinates.numbers] = np.clip(np.where(inside > 1.0, 2.0 - inside, inside), 0.0, 1.0)
+    return child
+
+
+def _count(least: int, most: int, rng: np.random.Generator) -> int:
+    """A whole number in [least, most], evenly in the logarithm."""
+    return round(np.exp(rng.uniform(np.log(least), np.log(max(most, least)))))
+
+
+def _finished(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _key(study: Study, finished: Sequence[FrozenTrial]) -> object:
+    """Tells studies apart, also two of one name in two storages."""
+    return study.study_name, finished[0].number, finished[0].datetime_start
+
+
+def _fits(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
+    return all(trial.distributions.get(name) == distribution for name, distribution in space.items())
+
+
+def _losses(study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:
+    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+    return np.array([trial.values for trial in trials], dtype=np.float64) * signs
+
+
+def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:
+    return np.array([sum(max(value, 0.0) for value in trial.constraints.values()) for trial in trials])
+
+
+def _finite(losses: np.ndarray) -> np.ndarray:
+    """Infinite losses just beyond the finite ones of their column."""
+    if np.isfinite(losses).all():
+        return losses
+    found = losses.copy()
+    for column in found.T:
+        finite = column[np.isfinite(column)]
+        low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+        column[np.isposinf(column)] = high + (high - low) + 1.0
+        column[np.isneginf(column)] = low - (high - low) - 1.0
+    return found
+
+
+def _entropy() -> int:
+    return int(np.random.SeedSequence().entropy) % 2**32  # type: ignore[arg-type]  # an integer where none was given

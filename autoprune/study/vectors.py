@@ -1,0 +1,109 @@
+"""Trials of an Optuna search space as vectors, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+#: Distance between two choices of a categorical in rough coordinates.
+_CHOICE = 0.5
+
+Value = float | int | str | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Coordinates:
+    """How the parameters of a space lie in a vector.
+
+    space: name -> distribution; a vector has one entry for each, in this order: numbers as a place in [0, 1] between
+        their bounds (in the logarithm where the distribution is), categoricals as the number of the choice.
+    prefixes: parameters whose name starts with one of them are the family: shares of one budget, exchangeable.
+    numbers, family, others: positions of all numeric entries, of the family, of the numeric rest. choices: position
+        of each categorical and how many choices it has.
+    """
+
+    space: Mapping[str, BaseDistribution]
+    prefixes: tuple[str, ...]
+    numbers: np.ndarray = field(init=False, repr=False)
+    family: np.ndarray = field(init=False, repr=False)
+    others: np.ndarray = field(init=False, repr=False)
+    choices: dict[int, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        entries = list(enumerate(self.space.items()))
+        choices = {i: len(d.choices) for i, (_, d) in entries if isinstance(d, CategoricalDistribution)}
+        family = [i for i, (name, _) in entries if i not in choices and name.startswith(self.prefixes)]
+        family = family if len(family) > 1 else []
+        numbers = [i for i, _ in entries if i not in choices]
+        object.__setattr__(self, "choices", choices)
+        object.__setattr__(self, "numbers", np.array(numbers, dtype=np.int64))
+        object.__setattr__(self, "family", np.array(family, dtype=np.int64))
+        object.__setattr__(self, "others", np.setdiff1d(numbers, family).astype(np.int64))
+
+    def encode(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
+        """Vectors float [trials, entries]; every trial has every parameter of the space."""
+        found = np.empty((len(trials), len(self.space)))
+        for column, (name, distribution) in enumerate(self.space.items()):
+            if isinstance(distribution, CategoricalDistribution):
+                found[:, column] = [distribution.to_internal_repr(trial.params[name]) for trial in trials]
+            else:
+                low, high, log = _bounds(distribution)
+                values = np.array([trial.params[name] for trial in trials], dtype=np.float64)
+                places = np.log(values) if log else values
+                found[:, column] = (places - low) / (high - low) if high > low else 0.5
+        return found
+
+    def decode(self, vector: np.ndarray) -> dict[str, Value]:
+        """Parameters of a vector [entries]; numbers are moved into their bounds and onto their steps."""
+        return {
+            name: _value(distribution, float(place))
+            for (name, distribution), place in zip(self.space.items(), vector, strict=True)
+        }
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        """A vector drawn uniformly."""
+        vector = rng.random(len(self.space))
+        for position, count in self.choices.items():
+            vector[position] = rng.integers(count)
+        return vector
+
+    def rough(self, vectors: np.ndarray) -> np.ndarray:
+        """What decides where on the front a point lies, float [n, r]: other numbers, the family's mean, choices."""
+        columns = [vectors[:, self.others]]
+        if len(self.family):
+            columns.append(vectors[:, self.family].mean(axis=1, keepdims=True))
+        columns += [
+            _CHOICE * (vectors[:, position, None] == np.arange(count)) for position, count in self.choices.items()
+        ]
+        return np.concatenate(columns, axis=1)
+
+    def fine(self, vectors: np.ndarray) -> np.ndarray:
+        """How the family shares it, float [n, family]: deviations from the family's mean."""
+        members = vectors[:, self.family]
+        return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.family) else members
+
+
+def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:
+    """(low, high, logarithmic) on the scale that the places are linear in."""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = float(distribution.low), float(distribution.high)
+    return (math.log(low), math.log(high), True) if distribution.log else (low, high, False)
+
+
+def _value(distribution: BaseDistribution, place: float) -> Value:
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Value = distribution.choices[min(max(round(place), 0), len(distribution.choices) - 1)]
+        return choice
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, log = _bounds(distribution)
+    value = low + min(max(place, 0.0), 1.0) * (high - low)
+    value = math.exp(value) if log else value
+    if distribution.step is not None and not log:
+        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
+    value = min(max(value, distribution.low), distribution.high)
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)

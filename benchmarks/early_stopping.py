@@ -1,0 +1,150 @@
+"""Rules of early stopping, replayed on recorded studies.
+
+    python -m benchmarks.early_stopping [--seeds 3] [--trials 70] [--steps 120] [--orders 20]
+
+Each study (the digits study's network and space, polish left out, since it is never stopped) runs with the rule
+"audit": every candidate passes its rungs and is trained to the end. Each rule then decides again over what was
+recorded: warm starts first and never stopped, then the rest in the order of the study and in shuffled orders. A
+candidate that is stopped costs its training up to the rung, and is missing from the front and from what the rule
+learns from.
+
+Shares are of the training steps of all candidates, of the hypervolume on the search split over (accuracy, logarithm
+of the multiply-adds from 0.5 % of dense up) and of the front's members with all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import typer
+
+import autoprune
+from autoprune.front import dominance
+from autoprune.front.record import CandidateRecord
+from autoprune.study.early_stopping import RULES, Past, Situation
+from autoprune.study.rungs import STOPPABLE, costs_of, past_of
+from benchmarks.reporting import print_machine, print_table, spread
+from studies.digits.study import settings, task
+
+#: Smallest share of the multiply-adds on the logarithmic axis.
+_LOWEST = 0.005
+OBJECTIVES = ("quality", "multiply_adds")
+
+
+class Result(NamedTuple):
+    """One rule, one order: shares."""
+
+    saved: float
+    kept: float
+    lost: float
+
+
+def main(seeds: int = 3, trials: int = 70, steps: int = 120, orders: int = 20) -> None:
+    """Record, replay, and print."""
+    torch.set_num_threads(1)
+    print_machine()
+    studies = [record(seed, trials, steps) for seed in range(seeds)]
+    rows = []
+    for name in RULES:
+        found = [replay(name, ordered(records, seed), records) for records in studies for seed in range(orders)]
+        own = [replay(name, ordered(records, 0), records) for records in studies]
+        rows.append(
+            [f"`{name}`", *(spread([100 * value for value in column], 1) for column in zip(*found, strict=True))]
+        )
+        rows[-1] += [spread([100 * result.saved for result in own], 1)]
+    columns = (
+        "rule",
+        "training saved, %",
+        "hypervolume kept, %",
+        "members of the front stopped, %",
+        "saved, own order",
+    )
+    title = f"{seeds} studies of {trials} candidates with {steps} steps, {orders} orders of each, median (range)"
+    print_table(title, columns, rows)
+
+
+def record(seed: int, trials: int, steps: int, rungs: tuple[float, ...]) -> list[CandidateRecord]:
+    """A study in which everything is looked at and nothing is stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = replace(
+            settings,
+            seed=seed,
+            trials=trials,
+            polish=0.0,
+            early_stopping="audit",
+            rungs=rungs,
+            objectives=OBJECTIVES,
+            latency_rounds=0,
+            space=replace(settings.space, steps=steps),
+        )
+        study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
+        study.run()
+        return list(study.records)
+
+
+def ordered(records: Sequence[CandidateRecord], seed: int) -> list[CandidateRecord]:
+    """Warm starts, then the rest in an order of its own for each seed; 0 is that of the study."""
+    first = [r for r in records if r.origin != STOPPABLE]
+    rest = [r for r in records if r.origin == STOPPABLE]
+    if seed:
+        random.Random(seed).shuffle(rest)
+    return [*first, *rest]
+
+
+def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[CandidateRecord]) -> Result:
+    """What a rule would have done with these candidates in this order."""
+    seen = past_of(records, costs_of(records, OBJECTIVES))
+    past: list[Past] = []
+    ended: list[float] = []
+    for candidate, whole in zip(records, seen, strict=True):
+        stop = _stopped_at(name, candidate, whole, past)
+        past.append(whole if stop is None else _cut_short(whole, stop))
+        ended.append(1.0 if stop is None else stop)
+    steps = np.array([candidate.plan.recovery.steps for candidate in records], dtype=float)
+    kept = [candidate for candidate, share in zip(records, ended, strict=True) if share == 1.0]
+    points = dominance.values(everything, OBJECTIVES, True)
+    best = {record.number for record, on in zip(everything, dominance.non_dominated(points), strict=True) if on}
+    return Result(
+        saved=float(((1.0 - np.array(ended)) * steps).sum() / steps.sum()),
+        kept=volume(kept, everything) / volume(everything, everything),
+        lost=len(best - {record.number for record in kept}) / len(best),
+    )
+
+
+def _stopped_at(name: str, candidate: CandidateRecord, whole: Past, past: Sequence[Past]) -> float | None:
+    if candidate.origin != STOPPABLE:
+        return None
+    for share, quality in candidate.rungs:
+        if RULES[name](Situation(share=share, quality=quality, costs=whole.costs, past=tuple(past))):
+            return share
+    return None
+
+
+def _cut_short(whole: Past, at: float) -> Past:
+    rungs = {share: quality for share, quality in whole.rungs.items() if share <= at}
+    return replace(whole, rungs=rungs, quality=rungs[at], stopped=True)
+
+
+def volume(records: Sequence[CandidateRecord], everything: Sequence[CandidateRecord]) -> float:
+    """Hypervolume over (accuracy, logarithm of the share of the multiply-adds)."""
+    dense = next(record for record in everything if record.origin == "dense").search
+    worst = min(record.search.quality for record in everything)
+    points = [
+        (
+            -record.search.quality,
+            1 - math.log(max(record.search.multiply_adds / dense.multiply_adds, _LOWEST)) / math.log(_LOWEST),
+        )
+        for record in records
+    ]
+    return dominance.hypervolume(np.array(points), (-worst, 1.0 + 1e-9))
+
+
+if __name__ == "__main__":
+    typer.run(main)

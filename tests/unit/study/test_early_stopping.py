@@ -1,0 +1,359 @@
+"""Early stopping: the rules by hand, and what a study does with a candidate that was stopped."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from optuna.trial import TrialState
+from torch import nn
+
+import autoprune
+from autoprune.candidate import Outlook
+from autoprune.criteria.kept import KeptChannels
+from autoprune.front.record import CandidateRecord
+from autoprune.study import early_stopping, lineage, rungs
+from autoprune.study.early_stopping import Past, Rule, Situation, front, pareto_rank
+from autoprune.study.folder import RunFolder
+from autoprune.study.trials import STOPPED
+from autoprune.task.data import IterableSplit, TensorSplit
+from tests.tasks import blobs, image_task, trained_resnet
+from tests.unit.front.builders import dense, front_of, latency, measurement, record
+from tests.unit.study.small import comparable, journal_trials, settings, space
+
+# ---- the rules by hand
+
+
+def past(gains: list[float], cost: float = 1.0) -> list[Past]:
+    """Each at 0.5 at the rung and better by a gain in the end."""
+    return [Past(rungs={0.5: 0.5}, quality=0.5 + gain, costs=(cost,)) for gain in gains]
+
+
+def at(quality: float, before: list[Past], cost: float = 1.0) -> Situation:
+    return Situation(share=0.5, quality=quality, costs=(cost,), past=before)
+
+
+def test_front_grants_the_largest_gain_while_there_are_few() -> None:
+    """Eight gains of 0.125 and less; the best of the eight is at 0.625 and costs as much."""
+    before = past([0.125, *[0.0625] * 7])
+    assert front(at(0.5, before)), "0.5 + 0.125 is no better than what is there"
+    assert not front(at(0.5625, before))
+
+
+def test_front_grants_what_one_of_twenty_exceeds_once_there_are_more() -> None:
+    """Of 39 gains the 38th: one outlier is not waited for."""
+    before = [*past([0.125] * 38), Past(rungs={0.5: 0.25}, quality=0.75, costs=(1.0,))]
+    assert front(at(0.625, before))
+    assert not front(at(0.6875, before))
+    # With two of them the quantile is one of them.
+    assert not front(at(0.625, [*before[1:], before[-1]]))
+
+
+def test_front_looks_at_candidates_that_cost_no_more_on_every_axis() -> None:
+    cheap = [Past(rungs={0.5: 0.5}, quality=0.5625, costs=(1.0, 4.0)) for _ in range(8)]
+    for costs, expected in (((1.0, 4.0), True), ((2.0, 4.0), True), ((0.5, 9.0), False), ((9.0, 3.0), False)):
+        assert front(Situation(share=0.5, quality=0.25, costs=costs, past=cheap)) == expected, costs
+
+
+def test_front_learns_nothing_from_what_was_stopped() -> None:
+    stopped = [Past(rungs={0.5: 0.5}, quality=0.5, costs=(1.0,), stopped=True)] * 20
+    assert not front(at(0.0, stopped))
+    assert not front(at(0.0, [*stopped, *past([0.0] * 7)]))
+    assert front(at(0.0, [*stopped, *past([0.0] * 8)]))
+
+
+def test_pareto_rank_stops_in_the_worse_half_of_the_layers() -> None:
+    """Eight at one cost, from 0.1 to 0.8 at the rung: eight layers."""
+    before = [Past(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,)) for step in range(1, 9)]
+    assert not pareto_rank(at(0.55, before))
+    assert pareto_rank(at(0.35, before))
+    # A cheaper one is in the first layer, however bad.
+    assert not pareto_rank(at(0.0, before, cost=0.5))
+
+
+def test_pareto_rank_compares_with_what_was_stopped_too() -> None:
+    stopped = [Past(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,), stopped=True) for step in range(1, 9)]
+    assert pareto_rank(at(0.05, stopped))
+
+
+# ---- what a rule is told
+
+
+def outlook(multiply_adds: int, ratio: float, *, widths: Mapping[str, int] | None = None) -> Outlook:
+    kept = KeptChannels(groups={name: tuple(range(width)) for name, width in (widths or {"q": 1}).items()})
+    costs = measurement(float("nan"), multiply_adds, took=latency(ratio))
+    return Outlook(kept=kept, costs=costs, share=0.25, quality=0.5)
+
+
+def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
+    """Latency rounded to the noise, and of equal widths the median of all that were measured."""
+    records = [
+        dense(took=latency(1.0)),
+        record(1, measurement(0.8, 500, took=latency(0.51))),
+        record(2, measurement(0.7, 400, took=latency(0.33)), kept={"q": (4,)}),
+    ]
+    names = ("quality", "multiply_adds", "latency_ms")
+    told = rungs.situation(outlook(500, 0.495), records, names, True)
+    assert told.costs == told.past[1].costs, "the clock can not tell them apart"
+    assert (told.share, told.quality, told.higher_is_better) == (0.25, 0.5, True)
+    # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
+    twin = rungs.situation(outlook(400, 0.43), records, names, True)
+    assert twin.costs[1] == twin.past[2].costs[1] == pytest.approx(0.38)
+    only = rungs.situation(outlook(400, 0.43), records, ("size_bytes", "quality"), False)
+    assert only.costs == (1600.0,)
+    assert not only.higher_is_better
+
+
+def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
+    images, targets = blobs(300)
+    order = targets.argsort()
+    sorted_by_class = image_task(search=(images[order], targets[order]))
+    part = rungs.part_of_search(sorted_by_class, 100)
+    again = rungs.part_of_search(sorted_by_class, 100)
+    assert part.samples == again.samples == 100
+    seen = [torch.cat([batch.targets for batch in split.ordered()]) for split in (part, again)]  # type: ignore[misc]
+    assert torch.equal(*seen)
+    assert len(seen[0].unique()) == 4, "not the first ones, which are of one class or two"
+
+
+@pytest.mark.parametrize("samples", [90, 91, 1000])
+def test_all_of_a_search_split_that_has_no_more(samples: int) -> None:
+    task = image_task()
+    assert task.search_split.samples == 90
+    assert rungs.part_of_search(task, samples) is task.search_split
+
+
+def test_the_part_of_a_list_of_batches() -> None:
+    batches = [(blobs(30, seed=seed)[0], blobs(30, seed=seed)[1]) for seed in range(5)]
+    part = rungs.part_of_search(image_task(search=batches), 70)
+    assert isinstance(part, IterableSplit)
+    assert [batch.size for batch in part.ordered()] == [30, 30, 10]
+
+
+def test_what_passes_rungs_and_what_may_be_stopped() -> None:
+    split = TensorSplit(*blobs(50), 50)
+    before = [record(n, measurement(0.9, 100), kept={"q": (0,)}) for n in range(20)]
+    hopeless = outlook(100, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rungs, "RULES", {"front": lambda now: True})
+        for origin, stops in (("uniform", False), ("solved", False), ("enqueued", False), ("sampled", True)):
+            found = rungs.rungs_of(settings(), split, before, True, origin)
+            assert found is not None
+            assert found.stop(hopeless) == stops, origin
+            assert (found.shares, found.split) == ((0.0, 0.25, 0.5), split)
+    assert rungs.rungs_of(settings(), split, before, True, "dense") is None
+    assert rungs.rungs_of(settings(), split, before, True, "polished") is None
+    assert rungs.rungs_of(settings(early_stopping="none"), split, before, True, "sampled") is None
+    assert rungs.rungs_of(settings(rungs=()), split, before, True, "sampled") is None
+
+
+# ---- in a study
+
+
+@functools.cache
+def task() -> autoprune.Task:
+    return image_task()
+
+
+def odd_ones(now: Situation) -> bool:
+    """Stops about half of what is looked at at the second rung, by nothing but its costs."""
+    return now.share == 0.25 and int(now.costs[0]) % 2 == 1
+
+
+def with_rule(rule: Rule, patch: pytest.MonkeyPatch) -> None:
+    """Under the name "front", since only names of the registry get past the settings."""
+    patch.setattr(rungs, "RULES", {**early_stopping.RULES, "front": rule})
+
+
+def searched(**changes: object) -> autoprune.StudySettings:
+    """Fourteen trials: five warm starts, and nine of which two are polished."""
+    steps = space(steps=4)
+    return settings(**{"trials": 14, "polish": 0.25, "sampler": "random", "space": steps, **changes})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
+    """Everything that may be stopped is, at the second rung."""
+    found = autoprune.Study.create(task(), searched(), out=tmp_path_factory.mktemp("stopping") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(odd_ones, patch)
+        found.run()
+    return found
+
+
+def stopped(study: autoprune.Study) -> list[CandidateRecord]:
+    return [record for record in study.records if record.stopped]
+
+
+def test_some_are_stopped_and_count_as_trials(study: autoprune.Study) -> None:
+    assert len(study.records) == 14
+    found = stopped(study)
+    assert 2 <= len(found) <= 7
+    assert {record.origin for record in found} == {"sampled"}
+    for candidate in found:
+        assert candidate.fidelity == 0.25
+        assert candidate.samples_trained == 50, "one step of four"
+        assert [share for share, _ in candidate.rungs] == [0.0, 0.25]
+    for candidate in study.records:
+        if candidate.origin in ("uniform", "solved", "sampled") and not candidate.stopped:
+            assert [share for share, _ in candidate.rungs] == [0.0, 0.25, 0.5]
+        if candidate.origin in ("dense", "polished"):
+            assert candidate.rungs == ()
+            assert candidate.fidelity == 1.0
+
+
+def test_they_are_no_member_no_parent_and_not_polished(study: autoprune.Study) -> None:
+    numbers = {record.number for record in stopped(study)}
+    assert not numbers & {record.number for record in study.front().records}
+    assert not numbers & {record.parent for record in study.records}
+    polished = [trial.user_attrs["of"] for trial in journal_trials(study.folder.path) if "of" in trial.user_attrs]
+    assert polished
+    assert not numbers & set(polished)
+
+
+def test_optuna_learns_of_them(study: autoprune.Study) -> None:
+    found = {trial.number: trial for trial in journal_trials(study.folder.path)}
+    for candidate in study.records:
+        trial = found[candidate.number]
+        assert trial.state == TrialState.COMPLETE
+        assert trial.values == [candidate.search.quality, candidate.search.multiply_adds]
+        assert trial.constraints == ({STOPPED: 0.75} if candidate.stopped else {})
+        assert trial.user_attrs.get("fidelity") == (0.25 if candidate.stopped else None)
+
+
+def test_they_are_measured_on_the_whole_search_split(study: autoprune.Study, tmp_path: Path) -> None:
+    """By the record of one whose weights are kept, rebuilt."""
+    from autoprune.measure.quality import evaluate
+
+    chosen = searched(collect_garbage=False, trials=9, polish=0.0, rung_samples=20)
+    kept = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(odd_ones, patch)
+        kept.run()
+    assert stopped(kept)
+    for candidate in stopped(kept):
+        again = evaluate(task(), kept.rebuild(candidate.number), task().search_split)
+        assert again.value == candidate.search.quality
+        assert again.samples == 90
+
+
+def test_none_and_no_rungs_look_at_nothing_and_cost_nothing(tmp_path: Path) -> None:
+    plain = autoprune.Study.create(task(), settings(early_stopping="none"), out=tmp_path / "none")
+    plain.run()
+    bare = autoprune.Study.create(task(), settings(rungs=()), out=tmp_path / "bare")
+    bare.run()
+    looked = autoprune.Study.create(task(), settings(early_stopping="audit"), out=tmp_path / "audit")
+    looked.run()
+    assert all(record.rungs == () for record in (*plain.records, *bare.records))
+    assert comparable(plain.records) == comparable(bare.records)
+    # "audit" is the same study, but for what it looked at.
+    spent = sum(len(record.rungs) for record in looked.records)
+    assert spent == 7 * 2, "three steps: rungs before the first, and before the third"
+    assert looked.samples().forward == plain.samples().forward + 90 * spent
+    for one, other in zip(looked.records, plain.records, strict=True):
+        assert one.search == other.search
+        assert one.samples_trained == other.samples_trained
+
+
+def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(study: autoprune.Study, tmp_path: Path) -> None:
+    """The grid of one group's few widths is soon known: proposals come again."""
+    only = space(kinds=("channels",), protect=("stem*", "blocks.1*", "blocks.2*"), steps=4, scan=False, round_to=4)
+    chosen = searched(space=only, uniform_points=0, solved_points=0, trials=12, polish=0.0)
+    again = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(lambda now: now.share == 0.25, patch)
+        again.run()
+    by_number = {record.number: record for record in again.records}
+    answered = [t for t in journal_trials(again.folder.path) if "duplicate_of" in t.user_attrs]
+    marked = [t for t in answered if by_number[t.user_attrs["duplicate_of"]].stopped]
+    assert marked
+    for trial in answered:
+        twin = by_number[trial.user_attrs["duplicate_of"]]
+        assert trial.constraints == ({STOPPED: 0.75} if twin.stopped else {})
+    # The user's own plan is trained all the same.
+    of = next(record for record in again.records if record.stopped)
+    again.enqueue(of.plan)
+    again.run(trials=len(again.records) + 1)
+    assert (again.records[-1].origin, again.records[-1].stopped) == ("enqueued", False)
+    assert again.records[-1].widths == of.widths
+
+
+@pytest.mark.parametrize("stop", [6, 9])
+def test_stopped_and_resumed_is_the_same_study(stop: int, study: autoprune.Study, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(odd_ones, patch)
+        autoprune.Study.create(task(), searched(), out=tmp_path / "run").run(trials=stop)
+        resumed = autoprune.Study.open(tmp_path / "run", task())
+        resumed.run(trials=14)
+    found, expected = comparable(resumed.records), comparable(study.records)
+    for row in (*found, *expected):
+        del row["test"]
+    assert found == expected
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+def test_killed_between_storing_and_telling_it_is_marked_on_resume(study: autoprune.Study, tmp_path: Path) -> None:
+    number = stopped(study)[0].number
+    write = RunFolder.write_candidate
+
+    def dying(folder: RunFolder, record: CandidateRecord, model: nn.Module) -> None:
+        write(folder, record, model)
+        if record.number == number:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(odd_ones, patch)
+        patch.setattr(RunFolder, "write_candidate", dying)
+        with pytest.raises(Killed):
+            autoprune.Study.create(task(), searched(), out=tmp_path / "run").run()
+    with pytest.MonkeyPatch.context() as patch:
+        with_rule(odd_ones, patch)
+        resumed = autoprune.Study.open(tmp_path / "run", task())
+        assert resumed.records[-1].number == number
+        resumed.run()
+    found = journal_trials(tmp_path / "run")
+    assert found[number].constraints == {STOPPED: 0.75}
+    assert found[number].state == TrialState.COMPLETE
+    assert [t.constraints for t in found] == [t.constraints for t in journal_trials(study.folder.path)]
+
+
+def test_no_lineage_through_a_stopped_one() -> None:
+    whole = record(1, measurement(0.8, 500), kept={"a": (0, 1, 2)})
+    half = CandidateRecord.from_json(json.dumps({**json.loads(whole.to_json()), "number": 2, "fidelity": 0.5}))
+    assert half.stopped
+    chosen = lineage.choose([whole, half], {"a": 2})
+    assert chosen is not None
+    assert chosen.number == 1
+
+
+def test_a_stopped_one_is_neither_on_the_front_nor_chosen() -> None:
+    good = record(2, measurement(0.99, 10))
+    half = CandidateRecord.from_json(json.dumps({**json.loads(good.to_json()), "fidelity": 0.5}))
+    found = front_of([dense(), half, record(1, measurement(0.8, 500))])
+    assert [r.number for r in found.records] == [0, 1]
+    assert len(found.everything) == 3
+    assert found.choose(autoprune.Limits(max_size_bytes=3000)).number == 1
+    assert found.hypervolume() == front_of([dense(), record(1, measurement(0.8, 500))]).hypervolume()
+    assert found.get(2).stopped, "it can still be looked at by its number"
+
+
+def test_the_rule_front_stops_what_a_study_can_do_without(tmp_path: Path) -> None:
+    """End to end with the real rule: what was stopped is dominated by what was not, as it was measured."""
+    chosen = searched(trials=30, polish=0.0, space=space(steps=8, learning_rate=0.05))
+    found = autoprune.Study.create(image_task(model=trained_resnet()), chosen, out=tmp_path / "run")
+    found.run()
+    assert stopped(found)
+    complete = found.front().records
+    for candidate in stopped(found):
+        assert any(
+            member.search.quality >= candidate.search.quality
+            and member.search.multiply_adds <= candidate.search.multiply_adds
+            for member in complete
+        )
