@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from autoprune.study.loop import OnProgress
     from autoprune.study.settings import StudySettings
     from autoprune.study.study import Study
     from autoprune.task.task import Task
@@ -77,22 +78,31 @@ def explain(script: ScriptArgument) -> None:
 
 @app.command()
 @reported
-def run(  # one option each
+def run(  # noqa: PLR0913, PLR0917  # one option each
     script: ScriptArgument,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
     out: OutOption = None,
     seed: SeedOption = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Start no new trial once so many samples are processed, whatever for.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Run the study with so many seeds; each gets a folder, and the report shows the spread.")
+    ] = 1,
 ) -> None:
     """Search. Resumes when the folder holds this study; ends with the front and a report."""
     from autoprune.report.html import write_report
     from autoprune.study.study import Study
     from autoprune.terminal import live, show_front, show_next
 
-    _check_numbers(trials, seconds, seed)
+    _check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
     folder = out if out is not None else Path("runs") / _name(script)
     _check_out(folder)
-    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed)
+    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed, samples=samples)
+    if seeds > 1:
+        _repeat(task, settings, seeds, folder)
+        return
     study = Study.create(task, settings, out=folder, name=_name(script))
     with live(study) as on_progress:
         front = study.run(trials=settings.trials, seconds=settings.seconds, on_progress=on_progress)
@@ -170,6 +180,31 @@ def importances(
 
 @app.command()
 @reported
+def solve(
+    folder: FolderArgument,
+    budget: Annotated[float, typer.Option(help="Share of the dense cost, such as 0.3.")],
+    cost: Annotated[
+        str | None,
+        typer.Option(help="multiply_adds, parameters, size_bytes or latency_ms; that of the study when not given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the widths that lose the least at a budget, from the stored scan; nothing is run."""
+    import json
+    from dataclasses import asdict
+
+    from autoprune.study.solving import solve_stored
+    from autoprune.terminal import show_solved
+
+    found = solve_stored(_open(folder), budget, cost)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=1))
+    else:
+        show_solved(found)
+
+
+@app.command()
+@reported
 def report(
     folder: FolderArgument,
     to: Annotated[
@@ -220,8 +255,36 @@ def main() -> None:
     app(args=[command, str(path), *arguments], prog_name=Path(path).name)
 
 
+def _repeat(task: Task, settings: StudySettings, seeds: int, folder: Path) -> None:
+    """The same study with several seeds, and what they have in common."""
+    from contextlib import ExitStack
+
+    from autoprune.report.html import write_report
+    from autoprune.report.repeats import write_repeats_report
+    from autoprune.study.repeats import repeat
+    from autoprune.terminal import live, show_repeats
+
+    with ExitStack() as stack:
+
+        def follow(number: int, study: Study) -> OnProgress:
+            stack.close()  # the progress of the one before
+            typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
+            return stack.enter_context(live(study))
+
+        found = repeat(task, settings, seeds, out=folder, name=folder.name, follow=follow)
+    for own, front in zip(found.folders, found.fronts, strict=True):
+        write_report(own, front)
+    show_repeats(found)
+    typer.echo(write_repeats_report(found, folder / "report.html"))
+
+
 def _load(
-    script: Path, *, trials: int | None = None, seconds: float | None = None, seed: int | None = None
+    script: Path,
+    *,
+    trials: int | None = None,
+    seconds: float | None = None,
+    seed: int | None = None,
+    samples: int | None = None,
 ) -> tuple[Task, StudySettings]:
     """The script's task and settings, the command line's numbers put in."""
     from dataclasses import replace
@@ -241,6 +304,7 @@ def _load(
         trials=settings.trials if trials is None else trials,
         seconds=settings.seconds if seconds is None else seconds,
         seed=settings.seed if seed is None else seed,
+        samples=settings.samples if samples is None else samples,
     )
     make = getattr(module, "task", None)
     if not callable(make):
@@ -297,13 +361,11 @@ def _name(script: Path) -> str:
     return path.parent.name if path.stem == "study" else path.stem
 
 
-def _check_numbers(trials: int | None, seconds: float | None, seed: int | None) -> None:
+def _check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed: int | None) -> None:
     """Before the script is imported, since that may train a model first."""
     from autoprune.errors import raise_all
 
-    faults = []
-    if trials is not None and trials <= 0:
-        faults.append(fault("--trials", "be >= 1", trials))
+    faults = [fault(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0]
     if seconds is not None and seconds <= 0:
         faults.append(fault("--seconds", "be > 0", seconds))
     if seed is not None and seed < 0:

@@ -24,6 +24,8 @@ from autoprune.study.description import block_rows, group_rows
 from autoprune.study.importance import Importances
 from autoprune.study.loop import OnProgress
 from autoprune.study.loop import Progress as StudyProgress
+from autoprune.study.repeats import Repeats
+from autoprune.study.solving import Solved
 from autoprune.study.study import Study
 from autoprune.surgery.sparsity import maskable, unmaskable
 from autoprune.trace.topology import Topology
@@ -101,6 +103,23 @@ def show_front(front: Front) -> None:
     console.print(_front_table(front, records))
 
 
+def show_repeats(repeats: Repeats) -> None:
+    """Median and spread over the seeds, then each study, as tables on standard output."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    summary = repeats.summary()
+    table = Table("over the seeds", "median", "low", "high")
+    for name, row in summary.iterrows():
+        table.add_row(str(name), *(f"{row[column]:,.4g}" for column in ("median", "low", "high")))
+    console.print(table)
+    each = repeats.table()
+    rows = Table(*(str(name).replace("_", " ") for name in each.columns))
+    for line in each.to_numpy().tolist():
+        rows.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in line))
+    console.print(rows)
+
+
 def show_candidate(front: Front, record: CandidateRecord) -> None:
     """One candidate's row on standard error, so that standard output holds its number alone."""
     console = Console(stderr=True)
@@ -128,10 +147,29 @@ def show_importances(found: Importances) -> None:
         table.add_section()
     console.print(table)
     console.print(
-        "Share of the variance that each explains alone, 68 % interval; in brackets: no more than chance gives."
+        "Share of the variance of ranks that each explains alone, 68 % interval; in brackets: no more than chance."
     )
     for name, why in found.left_out.items():
         console.print(f"left out: {name}, {why}", highlight=False, markup=False)
+
+
+def show_solved(found: Solved) -> None:
+    """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    table = Table("group", title=f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
+    for column in ("dense", "stay", "share"):
+        table.add_column(column, justify="right")
+    for name, width in found.allocation.widths.items():
+        dense = found.channels[name]
+        table.add_row(Text(name), str(dense), str(width), f"{width / dense:.0%}")
+    console.print(table)
+    console.print(
+        "Of dense: " + ", ".join(f"{name} {share:.2%}" for name, share in found.shares.items()), highlight=False
+    )
+    for note in found.notes:
+        console.print(note, highlight=False, markup=False)
 
 
 def show_next(front: Front, folder: Path, report: Path) -> None:

@@ -15,7 +15,8 @@ from autoprune.front.record import CandidateRecord
 FEWEST = 10
 #: Correlation below which decisions at a rung are warned of.
 LOW = 0.5
-_RESAMPLES = 1000
+#: Correlations beyond it are taken for it where 1 would be infinite.
+_ALMOST = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class RungAudit:
 
     share: of the fine-tune's steps done. candidates: how many passed it. stopped: how many were stopped there.
     correlation: Spearman's rank correlation of the quality there and in the end, in [-1, 1]; not a number with fewer
-        than three candidates or where all are alike. low, high: its 95 % interval by the bootstrap over candidates.
+        than four candidates or where all are alike. low, high: its 95 % interval.
     """
 
     share: float
@@ -35,7 +36,7 @@ class RungAudit:
     high: float
 
     @property
-    def warning(self) -> str:
+    def remark(self) -> str:
         """Why decisions at this rung are not to be trusted; "" when nothing speaks against them."""
         if self.candidates < FEWEST:
             return f"too few candidates to tell, {self.candidates} of {FEWEST}"
@@ -83,23 +84,24 @@ def training_saved(records: Sequence[CandidateRecord]) -> float:
 
 
 def _with_interval(pairs: np.ndarray) -> tuple[float, float, float]:
-    """Spearman's correlation of the columns [n, 2] with a percentile interval; resamples that are alike are left out.
+    """Spearman's correlation of the columns [n, 2] and its 95 % interval; not numbers where there is none.
 
-    Source: Efron, Tibshirani, An introduction to the bootstrap, 1993.
+    Fisher's transformation with the variance (1 + r^2 / 2) / (n - 3). Resampling candidates instead makes ties that
+    are not there, and near 1 an interval that does not hold the correlation itself.
+
+    Source: Bonett, Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations, 2000.
     """
     found = _spearman(pairs)
     if not math.isfinite(found):
-        return found, math.nan, math.nan
-    generator = np.random.default_rng(0)
-    draws = generator.integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    again = np.array([_spearman(pairs[draw]) for draw in draws])
-    low, high = np.quantile(again[np.isfinite(again)], (0.025, 0.975))
-    return found, float(low), float(high)
+        return math.nan, math.nan, math.nan
+    reach = 1.96 * math.sqrt((1.0 + found**2 / 2.0) / (len(pairs) - 3))
+    middle = math.atanh(min(max(found, -_ALMOST), _ALMOST))
+    return found, min(math.tanh(middle - reach), found), max(math.tanh(middle + reach), found)
 
 
 def _spearman(pairs: np.ndarray) -> float:
     """Correlation of ranks, of equal values the mean rank; not a number when a column is all alike."""
-    if len(pairs) < 3 or (np.ptp(pairs, axis=0) == 0).any():
+    if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan
     ranked = pd.DataFrame(pairs).rank().to_numpy()
     return float(np.corrcoef(ranked, rowvar=False)[0, 1])

@@ -74,9 +74,9 @@ def reconstruct(
     A layer is a linear layer or a convolution. In the order of the forward, each gets the weight and bias W that
     minimise |Y - X W|^2 + ridge |W - W of the cut|^2: Y is what the source's layer gives at the channels that stay,
     X what the cut model's layer reads, with the layers before it solved for already. At most ROWS outputs are looked
-    at. Running statistics of norms are re-estimated on the way, before what reads them is solved for: recalibrated
-    only afterwards, they would undo part of it. All samples pass at once: those batches go in whose tensors fit
-    together with the first one's, as many samples as the largest output of a module leaves room for.
+    at. Running statistics of norms are re-estimated on the way, before the layers behind them are solved for, so that
+    recalibration afterwards does not move what these read. All samples pass at once: those batches go in whose tensors
+    fit together with the first one's, as many samples as the largest output of a module leaves room for.
 
     Left alone: layers that read whatever they read before, depthwise ones among them; more than MOST_UNKNOWNS
     unknowns; weights that are frozen, shared, computed (weight norm) or rescaled by the cut; layers with hooks that

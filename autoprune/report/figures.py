@@ -184,26 +184,8 @@ def progress(front: Front) -> go.Figure:
     return figure
 
 
-def sensitivity(scan: Mapping[str, Sequence[float]], keep_shares: Sequence[float]) -> go.Figure:
-    """Loss that each group alone adds when only a share of its channels stays."""
-    names = list(scan)
-    figure = go.Figure(
-        go.Heatmap(
-            z=[[scan[name][column] for name in names] for column in range(len(keep_shares))],
-            x=names,
-            y=[f"keep {share:.0%}" for share in keep_shares],
-            colorscale="Cividis",
-            colorbar={"title": "added loss"},
-        )
-    )
-    figure.update_layout(
-        template="plotly_white", height=320, margin={"l": 80, "r": 20, "t": 20, "b": 120}, xaxis={"tickangle": -45}
-    )
-    return figure
-
-
 def importance(found: Importances) -> go.Figure:
-    """Share of each target's variance that each knob explains, with its interval; pale where chance gives as much.
+    """What each knob explains of the variance of each target's ranks, with its interval; pale where chance does as much.
 
     Targets are chosen in the legend; the quality, and the quality at equal cost, are shown from the start.
     """
@@ -232,7 +214,7 @@ def importance(found: Importances) -> go.Figure:
             )
         )
     figure.update_layout(
-        xaxis={"title": "share of the variance", "tickformat": ".0%", "rangemode": "tozero"},
+        xaxis={"title": "share of the variance of ranks", "tickformat": ".0%", "rangemode": "tozero"},
         yaxis={"autorange": "reversed"},
         template="plotly_white",
         height=140 + 36 * len(found.knobs),

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from autoprune.front.audit import audit, training_saved
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency
@@ -22,6 +23,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _against_uniform(front)
     lines += _latency(front)
     lines += _masks(front)
+    lines += _stopped_early(front)
     failed = [record for record in front.everything if record.note]
     if failed:
         who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
@@ -180,6 +182,26 @@ def _by_chance(count: int) -> int:
         below += 1
         so_far += math.comb(count, below) * 0.025**below * 0.975 ** (count - below)
     return below
+
+
+def _stopped_early(front: Front) -> list[tuple[str, bool]]:
+    """What early stopping saved, and whether the rungs it looked at can be trusted."""
+    rungs = audit(front.everything)
+    if not rungs:
+        return []
+    stopped = len(front.everything) - len(front.complete)
+    lines = [
+        (
+            f"Early stopping ended {stopped} of {len(front.everything)} candidates, which left out "
+            f"{training_saved(front.everything):.0%} of the training.",
+            False,
+        )
+    ]
+    doubtful = [f"at {row.share:.0%} of the training ({row.remark})" for row in rungs if row.remark]
+    if doubtful:
+        many = "Rungs do" if len(doubtful) > 1 else "A rung does"
+        lines.append((f"{many} not show which candidate is better in the end: {'; '.join(doubtful)}.", True))
+    return lines
 
 
 def _is_masked(record: CandidateRecord) -> bool:

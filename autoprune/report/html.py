@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import html
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import plotly.graph_objects as go
-import plotly.io
-from plotly.offline import get_plotlyjs
-
+from autoprune.front.audit import audit
+from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency
 from autoprune.report import figures
 from autoprune.report.findings import findings
+from autoprune.report.growth import growth, tree
+from autoprune.report.page import page, section, text
+from autoprune.report.sensitivity import heat_map
+from autoprune.sensitivity.refresh import observe, refreshed
+from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
 from autoprune.task.checkpoint import write_atomically
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
-h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #ddd}
-table{border-collapse:collapse;font-size:13px;width:100%}
-th,td{padding:.3em .6em;text-align:right;border-bottom:1px solid #eee}
-th{background:#f6f6f6;position:sticky;top:0}td:nth-child(2),th:nth-child(2){text-align:left}
-.note{color:#555}.warn{color:#a33}code{background:#f4f4f4;padding:.1em .3em}
-"""
 
 
 def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
@@ -36,32 +30,32 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     timed = any(record.search.latency for record in front.everything)
     costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
     sections = [_head(stored, front), _table(front)]
-    sections += [_figure(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)) for cost in costs]
+    sections += [section(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)) for cost in costs]
     if timed:
-        sections.append(_figure("Quality, size and latency", figures.pareto_3d(front)))
+        sections.append(section("Quality, size and latency", figures.pareto_3d(front)))
     groups = stored["groups"]
     assert isinstance(groups, list)
-    sections.append(_figure("Layers of a candidate", figures.layers(front, groups)))
+    sections.append(section("Layers of a candidate", figures.layers(front, groups)))
     if scan is not None:
-        sections.append(_figure("Sensitivity", figures.sensitivity(scan.added_loss, scan.keep_shares)))
-    sections.append(_figure("Progress", figures.progress(front)))
+        sections.append(_sensitivity(scan, front, groups))
+    sections.append(section("Progress", figures.progress(front)))
+    start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, 0.0)
+    sections.append(section("Hypervolume", growth([convergence(front, start=start)])))
+    sections.append(section("Who descends from whom", tree(front)))
+    sections.append(_rungs(front))
     sections.append(_importances(folder))
     sections.append(_left_alone(stored))
-    page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{_text(stored['name'])}: autoprune</title>"
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>{''.join(sections)}</body></html>"
-    )
     path = to if to is not None else folder.report
-    write_atomically(path, page.encode())
+    write_atomically(path, page(str(stored["name"]), sections).encode())
     return path
 
 
 def _head(stored: Mapping[str, object], front: Front) -> str:
     trained = sum(record.samples_trained for record in front.everything)
-    lines = "".join(f"<li{' class=warn' if warning else ''}>{_text(line)}</li>" for line, warning in findings(front))
+    lines = "".join(f"<li{' class=warn' if warning else ''}>{text(line)}</li>" for line, warning in findings(front))
     return (
-        f"<h1>{_text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
-        f"the front over {_text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split "
+        f"<h1>{text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
+        f"the front over {text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split "
         "decides; the test split is shown for the final front and decides nothing. Latencies are ratios to the dense "
         f"model, measured in turn, times its own median.</p><ul>{lines}</ul>"
     )
@@ -87,10 +81,10 @@ def _table(front: Front) -> str:
         *(["ratio to itself without masks (95 %)"] if masked else []),
     ]
     rows = "".join(
-        f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in _cells(front, record, sparse, masked))}</tr>"
+        f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in _cells(front, record, sparse, masked))}</tr>"
         for record in records
     )
-    return f"<h2>The front</h2><table><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>{rows}</table>"
+    return f"<h2>The front</h2><table><tr>{''.join(f'<th>{text(name)}</th>' for name in head)}</tr>{rows}</table>"
 
 
 def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> Sequence[str]:
@@ -116,22 +110,62 @@ def _ratio(latency: Latency | None) -> str:
     return "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})"
 
 
+def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> str:
+    """The scan as a heat map, what it took, and what the trials said of it."""
+    dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
+    found = refreshed(scan, observe(front.everything, dense, front.higher_is_better))
+    lines = [
+        f"Loss added by each group alone, its channels ranked by {scan.criterion}, after recalibration. The scan saw "
+        f"{scan.samples_forward:,} samples{f' and trained on {scan.samples_trained:,}' * (scan.samples_trained > 0)}.",
+        f"Short of samples: {scan.note}." if scan.note else "",
+        f"In trials: by how much more, or less, a group hurt than the scan says, by {found.observations} candidates."
+        if any(factor != 1.0 for factor in found.factors.values())
+        else "",
+    ]
+    notes = "".join(f"<p class=note>{text(line)}</p>" for line in lines if line)
+    return f"{section('Sensitivity', heat_map(scan.added_loss, scan.keep_shares, found.factors))}{notes}"
+
+
+def _rungs(front: Front) -> str:
+    """Whether the quality on the way tells the quality in the end, rung by rung."""
+    rows = [
+        (
+            f"{row.share:.0%}",
+            row.remark,
+            str(row.candidates),
+            f"{row.correlation:.2f} ({row.low:.2f} to {row.high:.2f})" if math.isfinite(row.correlation) else "",
+            str(row.stopped),
+        )
+        for row in audit(front.everything)
+    ]
+    title = "<h2>Early stopping</h2>"
+    if not rows:
+        return f"{title}<p class=note>No candidate was looked at on its way.</p>"
+    head = ("training done", "remark", "candidates with an end", "rank correlation with the end (95 %)", "stopped here")
+    table = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f"{title}<p class=note>Spearman's correlation of the quality on part of the search split there with that "
+        "in the end, over the candidates that were trained to the end.</p>"
+        f"<table><tr>{''.join(f'<th>{text(name)}</th>' for name in head)}</tr>{table}</table>"
+    )
+
+
 def _importances(folder: RunFolder) -> str:
     """Figure and table of what mattered; a sentence where there is too little to tell, nothing without trials."""
     found = read_importances(folder)
     if found is None:
         return ""
-    notes = "".join(f"<p class=note>{_text(note)}</p>" for note in found.notes)
+    notes = "".join(f"<p class=note>{text(note)}</p>" for note in found.notes)
     title = "Which knobs mattered"
     if not found.knobs:
         return f"<h2>{title}</h2>{notes}"
     left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
     return (
-        f"{_figure(title, figures.importance(found))}<p class=note>Share of the variance that each explains alone, "
-        f"over the {found.trials} trials that the sampler chose, and its 68 % interval. Pale, and in brackets: no more "
-        f"than chance gives. The budget decides most of the quality, so look at {_text(found.targets[-1])}: the "
+        f"{section(title, figures.importance(found))}<p class=note>Share of the variance of ranks that each explains "
+        f"alone, over the {found.trials} trials that the sampler chose, and its 68 % interval. Pale, and in brackets: "
+        f"no more than chance gives. The budget decides most of the quality, so look at {text(found.targets[-1])}: the "
         f"quality less what trials of about the same cost have.</p>{notes}{_importance_table(found)}"
-        f"{f'<p class=note>Left out: {_text(left)}.</p>' if left else ''}"
+        f"{f'<p class=note>Left out: {text(left)}.</p>' if left else ''}"
     )
 
 
@@ -140,7 +174,7 @@ def _importance_table(found: Importances) -> str:
     lines += [
         [row.name, *(str(row.targets[target]) for target in found.targets)] for row in (*found.knobs, *found.members)
     ]
-    rows = (f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    rows = (f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in line)}</tr>" for line in lines)
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -150,16 +184,6 @@ def _left_alone(stored: Mapping[str, object]) -> str:
     if not rows:
         return ""
     lines = "".join(
-        f"<tr><td>{_text(r['module'])}</td><td>{_text(r['reason'])}</td><td>{_text(r['channels'])}</td></tr>"
-        for r in rows
+        f"<tr><td>{text(r['module'])}</td><td>{text(r['reason'])}</td><td>{text(r['channels'])}</td></tr>" for r in rows
     )
     return f"<h2>Left alone</h2><table><tr><th>module</th><th>why</th><th>channels</th></tr>{lines}</table>"
-
-
-def _figure(title: str, figure: go.Figure) -> str:
-    body = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False)
-    return f"<h2>{_text(title)}</h2>{body}"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))

@@ -32,12 +32,15 @@ class LatencyFit:
     candidates: int
 
 
-def fit_latency(table: CostTable, records: Sequence[CandidateRecord]) -> LatencyFit:
+def fit_latency(
+    table: CostTable, records: Sequence[CandidateRecord], leaders: Sequence[int] | None = None
+) -> LatencyFit:
     """What a multiply-add and a byte of each layer takes, so that the measured ratios to dense come out.
 
     ratio = constant + sum over layers of a_l multiply_adds_l + b_l bytes_l + a multiply_adds + b bytes, all
     coefficients >= 0, by non-negative least squares of the relative errors. So latency never falls with a width.
-    Candidates without blocks or with masks are left out: their layers are others.
+    Candidates without some blocks or with masks are left out: their layers are others.
+    leaders: ties of the model that comes out, see CostTable.tied; None for none.
     Raises ConfigurationError with fewer than FEWEST different models measured.
     Source: Lawson and Hanson, Solving Least Squares Problems, 1974.
     """
@@ -61,6 +64,7 @@ def fit_latency(table: CostTable, records: Sequence[CandidateRecord]) -> Latency
     errors = _left_out(features, ratios)
     found = _fit(features, ratios)
     whole = replace(table, terms=(*table.terms, Term(lengths=(), multiply_adds=0.0, parameters=0.0, size_bytes=0.0)))
+    whole = whole if leaders is None else whole.tied(leaders)
     return LatencyFit(
         model=CostModel.priced(whole, "latency_ms", prices @ found),
         error=float(np.median(errors)),

@@ -93,12 +93,16 @@ def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> 
     clear = [one for one in observations if one.lost > 0]
     if len(observations) < FEWEST or not clear or not names:
         return Refreshed(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
-    added = np.array([[sensitivity.added(name, one.keep[name]) for name in names] for one in observations])
+    added = np.array([[sensitivity.added(name, one.keep.get(name, 1.0)) for name in names] for one in observations])
     # Less than half the noise can not be told from nothing.
     floors = [max(one.noise / 2, 0.01 * max(seen.lost for seen in clear)) for one in observations]
-    lost = np.log([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])
+    lost = np.array([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])
     trained = np.log1p([float(one.trained) for one in observations])
-    factors = np.exp(_fit(added, lost, trained - trained.mean()))
+    noise = np.array([one.noise for one in observations]) / lost
+    data = _Data(
+        added=added, lost=np.log(lost), trained=trained - trained.mean(), weights=1.0 / np.hypot(1.0, noise / _NOISE)
+    )
+    factors = np.exp(_fit(data))
     scaled = {
         name: tuple(loss * float(factor) for loss in sensitivity.added_loss[name])
         for name, factor in zip(names, factors, strict=True)
@@ -110,55 +114,63 @@ def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> 
     )
 
 
-def _fit(added: np.ndarray, lost: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Logarithms of the factors, [groups]: with the ridge that predicts left out candidates best, 0 where none helps.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Data:
+    """added: [n, groups]. lost, trained: logarithms [n]. weights: of the errors, 1 without noise [n]."""
 
-    added: [n, groups]. lost, trained: logarithms [n].
-    """
-    errors = np.array([_left_out((added, lost, trained), spread) for spread in _SPREADS])
-    totals = errors.mean(axis=1)
-    best = int(np.argmin(totals))
+    added: np.ndarray
+    lost: np.ndarray
+    trained: np.ndarray
+    weights: np.ndarray
+
+    def of(self, rows: np.ndarray) -> _Data:
+        """Some of the observations."""
+        return _Data(
+            added=self.added[rows], lost=self.lost[rows], trained=self.trained[rows], weights=self.weights[rows]
+        )
+
+    def link(self, found: np.ndarray) -> np.ndarray:
+        """Columns of the link between added loss and the logarithm of the quality lost, [n, 4]."""
+        x = np.log(self.added @ np.exp(found))
+        return np.stack([np.ones_like(x), x, x**2, self.trained], axis=1)
+
+
+def _fit(data: _Data) -> np.ndarray:
+    """Logarithms of the factors, [groups], by the ridge that predicts unseen candidates best; 0 where none helps."""
+    errors = np.array([_left_out(data, spread) for spread in _SPREADS])
+    best = int(np.argmin(errors.mean(axis=1)))
     # Better than no correction by more than what differs between candidates by chance, or none.
     gain = errors[0] - errors[best]
-    if gain.mean() <= gain.std() / math.sqrt(len(lost)):
-        return np.zeros(added.shape[1])
-    return _ridge((added, lost, trained), _SPREADS[best])[0]
+    if gain.mean() <= gain.std() / math.sqrt(len(gain)):
+        return np.zeros(data.added.shape[1])
+    return _ridge(data, _SPREADS[best])[0]
 
 
-def _left_out(data: tuple[np.ndarray, np.ndarray, np.ndarray], spread: float) -> np.ndarray:
-    """Squared errors of candidates that the fit has not seen, [n]."""
-    added, lost, trained = data
-    errors = np.zeros(len(lost))
+def _left_out(data: _Data, spread: float) -> np.ndarray:
+    """Squared weighted errors of candidates that the fit has not seen, [n]."""
+    errors = np.zeros(len(data.lost))
     for part in range(_FOLDS):
-        out = np.arange(len(lost)) % _FOLDS == part
-        found, link = _ridge((added[~out], lost[~out], trained[~out]), spread)
-        errors[out] = (lost[out] - _link(added[out] @ np.exp(found), trained[out]) @ link) ** 2
+        out = np.arange(len(errors)) % _FOLDS == part
+        found, link = _ridge(data.of(~out), spread)
+        unseen = data.of(out)
+        errors[out] = (unseen.weights * (unseen.lost - unseen.link(found) @ link)) ** 2
     return errors
 
 
-def _ridge(data: tuple[np.ndarray, np.ndarray, np.ndarray], spread: float) -> tuple[np.ndarray, np.ndarray]:
+def _ridge(data: _Data, spread: float) -> tuple[np.ndarray, np.ndarray]:
     """Logarithms of the factors, and the coefficients of the link. spread: of the factors that is taken for likely."""
-    added, lost, trained = data
-    found, limit = np.zeros(added.shape[1]), math.log(LARGEST)
-    for _ in range(_STEPS if spread else 1):
-        parts = added * np.exp(found)
-        total = parts.sum(axis=1)
-        columns = _link(total, trained)
+    found, limit = np.zeros(data.added.shape[1]), math.log(LARGEST)
+    weights, lost = data.weights[:, None], data.weights * data.lost
+    for _ in range(_STEPS if spread else 0):
+        columns = weights * data.link(found)
         link = np.linalg.lstsq(columns, lost, rcond=None)[0]
-        if not spread:
-            return found, link
         left = lost - columns @ link
+        parts = data.added * np.exp(found)
+        total = parts.sum(axis=1)
         steep = np.maximum(link[1] + 2.0 * link[2] * np.log(total), _LEAST_SLOPE)
-        slopes = steep[:, None] * parts / total[:, None]
+        slopes = weights * steep[:, None] * parts / total[:, None]
         slopes -= columns @ np.linalg.lstsq(columns, slopes, rcond=None)[0]  # what the link explains is not theirs
         noise = max(float(np.mean(left**2)), _NOISE**2) / spread**2
         step = np.linalg.solve(slopes.T @ slopes + noise * np.eye(len(found)), slopes.T @ (left + slopes @ found))
         found = np.clip(0.5 * (found + step), -limit, limit)
-    total = added @ np.exp(found)
-    return found, np.linalg.lstsq(_link(total, trained), lost, rcond=None)[0]
-
-
-def _link(total: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Columns of the link between added loss and the logarithm of the quality lost, [n, 4]."""
-    x = np.log(total)
-    return np.stack([np.ones_like(x), x, x**2, trained], axis=1)
+    return found, np.linalg.lstsq(weights * data.link(found), lost, rcond=None)[0]

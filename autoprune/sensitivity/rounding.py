@@ -16,8 +16,9 @@ TOLERANCE = 0.01
 _FINE = 0.002
 #: Groups whose rounding is looked at in one repair, those that lie nearest to the middle between two widths.
 _MOST_FREE = 64
-#: Groups that are searched together, in so many widths to either side, and how many such sets are tried in one round.
-_WINDOW, _REACH, _WINDOWS, _ROUNDS = 5, 2, 6, 4
+#: Groups that are searched together, and widths to either side of each; how many such sets are tried in one round, how
+#: many random ones after them, and how many rounds.
+_WINDOW, _REACH, _WINDOWS, _RANDOM, _ROUNDS = 5, 2, 6, 12, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,7 +156,7 @@ def _searched(
 
 
 def _windows(cost_model: CostModel, widths: np.ndarray, lattice: Lattice) -> Iterator[np.ndarray]:
-    """Sets of groups to search together: of cheap and dear channels mixed, then the cheapest alone."""
+    """Sets of groups to search together: of cheap and dear channels mixed, the cheapest alone, then any."""
     free = np.flatnonzero(lattice.base < lattice.top)
     if not len(free):
         return
@@ -168,3 +169,6 @@ def _windows(cost_model: CostModel, widths: np.ndarray, lattice: Lattice) -> Ite
         yield np.sort(order[start::stride][:_WINDOW])
     if stride > 1:
         yield np.sort(order[:_WINDOW])
+        random = np.random.default_rng(0)
+        for _ in range(_RANDOM):
+            yield np.sort(random.choice(order, _WINDOW, replace=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class ScaledSpace:
         return frame.plan(parameters, (ratios, budget), seed)
 
     def encode(self, plan: PruningPlan) -> dict[str, Value]:
-        """Budget as the plan costs, and the smallest values of the directions that give its widths, or the nearest.
+        """Budget as the plan costs, and small values of the directions that give its widths, or the nearest.
 
         A plan whose widths follow from scores has the budget that it names, which is all that is known here.
         """
@@ -93,7 +94,8 @@ class ScaledSpace:
             high=np.array([one.high for one in self.directions]),
         )
         best, least = np.zeros(len(self.directions)), math.inf
-        for values in inverses(columns, widths, cost, self.frame.lattice):
+        baselines = (best, np.array([one.solved for one in self.directions]))
+        for values in itertools.chain(baselines, inverses(columns, widths, cost, self.frame.lattice)):
             apart = float(np.abs((self._widths(cost, budget, values) - widths) / self.frame.lattice.grain).sum())
             if apart < least:
                 best, least = values, apart

@@ -72,8 +72,8 @@ def clear(folder: RunFolder, trial: int) -> None:
 def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
     """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that can not be read."""
     root = _folder(folder, trial)
-    paths = sorted(path for path in root.iterdir() if path.name.isdigit()) if root.is_dir() else []
-    return [_read(path) for path in paths]
+    paths = [path for path in root.iterdir() if path.name.isdigit()] if root.is_dir() else []
+    return [_read(path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
 def load(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:

@@ -9,14 +9,15 @@ from functools import partial
 from autoprune.candidate import Bench
 from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import check_applicable
+from autoprune.criteria.registry import check_applicable, fitting
+from autoprune.criteria.rehearsal import Parts, rehearse
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import timetable
-from autoprune.space.settings import SpaceSettings
+from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.surgery.sparsity import maskable
 
 
@@ -38,11 +39,26 @@ def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -
 
 def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
     topology, names = bench.topology, space.criteria
-    for alike in [names] if space.criterion_per_group else [(name,) for name in names]:
-        yield partial(check_applicable, alike, topology, per_group=space.criterion_per_group)
     ranked = (space.scan_criterion,) if space.criterion_per_group and set(space.amounts) - {"ratio", "count"} else ()
-    for name in (*scanned, *ranked):
-        yield partial(check_applicable, (name,), topology)
+    whole = tuple(dict.fromkeys((*scanned, *ranked)))
+    masked = maskable(topology) if bench.masks_weights and space.masks != (NO_MASKS,) else ()
+    parts = Parts(
+        channels=tuple(dict.fromkeys((*names, *whole))),
+        masked=tuple(masked),
+        weights=space.weight_criteria if masked else (),
+        blocks=space.block_criteria if "blocks" in space.kinds else (),
+    )
+    task = bench.task
+    found = rehearse(task.dense, task.calibration[:1], task.loss, topology, parts)
+    yield found.check
+    for name in (*([] if space.criterion_per_group else names), *whole):
+        yield partial(check_applicable, (name,), topology, refused=found.channels)
+    if space.criterion_per_group:
+        yield partial(check_applicable, names, topology, per_group=True)
+        for name in names:
+            # Each group chooses among the criteria that fit it; of those none may turn out to fail.
+            fit = tuple(group for group in topology.groups if fitting((name,), group))
+            yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
     for name in space.schedulers:
         for schedule in space.schedules:
             yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, space)

@@ -8,17 +8,19 @@ from pathlib import Path
 
 from autoprune.candidate import Bench
 from autoprune.errors import StudyConflictError, fault
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import serialize
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Settings that may change from one run of a study to the next.
-FREE = ("trials", "seconds", "threads")
+FREE = ("trials", "seconds", "samples", "threads")
 
 
 def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, object]:
-    """JSON-ready description of a study; enough for the front and the report without torch or the script."""
+    """JSON-ready description of a study; enough for the front, the report and `solve` without the script."""
     task = bench.task
     return {
         "name": name,
@@ -30,6 +32,8 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
         "higher_is_better": task.higher_is_better,
         "groups": group_rows(bench.topology),
         "blocks": block_rows(bench.topology),
+        "costs": CostTable.of(bench.topology).to_dict(),
+        "ties": list(Frame(settings=settings.space, topology=bench.topology).leaders),
         "unprunable": [
             {"module": u.module, "channels": u.channels, "reason": u.reason} for u in bench.topology.unprunable
         ],

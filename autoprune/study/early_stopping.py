@@ -57,23 +57,37 @@ def front(now: Situation) -> bool:
     """Stop what even a lucky end would leave dominated.
 
     Dominated means: some candidate that was trained to the end costs no more on any axis and is at least as good as
-    this one would be with the gain still to come that CONFIDENCE of the candidates stay under. That gain is the order
-    statistic of split conformal prediction, so it is the largest seen while there are fewer than 19.
+    this one would be with the gain still to come that CONFIDENCE of the candidates stay under. Small models gain more
+    than large ones, so only the half of the candidates that cost most nearly the same is asked. The gain is the order
+    statistic of split conformal prediction: the largest seen while there are fewer than 19.
 
     Source of the quantile: Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, Distribution-free predictive inference for
     regression, 2018.
     """
     sign = 1.0 if now.higher_is_better else -1.0
-    rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
-    gains = sorted(
-        gain
+    known = [
+        (gain, p.costs)
         for p in now.past
         if not p.stopped and math.isfinite(gain := sign * (p.quality - p.rungs.get(now.share, math.nan)))
-    )
-    if len(gains) < FEWEST:
+    ]
+    if len(known) < FEWEST:
         return False
+    near = _as_near_as_half(np.array([costs for _, costs in known]), np.array(now.costs))
+    gains = sorted(gain for (gain, _), is_near in zip(known, near, strict=True) if is_near)
     hoped = sign * now.quality + gains[min(math.ceil((len(gains) + 1) * CONFIDENCE), len(gains)) - 1]
+    rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
     return any(sign * p.quality >= hoped for p in rivals)
+
+
+def _as_near_as_half(costs: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Bool [n]: the half of the costs [n, axes] nearest to `own` [axes], at least FEWEST; all of equal distance.
+
+    Distance is the number of candidates in between, over all axes, which needs no unit.
+    """
+    places = np.stack([np.searchsorted(np.sort(axis), axis) for axis in costs.T], axis=1)
+    place = np.array([np.searchsorted(np.sort(axis), value) for axis, value in zip(costs.T, own, strict=True)])
+    distances = np.abs(places - place).sum(axis=1)
+    return np.asarray(distances <= np.sort(distances)[max(FEWEST, len(costs) // 2) - 1])
 
 
 def pareto_rank(now: Situation) -> bool:

@@ -30,7 +30,9 @@ from autoprune.study.vectors import Coordinates, Value
 #: Prefixes of the parameters that share one budget among groups, in our spaces.
 FAMILIES = ("ratio/", "residual/")
 #: Children that the model screens for each trial; share of trials that are random; share that is not screened.
-_CHILDREN, _RANDOM, _UNSCREENED = 64, 0.03, 0.05
+_CHILDREN, _RANDOM = 64, 0.03
+_UNSCREENED = lambda n, d: 0.05
+_NOISY = lambda n, d: 0.0
 #: Step at the share of successes that is aimed at, in units of a parameter's range; spread of its logarithm.
 _STEP, _SUCCESSES, _RECENT, _SPREAD = 0.15, 0.2, 20, 0.7
 #: A child inherits its parent's other choices, numbers and steps; this often a choice is drawn again.
@@ -270,10 +272,15 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
     if not unknown:
         return coordinates.random(rng)
     children = children[unknown]
-    if rng.random() < _UNSCREENED:
+    if rng.random() < _UNSCREENED(len(losses), len(coordinates.family)):
         return np.asarray(children[0])
     expected = model.predict(coordinates.rough(children), coordinates.fine(children))
-    return np.asarray(children[_best(expected, model, losses[parents], violations)])
+    chosen = children[_best(expected, model, losses[parents], violations)].copy()
+    sd = _NOISY(len(losses), len(coordinates.family))
+    if sd:
+        chosen[coordinates.family] += sd * rng.normal(size=len(coordinates.family))
+        chosen = _reflected(coordinates, chosen)
+    return np.asarray(chosen)
 
 
 def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
@@ -368,10 +375,10 @@ def _redrawn(scene: _Scene, child: np.ndarray) -> np.ndarray:
 
 
 def _reflected(coordinates: Coordinates, child: np.ndarray) -> np.ndarray:
-    """Numbers back inside [0, 1], and on the place of the value that they decode to."""
+    """Numbers that left [0, 1] by as much inside, and on their steps."""
     inside = np.abs(child[coordinates.numbers])
-    child[coordinates.numbers] = np.clip(np.where(inside > 1.0, 2.0 - inside, inside), 0.0, 1.0)
-    return child
+    child[coordinates.numbers] = np.where(inside > 1.0, 2.0 - inside, inside)
+    return coordinates.snapped(child)
 
 
 def _count(least: int, most: int, rng: np.random.Generator) -> int:

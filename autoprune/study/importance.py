@@ -4,14 +4,15 @@ The budget decides nearly all of the quality, and so hides what is asked: which 
 last target is therefore the quality less what trials of about the same cost have.
 
 An importance is the share of a target's variance that one parameter explains alone: the correlation ratio, less what
-as many groups explain by chance (Kelley, An unbiased correlation ratio measure, 1935). With the tens of trials that a
-study has, it tells what mattered from what did not better than Optuna's PED-ANOVA does, which asks only who is in the
-better half (`pytest tests/unit/study/test_importance.py -k optuna`). What two parameters do together is in neither.
+as many groups explain by chance (Kelley, An unbiased correlation ratio measure, 1935). It is taken over ranks (Conover
+and Iman, Rank transformations as a bridge between parametric and nonparametric statistics, 1981), since a few
+candidates that failed would otherwise be all of the variance. With the tens of trials that a study has, it tells what
+mattered from what did not better than Optuna's PED-ANOVA does, which asks only who is in the better half
+(`pytest tests/unit/study/test_importance.py -k optuna`). What two parameters do together is in neither.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,8 @@ from autoprune.study.trials import origin_of
 
 #: Fewer trials than this say nothing.
 FEWEST_TRIALS = 20
+#: Attributes of trials that say nothing of their own: answered from another, stopped early.
+_APART = {"duplicate_of", "fidelity"}
 #: Values that fewer trials have are looked at as one.
 _FEWEST_ALIKE = 3
 #: A range is divided into so many parts with equally many trials.
@@ -49,9 +52,9 @@ _ERROR = 0.05
 class Importance:
     """One parameter, or one kind, and one target.
 
-    share: of the target's variance that it explains, in [0, 1]. low, high: 68 % interval, over random halves of the
-    trials (Shao and Wu, A general theory for jackknife variance estimation, 1989). chance: what is reached when trials
-    and values are paired at random; all the rows of one table stay below it in 95 of 100 studies.
+    share: of the variance of the target's ranks that it explains, in [0, 1]. low, high: 68 % interval, over random
+    halves of the trials (Shao and Wu, A general theory for jackknife variance estimation, 1989). chance: what is
+    reached when trials and values are paired at random; all rows of a table stay below it in 95 of 100 studies.
     """
 
     share: float
@@ -143,22 +146,19 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
     """Importances over the finished trials that the sampler chose.
 
     Warm starts hold nearly every parameter at its first choice, polished trials and duplicates repeat what was
-    measured: none tells a choice from what came with it. Trials that were stopped early count with the quality that
-    they were stopped at; without them, what made them hopeless would look harmless. That later trials start from longer
-    trained ancestors is not told apart from their choices. A parameter that only some trials have counts as one value
-    more for the others.
+    measured: none tells a choice from what came with it. Trials that were stopped early have the quality of another
+    time of the fine-tune, and are left out with them. That later trials start from longer trained ancestors is not told
+    apart from their choices. A parameter that only some trials have counts as one value more for the others.
 
     study: its "objectives" attribute names its values, "quality" among them. seed: >= 0.
     """
-    trials = [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if origin_of(trial) == "sampled"
-        and "duplicate_of" not in trial.user_attrs
-        and all(map(math.isfinite, trial.values))
-    ]
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [trial for trial in finished if origin_of(trial) == "sampled" and not _APART & trial.user_attrs.keys()]
     if len(trials) < FEWEST_TRIALS:
-        note = f"Importances need {FEWEST_TRIALS} finished trials that the sampler chose; there are {len(trials)}."
+        note = (
+            f"Importances need {FEWEST_TRIALS} trials that the sampler chose and that were trained to the end; "
+            f"there are {len(trials)}."
+        )
         return Importances(trials=len(trials), notes=(note,))
     groups, left_out = _groups(trials)
     targets = _targets(study, trials)
@@ -235,14 +235,18 @@ def explained(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _targets(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, np.ndarray]:
-    """Name -> values [trials], costs in the logarithm; at equal cost only where the quality changes at all."""
+    """Name -> ranks [trials]; at equal cost only where the quality changes at all."""
     columns = np.array([trial.values for trial in trials]).T
-    found = dict(zip(study.user_attrs["objectives"], columns, strict=True))
-    found = {name: v if name == "quality" else np.log(np.maximum(v, 1e-12)) for name, v in found.items()}
+    found = {name: _ranks(v) for name, v in zip(study.user_attrs["objectives"], columns, strict=True)}
     cost = next(name for name in found if name != "quality")
     if np.ptp(found["quality"]) == 0:
         return found
-    return {**found, f"quality at equal {cost}": at_equal_cost(found["quality"], found[cost])}
+    return {**found, f"quality at equal {cost}": _ranks(at_equal_cost(found["quality"], found[cost]))}
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 1, the mean of their ranks where values are equal."""
+    return pd.Series(values).rank().to_numpy()
 
 
 def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

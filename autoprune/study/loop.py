@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import optuna
@@ -78,8 +78,8 @@ class Loop:
 
     def go(self) -> None:
         """Scan, warm starts, trials, test measurements."""
-        trials.settle_interrupted(self.optuna, self.storage, self.folder, self.settings)
         self.records[:] = self.folder.read_candidates()
+        trials.settle_interrupted((self.optuna, self.storage), self.records, self.settings, self._excess)
         self.first_done = len(self.records)
         if self.first_done < self.settings.trials:
             space = self._space()
@@ -98,7 +98,7 @@ class Loop:
 
     def _search(self, space: Space) -> None:
         failures = 0
-        while len(self.records) < self.settings.trials and not self._out_of_time():
+        while len(self.records) < self.settings.trials and not self._out_of_budget():
             trial = self._ask(space)
             try:
                 self._settle(trial, space)
@@ -144,7 +144,7 @@ class Loop:
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
         if twin is not None:
-            trials.mark_stopped(trial, twin)
+            trials.mark(trial, twin, self._excess(twin))
             trial.set_user_attr("duplicate_of", twin.number)
             self.known_in_a_row += 1
             self.optuna.tell(trial, trials.values_of(twin, self.settings))
@@ -199,21 +199,37 @@ class Loop:
         record = trials.record_of(trial.number, trials.origin_of(trial), candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
         self.records.append(record)
-        trials.mark_stopped(trial, record)
+        trials.mark(trial, record, self._excess(record))
         self.optuna.tell(trial, trials.values_of(record, self.settings))
         if self.settings.collect_garbage:
             for useless in garbage.removable(self._front()):
                 self.folder.remove_weights(useless.number)
 
+    def _excess(self, record: CandidateRecord) -> Mapping[str, float]:
+        """By how much a candidate exceeds the limits of the search."""
+        return self._front().excess(record, self.settings.limits)
+
     def _front(self) -> Front:
         return self.front_of(self.records)
 
-    def _out_of_time(self) -> bool:
-        return self.settings.seconds is not None and time.monotonic() - self.start >= self.settings.seconds
+    def _out_of_budget(self) -> bool:
+        """Of time or of samples."""
+        settings = self.settings
+        if settings.samples is not None and self._processed() >= settings.samples:
+            return True
+        return settings.seconds is not None and time.monotonic() - self.start >= settings.seconds
+
+    def _processed(self) -> int:
+        """Samples until now, the scan's included."""
+        scanned = self.folder.read_sensitivity()
+        start = 0 if scanned is None else scanned.samples_forward + scanned.samples_trained
+        return start + sum(record.samples_forward + record.samples_trained for record in self.records)
 
     def _test(self) -> None:
         """Measure the front, the dense model and the uniform sweep on the test split, once the search is over."""
-        done = len(self.records) >= self.settings.trials or self.known_in_a_row == EXHAUSTED
+        settings, processed = self.settings, self._processed()
+        spent = settings.samples is not None and processed >= settings.samples
+        done = len(self.records) >= settings.trials or spent or self.known_in_a_row == EXHAUSTED
         if self.bench.task.test_split is None or not done:
             return
         self._report("test")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -30,11 +31,17 @@ _MANY_GROUPS = 100
 _POPULATION = 10
 
 
-def _tpe(seed: int, n_startup: int) -> BaseSampler:
-    """Multivariate: the multi-objective default looks at one parameter at a time. Groups: conditional parameters too."""
+@contextlib.contextmanager
+def _unmarked() -> Iterator[None]:
+    """Without the warning that Optuna marks something experimental: nothing that a user of ours could act on."""
     with warnings.catch_warnings():
-        # group is marked experimental since Optuna 2.8; nothing that a user of ours could act on.
         warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+def _tpe(seed: int, n_startup: int) -> BaseSampler:
+    """Multivariate: the multi-objective default looks at one parameter at a time. group: conditional ones among them."""
+    with _unmarked():
         return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 
 
@@ -46,7 +53,8 @@ def _nsga2(seed: int, n_startup: int) -> BaseSampler:
 def _nsga3(seed: int, n_startup: int) -> BaseSampler:
     """Three divisions make 4 reference points for two objectives and 10 for three: a population of 10 can hold them."""
     del n_startup
-    return NSGAIIISampler(seed=seed, population_size=_POPULATION, dividing_parameter=3)
+    with _unmarked():
+        return NSGAIIISampler(seed=seed, population_size=_POPULATION, dividing_parameter=3)
 
 
 def _gp(seed: int, n_startup: int) -> BaseSampler:
@@ -61,9 +69,7 @@ def _random(seed: int, n_startup: int) -> BaseSampler:
 def _qmc(seed: int, n_startup: int) -> BaseSampler:
     """Scrambled Sobol points; what not every trial has is drawn by itself, and that is no news to warn of."""
     del n_startup
-    with warnings.catch_warnings():
-        # The class is marked experimental since Optuna 3.0; nothing that a user of ours could act on.
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with _unmarked():
         return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 

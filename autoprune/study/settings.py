@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.front.dominance import check_objectives
+from autoprune.front.limits import Limits
 from autoprune.measure.latency import BACKENDS
+from autoprune.plan.checks import Check, check, is_count, is_finite, is_share
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import SAMPLERS
@@ -21,6 +23,9 @@ class StudySettings:
 
     trials: finished candidates to reach, warm starts included, >= 1.
     seconds: stop asking for new trials after that long, None for no limit.
+    samples: ask for no new trial once that many samples have been processed, trained or only passed forward, the scan's
+        and the search split's included; None for no limit.
+    limits: what the search concentrates on: candidates that exceed one are told to the sampler as infeasible.
     space: SpaceSettings.
     objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
     sampler: name of a sampler. seed: >= 0; drives the sampler, data order and every other choice.
@@ -42,6 +47,8 @@ class StudySettings:
 
     trials: int = 40
     seconds: float | None = None
+    samples: int | None = None
+    limits: Limits = field(default_factory=Limits)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     objectives: tuple[str, ...] = ("quality", "size_bytes", "latency_ms")
     sampler: str = "tpe"
@@ -69,42 +76,13 @@ class StudySettings:
         for what, name, known in registries:
             if name not in known:
                 raise UnknownNameError(what, name, known)
-        counts = {
-            "trials": (self.trials, 1),
-            "seed": (self.seed, 0),
-            "uniform_points": (self.uniform_points, 0),
-            "solved_points": (self.solved_points, 0),
-            "latency_rounds": (self.latency_rounds, 0),
-            "rung_samples": (self.rung_samples, 1),
-            "checkpoint_epochs": (self.checkpoint_epochs, 0),
-            "threads": (self.threads, 1),
-        }
-        faults = [
-            fault(name, f"be an integer >= {least}", repr(value))
-            for name, (value, least) in counts.items()
-            if not isinstance(value, int) or isinstance(value, bool) or value < least
-        ]
-        if self.seconds is not None and not (isinstance(self.seconds, int | float) and self.seconds > 0):
-            faults.append(fault("seconds", "be > 0", repr(self.seconds)))
-        if (
-            "quality" not in self.objectives
-            or len(set(self.objectives)) < 2
-            or len(set(self.objectives)) != len(self.objectives)
-        ):
-            faults.append(fault("objectives", "be 'quality' and one or more different costs", repr(self.objectives)))
-        if not (isinstance(self.polish, int | float) and 0 <= self.polish < 1):
-            faults.append(fault("polish", "lie in [0, 1)", repr(self.polish)))
-        if not _is_rising(self.rungs):
-            faults.append(fault("rungs", "be shares in [0, 1), each above the one before", repr(self.rungs)))
-        if "latency_ms" in self.objectives and self.latency_rounds == 0:
-            faults.append(fault("latency_rounds", "be >= 1 when latency_ms is an objective", 0))
-        raise_all("the settings", faults)
+        check("the settings", (*_counts(self), *_checks(self)))
 
     @property
     def scanned(self) -> tuple[str, ...]:
         """Criteria that the sensitivity scan uses; none without a scan."""
         space = self.space
-        return (space.scan_criterion,) if space.scan and space.kind == "guided" else ()
+        return (space.scan_criterion,) if space.scan and space.kind != "direct" else ()
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
@@ -118,11 +96,47 @@ class StudySettings:
             space = fields.pop("space", {})
             assert isinstance(space, Mapping)
             choices = {name: tuple(value) if isinstance(value, list) else value for name, value in space.items()}
-            return cls(space=SpaceSettings(**choices), **fields)  # type: ignore[arg-type]  # checked by both classes
+            given = fields.pop("limits", {})
+            assert isinstance(given, Mapping)
+            limits = Limits(**given)
+            return cls(space=SpaceSettings(**choices), limits=limits, **fields)  # type: ignore[arg-type]  # checked by both classes
         except (TypeError, AssertionError) as error:
             raise ConfigurationError(
                 fault("stored settings", "hold the fields of StudySettings", str(error))
             ) from error
+
+
+def _counts(settings: StudySettings) -> list[Check]:
+    least = {
+        "trials": 1,
+        "seed": 0,
+        "uniform_points": 0,
+        "solved_points": 0,
+        "latency_rounds": 0,
+        "rung_samples": 1,
+        "checkpoint_epochs": 0,
+        "threads": 1,
+    }
+    values = {name: getattr(settings, name) for name in least}
+    return [
+        (is_count(value) and value >= least[name], name, f"be an integer >= {least[name]}", value)
+        for name, value in values.items()
+    ]
+
+
+def _checks(settings: StudySettings) -> list[Check]:
+    objectives, seconds, samples, limits = settings.objectives, settings.seconds, settings.samples, settings.limits
+    different = len(set(objectives)) == len(objectives) >= 2 and "quality" in objectives
+    measured = "latency_ms" not in objectives or settings.latency_rounds != 0
+    return [
+        (seconds is None or (is_finite(seconds) and seconds > 0), "seconds", "be > 0", seconds),
+        (samples is None or (is_count(samples) and samples > 0), "samples", "be an integer > 0 or None", samples),
+        (isinstance(limits, Limits), "limits", "be an autoprune.Limits", type(limits).__name__),
+        (different, "objectives", "be 'quality' and one or more different costs", objectives),
+        (is_share(settings.polish), "polish", "lie in [0, 1)", settings.polish),
+        (_is_rising(settings.rungs), "rungs", "be shares in [0, 1), each above the one before", settings.rungs),
+        (measured, "latency_rounds", "be >= 1 when latency_ms is an objective", settings.latency_rounds),
+    ]
 
 
 def _is_rising(rungs: object) -> bool:

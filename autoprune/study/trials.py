@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import optuna
@@ -15,12 +15,13 @@ from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.space.knobs import Parameters
 from autoprune.space.space import Space, budgets
-from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
 
 #: The constraint that a candidate violates which was stopped early.
 STOPPED = "early_stopped"
+#: Stands for an excess that is not known, as of a latency that was not measured: JSON has no infinity.
+_UNKNOWN = 1e9
 
 
 def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
@@ -77,18 +78,26 @@ def proposals(study: optuna.Study) -> int | None:
     return sum(trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") for trial in found)
 
 
-def settle_interrupted(study: optuna.Study, storage: BaseStorage, folder: RunFolder, settings: StudySettings) -> None:
+def settle_interrupted(
+    asked: tuple[optuna.Study, BaseStorage],
+    records: Sequence[CandidateRecord],
+    settings: StudySettings,
+    excess: Callable[[CandidateRecord], Mapping[str, float]],
+) -> None:
     """Settle trials that were running when a process died.
 
+    asked: the study and its storage. records: what was stored. excess: see `mark`.
     A stored candidate is told. Any other trial goes back into the queue as it is: under its number, with the
     parameters it had, before what is queued behind it.
     """
+    study, storage = asked
+    stored = {record.number: record for record in records}
     study_id = storage.get_study_id_from_name(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record = folder.read_candidate(trial.number)
+        record = stored.get(trial.number)
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         if record is not None:
-            mark_stopped(optuna.Trial(study, trial_id), record)
+            mark(optuna.Trial(study, trial_id), record, excess(record))
             study.tell(trial.number, values_of(record, settings))
         else:
             storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
@@ -104,7 +113,18 @@ def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
     return str(trial.user_attrs.get("origin", "sampled"))
 
 
-def mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
+def mark(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, float]) -> None:
+    """Tell Optuna what keeps a trial from being feasible, before its values, which fixes it.
+
+    excess: limit of the search -> by how much the candidate exceeds it, <= 0 when it does not.
+    """
+    _mark_stopped(trial, record)
+    for name, value in excess.items():
+        if name not in trial.constraints:
+            trial.set_constraint(name, min(value, _UNKNOWN))
+
+
+def _mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
     """Tell Optuna that a trial's values are those of a candidate that was stopped early: no good place to look.
 
     As a constraint that is violated by the share of the training that was left out: TPE and NSGA-II learn from it,

@@ -52,10 +52,8 @@ class Coordinates:
             if isinstance(distribution, CategoricalDistribution):
                 found[:, column] = [distribution.to_internal_repr(trial.params[name]) for trial in trials]
             else:
-                low, high, log = _bounds(distribution)
                 values = np.array([trial.params[name] for trial in trials], dtype=np.float64)
-                places = np.log(values) if log else values
-                found[:, column] = (places - low) / (high - low) if high > low else 0.5
+                found[:, column] = _place(distribution, values)
         return found
 
     def decode(self, vector: np.ndarray) -> dict[str, Value]:
@@ -64,6 +62,15 @@ class Coordinates:
             name: _value(distribution, float(place))
             for (name, distribution), place in zip(self.space.items(), vector, strict=True)
         }
+
+    def snapped(self, vector: np.ndarray) -> np.ndarray:
+        """The vector [entries] with numbers inside their bounds, and on their steps where they have some."""
+        inside = vector.copy()
+        inside[self.numbers] = np.clip(inside[self.numbers], 0.0, 1.0)
+        for position, distribution in enumerate(self.space.values()):
+            if isinstance(distribution, IntDistribution) or getattr(distribution, "step", None) is not None:
+                inside[position] = _place(distribution, _value(distribution, float(inside[position])))
+        return inside
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
         """A vector drawn uniformly."""
@@ -93,6 +100,13 @@ def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = float(distribution.low), float(distribution.high)
     return (math.log(low), math.log(high), True) if distribution.log else (low, high, False)
+
+
+def _place(distribution: BaseDistribution, values: object) -> np.ndarray:
+    """Places of numbers in [0, 1]."""
+    low, high, log = _bounds(distribution)
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.asarray(((np.log(numbers) if log else numbers) - low) / (high - low) if high > low else numbers * 0.0)
 
 
 def _value(distribution: BaseDistribution, place: float) -> Value:

@@ -20,6 +20,7 @@ from autoprune.plan.weights import PATTERNS, SPREADS
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.space.settings import SPACES, SpaceSettings
+from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
 from autoprune.surgery.sparsity import masks
@@ -99,6 +100,10 @@ def test_every_setting_is_in_the_docs(settings: type) -> None:
 def test_every_sampler_and_space_has_a_row() -> None:
     assert first_column("search.md", "`StudySettings.sampler`") == list(SAMPLERS)
     assert first_column("search.md", "`SpaceSettings.kind`") == list(SPACES)
+
+
+def test_every_rule_of_early_stopping_has_a_row() -> None:
+    assert first_column("early_stopping.md", "`StudySettings.early_stopping`") == list(RULES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -9,17 +9,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan, measure_test
+from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan, measure_test, resolve_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
-from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes
+from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
 from autoprune.measure.quality import evaluate
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.fine_tune import Samples
 from autoprune.recovery.gradual import first_samples
 from autoprune.surgery.cut import cut, rebuild
+from autoprune.surgery.sparsity import maskable
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
@@ -230,7 +233,9 @@ def diverging(own: Bench, steps: int = 30) -> Candidate:
 def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
     found = diverging(bench())
     reference = evaluate_plan(bench(), plan(groups=("stem.0",), steps=0))
-    assert found.note.startswith("fine-tune diverged, what the plan gives without training is kept: the loss must stay finite")
+    assert found.note.startswith(
+        "fine-tune diverged, what the plan gives without training is kept: the loss must stay finite"
+    )
     assert found.kept == reference.kept
     assert same_weights(found.model, reference.model)
     assert found.measurement == reference.measurement
@@ -268,6 +273,100 @@ def test_latency_is_measured_when_the_bench_asks_for_it() -> None:
     found = evaluate_plan(own, plan(steps=0)).measurement.latency
     assert found is not None
     assert (found.rounds, found.backend) == (2, "torch")
+
+
+# Channels, blocks and weights
+
+
+def everything(steps: int = 3, **changes: object) -> PruningPlan:
+    """Said by a ranking, by number and by share, on a schedule."""
+    given: dict[str, object] = {
+        "ranking": RankingPlan(budget=0.4, criterion="taylor"),
+        "blocks": BlockPlan(count=1),
+        "weights": WeightPlan(sparsity=0.7),
+        "recovery": RecoveryPlan(steps=steps, batch_norm_samples=100, schedule=SchedulePlan(name="cubic", updates=2)),
+    }
+    return PruningPlan(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def test_depth_width_and_weights_in_one_plan() -> None:
+    found = evaluate_plan(bench(), everything())
+    topology = bench().topology
+    assert found.plan == everything(), "as it was given"
+    assert found.note == ""
+    assert found.kept.dropped == ("blocks.0",)
+    cost = topology.cost(found.kept.widths, found.kept.dropped)
+    measured = found.measurement
+    assert (measured.parameters, measured.multiply_adds) == (cost.parameters, cost.multiply_adds)
+    # The budget is met with the block gone, by no more than the last channel of the ranking.
+    assert 0.3 < cost.multiply_adds / topology.cost({}).multiply_adds <= 0.4
+    there = dict(found.model.named_parameters())
+    masked = {name: there[name] for name in maskable(topology) if name in there}
+    zeros = {name: int((weight == 0).sum()) for name, weight in masked.items()}
+    assert zeros == {name: round(0.7 * weight.numel()) for name, weight in masked.items()}
+    assert measured.nonzero_parameters == measured.parameters - sum(zeros.values())
+    assert measured.size_bytes == stored_bytes(found.model) < serialized_bytes(found.model)
+    assert measured.masked is None, "no latency was asked for"
+
+
+def test_what_follows_from_scores_is_said_by_the_resolved_plan() -> None:
+    resolved, spent = resolve_plan(bench(), everything())
+    assert not resolved.needs_scores
+    assert spent.forward + spent.trained > 0
+    assert resolve_plan(bench(), resolved) == (resolved, Samples())
+    said, plain = evaluate_plan(bench(), everything()), evaluate_plan(bench(), resolved)
+    assert said.kept == plain.kept
+    assert same_weights(said.model, plain.model)
+    assert said.samples == plain.samples + spent
+
+
+def test_a_schedule_starts_from_a_parent_with_masks_and_without_a_block() -> None:
+    first = evaluate_plan(bench(), everything())
+    tighter = everything(ranking=RankingPlan(budget=0.25, criterion="l2"), weights=WeightPlan(sparsity=0.8), steps=6)
+    before = copy.deepcopy(first.model.state_dict())
+    found = evaluate_plan(bench(), tighter, as_parent(first))
+    assert found.parent == 7
+    assert found.kept.dropped == ("blocks.0",)
+    assert all(set(found.kept.groups[name]) <= set(kept) for name, kept in first.kept.groups.items())
+    assert found.measurement.nonzero_parameters < first.measurement.nonzero_parameters
+    assert all(torch.equal(before[name], value) for name, value in first.model.state_dict().items())
+
+
+def test_the_clock_is_asked_what_masks_alone_do() -> None:
+    own = Bench.of(image_task(), latency_rounds=2)
+    with_masks = evaluate_plan(own, everything(steps=0)).measurement
+    assert with_masks.masked is not None
+    assert with_masks.masked.rounds == 2
+    assert evaluate_plan(own, everything(steps=0, weights=None)).measurement.masked is None
+
+
+def test_a_fine_tune_that_diverges_gives_all_of_the_plan_untrained() -> None:
+    given = {"steps": 0, "batch_norm_samples": 100}
+    untrained = evaluate_plan(bench(), everything(recovery=RecoveryPlan(**given)))  # type: ignore[arg-type]
+    wild = RecoveryPlan(
+        steps=30,
+        learning_rate=1e12,
+        batch_norm_samples=100,
+        distillation_weight=0.5,
+        schedule=SchedulePlan(name="cubic", updates=4),
+    )
+    found = evaluate_plan(bench(), everything(recovery=wild))
+    assert found.note
+    assert found.kept == untrained.kept
+    assert same_weights(found.model, untrained.model)
+    assert found.measurement == untrained.measurement
+
+
+def test_kinds_say_what_a_bench_offers() -> None:
+    for kinds, channels, blocks, weights in (
+        (("channels",), True, False, False),
+        (("blocks",), False, True, False),
+        (("weights",), False, False, True),
+        (("channels", "blocks", "weights"), True, True, True),
+    ):
+        own = Bench.of(image_task(), kinds=kinds, latency_rounds=0)
+        assert (bool(own.topology.groups), bool(own.topology.blocks), own.masks_weights) == (channels, blocks, weights)
+        assert own.structure == bench().structure, "the proof is the same"
 
 
 def test_first_samples() -> None:

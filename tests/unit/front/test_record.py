@@ -97,3 +97,17 @@ def test_a_record_of_version_1_drops_nothing() -> None:
     data = json.loads(FULL.to_json())
     del data["dropped"]
     assert CandidateRecord.from_json(json.dumps(data | {"version": 1})).dropped == ()
+
+
+def test_rungs_survive_json() -> None:
+    looked = dataclasses.replace(FULL, rungs=((0.0, 0.25), (0.25, 0.5)), fidelity=0.25)
+    assert CandidateRecord.from_json(looked.to_json()) == looked
+    assert looked.stopped
+    assert not FULL.stopped
+
+
+def test_a_record_of_version_2_was_not_looked_at_and_trained_to_the_end() -> None:
+    data = json.loads(FULL.to_json())
+    del data["rungs"], data["fidelity"]
+    older = CandidateRecord.from_json(json.dumps(data | {"version": 2}))
+    assert (older.rungs, older.fidelity) == ((), 1.0)

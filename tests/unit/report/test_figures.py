@@ -144,13 +144,6 @@ def test_progress_of_an_error() -> None:
     assert volumes.y[-1] > 0
 
 
-def test_sensitivity_has_a_row_for_each_share_and_a_column_for_each_group() -> None:
-    figure = figures.sensitivity({"a": (0.1, 0.2), "b": (0.3, 0.4)}, (0.5, 0.25))
-    assert [list(row) for row in figure.data[0].z] == [[0.1, 0.3], [0.2, 0.4]]
-    assert list(figure.data[0].x) == ["a", "b"]
-    assert list(figure.data[0].y) == ["keep 50%", "keep 25%"]
-
-
 def knob(name: str, members: int, **shares: tuple[float, float, float, float]) -> ImportanceRow:
     """A row; shares: target -> (share, low, high, chance)."""
     targets = {
@@ -189,4 +182,3 @@ def test_every_figure_works_with_next_to_nothing(records: list[CandidateRecord])
     assert len(figures.layers(front, GROUPS).data) == 1 + len(records)
     assert all(not math.isnan(value) for value in trace(figures.progress(front), "hypervolume").y)
     figures.pareto_3d(front)
-    figures.sensitivity({}, ())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from autoprune.front.record import CandidateRecord
@@ -230,3 +232,30 @@ def test_one_of_many_is_what_chance_makes_faster() -> None:
     line, warning = the_one_about("faster", records)
     assert line.startswith("Masks made 3 of 10")
     assert not warning
+
+
+def on_its_way(number: int, early: float, late: float, fidelity: float = 1.0) -> CandidateRecord:
+    made = record(number, measurement(late, 100 + number))
+    return dataclasses.replace(made, rungs=((0.5, early),), fidelity=fidelity)
+
+
+def test_what_early_stopping_saved() -> None:
+    """Sixteen candidates of forty steps, dense among them; three did half of them."""
+    records = [on_its_way(n, n / 100, n / 100, 0.5 if n > 12 else 1.0) for n in range(1, 16)]
+    line, warning = the_one_about("Early stopping", [dense(), *records])
+    assert line == "Early stopping ended 3 of 16 candidates, which left out 9% of the training."
+    assert not warning
+    assert none_about("better in the end", [dense(), *records])
+
+
+def test_rungs_that_tell_nothing_are_warned_of() -> None:
+    records = [on_its_way(n, (7 * n) % 5, n / 100) for n in range(1, 16)]
+    line, warning = the_one_about("better in the end", [dense(), *records])
+    assert line.startswith(
+        "A rung does not show which candidate is better in the end: at 50% of the training (what is ahead"
+    )
+    assert warning
+
+
+def test_without_rungs_nothing_is_said_of_early_stopping() -> None:
+    assert none_about("Early stopping", [dense(), record(1, measurement(0.8, 500))])

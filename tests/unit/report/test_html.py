@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -127,6 +128,7 @@ def test_every_figure_is_there(full: str) -> None:
         "Layers of a candidate",
         "Sensitivity",
         "Progress",
+        "Early stopping",
         "Left alone",
     ]
     assert page.title == "digits: autoprune"
@@ -234,3 +236,27 @@ def test_zeros_that_were_not_timed(tmp_path: Path) -> None:
     head = Page(text_of(tmp_path, records)).rows[0]
     assert "not zero" in head
     assert not any("without masks" in name for name in head)
+
+
+def looked_at(count: int) -> list[CandidateRecord]:
+    """The order at 25 % is that of the end, the one at 0 is not; the last one was stopped at 25 %."""
+    found = [
+        dataclasses.replace(
+            record(n, measurement(0.5 + n / 100, 100 + n)), rungs=((0.0, 0.3 + 7 * n % 5), (0.25, 0.4 + n / 100))
+        )
+        for n in range(1, count + 1)
+    ]
+    return [dense(), *found[:-1], dataclasses.replace(found[-1], fidelity=0.25)]
+
+
+def test_the_audit_of_the_rungs_has_a_row_for_each(tmp_path: Path) -> None:
+    page = Page(text_of(tmp_path, looked_at(15), None))
+    start = next(n for n, row in enumerate(page.rows) if row[0] == "training done")
+    before, quarter = page.rows[start + 1 : start + 3]
+    assert before[0] == "0%"
+    assert "the interval holds 0" in before[1]
+    assert quarter == ["25%", "", "14", "1.00 (1.00 to 1.00)", "1"]
+
+
+def test_without_rungs_the_report_says_so(tmp_path: Path) -> None:
+    assert "No candidate was looked at on its way." in text_of(tmp_path, [dense()], None)

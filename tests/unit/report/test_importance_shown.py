@@ -50,7 +50,7 @@ def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
 def test_too_few_trials_are_said_and_no_trials_are_not_mentioned(tmp_path: Path) -> None:
     few = write_report(run_folder(tmp_path / "few", 5), front_of([dense()])).read_text(encoding="utf-8")
     assert "Which knobs mattered" in Page(few).headings
-    assert "Importances need 20 finished trials that the sampler chose; there are 5." in few
+    assert "Importances need 20 trials that the sampler chose and that were trained to the end; there are 5." in few
     assert Page(few).figures == page(tmp_path / "none", None).figures
     assert "Which knobs mattered" not in page(tmp_path / "again", None).headings
 
@@ -98,7 +98,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     ("trials", "expected"),
     [
         (None, "There are no trials yet."),
-        (3, "Importances need 20 finished trials that the sampler chose; there are 3."),
+        (3, "Importances need 20 trials that the sampler chose and that were trained to the end; there are 3."),
     ],
 )
 def test_the_command_says_that_there_is_too_little(tmp_path: Path, trials: int | None, expected: str) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.candidate import Bench
-from autoprune.errors import StorageError
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, scan, spent
+from autoprune.errors import ConfigurationError, StorageError
+from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, extent, scan, spent
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
@@ -141,3 +141,66 @@ def test_a_group_is_not_scanned_below_what_it_needs() -> None:
     groups = tuple(replace(group, least=group.channels // 2) for group in whole.topology.groups)
     found = scan(replace(whole, topology=replace(whole.topology, groups=groups)), "l2", (0.5, 0.1))
     assert all(losses[0] == pytest.approx(losses[1], abs=1e-3) for losses in found.added_loss.values())
+
+
+def forwards(bench: Bench, shares: int, samples: int, criterion: str = "l2") -> int:
+    """What a scan sees: the dense model once, and each cut one twice, to recalibrate and to take its loss."""
+    once = 2 if criterion == "mean_activation" else 1
+    return samples * (once + 2 * shares * len(bench.topology.groups))
+
+
+@pytest.mark.parametrize("criterion", ["l2", "mean_activation"])
+def test_a_short_scan_takes_fewer_shares_and_then_fewer_samples(bench: Bench, criterion: str) -> None:
+    """100 calibration samples and four shares, which is more than any of these allow."""
+    for shares, samples in ((3, 100), (2, 100), (2, 57), (2, 32), (1, 40), (1, 5), (1, 2)):
+        found = extent(bench, criterion, samples=forwards(bench, shares, samples, criterion))
+        assert (len(found.keep_shares), found.samples) == (shares, samples)
+        assert found.forward == forwards(bench, shares, samples, criterion)
+        assert f"{shares} of 4 shares of each group, on {samples} of 100" in found.note
+        assert set(found.keep_shares) <= set(KEEP_SHARES)
+        assert list(found.keep_shares) == sorted(found.keep_shares, reverse=True)
+
+
+def test_a_scan_that_has_enough_is_the_whole_one(bench: Bench, scanned: Sensitivity) -> None:
+    enough = scan(bench, "l2", samples=scanned.samples_forward)
+    assert enough == scanned
+    assert enough.note == ""
+    assert extent(bench, "l2", samples=scanned.samples_forward - 1).note != ""
+
+
+@pytest.mark.parametrize("samples", [40, 333, 1000, 2999])
+def test_no_scan_sees_more_than_it_may(samples: int) -> None:
+    bench = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    SEEN.clear()
+    found = scan(bench, "mean_activation", samples=samples)
+    assert sum(SEEN) == found.samples_forward <= samples
+    assert found.samples_forward > samples / 2, "what may be seen is made use of"
+    assert str(samples) in found.note.replace(",", "")
+    assert list(found.added_loss) == list(bench.topology.widths)
+    assert Sensitivity.from_json(found.to_json()) == found
+
+
+def test_a_scan_that_can_not_be_had_for_so_few(bench: Bench) -> None:
+    least = forwards(bench, 1, 2)
+    assert extent(bench, "l2", samples=least).samples == 2
+    with pytest.raises(ConfigurationError, match=f"scan_samples must be >= {least}, .*got {least - 1}.*scan=False"):
+        extent(bench, "l2", samples=least - 1)
+
+
+def test_a_scan_from_before_there_were_notes_is_read(scanned: Sensitivity) -> None:
+    earlier = json.loads(scanned.to_json())
+    del earlier["note"]
+    assert Sensitivity.from_json(json.dumps(earlier)) == scanned
+
+
+def test_added_at_many_shares_at_once(scanned: Sensitivity) -> None:
+    name, shares = next(iter(scanned.added_loss)), np.array([1.0, 0.8, 0.3, 0.01])
+    assert scanned.added(name, shares).tolist() == [scanned.added(name, float(share)) for share in shares]
+
+
+def test_the_scan_of_ties_is_a_sum() -> None:
+    scan = Sensitivity(
+        keep_shares=(0.5,), added_loss={"a": (1.0,), "b": (2.0,), "c": (4.0,)}, criterion="l2", samples_forward=0,
+        samples_trained=0,
+    )  # fmt: skip
+    assert dict(scan.summed({"a": ("a", "c"), "b": ("b",)}).added_loss) == {"a": (5.0,), "b": (2.0,)}

@@ -8,9 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoprune.errors import ConfigurationError
 from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import scale_to_budget, solve
+from autoprune.sensitivity.solver import allocate, bounds, scale_to_budget, solve
 from autoprune.surgery.prove import prove
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -141,3 +143,77 @@ def test_scaling_keeps_the_shape() -> None:
     shares = scale_to_budget(model, shape, 0.1, np.ones_like(model.channels)) / model.channels
     peer = model.names.index("blocks.5.conv1")
     assert shares[wide] == pytest.approx(2 * shares[peer], abs=2 / 32)
+
+
+def greedy(model: CostModel, found: Sensitivity, floor: np.ndarray) -> list[list[float]]:
+    """The path by its definition: every step of every group is priced anew."""
+    widths = model.channels.copy()
+    rows = [widths.tolist()]
+    while (widths > floor).any():
+        prices = {}
+        for group in np.flatnonzero(widths > floor):
+            channels = model.channels[group]
+            smaller = widths.copy()
+            smaller[group] = max(floor[group], widths[group] - max(1.0, round(channels / 24)))
+            added = found.added(model.names[group], smaller[group] / channels)
+            added -= found.added(model.names[group], widths[group] / channels)
+            prices[group] = (added / (model.cost(widths) - model.cost(smaller)), smaller)
+        widths = prices[min(prices, key=lambda group: prices[group][0])][1]
+        rows.append(widths.tolist())
+    return rows
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_the_path_is_the_greedy_one(name: str, axis: str) -> None:
+    topology = topology_of(name)
+    model, random = CostModel(topology, axis), np.random.default_rng(0)
+    found = sensitivity({name: float(np.exp(random.normal())) for name in topology.widths})
+    floor = np.maximum(1.0, np.ceil(model.channels * 0.2))
+    assert solve(model, found, floor).widths.tolist() == greedy(model, found, floor)
+
+
+def test_an_allocation_says_whether_it_is_exact() -> None:
+    model = CostModel(RESNET, "multiply_adds")
+    floor = np.maximum(1.0, np.ceil(model.channels * 0.3))
+    found = allocate(model, uneven(RESNET), 0.5, floor)
+    assert found.exact
+    assert found.share == pytest.approx(0.5, rel=0.01)
+    assert found.share == RESNET.cost(dict(found.widths)).multiply_adds / RESNET.cost({}).multiply_adds
+    nearest = allocate(model, uneven(RESNET), 0.01, floor)
+    assert not nearest.exact
+    assert nearest.share == model.share(floor), "the smallest there is"
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("budget", [0.7, 0.35, 0.15])
+def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
+    model = CostModel(RESNET, axis)
+    scanned = allocate(model, uneven(RESNET), budget, np.ones_like(model.channels))
+    uniform = allocate(model, None, budget, np.ones_like(model.channels))
+    assert scanned.exact
+    assert uniform.exact
+    losses = [total_loss(uneven(RESNET), model, model.as_array(found.widths)) for found in (scanned, uniform)]
+    assert losses[0] < 0.9 * losses[1]
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, 1.5, float("nan")])
+def test_budgets_that_are_none(budget: float) -> None:
+    model = CostModel(RESNET, "multiply_adds")
+    with pytest.raises(ConfigurationError, match=r"a budget must lie in \(0, 1\]"):
+        allocate(model, None, budget, np.ones_like(model.channels))
+
+
+def test_bounds_of_widths() -> None:
+    table = CostTable(
+        names=("a", "b", "heads", "needy"),
+        channels=(64, 5, 12, 16),
+        least=(1, 1, 1, 12),
+        kinds=("channels", "channels", "heads", "channels"),
+        lengths=(),
+        terms=(),
+    )
+    floor, grain = bounds(table, 0.9, 8)
+    assert floor.tolist() == [8, 5, 2, 16]
+    assert grain.tolist() == [8, 8, 1, 8]
+    assert bounds(table, 0.9, 1)[0].tolist() == [7, 1, 2, 12]

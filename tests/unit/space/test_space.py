@@ -325,3 +325,31 @@ def test_each_group_chooses_among_the_criteria_that_fit_it() -> None:
     plan = space.decode(space.uniform(0.5), seed=0)
     assert plan.groups["0.0"].criterion == "bn_scale"
     assert plan.groups["6"].criterion == "l2"
+
+
+def test_the_direct_space_has_the_solved_allocation_of_a_scan() -> None:
+    space = build_space(SpaceSettings(kind="direct"), TOPOLOGY, SENSITIVITY)
+    point = space.solved(0.3)
+    assert point is not None
+    widths = planned_widths(space.decode(point, seed=0), TOPOLOGY)
+    uniform = planned_widths(space.decode(space.uniform(0.3), seed=0), TOPOLOGY)
+    assert share_of(space.decode(point, seed=0)) == pytest.approx(0.3, rel=0.01)
+    assert added_loss(widths) < 0.8 * added_loss(uniform)
+
+
+def test_encode_finds_the_baselines_themselves() -> None:
+    """Not only parameters with the same widths: what the sampler learns from is the point that was meant."""
+    space = guided()
+    for budget in (0.5, 0.2):
+        solved = space.solved(budget)
+        assert solved is not None
+        for point in (space.uniform(budget), solved):
+            found = space.encode(space.decode(point, seed=0))
+            assert found.pop("budget") == pytest.approx(point["budget"], rel=0.01)
+            assert found == {name: value for name, value in point.items() if name != "budget"}
+
+
+def test_a_plan_that_is_encoded_before_the_scan_has_no_trust() -> None:
+    plan = guided().decode(guided().uniform(0.4), seed=0)
+    assert guided(sensitivity=None).encode(plan)["trust"] == 0.0
+    assert "trust" not in guided(SpaceSettings(scan=False), None).encode(plan)

@@ -32,6 +32,8 @@ WRONG = [
     ({"distillation": (0.0, 1.5)}, r"distillation must be weights in \[0, 1\]"),
     ({"distillation": 0.5}, "distillation must be a tuple"),
     # Checked by each plan too, but then only once every trial fails.
+    ({"scan_samples": 0}, "scan_samples must be an integer >= 1, or None, but got 0"),
+    ({"scan_samples": 10.5}, "scan_samples must be an integer >= 1"),
     ({"weight_decay": -1.0}, "weight_decay must be >= 0"),
     ({"batch_norm_samples": -1}, "batch_norm_samples must be an integer >= 0"),
     # A list, or one number of a pair, is what people write by mistake.

@@ -19,7 +19,7 @@ from autoprune.study.checks import check_space
 from studies.fashion_mnist import data as reader
 from studies.fashion_mnist import model as network
 from studies.fashion_mnist.data import PACKAGED, VARIABLE, datasets, read_idx
-from studies.fashion_mnist.model import ResNet14, base_model, train
+from studies.fashion_mnist.model import ResNet14, base_model, train, trained
 from studies.fashion_mnist.study import settings
 
 
@@ -154,15 +154,18 @@ def test_the_real_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["train"][1].bincount() + found["search"][1].bincount()).tolist() == [6_000] * 10
 
 
-def test_the_dense_model_is_trained_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dense_model_is_trained_once_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = datasets(published(tmp_path / "data", train=300))
     checkpoint = tmp_path / "dense.safetensors"
-    first = base_model(data, checkpoint=checkpoint, epochs=1)
+    first = trained(ResNet14, checkpoint, data, 1)
     assert "training" in capsys.readouterr().out
     stored = load_file(checkpoint)
     assert not first.training
     assert all(torch.equal(value, stored[name]) for name, value in first.state_dict().items())
-    again = base_model({}, checkpoint=checkpoint)
+    monkeypatch.setattr(network, "CHECKPOINT", checkpoint)
+    again = base_model()
     assert capsys.readouterr().out == ""
     assert all(torch.equal(value, stored[name]) for name, value in again.state_dict().items())
     assert int(stored["stem.1.num_batches_tracked"]) == 2, "270 images are two whole steps"
@@ -175,7 +178,7 @@ def test_training_is_the_same_whatever_the_seed_and_leaves_the_callers_alone(tmp
         torch.manual_seed(seed)
         expected = torch.rand(3)
         torch.manual_seed(seed)
-        found.append(train(images, targets, 1).state_dict())
+        found.append(train(ResNet14, images, targets, 1).state_dict())
         assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
     untrained = ResNet14().state_dict()
@@ -188,7 +191,7 @@ def test_training_learns(tmp_path: Path) -> None:
     images = torch.zeros(512, 1, 28, 28)
     for image, target in zip(images, targets.tolist(), strict=True):
         image[0, 2 * target : 2 * target + 3] = 1.0  # a bar, which stays where it is when mirrored
-    model = train(images, targets, 4).eval()
+    model = train(ResNet14, images, targets, 4).eval()
     with torch.no_grad():
         assert float((model(images).argmax(1) == targets).float().mean()) > 0.9
 
@@ -210,7 +213,7 @@ def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None
     assert len(bench.topology.groups) == 9
     assert len(bench.topology.blocks) == 4
     names = set(build_space(settings.space, bench.topology, None).distributions)
-    assert {"budget", "pattern", "sparsity", "schedule", "scheduler", "optimizer", "learning_rate"} <= names
+    assert {"budget", "pattern", "sparsity", "schedule", "scheduler", "learning_rate"} <= names
     assert {"distillation", "max_norm", "reconstruction"} <= names
     for kind, count in (("criterion/", 9), ("drop/", 4), ("residual/", 9)):
         assert sum(name.startswith(kind) for name in names) == count

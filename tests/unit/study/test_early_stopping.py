@@ -53,6 +53,18 @@ def test_front_grants_what_one_of_twenty_exceeds_once_there_are_more() -> None:
     assert not front(at(0.625, [*before[1:], before[-1]]))
 
 
+def test_front_asks_those_that_cost_about_the_same() -> None:
+    """Small ones gain 0.25 from the rung on, large ones 0.0625: at a large one's cost the small ones are not asked."""
+    small = [Past(rungs={0.5: 0.25}, quality=0.5, costs=(cost,)) for cost in range(1, 11)]
+    large = [Past(rungs={0.5: 0.75}, quality=0.8125, costs=(cost,)) for cost in range(101, 111)]
+    for before in ([*small, *large], [*large, *small]):
+        assert front(at(0.75, before, cost=110)), "0.75 + 0.0625"
+        assert not front(at(0.25, before, cost=9))
+        assert front(at(0.125, before, cost=10)), "0.125 + 0.25 is below 0.5"
+        # In the middle between both: those at the same distance are all asked.
+        assert not front(at(0.25, before, cost=50))
+
+
 def test_front_looks_at_candidates_that_cost_no_more_on_every_axis() -> None:
     cheap = [Past(rungs={0.5: 0.5}, quality=0.5625, costs=(1.0, 4.0)) for _ in range(8)]
     for costs, expected in (((1.0, 4.0), True), ((2.0, 4.0), True), ((0.5, 9.0), False), ((9.0, 3.0), False)):
@@ -161,7 +173,7 @@ def task() -> autoprune.Task:
 
 def odd_ones(now: Situation) -> bool:
     """Stops about half of what is looked at at the second rung, by nothing but its costs."""
-    return now.share == 0.25 and int(now.costs[0]) % 2 == 1
+    return now.share == 0.25 and int(now.costs[0]) // 100 % 2 == 1
 
 
 def with_rule(rule: Rule, patch: pytest.MonkeyPatch) -> None:
@@ -171,7 +183,7 @@ def with_rule(rule: Rule, patch: pytest.MonkeyPatch) -> None:
 
 def searched(**changes: object) -> autoprune.StudySettings:
     """Fourteen trials: five warm starts, and nine of which two are polished."""
-    steps = space(steps=4)
+    steps = space(steps=4, criteria=("l2",))
     return settings(**{"trials": 14, "polish": 0.25, "sampler": "random", "space": steps, **changes})
 
 
@@ -252,17 +264,17 @@ def test_none_and_no_rungs_look_at_nothing_and_cost_nothing(tmp_path: Path) -> N
     assert comparable(plain.records) == comparable(bare.records)
     # "audit" is the same study, but for what it looked at.
     spent = sum(len(record.rungs) for record in looked.records)
-    assert spent == 7 * 2, "three steps: rungs before the first, and before the third"
+    assert spent == 7 * 3, "all but dense, before each of three steps"
     assert looked.samples().forward == plain.samples().forward + 90 * spent
     for one, other in zip(looked.records, plain.records, strict=True):
         assert one.search == other.search
         assert one.samples_trained == other.samples_trained
 
 
-def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(study: autoprune.Study, tmp_path: Path) -> None:
-    """The grid of one group's few widths is soon known: proposals come again."""
-    only = space(kinds=("channels",), protect=("stem*", "blocks.1*", "blocks.2*"), steps=4, scan=False, round_to=4)
-    chosen = searched(space=only, uniform_points=0, solved_points=0, trials=12, polish=0.0)
+def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(tmp_path: Path) -> None:
+    """One group of eight channels: its widths soon come again."""
+    only = space(protect=("stem*", "blocks.1*", "blocks.2*"), steps=4, scan=False, criteria=("l2",), learning_rate=0.05)
+    chosen = searched(space=only, uniform_points=0, solved_points=0, trials=6, polish=0.0)
     again = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         with_rule(lambda now: now.share == 0.25, patch)

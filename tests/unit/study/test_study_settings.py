@@ -25,6 +25,14 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"objectives": ("quality",)}, "objectives must be 'quality' and one or more different costs"),
     ({"objectives": ("parameters", "size_bytes")}, "objectives must be 'quality'"),
     ({"objectives": ("quality", "parameters", "parameters")}, "objectives must be 'quality'"),
+    ({"rung_samples": 0}, "rung_samples must be an integer >= 1"),
+    ({"rungs": (0.5, 0.25)}, "rungs must be shares in \\[0, 1\\), each above the one before"),
+    ({"rungs": (0.5, 0.5)}, "rungs must be shares"),
+    ({"rungs": (0.5, 1.0)}, "rungs must be shares"),
+    ({"rungs": (-0.1,)}, "rungs must be shares"),
+    ({"rungs": (False, 0.5)}, "rungs must be shares"),
+    ({"rungs": ("0.5",)}, "rungs must be shares"),
+    ({"rungs": 0.5}, "rungs must be shares"),
     ({"latency_rounds": 0}, "latency_rounds must be >= 1 when latency_ms is an objective"),
 ]
 
@@ -41,6 +49,7 @@ def test_wrong_values_say_what_was_expected(changes: dict[str, object], message:
         ({"sampler": "gp"}, "the sampler must be one of nsga2, qmc, random, tpe, but got 'gp'"),
         ({"sampler": "TPE"}, "the sampler must be one of"),
         ({"objectives": ("quality", "latency")}, "Did you mean 'latency_ms'?"),
+        ({"early_stopping": "median"}, "the rule of early stopping must be one of audit, front, none, pareto_rank"),
         ({"latency_backend": "tensorrt"}, "the latency backend must be one of"),
     ],
 )

@@ -1,0 +1,110 @@
+"""How a study got where it is: hypervolume along samples and seconds, and who descends from whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from autoprune.front.convergence import spread
+from autoprune.front.front import Front
+from autoprune.report.figures import COLOURS, TITLES
+
+#: Axis of the convergence -> its title.
+_ALONG = {"samples": "samples processed", "seconds": "seconds"}
+
+
+def growth(curves: Sequence[pd.DataFrame]) -> go.Figure:
+    """Hypervolume against samples processed and against seconds: each study, and with several their median and range.
+
+    curves: of front.convergence, one for each study.
+    """
+    figure = make_subplots(cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
+    for column, (by, title) in enumerate(_ALONG.items(), start=1):
+        if len(curves) > 1:
+            for trace in _band(spread(curves, by=by), by, shown=column == 1):
+                figure.add_trace(trace, row=1, col=column)
+        for curve in curves:
+            figure.add_trace(
+                go.Scatter(
+                    x=curve[by],
+                    y=curve["hypervolume"],
+                    mode="lines",
+                    line={"color": "#0072B2" if len(curves) == 1 else "#bbbbbb", "width": 1, "shape": "hv"},
+                    showlegend=False,
+                    text=[f"{count} candidates" for count in curve["candidates"]],
+                ),
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
+    figure.update_yaxes(title_text="hypervolume (quality, multiply-adds)", col=1)
+    figure.update_layout(template="plotly_white", height=360, margin={"l": 60, "r": 20, "t": 20, "b": 50})
+    return figure
+
+
+def tree(front: Front, cost: str = "multiply_adds") -> go.Figure:
+    """Every candidate at its cost and quality, with a line from the parent whose weights it started from."""
+    known = {record.number: record for record in front.everything}
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for record in front.everything:
+        parent = known.get(record.parent) if record.parent is not None else None
+        if parent is not None:
+            xs += [front.cost(parent, cost), front.cost(record, cost), None]
+            ys += [parent.search.quality, record.search.quality, None]
+    figure = go.Figure(
+        go.Scatter(x=xs, y=ys, mode="lines", line={"color": "#cccccc", "width": 1}, hoverinfo="skip", showlegend=False)
+    )
+    members = {record.number for record in front.records}
+    for origin, colour in COLOURS.items():
+        records = [record for record in front.everything if record.origin == origin]
+        if not records:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[front.cost(record, cost) for record in records],
+                y=[record.search.quality for record in records],
+                mode="markers",
+                name=origin,
+                marker={
+                    "color": colour,
+                    "size": [9 if record.number in members else 5 for record in records],
+                    "opacity": [1.0 if record.number in members else 0.5 for record in records],
+                },
+                text=[
+                    f"candidate {record.number}, {record.lineage_trained:,} samples trained with along its line"
+                    for record in records
+                ],
+            )
+        )
+    figure.update_layout(
+        xaxis={"title": TITLES[cost], "type": "log"},
+        yaxis={"title": f"{front.quality_name} (search split)"},
+        template="plotly_white",
+        height=460,
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": -0.2},
+    )
+    return figure
+
+
+def _band(band: pd.DataFrame, by: str, *, shown: bool) -> list[go.Scatter]:
+    outline = [*band[by], *band[by][::-1]]
+    return [
+        go.Scatter(
+            x=outline,
+            y=[*band["high"], *band["low"][::-1]],
+            fill="toself",
+            fillcolor="rgba(0,114,178,0.15)",
+            line={"width": 0},
+            name="lowest to highest",
+            hoverinfo="skip",
+            showlegend=shown,
+        ),
+        go.Scatter(
+            x=band[by], y=band["median"], line={"color": "#0072B2", "width": 2}, name="median", showlegend=shown
+        ),
+    ]

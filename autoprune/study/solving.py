@@ -1,0 +1,106 @@
+"""Widths for any budget and any cost from what a run folder holds, without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from autoprune.errors import NotFoundError, UnknownNameError, fault
+from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.sensitivity.latency import fit_latency
+from autoprune.sensitivity.refresh import observe, refreshed
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.solver import Allocation, allocate, bounds
+from autoprune.study.study import Study
+
+#: Costs that a budget may be a share of.
+COSTS = (*AXES, "latency_ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """An allocation, and what it rests on.
+
+    allocation: widths of every group. cost: what the budget is a share of. shares: every cost that follows from the
+    widths as a share of dense, and latency where it was asked for. channels: group name -> dense width.
+    notes: what there is to know of it, in sentences.
+    """
+
+    allocation: Allocation
+    cost: str
+    shares: Mapping[str, float]
+    channels: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved:
+    """The widths with which a budget loses the least, by the scan as the finished trials correct it.
+
+    budget: share of the dense cost, in (0, 1]. cost: one of COSTS, that of the study's space when None.
+    Raises UnknownNameError for another cost, ConfigurationError for another budget or for latency before enough
+    candidates were measured, NotFoundError for a run folder of an earlier version.
+    """
+    cost = study.settings.space.cost if cost is None else cost
+    if cost not in COSTS:
+        raise UnknownNameError("--cost", cost, COSTS)
+    table, ties = _read(study)
+    notes: list[str] = []
+    sensitivity = _sensitivity(study, table, notes)
+    tied = table.tied(ties)
+    names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
+    groups = dict(zip(tied.names, names, strict=True))
+    model = _model(study, (table, ties), cost, notes)
+    floor, grain = bounds(tied, study.settings.space.max_ratio, study.settings.space.round_to)
+    found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
+    if not found.exact:
+        notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
+    spread = {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
+    widths = model.as_array(found.widths)
+    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in AXES}
+    if cost not in shares:
+        shares[cost] = found.share
+    return Solved(
+        allocation=replace(found, widths={name: spread[name] for name in table.names}),
+        cost=cost,
+        shares=shares,
+        channels=dict(zip(table.names, table.channels, strict=True)),
+        notes=tuple(notes),
+    )
+
+
+def _read(study: Study) -> tuple[CostTable, list[int]]:
+    stored = study.folder.read_study()
+    if "costs" not in stored:
+        raise NotFoundError(
+            fault("a run folder to solve in", "hold the costs of the model", "one of an earlier version", "Run anew.")
+        )
+    ties = stored.get("ties")
+    assert isinstance(ties, list)
+    return CostTable.from_dict(stored["costs"]), ties
+
+
+def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivity | None:
+    """The scan as the trials correct it; None without one."""
+    scanned = study.folder.read_sensitivity()
+    if scanned is None:
+        notes.append("There is no scan in the run folder: every group keeps the same share.")
+        return None
+    dense = dict(zip(table.names, table.channels, strict=True))
+    found = refreshed(scanned, observe(study.records, dense, study.higher_is_better))
+    if any(factor != 1.0 for factor in found.factors.values()):
+        notes.append(f"The scan is corrected by {found.observations} finished candidates.")
+    return found.sensitivity
+
+
+def _model(study: Study, where: tuple[CostTable, Sequence[int]], cost: str, notes: list[str]) -> CostModel:
+    """The cost of tied groups."""
+    table, ties = where
+    if cost != "latency_ms":
+        return CostModel.of_table(table.tied(ties), cost)
+    fit = fit_latency(table, study.records, ties)
+    notes.append(
+        f"Latency by a model of {fit.candidates} measured candidates: off by {fit.error:.1%} in the median and "
+        f"{fit.worst:.1%} at most on those that it has not seen."
+    )
+    return fit.model

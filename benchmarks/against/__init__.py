@@ -1,0 +1,1 @@
+"""autoprune against what people do without it, at equal compute on real data."""

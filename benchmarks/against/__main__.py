@@ -1,0 +1,199 @@
+"""autoprune against hand-written searches and sweeps on Fashion-MNIST, at equal samples processed.
+
+    python -m benchmarks.against [--network resnet14] [--seeds 3] [--steps 1600] [--methods autoprune,uniform]
+
+Every method gets STEPS optimizer steps of 128 samples, the same fine-tune and the same range of costs; what it passes
+forward only (a scan, recalibration, a teacher's outputs) counts as samples too and is taken off its steps. The search
+split decides each front; hypervolumes are those of the front's members on the test split, over (accuracy from 0.5 to 1,
+multiply-adds from 0 to dense), as a share of the whole area.
+
+What is done is kept under benchmarks/out, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+import autoprune
+from autoprune.candidate import Bench as OwnBench
+from autoprune.front.dominance import hypervolume, non_dominated
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.space.settings import SpaceSettings
+from autoprune.space.space import budgets
+from autoprune.task.checkpoint import write_atomically
+from autoprune.task.task import Task
+from benchmarks.against.by_hand import Bench, Tried, dense_point, search, sweep
+from benchmarks.against.networks import FOLDER, dense
+from benchmarks.reporting import print_machine, print_table, spread
+from studies.fashion_mnist.data import datasets
+
+BATCH = 128
+#: Smallest share of the multiply-adds that a method is asked for.
+LOWEST = 0.01
+#: Points of a sweep, and trials of a hand-written search.
+POINTS, TRIALS = 8, 40
+
+
+def main(
+    network: str = "resnet14",
+    seeds: int = 3,
+    steps: int = 1600,
+    methods: Annotated[str, typer.Option(help="Some of them, with commas between; all when not given.")] = "",
+) -> None:
+    """Run what has not been run yet, and print the table."""
+    torch.set_num_threads(1)
+    print_machine()
+    chosen = methods.split(",") if methods else list(METHODS)
+    found = {name: [_once(network, name, steps, seed) for seed in range(seeds)] for name in chosen}
+    _print(network, found, steps)
+
+
+def task(network: str) -> Task:
+    """Fashion-MNIST with that network; search is a third of what was kept apart, so that evaluating is brief."""
+    data = datasets()
+    images, targets = data["search"]
+    return autoprune.Task(
+        model=dense(network),
+        example_inputs=data["test"][0][:64],
+        train=data["train"],
+        search=(images[:2000], targets[:2000]),
+        test=data["test"],
+        loss=torch.nn.functional.cross_entropy,
+        metrics=("accuracy",),
+        quality="accuracy",
+        batch_size=BATCH,
+    )
+
+
+@functools.cache
+def _bench(network: str) -> Bench:
+    return Bench(task(network), RecoveryPlan(learning_rate=0.05))
+
+
+def _shares(network: str) -> list[float]:
+    """The same points for every sweep: those of autoprune's own."""
+    topology = OwnBench.of(_bench(network).task, latency_rounds=0, kinds=("channels",)).topology
+    return budgets(SpaceSettings(min_budget=LOWEST), topology, POINTS)
+
+
+def _own(network: str, steps: int, seed: int) -> list[Tried]:
+    return _study(network, steps, seed, autoprune_settings(steps))
+
+
+def _random(network: str, steps: int, seed: int) -> list[Tried]:
+    """Random ratios for each group of channels, from dense."""
+    each = steps // TRIALS
+    space = SpaceSettings(kind="direct", steps=each, learning_rate=0.05, distillation=(0.0,), max_ratio=0.9)
+    settings = autoprune.StudySettings(
+        trials=TRIALS + 1,
+        space=space,
+        sampler="random",
+        uniform_points=0,
+        solved_points=0,
+        polish=0.0,
+        lineage=False,
+        early_stopping="none",
+    )
+    return _study(network, steps, seed, settings)
+
+
+def autoprune_settings(steps: int) -> autoprune.StudySettings:
+    """What autoprune is run with here."""
+    raise NotImplementedError
+
+
+def _study(network: str, steps: int, seed: int, settings: autoprune.StudySettings) -> list[Tried]:
+    """A study whose trials end when `steps` steps' worth of samples is processed."""
+    bench = _bench(network)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = replace(settings, seed=seed, objectives=("quality", "multiply_adds"), latency_rounds=0)
+        study = autoprune.Study.create(bench.task, chosen, out=f"{folder}/run")
+        study.run()
+        return [
+            Tried(
+                share=record.search.multiply_adds / bench.dense_cost,
+                search=record.search.quality,
+                test=float("nan") if record.test is None else record.test.quality,
+                samples=record.samples_forward + record.samples_trained,
+                work=3.0 * record.samples_trained * record.search.multiply_adds / len(bench.inputs),
+            )
+            for record in study.records
+        ]
+
+
+def _sweep(ranking: str, network: str, steps: int, seed: int) -> list[Tried]:
+    return list(sweep(_bench(network), _shares(network), steps // POINTS, seed, ranking=ranking))
+
+
+def _search(sampler: str, network: str, steps: int, seed: int) -> list[Tried]:
+    return list(search(_bench(network), TRIALS, steps // TRIALS, seed, sampler=sampler))
+
+
+METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
+    "autoprune": _own,
+    "uniform sweep": functools.partial(_sweep, "uniform"),
+    "global ranking": functools.partial(_sweep, "global"),
+    "isomorphic ranking": functools.partial(_sweep, "isomorphic"),
+    "NSGA-II by hand": functools.partial(_search, "nsga2"),
+    "TPE by hand": functools.partial(_search, "tpe"),
+    "random, direct space": _random,
+}
+
+
+def _once(network: str, method: str, steps: int, seed: int) -> list[Tried]:
+    path = FOLDER / "against" / f"{network}-{method.replace(' ', '-')}-{steps}-{seed}.json"
+    if not path.is_file():
+        tried = [*METHODS[method](network, steps, seed), dense_point(_bench(network))]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps([asdict(each) for each in tried]).encode())
+        print(f"{network}, {method}, seed {seed}: {volume(tried):.4f}", flush=True)
+    return [Tried(**each) for each in json.loads(path.read_text())]
+
+
+def front(tried: Sequence[Tried]) -> list[Tried]:
+    """What nothing beats on the search split."""
+    points = np.array([[-each.search, each.share] for each in tried])
+    return [each for each, inside in zip(tried, non_dominated(points), strict=True) if inside]
+
+
+def volume(tried: Sequence[Tried]) -> float:
+    """Hypervolume of the front's members on the test split."""
+    points = np.array([[-each.test, each.share] for each in front(tried)])
+    return hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5
+
+
+def accuracy_at(tried: Sequence[Tried], share: float) -> float:
+    """Test accuracy of the front's best member that costs at most that share."""
+    return max((each.test for each in front(tried) if each.share <= share * 1.01), default=0.0)
+
+
+def _print(network: str, found: dict[str, list[list[Tried]]], steps: int) -> None:
+    rows = []
+    for name, runs in found.items():
+        work = [sum(each.work for each in run) / 1e12 for run in runs]
+        samples = [float(sum(each.samples for each in run)) for run in runs]
+        rows.append(
+            [
+                name,
+                spread([volume(run) for run in runs], 4),
+                *(spread([accuracy_at(run, share) for run in runs]) for share in (0.06, 0.12, 0.24)),
+                spread(samples, 0),
+                spread(work, 2),
+            ]
+        )
+    columns = ("method", "hypervolume", "accuracy at 6 %", "at 12 %", "at 24 %", "samples", "training, 10^12")
+    print_table(f"{network}, {steps} steps of {BATCH}, test split, median (lowest to highest)", columns, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)

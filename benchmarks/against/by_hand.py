@@ -1,0 +1,149 @@
+"""What people write themselves: Torch-Pruning for the cut, a loop or an Optuna study around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import optuna
+import torch
+import torch_pruning
+from torch import nn
+
+from autoprune.measure.cost import count_multiply_adds
+from autoprune.measure.quality import evaluate
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.fine_tune import fine_tune
+from autoprune.task.task import Task
+
+#: Torch-Pruning's criteria by the names that a hand-written study would sample.
+IMPORTANCES: dict[str, Callable[[], object]] = {
+    "l1": lambda: torch_pruning.importance.MagnitudeImportance(p=1),
+    "l2": lambda: torch_pruning.importance.MagnitudeImportance(p=2),
+    "random": torch_pruning.importance.RandomImportance,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One candidate. share: multiply-adds over dense. search, test: accuracies. samples: trained and passed forward.
+
+    work: multiply-adds of its training, forward and backward, with a backward taken as two forwards.
+    """
+
+    share: float
+    search: float
+    test: float
+    samples: int
+    work: float
+
+
+class Bench:
+    """The task with what every method shares: the fine-tune, and how a model is measured."""
+
+    def __init__(self, task: Task, recovery: RecoveryPlan) -> None:
+        self.task, self.recovery = task, recovery
+        self.inputs = task.example_inputs
+        assert isinstance(self.inputs, torch.Tensor)
+        self.dense_cost = count_multiply_adds(task.dense, self.inputs)
+
+    def recovered(self, model: nn.Module, steps: int, seed: int) -> Tried:
+        """Recalibrate, fine-tune and measure a pruned model, in place."""
+        task = self.task
+        calibrated = recalibrate(model, task.calibration)
+        done = fine_tune(model, task, replace(self.recovery, steps=steps), seed=seed)
+        cost = count_multiply_adds(model, self.inputs)
+        return Tried(
+            share=cost / self.dense_cost,
+            search=evaluate(task, model, task.search_split).value,
+            test=self.test(model),
+            samples=calibrated + done.forward + done.trained,
+            work=3.0 * done.trained * cost / len(self.inputs),
+        )
+
+    def test(self, model: nn.Module) -> float:
+        """Accuracy on the test split, which decides nothing."""
+        assert self.task.test_split is not None
+        return evaluate(self.task, model, self.task.test_split).value
+
+
+def dense_point(bench: Bench) -> Tried:
+    """The dense model, which every method has for nothing."""
+    model = bench.task.dense
+    search = evaluate(bench.task, model, bench.task.search_split).value
+    return Tried(share=1.0, search=search, test=bench.test(model), samples=0, work=0.0)
+
+
+def sweep(bench: Bench, shares: list[float], steps: int, seed: int, *, ranking: str) -> Iterator[Tried]:
+    """Each share of the multiply-adds pruned from dense by L2 and fine-tuned.
+
+    ranking: "uniform" (the same ratio everywhere), "global" or "isomorphic" (Fang et al. 2024), as Torch-Pruning has
+    them.
+    """
+    for number, share in enumerate(shares):
+        yield bench.recovered(_at_share(bench, share, ranking), steps, seed * 1000 + number)
+
+
+def search(bench: Bench, trials: int, steps: int, seed: int, *, sampler: str) -> Iterator[Tried]:
+    """An Optuna study over one ratio for each layer and the criterion, every trial pruned from dense."""
+    layers = [name for name, layer in bench.task.dense.named_modules() if isinstance(layer, nn.Conv2d)]
+    samplers = {
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=10),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+    }
+    with _quiet():
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers[sampler]())
+        for number in range(trials):
+            trial = study.ask()
+            ratios = {name: trial.suggest_float(name, 0.0, 0.9) for name in layers}
+            importance = trial.suggest_categorical("criterion", list(IMPORTANCES))
+            with torch.random.fork_rng(devices=()):
+                torch.manual_seed(seed * 1000 + number)
+                model = _pruned(bench, "uniform", 0.0, importance, ratios)
+            tried = bench.recovered(model, steps, seed * 1000 + number)
+            study.tell(trial, [tried.search, tried.share])
+            yield tried
+
+
+def _at_share(bench: Bench, share: float, ranking: str) -> nn.Module:
+    """By bisection over the one ratio that Torch-Pruning takes."""
+    low, high = 0.0, 0.99
+    for _ in range(12):
+        middle = (low + high) / 2
+        cost = count_multiply_adds(_pruned(bench, ranking, middle, "l2"), bench.inputs) / bench.dense_cost
+        low, high = (middle, high) if cost > share else (low, middle)
+    return _pruned(bench, ranking, high, "l2")
+
+
+def _pruned(
+    bench: Bench, ranking: str, ratio: float, importance: str, ratios: dict[str, float] | None = None
+) -> nn.Module:
+    model = copy.deepcopy(bench.task.dense)
+    modules = dict(model.named_modules())
+    head = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    pruner = torch_pruning.pruner.BasePruner(
+        model,
+        bench.inputs[:2],
+        importance=IMPORTANCES[importance](),
+        global_pruning=ranking != "uniform",
+        isomorphic=ranking == "isomorphic",
+        pruning_ratio=ratio,
+        pruning_ratio_dict={modules[name]: value for name, value in (ratios or {}).items()},
+        max_pruning_ratio=0.95,
+        ignored_layers=[head],
+    )
+    pruner.step()
+    return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,217 @@
+"""Every kind of space, with every way to tie groups, with and without a scan: the same suite."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from autoprune.criteria.amounts import planned_widths
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.cost_model import CostModel
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.sensitivity.rounding import Lattice
+from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.sensitivity.solver import bounds
+from autoprune.space.frame import Frame
+from autoprune.space.knobs import Value
+from autoprune.space.settings import SPACES, SpaceSettings
+from autoprune.space.space import KINDS, Space, budgets, build_space
+from autoprune.space.ties import TIES
+from autoprune.trace.topology import Topology
+from autoprune.trace.trace import trace
+from tests.zoo.attention import LanguageModel, SDPAttention
+from tests.zoo.convolutional import ResNet, vgg
+
+IMAGES = torch.randn(2, 1, 8, 8)
+MODELS: dict[str, Topology] = {
+    "resnet": trace(ResNet(widths=(12, 20, 32), depth=3).eval(), IMAGES),
+    "vgg": trace(vgg().eval(), IMAGES),
+    "attention": trace(LanguageModel(SDPAttention).eval(), torch.arange(10).view(2, 5)),
+}
+CASES = [(*case, True) for case in itertools.product(SPACES, TIES, MODELS)]
+CASES += [(*case, False) for case in itertools.product(SPACES, ("none", "shape"), ("resnet",))]
+every = pytest.mark.parametrize(("kind", "tie", "model", "scanned"), CASES)
+
+
+def scan_of(topology: Topology) -> Sensitivity:
+    """A few groups matter much more than others."""
+    random = np.random.default_rng(0)
+    return Sensitivity(
+        keep_shares=KEEP_SHARES,
+        added_loss={
+            name: tuple(float(-np.exp(weight) * np.log(share)) for share in KEEP_SHARES)
+            for name, weight in zip(topology.widths, random.normal(size=len(topology.groups)), strict=True)
+        },
+        criterion="l2",
+        samples_forward=0,
+        samples_trained=0,
+    )
+
+
+def settings_of(kind: str, tie: str, **changes: object) -> SpaceSettings:
+    return SpaceSettings(**{"kind": kind, "tie": tie, "max_ratio": 0.85, "criterion_per_group": True, **changes})  # type: ignore[arg-type]
+
+
+def build(kind: str, tie: str, model: str, scanned: bool, **changes: object) -> Space:
+    topology = MODELS[model]
+    return build_space(settings_of(kind, tie, **changes), topology, scan_of(topology) if scanned else None)
+
+
+def drawn(space: Space, random: np.random.Generator, inner: float = 1.0) -> dict[str, Value]:
+    """A random point. inner: part of each range about its middle."""
+    point: dict[str, Value] = {}
+    for name, one in space.distributions.items():
+        if isinstance(one, CategoricalDistribution):
+            point[name] = one.choices[int(random.integers(len(one.choices)))]  # type: ignore[assignment]
+        elif isinstance(one, FloatDistribution):
+            low, high = (np.log(one.low), np.log(one.high)) if one.log else (one.low, one.high)
+            value = (low + high) / 2 + inner * (random.uniform() - 0.5) * (high - low)
+            point[name] = float(np.clip(np.exp(value) if one.log else value, one.low, one.high))
+    return point
+
+
+def points_of(space: Space) -> st.SearchStrategy[dict[str, Value]]:
+    """Any values that the distributions allow, their ends included."""
+
+    def values(one: BaseDistribution) -> st.SearchStrategy[Value]:
+        if isinstance(one, CategoricalDistribution):
+            return st.sampled_from(one.choices)  # type: ignore[arg-type]
+        if isinstance(one, IntDistribution):
+            return st.integers(one.low, one.high)
+        assert isinstance(one, FloatDistribution)
+        return st.floats(one.low, one.high)
+
+    return st.fixed_dictionaries({name: values(one) for name, one in space.distributions.items()})
+
+
+def share_of(topology: Topology, widths: dict[str, int]) -> float:
+    return topology.cost(widths).multiply_adds / topology.cost({}).multiply_adds
+
+
+def tied(tie: str, model: str) -> tuple[CostModel, Lattice, list[list[str]]]:
+    """Cost of tied widths, which of them may be had, and the groups of each tie."""
+    topology = MODELS[model]
+    frame = Frame(settings=settings_of("guided", tie), topology=topology)
+    table = CostTable.of(topology).tied(frame.leaders)
+    floor, grain = bounds(table, 0.85, 1)
+    cost = CostModel.of_table(table, "multiply_adds")
+    return cost, Lattice.of(floor, grain, cost.channels), [list(group) for group in frame.ties.values()]
+
+
+def test_every_kind_is_built_by_name() -> None:
+    assert list(KINDS) == list(SPACES)
+
+
+@every
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: bool, data: st.DataObject) -> None:
+    """Within max_ratio and what a group needs, with tied groups alike, and within a percent of the budget."""
+    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    point = data.draw(points_of(space))
+    plan = space.decode(point, seed=7)
+    assert space.decode(point, seed=7) == plan, "decoding is a function"
+    assert PruningPlan.from_json(plan.to_json()) == plan
+    assert list(plan.groups) == list(topology.widths)
+    widths = planned_widths(plan, topology)
+    for group in topology.groups:
+        assert max(group.least, int(np.ceil(0.15 * group.channels - 1e-9))) <= widths[group.name] <= group.channels
+    for members in tied(tie, model)[2]:
+        assert len({(widths[name], plan.groups[name].criterion) for name in members}) == 1
+
+
+@every
+@pytest.mark.parametrize("round_to", [1, 4])
+def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool, round_to: int) -> None:
+    space, topology = build(kind, tie, model, scanned, round_to=round_to), MODELS[model]
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        widths = planned_widths(space.decode(drawn(space, random), seed=0), topology)
+        for group in topology.groups:
+            width, grain = widths[group.name], 1 if group.kind == "heads" else round_to
+            assert width % grain == 0 or width == group.channels
+            assert width >= 0.15 * group.channels - 1e-9
+
+
+@every
+def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, model: str, scanned: bool) -> None:
+    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    cost, lattice, members = tied(tie, model)
+    for budget in budgets(settings_of(kind, tie), topology, 6):
+        for point in (space.uniform(budget), space.solved(budget)):
+            if point is None:
+                assert not scanned
+                continue
+            widths = planned_widths(space.decode(point, seed=0), topology)
+            error = abs(share_of(topology, widths) - budget)
+            if error <= 0.01 * budget:
+                continue
+            # Else no two groups, at any of their widths, come nearer.
+            here = np.array([widths[names[0]] for names in members], dtype=np.float64)
+            for pair in itertools.combinations(range(len(here)), 2):
+                every_way = itertools.product(*(lattice.around(here, group, 2) for group in pair))
+                rows = np.tile(here, (25, 1))
+                found = np.array(list(every_way))
+                rows = rows[: len(found)]
+                rows[:, pair] = found
+                assert np.abs(cost.shares(rows) - budget).min() >= error - 1e-9
+
+
+@every
+def test_the_baselines_are_points_of_the_space(kind: str, tie: str, model: str, scanned: bool) -> None:
+    """Optuna warns of values outside, and a sampler can not model them."""
+    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    chosen = settings_of(kind, tie)
+    points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, topology, 4))]
+    points += [solved for budget in budgets(chosen, topology, 3) if (solved := space.solved(budget)) is not None]
+    points += [space.encode(space.decode(points[1], seed=0))]
+    points += [space.encode(PruningPlan(groups={next(iter(topology.widths)): GroupPlan(ratio=0.99)}))]
+    for point in points:
+        assert point.keys() >= space.distributions.keys()
+        for name, one in space.distributions.items():
+            assert one._contains(one.to_internal_repr(point[name])), (name, point[name])
+    assert share_of(topology, planned_widths(space.decode(space.uniform(1.0), seed=0), topology)) == 1.0
+
+
+@every
+def test_the_baselines_come_back_as_they_were(kind: str, tie: str, model: str, scanned: bool) -> None:
+    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    for budget in budgets(settings_of(kind, tie), topology, 5):
+        for point in (space.uniform(budget), space.solved(budget)):
+            if point is not None:
+                plan = space.decode(point, seed=0)
+                again = space.decode(space.encode(plan), seed=0)
+                assert planned_widths(again, topology) == planned_widths(plan, topology)
+                assert again.recovery == plan.recovery
+
+
+#: Of 40 random points, how many at least decode to the same widths again. Repair may take widths out of what the few
+#: parameters of the reduced space can say.
+SAME = {"direct": 40, "guided": 37, "reduced": 28}
+
+
+@pytest.mark.parametrize(("kind", "tie", "model", "scanned"), [case for case in CASES if case[1] != "stage"])
+def test_plans_of_the_space_come_back(kind: str, tie: str, model: str, scanned: bool) -> None:
+    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    random, same = np.random.default_rng(1), 0
+    for _ in range(40):
+        plan = space.decode(drawn(space, random, inner=0.9), seed=0)
+        again = space.decode(space.encode(plan), seed=0)
+        before, after = planned_widths(plan, topology), planned_widths(again, topology)
+        same += before == after
+        assert share_of(topology, after) == pytest.approx(share_of(topology, before), rel=0.02)
+        assert {n: g.criterion for n, g in again.groups.items()} == {n: g.criterion for n, g in plan.groups.items()}
+    assert same >= SAME[kind]
+
+
+def test_a_hundred_groups_are_few_parameters_in_the_reduced_space() -> None:
+    space = build("reduced", "none", "resnet", True, criterion_per_group=False, criteria=("l2",), learning_rate=0.1)
+    assert len(MODELS["resnet"].groups) > 8
+    assert len(space.distributions) == 1 + 1 + 8

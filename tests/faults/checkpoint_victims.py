@@ -1,0 +1,112 @@
+"""Processes that are killed while a checkpoint is written. Run as `python -m tests.faults.checkpoint_victims DIR`.
+
+As in victims: a child is forked for each moment, which runs a study in DIR/<moment> and kills itself there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import autoprune
+from autoprune.recovery.gradual import Stage
+from autoprune.study import checkpoints
+from autoprune.study.folder import RunFolder
+from tests.faults.victims import before_rename, die
+from tests.unit.recovery.watching import one_batch_task
+from tests.unit.study.small import settings, space
+
+
+def task() -> autoprune.Task:
+    """Each step ends a pass."""
+    return one_batch_task(flat=True)
+
+
+def chosen() -> autoprune.StudySettings:
+    """Dense, two uniform, one solved, one sampled; three checkpoints of each that trains."""
+    return settings(trials=5, uniform_points=2, checkpoint_epochs=2, space=space(steps=6, schedules=("cubic",)))
+
+
+def inside_checkpoints(name: str, nth: int) -> None:
+    """Die when a file of a checkpoint is about to take its final name for the nth time."""
+    count, original = 0, Path.replace
+
+    def deadly(self: Path, target: Path) -> Path:
+        nonlocal count
+        path = Path(target)
+        count += path.name == name and "checkpoints" in path.parts
+        if count == nth:
+            die()
+        return original(self, target)
+
+    Path.replace = deadly  # type: ignore[assignment,method-assign]
+
+
+def after_storing(epoch: int, trial: int) -> None:
+    """Die when a checkpoint has been stored."""
+    original = checkpoints.write
+
+    def deadly(folder: RunFolder, number: int, stage: Stage) -> Path:
+        path = original(folder, number, stage)
+        if (number, stage.epoch) == (trial, epoch):
+            die()
+        return path
+
+    checkpoints.write = deadly
+
+
+def while_clearing(trial: int) -> None:
+    """Die after the first start of a trial, at the third checkpoint, and once more when the second start clears."""
+    original = shutil.rmtree
+
+    def deadly(path: Path, ignore_errors: bool = False) -> None:
+        if Path(path).name == f"{trial:05d}" and Path(path).is_dir():
+            original(sorted(Path(path).iterdir())[0])
+            die()
+        original(path, ignore_errors=ignore_errors)
+
+    shutil.rmtree = deadly  # type: ignore[assignment]
+
+
+#: Moment -> what is prepared before the study runs; several are deaths one after the other.
+MOMENTS: dict[str, tuple[Callable[[], object], ...]] = {
+    "weights-not-yet-named": (lambda: inside_checkpoints("weights.safetensors", 5),),
+    "record-not-yet-named": (lambda: inside_checkpoints("checkpoint.json", 5),),
+    "checkpoint-not-yet-named": (lambda: before_rename("00004", 2),),
+    "stored": (lambda: after_storing(4, 2),),
+    "twice-at-the-same": (lambda: after_storing(4, 2), lambda: after_storing(2, 2)),
+    "while-clearing": (lambda: after_storing(6, 2), lambda: while_clearing(2)),
+}
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    task()  # trains the model that all children share
+    for moment, deaths in MOMENTS.items():
+        killed = []
+        for prepare in deaths:
+            child = os.fork()
+            if child == 0:
+                try:
+                    prepare()
+                    autoprune.Study.create(task(), chosen(), out=folder / moment).run()
+                except Exception:
+                    traceback.print_exc()
+                finally:
+                    os._exit(0)
+            _, status = os.waitpid(child, 0)
+            killed.append(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+        if all(killed):
+            sys.stdout.write(f"{moment}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,81 @@
+"""kill -9 while a checkpoint is written: what is there is whole, and the trial that runs again leaves its own alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import autoprune
+from autoprune.study import checkpoints
+from autoprune.study.folder import RunFolder
+from tests.end_to_end.script import ROOT, environment
+from tests.faults.checkpoint_victims import MOMENTS, chosen, task
+from tests.unit.study.small import comparable
+
+#: Epochs of the trial that was killed whose checkpoints each moment must leave, of the second that trains.
+LEFT = {
+    "weights-not-yet-named": [2],
+    "record-not-yet-named": [2],
+    "checkpoint-not-yet-named": [2],
+    "stored": [2, 4],
+    "twice-at-the-same": [2],
+    "while-clearing": [4, 6],
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run folder for each moment, each left by a process that was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.faults.checkpoint_victims", str(folder)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == list(MOMENTS), result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
+    """The same study, never killed."""
+    study = autoprune.Study.create(task(), chosen(), out=tmp_path_factory.mktemp("whole") / "run")
+    study.run()
+    return study
+
+
+def test_every_moment_is_checked() -> None:
+    assert LEFT.keys() == MOMENTS.keys()
+
+
+@pytest.mark.parametrize("moment", LEFT)
+def test_killed_at(moment: str, killed: Path, whole: autoprune.Study) -> None:
+    out = killed / moment
+    study = autoprune.Study.open(out, task())
+    assert [record.number for record in study.records] == [0, 1]
+    assert [checkpoint.epoch for checkpoint in study.checkpoints(1)] == [2, 4, 6]
+    assert [checkpoint.epoch for checkpoint in study.checkpoints(2)] == LEFT[moment]
+    for number in (1, 2):
+        for checkpoint in study.checkpoints(number):
+            study.rebuild(number, epoch=checkpoint.epoch)
+
+    # The same command again.
+    study = autoprune.Study.create(task(), chosen(), out=out)
+    study.run()
+    assert comparable(study.records) == comparable(whole.records)
+    assert not list((out / "checkpoints").rglob(".*")), "leftovers are swept"
+    for record in whole.records:
+        epochs = [checkpoint.epoch for checkpoint in whole.checkpoints(record.number)]
+        assert [checkpoint.epoch for checkpoint in checkpoints.read(RunFolder(out), record.number)] == epochs
+        for epoch in epochs:
+            found = [s.rebuild(record.number, epoch=epoch).state_dict().values() for s in (study, whole)]
+            assert all(map(torch.equal, *found))

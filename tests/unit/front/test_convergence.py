@@ -1,0 +1,50 @@
+"""Hypervolume along samples and seconds, of one study and of several."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+
+from autoprune.errors import UnknownNameError
+from autoprune.front.convergence import convergence, reached, spread, worst_quality
+from tests.unit.front.builders import dense, front_of, measurement, record
+
+
+def test_every_candidate_adds_its_samples_and_what_it_dominates() -> None:
+    first = record(1, measurement(0.5, 500), samples_trained=90)
+    second = record(2, measurement(0.7, 250), samples_trained=190)
+    curve = convergence(front_of([dense(0.9), first, second]), reference=0.1, start=(1000, 7.0))
+    assert list(curve["candidates"]) == [1, 2, 3]
+    assert list(curve["samples"]) == [1010, 1110, 1310], "ten forward samples each, after a scan of 1,000"
+    assert list(curve["seconds"]) == [7.5, 8.0, 8.5]
+    # Dense costs all: it dominates nothing but the tolerance. Half the cost for 0.4 over the reference, and so on.
+    assert list(curve["hypervolume"]) == pytest.approx([0.0, 0.5 * 0.4, 0.75 * 0.6], abs=1e-6)
+
+
+def test_the_worst_candidate_is_the_reference_unless_it_is_given() -> None:
+    good = front_of([dense(0.9), record(1, measurement(0.8, 500))])
+    bad = front_of([dense(0.9), record(1, measurement(0.3, 500))])
+    assert worst_quality([good, bad]) == 0.3
+    assert worst_quality([]) == 0.0
+    assert convergence(bad)["hypervolume"].iloc[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_several_studies_at_the_same_places() -> None:
+    slow = pd.DataFrame({"samples": [100, 300], "hypervolume": [0.2, 0.8]})
+    quick = pd.DataFrame({"samples": [50, 200], "hypervolume": [0.4, 0.6]})
+    band = spread([slow, quick], points=5)
+    assert list(band["samples"]) == [0, 50, 100, 150, 200], "as far as the shortest"
+    assert list(band["low"]) == [0.0, 0.0, 0.2, 0.2, 0.2]
+    assert list(band["high"]) == [0.0, 0.4, 0.4, 0.4, 0.6]
+    assert list(band["median"]) == pytest.approx([0.0, 0.2, 0.3, 0.3, 0.4])
+    with pytest.raises(UnknownNameError, match="candidates, samples, seconds"):
+        spread([slow], by="trials")
+
+
+def test_where_a_hypervolume_is_reached() -> None:
+    curve = pd.DataFrame({"samples": [100, 300], "hypervolume": [0.2, 0.8]})
+    assert reached(curve, 0.2) == 100
+    assert reached(curve, 0.21) == 300
+    assert math.isinf(reached(curve, 0.9))

@@ -1,0 +1,30 @@
+"""The scan as a heat map."""
+
+from __future__ import annotations
+
+import pytest
+
+from autoprune.report.sensitivity import heat_map
+
+ADDED = {"a": (0.1, 1.0), "b": (0.01, 10.0)}
+
+
+def test_a_row_for_each_share_and_a_column_for_each_group() -> None:
+    figure = heat_map(ADDED, (0.5, 0.25), {"a": 1.0, "b": 1.0})
+    (losses,) = figure.data
+    assert [list(row) for row in losses.z] == [pytest.approx([-1.0, -2.0]), pytest.approx([0.0, 1.0])]
+    assert [list(row) for row in losses.customdata] == [[0.1, 0.01], [1.0, 10.0]]
+    assert list(losses.x) == ["a", "b"]
+    assert list(losses.y) == ["keep 50%", "keep 25%"]
+    assert (losses.zmin, losses.zmax) == (pytest.approx(-2.0), pytest.approx(1.0))
+
+
+def test_what_trials_said_is_a_row_of_its_own() -> None:
+    _, corrections = heat_map(ADDED, (0.5, 0.25), {"a": 4.0, "b": 0.5}).data
+    assert list(corrections.z[0]) == pytest.approx([2.0, -1.0])
+    assert (corrections.zmin, corrections.zmax) == (-2.0, 2.0)
+
+
+def test_nothing_scanned_is_an_empty_map() -> None:
+    (losses,) = heat_map({}, (), {}).data
+    assert not losses.z

@@ -1,0 +1,64 @@
+"""Limits of the search: what is told to the sampler, and a budget of samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune.errors import ConfigurationError
+from autoprune.study.settings import StudySettings
+from tests.tasks import image_task
+from tests.unit.study.small import journal_trials, settings
+
+
+def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
+    limits = autoprune.Limits(max_size_share=0.5, max_drop=0.2)
+    study = autoprune.Study.create(image_task(), settings(trials=10, limits=limits), out=tmp_path / "run")
+    front = study.run()
+    dense = front.dense
+    assert dense is not None
+    seen = set()
+    for trial, record in zip(journal_trials(tmp_path / "run"), study.records, strict=True):
+        size = record.search.size_bytes / dense.search.size_bytes
+        assert trial.constraints["size_bytes"] == pytest.approx(size / 0.5 - 1)
+        assert trial.constraints["drop"] == pytest.approx(dense.search.quality - record.search.quality - 0.2, abs=1e-8)
+        seen.add(size > 0.5)
+    assert seen == {True, False}
+
+
+def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
+    def share_inside(limits: autoprune.Limits, name: str) -> float:
+        chosen = settings(trials=40, uniform_points=4, limits=limits)
+        study = autoprune.Study.create(image_task(), chosen, out=tmp_path / name)
+        study.run()
+        dense = study.records[0].search.size_bytes
+        proposed = [record for record in study.records if record.origin == "sampled"][-20:]
+        return sum(record.search.size_bytes <= 0.3 * dense for record in proposed) / len(proposed)
+
+    assert share_inside(autoprune.Limits(max_size_share=0.3), "within") >= 0.8
+    assert share_inside(autoprune.Limits(), "anywhere") < 0.8, "else the limit was not what did it"
+
+
+def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
+    chosen = settings(trials=5, limits=autoprune.Limits(max_drop_share=0.1))
+    assert StudySettings.from_dict(chosen.to_dict()) == chosen
+    autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
+    assert autoprune.Study.open(tmp_path / "run").settings == chosen
+    with pytest.raises(ConfigurationError, match="limits must be an autoprune.Limits"):
+        settings(limits=0.1)
+
+
+def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
+    chosen = settings(trials=30, samples=20_000)
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    work = study.samples()
+    last = study.records[-1]
+    assert len(study.records) < 30
+    assert work.forward + work.trained >= 20_000
+    assert work.forward + work.trained - last.samples_forward - last.samples_trained < 20_000
+    assert all(r.test is not None for r in study.front().records) or image_task().test_split is None
+    with pytest.raises(ConfigurationError, match="samples must be an integer > 0"):
+        settings(samples=0)
