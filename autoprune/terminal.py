@@ -158,7 +158,8 @@ def show_solved(found: Solved) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    table = Table("group", title=f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
+    console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}", highlight=False)
+    table = Table("group")
     for column in ("dense", "stay", "share"):
         table.add_column(column, justify="right")
     for name, width in found.allocation.widths.items():

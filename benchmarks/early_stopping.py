@@ -1,15 +1,16 @@
 """Rules of early stopping, replayed on recorded studies.
 
-    python -m benchmarks.early_stopping [--seeds 3] [--trials 70] [--steps 120] [--orders 20]
+    python -m benchmarks.early_stopping [--seeds 3] [--trials 70] [--steps 40] [--orders 20]
 
-Each study (the digits study's network and space, polish left out, since it is never stopped) runs with the rule
-"audit": every candidate passes its rungs and is trained to the end. Each rule then decides again over what was
-recorded: warm starts first and never stopped, then the rest in the order of the study and in shuffled orders. A
-candidate that is stopped costs its training up to the rung, and is missing from the front and from what the rule
-learns from.
+Each study (the network and space of the digits study, polish left out, since it is never stopped) runs with the rule
+"audit": every candidate passes its rungs and is trained to the end. Each rule then decides over what was recorded: warm
+starts first, which are never stopped, then the rest in the order of the study and in shuffled orders. A candidate that
+is stopped costs its training up to the rung, and is missing from the front and from what the rule learns from. What
+would have been proposed without it, and whose parent it was, is left as it was recorded.
 
-Shares are of the training steps of all candidates, of the hypervolume on the search split over (accuracy, logarithm
-of the multiply-adds from 0.5 % of dense up) and of the front's members with all of them.
+Shares: training saved, of the steps of all candidates; spent on looks, of the training, a trained sample counted as
+three forward passes; hypervolume of what is left on the search split over (accuracy, logarithm of the multiply-adds
+from 0.5 % of dense up), of that with all; members of the front with all that were stopped.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import typer
 
 import autoprune
 from autoprune.front import dominance
+from autoprune.front.audit import audit
 from autoprune.front.record import CandidateRecord
 from autoprune.study.early_stopping import RULES, Past, Situation
 from autoprune.study.rungs import STOPPABLE, costs_of, past_of
@@ -42,32 +44,32 @@ class Result(NamedTuple):
     """One rule, one order: shares."""
 
     saved: float
+    looks: float
     kept: float
     lost: float
 
 
-def main(seeds: int = 3, trials: int = 70, steps: int = 120, orders: int = 20) -> None:
+def main(seeds: int = 3, trials: int = 70, steps: int = 40, orders: int = 20) -> None:
     """Record, replay, and print."""
     torch.set_num_threads(1)
     print_machine()
-    studies = [record(seed, trials, steps) for seed in range(seeds)]
-    rows = []
-    for name in RULES:
-        found = [replay(name, ordered(records, seed), records) for records in studies for seed in range(orders)]
-        own = [replay(name, ordered(records, 0), records) for records in studies]
-        rows.append(
-            [f"`{name}`", *(spread([100 * value for value in column], 1) for column in zip(*found, strict=True))]
-        )
-        rows[-1] += [spread([100 * result.saved for result in own], 1)]
-    columns = (
-        "rule",
-        "training saved, %",
-        "hypervolume kept, %",
-        "members of the front stopped, %",
-        "saved, own order",
+    studies = [record(seed, trials, steps, settings.rungs) for seed in range(seeds)]
+    print_table(
+        f"Rank correlation of the rungs with the end, {seeds} studies of {trials} candidates with {steps} steps",
+        ("training done", *(f"study {seed}" for seed in range(seeds))),
+        [
+            [f"{rows[0].share:.0%}", *(f"{row.correlation:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows)]
+            for rows in zip(*(audit(records) for records in studies), strict=True)
+        ],
     )
-    title = f"{seeds} studies of {trials} candidates with {steps} steps, {orders} orders of each, median (range)"
-    print_table(title, columns, rows)
+    columns = ("rule", *(f"{what}, %" for what in ("training saved", "spent on looks", "hypervolume", "front stopped")))
+    for title, seen in (("the order of the study", range(1)), (f"{orders} other orders", range(1, orders + 1))):
+        rows = []
+        for name in RULES:
+            found = [replay(name, ordered(records, order), records) for records in studies for order in seen]
+            shares = zip(*found, strict=True)
+            rows.append([f"`{name}`", *(spread([100 * share for share in column], 1) for column in shares)])
+        print_table(f"Replayed in {title}: median (lowest to highest)", columns, rows)
 
 
 def record(seed: int, trials: int, steps: int, rungs: tuple[float, ...]) -> list[CandidateRecord]:
@@ -113,9 +115,16 @@ def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[C
     best = {record.number for record, on in zip(everything, dominance.non_dominated(points), strict=True) if on}
     return Result(
         saved=float(((1.0 - np.array(ended)) * steps).sum() / steps.sum()),
+        looks=0.0 if name == "none" else _looked_at(records, ended) / (3 * sum(r.samples_trained for r in records)),
         kept=volume(kept, everything) / volume(everything, everything),
         lost=len(best - {record.number for record in kept}) / len(best),
     )
+
+
+def _looked_at(records: Sequence[CandidateRecord], ended: Sequence[float]) -> int:
+    """Samples passed through a model at rungs."""
+    looks = sum(share <= end for record, end in zip(records, ended, strict=True) for share, _ in record.rungs)
+    return looks * min(settings.rung_samples, task().search_split.samples or settings.rung_samples)
 
 
 def _stopped_at(name: str, candidate: CandidateRecord, whole: Past, past: Sequence[Past]) -> float | None:

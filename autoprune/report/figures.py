@@ -185,7 +185,7 @@ def progress(front: Front) -> go.Figure:
 
 
 def importance(found: Importances) -> go.Figure:
-    """What each knob explains of the variance of each target's ranks, with its interval; pale where chance does as much.
+    """What each knob explains of the variance of a target's ranks, with its interval; pale where chance does as much.
 
     Targets are chosen in the legend; the quality, and the quality at equal cost, are shown from the start.
     """

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import overload
 
 import numpy as np
 import torch
@@ -52,20 +51,17 @@ class Sensitivity:
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_loss", MappingProxyType({k: tuple(v) for k, v in self.added_loss.items()}))
 
-    @overload
-    def added(self, group: str, keep_share: float) -> float: ...
+    def added(self, group: str, keep_share: float) -> float:
+        """Added loss at any share, interpolated in the logarithm of the share."""
+        return float(self.curve(group, np.array([keep_share]))[0])
 
-    @overload
-    def added(self, group: str, keep_share: np.ndarray) -> np.ndarray: ...
-
-    def added(self, group: str, keep_share: float | np.ndarray) -> float | np.ndarray:
-        """Added loss at any share, or at each of several, interpolated in the logarithm of the share."""
+    def curve(self, group: str, keep_shares: np.ndarray) -> np.ndarray:
+        """Added loss at each of several shares, [n]."""
         losses = np.array([0.0, *self.added_loss[group]])
         x = -np.log(np.clip([1.0, *self.keep_shares], 1e-6, 1.0))
-        at = -np.log(np.maximum(keep_share, 1e-6))
+        at = -np.log(np.maximum(keep_shares, 1e-6))
         slope = (losses[-1] - losses[-2]) / (x[-1] - x[-2])
-        found = np.where(at <= x[-1], np.interp(at, x, losses), losses[-1] + slope * (at - x[-1]))
-        return found if isinstance(keep_share, np.ndarray) else float(found)
+        return np.asarray(np.where(at <= x[-1], np.interp(at, x, losses), losses[-1] + slope * (at - x[-1])))
 
     def summed(self, ties: Mapping[str, Sequence[str]]) -> Sensitivity:
         """The scan of groups that are tied: what they add together, under the name of each tie."""

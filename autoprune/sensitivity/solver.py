@@ -98,7 +98,7 @@ def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) ->
     """
     ladders = [_ladder(c, low) for c, low in zip(cost_model.channels, floor, strict=True)]
     losses = [
-        np.diff(sensitivity.added(name, ladder / ladder[0]))
+        np.diff(sensitivity.curve(name, ladder / ladder[0]))
         for name, ladder in zip(cost_model.names, ladders, strict=True)
     ]
     parts = [cost_model.part([group]) for group in range(len(ladders))]

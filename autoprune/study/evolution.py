@@ -28,11 +28,9 @@ from autoprune.study.surrogate import Surrogate, fit
 from autoprune.study.vectors import Coordinates, Value
 
 #: Prefixes of the parameters that share one budget among groups, in our spaces.
-FAMILIES = ("ratio/", "residual/")
+FAMILIES = ("ratio/", "residual/", "multiplier/")
 #: Children that the model screens for each trial; share of trials that are random; share that is not screened.
-_CHILDREN, _RANDOM = 64, 0.03
-_UNSCREENED = lambda n, d: 0.05
-_NOISY = lambda n, d: 0.0
+_CHILDREN, _RANDOM, _UNSCREENED = 64, 0.03, 0.05
 #: Step at the share of successes that is aimed at, in units of a parameter's range; spread of its logarithm.
 _STEP, _SUCCESSES, _RECENT, _SPREAD = 0.15, 0.2, 20, 0.7
 #: A child inherits its parent's other choices, numbers and steps; this often a choice is drawn again.
@@ -48,7 +46,8 @@ class _Known:
     """Finished trials as arrays, in the order of their numbers; a new one is made when there is more to know.
 
     key: tells studies apart. numbers: of the trials. vectors: float [n, entries]. losses: float [n, objectives], all
-    minimised, finite. violations: float [n], sums of what exceeds the constraints, 0 is feasible.
+    minimised, finite. violations: float [n], sums of what exceeds the constraints, 0 is feasible. whole: bool [n], the
+    trial has no parameters but these, so that its vector is all that it was.
     """
 
     key: object
@@ -57,6 +56,7 @@ class _Known:
     vectors: np.ndarray
     losses: np.ndarray
     violations: np.ndarray
+    whole: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -228,6 +228,7 @@ class EvolutionSampler(BaseSampler):
                 vectors=np.empty((0, len(space))),
                 losses=empty,
                 violations=np.empty(0),
+                whole=np.empty(0, dtype=bool),
             )
         fresh = [t for t in finished if t.number not in known.numbers and _fits(t, space)]
         if fresh:
@@ -238,6 +239,7 @@ class EvolutionSampler(BaseSampler):
                 vectors=np.concatenate([known.vectors, known.coordinates.encode(fresh)]),
                 losses=np.concatenate([known.losses, _losses(study, fresh)]),
                 violations=np.concatenate([known.violations, _violations(fresh)]),
+                whole=np.concatenate([known.whole, [_is_whole(trial, space) for trial in fresh]]),
             )
         self._known = known
         return known
@@ -268,18 +270,19 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
     moves = [move for move, _ in MOVES.values()]
     drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
     children = np.stack([_reflected(coordinates, moves[move](scene)) for move in drawn])
-    unknown = [n for n, child in enumerate(children) if not (np.abs(known.vectors - child) < 1e-9).all(axis=1).any()]
+    taken = known.vectors[known.whole]
+    unknown = [n for n, child in enumerate(children) if not (np.abs(taken - child) < 1e-9).all(axis=1).any()]
     if not unknown:
         return coordinates.random(rng)
     children = children[unknown]
-    if rng.random() < _UNSCREENED(len(losses), len(coordinates.family)):
+    if rng.random() < _UNSCREENED:
         return np.asarray(children[0])
     expected = model.predict(coordinates.rough(children), coordinates.fine(children))
     chosen = children[_best(expected, model, losses[parents], violations)].copy()
-    sd = _NOISY(len(losses), len(coordinates.family))
-    if sd:
-        chosen[coordinates.family] += sd * rng.normal(size=len(coordinates.family))
-        chosen = _reflected(coordinates, chosen)
+    if coordinates.choices and rng.random() < _REDRAWN:
+        # What a choice is worth is seen by trying it; the model expects little of what it has not seen.
+        position = int(rng.choice(list(coordinates.choices)))
+        chosen[position] = rng.integers(coordinates.choices[position])
     return np.asarray(chosen)
 
 
@@ -293,10 +296,10 @@ def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations:
     front, losses = (front - low) / span, expected[:, :objectives]
     excess = np.zeros(len(losses))
     if violations.any():
-        excess = np.maximum(expected[:, objectives] * model.span[objectives] + model.low[objectives], 0.0)
-        feasible = excess <= 0.05 * violations.max()
+        violated = expected[:, objectives] * model.span[objectives] + model.low[objectives]
+        feasible = violated <= 0.05 * violations.max()
         if not feasible.any() or not (violations == 0).any():
-            return int(np.argmin(excess))
+            return int(np.argmin(violated))
         excess = np.where(feasible, 0.0, np.inf)
     front = front[np.argsort(-_gaps(front), kind="stable")[:_FRONT]]
     reference = [_REFERENCE] * objectives
@@ -397,6 +400,10 @@ def _key(study: Study, finished: Sequence[FrozenTrial]) -> object:
 
 def _fits(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
     return all(trial.distributions.get(name) == distribution for name, distribution in space.items())
+
+
+def _is_whole(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool:
+    return all(name in space or distribution.single() for name, distribution in trial.distributions.items())
 
 
 def _losses(study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:

@@ -40,7 +40,7 @@ def _unmarked() -> Iterator[None]:
 
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
-    """Multivariate: the multi-objective default looks at one parameter at a time. group: conditional ones among them."""
+    """Multivariate: the multi-objective default looks at one parameter at a time; group: at conditional ones too."""
     with _unmarked():
         return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 

@@ -35,8 +35,10 @@ MODELS: dict[str, Topology] = {
     "vgg": trace(vgg().eval(), IMAGES),
     "attention": trace(LanguageModel(SDPAttention).eval(), torch.arange(10).view(2, 5)),
 }
-CASES = [(*case, True) for case in itertools.product(SPACES, TIES, MODELS)]
-CASES += [(*case, False) for case in itertools.product(SPACES, ("none", "shape"), ("resnet",))]
+#: kind, tie, model, whether it was scanned.
+CASES = [(*case, True) for case in itertools.product(SPACES, TIES, ("resnet",))]
+CASES += [(*case, True) for case in itertools.product(SPACES, ("shape",), ("vgg", "attention"))]
+CASES += [(*case, False) for case in itertools.product(SPACES, ("none",), ("resnet",))]
 every = pytest.mark.parametrize(("kind", "tie", "model", "scanned"), CASES)
 
 
@@ -110,7 +112,7 @@ def test_every_kind_is_built_by_name() -> None:
 
 
 @every
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: bool, data: st.DataObject) -> None:
     """Within max_ratio and what a group needs, with tied groups alike, and within a percent of the budget."""
@@ -132,7 +134,7 @@ def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: b
 def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool, round_to: int) -> None:
     space, topology = build(kind, tie, model, scanned, round_to=round_to), MODELS[model]
     random = np.random.default_rng(0)
-    for _ in range(10):
+    for _ in range(6):
         widths = planned_widths(space.decode(drawn(space, random), seed=0), topology)
         for group in topology.groups:
             width, grain = widths[group.name], 1 if group.kind == "heads" else round_to
@@ -144,7 +146,7 @@ def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool,
 def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, model: str, scanned: bool) -> None:
     space, topology = build(kind, tie, model, scanned), MODELS[model]
     cost, lattice, members = tied(tie, model)
-    for budget in budgets(settings_of(kind, tie), topology, 6):
+    for budget in budgets(settings_of(kind, tie), topology, 5):
         for point in (space.uniform(budget), space.solved(budget)):
             if point is None:
                 assert not scanned
@@ -183,7 +185,7 @@ def test_the_baselines_are_points_of_the_space(kind: str, tie: str, model: str, 
 @every
 def test_the_baselines_come_back_as_they_were(kind: str, tie: str, model: str, scanned: bool) -> None:
     space, topology = build(kind, tie, model, scanned), MODELS[model]
-    for budget in budgets(settings_of(kind, tie), topology, 5):
+    for budget in budgets(settings_of(kind, tie), topology, 4):
         for point in (space.uniform(budget), space.solved(budget)):
             if point is not None:
                 plan = space.decode(point, seed=0)
@@ -192,16 +194,16 @@ def test_the_baselines_come_back_as_they_were(kind: str, tie: str, model: str, s
                 assert again.recovery == plan.recovery
 
 
-#: Of 40 random points, how many at least decode to the same widths again. Repair may take widths out of what the few
+#: Of 25 random points, how many at least decode to the same widths again. Repair may take widths out of what the few
 #: parameters of the reduced space can say.
-SAME = {"direct": 40, "guided": 37, "reduced": 28}
+SAME = {"direct": 25, "guided": 23, "reduced": 17}
 
 
 @pytest.mark.parametrize(("kind", "tie", "model", "scanned"), [case for case in CASES if case[1] != "stage"])
 def test_plans_of_the_space_come_back(kind: str, tie: str, model: str, scanned: bool) -> None:
     space, topology = build(kind, tie, model, scanned), MODELS[model]
     random, same = np.random.default_rng(1), 0
-    for _ in range(40):
+    for _ in range(25):
         plan = space.decode(drawn(space, random, inner=0.9), seed=0)
         again = space.decode(space.encode(plan), seed=0)
         before, after = planned_widths(plan, topology), planned_widths(again, topology)

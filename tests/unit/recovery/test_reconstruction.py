@@ -140,7 +140,8 @@ def test_a_layer_is_solved_for_what_the_solved_ones_before_it_give() -> None:
     assert off(smaller, model, fresh) < off(cut(model, topology, kept), model, fresh)
 
 
-def test_twice_gives_the_same_and_only_what_reads_less_and_statistics_change() -> None:
+def test_twice_gives_the_same_and_only_what_reads_less_and_statistics_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconstruction, "ROWS", 2000)  # of 9,600
     model = trained_resnet()
     x = blobs()[0]
     topology = survey(model, x[:4])
@@ -300,6 +301,35 @@ def test_queries_whose_scale_the_cut_changes_are_left_alone() -> None:
     assert off(smaller, model, x[50:]) < plain
 
 
+class ByHead(nn.Module):
+    """One linear layer for all heads, over their width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = 4, 6
+        self.first, self.each, self.head = nn.Linear(5, 24), nn.Linear(6, 7), nn.Linear(28, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = torch.relu(self.first(x)).view(len(x), self.num_heads, self.head_dim)
+        return self.head(torch.relu(self.each(heads)).flatten(1))
+
+
+def test_a_layer_whose_positions_the_cut_changes_too_is_left_alone() -> None:
+    """Its outputs are not where they were."""
+    model = ByHead()
+    x = torch.randn(200, 5)
+    topology = survey(model, x[:2])
+    kept = KeptChannels(
+        groups={g.name: tuple(range(g.channels // 2)) for g in topology.groups if g.name.startswith("first")}
+    )
+    smaller = cut(model, topology, kept)
+    assert (smaller.each.in_features, smaller.head.in_features) == (3, 14)
+    before = copy.deepcopy(smaller.state_dict())
+    reconstruct(smaller, model, topology, kept, WHOLE, batches_of(x))
+    changed = {name for name, value in smaller.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed == {"head.weight", "head.bias"}
+
+
 def test_a_dropped_block_is_gone_and_layers_beside_it_are_solved_for() -> None:
     model = trained_resnet()
     x, fresh = blobs()[0], blobs(200, seed=1)[0]
@@ -364,29 +394,29 @@ class TwoInputs(nn.Module):
         return self.head(scale * torch.relu(self.first(x) + self.second(y)))
 
 
-def pairs(*sizes: int) -> list[tuple[Tensor, Tensor]]:
-    return [(torch.randn(size, 6), torch.randn(size, 4)) for size in sizes]
+Build = Callable[[Tensor, Tensor], Inputs]
 
 
 @pytest.mark.parametrize(
-    ("inputs", "together"),
+    ("builds", "together"),
     [
-        (pairs(20, 30, 7), [20, 57, 57]),
-        ([{"y": y, "x": x} for x, y in pairs(20, 30)], [20, 50, 50]),
-        ([(*pair, 0.5) for pair in pairs(20, 30)], [20, 20, 20]),  # what is no tensor has no samples
-        ([(x, y[:1]) for x, y in pairs(20, 30)], [20, 20, 20]),  # one of them is for all samples
-        ([{"x": x, "y": y} for x, y in pairs(20)] + [{"y": y, "x": x} for x, y in pairs(30)], [20, 20, 20]),
-        ([*pairs(20), *((x.double(), y) for x, y in pairs(30)), *pairs(5)], [20, 25, 25]),
+        ([lambda x, y: (x, y)] * 3, [60, 157, 157]),
+        ([lambda x, y: {"y": y, "x": x}] * 2, [60, 150, 150]),
+        ([lambda x, y: (x, y, 0.5)] * 2, [60, 60, 60]),  # what is no tensor has no samples
+        ([lambda x, y: (x, y[:1])] * 2, [60, 60, 60]),  # one of them is for all samples
+        ([lambda x, y: {"x": x, "y": y}, lambda x, y: {"y": y, "x": x}], [60, 60, 60]),
+        ([lambda x, y: (x, y), lambda x, y: (x.double(), y), lambda x, y: (x, y)], [60, 67, 67]),
+        ([lambda x, y: (x, y), lambda x, y: (x[None], y[None]), lambda x, y: (x, y)], [60, 67, 67]),
     ],
 )
-def test_batches_that_fit_together_pass_at_once(inputs: Sequence[Inputs], together: list[int]) -> None:
+def test_batches_that_fit_together_pass_at_once(builds: Sequence[Build], together: list[int]) -> None:
     model = TwoInputs()
-    topology = survey(model, pairs(4)[0])
+    drawn = [(torch.randn(size, 6), torch.randn(size, 4)) for size in (60, 90, 7)]
+    topology = survey(model, drawn[2])
     kept = KeptChannels(groups={"first": tuple(range(4))})
     smaller = cut(model, topology, kept)
     before = smaller.head.weight.detach().clone()
-    sizes = [len(next(iter(each.values() if isinstance(each, dict) else each))) for each in inputs]  # type: ignore[arg-type]
-    parts = [batch_of(each, size) for each, size in zip(inputs, sizes, strict=True)]
+    parts = [batch_of(build_inputs(*pair), len(pair[0])) for build_inputs, pair in zip(builds, drawn, strict=False)]
     SEEN.clear()
     assert reconstruct(smaller, model, topology, kept, WHOLE, parts) == sum(together)
     assert SEEN == together

@@ -195,7 +195,7 @@ def test_a_scan_from_before_there_were_notes_is_read(scanned: Sensitivity) -> No
 
 def test_added_at_many_shares_at_once(scanned: Sensitivity) -> None:
     name, shares = next(iter(scanned.added_loss)), np.array([1.0, 0.8, 0.3, 0.01])
-    assert scanned.added(name, shares).tolist() == [scanned.added(name, float(share)) for share in shares]
+    assert scanned.curve(name, shares).tolist() == [scanned.added(name, float(share)) for share in shares]
 
 
 def test_the_scan_of_ties_is_a_sum() -> None:

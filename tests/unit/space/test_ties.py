@@ -69,7 +69,7 @@ def test_groups_that_other_criteria_fit_are_not_tied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "prefix"), [("guided", "residual/"), ("direct", "ratio/"), ("reduced", "multiplier/")]
+    ("kind", "prefix"), list({"guided": "residual/", "direct": "ratio/", "reduced": "multiplier/"}.items())
 )
 def test_one_parameter_for_each_tie_under_the_name_of_its_first_group(kind: str, prefix: str) -> None:
     chosen = SpaceSettings(kind=kind, tie="stage", criterion_per_group=True)

@@ -81,7 +81,7 @@ def simulated(trials: int = 48, sign: float = 1.0, folder: Path | None = None) -
     for _ in range(trials):
         params = drawn(random)
         quality = 0.9 + 0.1 * np.log(params["budget"]) + 0.03 * (params["distillation"] == 0.5)
-        quality += 0.02 * (params["criterion/b"] == "l2") + 0.004 * random.normal()
+        quality += 0.025 * (params["criterion/b"] == "l2") + 0.004 * random.normal()
         add(study, params, (sign * quality, 1e5 * float(params["budget"])))
     return study
 
@@ -104,8 +104,8 @@ def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(
     assert [row.name for row in found.knobs][:2] == ["distillation", "criterion/*"], "sorted by the last target"
     assert found.members[0].name == "criterion/b"
     rows = by_name(found)
-    # Of what the two choices add to the variance, (0.03 / 2)^2 and (0.02 / 2)^2, distillation has 69 %.
-    assert rows["distillation"].targets[EQUAL].share == pytest.approx(0.69, abs=0.1)
+    # Of what the two choices add to the variance, (0.03 / 2)^2 and (0.025 / 2)^2, distillation has 59 %.
+    assert rows["distillation"].targets[EQUAL].share == pytest.approx(0.59, abs=0.15)
     assert rows["budget"].targets["quality"].share > 0.7
 
 

@@ -1,0 +1,92 @@
+"""Widths for any budget and cost from a run folder, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune.candidate import Bench
+from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
+from autoprune.sensitivity.cost_model import AXES
+from autoprune.study.folder import RunFolder
+from autoprune.study.solving import solve_stored
+from autoprune.study.study import Study
+from tests.tasks import SEEN, Counting, image_task, trained_resnet
+from tests.unit.study.small import settings, space
+
+
+def run(out: Path, trials: int = 1, **changes: object) -> Study:
+    """A study that has been run, opened again as the command line does: without the model."""
+    chosen = settings(trials=trials, **changes)
+    task = image_task(model=Counting(trained_resnet()).eval())
+    autoprune.Study.create(task, chosen, out=out).run()
+    return autoprune.Study.open(out)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return run(tmp_path_factory.mktemp("solving") / "run")
+
+
+@pytest.mark.parametrize("cost", AXES)
+def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
+    SEEN.clear()
+    found = solve_stored(study, 0.3, cost)
+    assert not SEEN
+    topology = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0).topology
+    assert found.channels == topology.widths
+    assert list(found.allocation.widths) == list(topology.widths)
+    real, dense = topology.cost(found.allocation.widths), topology.cost({})
+    assert {axis: getattr(real, axis) / getattr(dense, axis) for axis in AXES} == pytest.approx(dict(found.shares))
+    assert found.allocation.exact
+    assert found.shares[cost] == pytest.approx(0.3, rel=0.01)
+    assert found.cost == cost
+    assert not found.notes
+
+
+def test_the_cost_of_the_study_is_the_usual_one(study: Study) -> None:
+    assert solve_stored(study, 0.4) == solve_stored(study, 0.4, "multiply_adds")
+
+
+def test_a_budget_out_of_reach_gives_the_nearest_and_says_so(study: Study) -> None:
+    found = solve_stored(study, 0.0001)
+    assert not found.allocation.exact
+    assert found.allocation.share > 0.0001
+    assert "this is the nearest" in " ".join(found.notes)
+
+
+def test_what_can_not_be_asked(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="--cost must be one of latency_ms, multiply_adds"):
+        solve_stored(study, 0.3, "speed")
+    with pytest.raises(ConfigurationError, match="a budget must lie in"):
+        solve_stored(study, 3.0)
+    with pytest.raises(ConfigurationError, match=r"latency_ms must have 8 different candidates .*got 0"):
+        solve_stored(study, 0.3, "latency_ms")
+    stored = study.folder.read_study()
+    del stored["costs"], stored["version"]
+    RunFolder(tmp_path).write_study(stored)
+    with pytest.raises(NotFoundError, match=r"hold the costs of the model.*earlier version"):
+        solve_stored(autoprune.Study.open(tmp_path), 0.3)
+
+
+def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
+    found = solve_stored(run(tmp_path / "tied", space=space(tie="stage", scan=False, max_ratio=0.9)), 0.4)
+    assert len(set(found.allocation.widths.values())) <= 3
+    assert any("no scan" in note for note in found.notes)
+    shares = [width / found.channels[name] for name, width in found.allocation.widths.items()]
+    assert max(shares) - min(shares) < 0.3
+
+
+def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
+    """Candidates of many widths, none of them trained: enough to learn the clock from."""
+    chosen = space(steps=0, batch_norm_samples=50)
+    objectives = ("quality", "latency_ms")
+    timed = run(
+        tmp_path / "timed", 11, space=chosen, latency_rounds=1, objectives=objectives, sampler="random", polish=0.0
+    )
+    found = solve_stored(timed, 0.9, "latency_ms")
+    assert found.shares["latency_ms"] == found.allocation.share
+    assert set(found.shares) == {*AXES, "latency_ms"}
+    assert any("in the median" in note and "measured candidates" in note for note in found.notes)

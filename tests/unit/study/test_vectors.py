@@ -1,0 +1,88 @@
+"""Trials as vectors and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from autoprune.study.vectors import Coordinates
+
+SPACE: dict[str, BaseDistribution] = {
+    "budget": FloatDistribution(0.01, 1.0, log=True),
+    "ratio/b": FloatDistribution(0.0, 0.5),
+    "criterion": CategoricalDistribution(("l1", None, True, 2)),
+    "ratio/a": FloatDistribution(-1.0, 3.0),
+    "step": FloatDistribution(0.0, 1.0, step=0.25),
+    "count": IntDistribution(2, 12, step=5),
+    "power": IntDistribution(1, 1000, log=True),
+}
+PLACES = Coordinates(space=SPACE, prefixes=("ratio/",))
+
+
+def trial(**params: object) -> optuna.trial.FrozenTrial:
+    return optuna.trial.create_trial(params=params, distributions=dict(SPACE), value=0.0)
+
+
+MIDDLE = {
+    "budget": 0.1,
+    "ratio/b": 0.125,
+    "criterion": None,
+    "ratio/a": 2.0,
+    "step": 0.75,
+    "count": 7,
+    "power": 1000,
+}
+
+
+def test_places_lie_between_the_bounds_on_the_scale_of_the_distribution() -> None:
+    assert PLACES.encode([trial(**MIDDLE)])[0] == pytest.approx([0.5, 0.25, 1, 0.75, 0.75, 0.5, 1.0])
+
+
+def test_decoding_undoes_encoding() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        study.tell(study.ask(SPACE), 0.0)
+    for one, vector in zip(study.trials, PLACES.encode(study.trials), strict=True):
+        back = PLACES.decode(vector)
+        assert [type(value) for value in back.values()] == [type(value) for value in one.params.values()]
+        for name, value in one.params.items():
+            assert back[name] == (pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_what_lies_outside_is_moved_in_and_onto_steps() -> None:
+    snapped = PLACES.snapped(np.array([-3.0, 1.5, 2.0, 0.3, 0.6, 0.2, 0.5]))
+    assert snapped[:5] == pytest.approx([0.0, 1.0, 2.0, 0.3, 0.5])
+    assert PLACES.decode(np.array([-3.0, 1.5, 9.0, 0.3, 0.6, 0.2, 0.5])) == {
+        "budget": pytest.approx(0.01),
+        "ratio/b": 0.5,
+        "criterion": 2,
+        "ratio/a": pytest.approx(0.2),
+        "step": 0.5,
+        "count": 2,
+        "power": 32,
+    }
+    assert (PLACES.snapped(snapped) == snapped).all()
+
+
+def test_the_family_is_told_by_its_prefix_in_the_order_of_the_space() -> None:
+    assert PLACES.family.tolist() == [1, 3]
+    assert PLACES.others.tolist() == [0, 4, 5, 6]
+    vectors = PLACES.encode([trial(**MIDDLE)])
+    assert PLACES.fine(vectors)[0] == pytest.approx([-0.25, 0.25])
+    assert PLACES.rough(vectors)[0] == pytest.approx([0.5, 0.75, 0.5, 1.0, 0.5, 0, 0.5, 0, 0])
+
+
+def test_one_member_is_no_family() -> None:
+    alone = Coordinates(space={"ratio/a": SPACE["ratio/a"], "budget": SPACE["budget"]}, prefixes=("ratio/",))
+    assert alone.family.tolist() == []
+    assert alone.rough(np.array([[0.1, 0.2]])).tolist() == [[0.1, 0.2]]
+    assert alone.fine(np.array([[0.1, 0.2]])).shape == (1, 0)
+
+
+def test_random_vectors_reach_every_choice_and_both_ends() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.stack([PLACES.random(rng) for _ in range(300)])
+    assert set(vectors[:, 2]) == {0, 1, 2, 3}
+    assert vectors[:, PLACES.numbers].min() < 0.01 and vectors[:, PLACES.numbers].max() > 0.99
