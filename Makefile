@@ -36,6 +36,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.torch_pruning_path
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.digits
+	$(BIN)/python -m benchmarks.reconstruction
 
 docs: $(READY)  ## check that the commands and tables in docs/ match the code
 	$(BIN)/python -m pytest tests/architecture/test_docs.py

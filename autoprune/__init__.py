@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.loop import Progress as Progress
+    from autoprune.study.repeats import Repeats as Repeats
+    from autoprune.study.repeats import repeat as repeat
     from autoprune.study.settings import StudySettings as StudySettings
     from autoprune.study.study import Study as Study
     from autoprune.task.preprocessing import Scaler as Scaler
@@ -42,6 +44,7 @@ _WHERE = {
     "RankingPlan": "autoprune.plan.amounts",
     "RecoveryPlan": "autoprune.plan.recovery",
     "Scaler": "autoprune.task.preprocessing",
+    "Repeats": "autoprune.study.repeats",
     "SchedulePlan": "autoprune.plan.recovery",
     "SpaceSettings": "autoprune.space.settings",
     "Study": "autoprune.study.study",
@@ -51,6 +54,7 @@ _WHERE = {
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",
     "main": "autoprune.cli",
+    "repeat": "autoprune.study.repeats",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604  # strings, built from the table above

@@ -15,7 +15,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement
-from autoprune.measure.quality import evaluate
+from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, block_pattern
@@ -235,12 +235,10 @@ class _Looks:
     def __call__(self, model: nn.Module, step: int) -> bool:
         """Look at the model after so many steps; True ends its training."""
         with self._clock.phase("rungs"):
-            found = evaluate(self._task, model, self._rungs.split)
-        self.samples += found.samples
-        self.seen.append((self._shares[step], found.value))
-        return self._rungs.stop(
-            Outlook(kept=self._kept, costs=self._least, share=self._shares[step], quality=found.value)
-        )
+            quality, samples = quality_alone(self._task, model, self._rungs.split)
+        self.samples += samples
+        self.seen.append((self._shares[step], quality))
+        return self._rungs.stop(Outlook(kept=self._kept, costs=self._least, share=self._shares[step], quality=quality))
 
 
 def _least(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:

@@ -142,7 +142,8 @@ def choose(  # one option each
     max_latency_ms: Annotated[float | None, typer.Option(help="Slowest allowed.")] = None,
     max_size_bytes: Annotated[float | None, typer.Option(help="Largest allowed file.")] = None,
     by: Annotated[
-        str, typer.Option(help="Best by: quality, parameters, multiply_adds, size_bytes or latency_ms.")
+        str,
+        typer.Option(help="Best by: quality or a cost: size_bytes, latency_ms, (nonzero_)parameters, multiply_adds."),
     ] = "multiply_adds",
     knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
 ) -> None:

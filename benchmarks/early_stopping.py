@@ -15,6 +15,7 @@ from 0.5 % of dense up), of that with all; members of the front with all that we
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import tempfile
@@ -124,7 +125,12 @@ def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[C
 def _looked_at(records: Sequence[CandidateRecord], ended: Sequence[float]) -> int:
     """Samples passed through a model at rungs."""
     looks = sum(share <= end for record, end in zip(records, ended, strict=True) for share, _ in record.rungs)
-    return looks * min(settings.rung_samples, task().search_split.samples or settings.rung_samples)
+    return looks * _samples_of_a_look()
+
+
+@functools.cache
+def _samples_of_a_look() -> int:
+    return min(settings.rung_samples, task().search_split.samples or settings.rung_samples)
 
 
 def _stopped_at(name: str, candidate: CandidateRecord, whole: Past, past: Sequence[Past]) -> float | None:

@@ -57,8 +57,8 @@ class RecoveryPlan:
     distillation_weight: share of the loss that follows the dense model's outputs, in [0, 1]; 0 is off.
     distillation_temperature: softening of both distributions (Hinton et al. 2015), > 0.
     batch_norm_samples: training samples to re-estimate running statistics with, >= 0.
-    reconstruction_samples: training samples with which layers behind a cut are solved for by least squares, before any
-        training, >= 0; 0 is off.
+    reconstruction_samples: training samples with which layers behind a cut are solved for by least squares, after each
+        cut, and running statistics are re-estimated, >= 0; 0 is off.
     max_norm: weights whose L2 norm exceeds it are scaled back to it, before the fine-tune and after each of its steps;
         >= 0, and 0 is off. max_norm_per: "channel" (each filter) or "layer" (each weight tensor).
     schedule: when during the fine-tune what is to go goes.

@@ -225,9 +225,11 @@ class Gradual:
             self.model, self.kept, self._own = cut(source, self._topology, kept, parent=before), kept, True
         samples = self._plan.recovery.reconstruction_samples
         if samples and kept != before:
+            silent = self._silent()
             with self.clock.phase("reconstruct"):
                 seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
                 self._spent += Samples(forward=seen)
+            apply_masks(self.model, silent)  # it may have given values to what was zero
         if self._training is not None:
             self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
             self._masks = self._training.masks
@@ -238,16 +240,16 @@ class Gradual:
         axes = self._topology.reads
         with self.clock.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
-            weights = {name: signals.weights[name] for name in self._masked()}
+            # A layer that is left alone by name needs no score, which a criterion may not be able to give.
+            weights = {name: signals.weights[name] for name in self._masked() if plan.layers.get(name) != 0}
             # What is zero already goes first: it can not count for more than what the model computes with.
             scores = {
                 name: score_weights(plan.criterion, name, signals).masked_fill(weight == 0, -1.0)
                 for name, weight in weights.items()
             }
             # Layers of blocks that are gone need no sparsity.
-            there = {
-                name: s for name, s in plan.layers.items() if name in weights or name not in self._topology.tensors
-            }
+            known = self._topology.tensors
+            there = {name: s for name, s in plan.layers.items() if s and (name in weights or name not in known)}
             found = self._masks_of(scores, replace(plan, layers=there), update.progress)
         if update.exchange and self._training is not None:
             gradients = self._training.gradients

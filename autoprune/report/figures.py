@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
-from autoprune.study.importance import Importances
+
+if TYPE_CHECKING:
+    from autoprune.study.importance import Importances  # what it needs loads torch
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
 COLOURS: Mapping[str, str] = {

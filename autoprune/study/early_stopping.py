@@ -16,8 +16,10 @@ from autoprune.front.dominance import ranks
 
 #: Candidates that were trained to the end from which a rule may judge; with fewer it lets go on.
 FEWEST = 8
-#: Share of the candidates whose gain from a rung to the end is no more than what the front rule grants.
-CONFIDENCE = 0.95
+#: Share of the candidates that end no better than what the front rule hopes for.
+CONFIDENCE = 0.8
+#: Keeps the least squares defined where all candidates are alike.
+_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,38 +58,47 @@ Rule = Callable[[Situation], bool]
 def front(now: Situation) -> bool:
     """Stop what even a lucky end would leave dominated.
 
-    Dominated means: some candidate that was trained to the end costs no more on any axis and is at least as good as
-    this one would be with the gain still to come that CONFIDENCE of the candidates stay under. Small models gain more
-    than large ones, so only the half of the candidates that cost most nearly the same is asked. The gain is the order
-    statistic of split conformal prediction: the largest seen while there are fewer than 19.
+    The end is foretold from the quality here and the costs, by least squares over the candidates that were trained to
+    the end: one that is bad here gains more than one that is good, and a small one more than a large one. Lucky is as
+    far above that as CONFIDENCE of the candidates stay under, each foretold from the others (leave-one-out residuals,
+    as in the jackknife+). Dominated is what some candidate that was trained to the end, and costs no more on any
+    axis, is at least as good as.
 
-    Source of the quantile: Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, Distribution-free predictive inference for
-    regression, 2018.
+    Source of the bound: Barber, Candes, Ramdas, Tibshirani, Predictive inference with the jackknife+, 2021.
     """
     sign = 1.0 if now.higher_is_better else -1.0
     known = [
-        (gain, p.costs)
+        p
         for p in now.past
-        if not p.stopped and math.isfinite(gain := sign * (p.quality - p.rungs.get(now.share, math.nan)))
+        if not p.stopped and math.isfinite(p.quality) and math.isfinite(p.rungs.get(now.share, math.nan))
     ]
-    if len(known) < FEWEST:
+    if len(known) < FEWEST or not math.isfinite(now.quality):
         return False
-    near = _as_near_as_half(np.array([costs for _, costs in known]), np.array(now.costs))
-    gains = sorted(gain for (gain, _), is_near in zip(known, near, strict=True) if is_near)
-    hoped = sign * now.quality + gains[min(math.ceil((len(gains) + 1) * CONFIDENCE), len(gains)) - 1]
+    seen = _seen(
+        np.array([*(sign * p.rungs[now.share] for p in known), sign * now.quality]),
+        np.array([*(p.costs for p in known), now.costs]),
+    )
+    hoped = _hoped(seen[:-1], np.array([sign * p.quality for p in known]), seen[-1])
     rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
     return any(sign * p.quality >= hoped for p in rivals)
 
 
-def _as_near_as_half(costs: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Bool [n]: the half of the costs [n, axes] nearest to `own` [axes], at least FEWEST; all of equal distance.
+def _seen(qualities: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """What an end is foretold from, [n, 4]: 1, the quality, the mean logarithm of the costs, its square."""
+    size = np.log(np.maximum(costs, 1e-9)).mean(axis=1)
+    size = (size - size.mean()) / max(float(size.std()), 1e-9)
+    return np.stack([np.ones_like(size), qualities, size, size**2], axis=1)
 
-    Distance is the number of candidates in between, over all axes, which needs no unit.
-    """
-    places = np.stack([np.searchsorted(np.sort(axis), axis) for axis in costs.T], axis=1)
-    place = np.array([np.searchsorted(np.sort(axis), value) for axis, value in zip(costs.T, own, strict=True)])
-    distances = np.abs(places - place).sum(axis=1)
-    return np.asarray(distances <= np.sort(distances)[max(FEWEST, len(costs) // 2) - 1])
+
+def _hoped(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
+    """The end of `own` [4] that CONFIDENCE of the candidates, `seen` [n, 4] with `ends` [n], stay under."""
+    inverse = np.linalg.inv(seen.T @ seen + _RIDGE * np.eye(seen.shape[1]))
+    weights = inverse @ seen.T @ ends
+    # What a candidate's residual would be without itself among those that foretell it.
+    leverage = np.einsum("ni,ij,nj->n", seen, inverse, seen)
+    residuals = np.sort((ends - seen @ weights) / np.maximum(1.0 - leverage, 0.1))
+    count = len(residuals)
+    return float(own @ weights + residuals[min(math.ceil((count + 1) * CONFIDENCE), count) - 1])
 
 
 def pareto_rank(now: Situation) -> bool:

@@ -11,30 +11,32 @@ reached the front (the 1/5 rule: Rechenberg, "Evolutionsstrategie", 1973).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import ConfigurationError, fault
+from autoprune.study.moves import MOVES, REDRAWN, Scene
 from autoprune.study.surrogate import Surrogate, fit
 from autoprune.study.vectors import Coordinates, Value
 
 #: Prefixes of the parameters that share one budget among groups, in our spaces.
 FAMILIES = ("ratio/", "residual/", "multiplier/")
-#: Children that the model screens for each trial; share of trials that are random; share that is not screened.
-_CHILDREN, _RANDOM, _UNSCREENED = 64, 0.03, 0.05
-#: Step at the share of successes that is aimed at, in units of a parameter's range; spread of its logarithm.
-_STEP, _SUCCESSES, _RECENT, _SPREAD = 0.15, 0.2, 20, 0.7
-#: A child inherits its parent's other choices, numbers and steps; this often a choice is drawn again.
-_REDRAWN = 0.15
+#: Children that the model screens for each trial, and random ones beside them where there is no family; share of trials
+#: that are random; share that is not screened.
+_CHILDREN, _OTHERS, _RANDOM, _UNSCREENED = 64, 16, 0.03, 0.05
+#: Every family member of a child is moved by this, as a share of the room to its nearer bound.
+_SHAKEN = 0.05
+#: Step at the share of successes that is aimed at, in units of a parameter's range, and of how many trials.
+_STEP, _SUCCESSES, _RECENT = 0.15, 0.2, 20
 #: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
 _FITTED, _FRONT, _PARENTS = 300, 60, 5
 #: Hypervolume is counted up to this, where the worst point known is at 1.
@@ -45,103 +47,46 @@ _REFERENCE = 1.1
 class _Known:
     """Finished trials as arrays, in the order of their numbers; a new one is made when there is more to know.
 
-    key: tells studies apart. numbers: of the trials. vectors: float [n, entries]. losses: float [n, objectives], all
-    minimised, finite. violations: float [n], sums of what exceeds the constraints, 0 is feasible. whole: bool [n], the
-    trial has no parameters but these, so that its vector is all that it was.
+    key: tells studies apart. numbers: of the trials, int [n]. vectors: float [n, entries].
+    losses: float [n, objectives], all minimised. violations: float [n], sums of what exceeds the constraints, 0 is
+    feasible. whole: bool [n], the trial has no parameters but these, so that its vector is all that it was.
     """
 
     key: object
     coordinates: Coordinates
-    numbers: frozenset[int]
+    numbers: np.ndarray
     vectors: np.ndarray
     losses: np.ndarray
     violations: np.ndarray
     whole: np.ndarray
 
+    @classmethod
+    def nothing(cls, key: object, coordinates: Coordinates, objectives: int) -> _Known:
+        """Before any trial is read."""
+        return cls(
+            key=key,
+            coordinates=coordinates,
+            numbers=np.empty(0, dtype=np.int64),
+            vectors=np.empty((0, len(coordinates.space))),
+            losses=np.empty((0, objectives)),
+            violations=np.empty(0),
+            whole=np.empty(0, dtype=bool),
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scene:
-    """What moves work on. vectors [k, entries], losses [k, objectives] of the parents, ordered along the last loss."""
-
-    coordinates: Coordinates
-    vectors: np.ndarray
-    losses: np.ndarray
-    gaps: np.ndarray
-    model: Surrogate
-    step: float
-    rng: np.random.Generator
-
-    def parent(self) -> int:
-        """One of two, that beside the larger gap."""
-        one, other = self.rng.integers(0, len(self.vectors), 2)
-        return int(one if self.gaps[one] >= self.gaps[other] else other)
-
-    def size(self) -> float:
-        """A step, log-normal, so that small and large ones are among the children to choose from."""
-        return float(self.step * np.exp(_SPREAD * self.rng.normal()))
-
-
-def mutate(scene: _Scene) -> np.ndarray:
-    """A parent with some numbers moved, from one to all of them evenly in the logarithm, or a run of the family."""
-    child = scene.vectors[scene.parent()].copy()
-    family, rng = scene.coordinates.family, scene.rng
-    if len(family) > 1 and rng.random() < 0.3:
-        length = _count(2, len(family), rng)
-        start = int(rng.integers(0, len(family) - length + 1))
-        child[family[start : start + length]] += scene.size() * rng.normal()
-        return child
-    numbers = scene.coordinates.numbers
-    if len(numbers):
-        chosen = rng.choice(numbers, _count(1, len(numbers), rng), replace=False)
-        child[chosen] += scene.size() * len(chosen) ** -0.25 * rng.normal(size=len(chosen))
-    return _redrawn(scene, child)
-
-
-def exchange(scene: _Scene) -> np.ndarray:
-    """A parent with some of the family up and others down by as much: budget moves between groups."""
-    family = scene.coordinates.family
-    if len(family) < 2:
-        return mutate(scene)
-    child = scene.vectors[scene.parent()].copy()
-    chosen = scene.rng.choice(family, _count(2, len(family), scene.rng), replace=False)
-    moved = scene.size() * len(chosen) ** -0.25 * scene.rng.normal(size=len(chosen))
-    child[chosen] += moved - moved.mean()
-    return child
-
-
-def interpolate(scene: _Scene) -> np.ndarray:
-    """A point between two neighbours on the front, in half of the cases with budget moved between groups."""
-    child = _between(scene, scene.parent())
-    if scene.rng.random() < 0.5:
-        child[scene.coordinates.numbers] += 0.5 * scene.size() * scene.rng.normal(size=len(scene.coordinates.numbers))
-    return child
-
-
-def carry(scene: _Scene) -> np.ndarray:
-    """How one parent shares its budget, at another place of the front, and on from there down the model's slope."""
-    coordinates, family, rng = scene.coordinates, scene.coordinates.family, scene.rng
-    child = _between(scene, int(rng.integers(len(scene.vectors))))
-    if not len(family):
-        return child
-    shares = coordinates.fine(scene.vectors[[scene.parent()]])[0]
-    child[family] = child[family].mean() + shares * rng.uniform(0.8, 1.2)
-    if rng.random() < 0.6:
-        slopes = scene.model.slopes(coordinates.rough(child[None])[0], coordinates.fine(child[None])[0])
-        slope = slopes @ rng.dirichlet(np.ones(slopes.shape[1]))
-        length = float(np.linalg.norm(slope))
-        child[family] -= scene.size() * len(family) ** 0.5 * slope / (length if length > 0 else 1.0)
-    if rng.random() < 0.5:
-        child[family] += 0.5 * scene.size() * rng.normal(size=len(family))
-    return child
-
-
-#: Moves and how often each is made.
-MOVES: Mapping[str, tuple[Callable[[_Scene], np.ndarray], float]] = {
-    "mutate": (mutate, 0.25),
-    "exchange": (exchange, 0.2),
-    "interpolate": (interpolate, 0.15),
-    "carry": (carry, 0.4),
-}
+    def and_also(self, trials: Sequence[FrozenTrial], losses: np.ndarray) -> _Known:
+        """With more trials [n] and their losses [n, objectives]."""
+        space = self.coordinates.space
+        numbers = np.concatenate([self.numbers, [trial.number for trial in trials]])
+        # Workers finish out of turn; what is proposed must not depend on when it was read.
+        order = np.argsort(numbers)
+        return replace(
+            self,
+            numbers=numbers[order],
+            vectors=np.concatenate([self.vectors, self.coordinates.encode(trials)])[order],
+            losses=np.concatenate([self.losses, losses])[order],
+            violations=np.concatenate([self.violations, _violations(trials)])[order],
+            whole=np.concatenate([self.whole, [_is_whole(trial, space) for trial in trials]])[order],
+        )
 
 
 class EvolutionSampler(BaseSampler):
@@ -161,7 +106,6 @@ class EvolutionSampler(BaseSampler):
         self._seed = _entropy() if seed is None else seed
         self._families = tuple(families)
         self._n_startup = n_startup
-        self._random = RandomSampler(seed=seed)
         self._key: object = None
         self._space = IntersectionSearchSpace()
         self._known: _Known | None = None
@@ -169,7 +113,6 @@ class EvolutionSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Draw a new seed."""
         self._seed = _entropy()
-        self._random.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Parameters that every finished trial has, in the order of the first one."""
@@ -206,13 +149,13 @@ class EvolutionSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
         having = [t for t in _finished(study) if t.distributions.get(param_name) == param_distribution]
         alone = Coordinates(space={param_name: param_distribution}, prefixes=("\0",))
-        if len(having) < self._n_startup or rng.random() < 2 * _REDRAWN:
+        if len(having) < self._n_startup or rng.random() < 2 * REDRAWN:
             return alone.decode(alone.random(rng))[param_name]
         losses, violations = _losses(study, having), _violations(having)
         best = having[int(rng.choice(_leading(losses, violations, 1)))]
         vector = alone.encode([best])[0]
         if not alone.choices:
-            vector = _reflected(alone, vector + _STEP * rng.normal())
+            vector = alone.reflected(vector + _STEP * rng.normal())
         return alone.decode(vector)[param_name]
 
     def _update(self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> _Known:
@@ -220,29 +163,11 @@ class EvolutionSampler(BaseSampler):
         key, known = _key(study, finished), self._known
         if known is None or known.key != key or known.coordinates.space != space:
             coordinates = Coordinates(space=dict(space), prefixes=self._families)
-            empty = np.empty((0, len(study.directions)))
-            known = _Known(
-                key=key,
-                coordinates=coordinates,
-                numbers=frozenset(),
-                vectors=np.empty((0, len(space))),
-                losses=empty,
-                violations=np.empty(0),
-                whole=np.empty(0, dtype=bool),
-            )
-        fresh = [t for t in finished if t.number not in known.numbers and _fits(t, space)]
-        if fresh:
-            known = _Known(
-                key=key,
-                coordinates=known.coordinates,
-                numbers=known.numbers | {t.number for t in fresh},
-                vectors=np.concatenate([known.vectors, known.coordinates.encode(fresh)]),
-                losses=np.concatenate([known.losses, _losses(study, fresh)]),
-                violations=np.concatenate([known.violations, _violations(fresh)]),
-                whole=np.concatenate([known.whole, [_is_whole(trial, space) for trial in fresh]]),
-            )
-        self._known = known
-        return known
+            known = _Known.nothing(key, coordinates, len(study.directions))
+        seen = set(known.numbers.tolist())
+        fresh = [t for t in finished if t.number not in seen and _fits(t, space)]
+        self._known = known.and_also(fresh, _losses(study, fresh)) if fresh else known
+        return self._known
 
 
 def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
@@ -257,7 +182,7 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
     vectors = known.vectors[fitted]
     model = fit(coordinates.rough(vectors), coordinates.fine(vectors), columns)
     parents = leading[np.argsort(losses[leading, -1], kind="stable")]
-    scene = _Scene(
+    scene = Scene(
         coordinates=coordinates,
         vectors=known.vectors[parents],
         losses=losses[parents],
@@ -266,10 +191,7 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
         step=_step(losses, violations),
         rng=rng,
     )
-    shares = np.array([share for _, share in MOVES.values()])
-    moves = [move for move, _ in MOVES.values()]
-    drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
-    children = np.stack([_reflected(coordinates, moves[move](scene)) for move in drawn])
+    children = _children(scene)
     taken = known.vectors[known.whole]
     unknown = [n for n, child in enumerate(children) if not (np.abs(taken - child) < 1e-9).all(axis=1).any()]
     if not unknown:
@@ -279,11 +201,31 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
         return np.asarray(children[0])
     expected = model.predict(coordinates.rough(children), coordinates.fine(children))
     chosen = children[_best(expected, model, losses[parents], violations)].copy()
-    if coordinates.choices and rng.random() < _REDRAWN:
-        # What a choice is worth is seen by trying it; the model expects little of what it has not seen.
-        position = int(rng.choice(list(coordinates.choices)))
-        chosen[position] = rng.integers(coordinates.choices[position])
+    # The model knows only the directions that were tried: a little of every other one is tried with each child.
+    family = coordinates.family
+    room = 2.0 * np.minimum(chosen[family], 1.0 - chosen[family])
+    chosen[family] += _SHAKEN * room * rng.normal(size=len(family))
     return np.asarray(chosen)
+
+
+def _children(scene: Scene) -> np.ndarray:
+    """Children of the moves, float [children, entries], with some at random where a space holds few.
+
+    Now and then all of them get one choice that was drawn again: what a choice is worth is seen by trying it, and the
+    model expects little of what it has not seen.
+    """
+    coordinates, rng = scene.coordinates, scene.rng
+    shares = np.array([share for _, share in MOVES.values()])
+    moves = [move for move, _ in MOVES.values()]
+    drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
+    children = np.stack([coordinates.reflected(moves[move](scene)) for move in drawn])
+    if coordinates.choices and rng.random() < REDRAWN:
+        position = int(rng.choice(list(coordinates.choices)))
+        children[:, position] = rng.integers(coordinates.choices[position])
+    if len(coordinates.family):
+        return children
+    others = [coordinates.reflected(coordinates.random(rng)) for _ in range(_OTHERS)]
+    return np.concatenate([children, others])
 
 
 def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
@@ -329,7 +271,7 @@ def _leading(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarr
 
 
 def _gaps(losses: np.ndarray) -> np.ndarray:
-    """Distance to the neighbours on both sides, summed over scaled objectives; an end counts its one neighbour twice."""
+    """Distances to both neighbours, summed over scaled objectives; an end counts its one neighbour twice."""
     found = np.zeros(len(losses))
     if len(losses) < 2:
         return found
@@ -356,39 +298,6 @@ def _sample(count: int, leading: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate([front, rest[len(front) - _FITTED :]]))
 
 
-def _between(scene: _Scene, parent: int) -> np.ndarray:
-    """A point between a parent and the next one along the front; choices are those of either."""
-    if len(scene.vectors) < 2:
-        return np.asarray(scene.vectors[parent].copy())
-    other = parent + (1 if scene.rng.random() < 0.5 else -1)
-    other = parent - 1 if other == len(scene.vectors) else abs(other)
-    child = scene.vectors[parent] + scene.rng.random() * (scene.vectors[other] - scene.vectors[parent])
-    for position in scene.coordinates.choices:
-        child[position] = scene.vectors[parent if scene.rng.random() < 0.5 else other, position]
-    return np.asarray(child)
-
-
-def _redrawn(scene: _Scene, child: np.ndarray) -> np.ndarray:
-    """Choices drawn again now and then; always where there is nothing but choices."""
-    often = _REDRAWN if len(scene.coordinates.numbers) else 0.5
-    for position, count in scene.coordinates.choices.items():
-        if scene.rng.random() < often:
-            child[position] = scene.rng.integers(count)
-    return child
-
-
-def _reflected(coordinates: Coordinates, child: np.ndarray) -> np.ndarray:
-    """Numbers that left [0, 1] by as much inside, and on their steps."""
-    inside = np.abs(child[coordinates.numbers])
-    child[coordinates.numbers] = np.where(inside > 1.0, 2.0 - inside, inside)
-    return coordinates.snapped(child)
-
-
-def _count(least: int, most: int, rng: np.random.Generator) -> int:
-    """A whole number in [least, most], evenly in the logarithm."""
-    return round(np.exp(rng.uniform(np.log(least), np.log(max(most, least)))))
-
-
 def _finished(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
@@ -408,7 +317,7 @@ def _is_whole(trial: FrozenTrial, space: Mapping[str, BaseDistribution]) -> bool
 
 def _losses(study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:
     signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-    return np.array([trial.values for trial in trials], dtype=np.float64) * signs
+    return np.asarray(np.array([trial.values for trial in trials], dtype=np.float64) * signs)
 
 
 def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:

@@ -20,7 +20,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, rungs, trials
+from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, resolve, rungs, trials
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
@@ -92,13 +92,14 @@ class Loop:
         sensitivity = folder.read_sensitivity()
         if sensitivity is None and settings.scanned and self.bench.topology.groups:
             self._report("scan")
-            sensitivity = scan(self.bench, settings.space.scan_criterion)
+            sensitivity = scan(self.bench, settings.space.scan_criterion, samples=settings.space.scan_samples)
             folder.write_sensitivity(sensitivity)
         return build_space(settings.space, self.bench.topology, sensitivity)
 
     def _search(self, space: Space) -> None:
         failures = 0
         while len(self.records) < self.settings.trials and not self._out_of_budget():
+            self._solve_anew(space)
             trial = self._ask(space)
             try:
                 self._settle(trial, space)
@@ -113,6 +114,14 @@ class Loop:
                 raise AutopruneError(f"{failures} trials crashed one after the other, the last with {message}")
             if self.known_in_a_row == EXHAUSTED:
                 return
+
+    def _solve_anew(self, space: Space) -> None:
+        """Now and then, from what the candidates show of the scan."""
+        settings, topology = self.settings, self.bench.topology
+        sensitivity = self.folder.read_sensitivity() if resolve.due(len(self.records)) else None
+        if sensitivity is not None:
+            model = (settings.space, topology, self.bench.task.higher_is_better, settings.solved_points)
+            resolve.enqueue(self.optuna, space, sensitivity, self.records, model)
 
     def _ask(self, space: Space) -> optuna.Trial:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""

@@ -109,12 +109,14 @@ def default_sampler(groups: int, scanned: bool) -> str:
     return "tpe" if scanned and groups < _MANY_GROUPS else "evolution"
 
 
-def build_sampler(name: str | BaseSampler, seed: int, asked: int) -> BaseSampler:
-    """The sampler for one ask.
+def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSampler | None = None) -> BaseSampler:
+    """The sampler for one ask. before: that of the last ask, for samplers that remember what they have read.
 
     A sampler's state is its random numbers and the storage. Seeding it anew from (seed, number of asks so
-    far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and evolution in the
-    trials; they need one seed throughout. A sampler object keeps its own state, and resuming is another search.
+    far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and evolution draws by
+    the trial's number: they need one seed throughout. A sampler object keeps its own state.
     """
+    if name == "evolution" and isinstance(before, EvolutionSampler):
+        return before
     fixed = name in ("qmc", "evolution")
     return sampler(name, seed if fixed else (seed * 1_000_003 + asked) % 2**31)

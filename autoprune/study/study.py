@@ -18,7 +18,7 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
-from autoprune.sensitivity.scan import spent
+from autoprune.sensitivity.scan import extent, spent
 from autoprune.space.space import build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
@@ -62,6 +62,8 @@ class Study:
             assert_trained(task)
         bench = _bench(task, settings)
         check_space(settings.space, bench, scanned=settings.scanned)
+        if settings.scanned and bench.topology.groups:
+            extent(bench, settings.space.scan_criterion, samples=settings.space.scan_samples)
         new = describe(bench, settings, name or folder.path.name)
         build_space(settings.space, bench.topology, None)
         if folder.holds_study:

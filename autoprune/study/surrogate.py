@@ -121,7 +121,7 @@ def _features(fine: np.ndarray, runs: np.ndarray) -> np.ndarray:
 
 
 def _runs(dimensions: int) -> np.ndarray:
-    """Half-overlapping runs of a half, a quarter, ... of the coordinates, down to two: float [d, runs], unit columns."""
+    """Half-overlapping runs of a half, a quarter, ... of the coordinates: float [d, runs], unit columns."""
     columns = []
     for halvings in range(1, 5):
         length = dimensions >> halvings

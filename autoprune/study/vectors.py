@@ -63,10 +63,11 @@ class Coordinates:
             for (name, distribution), place in zip(self.space.items(), vector, strict=True)
         }
 
-    def snapped(self, vector: np.ndarray) -> np.ndarray:
-        """The vector [entries] with numbers inside their bounds, and on their steps where they have some."""
+    def reflected(self, vector: np.ndarray) -> np.ndarray:
+        """The vector [entries] with numbers that left their bounds by as much inside, and on their steps."""
         inside = vector.copy()
-        inside[self.numbers] = np.clip(inside[self.numbers], 0.0, 1.0)
+        places = np.abs(inside[self.numbers])
+        inside[self.numbers] = np.clip(np.where(places > 1.0, 2.0 - places, places), 0.0, 1.0)
         for position, distribution in enumerate(self.space.values()):
             if isinstance(distribution, IntDistribution) or getattr(distribution, "step", None) is not None:
                 inside[position] = _place(distribution, _value(distribution, float(inside[position])))

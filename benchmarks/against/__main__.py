@@ -17,7 +17,6 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -87,7 +86,7 @@ def _shares(network: str) -> list[float]:
 
 
 def _own(network: str, steps: int, seed: int) -> list[Tried]:
-    return _study(network, steps, seed, autoprune_settings(steps))
+    return _study(network, seed, autoprune_settings(steps))
 
 
 def _random(network: str, steps: int, seed: int) -> list[Tried]:
@@ -104,7 +103,7 @@ def _random(network: str, steps: int, seed: int) -> list[Tried]:
         lineage=False,
         early_stopping="none",
     )
-    return _study(network, steps, seed, settings)
+    return _study(network, seed, settings)
 
 
 def autoprune_settings(steps: int) -> autoprune.StudySettings:
@@ -112,8 +111,8 @@ def autoprune_settings(steps: int) -> autoprune.StudySettings:
     raise NotImplementedError
 
 
-def _study(network: str, steps: int, seed: int, settings: autoprune.StudySettings) -> list[Tried]:
-    """A study whose trials end when `steps` steps' worth of samples is processed."""
+def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[Tried]:
+    """The candidates of a study. What is evaluated on the search split is left out, as for every method."""
     bench = _bench(network)
     with tempfile.TemporaryDirectory() as folder:
         chosen = replace(settings, seed=seed, objectives=("quality", "multiply_adds"), latency_rounds=0)

@@ -46,8 +46,9 @@ class Bench:
 
     def __init__(self, task: Task, recovery: RecoveryPlan) -> None:
         self.task, self.recovery = task, recovery
-        self.inputs = task.example_inputs
-        assert isinstance(self.inputs, torch.Tensor)
+        inputs = task.example_inputs
+        assert isinstance(inputs, torch.Tensor)
+        self.inputs: torch.Tensor = inputs
         self.dense_cost = count_multiply_adds(task.dense, self.inputs)
 
     def recovered(self, model: nn.Module, steps: int, seed: int) -> Tried:
@@ -90,7 +91,7 @@ def sweep(bench: Bench, shares: list[float], steps: int, seed: int, *, ranking: 
 def search(bench: Bench, trials: int, steps: int, seed: int, *, sampler: str) -> Iterator[Tried]:
     """An Optuna study over one ratio for each layer and the criterion, every trial pruned from dense."""
     layers = [name for name, layer in bench.task.dense.named_modules() if isinstance(layer, nn.Conv2d)]
-    samplers = {
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=10),
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
     }

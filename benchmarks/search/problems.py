@@ -72,7 +72,7 @@ class Problem:
         for row, group in enumerate(self.topology.groups):
             for member in group.members:
                 found[row] += size[member.tensor] * np.prod(self.topology.tensors[member.tensor].shape)
-        return found / found.sum()
+        return np.asarray(found / found.sum())
 
     def alone(self, keep: np.ndarray) -> np.ndarray:
         """Loss f of each group at keep shares [..., groups]."""

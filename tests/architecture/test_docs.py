@@ -21,6 +21,7 @@ from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.space.settings import SPACES, SpaceSettings
 from autoprune.study.early_stopping import RULES
+from autoprune.study.moves import MOVES
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
 from autoprune.surgery.sparsity import masks
@@ -80,9 +81,7 @@ def test_the_years_of_the_papers_are_those_of_the_docstrings() -> None:
 
 def test_every_metric_has_a_row_with_its_direction() -> None:
     assert first_column("settings.md", "metric") == list(METRICS)
-    _, _, table = (ROOT / "docs" / "settings.md").read_text().partition("| metric |")
-    rows = [line for line in table.splitlines() if line.startswith("| `")]
-    said = {re.findall(r"`([^`]+)`", row)[0]: row.split("|")[-2].strip() for row in rows}
+    said = {row[0].strip("`"): row[-1] for row in rows_of("settings.md", "metric")}
     for name, build in METRICS.items():
         kind = "regression" if name in REGRESSION else "multiclass"
         metric = build(Prediction(kind=kind, classes=3))
@@ -98,7 +97,8 @@ def test_every_setting_is_in_the_docs(settings: type) -> None:
 
 
 def test_every_sampler_and_space_has_a_row() -> None:
-    assert first_column("search.md", "`StudySettings.sampler`") == list(SAMPLERS)
+    assert first_column("samplers.md", "sampler") == list(SAMPLERS)
+    assert first_column("samplers.md", "move") == list(MOVES)
     assert first_column("search.md", "`SpaceSettings.kind`") == list(SPACES)
 
 

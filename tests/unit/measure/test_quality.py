@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.measure.quality import evaluate
+from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.task.data import IterableSplit, TensorSplit
 from tests.tasks import image_task, trained_resnet
 
@@ -148,3 +148,12 @@ def test_the_tasks_own_metrics_are_not_fed() -> None:
     assert not any(metric.update_called for metric in task.metric_set.values())
     first = evaluate(task, task.dense, task.search_split)
     assert first == evaluate(task, task.dense, task.search_split)
+
+
+@pytest.mark.parametrize("quality", ["accuracy", "recall"])
+def test_the_quality_alone_is_that_of_all_metrics(quality: str) -> None:
+    task = image_task(quality=quality)
+    model = trained_resnet()
+    found = evaluate(task, model, task.search_split)
+    assert quality_alone(task, model, task.search_split) == (found.value, found.samples)
+    assert not model.training

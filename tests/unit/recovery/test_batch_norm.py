@@ -116,12 +116,20 @@ def test_each_kind_of_instance_norm(
     assert not norm.training
 
 
-def test_constant_statistics_stay() -> None:
-    model = nn.Sequential(Constant(3), nn.BatchNorm2d(3))
+class Resettable(Constant):
+    """As above; what is reset and then not moved would be lost."""
+
+    def reset_running_stats(self) -> None:
+        self.running_mean.zero_()
+
+
+@pytest.mark.parametrize("kind", [Constant, Resettable])
+def test_constant_statistics_stay(kind: type[Constant]) -> None:
+    model = nn.Sequential(kind(3), nn.BatchNorm2d(3))
     recalibrate(model, batches(4))
     assert model[0].running_mean.tolist() == [17, 17, 17]
     assert model[0].running_var.tolist() == [99, 99, 99]
-    assert recalibrate(nn.Sequential(Constant(3)), batches(4)) == 0
+    assert recalibrate(nn.Sequential(kind(3)), batches(4)) == 0
 
 
 def test_a_norm_whose_scale_and_shift_are_frozen_is_recalibrated() -> None:

@@ -180,6 +180,32 @@ def test_modes_hooks_and_momentum_are_as_before(training: bool) -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in smaller.parameters())
 
 
+def test_models_in_training_mode_are_looked_at_as_in_evaluation() -> None:
+    model = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 3)).eval()
+    x = torch.randn(100, 6)
+    topology = survey(model, x[:4])
+    kept = KeptChannels(groups={"0": tuple(range(6))})
+    found = []
+    for training in (False, True):
+        source = copy.deepcopy(model).train(training)
+        smaller = cut(source, topology, kept)
+        reconstruct(smaller, source, topology, kept, WHOLE, batches_of(x))
+        found.append((smaller.state_dict(), source.state_dict()))
+    for evaluated, trained in zip(*found, strict=True):
+        assert all(torch.equal(value, trained[name]) for name, value in evaluated.items())
+
+
+def test_a_single_sample_that_nothing_can_be_joined_to_changes_nothing() -> None:
+    model = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 3)).eval()
+    topology = survey(model, torch.randn(4, 6))
+    kept = KeptChannels(groups={"0": tuple(range(6))})
+    smaller = cut(model, topology, kept)
+    before = copy.deepcopy(smaller.state_dict())
+    parts = [batch_of(torch.randn(1, 6), 1), batch_of(torch.randn(1, 6).double(), 1)]
+    assert reconstruct(smaller, model, topology, kept, WHOLE, parts) == 1
+    assert all(torch.equal(before[name], value) for name, value in smaller.state_dict().items())
+
+
 def test_running_statistics_are_those_of_what_the_norms_read_now() -> None:
     model = trained_resnet()
     x = blobs(200)[0]

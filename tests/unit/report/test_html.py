@@ -117,7 +117,7 @@ def test_plotly_is_in_the_page_once(full: str) -> None:
 
 def test_every_figure_is_there(full: str) -> None:
     page = Page(full)
-    assert page.figures == 7
+    assert page.figures == 9
     assert page.headings == [
         "digits",
         "The front",
@@ -128,6 +128,8 @@ def test_every_figure_is_there(full: str) -> None:
         "Layers of a candidate",
         "Sensitivity",
         "Progress",
+        "Hypervolume",
+        "Who descends from whom",
         "Early stopping",
         "Left alone",
     ]
@@ -173,7 +175,7 @@ def test_dense_is_in_the_table_even_when_it_is_beaten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("records", "scan", "drawn"),
-    [(untimed(), SCAN, 5), (untimed(), None, 4), (timed(), None, 6), ([dense()], None, 4), ([], None, 4)],
+    [(untimed(), SCAN, 7), (untimed(), None, 6), (timed(), None, 8), ([dense()], None, 6), ([], None, 6)],
     ids=["no latency", "no latency, no scan", "no scan", "front of one", "nothing yet"],
 )
 def test_what_was_not_measured_is_left_out(
@@ -198,7 +200,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     assert page.rows[-1] == [EVIL, f"it is {EVIL}", "7"]
     assert page.title == f"{EVIL}: autoprune"
     assert not any("evil" in str(attributes) or "onclick" in attributes for _, attributes in page.tags)
-    assert page.figures == 5
+    assert page.figures == 7
 
 
 def test_the_report_goes_where_it_is_asked_to(tmp_path: Path) -> None:

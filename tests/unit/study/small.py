@@ -25,7 +25,7 @@ def space(**changes: object) -> autoprune.SpaceSettings:
 
 
 def settings(**changes: object) -> autoprune.StudySettings:
-    """Eight trials: dense, three uniform, one solved, three sampled. Nothing in them depends on the clock, and nothing is removed."""
+    """Eight trials: dense, three uniform, one solved, three sampled. None depends on the clock, none is removed."""
     given: dict[str, object] = {
         "trials": 8,
         "uniform_points": 3,

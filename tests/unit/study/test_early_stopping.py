@@ -37,32 +37,42 @@ def at(quality: float, before: list[Past], cost: float = 1.0) -> Situation:
     return Situation(share=0.5, quality=quality, costs=(cost,), past=before)
 
 
-def test_front_grants_the_largest_gain_while_there_are_few() -> None:
-    """Eight gains of 0.125 and less; the best of the eight is at 0.625 and costs as much."""
-    before = past([0.125, *[0.0625] * 7])
-    assert front(at(0.5, before)), "0.5 + 0.125 is no better than what is there"
-    assert not front(at(0.5625, before))
+def alike(gain: float, count: int = 12) -> list[Past]:
+    """At all qualities and costs the same gain: the end is foretold exactly."""
+    return [
+        Past(rungs={0.5: 0.25 + step / 40}, quality=0.25 + step / 40 + gain, costs=(1.0 + step % 5,))
+        for step in range(count)
+    ]
 
 
-def test_front_grants_what_one_of_twenty_exceeds_once_there_are_more() -> None:
-    """Of 39 gains the 38th: one outlier is not waited for."""
-    before = [*past([0.125] * 38), Past(rungs={0.5: 0.25}, quality=0.75, costs=(1.0,))]
-    assert front(at(0.625, before))
-    assert not front(at(0.6875, before))
-    # With two of them the quantile is one of them.
-    assert not front(at(0.625, [*before[1:], before[-1]]))
+def test_front_foretells_the_end() -> None:
+    """The best ends at 0.525 + 0.125 = 0.65, at a cost of 2; what is hoped for at 0.5 is 0.625."""
+    before = alike(0.125)
+    assert max(p.quality for p in before) == pytest.approx(0.65)
+    assert front(at(0.5, before, cost=5.0))
+    assert not front(at(0.55, before, cost=5.0))
+    # Cheaper than the best one: 0.5 at a cost of 1 ends above the best that costs no more, 0.25 + 10 / 40 + 0.125.
+    assert front(at(0.475, before))
+    assert not front(at(0.53, before))
 
 
-def test_front_asks_those_that_cost_about_the_same() -> None:
-    """Small ones gain 0.25 from the rung on, large ones 0.0625: at a large one's cost the small ones are not asked."""
-    small = [Past(rungs={0.5: 0.25}, quality=0.5, costs=(cost,)) for cost in range(1, 11)]
-    large = [Past(rungs={0.5: 0.75}, quality=0.8125, costs=(cost,)) for cost in range(101, 111)]
+def test_front_hopes_for_more_the_less_it_can_foretell() -> None:
+    """The same gains in the mean, and once all over the place."""
+    steady = past([0.125] * 20)
+    wild = past([0.0, 0.25] * 10)
+    best = Past(rungs={0.5: 0.75}, quality=0.875, costs=(1.0,))
+    assert front(at(0.5625, [*steady, best]))
+    assert not front(at(0.8125, [*wild, best]))
+    assert front(at(0.5625, [*wild, *[best] * 2])), "0.25 better than what is there would still not do"
+
+
+def test_front_knows_that_the_small_gain_more() -> None:
+    """What costs 1 gains 0.25, what costs 100 nothing: 0.25 behind is hopeless for one of them."""
+    small = [Past(rungs={0.5: 0.4 + n / 100}, quality=0.65 + n / 100, costs=(1.0,)) for n in range(8)]
+    large = [Past(rungs={0.5: 0.6 + n / 100}, quality=0.6 + n / 100, costs=(100.0,)) for n in range(8)]
     for before in ([*small, *large], [*large, *small]):
-        assert front(at(0.75, before, cost=110)), "0.75 + 0.0625"
-        assert not front(at(0.25, before, cost=9))
-        assert front(at(0.125, before, cost=10)), "0.125 + 0.25 is below 0.5"
-        # In the middle between both: those at the same distance are all asked.
-        assert not front(at(0.25, before, cost=50))
+        assert not front(at(0.5, before, cost=1.0))
+        assert front(at(0.5, before, cost=100.0))
 
 
 def test_front_looks_at_candidates_that_cost_no_more_on_every_axis() -> None:

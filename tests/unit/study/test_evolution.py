@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import hypervolume
-from autoprune.study import evolution
-from autoprune.study.evolution import MOVES, EvolutionSampler
+from autoprune.study import evolution, moves
+from autoprune.study.evolution import EvolutionSampler
+from autoprune.study.moves import MOVES
 from autoprune.study.samplers import SAMPLERS, build_sampler, default_sampler, sampler
 from autoprune.study.surrogate import fit
 from autoprune.study.vectors import Coordinates
@@ -85,9 +86,9 @@ def test_a_limit_keeps_it_where_it_holds() -> None:
 
 
 def test_it_finds_its_way_into_the_limit() -> None:
-    study = search(EvolutionSampler(seed=0), trials=40, limit=0.08, sweep=(0.7, 0.9))
+    study = search(EvolutionSampler(seed=0), trials=40, limit=0.12, sweep=(0.7, 0.9))
     assert study.trials[0].constraints["max_drop"] > 0
-    assert sum(trial.values[0] <= 0.08 for trial in study.trials[20:]) > 5
+    assert sum(trial.values[0] <= 0.12 for trial in study.trials[20:]) > 8
 
 
 def test_one_seed_is_one_search_and_another_is_another() -> None:
@@ -169,42 +170,40 @@ def test_parameters_of_some_trials_are_inherited_too() -> None:
     assert np.median(np.abs(np.array(late) - 0.9)) < 0.15
 
 
-def scene(front: np.ndarray, rng: np.random.Generator) -> evolution._Scene:
+def scene(front: np.ndarray, rng: np.random.Generator) -> moves.Scene:
     """A front of uniform ratios."""
     coordinates = Coordinates(space=SPACE, prefixes=("ratio/",))
     losses = np.stack([front[:, 0], 1.0 - front[:, 0]], axis=1)
     model = fit(coordinates.rough(front), coordinates.fine(front), losses)
     gaps = evolution._gaps(losses)
-    return evolution._Scene(
-        coordinates=coordinates, vectors=front, losses=losses, gaps=gaps, model=model, step=0.1, rng=rng
-    )
+    return moves.Scene(coordinates=coordinates, vectors=front, losses=losses, gaps=gaps, model=model, step=0.1, rng=rng)
 
 
 def sweep_of(places: Sequence[float]) -> np.ndarray:
     return np.array([[*[place] * GROUPS, 1.0] for place in places])
 
 
-def children(move: Callable[[evolution._Scene], np.ndarray], places: Sequence[float]) -> np.ndarray:
+def children(move: Callable[[moves.Scene], np.ndarray], places: Sequence[float]) -> np.ndarray:
     made = scene(sweep_of(places), np.random.default_rng(0))
     return np.stack([move(made) for _ in range(200)])
 
 
 def test_a_mutation_moves_one_to_all_and_redraws_choices() -> None:
-    moved = (children(evolution.mutate, [0.5])[:, :GROUPS] != 0.5).sum(axis=1)
+    moved = (children(moves.mutate, [0.5])[:, :GROUPS] != 0.5).sum(axis=1)
     assert moved.min() <= 2 and moved.max() > GROUPS / 2
     assert np.mean(moved <= 5) > 0.3
-    assert set(children(evolution.mutate, [0.5])[:, GROUPS]) == {0.0, 1.0}
+    assert set(children(moves.mutate, [0.5])[:, GROUPS]) == {0.0, 1.0}
 
 
 def test_an_exchange_keeps_the_budget() -> None:
-    made = children(evolution.exchange, [0.5])[:, :GROUPS]
+    made = children(moves.exchange, [0.5])[:, :GROUPS]
     assert made.mean(axis=1) == pytest.approx(0.5)
     assert ((made != 0.5).sum(axis=1) >= 2).all()
     assert (made.max(axis=1) > 0.5).all() and (made.min(axis=1) < 0.5).all()
 
 
 def test_an_interpolation_lies_between_neighbours() -> None:
-    made = children(evolution.interpolate, [0.2, 0.4, 0.8])[:, :GROUPS]
+    made = children(moves.interpolate, [0.2, 0.4, 0.8])[:, :GROUPS]
     exact = np.ptp(made, axis=1) < 1e-12
     assert 0.3 < exact.mean() < 0.7
     middles = made[exact].mean(axis=1)
@@ -216,7 +215,7 @@ def test_what_was_found_at_one_place_is_carried_to_others() -> None:
     shape = np.linspace(-0.1, 0.1, GROUPS)
     front[1, :GROUPS] += shape
     made = scene(front, np.random.default_rng(0))
-    found = np.stack([evolution.carry(made)[:GROUPS] for _ in range(300)])
+    found = np.stack([moves.carry(made)[:GROUPS] for _ in range(300)])
     deviations = found - found.mean(axis=1, keepdims=True)
     alike = deviations @ shape > 0.9 * np.linalg.norm(deviations, axis=1) * np.linalg.norm(shape)
     alike &= np.ptp(found, axis=1) > 0

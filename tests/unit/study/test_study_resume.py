@@ -19,7 +19,7 @@ from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import ResNet
 
-SAMPLERS = ("tpe", "nsga2", "random", "qmc")
+SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")
 
 
 @functools.cache

@@ -355,7 +355,7 @@ def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune
     assert [record.plan for record in other.records] == [record.plan for record in study.records]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "evolution", "nsga2", "nsga3", "gp", "qmc", "random"])
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Path) -> None:
     chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=space(kind=kind))
@@ -370,7 +370,7 @@ def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Pa
 def test_the_list_of_samplers_is_covered() -> None:
     from autoprune.study.samplers import SAMPLERS
 
-    assert set(SAMPLERS) == {"tpe", "nsga2", "random", "qmc"}
+    assert set(SAMPLERS) == {"tpe", "evolution", "nsga2", "nsga3", "gp", "qmc", "random"}
 
 
 def test_a_plan_of_ones_own(tmp_path: Path) -> None:

@@ -51,9 +51,11 @@ def test_decoding_undoes_encoding() -> None:
             assert back[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
-def test_what_lies_outside_is_moved_in_and_onto_steps() -> None:
-    snapped = PLACES.snapped(np.array([-3.0, 1.5, 2.0, 0.3, 0.6, 0.2, 0.5]))
-    assert snapped[:5] == pytest.approx([0.0, 1.0, 2.0, 0.3, 0.5])
+def test_what_lies_outside_is_reflected_and_put_onto_steps() -> None:
+    moved = PLACES.reflected(np.array([-0.3, 1.2, 2.0, 0.3, 0.6, 0.2, 7.0]))
+    assert moved[:6] == pytest.approx([0.3, 0.8, 2.0, 0.3, 0.5, 0.0])
+    assert 0.0 <= moved[6] <= 1.0
+    assert (PLACES.reflected(moved) == moved).all()
     assert PLACES.decode(np.array([-3.0, 1.5, 9.0, 0.3, 0.6, 0.2, 0.5])) == {
         "budget": pytest.approx(0.01),
         "ratio/b": 0.5,
@@ -63,7 +65,6 @@ def test_what_lies_outside_is_moved_in_and_onto_steps() -> None:
         "count": 2,
         "power": 32,
     }
-    assert (PLACES.snapped(snapped) == snapped).all()
 
 
 def test_the_family_is_told_by_its_prefix_in_the_order_of_the_space() -> None:

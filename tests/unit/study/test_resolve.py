@@ -1,0 +1,77 @@
+"""Allocations solved anew: when, what is queued, and that a plan keeps its widths whatever the space can name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+import autoprune
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.refresh import Refreshed
+from autoprune.space.space import build_space
+from autoprune.study import resolve
+from tests.tasks import image_task
+from tests.unit.study.small import journal_trials, settings
+
+
+def test_when_it_is_due() -> None:
+    assert [count for count in range(400) if resolve.due(count)] == [20, 40, 80, 160, 320]
+
+
+def test_what_is_queued_is_the_corrected_allocation_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = autoprune.Study.create(image_task(), settings(trials=1), out=tmp_path / "run")
+    study.run()
+    assert study.bench is not None
+    topology, chosen = study.bench.topology, study.settings.space
+    scanned = study.folder.read_sensitivity()
+    assert scanned is not None
+    first = next(iter(scanned.added_loss))
+    dearer = {name: tuple(x * (4.0 if name == first else 1.0) for x in v) for name, v in scanned.added_loss.items()}
+
+    def corrected(factor: float) -> None:
+        factors = dict.fromkeys(scanned.added_loss, 1.0) | {first: factor}
+        found = Refreshed(sensitivity=replace(scanned, added_loss=dearer), factors=factors, observations=9)
+        monkeypatch.setattr(resolve, "refreshed", lambda *_: found)
+
+    space, model = build_space(chosen, topology, scanned), (chosen, topology, True, 3)
+    queue = optuna.create_study(directions=["maximize", "minimize"])
+    corrected(1.0)
+    assert resolve.enqueue(queue, space, scanned, study.records, model) == 0, "nothing is corrected"
+    corrected(4.0)
+    assert resolve.enqueue(queue, space, scanned, study.records, model) == 3
+    assert resolve.enqueue(queue, space, scanned, study.records, model) == 0, "once"
+    plans = [PruningPlan.from_dict(trial.user_attrs["plan"]) for trial in queue.get_trials()]
+    plain = [space.decode(space.solved(0.2) or {}, seed=0).groups[first].ratio]
+    fresh = build_space(chosen, topology, replace(scanned, added_loss=dearer))
+    assert fresh.decode(fresh.solved(0.2) or {}, seed=0).groups[first].ratio <= plain[0], "dearer groups stay wider"
+    assert {trial.user_attrs["origin"] for trial in queue.get_trials()} == {"solved"}
+    assert len({plan.to_json() for plan in plans}) == 3
+
+
+def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "FIRST", 6)
+
+    def always(sensitivity: object, observations: object) -> Refreshed:
+        found = replace(sensitivity, criterion="l2")  # type: ignore[type-var]
+        return Refreshed(sensitivity=found, factors={"any": 2.0}, observations=len(list(observations)))  # type: ignore[call-overload]
+
+    monkeypatch.setattr(resolve, "refreshed", always)
+    study = autoprune.Study.create(image_task(), settings(trials=9, collect_garbage=False), out=tmp_path / "run")
+    study.run()
+    late = [
+        trial for trial in journal_trials(tmp_path / "run") if str(trial.user_attrs.get("warm_start")) == "solved 6 0"
+    ]
+    assert len(late) == 1
+    plan = PruningPlan.from_dict(late[0].user_attrs["plan"])
+    twin = late[0].user_attrs.get("duplicate_of", late[0].number)
+    record = study.front().get(twin)
+    for name, group in plan.groups.items():
+        dense = study.bench.topology.widths[name] if study.bench is not None else 0
+        assert record.widths[name] == max(1, round(dense * (1 - group.ratio)))
