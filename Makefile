@@ -16,7 +16,7 @@ demo: $(READY)  ## search how to prune a digit reader; ends with the front and a
 	$(BIN)/autoprune run studies/digits/study.py --out runs/digits
 
 test: $(READY)  ## the whole test suite but what is marked slow
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 test-slow: $(READY)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow

@@ -54,7 +54,7 @@ class Importance:
 
     share: of the variance of the target's ranks that it explains, in [0, 1]. low, high: 68 % interval, over random
     halves of the trials (Shao and Wu, A general theory for jackknife variance estimation, 1989). chance: what is
-    reached when trials and values are paired at random; all rows of a table stay below it in 95 of 100 studies.
+    reached when trials and values are paired at random: all rows of one target stay below it in 95 of 100 studies.
     """
 
     share: float

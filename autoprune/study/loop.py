@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
@@ -57,20 +58,22 @@ OnProgress = Callable[[Progress], None]
 class Loop:
     """The state of one run.
 
-    where: folder, bench and settings. asked: the Optuna study and its storage. front_of: the front of some records.
+    where: folder, bench and settings. asked: the Optuna study, its storage, and a
+    sampler in place of the settings'. front_of: the front of some records.
     records: every finished candidate; grows in place.
     """
 
     def __init__(
         self,
         where: tuple[RunFolder, Bench, StudySettings],
-        asked: tuple[optuna.Study, BaseStorage],
+        asked: tuple[optuna.Study, BaseStorage, BaseSampler | None],
         front_of: Callable[[Sequence[CandidateRecord]], Front],
         records: list[CandidateRecord],
         on_progress: OnProgress,
     ) -> None:
         self.folder, self.bench, self.settings = where
-        self.optuna, self.storage = asked
+        self.optuna, self.storage, self.chosen = asked
+        self.sampler: BaseSampler | None = None
         self.front_of, self.records, self.on_progress = front_of, records, on_progress
         self.start = time.monotonic()
         self.first_done = self.known_in_a_row = 0
@@ -127,7 +130,8 @@ class Loop:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
         settings = self.settings
         index = trials.settled(self.optuna)
-        self.optuna.sampler = build_sampler(settings.sampler, settings.seed, index)
+        self.sampler = build_sampler(self.chosen or settings.sampler, settings.seed, index, self.sampler)
+        self.optuna.sampler = self.sampler
         self._queue_polish()
         return self.optuna.ask(dict(space.distributions))
 

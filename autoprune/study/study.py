@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from torch import nn
@@ -148,11 +149,18 @@ class Study:
             trials.enqueue_plan(self._optuna(), plan, space.encode(plan))
 
     def run(
-        self, *, trials: int | None = None, seconds: float | None = None, on_progress: OnProgress | None = None
+        self,
+        *,
+        trials: int | None = None,
+        seconds: float | None = None,
+        sampler: BaseSampler | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Front:
         """Search until `trials` candidates are finished or `seconds` have passed; goes on where it stopped.
 
-        trials, seconds: override the settings. on_progress: called after the scan and each trial.
+        trials, seconds: override the settings. sampler: any Optuna sampler in place of the settings'; it is used as it
+        is, with its own seed and state, so that a run that is resumed goes on differently.
+        on_progress: called after the scan and each trial.
         A trial that crashes is recorded as failed and the study goes on. Raises AutopruneError after
         FAILURES_IN_A_ROW crashes in a row.
         """
@@ -170,7 +178,7 @@ class Study:
                 storage = open_journal(self.folder.path)
                 Loop(
                     (self.folder, bench, settings),
-                    (self._optuna(storage), storage),
+                    (self._optuna(storage), storage, sampler),
                     self.front_of,
                     self._records,
                     on_progress or (lambda _: None),

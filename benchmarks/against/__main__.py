@@ -107,8 +107,18 @@ def _random(network: str, steps: int, seed: int) -> list[Tried]:
 
 
 def autoprune_settings(steps: int) -> autoprune.StudySettings:
-    """What autoprune is run with here."""
-    raise NotImplementedError
+    """The sweep along one lineage: as many candidates as the sweeps from dense, each trained as long."""
+    space = SpaceSettings(
+        steps=steps // POINTS,
+        learning_rate=0.05,
+        distillation=(0.0,),
+        min_budget=LOWEST,
+        scan=False,
+        kinds=("channels",),
+    )
+    return autoprune.StudySettings(
+        trials=POINTS + 1, space=space, uniform_points=POINTS, solved_points=0, polish=0.0, early_stopping="none"
+    )
 
 
 def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[Tried]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 import autoprune
@@ -28,6 +29,7 @@ def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
     assert seen == {True, False}
 
 
+@pytest.mark.slow
 def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
     def share_inside(limits: autoprune.Limits, name: str) -> float:
         chosen = settings(trials=40, uniform_points=4, limits=limits)
@@ -62,3 +64,17 @@ def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
     assert all(r.test is not None for r in study.front().records) or image_task().test_split is None
     with pytest.raises(ConfigurationError, match="samples must be an integer > 0"):
         settings(samples=0)
+
+
+def test_any_sampler_object_proposes_in_place_of_the_settings(tmp_path: Path) -> None:
+    class Counting(optuna.samplers.RandomSampler):
+        asked = 0
+
+        def sample_relative(self, *arguments: object) -> dict[str, object]:
+            type(self).asked += 1
+            return super().sample_relative(*arguments)  # type: ignore[arg-type]
+
+    study = autoprune.Study.create(image_task(), settings(trials=8), out=tmp_path / "run")
+    study.run(sampler=Counting(seed=0))
+    assert Counting.asked == 3, "what comes after the five warm starts"
+    assert len(study.records) == 8

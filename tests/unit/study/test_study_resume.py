@@ -71,7 +71,9 @@ def test_two_studies_in_one_process_share_nothing(
     for done in range(1, 10):
         study.run(trials=done)
         other.run(trials=done)
-    assert comparable(study.records) == comparable(uninterrupted("tpe").records)
+    # Each end of a run measures its front on the test split, so that some are measured which are beaten later.
+    apart = [{**row, "test": None} for row in comparable(study.records)]
+    assert apart == [{**row, "test": None} for row in comparable(uninterrupted("tpe").records)]
     assert len(other.records) == 9
 
 
