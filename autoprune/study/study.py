@@ -26,6 +26,7 @@ from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.checks import check_plan, check_space
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import RunFolder
+from autoprune.study.importance import Importances, read_importances
 from autoprune.study.loop import Loop, OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.storage import exclusive, open_journal
@@ -125,6 +126,10 @@ class Study:
         for record in self._records:
             total = total + Samples(forward=record.samples_forward, trained=record.samples_trained)
         return total
+
+    def importances(self) -> Importances | None:
+        """What each sampled knob mattered, for every objective and for quality at equal cost; None without trials."""
+        return read_importances(self.folder)
 
     def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
         """The model of a candidate, in eval mode: bit-identical to the one that was measured.

@@ -9,6 +9,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError
+from autoprune.study.importance import read_importances
 from autoprune.study.settings import StudySettings
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
@@ -78,3 +79,11 @@ def test_any_sampler_object_proposes_in_place_of_the_settings(tmp_path: Path) ->
     study.run(sampler=Counting(seed=0))
     assert Counting.asked == 3, "what comes after the five warm starts"
     assert len(study.records) == 8
+
+
+def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
+    study = autoprune.Study.create(image_task(), settings(trials=8), out=tmp_path / "run")
+    study.run()
+    found = study.importances()
+    assert found == read_importances(study.folder)
+    assert found is not None
