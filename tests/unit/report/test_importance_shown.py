@@ -125,11 +125,11 @@ def test_the_command_fails_in_words(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_told_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     cell = Importance(share=0.05, low=0.0, high=0.1, chance=0.2)
-    row = ImportanceRow(name="criterion/layers[0]", members=1, targets={"quality": cell})
+    row = ImportanceRow(name="criterion/a[red]b", members=1, targets={"quality": cell})
     show_importances(
         Importances(trials=20, targets=("quality",), knobs=(row,), left_out={"drop/[1]": "False in 20 of 20 trials"})
     )
     printed = capsys.readouterr().out
-    assert "criterion/layers[0]" in printed
+    assert "criterion/a[red]b" in printed
     assert "(5%, 0% to 10%)" in printed, "in brackets: no more than chance"
     assert "left out: drop/[1], False in 20 of 20 trials" in printed

@@ -64,6 +64,7 @@ def test_an_idx_file_is_read_in_the_order_of_its_axes(tmp_path: Path, name: str)
         ("one byte short", idx(torch.zeros(2, 3))[:-1]),
         ("one byte more", idx(torch.zeros(2, 3)) + b"x"),
         ("floats", b"\0\0\x0d\1" + struct.pack(">If", 1, 1.0)),
+        ("signed bytes", b"\0\0\x09\1" + struct.pack(">I", 2) + b"ab"),
         ("other start", b"\1" + idx(torch.zeros(2, 3))[1:]),
         ("not packed.gz", idx(torch.zeros(2, 3))),
         ("torn.gz", gzip.compress(idx(torch.zeros(20, 30)), mtime=0)[:-9]),
