@@ -49,7 +49,7 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
     body = dom[dom.index("<body") :]
     drawn = body.count('class="plot-container plotly"')
     asked = len(re.findall(r'class="plotly-graph-div', body))
-    assert asked == 7, "three costs, 3-D, layers, sensitivity, progress"
+    assert asked == 9, "three costs, 3-D, layers, sensitivity, progress, hypervolume, descent"
     assert drawn == asked
     for record in front.records:
         assert f"candidate {record.number}:" in body, "the menu of the per-layer view names every member"
