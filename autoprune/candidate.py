@@ -210,6 +210,23 @@ def evaluate_plan(
     )
 
 
+def expected_costs(bench: Bench, plan: PruningPlan, *, timed: bool) -> Measurement:
+    """What a plan will cost, known before any training; its quality is not a number.
+
+    plan: resolved. timed: measure its latency too. Under masks bytes and non-zero parameters are what they can not
+    fall below.
+    """
+    model = cut(bench.task.dense, bench.topology, _of_widths(plan, bench.topology))
+    costs = _costs(bench if timed else replace(bench, latency_rounds=0), model, Clock(), masked=False)
+    return costs if plan.weights is None else _least(costs, model, plan.weights, bench.topology)
+
+
+def _of_widths(plan: PruningPlan, topology: Topology) -> KeptChannels:
+    """Channels of the right number: which ones stay is nothing to the costs."""
+    widths = planned_widths(plan, topology)
+    return KeptChannels(groups={name: tuple(range(width)) for name, width in widths.items()}, dropped=plan.dropped)
+
+
 class _Looks:
     """A candidate at its rungs. costs: measured before any training. seen: (share, quality). samples: looked at."""
 
@@ -218,10 +235,7 @@ class _Looks:
         self._shares = rungs.steps(plan.recovery.steps)
         self.seen: list[tuple[float, float]] = []
         self.samples = 0
-        widths = planned_widths(plan, bench.topology)
-        self._kept = KeptChannels(
-            groups={name: tuple(range(width)) for name, width in widths.items()}, dropped=plan.dropped
-        )
+        self._kept = _of_widths(plan, bench.topology)
         with clock.phase("cut"):
             model = cut(bench.task.dense, bench.topology, self._kept)
         self.costs = _costs(bench, model, clock, masked=False)

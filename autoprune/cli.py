@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, fault
+from autoprune.errors import AutopruneError, ConfigurationError, UnknownNameError, fault
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
+    from autoprune.script import Script
     from autoprune.study.loop import OnProgress
-    from autoprune.study.settings import StudySettings
     from autoprune.study.study import Study
-    from autoprune.task.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,8 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
 )
-#: Name under which a study script is imported; main() in it does nothing then.
-_SCRIPT = "autoprune_study_script"
 
 ScriptArgument = Annotated[
     Path, typer.Argument(metavar="STUDY.py", help="Script with task() and, if it wants, settings.", show_default=False)
@@ -44,6 +38,14 @@ OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<name of 
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
 SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="A field of autoprune.Limits, such as max_drop=0.01 or max_size_share=0.3; may be given several times.",
+    ),
+]
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
@@ -70,10 +72,12 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 def explain(script: ScriptArgument) -> None:
     """Show what can be pruned, what can not and why, and the costs within reach. Nothing is written."""
     from autoprune.candidate import Bench
+    from autoprune.script import load_script
     from autoprune.terminal import show_topology
 
-    task, settings = _load(script)
-    show_topology(Bench.of(task, protect=settings.space.protect).topology, settings.space)
+    found = load_script(script)
+    space = found.settings.space
+    show_topology(Bench.of(found.task, protect=space.protect).topology, space)
 
 
 @app.command()
@@ -90,22 +94,28 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     seeds: Annotated[
         int, typer.Option(help="Run the study with so many seeds; each gets a folder, and the report shows the spread.")
     ] = 1,
+    limit: LimitOption = None,
 ) -> None:
     """Search. Resumes when the folder holds this study; ends with the front and a report."""
     from autoprune.report.html import write_report
+    from autoprune.script import load_script, made_sampler, name_of, read_limits
     from autoprune.study.study import Study
     from autoprune.terminal import live, show_front, show_next
 
     _check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
-    folder = out if out is not None else Path("runs") / _name(script)
+    folder = out if out is not None else Path("runs") / name_of(script)
     _check_out(folder)
-    task, settings = _load(script, trials=trials, seconds=seconds, seed=seed, samples=samples)
+    limits = read_limits(limit) if limit else None
+    given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
+    found = load_script(script, {name: value for name, value in given.items() if value is not None})
+    settings = found.settings
     if seeds > 1:
-        _repeat(task, settings, seeds, folder)
+        _repeat(script, found, seeds, folder)
         return
-    study = Study.create(task, settings, out=folder, name=_name(script))
+    study = Study.create(found.task, settings, out=folder, name=name_of(script))
+    sampler = made_sampler(script, found.sampler, settings.seed)
     with live(study) as on_progress:
-        front = study.run(trials=settings.trials, seconds=settings.seconds, on_progress=on_progress)
+        front = study.run(trials=settings.trials, seconds=settings.seconds, sampler=sampler, on_progress=on_progress)
     report_path = write_report(study.folder, front)
     show_front(front)
     show_next(front, folder, report_path)
@@ -134,7 +144,7 @@ def front(
 
 @app.command()
 @reported
-def choose(  # one option each
+def choose(  # noqa: PLR0913, PLR0917  # one option each
     folder: FolderArgument,
     max_drop: Annotated[
         float | None, typer.Option(help="Most quality that may be lost against dense, such as 0.01.")
@@ -146,14 +156,16 @@ def choose(  # one option each
         typer.Option(help="Best by: quality or a cost: size_bytes, latency_ms, (nonzero_)parameters, multiply_adds."),
     ] = "multiply_adds",
     knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
+    limit: LimitOption = None,
 ) -> None:
     """Print the number of the candidate that keeps to the limits; its row goes to standard error."""
-    from autoprune.front.limits import Limits
+    from autoprune.script import read_limits
     from autoprune.terminal import show_candidate
 
-    limits = Limits(max_drop=max_drop, max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes)
+    named = {"max_drop": max_drop, "max_latency_ms": max_latency_ms, "max_size_bytes": max_size_bytes}
+    limits = read_limits([*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())])
     found = _open(folder).front()
-    if knee and any(value is not None for value in (max_drop, max_latency_ms, max_size_bytes)):
+    if knee and limits.given:
         raise ConfigurationError(fault("a choice", "be by limits or by --knee", "both"))
     record = found.knee() if knee else found.choose(limits, by)
     show_candidate(found, record)
@@ -230,7 +242,6 @@ def export(
     ] = "safetensors",
 ) -> None:
     """Write a candidate as files that need neither the study nor Optuna."""
-    from autoprune.errors import UnknownNameError
     from autoprune.export.formats import FORMATS
 
     if format not in FORMATS:
@@ -245,23 +256,26 @@ def main() -> None:
 
     Does nothing while the command line imports the script.
     """
+    from autoprune.script import SCRIPT
+
     script = sys.modules["__main__"]
     path = getattr(script, "__file__", None)
     caller = sys._getframe(1).f_globals.get("__name__")
     if caller != "__main__" or path is None:
         return
-    sys.modules[_SCRIPT] = script
+    sys.modules[SCRIPT] = script
     arguments = sys.argv[1:]
     command = arguments.pop(0) if arguments[:1] == ["explain"] else "run"
     app(args=[command, str(path), *arguments], prog_name=Path(path).name)
 
 
-def _repeat(task: Task, settings: StudySettings, seeds: int, folder: Path) -> None:
+def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     """The same study with several seeds, and what they have in common."""
     from contextlib import ExitStack
 
     from autoprune.report.html import write_report
     from autoprune.report.repeats import write_repeats_report
+    from autoprune.script import made_sampler
     from autoprune.study.repeats import repeat
     from autoprune.terminal import live, show_repeats
 
@@ -272,94 +286,24 @@ def _repeat(task: Task, settings: StudySettings, seeds: int, folder: Path) -> No
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
             return stack.enter_context(live(study))
 
-        found = repeat(task, settings, seeds, out=folder, name=folder.name, follow=follow)
-    for own, front in zip(found.folders, found.fronts, strict=True):
+        repeats = repeat(
+            found.task,
+            found.settings,
+            seeds,
+            out=folder,
+            follow=follow,
+            make_sampler=functools.partial(made_sampler, script, found.sampler),
+        )
+    for own, front in zip(repeats.folders, repeats.fronts, strict=True):
         write_report(own, front)
-    show_repeats(found)
-    typer.echo(write_repeats_report(found, folder / "report.html"))
-
-
-def _load(
-    script: Path,
-    *,
-    trials: int | None = None,
-    seconds: float | None = None,
-    seed: int | None = None,
-    samples: int | None = None,
-) -> tuple[Task, StudySettings]:
-    """The script's task and settings, the command line's numbers put in."""
-    from dataclasses import replace
-
-    from autoprune.study.settings import StudySettings
-    from autoprune.task.task import Task
-
-    module = _import(script)
-    settings = getattr(module, "settings", None)
-    settings = StudySettings() if settings is None else settings
-    if not isinstance(settings, StudySettings):
-        raise ConfigurationError(
-            fault(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
-        )
-    settings = replace(
-        settings,
-        trials=settings.trials if trials is None else trials,
-        seconds=settings.seconds if seconds is None else seconds,
-        seed=settings.seed if seed is None else seed,
-        samples=settings.samples if samples is None else samples,
-    )
-    make = getattr(module, "task", None)
-    if not callable(make):
-        raise ConfigurationError(
-            fault(
-                f"the study script {script}",
-                "define task() -> autoprune.Task",
-                "no function task",
-                "See studies/digits/study.py.",
-            )
-        )
-    try:
-        task = make()
-    except AutopruneError:
-        raise
-    except Exception as error:  # the user's code runs here
-        raise ConfigurationError(fault(f"task() in {script}", "run", f"{type(error).__name__}: {error}")) from error
-    if not isinstance(task, Task):
-        raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
-    return task, settings
-
-
-def _import(script: Path) -> ModuleType:
-    if not script.is_file():
-        raise NotFoundError(fault("a study script", "be a Python file", str(script)))
-    known = sys.modules.get(_SCRIPT)
-    if known is not None and Path(str(known.__file__)).resolve() == script.resolve():
-        return known
-    spec = importlib.util.spec_from_file_location(_SCRIPT, script)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(fault("a study script", "be a Python file that ends in .py", str(script)))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_SCRIPT] = module
-    sys.path.insert(0, str(script.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except AutopruneError:
-        raise
-    except Exception as error:  # the user's script runs here
-        raise ConfigurationError(
-            fault(f"the study script {script}", "import", f"{type(error).__name__}: {error}")
-        ) from error
-    return module
+    show_repeats(repeats)
+    typer.echo(write_repeats_report(repeats, folder / "report.html"))
 
 
 def _open(folder: Path) -> Study:
     from autoprune.study.study import Study
 
     return Study.open(folder)
-
-
-def _name(script: Path) -> str:
-    path = script.resolve()
-    return path.parent.name if path.stem == "study" else path.stem
 
 
 def _check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed: int | None) -> None:

@@ -33,10 +33,15 @@ class Front:
     def of(
         cls, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool, quality_name: str
     ) -> Front:
-        """The front of all candidates that were trained to the end, decided on the search split."""
+        """The front of all candidates that were trained to the end, decided on the search split.
+
+        Which latencies count as equal follows from all that was measured. What was removed since then stays off.
+        """
         complete = [record for record in records if not record.stopped]
         points = dominance.values(complete, objectives, higher_is_better)
-        mask = dominance.non_dominated(points)
+        there = np.array([record.selectable for record in complete], dtype=bool)
+        mask = there.copy()
+        mask[there] = dominance.non_dominated(points[there])
         members = [record for record, inside in zip(complete, mask, strict=True) if inside]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
         return cls(
@@ -120,7 +125,7 @@ class Front:
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
         # A limit on what is no objective may be kept by a dominated candidate alone.
-        for records in (self.records, self.complete):
+        for records in (self.records, [r for r in self.everything if r.selectable]):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
             if inside:
                 sign = -1.0 if by == "quality" and self.higher_is_better else 1.0

@@ -28,6 +28,7 @@ class CandidateRecord:
     seconds: time by phase. note: "" or what went wrong.
     rungs: (share of the fine-tune's steps done, quality on part of the search split), as they were passed.
     fidelity: share of the fine-tune's steps that were done, < 1 for a candidate that was stopped early.
+    removed: its weights were removed as nobody would need them.
     """
 
     number: int
@@ -45,6 +46,12 @@ class CandidateRecord:
     note: str = ""
     rungs: tuple[tuple[float, float], ...] = ()
     fidelity: float = 1.0
+    removed: bool = False
+
+    @property
+    def selectable(self) -> bool:
+        """Trained to the end and still there: what a front may hold and a person may choose."""
+        return not self.stopped and not self.removed
 
     @property
     def stopped(self) -> bool:
@@ -67,7 +74,7 @@ class CandidateRecord:
         return self.test if self.test is not None else self.search
 
     def to_json(self) -> str:
-        """JSON without the test measurement, which is a file of its own."""
+        """JSON without the test measurement and whether the weights were removed, which are files of their own."""
         return json.dumps(
             {
                 "version": RECORD_VERSION,
@@ -90,7 +97,7 @@ class CandidateRecord:
         )
 
     @classmethod
-    def from_json(cls, text: str, test: Measurement | None = None) -> CandidateRecord:
+    def from_json(cls, text: str, test: Measurement | None = None, removed: bool = False) -> CandidateRecord:
         """Raises StorageError for text that is no record of this or an earlier version."""
         try:
             data = json.loads(text)
@@ -115,6 +122,7 @@ class CandidateRecord:
                 note=data["note"],
                 rungs=() if before_rungs else tuple((share, quality) for share, quality in data["rungs"]),
                 fidelity=1.0 if before_rungs else data["fidelity"],
+                removed=removed,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StorageError(

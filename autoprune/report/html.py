@@ -39,7 +39,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     if scan is not None:
         sections.append(_sensitivity(scan, front, groups))
     sections.append(section("Progress", figures.progress(front)))
-    start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, 0.0)
+    start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, scan.seconds)
     sections.append(section("Hypervolume", growth([convergence(front, start=start)])))
     sections.append(section("Who descends from whom", tree(front)))
     sections.append(_rungs(front))

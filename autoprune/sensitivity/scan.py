@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -38,7 +39,7 @@ class Sensitivity:
 
     keep_shares: descending, in (0, 1). added_loss: group name -> added loss per share, non-decreasing.
     criterion: what ranked the channels. samples_forward, samples_trained: what the scan took.
-    note: "" or what was left out to keep to a number of samples.
+    note: "" or what was left out to keep to a number of samples. seconds: that it took; no part of what it found.
     """
 
     keep_shares: tuple[float, ...]
@@ -47,6 +48,7 @@ class Sensitivity:
     samples_forward: int
     samples_trained: int
     note: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_loss", MappingProxyType({k: tuple(v) for k, v in self.added_loss.items()}))
@@ -91,6 +93,7 @@ class Sensitivity:
                 samples_forward=data["samples_forward"],
                 samples_trained=data["samples_trained"],
                 note=data.get("note", ""),
+                seconds=data.get("seconds", 0.0),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StorageError(
@@ -165,7 +168,7 @@ def scan(
     samples: most samples seen by forwards, see `extent`; None for no limit.
     Only training data is used, so that the search split is not spent on it.
     """
-    task, topology = bench.task, bench.topology
+    start, task, topology = time.monotonic(), bench.task, bench.topology
     size = extent(bench, criterion, keep_shares, samples)
     batches = take(iter(task.calibration), size.samples)
     whole = KeptChannels.whole(topology)
@@ -190,6 +193,7 @@ def scan(
         samples_forward=forward + held * passes(needed)[0],
         samples_trained=held * passes(needed)[1],
         note=size.note,
+        seconds=time.monotonic() - start,
     )
 
 

@@ -29,6 +29,9 @@ def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, Base
     for name, (low, high) in _ranges(settings, topology).items():
         if low < high:
             space[name] = FloatDistribution(low, high, log=name in _LOGARITHMIC)
+    fewest, most = settings.lengths
+    if fewest < most:
+        space["steps"] = IntDistribution(fewest, most, log=True)
     return space
 
 
@@ -39,11 +42,31 @@ def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
         if isinstance(distribution, CategoricalDistribution):
             found[name] = _first(distribution)
         elif isinstance(distribution, IntDistribution):
-            found[name] = distribution.low
+            middle = round(math.sqrt(distribution.low * distribution.high))
+            found[name] = middle if distribution.log else distribution.low
         else:
             assert isinstance(distribution, FloatDistribution)
             low, high = distribution.low, distribution.high
             found[name] = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    return found
+
+
+def turned(settings: SpaceSettings, topology: Topology, number: int) -> dict[str, Value]:
+    """Other values of the knobs that say how a plan is carried out, each in its turn. number: of the point, >= 0.
+
+    A sampler that has seen one choice alone hardly ever tries another. Neighbouring points differ, and ranges are
+    filled evenly (van der Corput, Verteilungsfunktionen, 1935).
+    """
+    found: dict[str, Value] = {}
+    drawn = distributions(settings, topology)
+    for place, name in enumerate(name for name in drawn if name.partition("/")[0] in _TURNED):
+        distribution = drawn[name]
+        if isinstance(distribution, CategoricalDistribution):
+            found[name] = _choice(distribution, number + place)
+        elif isinstance(distribution, FloatDistribution | IntDistribution):
+            share = _van_der_corput(number + place + 1)
+            value = math.exp(math.log(distribution.low) * (1 - share) + math.log(distribution.high) * share)
+            found[name] = round(value) if isinstance(distribution, IntDistribution) else value
     return found
 
 
@@ -60,6 +83,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
     known |= {
         "amount": _amount_of(plan),
         "blocks": plan.blocks.count if plan.blocks is not None else 0,
+        "steps": recovery.steps,
         "learning_rate": recovery.learning_rate,
         "optimizer": recovery.optimizer,
         "scheduler": recovery.scheduler,
@@ -161,7 +185,7 @@ def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[
             "spread": settings.spreads if spread else settings.spreads[:1],
             "weight_criterion": settings.weight_criteria,
         }
-    if settings.steps:
+    if settings.lengths != (0, 0):
         gradual = settings.schedules != ("one_shot",)
         found |= {
             "optimizer": settings.optimizers,
@@ -181,7 +205,7 @@ _LOGARITHMIC = ("learning_rate", "threshold")
 
 def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[float, float]]:
     """Knobs that are numbers of a range."""
-    found = {"learning_rate": settings.rates} if settings.steps else {}
+    found = {"learning_rate": settings.rates} if settings.lengths != (0, 0) else {}
     if "threshold" in settings.amounts and topology.groups:
         found["threshold"] = settings.threshold
     if _has_shares(settings):
@@ -268,7 +292,8 @@ def _amount_of(plan: PruningPlan) -> str:
 
 
 def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
-    if not settings.steps:  # nothing is trained: what only training has stays as it comes
+    fewest, most = settings.lengths
+    if not most:  # nothing is trained: what only training has stays as it comes
         parameters = {name: value for name, value in parameters.items() if name not in _OF_TRAINING}
     low, high = settings.rates
 
@@ -276,13 +301,13 @@ def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
         return parameters.get(name, field[0])
 
     schedule = SchedulePlan(
-        name=str(choice("schedule", settings.schedules)) if settings.steps else "one_shot",
+        name=str(choice("schedule", settings.schedules)) if most else "one_shot",
         updates=int(choice("updates", settings.updates)),
         end=settings.schedule_end,
         regrowth=float(choice("regrowth", settings.regrowth)),
     )
     return RecoveryPlan(
-        steps=settings.steps,
+        steps=int(parameters.get("steps", round(math.sqrt(fewest * most)))),
         optimizer=str(choice("optimizer", settings.optimizers)),
         learning_rate=float(parameters.get("learning_rate", math.sqrt(low * high))),
         scheduler=str(choice("scheduler", settings.schedulers)),
@@ -310,7 +335,34 @@ _OF_TRAINING = (
 )
 
 
+#: How a plan is carried out; lengths and rates, the only ranges among them, are in the logarithm.
+_TURNED = (
+    "criterion",
+    "steps",
+    "optimizer",
+    "scheduler",
+    "learning_rate",
+    "distillation",
+    "averaging",
+    "reconstruction",
+    "max_norm",
+)
+
+
+def _van_der_corput(number: int) -> float:
+    """In (0, 1), base 2: 1/2, 1/4, 3/4, 1/8, ..."""
+    found, digit = 0.0, 0.5
+    while number:
+        number, rest = divmod(number, 2)
+        found, digit = found + rest * digit, digit / 2
+    return found
+
+
 def _first(distribution: CategoricalDistribution) -> Value:
-    choice = distribution.choices[0]
+    return _choice(distribution, 0)
+
+
+def _choice(distribution: CategoricalDistribution, number: int) -> Value:
+    choice = distribution.choices[number % len(distribution.choices)]
     assert isinstance(choice, str | int | float | bool)
     return choice

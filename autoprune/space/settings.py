@@ -49,7 +49,8 @@ class SpaceSettings:
     scan: measure sensitivity first (guided and reduced space); without it the allocation is uniform.
     scan_samples: most samples that the scan may see by forwards, >= 1; None looks at all that it has.
     scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
-    steps: fine-tune steps of a trial, >= 0. learning_rate: one number, or (low, high) to sample from.
+    steps: fine-tune steps of a trial, >= 0, or (low, high) to sample from in the logarithm, low >= 1.
+    learning_rate: one number, or (low, high) to sample from.
     optimizers, schedulers: names to choose from. precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
         schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
@@ -80,7 +81,7 @@ class SpaceSettings:
     scan: bool = True
     scan_samples: int | None = None
     scan_criterion: str = "l2"
-    steps: int = 40
+    steps: int | tuple[int, int] = 40
     learning_rate: float | tuple[float, float] = (0.01, 0.1)
     optimizers: tuple[str, ...] = ("sgd",)
     schedulers: tuple[str, ...] = ("one_cycle",)
@@ -110,6 +111,11 @@ class SpaceSettings:
         if isinstance(self.learning_rate, tuple):
             return self.learning_rate
         return (self.learning_rate, self.learning_rate)
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Fewest and most fine-tune steps."""
+        return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -214,7 +220,12 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
             "be an integer >= 0",
             settings.batch_norm_samples,
         ),
-        (is_count(settings.steps), "steps", "be an integer >= 0", settings.steps),
+        (
+            _are_lengths(settings.steps) if isinstance(settings.steps, tuple) else is_count(settings.steps),
+            "steps",
+            "be an integer >= 0, or a tuple (low, high) of integers with 1 <= low <= high",
+            settings.steps,
+        ),
         (rated, "learning_rate", "be > 0: a number, or a tuple (low, high) with low <= high", rates),
         (all(isinstance(name, str) for name in settings.schedulers), "schedulers", "be names", settings.schedulers),
         (
@@ -244,6 +255,10 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
 
 def _is_inner(value: object) -> bool:
     return is_share(value) and value != 0
+
+
+def _are_lengths(steps: tuple[object, ...]) -> bool:
+    return all(is_count(count) for count in steps) and _are_ordered(steps) and steps[0] != 0
 
 
 def _are_ordered(values: object) -> bool:

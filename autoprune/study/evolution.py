@@ -32,11 +32,13 @@ from autoprune.study.vectors import Coordinates, Value
 FAMILIES = ("ratio/", "residual/", "multiplier/")
 #: Children that the model screens for each trial, and random ones beside them where there is no family; share of trials
 #: that are random; share that is not screened.
-_CHILDREN, _OTHERS, _RANDOM, _UNSCREENED = 64, 16, 0.03, 0.05
+_CHILDREN, _OTHERS, _RANDOM, _UNSCREENED = 128, 32, 0.03, 0.05
 #: Every family member of a child is moved by this, as a share of the room to its nearer bound.
-_SHAKEN = 0.05
+_SHAKEN = 0.04
 #: Step at the share of successes that is aimed at, in units of a parameter's range, and of how many trials.
-_STEP, _SUCCESSES, _RECENT = 0.15, 0.2, 20
+_STEP, _SUCCESSES, _RECENT = 0.1, 0.2, 20
+#: Step on the way to the first feasible trial, and of a parameter that only some trials have.
+_ALONE = 0.15
 #: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
 _FITTED, _FRONT, _PARENTS = 300, 60, 5
 #: Hypervolume is counted up to this, where the worst point known is at 1.
@@ -155,7 +157,7 @@ class EvolutionSampler(BaseSampler):
         best = having[int(rng.choice(_leading(losses, violations, 1)))]
         vector = alone.encode([best])[0]
         if not alone.choices:
-            vector = alone.reflected(vector + _STEP * rng.normal())
+            vector = alone.reflected(vector + _ALONE * rng.random() * rng.normal())
         return alone.decode(vector)[param_name]
 
     def _update(self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> _Known:
@@ -284,6 +286,8 @@ def _gaps(losses: np.ndarray) -> np.ndarray:
 
 def _step(losses: np.ndarray, violations: np.ndarray) -> float:
     """By the share of the last trials that are on the front: more than one in five, and steps grow."""
+    if (violations > 0).all():
+        return _ALONE  # far from where it is to be
     recent = np.arange(len(losses)) >= len(losses) - _RECENT
     reached = np.isin(np.flatnonzero(recent), _leading(losses, violations, 1)).mean()
     return float(_STEP * np.exp(np.clip(2.0 * (reached - _SUCCESSES), -0.5, 0.5)))

@@ -21,6 +21,8 @@ FOLDER_VERSION = 1
 STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
 CANDIDATES, FAILURES = "candidates", "failures"
 RECORD, WEIGHTS, TEST = "candidate.json", "weights.safetensors", "test.json"
+#: Empty; there once the weights were removed.
+REMOVED = "weights.removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,17 @@ class RunFolder:
 
     def has_weights(self, number: int) -> bool:
         """False once they were removed."""
-        return self.weights(number).is_file()
+        return self.weights(number).is_file() and not (self._candidate(number) / REMOVED).is_file()
+
+    def no_weights(self, number: int) -> NotFoundError:
+        """What to raise for a candidate whose weights are not there."""
+        remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
+        what = f"the weights of candidate {number}"
+        return NotFoundError(fault(what, f"lie at {self.weights(number)}", "nothing there", remedy))
 
     def remove_weights(self, number: int) -> None:
-        """Free their space. What is known of the candidate stays."""
+        """Free their space. What is known of the candidate stays, and that it has lost them."""
+        write_atomically(self._candidate(number) / REMOVED, b"")
         self.weights(number).unlink(missing_ok=True)
 
     def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
@@ -118,7 +127,7 @@ class RunFolder:
         except (TypeError, KeyError) as error:
             raise StorageError(fault(str(folder / TEST), "hold a measurement", repr(error))) from error
         try:
-            return CandidateRecord.from_json((folder / RECORD).read_text(), test)
+            return CandidateRecord.from_json((folder / RECORD).read_text(), test, (folder / REMOVED).is_file())
         except StorageError as error:
             raise StorageError(f"{folder / RECORD}: {error}") from error
 

@@ -21,9 +21,9 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan
 from autoprune.space.space import Space, build_space, dense_plan
-from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, resolve, rungs, trials
+from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, repair, resolve, rungs, trials
 from autoprune.study.folder import RunFolder
-from autoprune.study.samplers import build_sampler
+from autoprune.study.samplers import AUTO, build_sampler, default_sampler
 from autoprune.study.settings import StudySettings
 
 #: This many trials that crash one after the other are no accident; the run stops and says why.
@@ -83,6 +83,8 @@ class Loop:
         """Scan, warm starts, trials, test measurements."""
         self.records[:] = self.folder.read_candidates()
         trials.settle_interrupted((self.optuna, self.storage), self.records, self.settings, self._excess)
+        if self.settings.collect_garbage:
+            self._collect()  # where a run ended between a candidate and this
         self.first_done = len(self.records)
         if self.first_done < self.settings.trials:
             space = self._space()
@@ -130,7 +132,10 @@ class Loop:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
         settings = self.settings
         index = trials.settled(self.optuna)
-        self.sampler = build_sampler(self.chosen or settings.sampler, settings.seed, index, self.sampler)
+        named = settings.sampler
+        if named == AUTO:
+            named = default_sampler(len(self.bench.topology.groups), bool(settings.scanned))
+        self.sampler = build_sampler(self.chosen or named, settings.seed, index, self.sampler)
         self.optuna.sampler = self.sampler
         self._queue_polish()
         return self.optuna.ask(dict(space.distributions))
@@ -151,6 +156,9 @@ class Loop:
         """Answer a trial: from the record when it is known, else by pruning and training."""
         plan = self._plan(trial, space)
         resolved, scored = resolve_plan(self.bench, plan)
+        if trials.origin_of(trial) == "sampled":
+            repaired = self._repaired(trial, resolved)
+            plan, resolved = (plan, resolved) if repaired is None else (repaired, repaired)
         polished = trial.user_attrs.get("of")
         origin = trials.origin_of(trial)
         # What is never stopped is not answered by what was.
@@ -165,6 +173,14 @@ class Loop:
         self.known_in_a_row = 0
         candidate = self._evaluate(trial, resolved, polished)
         self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
+
+    def _repaired(self, trial: optuna.Trial, resolved: PruningPlan) -> PruningPlan | None:
+        """A proposal that would cost more than the limits allow, made smaller; None where it is well or can not be."""
+        found = repair.onto_limits(self.bench, self.settings, self._front(), resolved)
+        if found is None or found == resolved:
+            return None
+        trial.set_user_attr("repaired", True)
+        return found
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None
@@ -215,8 +231,15 @@ class Loop:
         trials.mark(trial, record, self._excess(record))
         self.optuna.tell(trial, trials.values_of(record, self.settings))
         if self.settings.collect_garbage:
-            for useless in garbage.removable(self._front()):
-                self.folder.remove_weights(useless.number)
+            self._collect()
+
+    def _collect(self) -> None:
+        """Remove the weights that nobody will need."""
+        useless = {found.number for found in garbage.removable(self._front())}
+        for position, found in enumerate(self.records):
+            if found.number in useless:
+                self.folder.remove_weights(found.number)
+                self.records[position] = replace(found, removed=True)
 
     def _excess(self, record: CandidateRecord) -> Mapping[str, float]:
         """By how much a candidate exceeds the limits of the search."""

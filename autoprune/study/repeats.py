@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from optuna.samplers import BaseSampler
 
 from autoprune.errors import ConfigurationError, NotFoundError, fault
 from autoprune.front.convergence import convergence, spread, worst_quality
@@ -91,21 +92,29 @@ class Repeats:
 
 
 def repeat(
-    task: Task, settings: StudySettings, seeds: int, *, out: str | Path, name: str = "", follow: Follow | None = None
+    task: Task,
+    settings: StudySettings,
+    seeds: int,
+    *,
+    out: str | Path,
+    follow: Follow | None = None,
+    make_sampler: Callable[[int], BaseSampler | None] | None = None,
 ) -> Repeats:
     """Run the study `seeds` times, with seeds from the settings' own upwards; goes on where it stopped.
 
     out: gets one run folder for each, seed-0 and so on. follow: called before each, for its progress.
+    make_sampler: seed -> what proposes in place of the settings' sampler, or None for that.
     Raises ConfigurationError for seeds < 1.
     """
     if not is_count(seeds) or seeds < 1:
         raise ConfigurationError(fault("seeds", "be an integer >= 1", repr(seeds)))
     for number in range(seeds):
         own = replace(settings, seed=settings.seed + number)
-        study = Study.create(task, own, out=Path(out) / f"seed-{own.seed}", name=f"{name or Path(out).name} {own.seed}")
+        study = Study.create(task, own, out=Path(out) / f"seed-{own.seed}", name=f"{Path(out).name} {own.seed}")
         study.run(
             trials=settings.trials,
             seconds=settings.seconds,
+            sampler=None if make_sampler is None else make_sampler(own.seed),
             on_progress=None if follow is None else follow(number, study),
         )
     return Repeats.open(out)
@@ -113,8 +122,10 @@ def repeat(
 
 def _scanned(folder: RunFolder) -> tuple[int, float]:
     sensitivity = folder.read_sensitivity()
-    work = None if sensitivity is None else spent(sensitivity)
-    return (0 if work is None else work.forward + work.trained, 0.0)
+    if sensitivity is None:
+        return 0, 0.0
+    work = spent(sensitivity)
+    return work.forward + work.trained, sensitivity.seconds
 
 
 def _ranks(count: int) -> tuple[int, int]:

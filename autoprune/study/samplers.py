@@ -24,6 +24,8 @@ from autoprune.study.evolution import EvolutionSampler
 Factory = Callable[[int, int], BaseSampler]
 #: Random trials before a model-based sampler believes its model, where no other number is given; warm starts count.
 STARTUP = 8
+#: Name of the one that suits the study, by `default_sampler`.
+AUTO = "auto"
 #: From this many groups on a scan's residuals are too many for TPE.
 _MANY_GROUPS = 100
 #: Members of a generation. Forty to two hundred trials are four to twenty generations; Optuna's default of 50 would
@@ -112,6 +114,7 @@ def default_sampler(groups: int, scanned: bool) -> str:
 def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSampler | None = None) -> BaseSampler:
     """The sampler for one ask. before: that of the last ask, for samplers that remember what they have read.
 
+    name: not AUTO, for which `default_sampler` has the name.
     A sampler's state is its random numbers and the storage. Seeding it anew from (seed, number of asks so
     far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and evolution draws by
     the trial's number: they need one seed throughout. A sampler object keeps its own state.

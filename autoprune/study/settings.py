@@ -14,7 +14,7 @@ from autoprune.measure.latency import BACKENDS
 from autoprune.plan.checks import Check, check, is_count, is_finite, is_share
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.early_stopping import RULES
-from autoprune.study.samplers import SAMPLERS
+from autoprune.study.samplers import AUTO, SAMPLERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,8 @@ class StudySettings:
     limits: what the search concentrates on: candidates that exceed one are told to the sampler as infeasible.
     space: SpaceSettings.
     objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
-    sampler: name of a sampler. seed: >= 0; drives the sampler, data order and every other choice.
+    sampler: name of a sampler; "auto" is "tpe" for up to 99 groups that are scanned, and "evolution" for others.
+    seed: >= 0; drives the sampler, data order and every other choice.
     uniform_points: points of the uniform sweep that are enqueued first, >= 0.
     solved_points: points of the solved allocation enqueued after them (guided space), >= 0.
     lineage: start from recovered ancestors; False always starts from the dense model.
@@ -51,7 +52,7 @@ class StudySettings:
     limits: Limits = field(default_factory=Limits)
     space: SpaceSettings = field(default_factory=SpaceSettings)
     objectives: tuple[str, ...] = ("quality", "size_bytes", "latency_ms")
-    sampler: str = "tpe"
+    sampler: str = AUTO
     seed: int = 0
     uniform_points: int = 8
     solved_points: int = 3
@@ -68,10 +69,10 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         check_objectives(self.objectives)
-        registries: tuple[tuple[str, str, Mapping[str, object]], ...] = (
-            ("the sampler", self.sampler, SAMPLERS),
-            ("the rule of early stopping", self.early_stopping, RULES),
-            ("the latency backend", self.latency_backend, BACKENDS),
+        registries = (
+            ("the sampler", self.sampler, (AUTO, *SAMPLERS)),
+            ("the rule of early stopping", self.early_stopping, tuple(RULES)),
+            ("the latency backend", self.latency_backend, tuple(BACKENDS)),
         )
         for what, name, known in registries:
             if name not in known:

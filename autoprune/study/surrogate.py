@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Length over which the first factor forgets, for one coordinate of [0, 1]; Matern 5/2.
-_LENGTH = 0.4
+#: Lengths over which the first factor forgets, for one coordinate of [0, 1]: the mean of two Matern 5/2, one to follow
+#: the front where it bends, one to carry what was learned along it.
+_LENGTHS = (0.15, 0.6)
 #: Deviations of this size count as one.
 _SCALE = 0.3
 #: Variance of the linear and of the quadratic part beside the constant's, and of what neither explains.
@@ -107,11 +108,14 @@ def _relevant(near: np.ndarray, features: np.ndarray, targets: np.ndarray) -> tu
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Matern 5/2 [n, m]; the length grows with the root of the number of coordinates, as distances do."""
+    """Nearness [n, m] in [0, 1]; lengths grow with the root of the number of coordinates, as distances do."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2.0 * one @ other.T
-    length = _LENGTH * np.sqrt(max(1.0, one.shape[1] / 2))
-    far = np.sqrt(5.0 * np.maximum(squares, 0.0)) / length
-    return np.asarray((1.0 + far + far**2 / 3.0) * np.exp(-far))
+    apart = np.sqrt(5.0 * np.maximum(squares, 0.0)) / np.sqrt(max(1.0, one.shape[1] / 2))
+    near = np.zeros_like(apart)
+    for length in _LENGTHS:
+        far = apart / length
+        near += (1.0 + far + far**2 / 3.0) * np.exp(-far) / len(_LENGTHS)
+    return np.asarray(near)
 
 
 def _features(fine: np.ndarray, runs: np.ndarray) -> np.ndarray:

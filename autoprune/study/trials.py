@@ -13,7 +13,7 @@ from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.space.knobs import Parameters
+from autoprune.space.knobs import Parameters, turned
 from autoprune.space.space import Space, budgets
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
@@ -27,7 +27,8 @@ _UNKNOWN = 1e9
 def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
     """Enqueue what is missing of: dense, the uniform sweep from wide to narrow, the solved allocations.
 
-    Wide to narrow, so that each starts from the one before it.
+    Wide to narrow, so that each starts from the one before it. The uniform sweep has the first choice of every knob;
+    the solved allocations take turns through them, so that the sampler has seen each.
     """
     present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}
     points: list[tuple[str, str, dict[str, float | int | str | bool]]] = [("dense", "dense", space.uniform(1.0))]
@@ -36,7 +37,9 @@ def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettin
     for number, budget in enumerate(budgets(settings.space, topology, settings.solved_points)):
         solved = space.solved(budget)
         if solved is not None:
-            points.append((f"solved {number}", "solved", solved))
+            others = turned(settings.space, topology, number)
+            known = {name: value for name, value in others.items() if name in space.distributions}
+            points.append((f"solved {number}", "solved", {**solved, **known}))
     for key, origin, parameters in points[: settings.trials]:
         if key not in present:
             study.enqueue_trial(parameters, user_attrs={"warm_start": key, "origin": origin})

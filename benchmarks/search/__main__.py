@@ -27,6 +27,7 @@ MAIN = (
     Method(label="guided, TPE", space="guided", scan=True, sampler="tpe"),
     Method(label="guided, evolution", space="guided", scan=True, sampler="evolution"),
     Method(label="guided without scan, evolution", space="guided", scan=False, sampler="evolution"),
+    Method(label="reduced without scan, evolution", space="reduced", scan=False, sampler="evolution"),
     Method(label="direct, evolution", space="direct", scan=False, sampler="evolution"),
 )
 SAMPLED = ("tpe", "evolution", "nsga2", "nsga3", "gp", "qmc", "random")

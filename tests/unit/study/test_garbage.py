@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import autoprune
 from autoprune.errors import NotFoundError
 from autoprune.study.garbage import removable
 from tests.tasks import image_task
-from tests.unit.front.builders import front_of, measurement, record
+from tests.unit.front.builders import front_of, latency, measurement, record
 from tests.unit.study.small import comparable, settings
 
 
@@ -29,14 +31,57 @@ def test_dominated_childless_candidates_that_are_no_baseline() -> None:
     assert numbers(dense, uniform, best, beaten, heir, lost) == {5}
 
 
+def test_what_the_clock_may_bring_back_stays() -> None:
+    dense = record(0, measurement(0.9, 1000, took=latency(1.0)), origin="dense")
+    best = record(1, measurement(0.85, 500, took=latency(0.50)))
+    near = record(2, measurement(0.8, 500, took=latency(0.52)))
+    far = record(3, measurement(0.8, 500, took=latency(0.60)))
+    unknown = record(4, measurement(0.8, 500))
+    front = front_of([dense, best, near, far, unknown], objectives=("quality", "latency_ms"))
+    assert {r.number for r in front.records} == {0, 1}, "all are off the front as it is"
+    assert {r.number for r in removable(front)} == {3, 4}
+    # The same widths are the same network, whatever the clock said of each.
+    twin = replace(near, number=5, kept=best.kept, dropped=best.dropped)
+    front = front_of([dense, best, twin], objectives=("quality", "latency_ms"))
+    assert {r.number for r in removable(front)} == ({5} if twin.architecture == best.architecture else set())
+    assert twin.architecture == best.architecture
+
+
+def test_what_a_limit_on_another_cost_may_choose_stays() -> None:
+    dense, best = record(0, measurement(0.9, 1000), origin="dense"), record(1, measurement(0.85, 500, size_bytes=3000))
+    smaller = record(2, measurement(0.8, 600, size_bytes=1000))
+    assert numbers(dense, best, smaller) == set()
+    assert numbers(dense, best, replace(smaller, search=measurement(0.8, 600, size_bytes=3000, parameters=60))) == {2}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_clock_brings_back_what_was_removed(seed: int) -> None:
+    """Intervals that lie, so that what was slower beyond doubt is not any more."""
+    rng = random.Random(seed)
+    found = [record(0, measurement(0.9, 1000, took=latency(1.0)), origin="dense")]
+    for number in range(1, 40):
+        took = latency(rng.uniform(0.3, 0.5), half_width=rng.choice((0.001, 0.05)))
+        # Every third has the widths of the one before, as what is trained further has.
+        kept = found[-1].kept if number % 3 == 0 else None
+        found.append(record(number, measurement(rng.uniform(0.5, 0.9), rng.choice((400, 500)), took=took), kept=kept))
+        front = front_of(found, objectives=("quality", "multiply_adds", "latency_ms"))
+        assert not any(member.removed for member in front.records)
+        chosen = front.choose(autoprune.Limits(max_multiply_adds=rng.choice((500, 2000))), "latency_ms")
+        assert not chosen.removed
+        useless = {member.number for member in removable(front)}
+        assert not any(member.removed for member in found if member.number in useless)
+        found = [replace(one, removed=one.removed or one.number in useless) for one in found]
+    assert sum(one.removed for one in found) > 5
+
+
 def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(tmp_path: Path) -> None:
     study = autoprune.Study.create(image_task(), settings(trials=16, collect_garbage=True), out=tmp_path / "run")
     front = study.run()
-    useless = {found.number for found in removable(front)}
-    assert useless, "a study without any garbage shows nothing"
+    assert not removable(front), "all that is garbage is gone"
+    assert any(found.removed for found in study.records), "a study without any garbage shows nothing"
     for found in study.records:
-        assert study.folder.has_weights(found.number) == (found.number not in useless), found.number
-        if found.number in useless:
+        assert study.folder.has_weights(found.number) == (not found.removed), found.number
+        if found.removed:
             with pytest.raises(NotFoundError, match="collect_garbage is False"):
                 study.rebuild(found.number)
         else:

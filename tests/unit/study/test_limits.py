@@ -9,10 +9,12 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError
+from autoprune.study import loop
 from autoprune.study.importance import read_importances
+from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
 from tests.tasks import image_task
-from tests.unit.study.small import journal_trials, settings
+from tests.unit.study.small import journal_trials, settings, space
 
 
 def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
@@ -87,3 +89,24 @@ def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
     found = study.importances()
     assert found == read_importances(study.folder)
     assert found is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, "TPESampler"), ({"scan": False}, "EvolutionSampler"), ({"kind": "direct"}, "EvolutionSampler")],
+)
+def test_the_sampler_that_suits_the_study_is_the_default(
+    changes: dict[str, object], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    def noting(name: str, *arguments: object) -> optuna.samplers.BaseSampler:
+        found = build_sampler(name, *arguments)  # type: ignore[arg-type]
+        used.append(type(found).__name__)
+        return found
+
+    monkeypatch.setattr(loop, "build_sampler", noting)
+    chosen = settings(trials=6, solved_points=0, space=space(**changes))
+    assert chosen.sampler == "auto"
+    autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
+    assert {*used} == {expected}

@@ -1,0 +1,134 @@
+"""Study scripts: what a user's file says, with what the command line gives put in."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from optuna.samplers import BaseSampler
+
+from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, UnknownNameError, fault
+from autoprune.front.limits import Limits
+from autoprune.study.settings import StudySettings
+from autoprune.task.task import Task
+
+#: Name under which a study script is imported; main() in it does nothing then.
+SCRIPT = "autoprune_study_script"
+#: Seed of a study -> what proposes its trials.
+MakeSampler = Callable[[int], BaseSampler]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """What a study script defines.
+
+    task: what its task() returned. settings: its `settings`, with the command line's. sampler: its sampler(seed), which
+    takes the place of the settings' sampler; None where it has none.
+    """
+
+    task: Task
+    settings: StudySettings
+    sampler: MakeSampler | None = None
+
+
+def name_of(script: Path) -> str:
+    """What a study of this script is called: its folder for study.py, else its own name."""
+    path = script.resolve()
+    return path.parent.name if path.stem == "study" else path.stem
+
+
+def read_limits(given: Sequence[str]) -> Limits:
+    """From NAME=NUMBER. Raises UnknownNameError for another name, ConfigurationError for what is no number."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in Limits.__slots__:
+            raise UnknownNameError("--limit", name, Limits.__slots__)
+        if name in found:
+            raise ConfigurationError(fault(f"--limit {name}", "be given once", "twice"))
+        try:
+            found[name] = float(number)
+        except ValueError:
+            expected = "be a name and a number, such as max_drop=0.01"
+            raise ConfigurationError(fault("--limit", expected, repr(text))) from None
+    return Limits(**found)
+
+
+def load_script(script: Path, given: Mapping[str, object] | None = None) -> Script:
+    """Import a study script and make its task. given: field of StudySettings -> value in place of the script's.
+
+    Raises ConfigurationError for a script that does not run or defines something else, NotFoundError for no script.
+    """
+    module = _import(script)
+    settings = getattr(module, "settings", None)
+    settings = StudySettings() if settings is None else settings
+    if not isinstance(settings, StudySettings):
+        raise ConfigurationError(
+            fault(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
+        )
+    settings = replace(settings, **(given or {}))  # type: ignore[arg-type]  # checked by the class
+    sampler = getattr(module, "sampler", None)
+    if sampler is not None and (not callable(sampler) or isinstance(sampler, type)):
+        expected = "be a function sampler(seed) that returns an Optuna sampler"
+        raise ConfigurationError(fault(f"sampler in {script}", expected, repr(sampler)))
+    return Script(task=_made(script, module), settings=settings, sampler=sampler)
+
+
+def made_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampler | None:
+    """The sampler of a script for a seed; None where it has none. Raises ConfigurationError for what is no sampler."""
+    if make is None:
+        return None
+    try:
+        found = make(seed)
+    except Exception as error:  # the user's code runs here
+        raise ConfigurationError(
+            fault(f"sampler({seed}) in {script}", "run", f"{type(error).__name__}: {error}")
+        ) from error
+    if not isinstance(found, BaseSampler):
+        raise ConfigurationError(
+            fault(f"sampler({seed}) in {script}", "return an Optuna sampler", type(found).__name__)
+        )
+    return found
+
+
+def _made(script: Path, module: ModuleType) -> Task:
+    make = getattr(module, "task", None)
+    if not callable(make):
+        expected, advice = "define task() -> autoprune.Task", "See studies/digits/study.py."
+        raise ConfigurationError(fault(f"the study script {script}", expected, "no function task", advice))
+    try:
+        task = make()
+    except AutopruneError:
+        raise
+    except Exception as error:  # the user's code runs here
+        raise ConfigurationError(fault(f"task() in {script}", "run", f"{type(error).__name__}: {error}")) from error
+    if not isinstance(task, Task):
+        raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
+    return task
+
+
+def _import(script: Path) -> ModuleType:
+    if not script.is_file():
+        raise NotFoundError(fault("a study script", "be a Python file", str(script)))
+    known = sys.modules.get(SCRIPT)
+    if known is not None and Path(str(known.__file__)).resolve() == script.resolve():
+        return known
+    spec = importlib.util.spec_from_file_location(SCRIPT, script)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(fault("a study script", "be a Python file that ends in .py", str(script)))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[SCRIPT] = module
+    sys.path.insert(0, str(script.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except AutopruneError:
+        raise
+    except Exception as error:  # the user's script runs here
+        raise ConfigurationError(
+            fault(f"the study script {script}", "import", f"{type(error).__name__}: {error}")
+        ) from error
+    return module

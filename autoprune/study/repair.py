@@ -1,0 +1,70 @@
+"""Plans that would cost more than the limits allow are made smaller before they are trained, not thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from autoprune.candidate import Bench, expected_costs
+from autoprune.criteria.amounts import planned_widths
+from autoprune.front.front import Front
+from autoprune.front.record import CandidateRecord
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.sensitivity.solver import bounds
+from autoprune.study.settings import StudySettings
+from autoprune.trace.topology import Topology
+
+#: Halvings of the interval in which the factor lies.
+_HALVINGS = 8
+
+
+def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
+    """The plan with all widths scaled by the largest factor that keeps to the limits; the plan itself where it does.
+
+    plan: resolved, so that it says its widths. front: holds the dense model, which limits as shares refer to.
+    Latency is kept by the clock, not by a model of it. Under masks bytes and non-zero parameters are taken as what they
+    can not fall below. Groups of one share keep one share, kept channels stay multiples of what the space rounds to,
+    and no group falls below what it needs. None where not even the smallest widths would do.
+    """
+    limited = front.limits_of_costs(settings.limits)
+    if not limited:
+        return plan
+
+    def fits(tried: PruningPlan) -> bool:
+        costs = expected_costs(bench, tried, timed="latency_ms" in limited)
+        record = CandidateRecord(number=-1, origin="sampled", plan=tried, kept={}, search=costs)
+        return all(front.cost(record, name) <= limit for name, limit in limited.items())
+
+    if fits(plan):
+        return plan
+    table = CostTable.of(bench.topology)
+    floor, grain = bounds(table, settings.space.max_ratio, settings.space.round_to)
+    planned = planned_widths(plan, bench.topology)
+    widths = np.array([planned[name] for name in table.names], dtype=np.float64)
+    floor = np.minimum(floor, widths)
+
+    def at(factor: float) -> PruningPlan:
+        fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
+        return _with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), bench.topology)
+
+    low, high = 0.0, 1.0
+    if not fits(at(low)):
+        return None
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(at(middle)) else (low, middle)
+    return at(low)
+
+
+def _with_widths(plan: PruningPlan, widths: Mapping[str, int], topology: Topology) -> PruningPlan:
+    whole, groups = topology.widths, {}
+    for name, width in widths.items():
+        before = plan.groups.get(name)
+        if before is not None or width < whole[name]:
+            criterion = (before or GroupPlan()).criterion
+            groups[name] = GroupPlan(count=whole[name] - width, criterion=criterion)
+    return replace(plan, groups=groups)

@@ -1,0 +1,148 @@
+"""Proposals that would break a limit are made smaller before they are trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune import candidate
+from autoprune.candidate import Bench, evaluate_plan, expected_costs
+from autoprune.front.front import Front
+from autoprune.measure.measurement import Latency
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.weights import WeightPlan
+from autoprune.space.space import dense_plan
+from autoprune.study.repair import onto_limits
+from autoprune.study.settings import StudySettings
+from autoprune.study.trials import record_of
+from tests.tasks import image_task
+from tests.unit.study.small import journal_trials, settings, space
+
+UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
+
+
+def of(bench: Bench, chosen: StudySettings) -> Front:
+    """The front of the dense model alone."""
+    dense = evaluate_plan(bench, dense_plan(chosen.space, bench.topology, 0))
+    record = record_of(0, "dense", dense, [])
+    return Front.of([record], chosen.objectives, higher_is_better=True, quality_name="accuracy")
+
+
+def limited(limits: autoprune.Limits, **changes: object) -> StudySettings:
+    return settings(limits=limits, space=space(scan=False, **changes))
+
+
+def half(bench: Bench, **changes: object) -> PruningPlan:
+    """A quarter of each group goes."""
+    groups = {name: GroupPlan(ratio=0.25, criterion="l1") for name in bench.topology.widths}
+    return replace(PruningPlan(groups=groups, recovery=UNTRAINED, seed=3), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench.of(image_task(), latency_rounds=0)
+
+
+@pytest.mark.parametrize("cost", ["multiply_adds", "parameters", "size_bytes"])
+def test_the_largest_widths_within_a_limit(bench: Bench, cost: str) -> None:
+    name = {"size_bytes": "size"}.get(cost, cost)
+    chosen = limited(autoprune.Limits(**{f"max_{name}_share": 0.3}))
+    front = of(bench, chosen)
+    plan = half(bench)
+    found = onto_limits(bench, chosen, front, plan)
+    assert found is not None
+    assert front.dense is not None
+    most = 0.3 * front.dense.search.value(cost)
+    assert expected_costs(bench, plan, timed=False).value(cost) > most
+    made = evaluate_plan(bench, found)
+    assert 0.8 * most < made.measurement.value(cost) <= most
+    assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
+    assert {group.criterion for group in found.groups.values()} == {"l1"}
+
+
+def test_what_keeps_to_the_limits_stays_as_it_is(bench: Bench) -> None:
+    plan = half(bench)
+    for limits in (autoprune.Limits(), autoprune.Limits(max_drop=0.0), autoprune.Limits(max_size_share=0.9)):
+        chosen = limited(limits)
+        assert onto_limits(bench, chosen, of(bench, chosen), plan) is plan
+
+
+def test_nothing_is_said_where_no_widths_would_do(bench: Bench) -> None:
+    chosen = limited(autoprune.Limits(max_parameters=1))
+    assert onto_limits(bench, chosen, of(bench, chosen), half(bench)) is None
+
+
+def test_widths_stay_multiples_and_nothing_widens(bench: Bench) -> None:
+    chosen = limited(autoprune.Limits(max_multiply_adds_share=0.3), round_to=4)
+    channels = bench.topology.widths
+    plan = PruningPlan(groups={next(iter(channels)): GroupPlan(count=channels[next(iter(channels))] - 1)})
+    found = onto_limits(bench, chosen, of(bench, chosen), plan)
+    assert found is not None
+    kept = {name: channels[name] - (group.count or 0) for name, group in found.groups.items()}
+    assert kept[next(iter(channels))] == 1
+    assert all(width % 4 == 0 for name, width in kept.items() if name != next(iter(channels)))
+
+
+def test_of_masks_the_most_is_hoped_for(bench: Bench) -> None:
+    chosen = limited(autoprune.Limits(max_nonzero_parameters_share=0.5))
+    front = of(bench, chosen)
+    masked = PruningPlan(weights=WeightPlan(sparsity=0.8), recovery=UNTRAINED)
+    assert onto_limits(bench, chosen, front, masked) is masked
+    found = onto_limits(bench, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
+    assert found is not None
+    assert found.groups
+
+
+def test_latency_is_kept_by_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock(where: Bench, model: object) -> Latency | None:
+        if not where.latency_rounds:
+            return None
+        share = sum(p.numel() for p in model.parameters()) / sum(p.numel() for p in where.task.dense.parameters())  # type: ignore[attr-defined]
+        numbers = {"latency_ms": share, "low_ms": share, "high_ms": share, "dense_ms": 1.0}
+        return Latency(**numbers, ratio=share, ratio_low=share, ratio_high=share, backend="torch", rounds=1)
+
+    monkeypatch.setattr(candidate, "measure_latency", clock)
+    timed = replace(bench, latency_rounds=1)
+    chosen = limited(autoprune.Limits(max_latency_ms=0.4))
+    found = onto_limits(timed, chosen, of(timed, chosen), half(bench))
+    assert found is not None
+    made = evaluate_plan(timed, found).measurement
+    assert 0.3 < made.latency_ms <= 0.4
+
+
+def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
+    chosen = settings(
+        trials=10,
+        sampler="random",
+        uniform_points=1,
+        space=space(scan=False, kind="direct", kinds=("channels",)),
+        limits=autoprune.Limits(max_size_share=0.25),
+    )
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    front = study.run()
+    assert front.dense is not None
+    proposed = [r for r in study.records if r.origin == "sampled"]
+    assert len(proposed) >= 7
+    assert all(r.search.size_bytes <= 0.25 * front.dense.search.size_bytes for r in proposed)
+    repaired = [t for t in journal_trials(tmp_path / "run") if t.user_attrs.get("repaired")]
+    assert len(repaired) >= 4
+    stored = {record.number: record for record in study.records}
+    for trial in repaired:
+        record = stored[trial.number]
+        replayed = evaluate_plan(Bench.of(image_task(), latency_rounds=0), replace(record.plan, recovery=UNTRAINED))
+        assert {name: len(kept) for name, kept in replayed.kept.groups.items()} == record.widths
+
+
+def test_where_nothing_would_do_the_proposal_is_tried_as_it_is(tmp_path: Path) -> None:
+    chosen = settings(trials=6, limits=autoprune.Limits(max_parameters=1), space=space(scan=False))
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    assert len(study.records) == 6
+    sampled = [t for t in journal_trials(tmp_path / "run") if t.user_attrs.get("origin", "sampled") == "sampled"]
+    assert sampled
+    assert all(t.constraints["parameters"] > 0 and "repaired" not in t.user_attrs for t in sampled)
