@@ -155,7 +155,7 @@ METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "isomorphic ranking": functools.partial(_sweep, "isomorphic"),
     "NSGA-II by hand": functools.partial(_search, "nsga2"),
     "TPE by hand": functools.partial(_search, "tpe"),
-    "random, direct space": _random,
+    "random in the direct space": _random,
 }
 
 
