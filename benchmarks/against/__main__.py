@@ -25,13 +25,13 @@ import typer
 
 import autoprune
 from autoprune.candidate import Bench as OwnBench
-from autoprune.front.dominance import hypervolume, non_dominated
+from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import budgets
 from autoprune.task.checkpoint import write_atomically
 from autoprune.task.task import Task
-from benchmarks.against.by_hand import Bench, Tried, dense_point, search, sweep
+from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep
 from benchmarks.against.networks import FOLDER, dense
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.fashion_mnist.data import datasets
@@ -141,11 +141,11 @@ def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[T
 
 
 def _sweep(ranking: str, network: str, steps: int, seed: int) -> list[Tried]:
-    return list(sweep(_bench(network), _shares(network), steps // POINTS, seed, ranking=ranking))
+    return sweep(_bench(network), _shares(network), steps // POINTS, seed, ranking=ranking)
 
 
 def _search(sampler: str, network: str, steps: int, seed: int) -> list[Tried]:
-    return list(search(_bench(network), TRIALS, steps // TRIALS, seed, sampler=sampler))
+    return search(_bench(network), TRIALS, steps // TRIALS, seed, sampler=sampler)
 
 
 METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
@@ -169,21 +169,15 @@ def _once(network: str, method: str, steps: int, seed: int) -> list[Tried]:
     return [Tried(**each) for each in json.loads(path.read_text())]
 
 
-def front(tried: Sequence[Tried]) -> list[Tried]:
-    """What nothing beats on the search split."""
-    points = np.array([[-each.search, each.share] for each in tried])
-    return [each for each, inside in zip(tried, non_dominated(points), strict=True) if inside]
-
-
 def volume(tried: Sequence[Tried]) -> float:
     """Hypervolume of the front's members on the test split."""
-    points = np.array([[-each.test, each.share] for each in front(tried)])
+    points = np.array([[-tried[place].test, tried[place].share] for place in front(tried)])
     return hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5
 
 
 def accuracy_at(tried: Sequence[Tried], share: float) -> float:
     """Test accuracy of the front's best member that costs at most that share."""
-    return max((each.test for each in front(tried) if each.share <= share * 1.01), default=0.0)
+    return max((tried[place].test for place in front(tried) if tried[place].share <= share * 1.01), default=0.0)
 
 
 def _print(network: str, found: dict[str, list[list[Tried]]], steps: int) -> None:

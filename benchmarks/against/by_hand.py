@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import optuna
 import torch
 import torch_pruning
 from torch import nn
 
+from autoprune.front.dominance import non_dominated
 from autoprune.measure.cost import count_multiply_adds
 from autoprune.measure.quality import evaluate
 from autoprune.plan.recovery import RecoveryPlan
@@ -30,7 +33,8 @@ IMPORTANCES: dict[str, Callable[[], object]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """One candidate. share: multiply-adds over dense. search, test: accuracies. samples: trained and passed forward.
+    """One candidate. share: multiply-adds over dense. search, test: accuracies; that on test is not a number off the
+    front. samples: trained and passed forward.
 
     work: multiply-adds of its training, forward and backward, with a backward taken as two forwards.
     """
@@ -53,7 +57,7 @@ class Bench:
         self.dense_cost = count_multiply_adds(task.dense, self.inputs)
 
     def recovered(self, model: nn.Module, steps: int, seed: int) -> Tried:
-        """Recalibrate, fine-tune and measure a pruned model, in place."""
+        """Recalibrate, fine-tune and measure a pruned model, in place; not on the test split."""
         task = self.task
         calibrated = recalibrate(model, task.calibration)
         done = fine_tune(model, task, replace(self.recovery, steps=steps), seed=seed)
@@ -61,7 +65,7 @@ class Bench:
         return Tried(
             share=cost / self.dense_cost,
             search=evaluate(task, model, task.search_split).value,
-            test=self.test(model),
+            test=math.nan,
             samples=calibrated + done.forward + done.trained,
             work=3.0 * done.trained * cost / len(self.inputs),
         )
@@ -79,23 +83,42 @@ def dense_point(bench: Bench) -> Tried:
     return Tried(share=1.0, search=search, test=bench.test(model), samples=0, work=0.0)
 
 
-def sweep(bench: Bench, shares: list[float], steps: int, seed: int, *, ranking: str) -> Iterator[Tried]:
+def front(tried: Sequence[Tried]) -> list[int]:
+    """Positions of what nothing beats on the search split."""
+    points = np.array([[-each.search, each.share] for each in tried])
+    return np.flatnonzero(non_dominated(points)).tolist()
+
+
+def tested(bench: Bench, found: Sequence[tuple[Tried, nn.Module]]) -> list[Tried]:
+    """The candidates, with the test split for those that are on their front beside the dense model."""
+    dense = dense_point(bench)
+    on = front([*(tried for tried, _ in found), dense])
+    return [
+        replace(tried, test=bench.test(model)) if place in on else tried for place, (tried, model) in enumerate(found)
+    ]
+
+
+def sweep(bench: Bench, shares: list[float], steps: int, seed: int, *, ranking: str) -> list[Tried]:
     """Each share of the multiply-adds pruned from dense by L2 and fine-tuned.
 
     ranking: "uniform" (the same ratio everywhere), "global" or "isomorphic" (Fang et al. 2024), as Torch-Pruning has
     them.
     """
+    found = []
     for number, share in enumerate(shares):
-        yield bench.recovered(copy.deepcopy(_at_share(bench, share, ranking)), steps, seed * 1000 + number)
+        model = copy.deepcopy(_at_share(bench, share, ranking))
+        found.append((bench.recovered(model, steps, seed * 1000 + number), model))
+    return tested(bench, found)
 
 
-def search(bench: Bench, trials: int, steps: int, seed: int, *, sampler: str) -> Iterator[Tried]:
+def search(bench: Bench, trials: int, steps: int, seed: int, *, sampler: str) -> list[Tried]:
     """An Optuna study over one ratio for each layer and the criterion, every trial pruned from dense."""
     layers = [name for name, layer in bench.task.dense.named_modules() if isinstance(layer, nn.Conv2d)]
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=10),
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed),
     }
+    found = []
     with _quiet():
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=samplers[sampler]())
         for number in range(trials):
@@ -107,7 +130,8 @@ def search(bench: Bench, trials: int, steps: int, seed: int, *, sampler: str) ->
                 model = _pruned(bench, "uniform", 0.0, importance, ratios)
             tried = bench.recovered(model, steps, seed * 1000 + number)
             study.tell(trial, [tried.search, tried.share])
-            yield tried
+            found.append((tried, model))
+    return tested(bench, found)
 
 
 @functools.cache
