@@ -50,6 +50,7 @@ _WHERE = {
     "Study": "autoprune.study.study",
     "StudySettings": "autoprune.study.settings",
     "Task": "autoprune.task.task",
+    "WeightPlan": "autoprune.plan.weights",
     "fit_normalize": "autoprune.task.preprocessing",
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",

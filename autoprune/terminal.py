@@ -27,7 +27,7 @@ from autoprune.study.loop import Progress as StudyProgress
 from autoprune.study.repeats import Repeats
 from autoprune.study.solving import Solved
 from autoprune.study.study import Study
-from autoprune.surgery.sparsity import maskable, unmaskable
+from autoprune.surgery.sparsity import fitting, maskable, unmaskable
 from autoprune.trace.topology import Topology
 
 #: Members of the front shown while a study runs.
@@ -204,6 +204,8 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
         console.print(_reach_table(topology, settings))
     if maskable(topology):
         console.print(_sparsest(topology, settings), highlight=False)
+        for line in _misfits(topology, settings):
+            console.print(line, highlight=False)
 
 
 def _blocks_table(topology: Topology) -> Table:
@@ -277,6 +279,18 @@ def _sparsest(topology: Topology, settings: SpaceSettings) -> str:
 
     smallest = f", {left(reach(settings, topology)['smallest'])} of the smallest" if topology.groups else ""
     return f"With masks of {share:.0%} zeros about {left({})} parameters of the largest model are not zero{smallest}."
+
+
+def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
+    """Patterns of the space that leave some weights whole, with the rule."""
+    among = len(maskable(topology))
+    fit = {pattern: len(fitting(pattern, topology)) for pattern in settings.patterns if pattern != NO_MASKS}
+    return [
+        f"{pattern} masks something of {count} of these {among} tensors: "
+        f"{'N:M needs M inputs' if group_pattern(pattern) else 'one block of each always stays'}."
+        for pattern, count in fit.items()
+        if count < among
+    ]
 
 
 def _shortened(names: Sequence[str]) -> str:

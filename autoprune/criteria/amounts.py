@@ -108,8 +108,7 @@ def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:
 
 def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals: Signals) -> dict[str, int]:
     """Group name -> channels that go, of the groups that the plan does not name and that do not go with its blocks."""
-    gone_whole = _tensors_of_blocks(plan, topology)
-    groups = [g for g in topology.groups if g.name not in plan.groups and not _inside(g, gone_whole)]
+    groups = _ranked_groups(plan, topology)
     if not groups:
         return {}
     ordered = [_scaled(score(ranking.criterion, group, signals).cpu(), ranking.scale).sort().values for group in groups]
@@ -130,6 +129,32 @@ def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals
     return gone(_taken(ranking, plan, topology, (channels, sum(fewest), order.values), gone))
 
 
+def _ranked_groups(plan: PruningPlan, topology: Topology) -> list[ChannelGroup]:
+    gone_whole = _tensors_of_blocks(plan, topology)
+    return [g for g in topology.groups if g.name not in plan.groups and not _inside(g, gone_whole)]
+
+
+def check_ranking(plan: PruningPlan, topology: Topology) -> None:
+    """Raise ConfigurationError for a ranking that is to take more channels than it may, where no score decides on that.
+
+    Which blocks go by a criterion is not known before there are scores: then only `resolve` can say it.
+    """
+    if plan.ranking is None or (plan.blocks is not None and plan.blocks.count):
+        return
+    groups = _ranked_groups(plan, topology)
+    if groups:
+        _wanted(plan.ranking, sum(group.channels for group in groups), sum(_bounds(plan.ranking, groups)[1]))
+
+
+def _wanted(ranking: RankingPlan, channels: int, most: int) -> int:
+    """How many of the channels go by count or ratio. Raises ConfigurationError when that is more than `most`."""
+    wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
+    if wanted > most:
+        limit = f"take at most {most} of {channels} channels, as cap={ranking.cap} and what must stay allow"
+        raise ConfigurationError(fault("a ranking", limit, wanted))
+    return wanted
+
+
 def _taken(
     ranking: RankingPlan,
     plan: PruningPlan,
@@ -146,13 +171,7 @@ def _taken(
         return int((scores < ranking.threshold).sum())
     if ranking.budget is not None:
         return _within_budget(ranking, plan, topology, len(scores), gone)
-    wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
-    if wanted > always + len(scores):
-        limit = (
-            f"take at most {always + len(scores)} of {channels} channels, as cap={ranking.cap} and what must stay allow"
-        )
-        raise ConfigurationError(fault("a ranking", limit, wanted))
-    return max(wanted - always, 0)
+    return max(_wanted(ranking, channels, always + len(scores)) - always, 0)
 
 
 def _within_budget(

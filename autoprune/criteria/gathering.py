@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import calibration, residual
-from autoprune.criteria.calibration import PROBES, Reading
+from autoprune.criteria.calibration import PARTS, PARTS_COST, PROBES, Probes, Reading
 from autoprune.criteria.gates import PASSES as GATE_PASSES
 from autoprune.criteria.gates import Gate, Noise, learn
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.criteria.movement import PASSES as MOVEMENT_PASSES
 from autoprune.criteria.movement import moved
-from autoprune.criteria.signals import Signals, block_weights, blocks_left, dense_noise, module_of
+from autoprune.criteria.signals import SIGNALS, Signals, block_weights, blocks_left, dense_noise, module_of
+from autoprune.errors import UnknownNameError
 from autoprune.task.data import Batch
 from autoprune.trace.topology import ChannelGroup, Topology
 
@@ -30,12 +32,12 @@ _GATES = {"gates", "weight_gates", "block_gates"}
 def passes(names: Iterable[str]) -> tuple[int, int]:
     """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
 
-    A probe of the Hessian counts as one forward and backward more. A movement that is handed over costs nothing: leave
-    it out.
+    A probe of the Hessian counts as one forward and backward more, one in parts as PARTS_COST. A movement that is
+    handed over costs nothing: leave it out.
     """
     names = set(names)
     trained = sum(not names.isdisjoint(together) for together in _SLOPES)
-    trained += (1 + PROBES) * len(names & {"hessian", "weight_hessian"})
+    trained += (1 + PARTS_COST * PROBES) * ("hessian" in names) + (1 + PROBES) * ("weight_hessian" in names)
     trained += GATE_PASSES * len(names & _GATES) + MOVEMENT_PASSES * ("movement" in names)
     return len(names & {"activations", "blocks"}), trained
 
@@ -52,10 +54,13 @@ def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and h
 ) -> Signals:
     """Gather the named signals on a model; running statistics and gradients of the model stay as they were.
 
-    names: subset of SIGNALS. parent: the dense topology and the channels that `model` still has.
-    batches: calibration batches on the model's device.
+    names: subset of SIGNALS; UnknownNameError for another. parent: the dense topology and the channels that `model`
+    still has. batches: calibration batches on the model's device.
     movement: that of a fine-tune of this model, for its weights as they are now; nothing is trained for it then.
     """
+    for name in names:
+        if name not in SIGNALS:
+            raise UnknownNameError("a signal", name, SIGNALS)
     weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     topology, kept = parent
     shapes = {name: info.shape for name, info in topology.tensors.items()}
@@ -67,8 +72,8 @@ def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and h
         gradients=gradients if "gradients" in names else None,
         activations=calibration.activations(model, batches) if "activations" in names else None,
         activation_gradients=products if "activation_gradients" in names else None,
-        hessian=source.hessian(source.making()) if "hessian" in names else None,
-        weight_hessian=source.hessian(source.weights()) if "weight_hessian" in names else None,
+        hessian=source.hessian(source.making(), of_channels=True) if "hessian" in names else None,
+        weight_hessian=source.hessian(source.weights(), of_channels=False) if "weight_hessian" in names else None,
         gates=source.gates() if "gates" in names else None,
         weight_gates=source.weight_gates() if "weight_gates" in names else None,
         block_gates=source.block_gates() if "block_gates" in names else None,
@@ -111,10 +116,18 @@ class _Source:
         readings = _readings(self.topology, self.bare) if "activation_gradients" in names else {}
         return calibration.gradients(self.model, self.batches, self.loss, wanted, readings)
 
-    def hessian(self, of: Set[str]) -> dict[str, Tensor]:
+    def hessian(self, of: Set[str], *, of_channels: bool) -> dict[str, Tensor]:
+        """of_channels: sums over filters are wanted, else single entries; docs/criteria.md has what that changes."""
         wanted = [name for name in self.trained() if name in of]
         signs = partial(_signs, self.topology, self.bare)
-        return calibration.hessian(self.model, self.batches, self.loss, wanted, signs)
+        probes = Probes(signs=signs, parts=self._parts() if of_channels else {}, sized=of_channels)
+        return calibration.hessian(self.model, self.batches, self.loss, wanted, probes)
+
+    def _parts(self) -> dict[str, int]:
+        """Name of a parameter -> its part of PARTS, in which no two neighbours of the dense model are together."""
+        known = [name for name, info in self.topology.tensors.items() if info.is_parameter]
+        layers = itertools.accumulate(len(self.topology.tensors[name].shape) > 1 for name in known)
+        return {name: layer % PARTS for name, layer in zip(known, layers, strict=True)}
 
     def gates(self) -> dict[str, Tensor]:
         found = [_gate(group, self.bare) for group in self.topology.groups]

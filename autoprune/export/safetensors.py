@@ -45,7 +45,7 @@ def _export(
         raise ConfigurationError(fault("--to", "end in .safetensors", str(to)))
     source = folder.weights(record.number)
     if not source.is_file():
-        raise NotFoundError(fault("the candidate's weights", "lie in the run folder", f"nothing at {source}"))
+        raise folder.no_weights(record.number)
     stored, weights = folder.read_study(), read_weights(source)
     architecture = {
         "version": ARCHITECTURE_VERSION,

@@ -61,8 +61,11 @@ class RankingPlan:
     cost: what the budget is a share of, one of COST_AXES.
     criterion: name of the criterion that scores the channels, on the dense model.
     scale: how scores of different groups are made comparable, one of SCALES.
-    floor, cap: least and most of the channels of any one group that goes, as shares, 0 <= floor <= cap < 1. Neither is
-        ever exceeded: what one group may not give is taken from others.
+    floor, cap: least and most of the channels of any one group that goes, as shares, 0 <= floor <= cap < 1. The floor
+        is rounded up and the cap down to whole channels, and neither is ever exceeded: what one group may not give is
+        taken from others. What a group needs to run comes before its floor.
+    A ratio or count above what the caps allow is an error. A budget that they put out of reach gives the nearest: all
+    that may go goes.
     """
 
     ratio: float | None = None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import TypeVar
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.checks import is_count
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
@@ -98,15 +98,19 @@ class PruningPlan:
         if not isinstance(data, Mapping) or "groups" not in data:
             raise ConfigurationError(fault("a plan", "be a JSON object with 'groups'", type(data).__name__))
         version = data.get("version")
-        if not isinstance(version, int) or not 1 <= version <= PLAN_VERSION:
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= PLAN_VERSION:
             later = isinstance(version, int) and version > PLAN_VERSION
             remedy = "A later autoprune wrote it: upgrade." if later else ""
             raise ConfigurationError(fault("a plan's version", f"be 1 to {PLAN_VERSION}", repr(version), remedy))
+        known = ("version", *(field.name for field in fields(cls)))
+        for name in data:
+            if name not in known:
+                raise UnknownNameError("a field of a plan", str(name), known)
         try:
             return cls(
                 groups={name: _part(GroupPlan, f"group {name!r}", part) for name, part in data["groups"].items()},
                 ranking=_optional(RankingPlan, "the ranking", data.get("ranking")),
-                dropped=tuple(data.get("dropped", ())),
+                dropped=data.get("dropped", ()),
                 blocks=_optional(BlockPlan, "the blocks", data.get("blocks")),
                 weights=_optional(WeightPlan, "the weights", data.get("weights")),
                 recovery=_recovery(data.get("recovery", {})),

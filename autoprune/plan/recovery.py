@@ -25,7 +25,8 @@ class SchedulePlan:
     end: share of the fine-tune in which the updates lie, in (0, 1]; what is left of it only recovers. "learning_rate"
         takes its pace from the rate alone and looks at no end.
     regrowth: share of the masked layers' non-zero weights that each update exchanges for those with the largest
-        gradients, falling to 0 over the updates, in [0, 1); 0 is off. For masks of single weights.
+        gradients, falling to 0 over the time of the updates, in [0, 1); 0 is off. For masks of single weights. An
+        update before the first step exchanges nothing, as there are no gradients yet.
     """
 
     name: str = "one_shot"

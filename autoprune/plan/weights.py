@@ -54,7 +54,6 @@ class WeightPlan:
     def __post_init__(self) -> None:
         fixed = group_pattern(self.pattern) if isinstance(self.pattern, str) else None
         known = self.pattern == "unstructured" or fixed or block_pattern(str(self.pattern))
-        own = self.layers if isinstance(self.layers, Mapping) else {"layers": -1.0}
         check(
             "the plan of weights",
             (
@@ -63,8 +62,10 @@ class WeightPlan:
                 (fixed is None or self.sparsity is None, f"the sparsity of {self.pattern}", "be None", self.sparsity),
                 (isinstance(self.criterion, str), "a weight criterion", "be a name", self.criterion),
                 (self.spread in SPREADS, "a spread", f"be one of {', '.join(SPREADS)}", self.spread),
+                (isinstance(self.layers, Mapping), "layers", "be a mapping of weights to sparsities", self.layers),
             ),
         )
+        own = self.layers
         raise_all(
             "the plan of weights",
             [

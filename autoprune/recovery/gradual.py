@@ -25,9 +25,9 @@ from autoprune.recovery.fine_tune import FineTune, Samples
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct
-from autoprune.recovery.schedules import Pace, Update, amount_now, schedule
+from autoprune.recovery.schedules import Pace, Update, amount_now, check_regrowth, schedule
 from autoprune.surgery.cut import cut, sliced
-from autoprune.surgery.sparsity import apply_masks, layer_sparsities, maskable, masks, regrow
+from autoprune.surgery.sparsity import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
 from autoprune.task.data import Batch, head
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
@@ -126,6 +126,9 @@ class Gradual:
         factory = scheduler(recovery.scheduler, self._task.schedulers)
         rates = simulate(factory, recovery.learning_rate, recovery.steps) if recovery.steps else []
         pace = Pace(recovery.schedule, recovery.steps, rates)
+        if self._plan.weights is not None:
+            check_regrowth(recovery.schedule, recovery.steps, pace.updates)
+            check_pattern(self._plan.weights, self._topology)
         at_once = [update for update in pace.updates if update.step == 0]
         for update in at_once:
             if pace.now(update, 0.0) is not None:

@@ -22,13 +22,11 @@ from torch.optim.lr_scheduler import (
 )
 
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
-from autoprune.recovery.schedules import coupled
+from autoprune.recovery.schedules import SHORTEST_CYCLE, coupled
 
 #: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
 Factory = Callable[[Optimizer, int], LRScheduler]
 
-#: Below this many steps a cycle has no room to rise and fall; the rate stays constant.
-SHORTEST_CYCLE = 8
 #: What is left of the peak where a scheduler has no end of its own: after the last step of `exponential`, and at
 #: least with `plateau`.
 END = 0.01

@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.plan.recovery import NORM_SCOPES
 
+#: Of a dtype's eps; to the nearest an entry moves by half of it at most.
+_ROUNDING = 0.51
+#: Of the eps that norms are computed with: what two sums of the same squares may differ by, with room.
+_SUMMING = 64
+
 
 @torch.no_grad()
 def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
@@ -15,6 +20,8 @@ def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
 
     limit: > 0, in the unit of the weights. per: "channel", each filter that makes an output by itself, or "layer", each
     weight tensor as a whole. Biases, scales and shifts of norms, and weights that are not trained stay as they are.
+    A scaled norm is at most the limit and less than a rounding of the weights' dtype below it: a second call changes
+    nothing.
     Raises ConfigurationError for another limit, UnknownNameError for another scope.
     Source: Srebro and Shraibman, Rank, Trace-Norm and Max-Norm, 2005; Srivastava et al., Dropout, 2014.
     """
@@ -33,7 +40,14 @@ def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
 
 def _limit(weight: Tensor, limit: float, axis: int | None) -> int:
     others = [dim for dim in range(weight.ndim) if dim != axis]
-    norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    # Wider than any weight, as far as the device goes: half precision would round the norm and the factor as well.
+    wide = torch.float32 if weight.device.type == "mps" else torch.float64
+    norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True, dtype=wide)
     over = norms > limit
-    weight.mul_(torch.where(over, limit / norms.clamp_min(torch.finfo(norms.dtype).tiny), 1.0))
+    if not over.any():
+        return 0
+    # Less than one rounding below the limit: rounding the entries can not bring the norm above it again.
+    off = _ROUNDING * torch.finfo(weight.dtype).eps + _SUMMING * torch.finfo(wide).eps
+    inside = limit * (1.0 - off)
+    weight.mul_(torch.where(over, inside / norms, 1.0))
     return int(over.sum())

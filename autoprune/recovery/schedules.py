@@ -13,6 +13,8 @@ from autoprune.plan.recovery import SchedulePlan
 #: exactly the final one at progress 1.
 Schedule = Callable[[float, float], float]
 
+#: Below this many steps the cycle of `one_cycle` has no room to rise and fall; the rate stays constant.
+SHORTEST_CYCLE = 8
 #: Rates are sums and products of floats: a difference of less than this share is no fall.
 _NOISE = 1e-9
 
@@ -85,7 +87,8 @@ class Update:
 
     step: the optimizer step before which it happens, in [0, steps); 0 when there are none.
     progress: what the shape is asked with, in (0, 1]; exactly 1 for the last update.
-    exchange: share of the non-zero weights of masked layers that give way to others, in [0, 1).
+    exchange: share of the non-zero weights of masked layers that give way to others, in [0, 1); 0 before step 0, where
+        there are no gradients yet.
     """
 
     step: int
@@ -100,7 +103,7 @@ def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> 
     progress 1 before step 0; where weights are exchanged those after it do only that. "learning_rate" has k possible
     ones before steps floor(i / (k + 1) * steps), since at step 0 no rate has fallen, with the progress of `declines`
     there, the last with 1; one that changes nothing is left out, and the last is not before the rate begins to fall.
-    Without steps there is one update of progress 1.
+    Without steps there is one update of progress 1. Weights are exchanged at every update after step 0.
 
     rates: the learning rate of each step, as `simulate` gives them; only "learning_rate" looks at them. None there when
     they depend on the loss: the possible updates then have progress 0, the least that is certain, but the last has 1.
@@ -115,6 +118,19 @@ def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> 
         found = _even_updates(plan, steps)
     # Updates of one step are one, with the progress of the furthest.
     return tuple({update.step: update for update in found}.values())
+
+
+def check_regrowth(plan: SchedulePlan, steps: int, updates: Sequence[Update]) -> None:
+    """Raise ConfigurationError where weights are to be exchanged and no update of the timetable can."""
+    if plan.regrowth > 0 and not any(update.exchange > 0 for update in updates):
+        raise ConfigurationError(
+            fault(
+                "the regrowth of masks",
+                "have an update after step 0, as there are no gradients before it",
+                f"updates={plan.updates}, end={plan.end:g} and {steps} steps",
+                "Take more updates, more steps, or regrowth=0.",
+            )
+        )
 
 
 def declines(rates: Sequence[float]) -> list[float]:
@@ -176,9 +192,9 @@ def _even_updates(plan: SchedulePlan, steps: int) -> list[Update]:
     found: list[Update] = []
     for number in range(1, total + 1):
         update = Update(
-            step=min(steps - 1, math.floor((number - 1) * plan.end * steps / total)),
+            step=(step := min(steps - 1, math.floor((number - 1) * plan.end * steps / total))),
             progress=1.0 if at_once else number / total,
-            exchange=_exchange(plan, number),
+            exchange=_exchange(plan, step, (number - 1) / total),
         )
         if _does_something(update, found[-1].progress if found else 0.0):
             found.append(update)
@@ -189,9 +205,9 @@ def _possible(plan: SchedulePlan, steps: int) -> list[Update]:
     total = plan.updates
     return [
         Update(
-            step=number * steps // (total + 1),
+            step=(step := number * steps // (total + 1)),
             progress=1.0 if number == total else 0.0,
-            exchange=_exchange(plan, number),
+            exchange=_exchange(plan, step, number / (total + 1)),
         )
         for number in range(1, total + 1)
     ]
@@ -206,7 +222,7 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
                 "the learning rate under the schedule 'learning_rate'",
                 "fall",
                 f"{rates[0]:.3g} to {rates[-1]:.3g} over {steps} steps without a fall",
-                "Choose another scheduler or schedule, or more steps: a cycle below 8 is constant.",
+                _remedy(rates),
             )
         )
     begins = next(number for number, reached in enumerate(progress) if reached > 0)
@@ -221,14 +237,26 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
     return found
 
 
+def _remedy(rates: Sequence[float]) -> str:
+    """What helps against rates that never fall."""
+    if len(rates) == 1:
+        return "One step has one rate, whatever the scheduler: take more steps, or another schedule."
+    if len(rates) < SHORTEST_CYCLE:
+        return f"Choose another scheduler or schedule, or more steps: one_cycle is constant below {SHORTEST_CYCLE}."
+    return "Choose another scheduler or schedule."
+
+
 def _does_something(update: Update, before: float) -> bool:
     """Whether there is more to take, or weights to exchange for some that are masked already or now."""
     return update.progress > before or (update.exchange > 0 and update.progress > 0)
 
 
-def _exchange(plan: SchedulePlan, number: int) -> float:
-    """Falls along a cosine, to 0 at the last update. Source: Evci et al., Rigging the Lottery, 2020."""
-    return plan.regrowth * (1.0 + math.cos(math.pi * number / plan.updates)) / 2.0
+def _exchange(plan: SchedulePlan, step: int, passed: float) -> float:
+    """Falls along a cosine, to 0 where the updates end. Source: Evci et al., Rigging the Lottery, 2020.
+
+    passed: share of the time of the updates, in [0, 1). Before the first step there are no gradients to grow by.
+    """
+    return plan.regrowth * (1.0 + math.cos(math.pi * passed)) / 2.0 if step > 0 else 0.0
 
 
 def _cleared(progress: float) -> float:

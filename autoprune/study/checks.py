@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.amounts import check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
@@ -15,10 +16,12 @@ from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
+from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
-from autoprune.recovery.schedules import timetable
+from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.space.settings import NO_MASKS, SpaceSettings
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.sparsity import check_pattern, maskable
+from autoprune.trace.topology import Topology
 
 
 def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -> None:
@@ -62,12 +65,26 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
     for name in space.schedulers:
         for schedule in space.schedules:
             yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, space)
+    yield from _checks_of_masks(space, topology) if masked else ()
+
+
+def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Callable[[], None]]:
+    """Every pattern fits some weight, and every timetable that a trial may have leaves room for its exchanges."""
+    for pattern in space.masks:
+        if pattern != NO_MASKS:
+            share = None if group_pattern(pattern) is not None else 0.5
+            yield partial(check_pattern, WeightPlan(pattern=pattern, sparsity=share), topology)
+    shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first
+    for name, updates, share in itertools.product(space.schedules, space.updates, shares):
+        plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
+        for steps in space.lengths:  # rates decide on amounts, not on whether there is an update
+            yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
 def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, space: SpaceSettings) -> None:
-    """At the lowest and the highest rate."""
-    for rate in space.rates:
-        check_pace(name, schedule, bench, rate, space.steps)
+    """At the lowest and the highest rate, in the shortest and the longest fine-tune."""
+    for rate, steps in itertools.product(space.rates, sorted({*space.lengths})):
+        check_pace(name, schedule, bench, rate, steps)
 
 
 def check_plan(plan: PruningPlan, bench: Bench) -> None:
@@ -83,23 +100,27 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
     if plan.ranking is not None:
         ranked = tuple(group for group in topology.groups if group.name not in plan.groups)
         check_applicable((plan.ranking.criterion,), replace(topology, groups=ranked))
+        check_ranking(plan, topology)
     if plan.blocks is not None:
         _check_blocks(plan, bench)
     if plan.weights is not None:
         _known("a weight criterion", plan.weights.criterion, WEIGHT_CRITERIA)
         for name in plan.weights.layers:
             _known("a weight that is masked", name, maskable(topology))
+        check_pattern(plan.weights, topology)
     recovery = plan.recovery
-    check_pace(recovery.scheduler, recovery.schedule, bench, recovery.learning_rate, recovery.steps)
+    # Only masks exchange weights.
+    schedule = recovery.schedule if plan.weights is not None else replace(recovery.schedule, regrowth=0.0)
+    check_pace(recovery.scheduler, schedule, bench, recovery.learning_rate, recovery.steps)
 
 
 def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, steps: int) -> None:
-    """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace."""
+    """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace or no exchange."""
     own = bench.task.schedulers
     check_scheduler(name, own, peak=peak, steps=steps)
     rates = simulate(scheduler(name, own), peak, steps)
     try:
-        timetable(schedule, steps, rates)
+        check_regrowth(schedule, steps, timetable(schedule, steps, rates))
     except ConfigurationError as error:
         raise ConfigurationError(f"scheduler {name!r}: {error}") from error
 

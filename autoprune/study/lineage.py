@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from autoprune.candidate import Bench, Parent
+from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import NotFoundError, fault
 from autoprune.front.record import CandidateRecord
+from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import read_weights
+from autoprune.trace.topology import Topology
 
 
 def choose(
@@ -31,13 +35,52 @@ def choose(
     fitting = [
         record
         for record in records
-        if not record.note
-        and not record.stopped
-        and set(record.dropped) <= set(dropped)
-        and _looser(record.plan.weights, weights)
+        if _recovered(record)
+        and _holds(record, dropped, weights)
         and all(record.widths[name] >= width for name, width in widths.items())
     ]
     return min(fitting, key=lambda record: (record.search.multiply_adds, -record.number), default=None)
+
+
+def nestled(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology, slack: float) -> PruningPlan:
+    """The plan cut down to the smallest ancestor that nearly contains it; as it is where one does, or none comes near.
+
+    plan: resolved. slack: share of its multiply-adds that it may lose for that, in [0, 1). A plan that is a few
+    channels too wide for a candidate which has recovered already would else start from a far larger one, and recover
+    anew.
+    """
+    widths = planned_widths(plan, topology)
+    least = (1.0 - slack) * topology.cost(widths, plan.dropped).multiply_adds
+    for record in sorted(records, key=lambda record: record.search.multiply_adds):
+        fits = _recovered(record) and _holds(record, plan.dropped, plan.weights)
+        if not fits or record.search.multiply_adds < least:
+            continue
+        fewer = {name: min(width, record.widths[name]) for name, width in widths.items()}
+        if fewer == widths:
+            return plan
+        if topology.cost(fewer, plan.dropped).multiply_adds >= least:
+            return with_widths(plan, fewer, topology)
+    return plan
+
+
+def with_widths(plan: PruningPlan, widths: Mapping[str, int], topology: Topology) -> PruningPlan:
+    """The plan with other widths: group name -> channels that stay."""
+    whole, groups = topology.widths, {}
+    for name, width in widths.items():
+        before = plan.groups.get(name)
+        if before is not None or width < whole[name]:
+            criterion = (before or GroupPlan()).criterion
+            groups[name] = GroupPlan(count=whole[name] - width, criterion=criterion)
+    return replace(plan, groups=groups)
+
+
+def _recovered(record: CandidateRecord) -> bool:
+    return not record.note and not record.stopped
+
+
+def _holds(record: CandidateRecord, dropped: Sequence[str], weights: WeightPlan | None) -> bool:
+    """Whether it has every block but those to be dropped, and no masks but those that the masks to come contain."""
+    return set(record.dropped) <= set(dropped) and _looser(record.plan.weights, weights)
 
 
 def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
@@ -58,9 +101,6 @@ def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:
         return Parent(number=record.number, model=clone_with(bench.task.dense), kept=kept)
     path = folder.weights(record.number)
     if not path.is_file():
-        remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
-        raise NotFoundError(
-            fault(f"the weights of candidate {record.number}", f"lie at {path}", "nothing there", remedy)
-        )
+        raise folder.no_weights(record.number)
     model = rebuild(bench.task.dense, bench.topology, kept, read_weights(path))
     return Parent(number=record.number, model=model, kept=kept)

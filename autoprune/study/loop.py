@@ -28,6 +28,8 @@ from autoprune.study.settings import StudySettings
 
 #: This many trials that crash one after the other are no accident; the run stops and says why.
 FAILURES_IN_A_ROW = 5
+#: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
+_ADAPTED = (rungs.STOPPABLE, "solved")
 #: After this many proposals in a row that are known already, a member of the front is trained further in place of them.
 DUPLICATES_IN_A_ROW = 3
 #: And after this many there is nothing left to propose: the run ends before its number of trials.
@@ -156,11 +158,11 @@ class Loop:
         """Answer a trial: from the record when it is known, else by pruning and training."""
         plan = self._plan(trial, space)
         resolved, scored = resolve_plan(self.bench, plan)
-        if trials.origin_of(trial) == "sampled":
-            repaired = self._repaired(trial, resolved)
-            plan, resolved = (plan, resolved) if repaired is None else (repaired, repaired)
         polished = trial.user_attrs.get("of")
         origin = trials.origin_of(trial)
+        adapted = self._adapted(trial, resolved) if origin in _ADAPTED else resolved
+        if adapted != resolved:
+            plan = resolved = adapted
         # What is never stopped is not answered by what was.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
@@ -174,13 +176,16 @@ class Loop:
         candidate = self._evaluate(trial, resolved, polished)
         self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
 
-    def _repaired(self, trial: optuna.Trial, resolved: PruningPlan) -> PruningPlan | None:
-        """A proposal that would cost more than the limits allow, made smaller; None where it is well or can not be."""
-        found = repair.onto_limits(self.bench, self.settings, self._front(), resolved)
-        if found is None or found == resolved:
-            return None
-        trial.set_user_attr("repaired", True)
-        return found
+    def _adapted(self, trial: optuna.Trial, resolved: PruningPlan) -> PruningPlan:
+        """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
+        found = resolved
+        if trials.origin_of(trial) == rungs.STOPPABLE:
+            found = repair.onto_limits(self.bench, self.settings, self._front(), resolved) or resolved
+            if found != resolved:
+                trial.set_user_attr("repaired", True)
+        if not self.settings.lineage:
+            return found
+        return lineage.nestled(self._ancestors(), found, self.bench.topology, self.settings.lineage_slack)
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
 import numpy as np
 
 from autoprune.candidate import Bench, expected_costs
 from autoprune.criteria.amounts import planned_widths
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
-from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.solver import bounds
+from autoprune.study.lineage import with_widths
 from autoprune.study.settings import StudySettings
-from autoprune.trace.topology import Topology
 
 #: Halvings of the interval in which the factor lies.
 _HALVINGS = 8
@@ -49,7 +45,7 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
 
     def at(factor: float) -> PruningPlan:
         fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
-        return _with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), bench.topology)
+        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), bench.topology)
 
     low, high = 0.0, 1.0
     if not fits(at(low)):
@@ -58,13 +54,3 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
         middle = (low + high) / 2
         low, high = (middle, high) if fits(at(middle)) else (low, middle)
     return at(low)
-
-
-def _with_widths(plan: PruningPlan, widths: Mapping[str, int], topology: Topology) -> PruningPlan:
-    whole, groups = topology.widths, {}
-    for name, width in widths.items():
-        before = plan.groups.get(name)
-        if before is not None or width < whole[name]:
-            criterion = (before or GroupPlan()).criterion
-            groups[name] = GroupPlan(count=whole[name] - width, criterion=criterion)
-    return replace(plan, groups=groups)

@@ -33,6 +33,8 @@ class StudySettings:
     uniform_points: points of the uniform sweep that are enqueued first, >= 0.
     solved_points: points of the solved allocation enqueued after them (guided space), >= 0.
     lineage: start from recovered ancestors; False always starts from the dense model.
+    lineage_slack: share of its multiply-adds that a proposal may lose to fit into an ancestor that nearly contains it,
+        in [0, 1); 0 leaves proposals as they are.
     polish: share of the trials after the warm starts that train a member of the front further at the widths
         it has, in place of a new plan, in [0, 1); needs lineage.
     latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
@@ -57,6 +59,7 @@ class StudySettings:
     uniform_points: int = 8
     solved_points: int = 3
     lineage: bool = True
+    lineage_slack: float = 0.2
     polish: float = 0.5
     latency_rounds: int = 30
     latency_backend: str = "torch"
@@ -134,6 +137,7 @@ def _checks(settings: StudySettings) -> list[Check]:
         (samples is None or (is_count(samples) and samples > 0), "samples", "be an integer > 0 or None", samples),
         (isinstance(limits, Limits), "limits", "be an autoprune.Limits", type(limits).__name__),
         (different, "objectives", "be 'quality' and one or more different costs", objectives),
+        (is_share(settings.lineage_slack), "lineage_slack", "lie in [0, 1)", settings.lineage_slack),
         (is_share(settings.polish), "polish", "lie in [0, 1)", settings.polish),
         (_is_rising(settings.rungs), "rungs", "be shares in [0, 1), each above the one before", settings.rungs),
         (measured, "latency_rounds", "be >= 1 when latency_ms is an objective", settings.latency_rounds),

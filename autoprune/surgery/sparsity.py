@@ -13,7 +13,7 @@ other dims: the outputs of a linear layer or a convolution, also of one that is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,35 @@ def unmaskable(topology: Topology) -> dict[str, str]:
     }
 
 
+def fitting(pattern: str, topology: Topology) -> tuple[str, ...]:
+    """Weights that masks of the pattern can silence something of.
+
+    "N:M" needs M columns, the others more than one entry or block, since one of each weight always stays.
+    """
+    shapes = {name: topology.tensors[name].shape for name in maskable(topology)}
+    return tuple(name for name, shape in shapes.items() if _fits(pattern, shape, topology.reads[name]))
+
+
+def check_pattern(plan: WeightPlan, topology: Topology) -> None:
+    """Raise ConfigurationError where something is to be masked and the pattern can mask nothing of the model."""
+    wanted = {name for name in maskable(topology) if plan.layers.get(name, plan.target) > 0}
+    if wanted and wanted.isdisjoint(fitting(plan.pattern, topology)):
+        expected = "fit a weight that is masked: N:M needs M inputs, block-RxC more than one block"
+        widest = max(topology.tensors[name].shape[topology.reads[name]] for name in wanted)
+        raise ConfigurationError(
+            fault(f"the pattern {plan.pattern!r}", expected, f"weights of at most {widest} inputs, all too small")
+        )
+
+
+def _fits(pattern: str, shape: Sequence[int], axis: int) -> bool:
+    grouped, columns = group_pattern(pattern), shape[axis]
+    if grouped is not None:
+        return columns >= grouped[1] and math.prod(shape) > 0
+    rows, width = block_pattern(pattern) or (1, 1)
+    outputs = shape[0 if axis else 1]
+    return outputs > rows or math.prod(shape) > outputs * width
+
+
 _TOO_FLAT = "has one dim, as biases and norms have"
 _NOT_SUMMED = "is in no product that is understood"
 
@@ -55,10 +84,10 @@ def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float 
     sparsity: share of the entries that goes, in [0, 1); "N:M" has its own.
     share: how much of that goes already, in [0, 1], for a schedule on its way.
 
-    "unstructured": exactly round(sparsity * share * entries) go. "N:M": round(M - share * (M - N)) of M stay; what is
-    left of a row after its last whole group stays. "block-RxC": blocks of the lowest mean score go, until the number of
-    zeros is as near to sparsity * share * entries as whole blocks come, and no more than half a block above it. Raises
-    UnknownNameError for another pattern.
+    "unstructured": exactly round(sparsity * share * entries) go, but one stays. "N:M": round(M - share * (M - N)) of M
+    stay; what is left of a row after its last whole group stays. "block-RxC": blocks of the lowest mean score go, until
+    the number of zeros is as near to sparsity * share * entries as whole blocks come, and no more than half a block
+    above it; one block stays. Raises UnknownNameError for another pattern.
     """
     grouped, block = group_pattern(pattern), block_pattern(pattern)
     if grouped is not None:
@@ -98,8 +127,9 @@ def masks(
     scores: of every weight that may be masked, of its shape. share: how much goes already, in [0, 1].
     axes: name -> the dim of its columns, as `Topology.reads` has it; 1 where nothing is said.
     With the spread "global" all weights without a sparsity of their own are in one ranking of their scores as they
-    are: exactly round(target * share * entries) of them go, or whole blocks as near to that as they come. Raises
-    UnknownNameError for a weight of the plan that has no scores.
+    are: exactly round(target * share * entries) of them go, or whole blocks as near to that as they come. The best
+    entry or block of each weight stays, and what it would have given is taken from others. Raises UnknownNameError for
+    a weight of the plan that has no scores.
     """
     _check_named(plan, scores)
     axes = axes or {}
@@ -182,26 +212,42 @@ def _check_named(plan: WeightPlan, known: Iterable[str]) -> None:
 
 
 def _ranked_together(scores: Sequence[Tensor], block: tuple[int, int] | None, sparsity: float) -> list[Tensor]:
-    """Masks of several weights whose entries, or blocks, are in one ranking."""
+    """Masks of several weights whose entries, or blocks, are in one ranking. Of each weight one stays."""
     if block is None:
-        flat = torch.cat([score.flatten() for score in scores])
-        stays = ~_lowest(flat, round(sparsity * flat.numel()))
-        parts = stays.split([score.numel() for score in scores])
-        return [part.view(score.shape) for part, score in zip(parts, scores, strict=True)]
+        count = round(sparsity * sum(score.numel() for score in scores))
+        stays = _but_one([score.flatten() for score in scores], lambda free, _: _lowest(free, count))
+        return [part.view(score.shape) for part, score in zip(stays, scores, strict=True)]
     means = [_block_means(score, block) for score in scores]
-    sizes = [_block_sizes(score.shape, block, score.device) for score in scores]
-    together = torch.cat([mean.flatten() for mean in means])
-    gone = _lowest_up_to(together, torch.cat([size.flatten() for size in sizes]), sparsity)
-    chosen = (~gone).split([mean.numel() for mean in means])
+    sizes = torch.cat([_block_sizes(score.shape, block, score.device).flatten() for score in scores])
+    zeros = sparsity * int(sizes.sum())
+    chosen = _but_one([mean.flatten() for mean in means], lambda free, which: _lowest_up_to(free, sizes[which], zeros))
     return [
         _whole_blocks(part.view(mean.shape), score.shape, block)
         for part, mean, score in zip(chosen, means, scores, strict=True)
     ]
 
 
+def _but_one(parts: Sequence[Tensor], lowest: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
+    """Bool, of the shapes of the parts [n]: what stays when the lowest of all go, but for the best of each part.
+
+    lowest: (scores [m], bool [sum of n]: which of all they are) -> bool [m], those that go.
+    """
+    together, lengths = torch.cat(list(parts)), [len(part) for part in parts]
+    free = torch.ones_like(together, dtype=torch.bool)
+    stays = ~lowest(together, free)
+    if all(part.any() or not len(part) for part in stays.split(lengths)):
+        return list(stays.split(lengths))
+    for part, scores in zip(free.split(lengths), parts, strict=True):
+        if len(scores):  # of equal ones the first goes, so that the last of the best stays
+            part[len(scores) - 1 - int(_comparable(scores).flip(0).argmax())] = False
+    stays = torch.ones_like(free)
+    stays[free] = ~lowest(together[free], free)
+    return list(stays.split(lengths))
+
+
 def _lowest(scores: Tensor, count: int) -> Tensor:
-    """Bool [n]: exactly `count` of the scores [n], the lowest; of equal ones the first."""
-    gone = torch.zeros_like(scores, dtype=torch.bool)
+    """Bool [n]: exactly `count` of the scores [n], or all, the lowest; of equal ones the first."""
+    gone, count = torch.zeros_like(scores, dtype=torch.bool), min(count, len(scores))
     if count <= 0:
         return gone
     values = _comparable(scores)
@@ -214,11 +260,11 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
     return gone
 
 
-def _lowest_up_to(scores: Tensor, sizes: Tensor, sparsity: float) -> Tensor:
-    """Bool [n]: the lowest scores [n], as many as bring the sum of their sizes [n] nearest to that share of all."""
+def _lowest_up_to(scores: Tensor, sizes: Tensor, total: float) -> Tensor:
+    """Bool [n]: the lowest scores [n], as many as bring the sum of their sizes [n] nearest to that total."""
     order = _comparable(scores).argsort(stable=True)
     sums = F.pad(sizes[order].cumsum(0), (1, 0))
-    count = int((sums.double() - sparsity * int(sums[-1])).abs().argmin())
+    count = int((sums.double() - total).abs().argmin())
     gone = torch.zeros_like(scores, dtype=torch.bool)
     gone[order[:count]] = True
     return gone

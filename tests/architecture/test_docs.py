@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+import autoprune
 from autoprune.cli import app
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import CRITERIA
@@ -27,6 +28,8 @@ from autoprune.study.settings import StudySettings
 from autoprune.surgery.sparsity import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
+from tests.tasks import image_task
+from tests.unit.study.small import settings, space
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "studies").glob("*/README.md")])
@@ -161,6 +164,33 @@ def test_the_numbers_of_the_schedules_page_are_those_of_the_schedules() -> None:
             found = [schedules.SCHEDULES[name](quarter / 4, 0.8) for quarter in range(5)]
             assert [round(value, 4) for value in found] == [float(value) for value in said], name
     assert sorted(seen) == sorted(schedules.SCHEDULES)
+
+
+def test_the_exchanges_of_the_schedules_page_are_those_of_the_timetable() -> None:
+    (row,) = rows_of("schedules.md", "update | 1")
+    plan = autoprune.SchedulePlan(name="cubic", updates=4, regrowth=0.4)
+    found = [update.exchange for update in schedules.timetable(plan, 40, None)]
+    assert [round(value, 4) for value in found] == [float(value) for value in row[1:]]
+
+
+def test_the_plan_of_the_recovery_page_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "recovery.md").read_text().partition("## A plan of your own")[2]
+    monkeypatch.chdir(tmp_path)
+    kinds = ("channels", "blocks", "weights")
+    found: dict[str, object] = {
+        "autoprune": autoprune,
+        "task": image_task,
+        "settings": settings(trials=1, uniform_points=0, space=space(kinds=kinds, patterns=("unstructured",))),
+    }
+    for code in re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        exec(code, found)
+    study, plan = found["study"], found["plan"]
+    assert isinstance(study, autoprune.Study)
+    assert isinstance(plan, autoprune.PruningPlan)
+    assert [record.plan for record in study.records] == [plan]
+    assert study.records[0].dropped
+    # Every part of a plan is shown.
+    assert all(f"{part.name}=" in page for part in fields(autoprune.PruningPlan))
 
 
 @pytest.mark.parametrize(("header", "names"), [("pattern", PATTERNS), ("spread", SPREADS)])

@@ -39,3 +39,13 @@ def test_what_explain_prints(
     show_topology(survey(model.eval(), inputs), SpaceSettings())
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     assert printed == (TEXTS / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_explain_says_which_patterns_leave_weights_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    topology = survey(ResNet(widths=(8, 16, 32), depth=2).eval(), IMAGE)
+    patterns = ("none", "unstructured", "2:4", "1:16", "block-99x999")
+    show_topology(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns))
+    printed = capsys.readouterr().out
+    assert "2:4 masks something of 15 of these 16 tensors: N:M needs M inputs." in printed
+    assert "block-99x999 masks something of 0 of these 16 tensors: one block of each always stays." in printed
+    assert "unstructured masks something" not in printed

@@ -12,7 +12,7 @@ from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.criteria.signals import SIGNALS
-from autoprune.errors import ConfigurationError
+from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import (
     UP_AND_DOWN,
@@ -41,6 +41,12 @@ def test_every_other_signal_does_not_help(name: str) -> None:
     assert score(name, first_group(model, UP_AND_DOWN[0]), on(model, UP_AND_DOWN, (needed,), half_square)).sum() > 0
 
 
+def test_an_unknown_signal_lists_the_known() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'gradients'") as error:
+        on(line(), UP_AND_DOWN, ("weights", "gradient"))
+    assert all(name in str(error.value) for name in SIGNALS)
+
+
 @pytest.mark.parametrize(
     ("names", "forwards", "counted"),
     [
@@ -49,14 +55,14 @@ def test_every_other_signal_does_not_help(name: str) -> None:
         (("activations",), 1, (1, 0)),
         (("gradients",), 1, (0, 1)),
         (("gradients", "activation_gradients"), 1, (0, 1)),
-        (("hessian",), 1, (0, 5)),
-        (("hessian", "weight_hessian"), 2, (0, 10)),
+        (("hessian",), 1, (0, 13)),
+        (("hessian", "weight_hessian"), 2, (0, 18)),
         (("gates",), 4, (0, 4)),
         (("weight_gates", "block_gates"), 8, (0, 8)),
         (("movement",), 2, (0, 2)),
         (("blocks",), 1, (1, 0)),
         (("block_gradients", "gradients"), 2, (0, 2)),
-        (SIGNALS, 20, (2, 26)),
+        (SIGNALS, 20, (2, 34)),
     ],
 )
 def test_one_pass_serves_all(names: tuple[str, ...], forwards: int, counted: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.errors import ConfigurationError
+from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
 from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
@@ -142,7 +142,7 @@ def test_a_later_version_is_refused_with_the_remedy() -> None:
         PruningPlan.from_dict({"version": PLAN_VERSION + 98, "groups": {}})
 
 
-@pytest.mark.parametrize("version", [None, 0, -1, "1", 1.0])
+@pytest.mark.parametrize("version", [None, 0, -1, "1", 1.0, True])
 def test_a_version_that_never_was_is_not_called_a_later_one(version: object) -> None:
     with pytest.raises(ConfigurationError, match="version must be") as error:
         PruningPlan.from_dict({"version": version, "groups": {}})
@@ -166,11 +166,28 @@ def test_a_version_that_never_was_is_not_called_a_later_one(version: object) -> 
         '{"version": 1, "groups": {}, "recovery": {"epochs": 3}}',
         '{"version": 1, "groups": {}, "recovery": 3}',
         '{"version": 1, "groups": {}, "seed": "x"}',
+        '{"version": 3, "groups": {}, "dropped": "blocks.0"}',
+        '{"version": 3, "groups": {}, "dropped": {"blocks.0": 1}}',
+        '{"version": 3, "groups": {}, "dropped": [1]}',
     ],
 )
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="must"):
         PruningPlan.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["weight", "block", "group"])
+def test_an_unknown_field_lists_the_known(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{name}s'") as error:
+        PruningPlan.from_dict({"version": PLAN_VERSION, "groups": {}, name: None})
+    assert all(field.name in str(error.value) for field in dataclasses.fields(PruningPlan))
+
+
+@pytest.mark.parametrize("layers", [[1], None, "head", 0.5])
+def test_layers_of_weights_must_be_a_mapping(layers: object) -> None:
+    data = {"version": 3, "groups": {}, "weights": {"sparsity": 0.5, "layers": layers}}
+    with pytest.raises(ConfigurationError, match="layers must be a mapping of weights to sparsities, but got"):
+        PruningPlan.from_dict(data)
 
 
 def test_the_message_names_the_group_at_fault() -> None:

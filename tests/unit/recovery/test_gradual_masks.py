@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.candidate import Bench, Parent, evaluate_plan
 from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import ConfigurationError
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, SchedulePlan
 from autoprune.plan.weights import WeightPlan
@@ -213,21 +214,44 @@ def test_an_exchange_leaves_the_number_of_zeros(weights: WeightPlan) -> None:
     assert silenced(seen[-1]) == once
     assert silent(dict(found.model.named_parameters()), seen[-1].masks)
     dues = [update.step for update in timetable(own, 12, None)]
-    assert dues == [0, 2, 4]
+    assert dues == [0, 2, 4, 6]
     for layer in SHAPES:
         pairs = [(seen[step - 1].masks[layer], seen[step].masks[layer]) for step in range(1, 12)]
         assert all(int(before.sum()) == int(after.sum()) for before, after in pairs)
         changed = {step for step, (before, after) in enumerate(pairs, 1) if not torch.equal(before, after)}
         # Of few blocks a small share is none.
-        assert changed == {2, 4} if weights.pattern != "block-4x4" else changed <= {2, 4}
+        assert changed == {2, 4, 6} if weights.pattern != "block-4x4" else changed <= {2, 4, 6}
         assert changed or layer != "0.weight"
+
+
+@pytest.mark.parametrize("name", ["one_shot", "cubic"])
+def test_two_updates_exchange_once_and_the_number_of_zeros_is_exact(name: str) -> None:
+    """The first lies before any gradient: the exchange is that of the second."""
+    weights, (own, none) = PLANS["layer"], (SchedulePlan(name=name, updates=2, regrowth=r) for r in (0.4, 0.0))
+    _, seen = watch(flat(), kept_whole(weights, own))
+    _, still = watch(flat(), kept_whole(weights, none))
+    assert silenced(seen[-1]) == silenced(still[-1]) == zeros_of(evaluate_plan(flat(), kept_whole(weights)).model)
+    assert not torch.equal(seen[-1].masks["0.weight"], still[-1].masks["0.weight"])
+
+
+def test_regrowth_without_an_update_that_can_exchange_is_refused() -> None:
+    own = SchedulePlan(name="one_shot", updates=1, regrowth=0.4)
+    with pytest.raises(ConfigurationError, match="the regrowth of masks must have an update after step 0"):
+        evaluate_plan(flat(), kept_whole(PLANS["layer"], own))
+
+
+@pytest.mark.parametrize("pattern", ["1:128", "block-999x999"])
+def test_a_pattern_that_fits_no_weight_is_refused(pattern: str) -> None:
+    plan = WeightPlan(pattern=pattern, sparsity=None if ":" in pattern else 0.5)
+    with pytest.raises(ConfigurationError, match=f"the pattern '{pattern}' must fit a weight that is masked"):
+        evaluate_plan(flat(), kept_whole(plan))
 
 
 def test_the_entries_of_the_largest_gradients_come_back_at_zero() -> None:
     """RigL: of n that stay round(share * n) go, the smallest, for as many silent ones with the largest gradients."""
     own, step, layer = SchedulePlan(name="one_shot", updates=3, regrowth=0.4), 3, "0.weight"
     _, seen = watch(flat(), kept_whole(PLANS["layer"], own, learning_rate=0.01, weight_decay=0.0))
-    assert [update.step for update in timetable(own, 12, None)] == [0, step]
+    assert [update.step for update in timetable(own, 12, None)] == [0, step, 6]
     exchange = timetable(own, 12, None)[1].exchange
     before, after = seen[step - 1], seen[step]
     slopes = gradient_at(seen, step - 1, layer)

@@ -49,6 +49,36 @@ def test_each_filter_by_itself_or_the_layer_as_a_whole() -> None:
     torch.testing.assert_close(layer.weight, torch.tensor(rows) * 2 / math.sqrt(26))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("per", ["channel", "layer"])
+@pytest.mark.parametrize("limit", [0.7, 1.0, 3.0])
+def test_the_limit_holds_in_any_type_and_a_second_call_changes_nothing(
+    dtype: torch.dtype, per: str, limit: float
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(40, 30, 3), nn.Linear(700, 50)).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(40)
+    assert limit_norms(model, limit, per=per) > 1
+    for weight in (model[0].weight, model[1].weight):
+        rows = weight.detach().double().flatten(1) if per == "channel" else weight.detach().double().flatten()
+        norms = rows.norm(dim=-1)
+        assert float(norms.max()) <= limit
+        assert float(norms.min()) >= limit * (1 - torch.finfo(dtype).eps - 1e-13)
+    before = copy.deepcopy(model.state_dict())
+    assert limit_norms(model, limit, per=per) == 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_norm_beyond_half_precision_is_limited() -> None:
+    layer = nn.Linear(64, 1, bias=False).half()
+    with torch.no_grad():
+        layer.weight.fill_(60000.0)
+    assert limit_norms(layer, 8.0) == 1
+    assert layer.weight.detach().float().norm() == pytest.approx(8.0, rel=1e-3)
+
+
 def test_within_the_limit_nothing_changes() -> None:
     layer = linear([[3.0, 4.0]])
     assert limit_norms(layer, 5.0) == 0

@@ -16,6 +16,7 @@ from autoprune.recovery.schedules import (
     Pace,
     Update,
     amount_now,
+    check_regrowth,
     coupled,
     declines,
     schedule,
@@ -136,15 +137,18 @@ def test_without_steps_all_goes_at_once(name: str) -> None:
 def test_the_exchange_falls_along_a_cosine_to_nothing() -> None:
     found = timetable(plan("cubic", regrowth=0.4), 40, None)
     half = math.sqrt(0.5)
-    assert [update.exchange for update in found] == pytest.approx([0.2 * (1 + half), 0.2, 0.2 * (1 - half), 0.0])
-    assert found[-1].exchange == 0.0
+    # Quarters of the time until the updates end; before the first step there are no gradients.
+    assert [update.exchange for update in found] == pytest.approx([0.0, 0.2 * (1 + half), 0.2, 0.2 * (1 - half)])
+    assert found[0].exchange == 0.0
 
 
 def test_one_shot_with_regrowth_only_exchanges_later() -> None:
     found = timetable(plan("one_shot", regrowth=0.4), 40, None)
-    assert steps_of(found) == [0, 7, 15], "the fourth would do nothing"
-    assert progress_of(found) == [1.0, 1.0, 1.0]
-    assert found[1].exchange == pytest.approx(0.2)
+    assert steps_of(found) == [0, 7, 15, 22]
+    assert progress_of(found) == [1.0] * 4
+    assert found[2].exchange == pytest.approx(0.2)
+    two = timetable(plan("one_shot", updates=2, regrowth=0.4), 40, None)
+    assert two == (Update(step=0, progress=1.0), Update(step=15, progress=1.0, exchange=pytest.approx(0.2)))
     assert timetable(plan("one_shot", updates=1, regrowth=0.4), 40, None) == (Update(step=0, progress=1.0),)
 
 
@@ -208,11 +212,45 @@ def test_the_last_update_waits_until_the_rate_begins_to_fall() -> None:
 def test_exchanges_go_on_when_all_has_gone_but_not_before_anything_has() -> None:
     rates = [1.0] * 5 + [0.1] * 5
     found = timetable(plan("learning_rate", regrowth=0.4), 10, rates)
-    assert steps_of(found) == [6], "the fourth, at 8, exchanges nothing"
+    assert steps_of(found) == [6, 8]
+    assert [update.exchange for update in found] == pytest.approx(
+        [0.2 * (1 + math.cos(math.pi * number / 5)) for number in (3, 4)]
+    )
     found = timetable(plan("learning_rate", updates=9, regrowth=0.4), 10, rates)
-    assert steps_of(found) == [5, 6, 7, 8]
-    assert progress_of(found) == [1.0] * 4
-    assert found[0].exchange == pytest.approx(0.2 * (1 + math.cos(math.pi * 5 / 9)))
+    assert steps_of(found) == [5, 6, 7, 8, 9]
+    assert progress_of(found) == [1.0] * 5
+    assert found[0].exchange == pytest.approx(0.2)
+
+
+def test_an_exchange_needs_an_update_after_the_first_step() -> None:
+    def check(own: SchedulePlan, steps: int) -> None:
+        check_regrowth(own, steps, timetable(own, steps, None))
+
+    for name in NAMES:
+        check(plan(name, updates=2, regrowth=0.4), 40)
+        check(plan(name, updates=1), 40)
+        with pytest.raises(ConfigurationError, match=r"have an update after step 0.*updates=2, end=0\.75 and 1 steps"):
+            check(plan(name, updates=2, regrowth=0.4), 1)
+        with pytest.raises(ConfigurationError, match="and 0 steps"):
+            check(plan(name, regrowth=0.4), 0)
+    check(plan("learning_rate", updates=1, regrowth=0.4), 40)
+    for name in ("one_shot", "cubic"):
+        with pytest.raises(ConfigurationError, match="Take more updates, more steps, or regrowth=0"):
+            check(plan(name, updates=1, regrowth=0.4), 40)
+        with pytest.raises(ConfigurationError, match=r"end=0\.02"):
+            check(plan(name, updates=4, end=0.02, regrowth=0.4), 40)
+
+
+def test_the_remedy_for_a_rate_that_never_falls_is_true_of_it() -> None:
+    def refused(steps: int) -> str:
+        with pytest.raises(ConfigurationError) as error:
+            timetable(plan("learning_rate"), steps, [0.1] * steps)
+        return str(error.value)
+
+    assert "One step has one rate, whatever the scheduler" in refused(1)
+    assert "one_cycle" not in refused(1)
+    assert "one_cycle is constant below 8" in refused(5)
+    assert "below 8" not in refused(20)
 
 
 @pytest.mark.parametrize("rates", [[0.1] * 20, [0.1 + 0.01 * step for step in range(20)], [0.1]])

@@ -101,6 +101,26 @@ def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> Non
     assert ASKED == []
 
 
+def test_patterns_and_exchanges_that_do_nothing() -> None:
+    masks = {"kinds": ("channels", "weights"), "steps": 20}
+    check_space(space(**masks, patterns=("none", "2:4", "block-4x4")), bench(), scanned=())
+    assert "the pattern '1:999' must fit" in refused(**masks, patterns=("2:4", "1:999"))
+    assert "the pattern 'block-999x999' must fit" in refused(**masks, patterns=("none", "block-999x999"))
+    grown = {**masks, "patterns": ("unstructured",), "schedules": SCHEDULES, "schedulers": ("cosine",)}
+    check_space(space(**grown, regrowth=(0.0, 0.3), updates=(2, 4)), bench(), scanned=())
+    check_space(space(**grown, updates=(1,)), bench(), scanned=())
+    assert "the regrowth of masks must have an update after" in refused(**grown, regrowth=(0.0, 0.3), updates=(1, 4))
+    assert "updates=4" in refused(**{**grown, "steps": 1, "schedules": ("one_shot",)}, regrowth=(0.3,))
+    check_space(space(steps=20, regrowth=(0.3,), updates=(1,)), bench(), scanned=())  # no masks, no exchange
+
+
+def test_a_ranking_that_scores_may_still_allow_is_left_to_them() -> None:
+    """Which blocks go is not known yet: the channels inside them are not ranked."""
+    plan = PruningPlan(ranking=RankingPlan(ratio=0.9, cap=0.5), blocks=BlockPlan(count=1))
+    check_plan(plan, convolutional())
+    check_plan(PruningPlan(ranking=RankingPlan(ratio=0.5, cap=0.9)), convolutional())
+
+
 def test_one_fault_keeps_its_kind() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cosine'") as error:
         check_space(space(schedulers=("cosin",), schedules=SCHEDULES), bench(), scanned=())
@@ -168,6 +188,17 @@ def test_a_plan_with_an_unknown_name_lists_the_known(
     ("plan", "message"),
     [
         ({"groups": {"stem.0": GroupPlan(count=8)}}, "the count of group 'stem.0' must be at most 7"),
+        ({"ranking": RankingPlan(ratio=0.9, cap=0.5)}, "a ranking must take at most .* as cap=0.5 .* but got"),
+        ({"ranking": RankingPlan(count=9999)}, "a ranking must take at most"),
+        ({"weights": WeightPlan(pattern="1:64")}, "the pattern '1:64' must fit a weight that is masked"),
+        ({"weights": WeightPlan(pattern="block-99x999", sparsity=0.5)}, "the pattern 'block-99x999' must fit"),
+        (
+            {
+                "weights": WeightPlan(sparsity=0.5),
+                "recovery": RecoveryPlan(schedule=SchedulePlan(updates=1, regrowth=0.3)),
+            },
+            "the regrowth of masks must have an update after step 0",
+        ),
         ({"blocks": BlockPlan(count=2)}, "the count of blocks must be at most 1, but got 2"),
         ({"blocks": BlockPlan(count=1), "dropped": ("blocks.0",)}, "the count of blocks must be at most 0"),
         (

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import autoprune
+from autoprune.candidate import Bench
+from autoprune.criteria.amounts import planned_widths
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Measurement
+from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.study.lineage import choose
+from autoprune.study.lineage import choose, nestled
+from autoprune.trace.topology import Topology
+from tests.tasks import image_task
+from tests.unit.study.small import settings
 
 
 def record(
@@ -141,3 +151,80 @@ def test_blocks_that_are_gone_do_not_come_back() -> None:
         found = choose([DENSE, short], {"a": 5, "b": 5}, dropped)
         assert found is not None
         assert found.number == expected
+
+
+# ---- a proposal that nearly fits
+
+
+@functools.cache
+def zoo() -> Topology:
+    return Bench.of(image_task(), latency_rounds=0).topology
+
+
+def stored(number: int, keep: float, **changes: object) -> CandidateRecord:
+    """A candidate that keeps this share of each group."""
+    widths = {name: max(1, int(keep * width)) for name, width in zoo().widths.items()}
+    costs = replace(DENSE.search, multiply_adds=zoo().cost(widths).multiply_adds)
+    kept = {name: tuple(range(width)) for name, width in widths.items()}
+    return replace(DENSE, number=number, kept=kept, search=costs, **changes)  # type: ignore[arg-type]
+
+
+def of_widths(widths: Mapping[str, int]) -> PruningPlan:
+    whole = zoo().widths
+    return PruningPlan(groups={name: GroupPlan(count=whole[name] - width) for name, width in widths.items()}, seed=5)
+
+
+def wider(record: CandidateRecord, channels: int) -> PruningPlan:
+    """Its widths, and one group that is wider."""
+    name = max(zoo().widths, key=lambda name: zoo().widths[name])
+    return of_widths({**record.widths, name: record.widths[name] + channels})
+
+
+def test_what_nearly_fits_is_cut_down_to_the_ancestor() -> None:
+    half, most = stored(1, 0.5), stored(2, 0.9)
+    plan = wider(half, 1)
+    found = nestled([stored(0, 1.0), most, half], plan, zoo(), 0.1)
+    assert planned_widths(found, zoo()) == half.widths
+    assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
+    lost = zoo().cost(planned_widths(plan, zoo())).multiply_adds / half.search.multiply_adds - 1
+    assert 0 < lost < 0.1, "else the test shows nothing"
+    assert nestled([most, half], plan, zoo(), 0.0) is plan
+    assert nestled([most, half], plan, zoo(), lost / 2) is plan
+    assert nestled([most, half], wider(half, 8), zoo(), 0.02).groups == wider(half, 8).groups
+
+
+def test_what_fits_and_what_nothing_is_near_stays() -> None:
+    half = stored(1, 0.5)
+    inside = of_widths({name: max(1, width - 1) for name, width in half.widths.items()})
+    assert nestled([half], inside, zoo(), 0.1) is inside
+    assert nestled([], inside, zoo(), 0.1) is inside
+    large = of_widths(stored(2, 0.9).widths)
+    assert nestled([half], large, zoo(), 0.1) is large
+
+
+def test_nothing_is_cut_down_to_what_did_not_recover_or_holds_too_little() -> None:
+    half = stored(1, 0.5)
+    plan = wider(half, 1)
+    for useless in (replace(half, note="diverged"), replace(half, fidelity=0.5), replace(half, dropped=("block",))):
+        assert nestled([useless], plan, zoo(), 0.1) is plan
+    masked = replace(half, plan=PruningPlan(weights=WeightPlan(sparsity=0.5)))
+    assert nestled([masked], plan, zoo(), 0.1) is plan
+
+
+def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tmp_path: Path) -> None:
+    def parents(slack: float, name: str) -> tuple[list[int | None], autoprune.Study]:
+        chosen = settings(trials=14, solved_points=0, sampler="random", early_stopping="none", lineage_slack=slack)
+        study = autoprune.Study.create(image_task(), chosen, out=tmp_path / name)
+        study.enqueue(wider(stored(1, 0.5), 1))
+        study.run()
+        return [r.parent for r in study.records if r.origin == "sampled"], study
+
+    free, _ = parents(0.0, "free")
+    near, study = parents(0.4, "near")
+    assert free != near
+    given = next(r for r in study.records if r.origin == "enqueued")
+    assert given.widths == planned_widths(wider(stored(1, 0.5), 1), zoo())
+    records = {r.number: r for r in study.records}
+    for record in study.records:
+        if record.parent is not None:
+            assert all(width <= records[record.parent].widths[name] for name, width in record.widths.items())

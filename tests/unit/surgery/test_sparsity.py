@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.weights import PATTERNS, SPREADS, WeightPlan, block_pattern, group_pattern
-from autoprune.surgery.sparsity import apply_masks, layer_sparsities, maskable, masks, pattern_mask, regrow, unmaskable
+from autoprune.surgery.sparsity import (
+    apply_masks,
+    check_pattern,
+    fitting,
+    layer_sparsities,
+    maskable,
+    masks,
+    pattern_mask,
+    regrow,
+    unmaskable,
+)
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import TiedWeights
@@ -166,7 +176,7 @@ def test_exactly_as_many_go_as_asked_and_they_are_the_lowest(
     mask = pattern_mask(scores, "unstructured", sparsity)
     assert mask.dtype == torch.bool
     assert mask.shape == scores.shape
-    assert zeros(mask) == round(sparsity * scores.numel())
+    assert zeros(mask) == min(round(sparsity * scores.numel()), scores.numel() - 1)
     if 0 < zeros(mask) < scores.numel():
         assert scores[~mask].max() <= scores[mask].min()
 
@@ -190,9 +200,11 @@ def test_whole_blocks_of_the_lowest_means_go(
     scores = drawn(shape, seed)
     mask = pattern_mask(scores, f"block-{rows}x{columns}", sparsity)
     assert holds(mask, f"block-{rows}x{columns}")
-    assert abs(zeros(mask) - sparsity * scores.numel()) <= rows * columns / 2 + 1e-6
-    means = [sum(block) / len(block) for block in blocks(scores, rows, columns)]
     stays = [block[0] for block in blocks(mask, rows, columns)]
+    off = abs(zeros(mask) - sparsity * scores.numel())
+    assert off <= rows * columns / 2 + 1e-6 or sum(stays) == 1, "but one block stays, whatever the sparsity"
+    assert any(stays)
+    means = [sum(block) / len(block) for block in blocks(scores, rows, columns)]
     gone = [mean for mean, stay in zip(means, stays, strict=True) if not stay]
     kept = [mean for mean, stay in zip(means, stays, strict=True) if stay]
     assert not gone or not kept or max(gone) <= min(kept) + 1e-6
@@ -314,13 +326,82 @@ def test_a_global_ranking_compares_weights_of_all_layers() -> None:
     scores = four()
     found = masks(scores, WeightPlan(sparsity=0.6, spread="global"))
     assert list(found) == list(scores)
+    # All of the stem is lower than what stays elsewhere: its best entry stays all the same.
+    assert int(found["stem"].sum()) == 1
+    assert scores["stem"][found["stem"]] == scores["stem"].max()
     gone = torch.cat([scores[name][~mask] for name, mask in found.items()])
-    kept = torch.cat([scores[name][mask] for name, mask in found.items()])
+    kept = torch.cat([scores[name][mask] for name, mask in found.items() if name != "stem"])
     assert gone.max() <= kept.min()
     shares = [zeros(mask) / mask.numel() for mask in found.values()]
     assert shares == sorted(shares, reverse=True), "the scores grow from weight to weight"
     assert shares[0] > 0.9
     assert shares[-1] < 0.6
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "block-4x4", "block-1x8", "block-100x100", "block-8x8"])
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("sparsity", [0.55, 0.9, 0.999])
+def test_something_of_every_weight_stays(sparsity: float, spread: str, pattern: str) -> None:
+    scores = {**four(), "one": drawn((1, 8, 1, 1), 9), "two": drawn((2, 1), 10), "equal": torch.zeros(4, 3)}
+    found = masks(scores, WeightPlan(sparsity=sparsity, spread=spread, pattern=pattern))
+    assert all(mask.any() for mask in found.values())
+    for name, score in scores.items():
+        if (means := score[found[name]] if name in found else score).numel() and pattern == "unstructured":
+            assert means.max() == score.max(), name
+
+
+def test_what_stays_of_a_weight_is_taken_from_others() -> None:
+    low, high = torch.tensor([[1.0, 2.0, 3.0, 4.0]]), torch.tensor([[5.0, 6.0, 7.0, 8.0]])
+    found = masks({"low": low, "high": high}, WeightPlan(sparsity=0.5, spread="global"))
+    assert found["low"].int().tolist() == [[0, 0, 0, 1]]
+    assert found["high"].int().tolist() == [[0, 1, 1, 1]]
+    blocks = masks({"low": low, "high": high}, WeightPlan(sparsity=0.5, spread="global", pattern="block-1x2"))
+    assert blocks["low"].int().tolist() == [[0, 0, 1, 1]]
+    assert blocks["high"].int().tolist() == [[0, 0, 1, 1]]
+    assert pattern_mask(torch.ones(1, 2), "unstructured", 0.9).int().tolist() == [[0, 1]], "of equal ones the first"
+    assert pattern_mask(torch.tensor([[math.nan, math.nan]]), "block-1x1", 0.9).int().tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("unstructured", {"stem.weight", "head.weight"}),
+        ("2:4", {"head.weight"}),
+        ("1:8", {"head.weight"}),
+        ("1:9", set()),
+        ("block-4x9", {"head.weight"}),
+        ("block-4x8", {"stem.weight", "head.weight"}),
+        ("block-8x9", set()),
+    ],
+)
+def test_which_weights_a_pattern_fits(pattern: str, fits: set[str]) -> None:
+    """Weights [4, 1, 3, 3] and [5, 8]."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(1, 4, 3), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.stem(x).flatten(1).unflatten(1, (-1, 8)))
+            return out
+
+    topology = trace(Two().eval(), torch.randn(2, 1, 6, 6))
+    shapes = {name: topology.tensors[name].shape for name in maskable(topology)}
+    assert set(fitting(pattern, topology)) == fits
+    plan = WeightPlan(pattern=pattern, sparsity=None if ":" in pattern else 0.9)
+    made = {name: pattern_mask(drawn(shape, 0), pattern, 0.9) for name, shape in shapes.items()}
+    assert {name for name, mask in made.items() if zeros(mask)} == fits
+    if fits:
+        check_pattern(plan, topology)
+        if "stem.weight" not in fits:
+            only = replace(plan, layers={"head.weight": 0.0})
+            with pytest.raises(ConfigurationError, match="weights of at most 1 inputs"):
+                check_pattern(only, topology)
+    else:
+        with pytest.raises(ConfigurationError, match=f"the pattern '{pattern}' must fit a weight.*at most 8 inputs"):
+            check_pattern(plan, topology)
+    check_pattern(replace(plan, layers=dict.fromkeys(shapes, 0.0)), topology)
 
 
 def test_a_global_ranking_of_blocks() -> None:
