@@ -128,16 +128,23 @@ def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[T
         chosen = replace(settings, seed=seed, objectives=("quality", "multiply_adds"), latency_rounds=0)
         study = autoprune.Study.create(bench.task, chosen, out=f"{folder}/run")
         study.run()
-        return [
-            Tried(
-                share=record.search.multiply_adds / bench.dense_cost,
-                search=record.search.quality,
-                test=float("nan") if record.test is None else record.test.quality,
-                samples=record.samples_forward + record.samples_trained,
-                work=3.0 * record.samples_trained * record.search.multiply_adds / len(bench.inputs),
+        scan = study.folder.read_sensitivity()
+        # What is passed forward through the dense model or one like it; the scan before all else.
+        before = 0 if scan is None else scan.samples_forward + scan.samples_trained
+        looked = bench.task.search_split.samples or 0
+        found = []
+        for record in study.records:
+            found.append(
+                Tried(
+                    share=record.search.multiply_adds / bench.dense_cost,
+                    search=record.search.quality,
+                    test=float("nan") if record.test is None else record.test.quality,
+                    samples=before + record.samples_forward + record.samples_trained - looked,
+                    work=3.0 * record.samples_trained * record.search.multiply_adds / len(bench.inputs),
+                )
             )
-            for record in study.records
-        ]
+            before = 0
+        return found
 
 
 def _sweep(ranking: str, network: str, steps: int, seed: int) -> list[Tried]:
