@@ -94,7 +94,7 @@ class SpaceSettings:
     averaging: tuple[float, ...] = (0.0,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
-    reconstruction: tuple[int, ...] = (0,)
+    reconstruction: tuple[int, ...] = (256,)
     max_norm: tuple[float, ...] = (0.0,)
     max_norm_per: str = "channel"
 

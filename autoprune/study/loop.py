@@ -30,6 +30,8 @@ from autoprune.study.settings import StudySettings
 FAILURES_IN_A_ROW = 5
 #: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
 _ADAPTED = (rungs.STOPPABLE, "solved")
+#: Allocations of neighbouring budgets contain each other but for rounding, and are to cost what was asked for.
+_SOLVED_SLACK = 0.05
 #: After this many proposals in a row that are known already, a member of the front is trained further in place of them.
 DUPLICATES_IN_A_ROW = 3
 #: And after this many there is nothing left to propose: the run ends before its number of trials.
@@ -185,7 +187,10 @@ class Loop:
                 trial.set_user_attr("repaired", True)
         if not self.settings.lineage:
             return found
-        return lineage.nestled(self._ancestors(), found, self.bench.topology, self.settings.lineage_slack)
+        slack = self.settings.lineage_slack
+        if trials.origin_of(trial) != rungs.STOPPABLE:
+            slack = min(slack, _SOLVED_SLACK)
+        return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None

@@ -89,6 +89,10 @@ def _own(network: str, steps: int, seed: int) -> list[Tried]:
     return _study(network, seed, autoprune_settings(steps))
 
 
+def _brief(network: str, steps: int, seed: int) -> list[Tried]:
+    return _study(network, seed, default_settings(steps))
+
+
 def _random(network: str, steps: int, seed: int) -> list[Tried]:
     """Random ratios for each group of channels, from dense."""
     each = steps // TRIALS
@@ -107,17 +111,33 @@ def _random(network: str, steps: int, seed: int) -> list[Tried]:
 
 
 def autoprune_settings(steps: int) -> autoprune.StudySettings:
-    """The sweep along one lineage: as many candidates as the sweeps from dense, each trained as long."""
+    """Solved allocations along one lineage, as many as the sweeps have points.
+
+    Six tenths of the steps train; the rest pays for the scan, the teacher's outputs and reconstruction.
+    """
     space = SpaceSettings(
-        steps=steps // POINTS,
-        learning_rate=0.05,
-        distillation=(0.0,),
+        steps=steps * 6 // (10 * POINTS),
+        learning_rate=0.03,
+        schedulers=("constant",),
+        averaging=(0.6,),
+        distillation=(0.9,),
+        reconstruction=(512,),
+        criteria=("l2",),
         min_budget=LOWEST,
-        scan=False,
+        scan_samples=steps * BATCH // 10,
         kinds=("channels",),
     )
     return autoprune.StudySettings(
-        trials=POINTS + 1, space=space, uniform_points=POINTS, solved_points=0, polish=0.0, early_stopping="none"
+        trials=POINTS + 1, space=space, uniform_points=0, solved_points=POINTS, polish=0.0, early_stopping="none"
+    )
+
+
+def default_settings(steps: int) -> autoprune.StudySettings:
+    """What a study does by itself with forty trials, but for the range of costs."""
+    return autoprune.StudySettings(
+        trials=TRIALS - 1,
+        space=SpaceSettings(steps=steps // TRIALS, distillation=(0.0,), min_budget=LOWEST, kinds=("channels",)),
+        early_stopping="none",
     )
 
 
@@ -157,6 +177,7 @@ def _search(sampler: str, network: str, steps: int, seed: int) -> list[Tried]:
 
 METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "autoprune": _own,
+    "autoprune, brief trials": _brief,
     "uniform sweep": functools.partial(_sweep, "uniform"),
     "global ranking": functools.partial(_sweep, "global"),
     "isomorphic ranking": functools.partial(_sweep, "isomorphic"),
