@@ -63,7 +63,9 @@ def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
         return Refreshed(sensitivity=found, factors={"any": 2.0}, observations=len(list(observations)))  # type: ignore[call-overload]
 
     monkeypatch.setattr(resolve, "refreshed", always)
-    study = autoprune.Study.create(image_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run")
+    study = autoprune.Study.create(
+        image_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run"
+    )
     study.run()
     late = [
         trial for trial in journal_trials(tmp_path / "run") if str(trial.user_attrs.get("warm_start")) == "solved 6 0"

@@ -46,7 +46,10 @@ def test_wrong_values_say_what_was_expected(changes: dict[str, object], message:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampler": "cma"}, "the sampler must be one of auto, evolution, gp, nsga2, nsga3, qmc, random, tpe, but got 'cma'"),
+        (
+            {"sampler": "cma"},
+            "one of auto, evolution, gp, nsga2, nsga3, qmc, random, tpe, but got 'cma'",
+        ),
         ({"sampler": "TPE"}, "the sampler must be one of"),
         ({"objectives": ("quality", "latency")}, "Did you mean 'latency_ms'?"),
         ({"early_stopping": "median"}, "the rule of early stopping must be one of audit, front, none, pareto_rank"),
