@@ -177,7 +177,7 @@ def _search(sampler: str, network: str, steps: int, seed: int) -> list[Tried]:
 
 METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "autoprune": _own,
-    "autoprune, brief trials": _brief,
+    "autoprune in brief trials": _brief,
     "uniform sweep": functools.partial(_sweep, "uniform"),
     "global ranking": functools.partial(_sweep, "global"),
     "isomorphic ranking": functools.partial(_sweep, "isomorphic"),
