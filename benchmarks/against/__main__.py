@@ -2,8 +2,9 @@
 
     python -m benchmarks.against [--network resnet14] [--seeds 3] [--steps 1600] [--methods autoprune,uniform]
 
-Every method gets STEPS optimizer steps of 128 samples, the same fine-tune and the same range of costs; what it passes
-forward only (a scan, recalibration, a teacher's outputs) counts as samples too and is taken off its steps. The search
+Every method gets the same range of costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune" trains
+for 0.6 of them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples too; two
+more rows are at the training multiply-adds of the uniform sweep, and at a quarter of them. The search
 split decides each front; hypervolumes are those of the front's members on the test split, over (accuracy from 0.5 to 1,
 multiply-adds from 0 to dense), as a share of the whole area.
 
@@ -85,8 +86,9 @@ def _shares(network: str) -> list[float]:
     return budgets(SpaceSettings(min_budget=LOWEST), topology, POINTS)
 
 
-def _own(network: str, steps: int, seed: int) -> list[Tried]:
-    return _study(network, seed, autoprune_settings(steps))
+def _own(share: float, network: str, steps: int, seed: int) -> list[Tried]:
+    """share: of the training multiply-adds of a sweep from dense over the same points."""
+    return _study(network, seed, autoprune_settings(steps, share))
 
 
 def _brief(network: str, steps: int, seed: int) -> list[Tried]:
@@ -110,13 +112,14 @@ def _random(network: str, steps: int, seed: int) -> list[Tried]:
     return _study(network, seed, settings)
 
 
-def autoprune_settings(steps: int) -> autoprune.StudySettings:
+def autoprune_settings(steps: int, share: float = 0.6) -> autoprune.StudySettings:
     """Solved allocations along one lineage, as many as the sweeps have points.
 
-    Six tenths of the steps train; the rest pays for the scan, the teacher's outputs and reconstruction.
+    share: of the steps that train. With six tenths the rest pays for the scan, the teacher's outputs and
+    reconstruction, so that as many samples are processed as in a sweep.
     """
     space = SpaceSettings(
-        steps=steps * 6 // (10 * POINTS),
+        steps=round(steps * share / POINTS),
         learning_rate=0.03,
         schedulers=("constant",),
         averaging=(0.6,),
@@ -176,7 +179,9 @@ def _search(sampler: str, network: str, steps: int, seed: int) -> list[Tried]:
 
 
 METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
-    "autoprune": _own,
+    "autoprune": functools.partial(_own, 0.6),
+    "autoprune at equal training": functools.partial(_own, 1.0),
+    "autoprune at a quarter of the training": functools.partial(_own, 0.25),
     "autoprune in brief trials": _brief,
     "uniform sweep": functools.partial(_sweep, "uniform"),
     "global ranking": functools.partial(_sweep, "global"),
