@@ -2,10 +2,10 @@
 
     python -m benchmarks.against [--network resnet14] [--seeds 3] [--steps 1600] [--methods autoprune,uniform]
 
-Every method gets the same range of costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune" trains
-for 0.6 of them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples too; two
-more rows are at the training multiply-adds of the uniform sweep, and at a quarter of them. The search
-split decides each front; hypervolumes are those of the front's members on the test split, over (accuracy from 0.5 to 1,
+Every method gets the same range of costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune"
+trains for 0.6 of them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples
+too; two more rows are at the training multiply-adds of the uniform sweep, and at a quarter of them. The search split
+decides each front; hypervolumes are those of the front's members on the test split, over (accuracy from 0.5 to 1,
 multiply-adds from 0 to dense), as a share of the whole area.
 
 What is done is kept under benchmarks/out, so that an interrupted run goes on where it was.
