@@ -37,6 +37,10 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.digits
 	$(BIN)/python -m benchmarks.reconstruction
+	$(BIN)/python -m benchmarks.against
+	$(BIN)/python -m benchmarks.against --network mobilenet
+	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.early_stopping
 
 docs: $(READY)  ## check that the commands and tables in docs/ match the code
 	$(BIN)/python -m pytest tests/architecture/test_docs.py
