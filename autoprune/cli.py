@@ -158,7 +158,10 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
     limit: LimitOption = None,
 ) -> None:
-    """Print the number of the candidate that keeps to the limits; its row goes to standard error."""
+    """Print the number of the candidate that keeps to the limits; its row goes to standard error.
+
+    Without limits those of the search hold.
+    """
     from autoprune.script import read_limits
     from autoprune.terminal import show_candidate
 
@@ -167,7 +170,8 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     found = _open(folder).front()
     if knee and limits.given:
         raise ConfigurationError(fault("a choice", "be by limits or by --knee", "both"))
-    record = found.knee() if knee else found.choose(limits, by)
+    # Without any of its own, those of the search.
+    record = found.knee() if knee else found.choose(limits if limits.given else None, by)
     show_candidate(found, record)
     typer.echo(record.number)
 

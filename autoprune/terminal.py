@@ -16,7 +16,7 @@ from rich.text import Text
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.report.findings import suggested
+from autoprune.report.findings import limited, suggested
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
@@ -177,8 +177,12 @@ def show_next(front: Front, folder: Path, report: Path) -> None:
     """Where the report lies, and how to choose and export."""
     console = Console(soft_wrap=True)
     console.print(f"Report: {report}")
-    console.print("Choose: ", f"autoprune choose {folder} --max-drop 0.01", sep="", highlight=False)
-    smaller = [record for record in front.records if record.origin != "dense"]
+    for line, warning in limited(front):
+        console.print(line, style="yellow" if warning else None, highlight=False)
+    limits = "" if front.limits.given else " --max-drop 0.01"
+    console.print("Choose: ", f"autoprune choose {folder}{limits}", sep="", highlight=False)
+    kept = front.within(front.limits) if front.limits.given else front.records
+    smaller = [record for record in front.records if record.origin != "dense" and record in kept]
     if smaller:
         number = suggested(front, smaller).number
         export = f"autoprune export {folder} --candidate {number} --format safetensors --to model.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ class Front:
 
     records: them, the most expensive first. everything: all candidates, those that were stopped early included.
     objectives: what dominance looks at. higher_is_better: direction of the quality.
-    quality_name: the metric behind "quality".
+    quality_name: the metric behind "quality". limits: what the search was to keep to.
     """
 
     records: tuple[CandidateRecord, ...]
@@ -28,10 +28,16 @@ class Front:
     objectives: tuple[str, ...]
     higher_is_better: bool
     quality_name: str
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(
-        cls, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool, quality_name: str
+        cls,
+        records: Sequence[CandidateRecord],
+        objectives: Sequence[str],
+        higher_is_better: bool,
+        quality_name: str,
+        limits: Limits | None = None,
     ) -> Front:
         """The front of all candidates that were trained to the end, decided on the search split.
 
@@ -50,6 +56,7 @@ class Front:
             objectives=tuple(objectives),
             higher_is_better=higher_is_better,
             quality_name=quality_name,
+            limits=Limits() if limits is None else limits,
         )
 
     @property
@@ -117,20 +124,26 @@ class Front:
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
         return self.records[int(np.argmin(scaled.sum(axis=1)))]
 
-    def choose(self, limits: Limits, by: str = "multiply_adds") -> CandidateRecord:
+    def choose(self, limits: Limits | None = None, by: str = "multiply_adds") -> CandidateRecord:
         """The candidate within the limits that is best `by` "quality" or a cost.
 
+        limits: those of the search when None; Limits() is none at all.
         Raises SelectionError that names the nearest candidate when none is within the limits.
         """
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
+        limits = self.limits if limits is None else limits
         # A limit on what is no objective may be kept by a dominated candidate alone.
         for records in (self.records, [r for r in self.everything if r.selectable]):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
             if inside:
                 sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
                 return min(inside, key=lambda record: sign * self.cost(record, by))
-        raise SelectionError(self._none_within(limits))
+        raise SelectionError(self._none_within(limits, by))
+
+    def within(self, limits: Limits) -> list[CandidateRecord]:
+        """The candidates trained to the end that keep to the limits."""
+        return [record for record in self.complete if self._excess(record, limits) <= 0]
 
     def table(self) -> pd.DataFrame:
         """One row for each member, the most expensive first; shares are of dense, latency_ratio too.
@@ -193,9 +206,13 @@ class Front:
         """Largest violation, <= 0 when all are kept."""
         return max(self.excess(record, limits).values(), default=0.0)
 
-    def _none_within(self, limits: Limits) -> str:
+    def _none_within(self, limits: Limits, by: str) -> str:
         if not self.records:
             return fault("the front", "hold a candidate", "none", "Run the study first.")
+        for name in (by, *self.limits_of_costs(limits)):
+            if not any(np.isfinite(self.cost(record, name)) for record in self.complete):
+                remedy = "StudySettings.latency_rounds says how often; 0 leaves it out."
+                return fault(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
         nearest = min(self.records, key=lambda record: self._excess(record, limits))
         asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
         search = nearest.search

@@ -17,7 +17,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     dense = front.dense
     if dense is None:
         return [("The dense model has not been measured yet.", True)]
-    lines = [_dense(front, dense)]
+    lines = [_dense(front, dense), *limited(front)]
     lines += _seen_in_training(front, dense)
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
@@ -29,6 +29,17 @@ def findings(front: Front) -> list[tuple[str, bool]]:
         who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
         lines.append((f"{who} diverged in the fine-tune and kept the weights from before it.", True))
     return lines
+
+
+def limited(front: Front) -> list[tuple[str, bool]]:
+    """How many candidates keep to the limits of the search; a warning when none does."""
+    if not front.limits.given:
+        return []
+    asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
+    inside = len(front.within(front.limits))
+    if not inside:
+        return [(f"No candidate keeps to the limits of the search ({asked}).", True)]
+    return [(f"{inside} of {len(front.complete)} candidates keep to the limits of the search ({asked}).", False)]
 
 
 def suggested(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:

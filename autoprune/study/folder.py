@@ -86,6 +86,8 @@ class RunFolder:
     def no_weights(self, number: int) -> NotFoundError:
         """What to raise for a candidate whose weights are not there."""
         remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
+        if not (self._candidate(number) / REMOVED).is_file():
+            remedy = "autoprune did not remove them; evaluate_plan with the candidate's plan makes it anew."
         what = f"the weights of candidate {number}"
         return NotFoundError(fault(what, f"lie at {self.weights(number)}", "nothing there", remedy))
 

@@ -101,13 +101,14 @@ class Loop:
         sensitivity = folder.read_sensitivity()
         if sensitivity is None and settings.scanned and self.bench.topology.groups:
             self._report("scan")
-            sensitivity = scan(self.bench, settings.space.scan_criterion, samples=settings.space.scan_samples)
+            sensitivity = scan(self.bench, settings.space.scan_criterion, samples=settings.scan_samples)
             folder.write_sensitivity(sensitivity)
         return build_space(settings.space, self.bench.topology, sensitivity)
 
     def _search(self, space: Space) -> None:
         failures = 0
-        while len(self.records) < self.settings.trials and not self._out_of_budget():
+        # The dense model is measured in any case: nothing can be said without it.
+        while len(self.records) < self.settings.trials and not (self.records and self._out_of_budget()):
             self._solve_anew(space)
             trial = self._ask(space)
             try:
@@ -115,6 +116,8 @@ class Loop:
                 failures, message = 0, ""
             except Exception as error:  # a crash of one trial never ends a study
                 failures, message = failures + 1, f"{type(error).__name__}: {error}"
+                if trials.is_finished(self.optuna, trial.number):
+                    raise AutopruneError(f"{self._proposer()} failed after trial {trial.number}: {message}") from error
                 trial.set_user_attr("error", message[:2000])
                 self.folder.write_failure(trial.number, traceback.format_exc())
                 self.optuna.tell(trial, state=TrialState.FAIL)
@@ -142,7 +145,14 @@ class Loop:
         self.sampler = build_sampler(self.chosen or named, settings.seed, index, self.sampler)
         self.optuna.sampler = self.sampler
         self._queue_polish()
-        return self.optuna.ask(dict(space.distributions))
+        try:
+            return self.optuna.ask(dict(space.distributions))
+        except Exception as error:  # the user's sampler runs here
+            message = f"{self._proposer()} proposed no trial: {type(error).__name__}: {error}"
+            raise AutopruneError(message) from error
+
+    def _proposer(self) -> str:
+        return f"The sampler {type(self.sampler).__name__}"
 
     def _queue_polish(self) -> None:
         settings = self.settings
@@ -152,7 +162,7 @@ class Loop:
         exhausted = self.known_in_a_row and self.known_in_a_row % DUPLICATES_IN_A_ROW == 0
         if not exhausted and not polish.due(asked, settings.polish):
             return
-        record = polish.choose(self._front(), settings.space.cost)
+        record = polish.choose(self._front(), settings.space.cost, self.folder.has_weights)
         if record is not None:
             trials.enqueue_polish(self.optuna, record, self.bench.topology)
 

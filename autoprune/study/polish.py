@@ -6,7 +6,7 @@ fine-tunes the second is often the better use of the same samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
@@ -17,13 +17,18 @@ def due(sampled: int, share: float) -> bool:
     return int((sampled + 1) * share) > int(sampled * share)
 
 
-def choose(front: Front, cost: str) -> CandidateRecord | None:
+def choose(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
     """The member of the front with the most to gain for the training it has had; None when there is none.
 
     What there is to gain is the distance in quality to the best candidate that costs more; it is divided by
     the number of candidates of the same widths so far. The newest of equal widths stands for them.
+    has_weights: number of a candidate -> whether there is something to train on.
     """
-    members = [record for record in _best_of_widths(front) if record.plan.recovery.steps > 0 and not record.note]
+    members = [
+        record
+        for record in _best_of_widths(front)
+        if record.plan.recovery.steps > 0 and not record.note and has_weights(record.number)
+    ]
     sign = 1.0 if front.higher_is_better else -1.0
     best, best_score = None, -1.0
     for record in members:

@@ -24,7 +24,7 @@ class StudySettings:
     trials: finished candidates to reach, warm starts included, >= 1.
     seconds: stop asking for new trials after that long, None for no limit.
     samples: ask for no new trial once that many samples have been processed, trained or only passed forward, the scan's
-        and the search split's included; None for no limit.
+        and the search split's included; None for no limit. The scan takes a quarter of them at most.
     limits: what the search concentrates on: candidates that exceed one are told to the sampler as infeasible.
     space: SpaceSettings.
     objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
@@ -87,6 +87,12 @@ class StudySettings:
         """Criteria that the sensitivity scan uses; none without a scan."""
         space = self.space
         return (space.scan_criterion,) if space.scan and space.kind != "direct" else ()
+
+    @property
+    def scan_samples(self) -> int | None:
+        """Most samples that the scan may see; a quarter of all where those are limited and it is not."""
+        own = self.space.scan_samples
+        return self.samples // 4 if own is None and self.samples is not None else own
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""

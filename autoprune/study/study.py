@@ -65,7 +65,7 @@ class Study:
         bench = _bench(task, settings)
         check_space(settings.space, bench, scanned=settings.scanned)
         if settings.scanned and bench.topology.groups:
-            extent(bench, settings.space.scan_criterion, samples=settings.space.scan_samples)
+            extent(bench, settings.space.scan_criterion, samples=settings.scan_samples)
         new = describe(bench, settings, name or folder.path.name)
         build_space(settings.space, bench.topology, None)
         if folder.holds_study:
@@ -117,7 +117,8 @@ class Study:
 
     def front_of(self, records: Sequence[CandidateRecord]) -> Front:
         """The non-dominated ones of these candidates."""
-        return Front.of(records, self.settings.objectives, self.higher_is_better, self.quality_name)
+        settings = self.settings
+        return Front.of(records, settings.objectives, self.higher_is_better, self.quality_name, settings.limits)
 
     def samples(self) -> Samples:
         """All the work done so far, the sensitivity scan's included."""

@@ -106,6 +106,11 @@ def settle_interrupted(
             storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
+def is_finished(study: optuna.Study, number: int) -> bool:
+    """Whether a trial was told already."""
+    return study.get_trials(deepcopy=False)[number].state.is_finished()
+
+
 def settled(study: optuna.Study) -> int:
     """Trials that ran to their end, crashed ones included; seeds are taken from it."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))

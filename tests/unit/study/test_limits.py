@@ -8,11 +8,13 @@ import optuna
 import pytest
 
 import autoprune
-from autoprune.errors import ConfigurationError
+from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, SelectionError
+from autoprune.report.findings import findings
 from autoprune.study import loop
 from autoprune.study.importance import read_importances
 from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
+from autoprune.terminal import show_next
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings, space
 
@@ -110,3 +112,106 @@ def test_the_sampler_that_suits_the_study_is_the_default(
     assert chosen.sampler == "auto"
     autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
     assert {*used} == {expected}
+
+
+# ---- what a new user ran into
+
+
+def test_the_limits_of_the_search_are_those_of_the_choice_and_are_spoken_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings(trials=6, limits=autoprune.Limits(max_multiply_adds_share=0.3))
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    front = study.run()
+    dense = front.dense
+    assert dense is not None
+    assert front.choose(by="quality").search.multiply_adds <= 0.3 * dense.search.multiply_adds
+    assert front.choose(autoprune.Limits(), by="quality").search.multiply_adds > 0.3 * dense.search.multiply_adds
+    inside = len(front.within(front.limits))
+    assert 0 < inside < len(front.complete)
+    sentence = f"{inside} of {len(front.complete)} candidates keep to the limits of the search"
+    assert any(sentence in line and not warning for line, warning in findings(front))
+    show_next(front, tmp_path / "run", tmp_path / "report.html")
+    shown = capsys.readouterr().out
+    assert sentence in shown
+    assert "--max-drop" not in shown
+
+
+def test_limits_that_nothing_keeps_to_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = autoprune.Study.create(
+        image_task(), settings(trials=3, limits=autoprune.Limits(max_multiply_adds=1)), out=tmp_path / "run"
+    )
+    front = study.run()
+    assert ("No candidate keeps to the limits of the search (max_multiply_adds 1).", True) in findings(front)
+    with pytest.raises(SelectionError, match="max_multiply_adds 1"):
+        front.choose()
+    show_next(front, tmp_path / "run", tmp_path / "report.html")
+    shown = capsys.readouterr().out
+    assert "No candidate keeps" in shown
+    assert "Export" not in shown
+
+
+def test_what_was_not_measured_can_not_be_chosen_by(tmp_path: Path) -> None:
+    front = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run").run()
+    for arguments in ((autoprune.Limits(), "latency_ms"), (autoprune.Limits(max_latency_ms=3.0), "quality")):
+        with pytest.raises(SelectionError, match="latency_ms of the candidates must be measured"):
+            front.choose(*arguments)
+
+
+def test_a_small_budget_of_samples_measures_dense_and_bounds_the_scan(tmp_path: Path) -> None:
+    chosen = settings(trials=8, samples=4_000)
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    scan = study.folder.read_sensitivity()
+    assert scan is not None
+    assert scan.samples_forward <= 1_000
+    assert study.records[0].origin == "dense"
+    with pytest.raises(ConfigurationError, match="scan_samples"):
+        autoprune.Study.create(image_task(), settings(samples=4), out=tmp_path / "tiny")
+    brief = autoprune.Study.create(image_task(), settings(trials=8, seconds=1e-6), out=tmp_path / "brief")
+    brief.run()
+    assert [record.origin for record in brief.records] == ["dense"]
+
+
+class Failing(optuna.samplers.RandomSampler):
+    """Fails where it is told to: while it proposes, or once a trial is told."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(seed=0)
+        self.where = where
+
+    def sample_independent(self, *arguments: object) -> object:  # type: ignore[override]
+        if self.where == "ask":
+            raise RuntimeError("no idea")
+        return super().sample_independent(*arguments)  # type: ignore[arg-type]
+
+    def after_trial(self, *arguments: object) -> None:  # type: ignore[override]
+        if self.where == "tell":
+            raise RuntimeError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("ask", "Failing proposed no trial: RuntimeError: no idea"), ("tell", "Failing failed after")],
+)
+def test_a_sampler_that_fails_is_named_and_the_study_goes_on_without_it(
+    where: str, message: str, tmp_path: Path
+) -> None:
+    study = autoprune.Study.create(image_task(), settings(trials=7), out=tmp_path / "run")
+    with pytest.raises(AutopruneError, match=message):
+        study.run(sampler=Failing(where))
+    assert len(study.run().everything) == 7
+
+
+def test_a_polish_needs_weights(tmp_path: Path) -> None:
+    chosen = settings(trials=6, polish=0.9, early_stopping="none")
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study.run()
+    lost = [record.number for record in study.records if record.origin != "dense"]
+    for number in lost:
+        study.folder.weights(number).unlink()
+    with pytest.raises(NotFoundError, match="autoprune did not remove them"):
+        study.rebuild(lost[0])
+    study.run(trials=9)
+    assert not list((tmp_path / "run" / "failures").glob("*"))
+    assert all(record.parent not in lost for record in study.records[6:])
