@@ -414,11 +414,13 @@ def test_run_refuses_numbers_that_make_no_sense(numbers: dict[str, float], tmp_p
     assert not study.records
 
 
-def test_time_that_has_run_out_starts_no_trial(tmp_path: Path) -> None:
+def test_time_that_has_run_out_starts_no_trial_but_dense(tmp_path: Path) -> None:
     """The limit is looked at before each trial; what is done stays, and the next run goes on."""
     study = autoprune.Study.create(task(), settings(), out=tmp_path / "run")
     study.run(seconds=1e-9)
-    assert len(study.records) == 0
+    assert [record.origin for record in study.records] == ["dense"]
+    study.run(seconds=1e-9)
+    assert len(study.records) == 1
     study.run()
     assert len(study.records) == 8
 
