@@ -181,8 +181,8 @@ def show_next(front: Front, folder: Path, report: Path) -> None:
         console.print(line, style="yellow" if warning else None, highlight=False)
     limits = "" if front.limits.given else " --max-drop 0.01"
     console.print("Choose: ", f"autoprune choose {folder}{limits}", sep="", highlight=False)
-    kept = front.within(front.limits) if front.limits.given else front.records
-    smaller = [record for record in front.records if record.origin != "dense" and record in kept]
+    kept = {record.number for record in front.within(front.limits)}
+    smaller = [record for record in front.records if record.origin != "dense" and record.number in kept]
     if smaller:
         number = suggested(front, smaller).number
         export = f"autoprune export {folder} --candidate {number} --format safetensors --to model.safetensors"

@@ -172,7 +172,7 @@ class Loop:
         resolved, scored = resolve_plan(self.bench, plan)
         polished = trial.user_attrs.get("of")
         origin = trials.origin_of(trial)
-        adapted = self._adapted(trial, resolved) if origin in _ADAPTED else resolved
+        adapted = self._adapted(trial, origin, resolved) if origin in _ADAPTED else resolved
         if adapted != resolved:
             plan = resolved = adapted
         # What is never stopped is not answered by what was.
@@ -188,18 +188,17 @@ class Loop:
         candidate = self._evaluate(trial, resolved, polished)
         self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
 
-    def _adapted(self, trial: optuna.Trial, resolved: PruningPlan) -> PruningPlan:
+    def _adapted(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
         """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
-        found = resolved
-        if trials.origin_of(trial) == rungs.STOPPABLE:
+        found, slack = resolved, self.settings.lineage_slack
+        if origin == rungs.STOPPABLE:
             found = repair.onto_limits(self.bench, self.settings, self._front(), resolved) or resolved
             if found != resolved:
                 trial.set_user_attr("repaired", True)
+        else:
+            slack = min(slack, _SOLVED_SLACK)
         if not self.settings.lineage:
             return found
-        slack = self.settings.lineage_slack
-        if trials.origin_of(trial) != rungs.STOPPABLE:
-            slack = min(slack, _SOLVED_SLACK)
         return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
