@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -99,6 +99,9 @@ class Frame:
 
     def knobs_of(self, plan: PruningPlan) -> dict[str, Value]:
         """The knobs of a plan."""
+        budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
+        steps = self.settings.shortened(plan.recovery.steps, self._share(plan, budget))
+        plan = replace(plan, recovery=replace(plan.recovery, steps=steps))
         return self._own(knobs_of(self.settings, self.topology, plan))
 
     def _own(self, point: Mapping[str, Value]) -> dict[str, Value]:
@@ -114,7 +117,17 @@ class Frame:
         spread = {member: ratios[name] for name, tie in self.ties.items() for member in tie} if ratios else {}
         ordered = {name: spread[name] for name in self.topology.widths} if ratios else {}
         own = {**parameters, **self._criteria(parameters)}
-        return plan_of(self.settings, self.topology, own, (ordered, budget), seed)
+        plan = plan_of(self.settings, self.topology, own, (ordered, budget), seed)
+        steps = self.settings.lengthened(plan.recovery.steps, self._share(plan, budget))
+        return replace(plan, recovery=replace(plan.recovery, steps=steps))
+
+    def _share(self, plan: PruningPlan, budget: float) -> float:
+        """Of the dense multiply-adds, what a plan's widths cost; the budget where they follow from scores."""
+        plan = replace(plan, blocks=None)  # which blocks a number of them means is not known yet
+        if self.settings.length_exponent == 0 or plan.needs_scores:
+            return budget
+        cost = self.topology.cost(planned_widths(plan, self.topology), plan.dropped)
+        return cost.multiply_adds / self.topology.cost({}).multiply_adds
 
     def _criteria(self, parameters: Parameters) -> dict[str, Value]:
         """The criterion of each tie for all that are in it."""

@@ -50,6 +50,9 @@ class SpaceSettings:
     scan_samples: most samples that the scan may see by forwards, >= 1; None looks at all that it has.
     scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
     steps: fine-tune steps of a trial, >= 0, or (low, high) to sample from in the logarithm, low >= 1.
+    length_exponent: a plan at a share c of the dense multiply-adds is trained for steps / c ** length_exponent, as a
+        step of a small model is cheap, in [0, 1]: 0 trains all for as many steps, 1 for as many multiply-adds. Below
+        min_budget it is no longer than there.
     learning_rate: one number, or (low, high) to sample from.
     optimizers, schedulers: names to choose from. precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
@@ -82,6 +85,7 @@ class SpaceSettings:
     scan_samples: int | None = None
     scan_criterion: str = "l2"
     steps: int | tuple[int, int] = 40
+    length_exponent: float = 0.0
     learning_rate: float | tuple[float, float] = (0.01, 0.1)
     optimizers: tuple[str, ...] = ("sgd",)
     schedulers: tuple[str, ...] = ("one_cycle",)
@@ -114,8 +118,19 @@ class SpaceSettings:
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Fewest and most fine-tune steps."""
+        """Fewest and most fine-tune steps at the cost of the dense model."""
         return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
+
+    def lengthened(self, steps: int, share: float) -> int:
+        """Steps of a plan at a share of the dense multiply-adds whose knob says `steps`."""
+        return round(steps * self._longer(share))
+
+    def shortened(self, steps: int, share: float) -> int:
+        """What the knob says for a plan at that share that is trained for `steps`."""
+        return round(steps / self._longer(share))
+
+    def _longer(self, share: float) -> float:
+        return float(min(max(share, self.min_budget), 1.0) ** -self.length_exponent)
 
     @property
     def masks(self) -> tuple[str, ...]:
@@ -225,6 +240,12 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
             "steps",
             "be an integer >= 0, or a tuple (low, high) of integers with 1 <= low <= high",
             settings.steps,
+        ),
+        (
+            is_finite(settings.length_exponent) and 0 <= settings.length_exponent <= 1,
+            "length_exponent",
+            "lie in [0, 1]",
+            settings.length_exponent,
         ),
         (rated, "learning_rate", "be > 0: a number, or a tuple (low, high) with low <= high", rates),
         (all(isinstance(name, str) for name in settings.schedulers), "schedulers", "be names", settings.schedulers),

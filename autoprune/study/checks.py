@@ -77,14 +77,20 @@ def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Calla
     shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first
     for name, updates, share in itertools.product(space.schedules, space.updates, shares):
         plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
-        for steps in space.lengths:  # rates decide on amounts, not on whether there is an update
+        for steps in _lengths(space):  # rates decide on amounts, not on whether there is an update
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
 def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, space: SpaceSettings) -> None:
     """At the lowest and the highest rate, in the shortest and the longest fine-tune."""
-    for rate, steps in itertools.product(space.rates, sorted({*space.lengths})):
+    for rate, steps in itertools.product(space.rates, _lengths(space)):
         check_pace(name, schedule, bench, rate, steps)
+
+
+def _lengths(space: SpaceSettings) -> list[int]:
+    """The shortest fine-tune that a trial may have, the longest of a plan as dear as the dense model, and of any."""
+    fewest, most = space.lengths
+    return sorted({fewest, most, space.lengthened(most, space.min_budget)})
 
 
 def check_plan(plan: PruningPlan, bench: Bench) -> None:

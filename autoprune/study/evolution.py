@@ -40,7 +40,7 @@ _STEP, _SUCCESSES, _RECENT = 0.1, 0.2, 20
 #: Step on the way to the first feasible trial, and of a parameter that only some trials have.
 _ALONE = 0.15
 #: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
-_FITTED, _FRONT, _PARENTS = 300, 60, 5
+_FITTED, _FRONT, _PARENTS = 200, 60, 5
 #: Hypervolume is counted up to this, where the worst point known is at 1.
 _REFERENCE = 1.1
 
@@ -194,8 +194,8 @@ def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
         rng=rng,
     )
     children = _children(scene)
-    taken = known.vectors[known.whole]
-    unknown = [n for n, child in enumerate(children) if not (np.abs(taken - child) < 1e-9).all(axis=1).any()]
+    taken = set(_names(known.vectors[known.whole]))
+    unknown = [number for number, name in enumerate(_names(children)) if name not in taken]
     if not unknown:
         return coordinates.random(rng)
     children = children[unknown]
@@ -220,14 +220,19 @@ def _children(scene: Scene) -> np.ndarray:
     shares = np.array([share for _, share in MOVES.values()])
     moves = [move for move, _ in MOVES.values()]
     drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
-    children = np.stack([coordinates.reflected(moves[move](scene)) for move in drawn])
+    children = coordinates.reflected(np.stack([moves[move](scene) for move in drawn]))
     if coordinates.choices and rng.random() < REDRAWN:
         position = int(rng.choice(list(coordinates.choices)))
         children[:, position] = rng.integers(coordinates.choices[position])
     if len(coordinates.family):
         return children
-    others = [coordinates.reflected(coordinates.random(rng)) for _ in range(_OTHERS)]
-    return np.concatenate([children, others])
+    others = np.stack([coordinates.random(rng) for _ in range(_OTHERS)])
+    return np.concatenate([children, coordinates.reflected(others)])
+
+
+def _names(vectors: np.ndarray) -> list[bytes]:
+    """One for each vector, the same for those that are alike to nine digits."""
+    return [row.tobytes() for row in np.round(vectors, 9) + 0.0]  # -0 becomes 0
 
 
 def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
@@ -248,12 +253,14 @@ def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations:
     front = front[np.argsort(-_gaps(front), kind="stable")[:_FRONT]]
     reference = [_REFERENCE] * objectives
     held = moocore.hypervolume(front, ref=reference)
-    gains = np.array([moocore.hypervolume(np.vstack([front, point]), ref=reference) - held for point in losses])
-    gains[excess > 0] = -1.0
+    gains = np.where(excess > 0, -1.0, 0.0)
+    behind = np.any(np.all(front[None] <= losses[:, None], axis=2), axis=1)
+    for number in np.flatnonzero((excess == 0) & ~behind):
+        gains[number] = moocore.hypervolume(np.vstack([front, losses[number]]), ref=reference) - held
     if gains.max() > 1e-12:
         return int(np.argmax(gains))
-    behind = np.maximum(losses[:, None] - front[None], 0.0).sum(axis=2).min(axis=1)
-    return int(np.argmin(behind + excess))
+    apart = np.maximum(losses[:, None] - front[None], 0.0).sum(axis=2).min(axis=1)
+    return int(np.argmin(apart + excess))
 
 
 def _leading(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarray:

@@ -79,10 +79,10 @@ def carry(scene: Scene) -> np.ndarray:
     child = _between(scene, int(rng.integers(len(scene.vectors))))
     if not len(family):
         return child
-    shares = coordinates.fine(scene.vectors[[scene.parent()]])[0]
-    child[family] = child[family].mean() + shares * rng.uniform(0.8, 1.2)
+    shares = coordinates.fine(scene.vectors[[scene.parent()]])[0] * rng.uniform(0.8, 1.2)
+    child[family] = child[family].mean() + shares
     if rng.random() < 0.6:
-        slopes = scene.model.slopes(coordinates.rough(child[None])[0], coordinates.fine(child[None])[0])
+        slopes = scene.model.slopes(coordinates.rough(child[None])[0], shares)
         slope = slopes @ rng.dirichlet(np.ones(slopes.shape[1]))
         length = float(np.linalg.norm(slope))
         child[family] -= scene.size() * len(family) ** 0.5 * slope / (length if length > 0 else 1.0)

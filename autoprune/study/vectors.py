@@ -23,8 +23,8 @@ class Coordinates:
     space: name -> distribution; a vector has one entry for each, in this order: numbers as a place in [0, 1] between
         their bounds (in the logarithm where the distribution is), categoricals as the number of the choice.
     prefixes: parameters whose name starts with one of them are the family: shares of one budget, exchangeable.
-    numbers, family, others: positions of all numeric entries, of the family, of the numeric rest. choices: position
-        of each categorical and how many choices it has.
+    numbers, family, others: positions of all numeric entries, of the family, of the numeric rest. stepped: of those
+        that may not lie anywhere. choices: position of each categorical and how many choices it has.
     """
 
     space: Mapping[str, BaseDistribution]
@@ -32,6 +32,7 @@ class Coordinates:
     numbers: np.ndarray = field(init=False, repr=False)
     family: np.ndarray = field(init=False, repr=False)
     others: np.ndarray = field(init=False, repr=False)
+    stepped: tuple[int, ...] = field(init=False, repr=False)
     choices: dict[int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -41,6 +42,8 @@ class Coordinates:
         family = family if len(family) > 1 else []
         numbers = [i for i, _ in entries if i not in choices]
         object.__setattr__(self, "choices", choices)
+        stepped = [i for i, (_, d) in entries if i not in choices and _is_stepped(d)]
+        object.__setattr__(self, "stepped", tuple(stepped))
         object.__setattr__(self, "numbers", np.array(numbers, dtype=np.int64))
         object.__setattr__(self, "family", np.array(family, dtype=np.int64))
         object.__setattr__(self, "others", np.setdiff1d(numbers, family).astype(np.int64))
@@ -63,14 +66,16 @@ class Coordinates:
             for (name, distribution), place in zip(self.space.items(), vector, strict=True)
         }
 
-    def reflected(self, vector: np.ndarray) -> np.ndarray:
-        """The vector [entries] with numbers that left their bounds by as much inside, and on their steps."""
-        inside = vector.copy()
-        places = np.abs(inside[self.numbers])
-        inside[self.numbers] = np.clip(np.where(places > 1.0, 2.0 - places, places), 0.0, 1.0)
-        for position, distribution in enumerate(self.space.values()):
-            if isinstance(distribution, IntDistribution) or getattr(distribution, "step", None) is not None:
-                inside[position] = _place(distribution, _value(distribution, float(inside[position])))
+    def reflected(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors [..., entries] with numbers that left their bounds by as much inside, and on their steps."""
+        inside = vectors.copy()
+        places = np.abs(inside[..., self.numbers])
+        inside[..., self.numbers] = np.clip(np.where(places > 1.0, 2.0 - places, places), 0.0, 1.0)
+        distributions = list(self.space.values())
+        for position in self.stepped:
+            distribution, column = distributions[position], inside[..., position]
+            values = [_value(distribution, place) for place in column.ravel().tolist()]
+            inside[..., position] = _place(distribution, values).reshape(column.shape)
         return inside
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
@@ -94,6 +99,10 @@ class Coordinates:
         """How the family shares it, float [n, family]: deviations from the family's mean."""
         members = vectors[:, self.family]
         return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.family) else members
+
+
+def _is_stepped(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, IntDistribution) or getattr(distribution, "step", None) is not None
 
 
 def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:

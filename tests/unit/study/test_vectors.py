@@ -56,6 +56,9 @@ def test_what_lies_outside_is_reflected_and_put_onto_steps() -> None:
     assert moved[:6] == pytest.approx([0.3, 0.8, 2.0, 0.3, 0.5, 0.0])
     assert 0.0 <= moved[6] <= 1.0
     assert (PLACES.reflected(moved) == moved).all()
+    many = np.stack([moved, np.array([-0.3, 1.2, 2.0, 0.3, 0.6, 0.2, 7.0]), np.zeros(7)])
+    assert (PLACES.reflected(many) == np.stack([PLACES.reflected(vector) for vector in many])).all()
+    assert (PLACES.reflected(many)[:2] == moved).all()
     assert PLACES.decode(np.array([-3.0, 1.5, 9.0, 0.3, 0.6, 0.2, 0.5])) == {
         "budget": pytest.approx(0.01),
         "ratio/b": 0.5,
