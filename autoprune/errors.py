@@ -111,4 +111,4 @@ def raise_all(subject: str, faults: Sequence[str]) -> None:
 def _bullets(subject: str, faults: Sequence[str]) -> str:
     if len(faults) == 1:
         return faults[0]
-    return "\n".join([f"{subject} has {len(faults)} faults:", *(f"  - {line}" for line in faults)])
+    return "\n".join([f"{len(faults)} faults in {subject}:", *(f"  - {line}" for line in faults)])

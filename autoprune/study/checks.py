@@ -19,6 +19,7 @@ from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
+from autoprune.space.frame import Frame
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.surgery.sparsity import check_pattern, maskable
 from autoprune.trace.topology import Topology
@@ -62,10 +63,21 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
             # Each group chooses among the criteria that fit it; of those none may turn out to fail.
             fit = tuple(group for group in topology.groups if fitting((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
+    if topology.groups and not masked and not (topology.blocks and "blocks" in space.kinds):
+        yield partial(_check_room, space, topology)
     for name in space.schedulers:
         for schedule in space.schedules:
             yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, space)
     yield from _checks_of_masks(space, topology) if masked else ()
+
+
+def _check_room(space: SpaceSettings, topology: Topology) -> None:
+    """Some group has a width other than its own that it may have."""
+    lattice = Frame(settings=space, topology=topology).lattice
+    if (lattice.base >= lattice.top).all():
+        came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
+        remedy = f"The widest of the groups has {int(lattice.top.max())} channels: raise max_ratio or lower round_to."
+        raise ConfigurationError(fault("the space", "let some group lose a channel", came, remedy))
 
 
 def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Callable[[], None]]:

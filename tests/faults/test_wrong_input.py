@@ -143,13 +143,13 @@ def test_numbers_that_make_no_sense(option: tuple[str, str], tmp_path: Path) -> 
 def test_all_faults_of_the_command_line_at_once(tmp_path: Path) -> None:
     script = write(tmp_path)
     answer = command("run", script, "--out", tmp_path / "out", "--trials", 0, "--seconds", -1, "--seed", -1)
-    refused(answer, "the command line has 3 faults:", "--trials", "--seconds", "--seed")
+    refused(answer, "3 faults in the command line:", "--trials", "--seconds", "--seed")
 
 
 def test_all_faults_of_a_task_at_once(tmp_path: Path) -> None:
     change = "arguments['train'] = []; arguments['test'] = []; arguments['batch_size'] = 0"
     answer = command("run", write(tmp_path, change=change), "--out", tmp_path / "out")
-    refused(answer, "the task has 3 faults:", "train: ", "test: ", "batch_size must be an integer >= 1")
+    refused(answer, "3 faults in the task:", "train: ", "test: ", "batch_size must be an integer >= 1")
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "no python"])

@@ -42,7 +42,7 @@ def test_a_task_error_holds_its_faults() -> None:
     assert str(one) == "a must be b, but got c."
     two = errors.TaskError(["first.", "second."])
     assert two.faults == ("first.", "second.")
-    assert str(two) == "the task has 2 faults:\n  - first.\n  - second."
+    assert str(two) == "2 faults in the task:\n  - first.\n  - second."
 
 
 def test_an_unknown_name_lists_the_known_sorted_and_guesses() -> None:
@@ -63,5 +63,5 @@ def test_raise_all_raises_once_for_all_and_not_for_none() -> None:
     errors.raise_all("the plan", [])
     with pytest.raises(errors.ConfigurationError, match=r"^one\.$"):
         errors.raise_all("the plan", ["one."])
-    with pytest.raises(errors.ConfigurationError, match=r"the plan has 2 faults:\n  - one\.\n  - two\."):
+    with pytest.raises(errors.ConfigurationError, match=r"2 faults in the plan:\n  - one\.\n  - two\."):
         errors.raise_all("the plan", ["one.", "two."])

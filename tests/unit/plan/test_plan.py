@@ -118,7 +118,7 @@ def test_a_bad_recovery_number_is_named(field: str, value: object, message: str)
 
 
 def test_every_fault_of_a_recovery_plan_is_in_one_error() -> None:
-    with pytest.raises(ConfigurationError, match="the recovery plan has 3 faults") as error:
+    with pytest.raises(ConfigurationError, match="3 faults in the recovery plan") as error:
         RecoveryPlan(steps=-1, optimizer="adam", learning_rate=0)
     for part in ("recovery steps", "optimizer", "learning rate"):
         assert part in str(error.value)

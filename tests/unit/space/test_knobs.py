@@ -451,7 +451,7 @@ def test_all_faulty_numbers_are_named_at_once() -> None:
             round_to=0,
         )
     text = str(error.value)
-    assert "the space has 10 faults:" in text
+    assert "10 faults in the space:" in text
     for field in ("updates", "regrowth", "schedule_end", "sparsity", "threshold", "reconstruction", "max_norm"):
         assert f"- {field} must" in text
     for field in ("distillation", "learning_rate", "round_to"):

@@ -64,7 +64,7 @@ def test_all_faults_come_in_one_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
         SpaceSettings(min_budget=2.0, max_ratio=0.0, steps=-1)
     message = str(caught.value)
-    assert message.startswith("the space has 3 faults:")
+    assert message.startswith("3 faults in the space:")
     assert all(name in message for name in ("min_budget", "max_ratio", "steps"))
 
 

@@ -66,6 +66,18 @@ def refused(**changes: object) -> str:
 # ---- spaces
 
 
+def test_a_space_without_a_channel_to_lose_is_refused() -> None:
+    most = max(bench().topology.widths.values())
+    assert refused(max_ratio=0.001) == (
+        f"the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. The widest of the groups has "
+        f"{most} channels: raise max_ratio or lower round_to."
+    )
+    assert "lose a channel" in refused(round_to=2 * most)
+    check_space(space(max_ratio=1.5 / most), bench(), scanned=())  # one channel of the widest
+    # Weights may go in place of channels.
+    check_space(space(max_ratio=0.001, kinds=("channels", "weights")), bench(), scanned=())
+
+
 def test_a_sound_space() -> None:
     check_space(space(), bench(), scanned=("l2",))
     every = space(schedulers=(*SCHEDULERS, "flat_alone"), schedules=("one_shot", "cubic"), steps=20)
@@ -88,7 +100,7 @@ def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError) as error:
         autoprune.Study.create(own, bad, out=tmp_path / "run")
     text = str(error.value)
-    assert text.startswith("the space has 5 faults:\n")
+    assert text.startswith("5 faults in the space:\n")
     assert text.count("\n  - ") == 5, "each cause once, whatever the rates and schedules that meet it"
     assert "criterion 'bn_scale' must be used on groups with a norm" in text
     assert "scheduler 'negative': the rate of a scheduler must be finite and >= 0" in text
