@@ -1,7 +1,9 @@
 """The digits study against two baselines at equal samples processed.
 
-    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 32]
+    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 32] [--samplers tpe,evolution]
 
+With --samplers these are compared in place of the baselines, without polish and early stopping, so that all that is
+not a warm start is theirs. Else
 - autoprune: guided space, TPE, lineage, as in studies/digits;
 - uniform: the same budgets as autoprune's own uniform sweep, each pruned from dense by L2 and fine-tuned longer;
 - NSGA-II: Optuna's NSGA-II over one ratio for each group, each trial pruned from dense.
@@ -15,10 +17,12 @@ large ones.
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -43,10 +47,19 @@ class Result(NamedTuple):
     front: int
 
 
-def main(seeds: int = 3, steps: int = 120, trials: int = settings.trials) -> None:
+def main(
+    seeds: int = 3,
+    steps: int = 120,
+    trials: int = settings.trials,
+    samplers: Annotated[str, typer.Option(help="Compare these, with commas between.")] = "",
+) -> None:
     """Run the three methods for each seed."""
     torch.set_num_threads(1)
     print_machine()
+    if samplers:
+        alone = functools.partial(_run, space=_ours(steps), trials=trials, polish=0.0, early_stopping="none")
+        _print({name: [alone(seed, sampler=name) for seed in range(seeds)] for name in samplers.split(",")})
+        return
     found: dict[str, list[Result]] = {"autoprune": [], "uniform from dense": [], "NSGA-II from dense": []}
     for seed in range(seeds):
         ours = _run(seed, _ours(steps), trials)
@@ -56,6 +69,10 @@ def main(seeds: int = 3, steps: int = 120, trials: int = settings.trials) -> Non
         found["uniform from dense"].append(_run(seed, uniform, points + 1, uniform_points=points, lineage=False))
         plain = _longer(_direct(steps), ours.samples, trials - 1)
         found["NSGA-II from dense"].append(_run(seed, plain, trials, uniform_points=0, lineage=False, sampler="nsga2"))
+    _print(found)
+
+
+def _print(found: Mapping[str, list[Result]]) -> None:
     rows = [
         [
             name,
@@ -67,7 +84,9 @@ def main(seeds: int = 3, steps: int = 120, trials: int = settings.trials) -> Non
         for name, results in found.items()
     ]
     columns = ("method", "hypervolume, linear", "hypervolume, logarithmic", "samples processed, least", "front")
-    print_table(f"Digits, {seeds} seeds, test split, median (lowest to highest)", columns, rows)
+    print_table(
+        f"Digits, {len(next(iter(found.values())))} seeds, test split, median (lowest to highest)", columns, rows
+    )
 
 
 def _ours(steps: int) -> SpaceSettings:

@@ -48,6 +48,14 @@ class CandidateRecord:
     fidelity: float = 1.0
     removed: bool = False
 
+    @classmethod
+    def proposed(
+        cls, costs: Measurement, kept: Mapping[str, tuple[int, ...]] | None = None, dropped: tuple[str, ...] = ()
+    ) -> CandidateRecord:
+        """What is known of a candidate before it is trained, to compare its costs with those of others."""
+        plan = PruningPlan(groups={})
+        return cls(number=-1, origin="sampled", plan=plan, kept=kept or {}, dropped=dropped, search=costs)
+
     @property
     def selectable(self) -> bool:
         """Trained to the end and still there: what a front may hold and a person may choose."""

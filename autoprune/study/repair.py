@@ -32,7 +32,7 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
 
     def fits(tried: PruningPlan) -> bool:
         costs = expected_costs(bench, tried, timed="latency_ms" in limited)
-        record = CandidateRecord(number=-1, origin="sampled", plan=tried, kept={}, search=costs)
+        record = CandidateRecord.proposed(costs)
         return all(front.cost(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):

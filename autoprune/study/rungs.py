@@ -9,7 +9,6 @@ import torch
 from autoprune.candidate import Outlook, Rungs
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
-from autoprune.plan.plan import PruningPlan
 from autoprune.study.early_stopping import RULES, Past, Situation
 from autoprune.study.settings import StudySettings
 from autoprune.task.data import IterableSplit, Split, take
@@ -53,14 +52,7 @@ def situation(
     outlook: Outlook, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
 ) -> Situation:
     """What a rule decides on. Costs are those that the front compares, latency as its ratio to dense."""
-    now = CandidateRecord(
-        number=-1,
-        origin=STOPPABLE,
-        plan=PruningPlan(groups={}),
-        kept=outlook.kept.groups,
-        dropped=outlook.kept.dropped,
-        search=outlook.costs,
-    )
+    now = CandidateRecord.proposed(outlook.costs, outlook.kept.groups, outlook.kept.dropped)
     costs = costs_of([*records, now], objectives)
     return Situation(
         share=outlook.share,

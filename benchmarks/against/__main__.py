@@ -2,12 +2,13 @@
 
     python -m benchmarks.against [--network resnet14] [--seeds 3] [--steps 1600] [--methods autoprune,uniform]
 
-Every method gets the same range of costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune"
-trains for 0.6 of them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples
-too; two more rows are at the training multiply-adds of the uniform sweep, and at a quarter of them, where cheaper
-models are trained for longer. The search split decides each front; hypervolumes are those of the front's members on
-the test split, over (accuracy from 0.5 to 1, multiply-adds from 0 to dense), as a share of the whole area. The last
-column adds what is passed forward only, all of it as if through the dense model.
+"autoprune" is studies/fashion_mnist/lineage.py with fine-tunes of another length. Every method gets the same range of
+costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune" trains all for as many steps, 0.6 of
+them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples too; two more are
+at the training multiply-adds of the uniform sweep, and at a quarter of them, where cheaper models are trained for
+longer. The search split decides each front; hypervolumes are those of the front's members on the test split, over
+(accuracy from 0.5 to 1, multiply-adds from 0 to dense), as a share of the whole area. The last column adds what is
+passed forward only, all of it as if through the dense model.
 
 What is done is kept under benchmarks/out, so that an interrupted run goes on where it was.
 """
@@ -36,13 +37,14 @@ from autoprune.task.task import Task
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep
 from benchmarks.against.networks import FOLDER, dense
 from benchmarks.reporting import print_machine, print_table, spread
+from studies.fashion_mnist import lineage
 from studies.fashion_mnist.data import datasets
 
 BATCH = 128
 #: Smallest share of the multiply-adds that a method is asked for.
-LOWEST = 0.01
+LOWEST = lineage.settings.space.min_budget
 #: Points of a sweep, and trials of a hand-written search.
-POINTS, TRIALS = 8, 40
+POINTS, TRIALS = lineage.POINTS, 40
 
 
 def main(
@@ -88,12 +90,19 @@ def _shares(network: str) -> list[float]:
 
 
 def _own(share: float, exponent: float, network: str, steps: int, seed: int) -> list[Tried]:
-    """share: of the training multiply-adds of a sweep from dense over the same points. exponent: of the lengths."""
+    """studies/fashion_mnist/lineage.py with fine-tunes of another length.
+
+    share: of the training multiply-adds of a sweep from dense over the same points. exponent: of the lengths.
+    """
     shares = np.array(_shares(network))
     steps_at_dense = share * steps / POINTS * shares.sum() / (shares ** (1.0 - exponent)).sum()
-    settings = autoprune_settings(steps)
-    space = replace(settings.space, steps=round(steps_at_dense), length_exponent=exponent)
-    return _study(network, seed, replace(settings, space=space))
+    space = replace(
+        lineage.settings.space,
+        steps=round(steps_at_dense),
+        length_exponent=exponent,
+        scan_samples=steps * BATCH // 10,
+    )
+    return _study(network, seed, replace(lineage.settings, space=space))
 
 
 def _brief(network: str, steps: int, seed: int) -> list[Tried]:
@@ -115,27 +124,6 @@ def _random(network: str, steps: int, seed: int) -> list[Tried]:
         early_stopping="none",
     )
     return _study(network, seed, settings)
-
-
-def autoprune_settings(steps: int) -> autoprune.StudySettings:
-    """Solved allocations along one lineage, as many as the sweeps have points, without the lengths of the fine-tunes.
-
-    steps: of the whole, a tenth of whose samples the scan may see.
-    """
-    space = SpaceSettings(
-        learning_rate=0.03,
-        schedulers=("constant",),
-        averaging=(0.6,),
-        distillation=(0.9,),
-        reconstruction=(512,),
-        criteria=("l2",),
-        min_budget=LOWEST,
-        scan_samples=steps * BATCH // 10,
-        kinds=("channels",),
-    )
-    return autoprune.StudySettings(
-        trials=POINTS + 1, space=space, uniform_points=0, solved_points=POINTS, polish=0.0, early_stopping="none"
-    )
 
 
 def default_settings(steps: int) -> autoprune.StudySettings:

@@ -4,6 +4,7 @@ import gzip
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from autoprune.errors import NotFoundError, StorageError
 from autoprune.space.space import build_space
 from autoprune.study.checks import check_space
 from studies.fashion_mnist import data as reader
+from studies.fashion_mnist import lineage
 from studies.fashion_mnist import model as network
 from studies.fashion_mnist.data import PACKAGED, VARIABLE, datasets, read_idx
 from studies.fashion_mnist.model import ResNet14, base_model, train, trained
@@ -197,19 +199,24 @@ def test_training_learns(tmp_path: Path) -> None:
         assert float((model(images).argmax(1) == targets).float().mean()) > 0.9
 
 
-def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None:
+def random_task() -> autoprune.Task:
+    """An untrained model on noise."""
     torch.manual_seed(0)
     images, targets = torch.randn(40, 1, 28, 28), torch.arange(40) % 10
-    task = autoprune.Task(
+    return autoprune.Task(
         model=ResNet14(),
         example_inputs=images[:4],
         train=(images, targets),
         loss=torch.nn.functional.cross_entropy,
         metrics=("accuracy",),
         quality="accuracy",
+        batch_size=8,
         require_trained=False,
     )
-    bench = Bench.of(task, kinds=settings.space.kinds)
+
+
+def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None:
+    bench = Bench.of(random_task(), kinds=settings.space.kinds)
     check_space(settings.space, bench, scanned=(settings.space.scan_criterion,))
     assert len(bench.topology.groups) == 9
     assert len(bench.topology.blocks) == 4
@@ -218,6 +225,23 @@ def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None
     assert {"distillation", "max_norm", "reconstruction"} <= names
     for kind, count in (("criterion/", 9), ("drop/", 4), ("residual/", 9)):
         assert sum(name.startswith(kind) for name in names) == count
+
+
+def test_the_lineage_goes_from_wide_to_narrow_and_trains_the_narrow_ones_for_longer(tmp_path: Path) -> None:
+    space = replace(lineage.settings.space, steps=2, scan_samples=200)
+    study = autoprune.Study.create(random_task(), replace(lineage.settings, space=space), out=tmp_path / "run")
+    study.run()
+    dense, *solved = study.records
+    assert [record.origin for record in solved] == ["solved"] * lineage.POINTS
+    # What noise says of the groups need not be nested; most is.
+    assert sum(record.parent == record.number - 1 for record in solved) > lineage.POINTS / 2
+    shares = [record.search.multiply_adds / dense.search.multiply_adds for record in solved]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > 0.7
+    assert shares[-1] < 0.02
+    assert [record.plan.recovery.steps for record in solved] == [
+        round(2 * max(share, space.min_budget) ** -0.5) for share in shares
+    ]
 
 
 def test_the_checkpoint_is_not_committed() -> None:

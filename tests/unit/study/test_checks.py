@@ -69,8 +69,8 @@ def refused(**changes: object) -> str:
 def test_a_space_without_a_channel_to_lose_is_refused() -> None:
     most = max(bench().topology.widths.values())
     assert refused(max_ratio=0.001) == (
-        f"the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. The widest of the groups has "
-        f"{most} channels: raise max_ratio or lower round_to."
+        "the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. "
+        f"The widest of the groups has {most} channels: raise max_ratio or lower round_to."
     )
     assert "lose a channel" in refused(round_to=2 * most)
     check_space(space(max_ratio=1.5 / most), bench(), scanned=())  # one channel of the widest
