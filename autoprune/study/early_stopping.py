@@ -17,7 +17,7 @@ from autoprune.front.dominance import ranks
 #: Candidates that were trained to the end from which a rule may judge; with fewer it lets go on.
 FEWEST = 8
 #: Share of the candidates that end no better than what the front rule hopes for.
-CONFIDENCE = 0.8
+CONFIDENCE = 0.65
 #: Keeps the least squares defined where all candidates are alike.
 _RIDGE = 1e-3
 

@@ -64,7 +64,7 @@ class StudySettings:
     latency_rounds: int = 30
     latency_backend: str = "torch"
     early_stopping: str = "front"
-    rungs: tuple[float, ...] = (0.0, 0.25, 0.5)
+    rungs: tuple[float, ...] = (0.0, 0.5)
     rung_samples: int = 512
     checkpoint_epochs: int = 0
     collect_garbage: bool = True
