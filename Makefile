@@ -20,6 +20,7 @@ test: $(READY)  ## the whole test suite but what is marked slow
 
 test-slow: $(READY)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
+	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest --numprocesses auto tests/conformance/test_structure.py
 
 lint: $(READY)  ## ruff, formatting, types, layers
 	$(BIN)/ruff check .

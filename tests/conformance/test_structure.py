@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from tests.zoo.registry import WHOLE_ZOO, build_any
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
+#: Choices of channels for each model; more in `make test-slow`.
+EXAMPLES = int(os.environ.get("AUTOPRUNE_EXAMPLES", "2"))
 #: Models that cast to float32 inside, so that float64 does not help.
 COARSE = {
     *("hf_llama", "hf_llama_eager", "hf_mistral", "hf_qwen2", "hf_qwen3", "hf_gemma2", "hf_t5", "hf_t5_gated"),
@@ -106,7 +109,7 @@ def assert_equal(name: str, kept: KeptChannels) -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE_ZOO)
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None:
     """Any channels of any of the groups."""

@@ -358,7 +358,8 @@ def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune
 @pytest.mark.parametrize("sampler", ["tpe", "evolution", "nsga2", "nsga3", "gp", "qmc", "random"])
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Path) -> None:
-    chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=space(kind=kind))
+    untrained = space(kind=kind, steps=0, reconstruction=(0,))
+    chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=untrained)
     study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()
     sampled = [record for record in study.records if record.origin == "sampled"]
