@@ -127,7 +127,7 @@ class Frame:
         if self.settings.length_exponent == 0 or plan.needs_scores:
             return budget
         cost = self.topology.cost(planned_widths(plan, self.topology), plan.dropped)
-        return cost.multiply_adds / self.topology.cost({}).multiply_adds
+        return cost.multiply_adds / max(self.topology.cost({}).multiply_adds, 1)
 
     def _criteria(self, parameters: Parameters) -> dict[str, Value]:
         """The criterion of each tie for all that are in it."""

@@ -197,9 +197,21 @@ class Loop:
                 trial.set_user_attr("repaired", True)
         else:
             slack = min(slack, _SOLVED_SLACK)
-        if not self.settings.lineage:
-            return found
-        return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
+        if self.settings.lineage:
+            found = lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
+        return self._lengthened(resolved, found)
+
+    def _lengthened(self, asked: PruningPlan, made: PruningPlan) -> PruningPlan:
+        """What was made smaller is trained for as long as its own cost says, so that equal widths are duplicates."""
+        space, topology = self.settings.space, self.bench.topology
+        if made == asked or space.length_exponent == 0:
+            return made
+        dense = max(topology.cost({}).multiply_adds, 1)
+        before, after = (
+            topology.cost(planned_widths(plan, topology), plan.dropped).multiply_adds / dense for plan in (asked, made)
+        )
+        steps = space.lengthened(space.shortened(asked.recovery.steps, before), after)
+        return replace(made, recovery=replace(made.recovery, steps=steps))
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None

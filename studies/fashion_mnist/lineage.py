@@ -39,7 +39,7 @@ settings = autoprune.StudySettings(
         steps=54,
         length_exponent=0.5,
         schedulers=("constant",),
-        learning_rate=0.03,
+        learning_rate=0.015,
         averaging=(0.6,),
         distillation=(0.9,),
     ),
