@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -61,9 +61,10 @@ class Frame:
 
     @functools.cached_property
     def lattice(self) -> Lattice:
-        """Widths that may be had."""
+        """Widths that may be had; those that follow from scores come in any number."""
         table = CostTable.of(self.topology).tied(self.leaders)
-        floor, grain = bounds(table, self.settings.max_ratio, self.settings.round_to)
+        rounded = {"ratio", "count"} & {*self.settings.amounts}
+        floor, grain = bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
         return Lattice.of(floor, grain, np.array(table.channels, dtype=np.float64))
 
     @functools.cached_property
@@ -99,9 +100,6 @@ class Frame:
 
     def knobs_of(self, plan: PruningPlan) -> dict[str, Value]:
         """The knobs of a plan."""
-        budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
-        steps = self.settings.shortened(plan.recovery.steps, self._share(plan, budget))
-        plan = replace(plan, recovery=replace(plan.recovery, steps=steps))
         return self._own(knobs_of(self.settings, self.topology, plan))
 
     def _own(self, point: Mapping[str, Value]) -> dict[str, Value]:
@@ -117,17 +115,7 @@ class Frame:
         spread = {member: ratios[name] for name, tie in self.ties.items() for member in tie} if ratios else {}
         ordered = {name: spread[name] for name in self.topology.widths} if ratios else {}
         own = {**parameters, **self._criteria(parameters)}
-        plan = plan_of(self.settings, self.topology, own, (ordered, budget), seed)
-        steps = self.settings.lengthened(plan.recovery.steps, self._share(plan, budget))
-        return replace(plan, recovery=replace(plan.recovery, steps=steps))
-
-    def _share(self, plan: PruningPlan, budget: float) -> float:
-        """Of the dense multiply-adds, what a plan's widths cost; the budget where they follow from scores."""
-        plan = replace(plan, blocks=None)  # which blocks a number of them means is not known yet
-        if self.settings.length_exponent == 0 or plan.needs_scores:
-            return budget
-        cost = self.topology.cost(planned_widths(plan, self.topology), plan.dropped)
-        return cost.multiply_adds / max(self.topology.cost({}).multiply_adds, 1)
+        return plan_of(self.settings, self.topology, own, (ordered, budget), seed)
 
     def _criteria(self, parameters: Parameters) -> dict[str, Value]:
         """The criterion of each tie for all that are in it."""

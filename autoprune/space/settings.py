@@ -50,9 +50,9 @@ class SpaceSettings:
     scan_samples: most samples that the scan may see by forwards, >= 1; None looks at all that it has.
     scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
     steps: fine-tune steps of a trial, >= 0, or (low, high) to sample from in the logarithm, low >= 1.
-    length_exponent: a plan at a share c of the dense multiply-adds is trained for steps / c ** length_exponent, as a
-        step of a small model is cheap, in [0, 1]: 0 trains all for as many steps, 1 for as many multiply-adds. Below
-        min_budget it is no longer than there.
+    length_exponent: a plan whose widths and blocks cost a share c of the dense multiply-adds is trained for
+        steps / c ** length_exponent, as a step of a small model is cheap, in [0, 1]: 0 trains all for as many steps, 1
+        for as many multiply-adds. Where c is below min_budget, as if it were that.
     learning_rate: one number, or (low, high) to sample from.
     optimizers, schedulers: names to choose from. precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
@@ -122,15 +122,8 @@ class SpaceSettings:
         return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
 
     def lengthened(self, steps: int, share: float) -> int:
-        """Steps of a plan at a share of the dense multiply-adds whose knob says `steps`."""
-        return round(steps * self._longer(share))
-
-    def shortened(self, steps: int, share: float) -> int:
-        """What the knob says for a plan at that share that is trained for `steps`."""
-        return round(steps / self._longer(share))
-
-    def _longer(self, share: float) -> float:
-        return float(min(max(share, self.min_budget), 1.0) ** -self.length_exponent)
+        """What becomes of so many steps for a plan at a share of the dense multiply-adds."""
+        return round(steps * float(min(max(share, self.min_budget), 1.0) ** -self.length_exponent))
 
     @property
     def masks(self) -> tuple[str, ...]:

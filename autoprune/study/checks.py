@@ -19,6 +19,8 @@ from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
+from autoprune.sensitivity.cost_table import CostTable
+from autoprune.sensitivity.solver import bounds
 from autoprune.space.frame import Frame
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.surgery.sparsity import check_pattern, maskable
@@ -72,12 +74,16 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
-    """Some group has a width other than its own that it may have."""
-    lattice = Frame(settings=space, topology=topology).lattice
-    if (lattice.base >= lattice.top).all():
-        came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
-        remedy = f"The widest of the groups has {int(lattice.top.max())} channels: raise max_ratio or lower round_to."
-        raise ConfigurationError(fault("the space", "let some group lose a channel", came, remedy))
+    """Some group has a width other than its own that it may have; what follows from scores is not rounded."""
+    finer = Frame(settings=replace(space, round_to=1), topology=topology).lattice
+    by_scores = {*space.amounts} - {"ratio", "count"}
+    lattice = finer if by_scores else Frame(settings=space, topology=topology).lattice
+    if (lattice.base < lattice.top).any():
+        return
+    remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
+    came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
+    remedy = f"{remedy}: the widest of the groups has {int(lattice.top.max())} channels."
+    raise ConfigurationError(fault("the space", "let some group lose a channel", came, remedy))
 
 
 def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Callable[[], None]]:
@@ -89,20 +95,24 @@ def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Calla
     shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first
     for name, updates, share in itertools.product(space.schedules, space.updates, shares):
         plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
-        for steps in _lengths(space):  # rates decide on amounts, not on whether there is an update
+        for steps in _lengths(space, topology):  # rates decide on amounts, not on whether there is an update
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
 def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, space: SpaceSettings) -> None:
     """At the lowest and the highest rate, in the shortest and the longest fine-tune."""
-    for rate, steps in itertools.product(space.rates, _lengths(space)):
+    for rate, steps in itertools.product(space.rates, _lengths(space, bench.topology)):
         check_pace(name, schedule, bench, rate, steps)
 
 
-def _lengths(space: SpaceSettings) -> list[int]:
-    """The shortest fine-tune that a trial may have, the longest of a plan as dear as the dense model, and of any."""
+def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
+    """The shortest fine-tune that a trial may have, the longest at the cost of the dense model, and of any plan."""
     fewest, most = space.lengths
-    return sorted({fewest, most, space.lengthened(most, space.min_budget)})
+    table = CostTable.of(topology)
+    narrowest, _ = bounds(table, space.max_ratio, 1)
+    blocks = [block.name for block in topology.blocks] if "blocks" in space.kinds else []
+    least = topology.cost(dict(zip(table.names, narrowest.astype(int).tolist(), strict=True)), blocks).multiply_adds
+    return sorted({fewest, most, space.lengthened(most, least / max(topology.cost({}).multiply_adds, 1))})
 
 
 def check_plan(plan: PruningPlan, bench: Bench) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoprune.candidate import Bench
-from autoprune.errors import StudyConflictError, fault
+from autoprune.errors import ConfigurationError, StudyConflictError, fault
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
@@ -89,7 +89,7 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     old, asked = stored.get("settings"), new["settings"]
     assert isinstance(asked, Mapping)
     if isinstance(old, Mapping):
-        differences += [f"settings.{key}" for key in asked if key not in FREE and old.get(key) != asked[key]]
+        differences += _apart(_completed(old), asked)
     if differences:
         raise StudyConflictError(
             fault(
@@ -99,6 +99,26 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
                 "Name another --out, or remove the folder.",
             )
         )
+
+
+def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
+    """Stored settings with the defaults of fields that there were not yet; as they are where they can not be read."""
+    try:
+        return StudySettings.from_dict(settings).to_dict()
+    except ConfigurationError:
+        return settings
+
+
+def _apart(old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings") -> list[str]:
+    """Names of the fields that differ, those of the space and of the limits one by one."""
+    found = []
+    for key, value in asked.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found += _apart(before, value, f"{prefix}.{key}")
+        elif key not in FREE and before != value:
+            found.append(f"{prefix}.{key}")
+    return found
 
 
 def check_free(path: Path) -> None:

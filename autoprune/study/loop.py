@@ -30,6 +30,8 @@ from autoprune.study.settings import StudySettings
 FAILURES_IN_A_ROW = 5
 #: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
 _ADAPTED = (rungs.STOPPABLE, "solved")
+#: Origins of plans whose length the space says, by what they cost.
+_OF_THE_SPACE = (*_ADAPTED, "uniform")
 #: Allocations of neighbouring budgets contain each other but for rounding, and are to cost what was asked for.
 _SOLVED_SLACK = 0.05
 #: After this many proposals in a row that are known already, a member of the front is trained further in place of them.
@@ -175,6 +177,8 @@ class Loop:
         adapted = self._adapted(trial, origin, resolved) if origin in _ADAPTED else resolved
         if adapted != resolved:
             plan = resolved = adapted
+        if origin in _OF_THE_SPACE:
+            plan, resolved = self._lengthened(plan, resolved), self._lengthened(resolved, resolved)
         # What is never stopped is not answered by what was.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
@@ -197,21 +201,18 @@ class Loop:
                 trial.set_user_attr("repaired", True)
         else:
             slack = min(slack, _SOLVED_SLACK)
-        if self.settings.lineage:
-            found = lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
-        return self._lengthened(resolved, found)
+        if not self.settings.lineage:
+            return found
+        return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
 
-    def _lengthened(self, asked: PruningPlan, made: PruningPlan) -> PruningPlan:
-        """What was made smaller is trained for as long as its own cost says, so that equal widths are duplicates."""
+    def _lengthened(self, plan: PruningPlan, resolved: PruningPlan) -> PruningPlan:
+        """The plan with as many steps as the space has for what it costs, once it is resolved."""
         space, topology = self.settings.space, self.bench.topology
-        if made == asked or space.length_exponent == 0:
-            return made
-        dense = max(topology.cost({}).multiply_adds, 1)
-        before, after = (
-            topology.cost(planned_widths(plan, topology), plan.dropped).multiply_adds / dense for plan in (asked, made)
-        )
-        steps = space.lengthened(space.shortened(asked.recovery.steps, before), after)
-        return replace(made, recovery=replace(made.recovery, steps=steps))
+        if space.length_exponent == 0:
+            return plan
+        cost = topology.cost(planned_widths(resolved, topology), resolved.dropped).multiply_adds
+        steps = space.lengthened(plan.recovery.steps, cost / max(topology.cost({}).multiply_adds, 1))
+        return replace(plan, recovery=replace(plan.recovery, steps=steps))
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None

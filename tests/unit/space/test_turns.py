@@ -10,7 +10,6 @@ import torch
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import autoprune
-from autoprune.criteria.amounts import planned_widths
 from autoprune.errors import ConfigurationError
 from autoprune.space.knobs import defaults, distributions, knobs_of, turned
 from autoprune.space.settings import SpaceSettings
@@ -58,45 +57,11 @@ def test_a_study_samples_lengths(tmp_path: Path) -> None:
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
 
 
-@pytest.mark.parametrize("kind", ["guided", "reduced", "direct"])
-def test_cheap_plans_are_trained_for_longer(kind: str) -> None:
-    chosen = space(kind=kind, steps=(10, 160), scan=False, length_exponent=0.5, min_budget=0.04)
-    whole = build_space(chosen, residual(), None)
-    dense = residual().cost({}).multiply_adds
-    for budget, knob in ((1.0, 12), (0.5, 40), (0.2, 33), (0.05, 160)):
-        point = {**whole.uniform(budget), "steps": knob}
-        plan = whole.decode(point, seed=0)
-        share = residual().cost(planned_widths(plan, residual())).multiply_adds / dense
-        assert plan.recovery.steps == round(knob * max(share, 0.04) ** -0.5)
-        assert whole.encode(plan)["steps"] == knob
-
-
-def test_no_plan_is_longer_than_that_of_the_smallest_budget() -> None:
-    topology = residual()
-    chosen = space(kind="direct", steps=10, scan=False, length_exponent=1.0, min_budget=0.5, max_ratio=0.95)
-    smallest = {f"ratio/{name}": 0.95 for name in topology.widths}
-    whole = build_space(chosen, topology, None)
-    assert whole.decode({**whole.uniform(1.0), **smallest}, seed=0).recovery.steps == 20
-
-
-def test_a_plan_by_scores_is_as_long_as_its_budget_says() -> None:
-    chosen = space(steps=(10, 160), scan=False, amounts=("ranking",), length_exponent=1.0)
-    whole = build_space(chosen, residual(), None)
-    plan = whole.decode({**whole.uniform(0.25), "steps": 30}, seed=0)
-    assert plan.recovery.steps == 120
-    assert whole.encode(plan)["steps"] == 30
-
-
-def test_blocks_by_number_are_not_counted() -> None:
-    chosen = space(
-        steps=(10, 160), scan=False, kinds=("channels", "blocks"), block_criteria=("l1",), length_exponent=1.0
-    )
-    whole = build_space(chosen, residual(), None)
-    point = {**whole.uniform(0.25), "steps": 30}
-    alone, fewer = (whole.decode({**point, "blocks": blocks}, seed=0) for blocks in (0, 1))
-    assert fewer.blocks is not None
-    assert 100 < alone.recovery.steps == fewer.recovery.steps
-    assert whole.encode(fewer)["steps"] == 30
+def test_steps_are_longer_the_less_a_plan_costs() -> None:
+    chosen = space(length_exponent=0.5, min_budget=0.04)
+    assert [chosen.lengthened(10, share) for share in (1.5, 1.0, 0.25, 0.04, 0.001)] == [10, 10, 20, 50, 50]
+    assert space(length_exponent=1.0, min_budget=0.04).lengthened(10, 0.1) == 100
+    assert space(min_budget=0.04).lengthened(10, 0.1) == 10
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.1, float("nan"), "1"])

@@ -70,12 +70,15 @@ def test_a_space_without_a_channel_to_lose_is_refused() -> None:
     most = max(bench().topology.widths.values())
     assert refused(max_ratio=0.001) == (
         "the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. "
-        f"The widest of the groups has {most} channels: raise max_ratio or lower round_to."
+        f"Raise max_ratio: the widest of the groups has {most} channels."
     )
-    assert "lose a channel" in refused(round_to=2 * most)
+    assert f"Lower round_to: the widest of the groups has {most} channels" in refused(round_to=2 * most)
     check_space(space(max_ratio=1.5 / most), bench(), scanned=())  # one channel of the widest
-    # Weights may go in place of channels.
+    # Weights may go in place of channels, and what follows from scores is not rounded.
     check_space(space(max_ratio=0.001, kinds=("channels", "weights")), bench(), scanned=())
+    for amounts in (("threshold",), ("ratio", "ranking")):
+        check_space(space(round_to=2 * most, amounts=amounts), bench(), scanned=())
+    assert "Raise max_ratio" in refused(max_ratio=0.001, amounts=("threshold",))
 
 
 def test_a_sound_space() -> None:

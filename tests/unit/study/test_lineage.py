@@ -20,7 +20,7 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.study.lineage import choose, nestled
 from autoprune.trace.topology import Topology
 from tests.tasks import image_task
-from tests.unit.study.small import settings, space
+from tests.unit.study.small import settings
 
 
 def record(
@@ -228,23 +228,3 @@ def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tm
     for record in study.records:
         if record.parent is not None:
             assert all(width <= records[record.parent].widths[name] for name, width in record.widths.items())
-
-
-def test_what_nestles_is_trained_for_as_long_as_its_own_cost_says(tmp_path: Path) -> None:
-    chosen = settings(
-        trials=9,
-        sampler="random",
-        early_stopping="none",
-        lineage_slack=0.5,
-        space=space(steps=4, length_exponent=0.8, criteria=("l2",)),
-    )
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
-    study.run()
-    dense = study.records[0].search.multiply_adds
-    steps = {r.number: (r.plan.recovery.steps, r.search.multiply_adds / dense) for r in study.records[1:]}
-    assert len({taken for taken, _ in steps.values()}) > 3
-    assert {n: taken for n, (taken, _) in steps.items()} == {
-        n: round(4 * max(share, chosen.space.min_budget) ** -0.8) for n, (_, share) in steps.items()
-    }
-    adapted = [record for record in study.records if record.origin == "sampled" and record.parent not in (0, None)]
-    assert adapted, "nothing nestled would prove nothing"

@@ -273,7 +273,7 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({"quality": "recall"}, {}, "quality"),
         ({"metrics": ("accuracy",)}, {}, "metrics"),
         ({}, {"seed": 1}, "settings.seed"),
-        ({}, {"space": space(steps=4)}, "settings.space"),
+        ({}, {"space": space(steps=4)}, "(other settings.space.steps)"),
         ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
         ({"model": lambda: ResNet(widths=(8, 12, 16), depth=1, classes=4), "require_trained": False}, {}, "weights"),
     ],
@@ -290,6 +290,20 @@ def test_a_folder_with_another_study_is_refused(
     assert difference in str(caught.value)
     assert "Name another --out" in str(caught.value)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> None:
+    autoprune.Study.create(task(), settings(trials=2), out=tmp_path / "run").run()
+    path = tmp_path / "run" / "study.json"
+    stored = json.loads(path.read_text())
+    del stored["settings"]["space"]["length_exponent"], stored["settings"]["rung_samples"]
+    path.write_text(json.dumps(stored))
+    again = autoprune.Study.open(tmp_path / "run", task())
+    assert again.settings == settings(trials=2)
+    again.run(trials=3)
+    assert len(again.records) == 3
+    with pytest.raises(StudyConflictError, match=r"\(other settings.space.length_exponent\)"):
+        autoprune.Study.create(task(), settings(space=space(length_exponent=0.5)), out=tmp_path / "run")
 
 
 def test_more_trials_time_or_threads_are_the_same_study(tmp_path: Path) -> None:

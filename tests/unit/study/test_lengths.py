@@ -1,0 +1,86 @@
+"""A plan of the space is trained for as long as what it costs says, however its widths came about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune.candidate import Bench
+from autoprune.front.limits import Limits
+from autoprune.study.checks import _lengths
+from tests.tasks import image_task
+from tests.unit.study.small import settings, space
+
+STEPS, EXPONENT = 3, 0.8
+LONGER = {"steps": STEPS, "length_exponent": EXPONENT, "criteria": ("l2",), "scan_samples": 500}
+
+
+def run(out: Path, **changes: object) -> autoprune.Study:
+    given = {"trials": 9, "sampler": "random", "early_stopping": "none", "lineage_slack": 0.5}
+    study = autoprune.Study.create(image_task(), settings(**{**given, **changes}), out=out)
+    study.run()
+    return study
+
+
+def expected(study: autoprune.Study) -> dict[int, int]:
+    """Number -> steps by what each candidate was found to cost."""
+    dense = study.records[0].search.multiply_adds
+    least = study.settings.space.min_budget
+    shares = {r.number: max(r.search.multiply_adds / dense, least) for r in study.records[1:]}
+    return {number: round(STEPS * share**-EXPONENT) for number, share in shares.items()}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"),
+    [
+        ({}, Limits()),
+        ({"kind": "direct", "amounts": ("threshold", "ranking", "count")}, Limits(max_multiply_adds_share=0.4)),
+        ({"kinds": ("channels", "blocks"), "block_criteria": ("l1",)}, Limits(max_multiply_adds_share=0.4)),
+        ({"kind": "reduced", "amounts": ("ranking",), "cost": "parameters"}, Limits()),
+    ],
+    ids=["ratio", "scores", "blocks", "parameters"],
+)
+def test_the_length_follows_what_is_trained(chosen: dict[str, object], limits: Limits, tmp_path: Path) -> None:
+    study = run(tmp_path / "run", space=space(**LONGER, **chosen), limits=limits)
+    steps = {record.number: record.plan.recovery.steps for record in study.records[1:]}
+    assert steps == expected(study)
+    assert len({*steps.values()}) > 2, "one length for all would prove nothing"
+    assert {record.origin for record in study.records} >= {"uniform", "sampled"}
+    assert max(steps.values()) <= max(_lengths(study.settings.space, study.bench.topology))
+    for record in study.records[1:]:
+        # The loader's last batch of a pass may be smaller than the others.
+        assert 0 < record.samples_trained <= record.plan.recovery.steps * image_task().batch_size
+
+
+def test_what_follows_from_scores_is_written_down_as_it_was_asked_for(tmp_path: Path) -> None:
+    study = run(tmp_path / "run", lineage=False, space=space(**LONGER, kind="direct", amounts=("threshold",)), trials=7)
+    sampled = [record for record in study.records if record.origin == "sampled"]
+    assert sampled
+    assert all(record.plan.ranking is not None for record in sampled)
+
+
+def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
+    chosen = settings(trials=9, sampler="random", early_stopping="none", polish=0.5, space=space(**LONGER))
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    group = next(iter(study.bench.topology.widths))
+    plan = autoprune.PruningPlan(
+        groups={group: autoprune.GroupPlan(ratio=0.5, criterion="l2")}, recovery=autoprune.RecoveryPlan(steps=7)
+    )
+    study.enqueue(plan)
+    study.run()
+    by_origin = {record.origin: record for record in study.records}
+    assert by_origin["enqueued"].plan.recovery.steps == 7
+    polished = by_origin["polished"]
+    assert polished.parent is not None
+    parent = next(record for record in study.records if record.number == polished.parent)
+    assert polished.plan.recovery.steps == parent.plan.recovery.steps
+
+
+def test_only_lengths_within_reach_are_rehearsed() -> None:
+    """A budget that no plan reaches would have a scheduler simulated for billions of steps."""
+    bench = Bench.of(image_task(), latency_rounds=0)
+    assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), bench.topology)) < 10_000
+    assert _lengths(space(steps=10, min_budget=1e-9), bench.topology) == [10]
+    assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), bench.topology) == [10, 20]
