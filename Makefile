@@ -37,11 +37,12 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.torch_pruning_path
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.digits
+	$(BIN)/python -m benchmarks.digits --samplers tpe,evolution --seeds 5 --steps 60 --trials 64
 	$(BIN)/python -m benchmarks.reconstruction
 	$(BIN)/python -m benchmarks.against
 	$(BIN)/python -m benchmarks.against --network mobilenet
 	$(BIN)/python -m benchmarks.search
-	$(BIN)/python -m benchmarks.early_stopping
+	$(BIN)/python -m benchmarks.early_stopping --seeds 6
 
 docs: $(READY)  ## check that the commands and tables in docs/ match the code
 	$(BIN)/python -m pytest tests/architecture/test_docs.py

@@ -205,6 +205,11 @@ def accuracy_at(tried: Sequence[Tried], share: float) -> float:
     return max((tried[place].test for place in front(tried) if tried[place].share <= share * 1.01), default=0.0)
 
 
+def _accuracies(found: list[float]) -> str:
+    """With "none" where the front has no member that is small enough."""
+    return spread(found).replace("0.000", "none") if any(found) else "none"
+
+
 def _at_most(network: str, tried: Tried) -> float:
     """Multiply-adds of a candidate, what was passed forward only included, as if all of that went through dense."""
     dense = _bench(network).dense_cost / len(_bench(network).inputs)
@@ -222,7 +227,7 @@ def _print(network: str, found: dict[str, list[list[Tried]]], steps: int) -> Non
             [
                 name,
                 spread([volume(run) for run in runs], 4),
-                *(spread([accuracy_at(run, share) for run in runs]) for share in (0.06, 0.12, 0.24)),
+                *(_accuracies([accuracy_at(run, share) for run in runs]) for share in (0.06, 0.12, 0.24)),
                 spread(samples, 0),
                 spread(work, 2),
                 spread(most, 2),
