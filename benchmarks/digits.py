@@ -66,9 +66,10 @@ def main(
         found["autoprune"].append(ours)
         points = settings.uniform_points
         uniform = _longer(_direct(steps), ours.samples, points)
-        found["uniform from dense"].append(_run(seed, uniform, points + 1, uniform_points=points, lineage=False))
+        from_dense = functools.partial(_run, lineage=False, early_stopping="none")
+        found["uniform from dense"].append(from_dense(seed, uniform, points + 1, uniform_points=points))
         plain = _longer(_direct(steps), ours.samples, trials - 1)
-        found["NSGA-II from dense"].append(_run(seed, plain, trials, uniform_points=0, lineage=False, sampler="nsga2"))
+        found["NSGA-II from dense"].append(from_dense(seed, plain, trials, uniform_points=0, sampler="nsga2"))
     _print(found)
 
 
