@@ -17,7 +17,7 @@ from autoprune.sensitivity.rounding import Lattice
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import AllocationPath, bounds, solve
 from autoprune.space.knobs import Parameters, Value, defaults, distributions, dropped, knobs_of, plan_of
-from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.space.ties import leaders
 from autoprune.trace.topology import Topology
 
@@ -63,7 +63,7 @@ class Frame:
     def lattice(self) -> Lattice:
         """Widths that may be had; those that follow from scores come in any number."""
         table = CostTable.of(self.topology).tied(self.leaders)
-        rounded = {"ratio", "count"} & {*self.settings.amounts}
+        rounded = {*self.settings.amounts} - {*SCORED}
         floor, grain = bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
         return Lattice.of(floor, grain, np.array(table.channels, dtype=np.float64))
 

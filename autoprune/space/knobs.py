@@ -12,7 +12,7 @@ from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.surgery.sparsity import maskable
 from autoprune.trace.topology import Topology
 
@@ -126,7 +126,7 @@ def plan_of(
     ratios, budget = amounts
     amount = str(_value(settings, topology, parameters, "amount"))
     groups: dict[str, GroupPlan] = {}
-    for name, ratio in ratios.items() if amount in ("ratio", "count") else ():
+    for name, ratio in ratios.items() if amount not in SCORED else ():
         key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
         rule = str(_value(settings, topology, parameters, key))
         ratio = min(max(float(ratio), 0.0), settings.max_ratio)
@@ -136,9 +136,7 @@ def plan_of(
         )
     return PruningPlan(
         groups=groups,
-        ranking=_ranking(settings, topology, parameters, budget)
-        if amount in ("ranking", "threshold") and topology.groups
-        else None,
+        ranking=_ranking(settings, topology, parameters, budget) if amount in SCORED and topology.groups else None,
         dropped=dropped(settings, topology, parameters),
         blocks=_blocks(settings, topology, parameters),
         weights=_weights(settings, topology, parameters),

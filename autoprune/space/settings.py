@@ -21,6 +21,8 @@ SPACES = ("guided", "reduced", "direct")
 KINDS = (*GROUP_KINDS, "blocks", "weights")
 #: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
 AMOUNTS = ("ratio", "count", "threshold", "ranking")
+#: Those of them with which the widths follow from scores, in any number of channels.
+SCORED = ("threshold", "ranking")
 #: The pattern of a plan without masks.
 NO_MASKS = "none"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,10 +19,9 @@ from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.solver import bounds
 from autoprune.space.frame import Frame
-from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
+from autoprune.space.space import reach
 from autoprune.surgery.sparsity import check_pattern, maskable
 from autoprune.trace.topology import Topology
 
@@ -45,7 +44,7 @@ def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -
 
 def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
     topology, names = bench.topology, space.criteria
-    ranked = (space.scan_criterion,) if space.criterion_per_group and set(space.amounts) - {"ratio", "count"} else ()
+    ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED} else ()
     whole = tuple(dict.fromkeys((*scanned, *ranked)))
     masked = maskable(topology) if bench.masks_weights and space.masks != (NO_MASKS,) else ()
     parts = Parts(
@@ -67,17 +66,17 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
     if topology.groups and not masked and not (topology.blocks and "blocks" in space.kinds):
         yield partial(_check_room, space, topology)
-    for name in space.schedulers:
-        for schedule in space.schedules:
-            yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, space)
-    yield from _checks_of_masks(space, topology) if masked else ()
+    lengths = _lengths(space, topology)
+    paces = tuple(itertools.product(space.rates, lengths))
+    for name, schedule in itertools.product(space.schedulers, space.schedules):
+        yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, paces)
+    yield from _checks_of_masks(space, topology, lengths) if masked else ()
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
     """Some group has a width other than its own that it may have; what follows from scores is not rounded."""
     finer = Frame(settings=replace(space, round_to=1), topology=topology).lattice
-    by_scores = {*space.amounts} - {"ratio", "count"}
-    lattice = finer if by_scores else Frame(settings=space, topology=topology).lattice
+    lattice = finer if {*space.amounts} & {*SCORED} else Frame(settings=space, topology=topology).lattice
     if (lattice.base < lattice.top).any():
         return
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
@@ -86,7 +85,7 @@ def _check_room(space: SpaceSettings, topology: Topology) -> None:
     raise ConfigurationError(fault("the space", "let some group lose a channel", came, remedy))
 
 
-def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Callable[[], None]]:
+def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence[int]) -> Iterator[Callable[[], None]]:
     """Every pattern fits some weight, and every timetable that a trial may have leaves room for its exchanges."""
     for pattern in space.masks:
         if pattern != NO_MASKS:
@@ -95,24 +94,22 @@ def _checks_of_masks(space: SpaceSettings, topology: Topology) -> Iterator[Calla
     shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first
     for name, updates, share in itertools.product(space.schedules, space.updates, shares):
         plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
-        for steps in _lengths(space, topology):  # rates decide on amounts, not on whether there is an update
+        for steps in lengths:  # rates decide on amounts, not on whether there is an update
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
-def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, space: SpaceSettings) -> None:
-    """At the lowest and the highest rate, in the shortest and the longest fine-tune."""
-    for rate, steps in itertools.product(space.rates, _lengths(space, bench.topology)):
+def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, paces: Sequence[tuple[float, int]]) -> None:
+    """At the lowest and the highest rate, in the shortest and the longest fine-tune; the first fault is enough."""
+    for rate, steps in paces:
         check_pace(name, schedule, bench, rate, steps)
 
 
 def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
     """The shortest fine-tune that a trial may have, the longest at the cost of the dense model, and of any plan."""
     fewest, most = space.lengths
-    table = CostTable.of(topology)
-    narrowest, _ = bounds(table, space.max_ratio, 1)
+    narrowest = reach(replace(space, round_to=1), topology)["smallest"] if topology.groups else {}
     blocks = [block.name for block in topology.blocks] if "blocks" in space.kinds else []
-    least = topology.cost(dict(zip(table.names, narrowest.astype(int).tolist(), strict=True)), blocks).multiply_adds
-    return sorted({fewest, most, space.lengthened(most, least / max(topology.cost({}).multiply_adds, 1))})
+    return sorted({fewest, most, space.lengthened(most, topology.share(narrowest, blocks))})
 
 
 def check_plan(plan: PruningPlan, bench: Bench) -> None:

@@ -18,6 +18,7 @@ from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.gradual import Stage
 from autoprune.sensitivity.scan import scan
 from autoprune.space.space import Space, build_space, dense_plan
@@ -178,7 +179,8 @@ class Loop:
         if adapted != resolved:
             plan = resolved = adapted
         if origin in _OF_THE_SPACE:
-            plan, resolved = self._lengthened(plan, resolved), self._lengthened(resolved, resolved)
+            recovery = self._recovery(resolved)
+            plan, resolved = replace(plan, recovery=recovery), replace(resolved, recovery=recovery)
         # What is never stopped is not answered by what was.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
@@ -205,14 +207,11 @@ class Loop:
             return found
         return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
 
-    def _lengthened(self, plan: PruningPlan, resolved: PruningPlan) -> PruningPlan:
-        """The plan with as many steps as the space has for what it costs, once it is resolved."""
+    def _recovery(self, resolved: PruningPlan) -> RecoveryPlan:
+        """That of a resolved plan, with as many steps as the space has for what it costs."""
         space, topology = self.settings.space, self.bench.topology
-        if space.length_exponent == 0:
-            return plan
-        cost = topology.cost(planned_widths(resolved, topology), resolved.dropped).multiply_adds
-        steps = space.lengthened(plan.recovery.steps, cost / max(topology.cost({}).multiply_adds, 1))
-        return replace(plan, recovery=replace(plan.recovery, steps=steps))
+        share = topology.share(planned_widths(resolved, topology), resolved.dropped)
+        return replace(resolved.recovery, steps=space.lengthened(resolved.recovery.steps, share))
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None

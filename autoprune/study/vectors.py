@@ -42,7 +42,7 @@ class Coordinates:
         family = family if len(family) > 1 else []
         numbers = [i for i, _ in entries if i not in choices]
         object.__setattr__(self, "choices", choices)
-        stepped = [i for i, (_, d) in entries if i not in choices and _is_stepped(d)]
+        stepped = [i for i, (_, d) in entries if getattr(d, "step", None) is not None]  # integers have one
         object.__setattr__(self, "stepped", tuple(stepped))
         object.__setattr__(self, "numbers", np.array(numbers, dtype=np.int64))
         object.__setattr__(self, "family", np.array(family, dtype=np.int64))
@@ -99,10 +99,6 @@ class Coordinates:
         """How the family shares it, float [n, family]: deviations from the family's mean."""
         members = vectors[:, self.family]
         return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.family) else members
-
-
-def _is_stepped(distribution: BaseDistribution) -> bool:
-    return isinstance(distribution, IntDistribution) or getattr(distribution, "step", None) is not None
 
 
 def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:

@@ -276,6 +276,10 @@ class Topology:
         )
         return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
 
+    def share(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> float:
+        """Multiply-adds of the same as a share of the dense model's."""
+        return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
+
     def without(self, withdrawn: Mapping[str, str]) -> Topology:
         """The same topology with groups withdrawn: name -> reason."""
         gone = [
