@@ -16,6 +16,7 @@ AutopruneError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 __all__ = [
@@ -30,9 +31,16 @@ __all__ = [
     "TaskError",
     "TraceError",
     "UnknownNameError",
+    "describe_exception",
     "fault",
+    "plain_text",
     "raise_all",
 ]
+
+#: Colours, cursor moves and titles of a terminal, as whole sequences (ECMA-48); what remains of others is spelled out.
+ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]"
+)
 
 
 class AutopruneError(Exception):
@@ -100,6 +108,52 @@ def fault(what: str, expected: str, got: object, remedy: str = "") -> str:
     """The sentence that every message follows: what, what was expected, what came, what to do."""
     sentence = f"{what} must {expected}, but got {got}."
     return f"{sentence} {remedy}" if remedy else sentence
+
+
+def plain_text(text: str, limit: int = 2000) -> str:
+    """Clean a text that comes from outside so that it can be printed, stored and compared.
+
+    Terminal escapes are left out, other characters that do not print (control characters, surrogates, marks that turn
+    the direction of writing) are spelled out as in `repr`, and what is longer than the limit is cut. Characters that
+    mean something in markup, HTML or CSV stay: whoever writes such a format escapes them.
+
+    Args:
+        text: Any text, of any length.
+        limit: The most characters to return.
+
+    """
+    # Cut first: cleaning 10 MB of which 2,000 characters are shown takes seconds.
+    length, text = str.__len__(text), str.__getitem__(text, slice(4 * limit))
+    text = ESCAPES.sub("", text).replace("\r\n", "\n")
+    text = "".join(
+        character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
+    )
+    if len(text) <= limit and length <= 4 * limit:
+        return text
+    note = f" ... (cut, {length:,} characters in all)"
+    return text[: max(0, limit - len(note))] + note[:limit]
+
+
+def describe_exception(error: BaseException, limit: int = 2000) -> str:
+    r"""Describe any exception in plain text, as `Type: message`; never fails.
+
+    Args:
+        error: The exception; its own `__str__` may fail, which is said then.
+        limit: The most characters to return.
+
+    Example:
+        >>> describe_exception(ValueError("no \x1b[31mred\x1b[0m"))
+        'ValueError: no red'
+
+    """
+    name = plain_text(type(error).__name__, limit // 2)
+    try:
+        message = plain_text(str(error), limit - len(name) - 2)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # the error is of the user's code: its __str__ may raise anything
+        message = f"(its message cannot be read: its __str__ raised {plain_text(type(failure).__name__, 100)})"
+    return f"{name}: {message}" if message.strip() else name
 
 
 def raise_all(subject: str, faults: Sequence[str]) -> None:

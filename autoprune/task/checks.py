@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.data import Batch, Inputs, Split, as_split, call
 from autoprune.task.metrics import METRICS, Prediction, build_metric, direction_of, kind_of_prediction, probe_metric
@@ -44,7 +44,7 @@ def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
     except ConfigurationError as error:
         faults.append(str(error))
     except Exception as error:  # a factory, loader or dataset of the user's that raises is a fault too
-        faults.append(fault(what, "run", f"{type(error).__name__}: {error}"))
+        faults.append(fault(what, "run", describe_exception(error)))
     return None
 
 
@@ -189,7 +189,7 @@ def attempt(what: str, action: Callable[[], object]) -> object:
     except ConfigurationError:
         raise
     except Exception as error:  # user code may raise anything
-        raise ConfigurationError(fault(what, "run", f"{type(error).__name__}: {error}")) from error
+        raise ConfigurationError(fault(what, "run", describe_exception(error))) from error
 
 
 def _first_batch(task: Task, part: Split) -> Batch:

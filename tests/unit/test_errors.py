@@ -65,3 +65,60 @@ def test_raise_all_raises_once_for_all_and_not_for_none() -> None:
         errors.raise_all("the plan", ["one."])
     with pytest.raises(errors.ConfigurationError, match=r"2 faults in the plan:\n  - one\.\n  - two\."):
         errors.raise_all("the plan", ["one.", "two."])
+
+
+class UnreadableError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
+class Sly(str):
+    """A text that answers nothing as a text should."""
+
+    def __len__(self) -> int:
+        raise ValueError
+
+    def __getitem__(self, key: object) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "described"),
+    [
+        (ValueError("size [/x] <b> =1+1"), "ValueError: size [/x] <b> =1+1"),
+        (ValueError(), "ValueError"),
+        (KeyError("a"), "KeyError: 'a'"),
+        (OSError(2, "No such file", "a.png"), "FileNotFoundError: [Errno 2] No such file: 'a.png'"),
+        (RuntimeError("two\r\nlines\tand é ✓"), "RuntimeError: two\nlines\tand é ✓"),
+        (RuntimeError("\x1b[31mred\x1b[0m \x1b]0;title\x07\x9b2Jx \x1bc"), "RuntimeError: red x "),
+        (RuntimeError("bell\x07 null\x00 back\x08 left\u202e"), r"RuntimeError: bell\x07 null\x00 back\x08 left\u202e"),
+        (RuntimeError("name \udcff.png"), r"RuntimeError: name \udcff.png"),
+        (RuntimeError("half \x1b[31"), "RuntimeError: half 31"),
+        (UnreadableError(), "UnreadableError: (its message cannot be read: its __str__ raised SystemExit)"),
+        (ValueError(Sly("sly")), "ValueError: sly"),
+        (type("Od\x1bd" + "!" * 5000, (Exception,), {})(), None),
+    ],
+)
+def test_any_exception_is_described_in_plain_text(error: Exception, described: str | None) -> None:
+    text = errors.describe_exception(error)
+    assert described in (None, text)
+    assert len(text) <= 2000
+    assert all(character.isprintable() or character in "\n\t" for character in text)
+    text.encode()
+
+
+def test_a_long_message_is_cut_and_says_so() -> None:
+    text = errors.describe_exception(ValueError("start" + "\x00" * 10_000_000))
+    assert len(text) <= 2000
+    assert text.startswith(r"ValueError: start\x00")
+    assert text.endswith(" ... (cut, 10,000,005 characters in all)")
+    assert len(errors.describe_exception(ValueError("a" * 100), limit=60)) <= 60
+
+
+def test_an_interrupt_while_an_error_is_described_stays_one() -> None:
+    class StoppedError(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        errors.describe_exception(StoppedError())
