@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from autoprune.task.data import Inputs
 from autoprune.trace.topology import Attribute, Block, ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
-#: Seconds of proving after which what is not yet proved is withdrawn.
+#: Seconds of processor time after which what is not yet proved is withdrawn.
 PROOF_SECONDS = 120.0
 
 
@@ -32,11 +33,11 @@ def prove(
     forwards prove a sound model, and some log2(groups) more find each unsound group. A group that fails may become
     right by a change (`surgery.remedies`). What is compared, and on what, is said in `surgery.evidence`.
 
-    seconds: what is not proved by then is withdrawn, so that a proof always ends.
+    seconds: processor time; what is not proved by then is withdrawn, so that a proof always ends.
     """
     if not topology.groups and not topology.blocks:
         return topology
-    return _proved(topology, Evidence.of(model, example_inputs), seed, time.monotonic() + seconds)[0]
+    return _proved(topology, Evidence.of(model, example_inputs), seed, time.process_time() + seconds)[0]
 
 
 def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS) -> Topology:
@@ -49,7 +50,7 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
     topology = trace(model, example_inputs)
     if not topology.groups and not topology.blocks:
         return topology
-    bench, deadline = Evidence.of(model, example_inputs), time.monotonic() + seconds
+    bench, deadline = Evidence.of(model, example_inputs), time.process_time() + seconds
     found, reasons = _proved(topology, bench, seed, deadline)
     tied = frozenset(module for name in reasons for module in topology.group(name).reshaped)
     if not tied:
@@ -96,14 +97,18 @@ def _apart(topology: Topology) -> list[list[str]]:
 
 @dataclass(slots=True)
 class _Proof:
-    """One proof under way. reasons: groups that are withdrawn so far, and why."""
+    """One proof under way.
+
+    reasons: groups that are withdrawn so far, and why. deadline: in processor time.
+    learned: changes that made a group right -> the layers of these groups, see `_layer`.
+    """
 
     topology: Topology
     bench: Evidence
     seed: int
     deadline: float
     reasons: dict[str, str] = field(default_factory=dict)
-    learned: list[Change] = field(default_factory=list)
+    learned: dict[Change, set[str]] = field(default_factory=dict)
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[dict[str, tuple[int, ...]], ...] = field(init=False)
 
@@ -118,11 +123,16 @@ class _Proof:
         certain = [replace(g, attributes=tuple(a for a in g.attributes if a.certain)) for g in groups]
         self.topology = replace(self.topology, groups=tuple(certain))
 
+    @property
+    def expired(self) -> bool:
+        """True once the time for proving is over."""
+        return time.process_time() > self.deadline
+
     def fault(self, names: Sequence[str], topology: Topology | None = None, *, in_training: bool = False) -> str | None:
         """Why these groups can not be cut together, None when they can."""
-        if time.monotonic() > self.deadline:
-            return "was not proved in the time that proving may take"
         for draw in self.draws:
+            if self.expired:
+                return "was not proved in the time that proving may take"
             kept = KeptChannels(groups={name: draw[name] for name in names})
             last = in_training and draw is self.draws[-1]
             reason = self.bench.difference(topology or self.topology, kept, in_training=last)
@@ -149,8 +159,8 @@ class _Proof:
         """What helped one layer mostly helps its likes: change all groups of a set at once, if that makes it right."""
         topology = self.topology
         for name in names:
-            group = topology.group(name)
-            changed = next(filter(None, (change(group, self.guesses[name]) for change in self.learned)), None)
+            changes_of_name = (change(topology.group(name), self.guesses[name]) for change in self._learned_for(name))
+            changed = next(filter(None, changes_of_name), None)
             if changed is not None:
                 topology = _with(topology, changed)
         if topology is self.topology or self.fault(names, topology) is not None:
@@ -177,18 +187,24 @@ class _Proof:
 
     def _remedied(self, name: str, others: Sequence[str] = ()) -> bool:
         """Look for a change to a group that makes it right; what helped another group is tried first."""
-        known = len(self.learned)
-        for number, change in enumerate([*self.learned, *changes(self.topology.group(name), self.guesses[name])]):
+        known = self._learned_for(name)
+        for number, change in enumerate([*known, *changes(self.topology.group(name), self.guesses[name])]):
+            if self.expired:
+                return False
             if self._try(change, name, others):
-                if number >= known:
-                    self.learned.append(self._least(change, name, others))
+                found = change if number < len(known) else self._least(change, name, others)
+                self.learned.setdefault(found, set()).add(_layer(name))
                 return True
         return False
+
+    def _learned_for(self, name: str) -> list[Change]:
+        """What helped other groups, the same layer of other blocks first."""
+        return sorted(self.learned, key=lambda change: _layer(name) not in self.learned[change])
 
     def _least(self, change: Change, name: str, others: Sequence[str]) -> Change:
         """A number that is not needed only looks like a width: leave it."""
         for smaller in change.smaller():
-            if (smaller.numbers or smaller.scale) and self._try(smaller, name, others):
+            if (smaller.numbers or smaller.scale) and not self.expired and self._try(smaller, name, others):
                 return self._least(smaller, name, others)
         return change
 
@@ -207,7 +223,7 @@ class _Proof:
         """Find the groups that need more than one channel: something is squeezed, or spread out over them."""
         if not names:
             return
-        if time.monotonic() > self.deadline:
+        if self.expired:
             for group in (self.topology.group(name) for name in names):
                 self.topology = _with(self.topology, replace(group, least=_two(group)))
             return
@@ -238,7 +254,7 @@ class _Proof:
         return replace(topology, blocks=tuple(sorted(proved, key=lambda block: order[block.name])))
 
     def _droppable(self, topology: Topology, blocks: Sequence[Block]) -> list[Block]:
-        if not blocks or time.monotonic() > self.deadline:
+        if not blocks or self.expired:
             return []
         kept = KeptChannels(groups={}, dropped=tuple(block.name for block in blocks))
         if self.bench.difference(topology, kept) is None:
@@ -247,6 +263,11 @@ class _Proof:
             return []
         middle = len(blocks) // 2
         return self._droppable(topology, blocks[:middle]) + self._droppable(topology, blocks[middle:])
+
+
+def _layer(name: str) -> str:
+    """The name without the numbers in it: the same for the same layer of all blocks."""
+    return re.sub(r"\d+", "#", name)
 
 
 def _with(topology: Topology, changed: ChannelGroup) -> Topology:

@@ -206,8 +206,6 @@ class Topology:
     has_statistics: some group's channels are normalised or reduced together.
     reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
         several.
-    runs: derived; (tensor, axis) -> how many positions go with which groups. Several groups share positions
-        where an axis is a grid, of heads and head width say: then a position goes with either of them.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -218,10 +216,18 @@ class Topology:
     contractions: tuple[Contraction, ...] = ()
     has_statistics: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
-    runs: Mapping[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False)
+    _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "runs", _runs(self.groups))
+    @property
+    def runs(self) -> Mapping[tuple[str, int], tuple[Run, ...]]:
+        """(tensor, axis) -> how many positions go with which groups.
+
+        Several groups share positions where an axis is a grid, of heads and head width say: then a position goes with
+        either of them. Worked out when it is first asked for: a proof builds many topologies that nobody asks.
+        """
+        if not self._known_runs:
+            self._known_runs.update(_runs(self.groups))
+        return self._known_runs
 
     @property
     def widths(self) -> dict[str, int]:

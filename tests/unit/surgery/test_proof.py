@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
 from autoprune.surgery.cut import cut
+from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import prove, survey
 from autoprune.trace.trace import trace
@@ -211,6 +213,59 @@ def test_a_trace_that_takes_too_long_leaves_what_comes_later_alone(monkeypatch: 
     assert topology.widths == {"a": 16}
     for module in ("b", "c"):
         assert reasons(topology, module).startswith("comes after 60 seconds of tracing"), module
+
+
+class Gpt2(nn.Module):
+    """Layers of fused attention whose widths are kept as numbers beside the weights, as in GPT-2."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        transformers = pytest.importorskip("transformers")
+        config = transformers.GPT2Config(
+            n_embd=24, n_layer=depth, n_head=3, vocab_size=11, n_positions=8, bos_token_id=0, eos_token_id=0
+        )
+        self.model = transformers.GPT2LMHeadModel(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
+        return logits
+
+
+def comparisons(monkeypatch: pytest.MonkeyPatch, depth: int) -> int:
+    """How often a proof of a GPT-2 of that depth compares a cut with a mask."""
+    counted = 0
+    compare = Evidence.difference
+
+    def counting(*args: Any, **kwargs: Any) -> str | None:
+        nonlocal counted
+        counted += 1
+        return compare(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evidence, "difference", counting)
+        topology = survey(Gpt2(depth).eval(), torch.randint(11, (2, 5)))
+    # The residual stream, and heads, head width and hidden features of every layer.
+    assert len(topology.groups) == 1 + 3 * depth
+    return counted
+
+
+def test_what_helps_one_layer_is_tried_first_on_its_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halving finds that a layer is at fault; after the first one its likes cost no search of their own."""
+    assert comparisons(monkeypatch, 8) < 1.6 * comparisons(monkeypatch, 2)
+
+
+def test_a_proof_that_runs_out_of_time_compares_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare, clock = Evidence.difference, [0.0]
+
+    def slow(*args: Any, **kwargs: Any) -> str | None:
+        clock[0] += 1.0
+        return compare(*args, **kwargs)
+
+    monkeypatch.setattr("autoprune.surgery.prove.time", SimpleNamespace(process_time=lambda: clock[0]))
+    monkeypatch.setattr(Evidence, "difference", slow)
+    topology = survey(Gpt2(4).eval(), torch.randint(11, (2, 5)), seconds=12.5)
+    assert clock[0] == 13.0  # the comparison that was under way
+    assert "was not proved in the time that proving may take" in {entry.reason for entry in topology.unprunable}
 
 
 # Precision
