@@ -12,6 +12,7 @@ from torch import nn
 from autoprune.criteria.amounts import planned_widths, resolve, signals_to_resolve
 from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import user_code
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare
 from autoprune.measure.measurement import Latency, Measurement
@@ -155,7 +156,8 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
         return plan, Samples()
     task, names = bench.task, signals_to_resolve(plan)
     whole = KeptChannels.whole(bench.topology)
-    signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.loss, plan.seed)
+    with user_code("Scoring the dense model"):
+        signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.loss, plan.seed)
     seen = sum(batch.size for batch in task.calibration)
     forward, trained = passes(names)
     return resolve(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)
@@ -338,7 +340,8 @@ def measure_test(bench: Bench, model: nn.Module, search: Measurement) -> Measure
     split: Split | None = bench.task.test_split
     if split is None:
         return None
-    quality = evaluate(bench.task, model, split)
+    with user_code("The measurement on the test split"):
+        quality = evaluate(bench.task, model, split)
     return Measurement(
         split="test",
         quality=quality.value,

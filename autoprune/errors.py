@@ -10,6 +10,7 @@ AutopruneError
 |-- TraceError                  the model could not be traced at all
 |-- SurgeryError                a kept set does not fit the model
 |-- RecoveryError               training diverged (a loss that is not finite)
+|-- UserCodeError               the user's model, loss, metric or data failed during a run; chained from their error
 `-- StorageError                what is on disk can not be read
 """
 
@@ -17,7 +18,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = [
     "AutopruneError",
@@ -31,10 +36,12 @@ __all__ = [
     "TaskError",
     "TraceError",
     "UnknownNameError",
+    "UserCodeError",
     "describe_exception",
     "fault",
     "plain_text",
     "raise_all",
+    "user_code",
 ]
 
 #: Colours, cursor moves and titles of a terminal, as whole sequences (ECMA-48); what remains of others is spelled out.
@@ -100,6 +107,10 @@ class RecoveryError(AutopruneError):
     """The fine-tune of one candidate diverged."""
 
 
+class UserCodeError(AutopruneError):
+    """The user's model, loss, metric, predict or data failed during a run."""
+
+
 class StorageError(AutopruneError):
     """A file of a run can not be read."""
 
@@ -114,8 +125,8 @@ def plain_text(text: str, limit: int = 2000) -> str:
     """Clean a text that comes from outside so that it can be printed, stored and compared.
 
     Terminal escapes are left out, other characters that do not print (control characters, surrogates, marks that turn
-    the direction of writing) are spelled out as in `repr`, and what is longer than the limit is cut. Characters that
-    mean something in markup, HTML or CSV stay: whoever writes such a format escapes them.
+    the direction of writing) are spelled out as in `repr`, and what is longer than the limit is cut in its middle.
+    Characters that mean something in markup, HTML or CSV stay: whoever writes such a format escapes them.
 
     Args:
         text: Any text, of any length.
@@ -123,15 +134,25 @@ def plain_text(text: str, limit: int = 2000) -> str:
 
     """
     # Cut first: cleaning 10 MB of which 2,000 characters are shown takes seconds.
-    length, text = str.__len__(text), str.__getitem__(text, slice(4 * limit))
+    length, most = str.__len__(text), 4 * limit
+    if length <= most:
+        whole = _printable(str.__getitem__(text, slice(None)))
+        if len(whole) <= limit:
+            return whole
+        start = end = whole
+    else:
+        start, end = (_printable(str.__getitem__(text, part)) for part in (slice(most), slice(-most, None)))
+    note = f" ... ({length:,} characters in all) ... "
+    # What matters most is said first, but the last line of an error that holds a traceback matters too.
+    last = max(0, limit - len(note)) // 4
+    return start[: max(0, limit - len(note) - last)] + note[:limit] + end[len(end) - last :]
+
+
+def _printable(text: str) -> str:
     text = ESCAPES.sub("", text).replace("\r\n", "\n")
-    text = "".join(
+    return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text
     )
-    if len(text) <= limit and length <= 4 * limit:
-        return text
-    note = f" ... (cut, {length:,} characters in all)"
-    return text[: max(0, limit - len(note))] + note[:limit]
 
 
 def describe_exception(error: BaseException, limit: int = 2000) -> str:
@@ -154,6 +175,52 @@ def describe_exception(error: BaseException, limit: int = 2000) -> str:
     except BaseException as failure:  # the error is of the user's code: its __str__ may raise anything
         message = f"(its message cannot be read: its __str__ raised {plain_text(type(failure).__name__, 100)})"
     return f"{name}: {message}" if message.strip() else name
+
+
+#: What follows from an error of the user's code, where nothing else is said.
+KEPT = "What is finished is kept: once the code is mended, the same call goes on from there."
+
+
+@contextmanager
+def user_code(stage: str, advice: str = KEPT) -> Iterator[None]:
+    """Turn whatever the user's code raises in a stage of a run into one UserCodeError that says where it was raised.
+
+    An interrupt stays one, errors of autoprune pass as they are, and SystemExit is an error: no code of the user's ends
+    a run as if all were well.
+
+    Args:
+        stage: What was being done, as the subject of a sentence, such as "The sensitivity scan".
+        advice: What to do, in a sentence. For want of memory there is another one.
+
+    Example:
+        >>> with user_code("The sensitivity scan"):
+        ...     model(inputs)
+
+    """
+    try:
+        yield
+    except (AutopruneError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # the user's code may raise anything
+        described = describe_exception(error)
+        if isinstance(error, MemoryError) or "OutOfMemory" in described or "allocate memory" in described:
+            advice = f"Lower batch_size or calibration_samples of the Task. {advice}"
+        place, is_users = _raised_at(error)
+        reason = "since your code raised" if is_users else "with"
+        raise UserCodeError(f"{stage} stopped {reason} {described} ({place}). {advice}") from error
+
+
+def _raised_at(error: BaseException) -> tuple[str, bool]:
+    """The innermost line of the user's code, else of any, and whether it is the user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parent)]
+    users = [
+        frame
+        for frame in frames
+        if Path(frame.filename).is_absolute() and not any(Path(frame.filename).is_relative_to(p) for p in libraries)
+    ]
+    frame = (users or frames)[-1]
+    return plain_text(f"{frame.name} in {frame.filename}:{frame.lineno}", 500), bool(users)
 
 
 def raise_all(subject: str, faults: Sequence[str]) -> None:

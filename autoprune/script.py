@@ -11,7 +11,14 @@ from types import ModuleType
 
 from optuna.samplers import BaseSampler
 
-from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, UnknownNameError, fault
+from autoprune.errors import (
+    AutopruneError,
+    ConfigurationError,
+    NotFoundError,
+    UnknownNameError,
+    describe_exception,
+    fault,
+)
 from autoprune.front.limits import Limits
 from autoprune.study.settings import StudySettings
 from autoprune.task.task import Task
@@ -84,10 +91,8 @@ def made_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampl
         return None
     try:
         found = make(seed)
-    except Exception as error:  # the user's code runs here
-        raise ConfigurationError(
-            fault(f"sampler({seed}) in {script}", "run", f"{type(error).__name__}: {error}")
-        ) from error
+    except (Exception, SystemExit) as error:  # the user's code runs here
+        raise ConfigurationError(fault(f"sampler({seed}) in {script}", "run", describe_exception(error))) from error
     if not isinstance(found, BaseSampler):
         raise ConfigurationError(
             fault(f"sampler({seed}) in {script}", "return an Optuna sampler", type(found).__name__)
@@ -104,8 +109,8 @@ def _made(script: Path, module: ModuleType) -> Task:
         task = make()
     except AutopruneError:
         raise
-    except Exception as error:  # the user's code runs here
-        raise ConfigurationError(fault(f"task() in {script}", "run", f"{type(error).__name__}: {error}")) from error
+    except (Exception, SystemExit) as error:  # the user's code runs here
+        raise ConfigurationError(fault(f"task() in {script}", "run", describe_exception(error))) from error
     if not isinstance(task, Task):
         raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
     return task
@@ -127,8 +132,6 @@ def _import(script: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except AutopruneError:
         raise
-    except Exception as error:  # the user's script runs here
-        raise ConfigurationError(
-            fault(f"the study script {script}", "import", f"{type(error).__name__}: {error}")
-        ) from error
+    except (Exception, SystemExit) as error:  # the user's script runs here
+        raise ConfigurationError(fault(f"the study script {script}", "import", describe_exception(error))) from error
     return module

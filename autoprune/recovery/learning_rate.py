@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
 from autoprune.recovery.schedules import SHORTEST_CYCLE, coupled
 
 #: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
@@ -163,9 +163,9 @@ class Rate:
                 self._scheduler.step(loss)  # type: ignore[arg-type]  # in the place of an epoch: the metric
             else:
                 self._scheduler.step()
-        except Exception as error:  # a scheduler of the user's may raise anything
+        except (Exception, SystemExit) as error:  # a scheduler of the user's may raise anything
             raise ConfigurationError(
-                fault("a scheduler", "give a rate for every step", f"{type(error).__name__}: {error}")
+                fault("a scheduler", "give a rate for every step", describe_exception(error))
             ) from error
         self._look()
 
@@ -208,8 +208,8 @@ def _build(factory: Factory, optimizer: Optimizer, steps: int) -> LRScheduler:
     what = "the function of a scheduler"
     try:
         made: object = factory(optimizer, steps)
-    except Exception as error:  # a factory of the user's may raise anything
-        got = f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # a factory of the user's may raise anything
+        got = describe_exception(error)
         raise ConfigurationError(fault(what, "build one from (optimizer, steps)", got)) from error
     if not isinstance(made, LRScheduler):
         got, remedy = type(made).__name__, "Return a torch.optim.lr_scheduler.LRScheduler."

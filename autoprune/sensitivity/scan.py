@@ -18,7 +18,7 @@ from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
-from autoprune.errors import ConfigurationError, StorageError, fault
+from autoprune.errors import ConfigurationError, StorageError, fault, user_code
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Samples
 from autoprune.surgery.cut import cut
@@ -160,6 +160,7 @@ def _fewer(shares: tuple[float, ...], count: int) -> tuple[float, ...]:
     return shares
 
 
+@user_code("The sensitivity scan")
 def scan(
     bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, *, samples: int | None = None
 ) -> Sensitivity:

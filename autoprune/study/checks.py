@@ -13,7 +13,7 @@ from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
-from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all
+from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all, user_code
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -24,6 +24,9 @@ from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.surgery.sparsity import check_pattern, maskable
 from autoprune.trace.topology import Topology
+
+#: What to do about an error before a study has begun.
+BEFORE = "Nothing was written: mend the code and start again."
 
 
 def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -> None:
@@ -54,7 +57,8 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
         blocks=space.block_criteria if "blocks" in space.kinds else (),
     )
     task = bench.task
-    found = rehearse(task.dense, task.calibration[:1], task.loss, topology, parts)
+    with user_code("The rehearsal of the criteria", BEFORE):
+        found = rehearse(task.dense, task.calibration[:1], task.loss, topology, parts)
     yield found.check
     for name in (*([] if space.criterion_per_group else names), *whole):
         yield partial(check_applicable, (name,), topology, refused=found.channels)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from autoprune.candidate import Outlook, Rungs
+from autoprune.errors import user_code
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
 from autoprune.study.early_stopping import RULES, Past, Situation
@@ -26,7 +27,8 @@ def part_of_search(task: Task, samples: int) -> Split:
         return split
     # Data is often sorted by class, and the first samples would hold few of them.
     device = torch.device(task.device)
-    batches = [batch.to(device) for batch in take(split.shuffled(task.seed), samples)]
+    with user_code("Choosing the part of the search split that early stopping looks at"):
+        batches = [batch.to(device) for batch in take(split.shuffled(task.seed), samples)]
     return IterableSplit([(batch.inputs, batch.targets) for batch in batches])
 
 

@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.errors import ConfigurationError, StorageError, fault
+from autoprune.errors import ConfigurationError, StorageError, fault, user_code
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -23,7 +23,7 @@ from autoprune.sensitivity.scan import extent, spent
 from autoprune.space.space import build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.checks import check_plan, check_space
+from autoprune.study.checks import BEFORE, check_plan, check_space
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
@@ -61,7 +61,8 @@ class Study:
         if not folder.holds_study:
             check_free(folder.path)
         if task.require_trained:
-            assert_trained(task)
+            with user_code("The check that the model is trained", BEFORE):
+                assert_trained(task)
         bench = _bench(task, settings)
         check_space(settings.space, bench, scanned=settings.scanned)
         if settings.scanned and bench.topology.groups:
@@ -215,13 +216,14 @@ class Study:
 
 
 def _bench(task: Task, settings: StudySettings) -> Bench:
-    bench = Bench.of(
-        task,
-        protect=settings.space.protect,
-        kinds=settings.space.kinds,
-        latency_rounds=settings.latency_rounds,
-        latency_backend=settings.latency_backend,
-    )
+    with user_code("Tracing the model", "Nothing was changed: mend the code and start again."):
+        bench = Bench.of(
+            task,
+            protect=settings.space.protect,
+            kinds=settings.space.kinds,
+            latency_rounds=settings.latency_rounds,
+            latency_backend=settings.latency_backend,
+        )
     if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
         reasons = "; ".join(f"{u.module}: {u.reason}" for u in bench.topology.unprunable[:5])
         raise ConfigurationError(fault("the model", "have a group of channels that can be pruned", f"none ({reasons})"))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import TraceError
+from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.task.data import Inputs, call
@@ -39,7 +39,7 @@ class Evidence:
     @classmethod
     def of(cls, model: nn.Module, example_inputs: Inputs) -> Evidence:
         """In float64 and with weights and inputs that hide nothing, as far as the model runs with them."""
-        error: Exception | None = None
+        error: Exception = RuntimeError()  # that of the last attempt
         for dtype in (torch.float64, None):
             for stir_weights, stir_inputs in ((True, True), (True, False), (False, False)):
                 try:
@@ -47,7 +47,7 @@ class Evidence:
                 except Exception as found:  # user code runs in here
                     error = found
         raise TraceError(
-            f"the model must run on example_inputs more than once, but got {type(error).__name__}: {error}"
+            f"the model must run on example_inputs more than once, but got {describe_exception(error)}"
         ) from error
 
     @classmethod
@@ -105,7 +105,7 @@ class Evidence:
 
 
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+    return describe_exception(error).splitlines()[0][:200]
 
 
 def _trains(model: nn.Module, inputs: Inputs) -> bool:

@@ -43,7 +43,7 @@ def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
         return action()
     except ConfigurationError as error:
         faults.append(str(error))
-    except Exception as error:  # a factory, loader or dataset of the user's that raises is a fault too
+    except (Exception, SystemExit) as error:  # a factory, loader or dataset of the user's that raises is a fault too
         faults.append(fault(what, "run", describe_exception(error)))
     return None
 
@@ -188,7 +188,7 @@ def attempt(what: str, action: Callable[[], object]) -> object:
         return action()
     except ConfigurationError:
         raise
-    except Exception as error:  # user code may raise anything
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise ConfigurationError(fault(what, "run", describe_exception(error))) from error
 
 

@@ -17,7 +17,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoprune.errors import TraceError
+from autoprune.errors import TraceError, describe_exception
 from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.modules import watched
@@ -316,7 +316,7 @@ def copied(model: nn.Module) -> nn.Module:
         scratch = copy.deepcopy(model).eval()
     except Exception as error:  # modules that hold what can not be copied
         raise TraceError(
-            f"the model must be copyable with copy.deepcopy, but got {type(error).__name__}: {error}"
+            f"the model must be copyable with copy.deepcopy, but got {describe_exception(error)}"
         ) from error
     own = {id(tensor) for _, tensor in _named_tensors(model)}
     if scratch is model or any(id(tensor) in own for _, tensor in _named_tensors(scratch)):
@@ -358,7 +358,7 @@ def run(
     except TraceError:
         raise
     except Exception as error:  # user code runs in here
-        raise TraceError(f"the model must run on example_inputs, but got {type(error).__name__}: {error}") from error
+        raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
     tracer.module = ""
     tracer.freeze_all(outputs, "is part of the model's output")
     for nodes in tracer.rows:

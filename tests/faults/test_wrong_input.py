@@ -47,6 +47,11 @@ TASKS = {
         ["the model on example_inputs must run, but got RuntimeError"],
     ),
     "task that raises": ("raise OSError('no such disk')", ["no such disk", "task()"]),
+    "task that leaves": ("raise SystemExit(0)", ["task() in", "must run, but got SystemExit: 0"]),
+    "loss that leaves": (
+        "arguments['loss'] = lambda outputs, targets: exit()",
+        ["loss on train must run, but got SystemExit"],
+    ),
     "task that gives something else": ("return 3", ["task() in", "must return an autoprune.Task, but got int"]),
 }
 #: A whole script -> what the message must hold.
@@ -54,6 +59,7 @@ SCRIPTS = {
     "without task": ("import autoprune\n", ["must define task() -> autoprune.Task, but got no function task"]),
     "with a task that is none": ("task = 3\n", ["must define task() -> autoprune.Task"]),
     "that raises": ("1 / 0\n", ["must import, but got ZeroDivisionError"]),
+    "that leaves": ("raise SystemExit('no [/x] arguments')\n", ["must import, but got SystemExit: no [/x] arguments"]),
     "that does not parse": ("def task(:\n", ["must import, but got SyntaxError"]),
     "with settings of another kind": (
         "settings = {'trials': 3}\ndef task():\n    return None\n",

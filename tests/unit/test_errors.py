@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import pytest
+import torch
 
 from autoprune import errors
 
@@ -107,12 +109,14 @@ def test_any_exception_is_described_in_plain_text(error: Exception, described: s
     text.encode()
 
 
-def test_a_long_message_is_cut_and_says_so() -> None:
-    text = errors.describe_exception(ValueError("start" + "\x00" * 10_000_000))
+def test_a_long_message_is_cut_in_its_middle_and_says_so() -> None:
+    text = errors.describe_exception(ValueError("start" + "\x00" * 10_000_000 + "end"))
     assert len(text) <= 2000
     assert text.startswith(r"ValueError: start\x00")
-    assert text.endswith(" ... (cut, 10,000,005 characters in all)")
+    assert " ... (10,000,008 characters in all) ... " in text
+    assert text.endswith(r"\x00end")
     assert len(errors.describe_exception(ValueError("a" * 100), limit=60)) <= 60
+    assert len(errors.describe_exception(ValueError("\x00" * 1900))) <= 2000
 
 
 def test_an_interrupt_while_an_error_is_described_stays_one() -> None:
@@ -122,3 +126,55 @@ def test_an_interrupt_while_an_error_is_described_stays_one() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         errors.describe_exception(StoppedError())
+
+
+def test_an_error_of_the_users_code_says_stage_type_message_and_line() -> None:
+    cause = FileNotFoundError(2, "No such file", "[/x]\x1b[31m.png")
+
+    def load() -> None:
+        raise cause
+
+    with pytest.raises(errors.UserCodeError) as caught, errors.user_code("The scan"):
+        load()
+    line = load.__code__.co_firstlineno + 1
+    assert str(caught.value) == (
+        "The scan stopped since your code raised FileNotFoundError: [Errno 2] No such file: '[/x]\\x1b[31m.png' "
+        f"(load in {__file__}:{line}). {errors.KEPT}"
+    )
+    assert caught.value.__cause__ is cause
+
+
+def test_an_error_below_the_users_code_is_told_at_the_line_that_calls_it() -> None:
+    def parse() -> object:
+        return json.loads("{")
+
+    said = r"your code raised JSONDecodeError: .* \(parse in "
+    with pytest.raises(errors.UserCodeError, match=said), errors.user_code("The scan"):
+        parse()
+
+
+@pytest.mark.parametrize("raised", [SystemExit(0), SystemExit(), RecursionError("deep")])
+def test_leaving_is_an_error_of_the_users_code_too(raised: BaseException) -> None:
+    with pytest.raises(errors.UserCodeError, match=type(raised).__name__), errors.user_code("The scan", "Do that."):
+        raise raised
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), errors.ConfigurationError("wrong"), GeneratorExit()])
+def test_an_interrupt_and_errors_of_ours_pass_through_the_users_code(raised: BaseException) -> None:
+    with pytest.raises(type(raised)) as caught, errors.user_code("The scan"):
+        raise raised
+    assert caught.value is raised
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    ],
+)
+def test_want_of_memory_says_what_makes_less_of_it_do(raised: BaseException) -> None:
+    said = r"Lower batch_size or calibration_samples.* Do that\."
+    with pytest.raises(errors.UserCodeError, match=said), errors.user_code("The scan", "Do that."):
+        raise raised

@@ -1,0 +1,148 @@
+"""Errors of the user's code outside of trials: one message that says whose they are, with what is finished kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import autoprune
+from autoprune.candidate import Bench, resolve_plan
+from autoprune.errors import UserCodeError
+from autoprune.plan.amounts import RankingPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.study import rungs
+from tests.end_to_end.script import command, write
+from tests.tasks import blobs, image_task
+from tests.unit.study.small import settings, space
+
+#: What the code of the user raises now, in the part of that name.
+RAISED: dict[str, BaseException] = {}
+
+
+def burn(part: str) -> None:
+    if part in RAISED:
+        raise RAISED[part]
+
+
+@pytest.fixture(autouse=True)
+def sound() -> Iterator[None]:
+    RAISED.clear()
+    yield
+    RAISED.clear()
+
+
+class Files(Dataset[tuple[Tensor, Tensor]]):
+    """Samples that are read from files, as it were."""
+
+    def __init__(self, part: str, samples: int) -> None:
+        self.part, (self.images, self.targets) = part, blobs(samples, seed=len(part))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        burn(self.part)
+        return self.images[index], self.targets[index]
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    burn("loss")
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def task() -> autoprune.Task:
+    return image_task(
+        loss=loss,
+        search=DataLoader(Files("search", 120), batch_size=40),
+        test=DataLoader(Files("test", 80), batch_size=40),
+    )
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    return Bench.of(task(), latency_rounds=0)
+
+
+ERRORS = [
+    FileNotFoundError(2, "No such file or directory", "[/x].png"),
+    SystemExit(0),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_in_the_scan_names_the_users_code_and_loses_nothing(error: BaseException, tmp_path: Path) -> None:
+    study = autoprune.Study.create(task(), settings(trials=1), out=tmp_path / "run")
+    RAISED["loss"] = error
+    with pytest.raises(UserCodeError) as caught:
+        study.run()
+    said = str(caught.value)
+    assert said.startswith(f"The sensitivity scan stopped since your code raised {type(error).__name__}: ")
+    assert f"(burn in {__file__}:" in said
+    assert "What is finished is kept" in said
+    assert ("Lower batch_size" in said) == isinstance(error, torch.OutOfMemoryError)
+    assert caught.value.__cause__ is error
+    RAISED.clear()
+    assert len(study.run().everything) == 1
+
+
+def test_an_interrupt_in_the_scan_stays_one(tmp_path: Path) -> None:
+    study = autoprune.Study.create(task(), settings(trials=1), out=tmp_path / "run")
+    RAISED["loss"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+
+
+@pytest.mark.parametrize("error", ERRORS[:2], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("part", "stage"),
+    [("loss", "The rehearsal of the criteria"), ("search", "The check that the model is trained")],
+)
+def test_an_error_before_work_is_told_and_nothing_is_written(
+    part: str, stage: str, error: BaseException, tmp_path: Path
+) -> None:
+    ready = task()
+    RAISED[part] = error
+    with pytest.raises(UserCodeError, match=f"^{stage} stopped since your code raised {type(error).__name__}: "):
+        autoprune.Study.create(ready, settings(space=space(criteria=("taylor",))), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_search_split_is_told_where_early_stopping_looks_at_part_of_it(bench: Bench) -> None:
+    RAISED["search"] = OSError("disk gone")
+    with pytest.raises(UserCodeError, match=r"early stopping looks at stopped since your code raised OSError: disk"):
+        rungs.part_of_search(bench.task, 50)
+
+
+def test_an_error_while_a_ranking_is_worked_out_is_told(bench: Bench) -> None:
+    RAISED["loss"] = ZeroDivisionError("by zero")
+    plan = PruningPlan(seed=0, groups={}, ranking=RankingPlan(ratio=0.5, criterion="taylor"))
+    with pytest.raises(UserCodeError, match=r"Scoring the dense model stopped since your code raised ZeroDivision"):
+        resolve_plan(bench, plan)
+
+
+#: Lines of task() that make the loss fail in a function of ours alone.
+LATE = """
+    import traceback
+
+    def late(outputs, targets):
+        if "FUNCTION" in [frame.name for frame in traceback.extract_stack()]:
+            raise FileNotFoundError(2, "No such file or directory", "[/x]\\x1b[31m.png")
+        return loss(outputs, targets)
+    arguments["loss"] = late
+"""
+
+
+def test_the_command_line_takes_a_missing_file_of_the_users_for_theirs(tmp_path: Path) -> None:
+    script = write(tmp_path, change=LATE.replace("FUNCTION", "scan"))
+    answer = command("run", script, "--out", tmp_path / "run", "--trials", "1")
+    assert answer.code == 1, answer.text
+    assert "The sensitivity scan stopped since your code raised FileNotFoundError" in answer.sentence
+    assert f"late in {script}:" in "".join(answer.err.split("\n"))
+    assert "Name another path" not in answer.text
+    assert "\x1b[31m.png" not in answer.err
