@@ -216,7 +216,9 @@ class Topology:
     contractions: tuple[Contraction, ...] = ()
     has_statistics: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
-    _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     @property
     def runs(self) -> Mapping[tuple[str, int], tuple[Run, ...]]:
