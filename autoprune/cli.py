@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from autoprune.errors import AutopruneError, ConfigurationError, UnknownNameError, fault
+from autoprune.errors import AutopruneError, ConfigurationError, StorageError, UnknownNameError, fault
 
 if TYPE_CHECKING:
     from autoprune.script import Script
@@ -49,13 +49,13 @@ LimitOption = Annotated[
 
 
 def reported(command: Callable[P, R]) -> Callable[P, R]:
-    """Errors of ours become one message: exit code 2 for wrong input, 1 for anything else."""
+    """Errors of ours become one message: exit code 2 for wrong input and files, 1 for anything else."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except ConfigurationError as error:
+        except (ConfigurationError, StorageError) as error:
             _fail(str(error), 2)
         except AutopruneError as error:
             _fail(str(error), 1)

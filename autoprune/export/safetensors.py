@@ -49,9 +49,9 @@ def _export(
     stored, weights = folder.read_study(), read_weights(source)
     architecture = {
         "version": ARCHITECTURE_VERSION,
-        "study": stored["name"],
+        "study": stored.name,
         "candidate": record.number,
-        "structure": stored["structure"],
+        "structure": stored.structure,
         "kept": {name: list(indices) for name, indices in record.kept.items()},
         "dropped": list(record.dropped),
         "plan": record.plan.to_dict(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autoprune.codec import Format, stored
 from autoprune.errors import fault, raise_all
 from autoprune.measure.measurement import COSTS
 
@@ -11,6 +12,7 @@ from autoprune.measure.measurement import COSTS
 _SHARES = {"size": "size_bytes", "latency": "latency_ms"}
 
 
+@stored(Format(what="limits", optional=None, refuses_unknown=True, any_number=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a candidate must keep to; None is no limit.

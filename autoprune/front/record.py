@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from autoprune.codec import Format, parse, plain, shown, stored, structure
 from autoprune.errors import StorageError, fault
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
 
 RECORD_VERSION = 3
+#: Name of its file.
+RECORD_FILE = "candidate.json"
 #: Where a trial came from.
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
+#: Fields that records did not have from the beginning; what they say then is their default.
+_OPTIONAL = ("dropped", "parameters", "warm_start")
 
 
+@stored(
+    Format(
+        what="a candidate",
+        version=RECORD_VERSION,
+        optional=_OPTIONAL,
+        since={"rungs": 3, "fidelity": 3},
+        apart=("test", "removed"),
+        any_number=("rungs",),
+    )
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord:
     """A finished candidate.
@@ -29,6 +45,8 @@ class CandidateRecord:
     rungs: (share of the fine-tune's steps done, quality on part of the search split), as they were passed.
     fidelity: share of the fine-tune's steps that were done, < 1 for a candidate that was stopped early.
     removed: its weights were removed as nobody would need them.
+    parameters: what its trial chose from the space, empty where that was not stored. warm_start: "" or the key of the
+        warm start that it was. A journal of trials that is lost is made again from both.
     """
 
     number: int
@@ -47,6 +65,8 @@ class CandidateRecord:
     rungs: tuple[tuple[float, float], ...] = ()
     fidelity: float = 1.0
     removed: bool = False
+    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    warm_start: str = ""
 
     @classmethod
     def proposed(
@@ -83,56 +103,35 @@ class CandidateRecord:
 
     def to_json(self) -> str:
         """JSON without the test measurement and whether the weights were removed, which are files of their own."""
-        return json.dumps(
-            {
-                "version": RECORD_VERSION,
-                "number": self.number,
-                "origin": self.origin,
-                "plan": self.plan.to_dict(),
-                "kept": {name: list(indices) for name, indices in self.kept.items()},
-                "dropped": list(self.dropped),
-                "search": self.search.to_dict(),
-                "parent": self.parent,
-                "samples_forward": self.samples_forward,
-                "samples_trained": self.samples_trained,
-                "lineage_trained": self.lineage_trained,
-                "seconds": dict(self.seconds),
-                "note": self.note,
-                "rungs": [list(rung) for rung in self.rungs],
-                "fidelity": self.fidelity,
-            },
-            indent=1,
-        )
+        return json.dumps(plain(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str, test: Measurement | None = None, removed: bool = False) -> CandidateRecord:
-        """Raises StorageError for text that is no record of this or an earlier version."""
-        try:
-            data = json.loads(text)
-            if data["version"] > RECORD_VERSION:
-                raise StorageError(
-                    fault("a candidate's version", f"be <= {RECORD_VERSION}", data["version"], "Upgrade autoprune.")
-                )
-            before_rungs = data["version"] < 3
-            return cls(
-                number=data["number"],
-                origin=data["origin"],
-                plan=PruningPlan.from_dict(data["plan"]),
-                kept={name: tuple(indices) for name, indices in data["kept"].items()},
-                dropped=tuple(data.get("dropped", ())),
-                search=Measurement.from_dict(data["search"]),
-                test=test,
-                parent=data["parent"],
-                samples_forward=data["samples_forward"],
-                samples_trained=data["samples_trained"],
-                lineage_trained=data["lineage_trained"],
-                seconds=data["seconds"],
-                note=data["note"],
-                rungs=() if before_rungs else tuple((share, quality) for share, quality in data["rungs"]),
-                fidelity=1.0 if before_rungs else data["fidelity"],
-                removed=removed,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StorageError(
-                fault("candidate.json", "hold a candidate", f"{type(error).__name__}: {error}")
-            ) from error
+    def from_json(
+        cls, text: str | bytes, test: Measurement | None = None, removed: bool = False, *, where: str = RECORD_FILE
+    ) -> CandidateRecord:
+        """Read a record.
+
+        where: what holds the text, for the message. Raises StorageError for text that is no record of this or an
+        earlier version.
+        """
+        record = replace(structure(cls, parse(text, where), where), test=test, removed=removed)
+        faults = _faults(record)
+        if faults:
+            raise StorageError(fault(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
+        return record
+
+
+def _faults(record: CandidateRecord) -> list[str]:
+    """What cannot be, although each field has its type."""
+    work = ("number", "samples_forward", "samples_trained", "lineage_trained")
+    found = [fault(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
+    if record.origin not in ORIGINS:
+        found.append(fault("origin", f"be one of {', '.join(ORIGINS)}", shown(record.origin)))
+    if not 0 <= record.fidelity <= 1:
+        found.append(fault("fidelity", "lie in [0, 1]", record.fidelity))
+    if record.parent is not None and record.parent < 0:
+        found.append(fault("parent", "be >= 0 or null", record.parent))
+    for name, indices in record.kept.items():
+        if not indices or indices[0] < 0 or any(a >= b for a, b in itertools.pairwise(indices)):
+            found.append(fault(f"kept[{name!r}]", "be one or more rising indices >= 0", shown(indices)))
+    return [one.removesuffix(".") for one in found]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
+
+from autoprune.codec import Format, plain_object, stored, structure
+from autoprune.errors import fault, raise_all
 
 #: The cost axes that a Measurement has; lower is better for each.
 COSTS = ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes", "latency_ms")
 
 #: Stands for a count that was not taken, as in records from before there were masks.
 _ALL = -1
+_NONZERO = "nonzero_parameters"
 
 
+@stored(Format(what="a latency"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Latency of a model and of another, mostly the dense one, taken in turn so that both saw the same machine.
@@ -34,6 +39,13 @@ class Latency:
     rounds: int
 
 
+@stored(
+    Format(
+        what="a measurement",
+        optional=("nonzero_parameters", "masked"),
+        any_number=("quality", "quality_error", "metrics"),
+    )
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """The numbers of one model on one split.
@@ -61,6 +73,9 @@ class Measurement:
     masked: Latency | None = None
 
     def __post_init__(self) -> None:
+        least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}
+        wrong = [fault(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]]
+        raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)
         object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
@@ -76,20 +91,12 @@ class Measurement:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
-        data = {name: getattr(self, name) for name in self.__slots__}
-        return {
-            **data,
-            "metrics": dict(self.metrics),
-            "latency": None if self.latency is None else asdict(self.latency),
-            "masked": None if self.masked is None else asdict(self.masked),
-        }
+        return plain_object(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> Measurement:
-        """Read what `to_dict` gave; unknown fields of a later version are left out."""
-        known: dict[str, object] = {name: data[name] for name in cls.__slots__ if name in data}
-        for name in ("latency", "masked"):
-            latency = known.get(name)
-            if isinstance(latency, Mapping):
-                known[name] = Latency(**{field: latency[field] for field in Latency.__slots__})
-        return cls(**known)  # type: ignore[arg-type]
+    def from_dict(cls, data: object, where: str = "a measurement") -> Measurement:
+        """Read what `to_dict` gave; unknown fields of a later version are left out.
+
+        where: what holds the data, for the message. Raises StorageError for what is no measurement.
+        """
+        return structure(cls, data, where)

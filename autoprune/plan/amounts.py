@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autoprune.codec import Format, stored
 from autoprune.plan.checks import check, is_amount, is_count, is_finite, is_share
 
 #: How scores of different groups are made comparable: as they are; over the group's mean; over its largest.
@@ -12,6 +13,7 @@ SCALES = ("none", "mean", "max")
 COST_AXES = ("multiply_adds", "parameters", "size_bytes")
 
 
+@stored(Format(what="the plan of a group", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlan:
     """What happens to one group of coupled channels; how much goes is said in one of three ways.
@@ -51,6 +53,7 @@ class GroupPlan:
         return {"ratio": self.ratio, "count": self.count, "threshold": self.threshold}
 
 
+@stored(Format(what="a ranking", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingPlan:
     """One ranking of the channels of all groups that have no plan of their own; the lowest go.
@@ -103,6 +106,7 @@ class RankingPlan:
         )
 
 
+@stored(Format(what="the plan of blocks", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPlan:
     """How many residual blocks go whole, the lowest by a criterion first.

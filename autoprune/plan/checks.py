@@ -23,14 +23,16 @@ def is_count(value: object) -> bool:
 
 def is_finite(value: object) -> bool:
     """A number that is neither infinite nor not a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)  # an integer may be too large for a float
 
 
 def is_share(value: object) -> bool:
     """A number in [0, 1)."""
-    return is_finite(value) and 0.0 <= float(value) < 1.0  # type: ignore[arg-type]  # a number by then
+    return is_finite(value) and 0 <= value < 1  # type: ignore[operator]  # a number by then
 
 
 def is_amount(value: object) -> bool:
     """A finite number >= 0."""
-    return is_finite(value) and float(value) >= 0.0  # type: ignore[arg-type]  # a number by then
+    return is_finite(value) and value >= 0  # type: ignore[operator]  # a number by then

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.codec import Format, parse, plain_object, stored, structure
+from autoprune.errors import ConfigurationError, fault
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.checks import is_count
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 
 PLAN_VERSION = 3
 
-Part = TypeVar("Part")
+_OPTIONAL = ("ranking", "dropped", "blocks", "weights", "recovery", "seed")
 
 
+@stored(Format(what="a plan", version=PLAN_VERSION, optional=_OPTIONAL, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningPlan:
     """The whole decision of one trial; replays without Optuna.
@@ -67,76 +68,14 @@ class PruningPlan:
 
     def to_dict(self) -> dict[str, object]:
         """The plan as JSON-ready data."""
-        weights = self.weights
-        return {
-            "version": PLAN_VERSION,
-            "groups": {name: asdict(group) for name, group in self.groups.items()},
-            "ranking": None if self.ranking is None else asdict(self.ranking),
-            "dropped": list(self.dropped),
-            "blocks": None if self.blocks is None else asdict(self.blocks),
-            "weights": None
-            if weights is None
-            else {name: getattr(weights, name) for name in weights.__slots__} | {"layers": dict(weights.layers)},
-            "recovery": asdict(self.recovery),
-            "seed": self.seed,
-        }
+        return plain_object(self)
 
     @classmethod
-    def from_json(cls, text: str) -> PruningPlan:
+    def from_json(cls, text: str | bytes) -> PruningPlan:
         """Read a plan. Raises ConfigurationError for text that is no plan or is of a later version."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(
-                fault("a plan", "be a JSON object", f"text that does not parse ({error})")
-            ) from None
-        return cls.from_dict(data)
+        return cls.from_dict(parse(text, "a plan", ConfigurationError))
 
     @classmethod
     def from_dict(cls, data: object) -> PruningPlan:
         """Read a plan from parsed JSON; raises ConfigurationError like `from_json`."""
-        if not isinstance(data, Mapping) or "groups" not in data:
-            raise ConfigurationError(fault("a plan", "be a JSON object with 'groups'", type(data).__name__))
-        version = data.get("version")
-        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= PLAN_VERSION:
-            later = isinstance(version, int) and version > PLAN_VERSION
-            remedy = "A later autoprune wrote it: upgrade." if later else ""
-            raise ConfigurationError(fault("a plan's version", f"be 1 to {PLAN_VERSION}", repr(version), remedy))
-        known = ("version", *(field.name for field in fields(cls)))
-        for name in data:
-            if name not in known:
-                raise UnknownNameError("a field of a plan", str(name), known)
-        try:
-            return cls(
-                groups={name: _part(GroupPlan, f"group {name!r}", part) for name, part in data["groups"].items()},
-                ranking=_optional(RankingPlan, "the ranking", data.get("ranking")),
-                dropped=data.get("dropped", ()),
-                blocks=_optional(BlockPlan, "the blocks", data.get("blocks")),
-                weights=_optional(WeightPlan, "the weights", data.get("weights")),
-                recovery=_recovery(data.get("recovery", {})),
-                seed=data.get("seed", 0),
-            )
-        except (TypeError, AttributeError) as error:
-            raise ConfigurationError(fault("a plan", "hold the fields of PruningPlan", f"others ({error})")) from None
-
-
-def _recovery(fields: Mapping[str, object]) -> RecoveryPlan:
-    schedule = fields.get("schedule")
-    if isinstance(schedule, Mapping):
-        fields = {**fields, "schedule": _part(SchedulePlan, "the schedule", schedule)}
-    return RecoveryPlan(**fields)  # type: ignore[arg-type]  # checked by the class
-
-
-def _optional(make: Callable[..., Part], what: str, fields: Mapping[str, object] | None) -> Part | None:
-    return None if fields is None else _part(make, what, fields)
-
-
-def _part(make: Callable[..., Part], what: str, fields: Mapping[str, object]) -> Part:
-    try:
-        return make(**fields)
-    except TypeError as error:
-        name = getattr(make, "__name__", "its class")
-        message = fault(f"{what} of a plan", f"hold the fields of {name}", f"others ({error})")
-        raise ConfigurationError(message) from None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{what} of the plan: {error}") from None
+        return structure(cls, data, "a plan", ConfigurationError)

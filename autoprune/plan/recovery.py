@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from autoprune.codec import Format, stored
 from autoprune.plan.checks import check, is_amount, is_count, is_finite, is_share
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -15,6 +16,7 @@ SCHEDULES = ("one_shot", "iterative", "cubic", "exponential", "learning_rate")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
+@stored(Format(what="a schedule", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulePlan:
     """When what is to go goes.
@@ -46,6 +48,7 @@ class SchedulePlan:
         )
 
 
+@stored(Format(what="a recovery plan", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
     """How a pruned model is brought back.

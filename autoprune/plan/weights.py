@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from autoprune.codec import Format, stored
 from autoprune.errors import fault, raise_all
 from autoprune.plan.checks import check, is_share
 
@@ -31,6 +32,7 @@ def block_pattern(pattern: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found is not None else None
 
 
+@stored(Format(what="a plan of weights", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:
     """Masks of single weights; what they silence is zero and stays zero.

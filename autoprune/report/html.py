@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from autoprune.codec import plain_object
+from autoprune.errors import StorageError
 from autoprune.front.audit import audit
 from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
@@ -20,6 +22,7 @@ from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
+from autoprune.study.manifest import Manifest
 from autoprune.task.checkpoint import write_atomically
 
 
@@ -33,8 +36,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     sections += [section(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)) for cost in costs]
     if timed:
         sections.append(section("Quality, size and latency", figures.pareto_3d(front)))
-    groups = stored["groups"]
-    assert isinstance(groups, list)
+    groups = [plain_object(row) for row in stored.groups]
     sections.append(section("Layers of a candidate", figures.layers(front, groups)))
     if scan is not None:
         sections.append(_sensitivity(scan, front, groups))
@@ -46,15 +48,15 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     sections.append(_importances(folder))
     sections.append(_left_alone(stored))
     path = to if to is not None else folder.report
-    write_atomically(path, page(str(stored["name"]), sections).encode())
+    write_atomically(path, page(stored.name, sections).encode())
     return path
 
 
-def _head(stored: Mapping[str, object], front: Front) -> str:
+def _head(stored: Manifest, front: Front) -> str:
     trained = sum(record.samples_trained for record in front.everything)
     lines = "".join(f"<li{' class=warn' if warning else ''}>{text(line)}</li>" for line, warning in findings(front))
     return (
-        f"<h1>{text(stored['name'])}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
+        f"<h1>{text(stored.name)}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
         f"the front over {text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split "
         "decides; the test split is shown for the final front and decides nothing. Latencies are ratios to the dense "
         f"model, measured in turn, times its own median.</p><ul>{lines}</ul>"
@@ -152,7 +154,10 @@ def _rungs(front: Front) -> str:
 
 def _importances(folder: RunFolder) -> str:
     """Figure and table of what mattered; a sentence where there is too little to tell, nothing without trials."""
-    found = read_importances(folder)
+    try:
+        found = read_importances(folder)
+    except StorageError as error:  # the rest of the report needs no journal
+        found = Importances(trials=0, notes=(f"They cannot be told: {error}",))
     if found is None:
         return ""
     notes = "".join(f"<p class=note>{text(note)}</p>" for note in found.notes)
@@ -178,12 +183,11 @@ def _importance_table(found: Importances) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _left_alone(stored: Mapping[str, object]) -> str:
-    rows = stored["unprunable"]
-    assert isinstance(rows, list)
-    if not rows:
+def _left_alone(stored: Manifest) -> str:
+    if not stored.unprunable:
         return ""
     lines = "".join(
-        f"<tr><td>{text(r['module'])}</td><td>{text(r['reason'])}</td><td>{text(r['channels'])}</td></tr>" for r in rows
+        f"<tr><td>{text(r.module)}</td><td>{text(r.reason)}</td><td>{text(r.channels)}</td></tr>"
+        for r in stored.unprunable
     )
     return f"<h2>Left alone</h2><table><tr><th>module</th><th>why</th><th>channels</th></tr>{lines}</table>"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from autoprune.codec import Format, plain_object, stored, structure
 from autoprune.errors import StorageError, fault
 from autoprune.trace.topology import Block, Run, Topology
 
 
+@stored(Format(what="a length"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
     """How long an axis is: whole - sum of positions that go with their groups.
@@ -24,6 +26,7 @@ class Length:
     grids: tuple[tuple[float, tuple[int, ...]], ...] = ()
 
 
+@stored(Format(what="a term"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """Tensors, or products of activations, of one shape: each cost is a price times the product of the lengths.
@@ -37,6 +40,7 @@ class Term:
     size_bytes: float
 
 
+@stored(Format(what="one"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
     """Every cost that follows from widths, and what widths a group may have.
@@ -90,20 +94,31 @@ class CostTable:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data that `from_dict` reads."""
-        return asdict(self)
+        return plain_object(self)
 
     @classmethod
-    def from_dict(cls, data: object) -> CostTable:
-        """Read what `to_dict` gave. Raises StorageError for anything else."""
-        try:
-            assert isinstance(data, Mapping)
-            return cls(
-                **{name: tuple(data[name]) for name in ("names", "channels", "least", "kinds")},
-                lengths=tuple(_length(entry) for entry in data["lengths"]),
-                terms=tuple(Term(**{**entry, "lengths": tuple(entry["lengths"])}) for entry in data["terms"]),
-            )
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise StorageError(fault("a table of costs", "hold one", f"{type(error).__name__}: {error}")) from error
+    def from_dict(cls, data: object, where: str = "a table of costs") -> CostTable:
+        """Read what `to_dict` gave. where: what holds it, for the message. Raises StorageError for anything else."""
+        table = structure(cls, data, where)
+        fault_found = table.inconsistency()
+        if fault_found:
+            raise StorageError(fault(where, "hold one", f"one in which {fault_found}"))
+        return table
+
+    def inconsistency(self) -> str:
+        """What of a stored table contradicts the rest, in words; "" for nothing."""
+        groups, lengths = len(self.names), len(self.lengths)
+        named = [group for length in self.lengths for group, _ in length.single]
+        named += [group for length in self.lengths for _, grid in length.grids for group in grid]
+        if not len(self.channels) == len(self.least) == len(self.kinds) == groups or len(set(self.names)) < groups:
+            return "names, channels, least and kinds are not of as many different groups"
+        if not all(1 <= least <= channels for least, channels in zip(self.least, self.channels, strict=True)):
+            return "a group has fewer channels than the least that it needs, or none"
+        if not all(0 <= group < groups for group in named):
+            return f"lengths name groups beyond the {groups} there are"
+        if not all(0 <= number < lengths for term in self.terms for number in term.lengths):
+            return f"terms name lengths beyond the {lengths} there are"
+        return ""
 
 
 def _moved(length: Length, at: Sequence[int]) -> Length:
@@ -113,14 +128,6 @@ def _moved(length: Length, at: Sequence[int]) -> Length:
         single[at[group]] = single.get(at[group], 0.0) + positions
     grids = tuple((positions, tuple(at[group] for group in groups)) for positions, groups in length.grids)
     return Length(whole=length.whole, single=tuple(sorted(single.items())), grids=grids)
-
-
-def _length(entry: Mapping[str, Sequence[Sequence[float]]]) -> Length:
-    return Length(
-        whole=float(entry["whole"]),  # type: ignore[arg-type]  # the one field that is a number
-        single=tuple((int(group), float(positions)) for group, positions in entry["single"]),
-        grids=tuple((float(positions), tuple(groups)) for positions, groups in entry["grids"]),  # type: ignore[arg-type]
-    )
 
 
 class _Maker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from autoprune.candidate import Bench
+from autoprune.codec import Format, parse, plain, shown, stored, structure
 from autoprune.criteria.amounts import width_of
 from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
@@ -33,6 +35,7 @@ _FLOOR = 1e-3
 _FEW = 32
 
 
+@stored(Format(what="a scan", version=1, optional=("note", "seconds")))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
     """Loss added by keeping only a share of one group's channels, all others whole.
@@ -75,30 +78,23 @@ class Sensitivity:
 
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
-        return json.dumps(
-            {"version": 1, **{n: getattr(self, n) for n in self.__slots__}, "added_loss": dict(self.added_loss)}
-        )
+        return json.dumps(plain(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Sensitivity:
-        """Raises StorageError for text that is no scan."""
-        try:
-            data = json.loads(text)
-            if data["version"] != 1:
-                raise StorageError(fault("a sensitivity file's version", "be 1", data["version"], "Upgrade autoprune."))
-            return cls(
-                keep_shares=tuple(data["keep_shares"]),
-                added_loss={name: tuple(losses) for name, losses in data["added_loss"].items()},
-                criterion=data["criterion"],
-                samples_forward=data["samples_forward"],
-                samples_trained=data["samples_trained"],
-                note=data.get("note", ""),
-                seconds=data.get("seconds", 0.0),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StorageError(
-                fault("a sensitivity file", "hold a scan", f"{type(error).__name__}: {error}")
-            ) from error
+    def from_json(cls, text: str | bytes, where: str = "a sensitivity file") -> Sensitivity:
+        """Read a scan. where: what holds the text, for the message. Raises StorageError for text that is no scan."""
+        found = structure(cls, parse(text, where), where)
+        shares = found.keep_shares
+        right = all(0 < share < 1 for share in shares) and all(a > b for a, b in itertools.pairwise(shares))
+        if not shares or not right:
+            raise StorageError(fault(f"keep_shares of {where}", "fall, each in (0, 1)", shown(shares)))
+        for name, losses in found.added_loss.items():
+            if len(losses) != len(shares):
+                raise StorageError(fault(f"added_loss[{name!r}] of {where}", f"hold {len(shares)}", shown(losses)))
+        for name in ("samples_forward", "samples_trained", "seconds"):
+            if getattr(found, name) < 0:
+                raise StorageError(fault(f"{name} of {where}", "be >= 0", getattr(found, name)))
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

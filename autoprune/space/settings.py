@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from autoprune.codec import Format, stored
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import criterion
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
@@ -27,6 +28,7 @@ SCORED = ("threshold", "ranking")
 NO_MASKS = "none"
 
 
+@stored(Format(what="a space", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceSettings:
     """The search space. Where a field holds several choices the study samples among them.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from autoprune.candidate import Bench
+from autoprune.codec import Format, load, plain, stored
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.recovery.gradual import Stage
@@ -21,6 +23,7 @@ from autoprune.task.checkpoint import read_weights, serialize_smallest, sync_fol
 FOLDER, RECORD = "checkpoints", "checkpoint.json"
 
 
+@stored(Format(what="a checkpoint", version=1, apart=("path",), refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """What is known of a model on its way beside its weights.
@@ -35,8 +38,8 @@ class Checkpoint:
     step: int
     learning_rate: float
     sparsity: float
-    kept: dict[str, list[int]]
-    dropped: list[str]
+    kept: Mapping[str, tuple[int, ...]]
+    dropped: tuple[str, ...]
     path: str = ""
 
 
@@ -53,11 +56,11 @@ def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
         step=stage.step,
         learning_rate=stage.rate,
         sparsity=zeros / max(sum(parameter.numel() for parameter in parameters), 1),
-        kept=stage.kept.to_dict(),
-        dropped=list(stage.kept.dropped),
+        kept=dict(stage.kept.groups),
+        dropped=stage.kept.dropped,
     )
     write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
-    write_atomically(temporary / RECORD, json.dumps({"version": 1, **asdict(record)}, indent=1).encode())
+    write_atomically(temporary / RECORD, json.dumps(plain(record), indent=1).encode())
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync_folder(final.parent)
@@ -72,19 +75,18 @@ def clear(folder: RunFolder, trial: int) -> None:
 def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
     """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that can not be read."""
     root = _folder(folder, trial)
-    paths = [path for path in root.iterdir() if path.name.isdigit()] if root.is_dir() else []
-    return [_read(path) for path in sorted(paths, key=lambda path: int(path.name))]
+    paths = [path for path in root.iterdir() if path.name.isascii() and path.name.isdigit()] if root.is_dir() else []
+    return [_read(trial, path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
-def load(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
+def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
     """The model as it was after that many passes, in eval mode. Raises NotFoundError that lists those there are."""
     known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
     if epoch not in known:
         there = ", ".join(str(number) for number in known) or "none, set StudySettings.checkpoint_epochs"
         raise NotFoundError(fault(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
-    groups = {name: tuple(indices) for name, indices in found.kept.items()}
-    kept = KeptChannels(groups=groups, dropped=tuple(found.dropped))
+    kept = KeptChannels(groups=found.kept, dropped=found.dropped)
     return rebuild(bench.task.dense, bench.topology, kept, read_weights(Path(found.path) / WEIGHTS)).eval()
 
 
@@ -92,13 +94,9 @@ def _folder(folder: RunFolder, trial: int) -> Path:
     return folder.path / FOLDER / f"{trial:05d}"
 
 
-def _read(path: Path) -> Checkpoint:
-    try:
-        data = json.loads((path / RECORD).read_text())
-        if data.pop("version") != 1:
-            raise StorageError(fault("a checkpoint's version", "be 1", "a later one", "Upgrade autoprune."))
-        return Checkpoint(**{**data, "path": str(path)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            fault(str(path / RECORD), "hold a checkpoint", f"{type(error).__name__}: {error}")
-        ) from error
+def _read(trial: int, path: Path) -> Checkpoint:
+    found = replace(load(Checkpoint, path / RECORD), path=str(path))
+    if (found.trial, found.epoch) != (trial, int(path.name)) or found.step < 0:
+        got = f"trial {found.trial}, epoch {found.epoch} and step {found.step}"
+        raise StorageError(fault(str(path / RECORD), f"be of trial {trial} and epoch {int(path.name)}", got))
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from autoprune.candidate import Bench
+from autoprune.codec import plain
 from autoprune.errors import ConfigurationError, StudyConflictError, fault
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
@@ -85,11 +86,11 @@ def block_rows(topology: Topology) -> list[dict[str, object]]:
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     """Raise StudyConflictError that names what differs between the stored study and this one."""
     stored = folder.read_study()
-    differences = [key for key in ("structure", "weights", "quality", "metrics") if stored.get(key) != new[key]]
-    old, asked = stored.get("settings"), new["settings"]
+    known = ("structure", "weights", "quality", "metrics")
+    differences = [key for key in known if plain(getattr(stored, key)) != new[key]]
+    asked = new["settings"]
     assert isinstance(asked, Mapping)
-    if isinstance(old, Mapping):
-        differences += _apart(_completed(old), asked)
+    differences += _apart(_completed(stored.settings), asked)
     if differences:
         raise StudyConflictError(
             fault(

@@ -11,16 +11,17 @@ from pathlib import Path
 
 from torch import nn
 
+from autoprune.codec import load, read_bytes
 from autoprune.errors import NotFoundError, StorageError, fault
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
+from autoprune.study.manifest import FOLDER_VERSION, Manifest
 from autoprune.task.checkpoint import serialize_smallest, sync_folder, write_atomically
 
-FOLDER_VERSION = 1
 STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
 CANDIDATES, FAILURES = "candidates", "failures"
-RECORD, WEIGHTS, TEST = "candidate.json", "weights.safetensors", "test.json"
+RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
 #: Empty; there once the weights were removed.
 REMOVED = "weights.removed"
 
@@ -29,7 +30,7 @@ REMOVED = "weights.removed"
 class RunFolder:
     """Paths and files of one run.
 
-    path: the folder. Methods raise StorageError for files that can not be read.
+    path: the folder. Methods raise StorageError for files that cannot be read, do not fit, or cannot be written.
     """
 
     path: Path
@@ -52,7 +53,7 @@ class RunFolder:
         """What study this is."""
         write_atomically(self.path / STUDY, json.dumps({"version": FOLDER_VERSION, **data}, indent=1).encode())
 
-    def read_study(self) -> dict[str, object]:
+    def read_study(self) -> Manifest:
         """What `write_study` wrote. NotFoundError where there is no study."""
         if not self.holds_study:
             raise NotFoundError(
@@ -63,12 +64,10 @@ class RunFolder:
                     "Name the folder that `autoprune run` printed.",
                 )
             )
-        data = _read_json(self.path / STUDY)
-        version = data.get("version")
-        if not isinstance(version, int) or version > FOLDER_VERSION:
-            remedy = "Upgrade autoprune." if isinstance(version, int) else ""
-            raise StorageError(fault("a run folder's version", f"be <= {FOLDER_VERSION}", repr(version), remedy))
-        return data
+        path = self.path / STUDY
+        manifest = load(Manifest, path)
+        manifest.check(str(path))
+        return manifest
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """The scan, measured once per study."""
@@ -77,7 +76,12 @@ class RunFolder:
     def read_sensitivity(self) -> Sensitivity | None:
         """The scan, None when there is none yet."""
         path = self.path / SENSITIVITY
-        return Sensitivity.from_json(path.read_text()) if path.is_file() else None
+        if not path.exists():
+            return None
+        scan = Sensitivity.from_json(read_bytes(path), str(path))
+        if self.holds_study:
+            self.read_study().check_scan(scan, str(path))
+        return scan
 
     def has_weights(self, number: int) -> bool:
         """False once they were removed."""
@@ -122,23 +126,28 @@ class RunFolder:
     def read_candidate(self, number: int) -> CandidateRecord | None:
         """One candidate, None when it is not there."""
         folder = self._candidate(number)
-        if not (folder / RECORD).is_file():
+        if not folder.exists():
             return None
-        try:
-            test = Measurement.from_dict(_read_json(folder / TEST)) if (folder / TEST).is_file() else None
-        except (TypeError, KeyError) as error:
-            raise StorageError(fault(str(folder / TEST), "hold a measurement", repr(error))) from error
-        try:
-            return CandidateRecord.from_json((folder / RECORD).read_text(), test, (folder / REMOVED).is_file())
-        except StorageError as error:
-            raise StorageError(f"{folder / RECORD}: {error}") from error
+        path = folder / RECORD
+        test = load(Measurement, folder / TEST) if (folder / TEST).exists() else None
+        record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
+        if record.number != number:
+            raise StorageError(fault(f"number of {path}", f"be {number}, as its folder says", record.number))
+        return record
 
     def read_candidates(self) -> list[CandidateRecord]:
         """Every stored candidate in order of its number."""
         root = self.path / CANDIDATES
-        names = sorted(entry.name for entry in root.iterdir() if entry.name.isdigit()) if root.is_dir() else []
+        names = sorted(entry.name for entry in _entries(root) if entry.name.isascii() and entry.name.isdigit())
+        for name in names:
+            if name != self._candidate(int(name)).name:
+                expected = f"be named {self._candidate(int(name)).name}, which there may be beside it"
+                raise StorageError(fault(f"a candidate in {root}", expected, name))
         found = [self.read_candidate(int(name)) for name in names]
-        return [record for record in found if record is not None]
+        records = sorted((record for record in found if record is not None), key=lambda record: record.number)
+        if self.holds_study:
+            self.read_study().check_records(records, str(root))
+        return records
 
     def sweep(self) -> None:
         """Remove what an interrupted write left behind."""
@@ -153,11 +162,9 @@ class RunFolder:
         return self.path / CANDIDATES / f"{number:05d}"
 
 
-def _read_json(path: Path) -> dict[str, object]:
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, nothing where there is none."""
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StorageError(fault(str(path), "be JSON", f"{type(error).__name__}: {error}")) from error
-    if not isinstance(data, dict):
-        raise StorageError(fault(str(path), "hold a JSON object", type(data).__name__))
-    return data
+        return [*folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise StorageError(fault(str(folder), "be a folder that can be read", error.strerror or repr(error))) from error

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.codec import Format, plain_object, stored, structure
+from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import check_objectives
 from autoprune.front.limits import Limits
 from autoprune.measure.latency import BACKENDS
@@ -17,6 +16,7 @@ from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import AUTO, SAMPLERS
 
 
+@stored(Format(what="settings of a study", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySettings:
     """How a study searches; what it chooses from is in `space`.
@@ -96,24 +96,12 @@ class StudySettings:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        return plain_object(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, object]) -> StudySettings:
-        """Read what `to_dict` gave. Raises ConfigurationError for other fields."""
-        try:
-            fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-            space = fields.pop("space", {})
-            assert isinstance(space, Mapping)
-            choices = {name: tuple(value) if isinstance(value, list) else value for name, value in space.items()}
-            given = fields.pop("limits", {})
-            assert isinstance(given, Mapping)
-            limits = Limits(**given)
-            return cls(space=SpaceSettings(**choices), limits=limits, **fields)  # type: ignore[arg-type]  # checked by both classes
-        except (TypeError, AssertionError) as error:
-            raise ConfigurationError(
-                fault("stored settings", "hold the fields of StudySettings", str(error))
-            ) from error
+    def from_dict(cls, data: object, where: str = "stored settings") -> StudySettings:
+        """Read what `to_dict` gave. where: what holds it, for the message. Raises ConfigurationError for the rest."""
+        return structure(cls, data, where, ConfigurationError)
 
 
 def _counts(settings: StudySettings) -> list[Check]:

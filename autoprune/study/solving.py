@@ -69,15 +69,13 @@ def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved
     )
 
 
-def _read(study: Study) -> tuple[CostTable, list[int]]:
+def _read(study: Study) -> tuple[CostTable, Sequence[int]]:
     stored = study.folder.read_study()
-    if "costs" not in stored:
+    if stored.costs is None:
         raise NotFoundError(
             fault("a run folder to solve in", "hold the costs of the model", "one of an earlier version", "Run anew.")
         )
-    ties = stored.get("ties")
-    assert isinstance(ties, list)
-    return CostTable.from_dict(stored["costs"]), ties
+    return stored.costs, stored.ties
 
 
 def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivity | None:

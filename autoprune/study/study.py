@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.errors import ConfigurationError, StorageError, fault, user_code
+from autoprune.errors import ConfigurationError, fault, user_code
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -25,7 +25,7 @@ from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.checks import BEFORE, check_plan, check_space
 from autoprune.study.description import check_free, check_same, describe
-from autoprune.study.folder import RunFolder
+from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.importance import Importances, read_importances
 from autoprune.study.loop import Loop, OnProgress
 from autoprune.study.settings import StudySettings
@@ -83,14 +83,11 @@ class Study:
         """
         folder = RunFolder(Path(out))
         stored = folder.read_study()
-        missing = sorted({"name", "settings", "quality", "higher_is_better"} - stored.keys())
-        if missing:
-            raise StorageError(fault(f"study.json in {out}", "describe a study", f"one without {', '.join(missing)}"))
-        settings = StudySettings.from_dict(stored["settings"])  # type: ignore[arg-type]
+        settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         bench = None
         if task is not None:
             bench = _bench(task, settings)
-            check_same(folder, describe(bench, settings, str(stored["name"])))
+            check_same(folder, describe(bench, settings, stored.name))
         return cls._of(folder, settings, bench)
 
     @classmethod
@@ -99,9 +96,9 @@ class Study:
         study = cls(
             folder=folder,
             settings=settings,
-            name=str(stored["name"]),
-            quality_name=str(stored["quality"]),
-            higher_is_better=bool(stored["higher_is_better"]),
+            name=stored.name,
+            quality_name=stored.quality,
+            higher_is_better=stored.higher_is_better,
             bench=bench,
         )
         study._records = folder.read_candidates()
@@ -140,7 +137,7 @@ class Study:
         """
         bench = self._need_bench("rebuild")
         if epoch is not None:
-            return checkpoints.load(bench, self.folder, number, epoch)
+            return checkpoints.load_model(bench, self.folder, number, epoch)
         return lineage.load(bench, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:

@@ -263,12 +263,12 @@ def test_another_ending(finished: tuple[Path, Path], tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_the_run_that_is_broken(name: str, text: str, finished: tuple[Path, Path], tmp_path: Path) -> None:
-    """Not the user's input: exit code 1, and a message that names the file."""
+    """Exit code 2, and a message that names the file."""
     out = tmp_path / "out"
     shutil.copytree(finished[1], out)
     (out / name).write_text(text)
     answer = command("front", out)
-    assert answer.code == 1, answer.text
+    assert answer.code == 2, answer.text
     assert "Traceback" not in answer.err
     assert name.rpartition("/")[2] in answer.sentence or "version" in answer.sentence
     assert answer.out == ""

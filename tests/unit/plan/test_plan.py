@@ -137,7 +137,7 @@ def test_groups_must_be_group_plans() -> None:
 
 def test_a_later_version_is_refused_with_the_remedy() -> None:
     with pytest.raises(
-        ConfigurationError, match=f"version must be 1 to {PLAN_VERSION}, but got {PLAN_VERSION + 98}.*upgrade"
+        ConfigurationError, match=f"version must be 1 to {PLAN_VERSION}, but got {PLAN_VERSION + 98}.*Upgrade"
     ):
         PruningPlan.from_dict({"version": PLAN_VERSION + 98, "groups": {}})
 
@@ -186,7 +186,7 @@ def test_an_unknown_field_lists_the_known(name: str) -> None:
 @pytest.mark.parametrize("layers", [[1], None, "head", 0.5])
 def test_layers_of_weights_must_be_a_mapping(layers: object) -> None:
     data = {"version": 3, "groups": {}, "weights": {"sparsity": 0.5, "layers": layers}}
-    with pytest.raises(ConfigurationError, match="layers must be a mapping of weights to sparsities, but got"):
+    with pytest.raises(ConfigurationError, match=r"weights.layers must be an object, but got"):
         PruningPlan.from_dict(data)
 
 

@@ -84,6 +84,9 @@ def text_of(path: Path, records: list[CandidateRecord], scan: Sensitivity | None
     folder.write_study(
         {
             "name": name,
+            "quality": "accuracy",
+            "higher_is_better": True,
+            "settings": {},
             "groups": [{"name": "a" if name == "digits" else name, "channels": 4}],
             "unprunable": [{"module": name, "reason": f"it is {name}", "channels": 7}],
         }
@@ -205,7 +208,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 def test_the_report_goes_where_it_is_asked_to(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.write_study({"name": "digits", "groups": [], "unprunable": []})
+    described = {"name": "digits", "quality": "accuracy", "higher_is_better": True, "settings": {}}
+    folder.write_study({**described, "groups": [], "unprunable": []})
     assert write_report(folder, front_of([dense()])) == tmp_path / "run" / "report.html"
     asked = tmp_path / "elsewhere" / "page.html"
     assert write_report(folder, front_of([dense()]), asked) == asked

@@ -222,7 +222,7 @@ def test_a_record_that_can_not_be_read_is_named(text: str | None, tmp_path: Path
         record.unlink()
     else:
         record.write_text(text)
-    with pytest.raises(StorageError, match=r"checkpoint\.json must hold a checkpoint|version must be 1"):
+    with pytest.raises(StorageError, match=r"checkpoint\.json(: its version)? must"):
         checkpoints.read(folder, 0)
 
 

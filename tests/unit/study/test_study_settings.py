@@ -95,5 +95,5 @@ def test_round_trip_through_json(settings: StudySettings) -> None:
 
 @pytest.mark.parametrize("change", [{"unknown": 1}, {"space": {"unknown": 1}}, {"space": 3}])
 def test_stored_settings_with_other_fields_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ConfigurationError, match="stored settings must hold the fields of StudySettings"):
+    with pytest.raises(ConfigurationError, match="stored settings must hold settings of a study"):
         StudySettings.from_dict(StudySettings().to_dict() | change)
