@@ -23,10 +23,10 @@ from autoprune.plan.weights import WeightPlan, block_pattern
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, Samples
 from autoprune.recovery.gradual import Clock, Gradual, Stage, Watch
-from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.surgery.sparsity import maskable
+from autoprune.task.clone import clone_with
 from autoprune.task.data import Split
 from autoprune.task.task import Task
 from autoprune.trace.topology import KINDS, Topology

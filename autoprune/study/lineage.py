@@ -13,9 +13,9 @@ from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder
-from autoprune.surgery.clone import clone_with
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import read_weights
+from autoprune.task.clone import clone_with
 from autoprune.trace.topology import Topology
 
 

@@ -12,8 +12,8 @@ from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import SurgeryError, fault
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.attributes import repair, rescale
-from autoprune.surgery.clone import clone_and_touched
 from autoprune.surgery.skip import skip
+from autoprune.task.clone import clone_and_touched, renew_kept
 from autoprune.trace.topology import Rescale, Topology
 
 
@@ -120,6 +120,7 @@ def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept
         repair(module)
     for name in kept.dropped:
         skip(model, topology.block(name))
+    renew_kept(model)
 
 
 def _scales(
@@ -150,10 +151,15 @@ def _is_slim(module: nn.Module) -> bool:
 
 
 def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor once only these positions are left."""
+    """Shape of every parameter and of what a group runs along once only these positions are left.
+
+    Other buffers may change their shape from one call to the next, as an activation that is kept in one does.
+    """
+    held = {name for name, _ in topology.runs}
     return {
         name: tuple(len(alive[name, axis]) if (name, axis) in alive else size for axis, size in enumerate(info.shape))
         for name, info in topology.tensors.items()
+        if info.is_parameter or name in held
     }
 
 

@@ -16,6 +16,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
+from autoprune.task.clone import renew_kept
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, copied, plain_operators, run
@@ -66,6 +67,7 @@ class Evidence:
         _stir_statistics(scratch)
         if stir_weights:
             _stir_weights(scratch)
+        renew_kept(scratch)
         inputs = map_tensors(example_inputs, partial(_stirred, dtype=dtype, noise=stir_inputs))
         dense = _outputs(scratch, inputs)
         if (stir_weights or stir_inputs) and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):

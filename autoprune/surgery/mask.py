@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.surgery.clone import clone_with
+from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
@@ -46,6 +46,7 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels, *, traced: Tr
                 gone = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
                 gone[positions] = False
                 tensors[name].index_fill_(axis, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
+    renew_kept(copy)
     return _with_statistics(copy, alive, traced) if topology.has_statistics else copy
 
 

@@ -13,6 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+from autoprune.task.clone import renew_kept
+from autoprune.task.models import common_prefix, without_wrapping
 from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
@@ -61,7 +63,7 @@ def _tensors(data: object, path: Path) -> dict[str, Tensor]:
 def load_into(model: nn.Module, path: Path) -> None:
     """Load a checkpoint. Raises ConfigurationError that names the keys and shapes that do not fit."""
     try:
-        weights = read_weights(path)
+        weights = without_wrapping(read_weights(path), model.state_dict().keys())
     except StorageError as error:
         raise ConfigurationError(str(error)) from error
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -74,8 +76,11 @@ def load_into(model: nn.Module, path: Path) -> None:
             for label, names in (("missing", missing), ("unknown", extra), ("other shape", other))
             if names
         ]
-        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})"))
+        prefix = common_prefix(weights)
+        remedy = f"Every key begins with {prefix!r}: is it of a module around the model?" if prefix else ""
+        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})", remedy))
     model.load_state_dict(weights)
+    renew_kept(model)
 
 
 def serialize(tensors: Mapping[str, Tensor]) -> bytes:

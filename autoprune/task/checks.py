@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +15,10 @@ from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
 from autoprune.task import checkpoint as checkpoints
+from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, Split, as_split, call
 from autoprune.task.metrics import METRICS, Prediction, build_metric, direction_of, kind_of_prediction, probe_metric
+from autoprune.task.models import check_independent, check_kind
 from autoprune.task.overlap import overlap
 
 if TYPE_CHECKING:
@@ -98,11 +99,25 @@ def build(task: Task) -> nn.Module | None:
                 "Move it with model.to(device) or set device=...",
             )
         )
+    check_kind(model)
     # A copy, so that neither a checkpoint nor a later step touches the user's model; a function may return it, too.
-    model = copy.deepcopy(model)
+    copied = _copied(model)
     if task.checkpoint is not None:
-        checkpoints.load_into(model, Path(task.checkpoint))
-    return model.to(task.device).eval()
+        checkpoints.load_into(copied, Path(task.checkpoint))
+    copied = copied.to(task.device).eval()
+    if _is_inputs(task.example_inputs):
+        example = Batch(inputs=task.example_inputs, targets=(), size=1).to(torch.device(task.device))
+        check_independent(copied, model, example.inputs)
+    return copied
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return clone_with(model)
+    except Exception as error:  # modules that hold what cannot be copied
+        remedy = "Leave locks, files and the like out in __getstate__ of the module that holds them."
+        got = describe_exception(error)
+        raise ConfigurationError(fault("the model", "be copyable with copy.deepcopy", got, remedy)) from error
 
 
 def split(task: Task, name: str) -> Split | None:
@@ -159,7 +174,7 @@ def run(task: Task, dense: nn.Module, splits: Mapping[str, Split | None], faults
 
 def _train_step(task: Task, dense: nn.Module, batch: Batch) -> None:
     """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
-    scratch = copy.deepcopy(dense).train()
+    scratch = clone_with(dense).train()
     if not any(parameter.requires_grad for parameter in scratch.parameters()):
         return
     outputs = attempt("the model in training mode on a batch of train", lambda: call(scratch, batch.inputs))

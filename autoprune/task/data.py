@@ -209,12 +209,16 @@ def call(model: torch.nn.Module, inputs: Inputs) -> object:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and each module back to its own mode after."""
+    """Eval mode, and each module back to its own mode after.
+
+    By `train`, which modules override to let go of what they keep of their weights in eval mode.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
+        model.train(modes[model])
         for module, mode in modes.items():
             module.training = mode
 

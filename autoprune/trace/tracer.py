@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from autoprune.errors import TraceError, describe_exception
+from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
+from autoprune.task.models import borrowing
 from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.modules import watched
 from autoprune.trace.residual import Addition, Carried
@@ -313,8 +314,8 @@ def copied(model: nn.Module) -> nn.Module:
     if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in _named_tensors(model)):
         raise TraceError("the model must have weights, but got lazy modules: call it once first")
     try:
-        scratch = copy.deepcopy(model).eval()
-    except Exception as error:  # modules that hold what can not be copied
+        scratch = clone_with(model).eval()
+    except Exception as error:  # modules that hold what cannot be copied
         raise TraceError(
             f"the model must be copyable with copy.deepcopy, but got {describe_exception(error)}"
         ) from error
@@ -353,12 +354,14 @@ def run(
     scratch = copied(model)
     try:
         tracer, inputs = Tracer(scratch, seconds=seconds, tied=tied), fresh(example_inputs)
-        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
+        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), Borrowed(model) as borrowed, tracer:
             outputs = outputs_in(call(scratch, inputs))
     except TraceError:
         raise
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
+    if borrowed.found:
+        raise TraceError(borrowing(model, borrowed))
     tracer.module = ""
     tracer.freeze_all(outputs, "is part of the model's output")
     for nodes in tracer.rows:

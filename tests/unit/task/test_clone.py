@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprune.surgery.clone import clone_with
+from autoprune.task.clone import clone_with
 from tests.zoo.convolutional import TiedWeights, vgg
 
 

@@ -1,0 +1,131 @@
+"""Which models are taken: wrappers, scripts and hooked weights are refused by name, each with what to do instead."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.prune import BasePruningMethod
+
+from autoprune.errors import ConfigurationError, fault
+from autoprune.task.clone import Borrowed, functions_of
+from autoprune.task.data import Inputs, call
+
+#: Class -> what to do instead. By name, as importing some of them takes seconds or needs another build of torch.
+_REFUSED: Mapping[str, str] = {
+    "torch._dynamo.eval_frame.OptimizedModule": (
+        "Pass the module inside, ._orig_mod, and compile the pruned model: what is compiled stays bound to its weights."
+    ),
+    "torch.nn.parallel.data_parallel.DataParallel": "Pass the module inside, .module, and wrap the pruned model.",
+    "torch.nn.parallel.distributed.DistributedDataParallel": (
+        "Pass the module inside, .module, and wrap the pruned model."
+    ),
+    "torch.optim.swa_utils.AveragedModel": "Pass the averaged module inside, .module.",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": (
+        "Gather the whole weights (its full state dict) and load them into the plain module."
+    ),
+    "torch.jit._script.ScriptModule": (
+        "Pass the nn.Module that it was made of, with its weights; script or trace the pruned model."
+    ),
+    "torch.export._unlift._StatefulGraphModule": (
+        "Pass the nn.Module that was exported, with its weights; export the pruned model."
+    ),
+}
+#: Parts of names that wrappers put into the keys of a state dict.
+_WRAPPING = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+
+
+def check_kind(model: nn.Module) -> None:
+    """Refuse a model that is no plain nn.Module, or holds a part that is none.
+
+    Raises ConfigurationError that names the first such part and what to do instead.
+    """
+    for path, module in model.named_modules():
+        where = f"{path} in the model" if path else "the model"
+        if any(isinstance(tensor, UninitializedParameter) for tensor in module.parameters(recurse=False)):
+            raise ConfigurationError(fault(where, "have weights", "a lazy module", "Call the model once first."))
+        remedy = _remedy(module)
+        if remedy:
+            raise ConfigurationError(fault(where, "be a plain nn.Module", f"one of class {_kind(module)}", remedy))
+        masked = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)]
+        if masked:
+            name = masked[0]._tensor_name
+            raise ConfigurationError(
+                fault(
+                    where,
+                    "hold its weights themselves",
+                    f"a {name} that is computed from {name}_orig and {name}_mask at each call",
+                    f"Call torch.nn.utils.prune.remove(module, {name!r}) first: zeros stay zeros.",
+                )
+            )
+
+
+def check_independent(copied: nn.Module, original: nn.Module, inputs: Inputs) -> None:
+    """Refuse a copy that computes with weights of the original, as a closure over it does.
+
+    Says nothing of a model that does not run on the inputs. Raises ConfigurationError.
+    """
+    borrowed = Borrowed(original)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), borrowed:
+            call(copied, copy.deepcopy(inputs))
+    except Exception:  # user code runs in here, and what it raises is told where inputs are checked
+        return
+    if borrowed.found:
+        raise ConfigurationError(borrowing(original, borrowed))
+
+
+def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
+    """Say that a copy computes with weights of the original, and what may be bound to these."""
+    held = functions_of(original)
+    return fault(
+        "a copy of the model",
+        "compute with its own weights",
+        f"one that computes with those of the original ({', '.join([*borrowed.found][:3])})",
+        f"Functions stay bound to the modules that they were made for ({', '.join(held[:5]) or 'one of no module'}): "
+        "compile, patch or wrap the pruned model instead, or write a method, which gets its module as self.",
+    )
+
+
+def without_wrapping(weights: Mapping[str, Tensor], own: Collection[str]) -> Mapping[str, Tensor]:
+    """Name weights as the plain module does where a wrapper's were stored; others are given as they are.
+
+    own: names in the module's state dict.
+    """
+    for plain in _unwrapped(weights) if weights.keys() != set(own) else ():
+        if plain.keys() == set(own):
+            return plain
+    return weights
+
+
+def _unwrapped(weights: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The weights without the first parts of their names, one by one, then without any part of a wrapper."""
+    left = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # what an AveragedModel counts
+    while common_prefix(left).removesuffix(".") in _WRAPPING:
+        left = {name.partition(".")[2]: tensor for name, tensor in left.items()}
+        yield left
+    parts = {name: [part for part in name.split(".") if part not in _WRAPPING] for name in weights}
+    plain = {".".join(parts[name]): tensor for name, tensor in weights.items()}
+    if len(plain) == len(weights):
+        yield plain
+
+
+def common_prefix(names: Collection[str]) -> str:
+    """The first part of the names, with its dot, where all share one; else nothing."""
+    first = {name.partition(".")[0] if "." in name else "" for name in names}
+    return f"{first.pop()}." if len(first) == 1 and "" not in first else ""
+
+
+def _remedy(module: nn.Module) -> str:
+    weights = (*module.parameters(), *module.buffers())
+    if isinstance(module, torch.jit.ScriptModule) and not weights:
+        return ""  # an activation, say: it has nothing to cut
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
+    return next((_REFUSED[name] for name in names if name in _REFUSED), "")
+
+
+def _kind(module: nn.Module) -> str:
+    return "ScriptModule" if isinstance(module, torch.jit.ScriptModule) else type(module).__name__
