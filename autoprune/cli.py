@@ -77,6 +77,7 @@ def explain(script: ScriptArgument) -> None:
 
     found = load_script(script)
     space = found.settings.space
+    typer.echo(f"The task: {found.task.summary()}")
     show_topology(Bench.of(found.task, protect=space.protect).topology, space)
 
 

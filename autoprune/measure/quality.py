@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from autoprune.task.data import Split, call, evaluating
-from autoprune.task.metrics import update
+from autoprune.task.data import Batch, Split, call, evaluating
 from autoprune.task.task import Task
 
 #: Folds for the standard error; more folds cost more metric updates.
 FOLDS = 10
+#: A number whose multiples look random in their middle bits (Knuth's multiplicative hashing).
+_SPREAD = 2654435761
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +35,21 @@ class Quality:
 def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     """Every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
-    The standard error comes from the spread of the quality over ten interleaved folds of the samples,
-    which holds for any metric that averages over samples.
+    The standard error is that of a jackknife over ten folds of the samples: how much the quality varies when each fold
+    is left out. It holds for averages over samples as for metrics of all of them, such as R2 or AUROC.
     """
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
     samples = 0
     with evaluating(model):
-        for raw in split.ordered():
-            batch = raw.to(torch.device(task.device))
-            predictions = task.answers(call(model, batch.inputs))
-            targets = batch.targets
-            assert isinstance(targets, Tensor), "Task has checked this"
+        for batch, predictions, targets in _scored(task, model, split):
             for metric in metrics.values():
-                update(metric, predictions, targets)
-            _update_folds(folds, predictions, targets, samples)
+                task.update(metric, predictions, targets)
+            _update_folds(task, folds, predictions, targets, samples)
             samples += batch.size
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
-    return Quality(value=values[task.quality], error=_error(folds), metrics=values, samples=samples)
+    error = _error([fold for fold in folds if fold.update_called], values[task.quality])
+    return Quality(value=values[task.quality], error=error, metrics=values, samples=samples)
 
 
 @torch.no_grad()
@@ -56,28 +57,70 @@ def quality_alone(task: Task, model: nn.Module, split: Split) -> tuple[float, in
     """The quality that `evaluate` gives, and the samples seen: no other metric and no error, which cost more time."""
     metric, samples = task.new_metric(task.quality), 0
     with evaluating(model):
-        for raw in split.ordered():
-            batch = raw.to(torch.device(task.device))
-            assert isinstance(batch.targets, Tensor), "Task has checked this"
-            update(metric, task.answers(call(model, batch.inputs)), batch.targets)
+        for batch, predictions, targets in _scored(task, model, split):
+            task.update(metric, predictions, targets)
             samples += batch.size
     return float(metric.compute()), samples
 
 
-def _update_folds(folds: list[Metric], predictions: Tensor, targets: Tensor, offset: int) -> None:
-    if targets.ndim == 0 or len(predictions) != len(targets):
+def _scored(task: Task, model: nn.Module, split: Split) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Batches of a split, with the model's predictions and the targets."""
+    where = next((name for name in ("search", "test") if split is getattr(task, f"{name}_split")), "a split")
+    for raw in split.ordered():
+        batch = raw.to(torch.device(task.device))
+        targets = task.labels(batch, where)
+        yield batch, task.predictions(call(model, batch.inputs)), targets
+
+
+def _update_folds(task: Task, folds: list[Metric], predictions: Tensor, targets: Tensor, offset: int) -> None:
+    if min(predictions.ndim, targets.ndim) == 0 or len(predictions) != len(targets):
         return
+    positions = torch.arange(offset, offset + len(targets))
+    # Each ten samples fill all folds, from another one on: data that repeats itself is not gathered in one of them.
+    turns = (positions // FOLDS * _SPREAD) >> 16
+    numbers = (positions + turns) % FOLDS
     for number, fold in enumerate(folds):
-        start = (number - offset) % FOLDS
-        if start < len(targets):
-            update(fold, predictions[start::FOLDS], targets[start::FOLDS])
+        mine = (numbers == number).nonzero().flatten().to(targets.device)
+        if len(mine) > 0:
+            with contextlib.suppress(Exception):  # a metric may refuse so few samples: then it has no fold
+                task.update(fold, predictions[mine], targets[mine])
 
 
-def _error(folds: list[Metric]) -> float:
-    values = [float(fold.compute()) for fold in folds if fold.update_called]
-    values = [value for value in values if math.isfinite(value)]
-    if len(values) < 2:
+def _error(folds: list[Metric], value: float) -> float:
+    """Standard error of the quality; 0 where fewer than two folds tell anything."""
+    parts = [other for fold in range(len(folds)) if (other := _merged(folds[:fold] + folds[fold + 1 :])) is not None]
+    whole = _merged(folds)
+    # A metric that cannot be merged, or is not the same once it is: the spread of the folds says how it varies.
+    if len(parts) < 2 or whole is None or not math.isclose(whole, value, rel_tol=1e-3, abs_tol=1e-6):
+        parts, weight = [alone for fold in folds if (alone := _computed(fold)) is not None], 1.0
+    else:
+        weight = (len(parts) - 1.0) ** 2
+    if len(parts) < 2:
         return 0.0
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return math.sqrt(variance / len(values))
+    mean = sum(parts) / len(parts)
+    variance = sum((part - mean) ** 2 for part in parts) / (len(parts) - 1)
+    return math.sqrt(weight * variance / len(parts))
+
+
+def _merged(folds: list[Metric]) -> float | None:
+    """The metric over several folds; None where it has no value, or cannot be merged."""
+    if not folds:
+        return None
+    total = folds[0].clone()
+    try:
+        for fold in folds[1:]:
+            total.merge_state(fold)
+    except Exception:  # torchmetrics and metrics of the user's refuse in many ways
+        return None
+    return _computed(total)
+
+
+def _computed(metric: Metric) -> float | None:
+    """The value of a metric; None when it fails, warns that it has none, or is not finite."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            value = float(metric.compute())
+        except Exception:  # such as R2 of one sample
+            return None
+    return value if math.isfinite(value) and not said else None

@@ -14,7 +14,7 @@ from autoprune.task.data import Batch, call, evaluating
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[Batch], least: int = 2) -> int:
     """Replace the running mean and variance of every norm that keeps them by plain averages over `batches`.
 
     Such norms are BatchNorm of any dimensions, SyncBatchNorm, InstanceNorm with track_running_stats, and any module
@@ -22,11 +22,18 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> int:
     constants (torchvision's FrozenBatchNorm2d) and norms that no batch reaches keep what they have; one that is called
     several times takes the average over all its calls.
     The model is changed in place; training mode, dropout and momentum are as before. Batches of one sample are left
-    out: their variance is not defined. Returns the number of samples seen, 0 for a model without such norms.
+    out where there are others. Returns the number of samples seen, 0 for a model without such norms.
     Source: Li et al., EagleEye, 2020.
+
+    Args:
+        model: the model, changed in place.
+        batches: samples of the training split.
+        least: samples of the smallest batch whose variance is defined, 1 where norms read several values of each.
+
     """
     norms = [module for module in model.modules() if keeps_statistics(module)]
-    usable = [batch for batch in batches if batch.size >= 2]
+    given = list(batches)
+    usable = [batch for batch in given if batch.size >= 2] or [batch for batch in given if batch.size >= least]
     if not norms or not usable:
         return 0
     with evaluating(model), ExitStack() as stack:

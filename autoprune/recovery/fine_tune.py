@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
@@ -98,7 +97,7 @@ class FineTune:
             self._rate = Rate(scheduler(plan.scheduler, task.schedulers), plan.learning_rate, plan.steps)
             self._optimizer = _optimizer(model, plan)
             self._scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "float16")
-            self._stream = endless(task.train_split, seed)
+            self._stream = endless(task.train_split, seed, task.least_batch)
 
     @property
     def rate(self) -> float:
@@ -186,15 +185,12 @@ class FineTune:
             self._optimizer.zero_grad(set_to_none=True)
 
     def _next(self) -> Batch:
-        normed = any(isinstance(module, _BatchNorm) for module in self.model.modules())
-        while True:
-            epoch, raw = next(self._stream)
-            if epoch > self._epoch:
-                self._epoch = epoch
-                if self._on_epoch is not None:
-                    self._on_epoch(epoch)
-            if raw.size >= 2 or not normed:  # the variance of a short last batch of one is not defined
-                return raw.to(self._device)
+        epoch, raw = next(self._stream)
+        if epoch > self._epoch:
+            self._epoch = epoch
+            if self._on_epoch is not None:
+                self._on_epoch(epoch)
+        return raw.to(self._device)
 
     def _train_on(self, batch: Batch) -> None:
         plan, scaler = self._plan, self._scaler
@@ -298,7 +294,7 @@ def _states(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) 
 
 def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:
     # Probabilities are no logits to soften: their squared distance is taken, as for regression.
-    kind = task.prediction.kind if task.logits or task.prediction.kind == "multiclass" else "regression"
+    kind = task.prediction.kind if task.prediction.logits or task.prediction.kind == "multiclass" else "regression"
     distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature, kind)
     return (1 - plan.distillation_weight) * loss + plan.distillation_weight * distilled
 

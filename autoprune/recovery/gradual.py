@@ -209,7 +209,7 @@ class Gradual:
     def _recalibrate(self) -> None:
         with self.clock.phase("recalibrate"):
             batches = first_samples(self._task, self._plan.recovery.batch_norm_samples)
-            self._spent += Samples(forward=recalibrate(self.model, batches))
+            self._spent += Samples(forward=recalibrate(self.model, batches, self._task.least_batch))
 
     def _choose(self, progress: float) -> KeptChannels:
         shape = self._plan.recovery.schedule.name

@@ -178,7 +178,7 @@ def scan(
         losses, highest = [], 0.0
         for number, kept in enumerate(_nested(group, criterion, signals, size.keep_shares)):
             model = cut(task.dense, topology, kept)
-            forward += recalibrate(model, batches) + held
+            forward += recalibrate(model, batches, task.least_batch) + held
             floor = _FLOOR * abs(base) * (number + 1)
             highest = max(highest, floor, _loss(bench, model, batches) - base)
             losses.append(highest)

@@ -23,16 +23,14 @@ def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     if isinstance(split, TensorSplit):
         kept, cut = _divide(range(split.samples), share, generator, "samples")
         return split.take(torch.tensor(kept)), split.take(torch.tensor(cut))
-    assert isinstance(split, IterableSplit)
-    source = split.batches
+    source = split.batches if isinstance(split, IterableSplit) else split
     if isinstance(source, DataLoader):
         kept, cut = _divide_loader(source, share, generator)
-        return _filled(_loader_like(source, kept, shuffle=True)), IterableSplit(
-            _loader_like(source, cut, shuffle=False)
-        )
+        train = _filled(_loader_like(source, kept, shuffle=True))
+        return train, IterableSplit(_loader_like(source, cut, shuffle=False), "search")
     if isinstance(source, Sequence):
         kept, cut = _divide(range(len(source)), share, generator, "batches")
-        return IterableSplit([source[i] for i in kept]), IterableSplit([source[i] for i in cut])
+        return IterableSplit([source[i] for i in kept], "train"), IterableSplit([source[i] for i in cut], "search")
     raise _can_not(f"a {type(source).__name__}")
 
 
@@ -101,7 +99,7 @@ def _loader_like(source: DataLoader[object], positions: Sequence[int], *, shuffl
 
 def _filled(loader: DataLoader[object]) -> Split:
     try:
-        return non_empty(IterableSplit(loader))
+        return non_empty(IterableSplit(loader, "train"))
     except ConfigurationError as error:
         raise ConfigurationError(f"train, once a search split is carved from it: {error}") from error
 

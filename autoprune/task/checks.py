@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,11 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, Inputs, Split, as_split, call
-from autoprune.task.metrics import METRICS, Prediction, build_metric, direction_of, kind_of_prediction, probe_metric
+from autoprune.task.data import Batch, IterableSplit, Split, as_split
+from autoprune.task.metrics import METRICS
 from autoprune.task.models import check_independent, check_kind
 from autoprune.task.overlap import overlap
+from autoprune.task.prediction import KINDS, is_label
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
@@ -52,26 +52,29 @@ def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
 def arguments(task: Task) -> list[str]:
     """Faults that show without running anything."""
     checks = (
-        (_is_count(task.batch_size, 1), "batch_size", "be an integer >= 1", task.batch_size),
+        (is_count(task.batch_size, 1), "batch_size", "be an integer >= 1", task.batch_size),
         (_is_share(task.search_share), "search_share", "lie in (0, 1)", task.search_share),
-        (_is_count(task.calibration_samples, 1), "calibration_samples", "be an integer >= 1", task.calibration_samples),
-        (_is_count(task.seed, 0), "seed", "be an integer >= 0", task.seed),
+        (is_count(task.calibration_samples, 1), "calibration_samples", "be an integer >= 1", task.calibration_samples),
+        (is_count(task.seed, 0), "seed", "be an integer >= 0", task.seed),
         (callable(task.loss), "loss", "be a function (outputs, targets) -> Tensor", type(task.loss).__name__),
         (
-            _is_inputs(task.example_inputs),
+            is_inputs(task.example_inputs),
             "example_inputs",
             "be a tensor, a tuple or a dict",
             type(task.example_inputs).__name__,
         ),
         (_is_device(task.device), "device", "be available here", task.device),
+        (task.kind is None or task.kind in KINDS, "kind", f"be None or one of {', '.join(KINDS)}", task.kind),
+        (task.logits is None or isinstance(task.logits, bool), "logits", "be None, True or False", task.logits),
+        (task.ignore_index is None or is_label(task.ignore_index), "ignore_index", "be a label", task.ignore_index),
     )
     faults = [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok]
-    return faults + _metric_names(task) + _schedulers(task)
+    return faults + metric_names(task) + _schedulers(task)
 
 
 def can_carve(task: Task) -> bool:
     """Whether a search split is to be carved, by a share and a seed that are not at fault themselves."""
-    return task.search is None and _is_share(task.search_share) and _is_count(task.seed, 0)
+    return task.search is None and _is_share(task.search_share) and is_count(task.seed, 0)
 
 
 def build(task: Task) -> nn.Module | None:
@@ -105,7 +108,7 @@ def build(task: Task) -> nn.Module | None:
     if task.checkpoint is not None:
         checkpoints.load_into(copied, Path(task.checkpoint))
     copied = copied.to(task.device).eval()
-    if _is_inputs(task.example_inputs):
+    if is_inputs(task.example_inputs):
         example = Batch(inputs=task.example_inputs, targets=(), size=1).to(torch.device(task.device))
         check_independent(copied, model, example.inputs)
     return copied
@@ -127,9 +130,10 @@ def split(task: Task, name: str) -> Split | None:
         return None
     try:
         # A batch size that is at fault has been told; the data can still be looked at.
-        return as_split(data, task.batch_size if _is_count(task.batch_size, 1) else 1)
+        found = as_split(data, task.batch_size if is_count(task.batch_size, 1) else 1)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
+    return IterableSplit(found.batches, name) if isinstance(found, IterableSplit) else found
 
 
 def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
@@ -149,54 +153,6 @@ def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
     return faults
 
 
-def run(task: Task, dense: nn.Module, splits: Mapping[str, Split | None], faults: list[str]) -> dict[str, Metric]:
-    """One forward on the example inputs and on a batch of each split, one loss, one update of each metric.
-
-    What is an argument's own fault, such as a loss that is no function, is not run.
-    """
-    metrics: dict[str, Metric] = {}
-    # A loss that fails on train would fail on test as well: splits are looked at up to the first that has faults.
-    found: list[str] = []
-    with torch.no_grad():
-        if _is_inputs(task.example_inputs):
-            collect(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
-        for name in ("train", "search", "test"):
-            part = splits[name]
-            batch = collect(found, name, partial(_first_batch, task, part)) if part is not None else None
-            if batch is not None and not found:
-                metrics = _batch(task, dense, name, batch, found)
-    train = splits["train"]
-    if train is not None and not found and not faults:
-        collect(found, "train", lambda: _train_step(task, dense, _first_batch(task, train)))
-    faults += found
-    return metrics
-
-
-def _train_step(task: Task, dense: nn.Module, batch: Batch) -> None:
-    """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
-    scratch = clone_with(dense).train()
-    if not any(parameter.requires_grad for parameter in scratch.parameters()):
-        return
-    outputs = attempt("the model in training mode on a batch of train", lambda: call(scratch, batch.inputs))
-    loss = attempt("loss on train", lambda: task.loss(outputs, batch.targets))
-    if isinstance(loss, Tensor) and loss.requires_grad:
-        attempt("the backward pass of the loss on train", loss.backward)
-
-
-def kind_of(task: Task, batches: Sequence[Batch]) -> tuple[Prediction, bool]:
-    """What is predicted, and whether yes/no questions are answered by logits, told of the dense model's outputs."""
-    prediction, logits = Prediction(kind="regression", classes=0), False
-    with torch.no_grad():
-        for number, batch in enumerate(batches):
-            outputs = task.predictions(call(task.dense, batch.inputs))
-            if number == 0 and isinstance(batch.targets, Tensor):
-                prediction = kind_of_prediction(outputs, batch.targets)
-            if prediction.kind not in ("binary", "multilabel"):
-                break
-            logits = logits or bool(((outputs < 0) | (outputs > 1)).any())
-    return prediction, logits
-
-
 def attempt(what: str, action: Callable[[], object]) -> object:
     """Run code of the user's; whatever it raises becomes a fault that names it."""
     try:
@@ -207,56 +163,8 @@ def attempt(what: str, action: Callable[[], object]) -> object:
         raise ConfigurationError(fault(what, "run", describe_exception(error))) from error
 
 
-def _first_batch(task: Task, part: Split) -> Batch:
-    return next(part.ordered()).to(torch.device(task.device))
-
-
-def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> dict[str, Metric]:
-    outputs = collect(faults, name, lambda: _forward(dense, batch.inputs, f"a batch of {name}"))
-    if faults:
-        return {}
-    if callable(task.loss):
-        collect(faults, "loss", lambda: _loss(task, name, outputs, batch))
-    if _metric_names(task):
-        return {}
-    predictions = collect(faults, "predict", lambda: task.predictions(outputs))
-    if not isinstance(batch.targets, Tensor):
-        faults.append(fault("targets", "be a tensor for the metrics", type(batch.targets).__name__))
-        return {}
-    if not isinstance(predictions, Tensor):
-        return {}
-    return _metrics(task, predictions, batch.targets, faults)
-
-
-def _loss(task: Task, name: str, outputs: object, batch: Batch) -> None:
-    loss = attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigurationError(
-            fault("loss", "return a scalar tensor", got, "Reduce it, such as by reduction='mean'.")
-        )
-    if not math.isfinite(float(loss)):
-        raise ConfigurationError(fault(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
-
-
-def _metrics(task: Task, predictions: Tensor, targets: Tensor, faults: list[str]) -> dict[str, Metric]:
-    prediction = kind_of_prediction(predictions, targets)
-    metrics: dict[str, Metric] = {}
-
-    def one(name: str) -> None:
-        given = task.metrics[name] if isinstance(task.metrics, Mapping) else None
-        metric = build_metric(name, prediction) if given is None else given.clone()
-        probe_metric(name, metric, predictions, targets)
-        if name == task.quality:
-            direction_of(name, metric)
-        metrics[name] = metric
-
-    for name in task.metrics:
-        collect(faults, f"metric {name!r}", lambda name=name: one(name))  # type: ignore[misc]  # mypy does not infer defaults of lambdas
-    return metrics
-
-
-def _metric_names(task: Task) -> list[str]:
+def metric_names(task: Task) -> list[str]:
+    """Faults of the metrics that show without running any."""
     metrics = task.metrics
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
         return [fault("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
@@ -289,15 +197,13 @@ def _schedulers(task: Task) -> list[str]:
     return faults
 
 
-def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:
-    return attempt(f"the model on {what}", lambda: call(model, inputs))
-
-
-def _is_inputs(value: object) -> bool:
+def is_inputs(value: object) -> bool:
+    """Whether a model can be called with it."""
     return isinstance(value, Tensor | Mapping) or (isinstance(value, tuple) and len(value) > 0)
 
 
-def _is_count(value: object, least: int) -> bool:
+def is_count(value: object, least: int) -> bool:
+    """Whether it is an integer of at least so much."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

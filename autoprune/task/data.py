@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -26,12 +27,14 @@ class Batch:
     """One batch: call the model with `inputs`, compare with `targets`; `size` is its number of samples.
 
     index: positions of the samples in their split, int64 [size], where the split knows them.
+    divisible: whether the samples lie along the first axis of every tensor; others than these are never cut.
     """
 
     inputs: Inputs
     targets: object
     size: int
     index: Tensor | None = None
+    divisible: bool = True
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -89,10 +92,13 @@ class TensorSplit:
 
 
 class IterableSplit:
-    """A split held as any iterable of (inputs, targets) that can be iterated more than once."""
+    """A split held as any iterable of (inputs, targets) that can be iterated more than once.
 
-    def __init__(self, batches: Iterable[Pair]) -> None:
-        self.batches = batches
+    name: what messages call it. divisible: False where batches must stay whole, whatever their shapes look like.
+    """
+
+    def __init__(self, batches: Iterable[Pair], name: str = "a split") -> None:
+        self.batches, self.name, self.divisible = batches, name, True
 
     @property
     def samples(self) -> int | None:
@@ -108,16 +114,28 @@ class IterableSplit:
 
     def ordered(self) -> Iterator[Batch]:
         """One pass in the iterable's own order; a DataLoader that shuffles gives the same order each time."""
-        return self._seeded(0)
+        return self._filled(self._seeded(0))
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
         """One pass; a list is shuffled batch-wise, a DataLoader shuffles by itself under torch's seed."""
         if isinstance(self.batches, Sequence):
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))
-            return (as_batch(self.batches[position]) for position in order.tolist())
-        return self._seeded(seed)
+            return self._filled(self.batches[position] for position in order.tolist())
+        return self._filled(self._seeded(seed))
 
-    def _seeded(self, seed: int) -> Iterator[Batch]:
+    def _filled(self, pairs: Iterator[Pair]) -> Iterator[Batch]:
+        """Batches that hold a sample. Raises ConfigurationError at the end of a pass without any."""
+        empty = True
+        for pair in pairs:
+            batch = as_batch(pair)
+            if batch.size > 0:
+                empty = False
+                yield batch if self.divisible else replace(batch, divisible=False)
+        if empty:
+            remedy = "What can be read once, such as a generator, is used up then: give a list or a DataLoader."
+            raise ConfigurationError(fault(self.name, "hold at least one batch at every pass", "none", remedy))
+
+    def _seeded(self, seed: int) -> Iterator[Pair]:
         # A generator that a loader or sampler was given knows nothing of torch's seed and may be drawn from as late
         # as in the last batch: it is seeded too, and has the user's own state whenever the user looks.
         generators = own_generators(self.batches)
@@ -128,7 +146,7 @@ class IterableSplit:
             iterator = iter(self.batches)
             pairs = list(islice(iterator, 1))
         while pairs:
-            yield as_batch(pairs[0])
+            yield pairs[0]
             with swapped(generators, states):
                 pairs = list(islice(iterator, 1))
 
@@ -137,64 +155,73 @@ def as_batch(pair: object) -> Batch:
     """Read what a loader yields. Raises ConfigurationError when it is no (inputs, targets) pair."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         got = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, Sized) else type(pair).__name__
-        raise ConfigurationError(
-            fault("a batch", "be a pair (inputs, targets)", got, "Wrap the loader so that it yields pairs.")
-        )
+        remedy = "Wrap the loader, or give it a collate_fn, so that it yields pairs"
+        if isinstance(pair, Mapping):
+            remedy += ", such as (batch, batch['labels'])"
+        elif isinstance(pair, tuple | list) and len(pair) > 2:
+            remedy += ", such as ((first, second), targets)"
+        raise ConfigurationError(fault("a batch", "be a pair (inputs, targets)", got, f"{remedy}."))
+    _check_arrays(pair)
     inputs, targets = pair
     if isinstance(inputs, list):
         inputs = tuple(inputs)
-    return Batch(inputs=inputs, targets=targets, size=_batch_size(targets, inputs))
+    size = _batch_size(targets, inputs)
+    divisible = _is_along_first(inputs, size) and _is_along_first(targets, size)
+    return Batch(inputs=inputs, targets=targets, size=size, divisible=divisible)
 
 
 def as_split(data: object, batch_size: int) -> Split:
-    """Turn a tensor pair, Dataset, DataLoader or any re-iterable of batches into a Split.
+    """Turn a pair of tensors, a Dataset, a DataLoader or any re-iterable of batches into a Split.
 
-    Raises ConfigurationError for anything else, a one-shot generator or an empty one included.
+    Args:
+        data: what the user gave.
+        batch_size: for tensors and a Dataset.
+
+    Returns:
+        The split; `data` itself when it is one.
+
+    Raises:
+        ConfigurationError: When it is anything else, a one-shot iterator or empty.
+
     """
     if isinstance(data, TensorSplit | IterableSplit):
         return data
     # Exactly this type: a subclass may do more to a sample than look it up.
     pair = data.tensors if type(data) is TensorDataset else data
+    if isinstance(pair, tuple | list):
+        _check_arrays(pair)
     if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
         return non_empty(_tensor_split(pair[0], pair[1], batch_size))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         if isinstance(data, Sized) and len(data) == 0:
             raise ConfigurationError(fault("a split", "hold at least one sample", "none"))
         return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
-    if isinstance(data, Iterator):
-        raise ConfigurationError(
-            fault("a split", "be iterable more than once", "a one-shot iterator", "Pass a list or a DataLoader.")
-        )
-    if isinstance(data, Iterable):
-        return non_empty(IterableSplit(data))
-    raise ConfigurationError(
-        fault(
-            "a split",
-            "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)",
-            type(data).__name__,
-        )
-    )
+    _check_iterable(data)
+    return non_empty(IterableSplit(cast("Iterable[Pair]", data)))
 
 
 def head(split: Split, samples: int) -> list[Batch]:
-    """The first batches of a split that together hold at most `samples` samples; the last one is shortened."""
+    """The first batches of a split that together hold at most `samples` samples, see `take`."""
     return take(split.ordered(), samples)
 
 
 def take(source: Iterator[Batch], samples: int) -> list[Batch]:
-    """The first batches of a pass that together hold at most `samples` samples; the last one is shortened."""
+    """Take the first batches of a pass that together hold at most `samples` samples.
+
+    The last one is shortened. One that is not divisible is left out, or taken whole when it is the first.
+    """
     batches: list[Batch] = []
     left = samples
     for batch in source:
-        if left <= 0:
+        if left <= 0 or (batch.size > left and not batch.divisible and batches):
             break
-        batches.append(batch if batch.size <= left else shorten(batch, left))
+        batches.append(batch if batch.size <= left or not batch.divisible else shorten(batch, left))
         left -= batches[-1].size
     return batches
 
 
 def shorten(batch: Batch, size: int) -> Batch:
-    """The first `size` samples of a batch."""
+    """The first `size` samples of a batch whose samples lie along the first axis of every tensor."""
     return Batch(inputs=_narrow(batch.inputs, size), targets=_narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
 
 
@@ -223,20 +250,52 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def endless(split: Split, seed: int) -> Iterator[tuple[int, Batch]]:
-    """Shuffled passes without end, each batch with the number of passes before it.
+def endless(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batch]]:
+    """Make shuffled passes without end.
 
-    Raises ConfigurationError if a pass yields nothing.
+    Args:
+        split: what to pass over.
+        seed: of the first pass; each pass has its own.
+        least: samples of the smallest batch that is given.
+
+    Yields:
+        The number of passes before it, and a batch.
+
+    Raises:
+        ConfigurationError: When a pass holds no such batch.
+
     """
     epoch = 0
     while True:
         empty = True
         for batch in split.shuffled(seed + epoch):
-            empty = False
-            yield epoch, batch
+            if batch.size >= least:
+                empty = False
+                yield epoch, batch
         if empty:
-            raise ConfigurationError(fault("the train split", "yield batches", "none in a whole pass"))
+            expected = f"hold batches of {least} samples or more at every pass: the model cannot be trained on fewer"
+            raise ConfigurationError(fault("the train split", expected, "none", "Set a larger batch size."))
         epoch += 1
+
+
+def _check_iterable(data: object) -> None:
+    """Raise ConfigurationError for what cannot be passed over again and again."""
+    stream: object = data.dataset if isinstance(data, DataLoader) else data
+    if stream is data and isinstance(data, IterableDataset):
+        remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
+        raise ConfigurationError(fault("a split", "yield batches", "a bare IterableDataset", remedy))
+    if not isinstance(data, Iterable):
+        expected = "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)"
+        raise ConfigurationError(fault("a split", expected, type(data).__name__))
+    own = isinstance(stream, IterableDataset) or not isinstance(data, Sequence | DataLoader)
+    if own and isinstance(stream, Iterable) and iter(stream) is iter(stream):
+        remedy = "Pass a list or a DataLoader."
+        raise ConfigurationError(fault("a split", "be iterable more than once", "a one-shot iterator", remedy))
+
+
+def _check_arrays(pair: Sequence[object]) -> None:
+    if any(isinstance(part, np.ndarray) for part in pair):
+        raise ConfigurationError(fault("data", "be tensors", "numpy arrays", "Convert them with torch.from_numpy."))
 
 
 def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSplit:
@@ -249,17 +308,30 @@ def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSpl
 
 def non_empty(split: Split) -> Split:
     """The split itself; ConfigurationError when a pass yields nothing."""
-    if not list(islice(split.ordered(), 1)):
+    if next(split.ordered(), None) is None:
         raise ConfigurationError(fault("a split", "hold at least one batch", "none"))
     return split
 
 
 def _batch_size(targets: object, inputs: object) -> int:
+    if isinstance(targets, tuple | list) and targets and all(isinstance(target, Mapping) for target in targets):
+        return len(targets)  # one for each image, as detectors take them
     for candidate in (targets, inputs):
         tensor = first_tensor(candidate)
         if tensor is not None and tensor.ndim > 0:
             return len(tensor)
     return 1
+
+
+def _is_along_first(value: object, size: int) -> bool:
+    """Whether every tensor has its samples along the first axis, and nothing else could hold one for each."""
+    if isinstance(value, Tensor):
+        return value.ndim == 0 or len(value) == size
+    if isinstance(value, Mapping):
+        return all(_is_along_first(item, size) for item in value.values())
+    if isinstance(value, tuple | list):
+        return all(_is_along_first(item, size) for item in value)
+    return value is None or isinstance(value, bool | int | float)
 
 
 def first_tensor(value: object) -> Tensor | None:
@@ -280,7 +352,7 @@ def _move(value: object, device: torch.device) -> object:
     if isinstance(value, Mapping):
         return {key: _move(item, device) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_move(item, device) for item in value)
+        return _like(value, [_move(item, device) for item in value])
     return value
 
 
@@ -290,5 +362,11 @@ def _narrow(value: object, size: int) -> object:
     if isinstance(value, Mapping):
         return {key: _narrow(item, size) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_narrow(item, size) for item in value)
+        return _like(value, [_narrow(item, size) for item in value])
     return value
+
+
+def _like(value: tuple[object, ...] | list[object], items: list[object]) -> object:
+    """Items as the tuple, list or named tuple that `value` is."""
+    make: Callable[..., object] = type(value)
+    return make(*items) if hasattr(value, "_fields") else make(items)

@@ -27,6 +27,15 @@ def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
     return None
 
 
+def ends_for_sure(source: object) -> bool:
+    """Whether a pass has an end that follows from torch's own samplers over a dataset with a length, or from a list."""
+    if not isinstance(source, DataLoader):
+        return isinstance(source, Sequence)
+    own = type(source).__iter__ is not DataLoader.__iter__
+    sampler = sampler_of(source)
+    return not own and sampler is not None and type(sampler).__module__.startswith("torch.utils.data.")
+
+
 def samples_drawn(loader: DataLoader[object]) -> int | None:
     """Number of samples in one pass, None when the loader does not say."""
     if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 import torchmetrics
 from torch import Tensor
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What the model predicts: "multiclass", "binary", "multilabel" or "regression", and its number of classes."""
-
-    kind: str
-    classes: int
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
+from autoprune.task.prediction import Prediction
 
 
 class ErrorRate(torchmetrics.Metric):
@@ -40,8 +34,7 @@ class ErrorRate(torchmetrics.Metric):
 
     def compute(self) -> Tensor:
         """The share of wrong predictions so far."""
-        accuracy = self.accuracy.compute()
-        assert isinstance(accuracy, Tensor)
+        accuracy: Tensor = self.accuracy.compute()
         return 1 - accuracy
 
     def reset(self) -> None:
@@ -49,17 +42,24 @@ class ErrorRate(torchmetrics.Metric):
         super().reset()
         self.accuracy.reset()
 
+    def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
+        """Add what another one has counted."""
+        self.accuracy.merge_state(cast("ErrorRate", incoming_state).accuracy)
+
 
 def _classification(name: str, average: str, prediction: Prediction) -> Metric:
     """Build a torchmetrics classification metric; `average` is "micro" for counts of samples, else "macro"."""
-    module = torchmetrics.classification
+    module, ignored = torchmetrics.classification, prediction.ignore_index
+    metric: Metric
     if prediction.kind == "multiclass":
-        metric = getattr(module, f"Multiclass{name}")(num_classes=prediction.classes, average=average)
+        make = getattr(module, f"Multiclass{name}")
+        metric = make(num_classes=prediction.classes, average=average, ignore_index=ignored)
     elif prediction.kind == "multilabel":
-        metric = getattr(module, f"Multilabel{name}")(num_labels=prediction.classes, average=average)
+        metric = getattr(module, f"Multilabel{name}")(
+            num_labels=prediction.classes, average=average, ignore_index=ignored
+        )
     else:
-        metric = getattr(module, f"Binary{name}")()
-    assert isinstance(metric, Metric)
+        metric = getattr(module, f"Binary{name}")(ignore_index=ignored)
     return metric
 
 
@@ -86,8 +86,7 @@ class BalancedAccuracy(torchmetrics.Metric):
 
     def compute(self) -> Tensor:
         """Mean of both rates so far; an answer that the targets never give has no rate and does not count."""
-        scores = self.scores.compute()
-        assert isinstance(scores, Tensor)
+        scores: Tensor = self.scores.compute()
         hit, false_alarm, rejected, missed, _ = scores.float().unbind(-1)
         rates = torch.stack([hit / (hit + missed), rejected / (rejected + false_alarm)])
         return rates.nanmean(0).mean()
@@ -97,14 +96,19 @@ class BalancedAccuracy(torchmetrics.Metric):
         super().reset()
         self.scores.reset()
 
+    def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
+        """Add what another one has counted."""
+        self.scores.merge_state(cast("BalancedAccuracy", incoming_state).scores)
+
 
 def _balanced(prediction: Prediction) -> Metric:
     module = torchmetrics.classification
     if prediction.kind == "multiclass":
         return _classification("Accuracy", "macro", prediction)
     if prediction.kind == "multilabel":
-        return BalancedAccuracy(module.MultilabelStatScores(num_labels=prediction.classes, average=None))
-    return BalancedAccuracy(module.BinaryStatScores())
+        scores = module.MultilabelStatScores(prediction.classes, average=None, ignore_index=prediction.ignore_index)
+        return BalancedAccuracy(scores)
+    return BalancedAccuracy(module.BinaryStatScores(ignore_index=prediction.ignore_index))
 
 
 def _error(prediction: Prediction) -> Metric:
@@ -113,8 +117,7 @@ def _error(prediction: Prediction) -> Metric:
 
 def _regression(name: str, prediction: Prediction) -> Metric:
     del prediction
-    metric = getattr(torchmetrics, name)()
-    assert isinstance(metric, Metric)
+    metric: Metric = getattr(torchmetrics, name)()
     return metric
 
 
@@ -139,32 +142,17 @@ REGRESSION: Mapping[str, Factory] = {
 METRICS: Mapping[str, Factory] = {**CLASSIFICATION, **REGRESSION}
 
 
-def kind_of_prediction(outputs: Tensor, targets: Tensor) -> Prediction:
-    """Read off shapes and dtypes what is predicted.
-
-    Integer targets [N, ...] beside outputs [N, C, ...] are multiclass, beside outputs of the same shape
-    binary (one column) or multilabel; floating point targets are regression.
-    """
-    if targets.is_floating_point():
-        return Prediction(kind="regression", classes=0)
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
-        return Prediction(kind="multiclass", classes=outputs.shape[1])
-    if outputs.shape == targets.shape and outputs.ndim >= 2 and outputs.shape[1] > 1:
-        return Prediction(kind="multilabel", classes=outputs.shape[1])
-    return Prediction(kind="binary", classes=2)
-
-
 def build_metric(name: str, prediction: Prediction) -> Metric:
     """The metric of that name. Raises UnknownNameError, or ConfigurationError if it does not fit the prediction."""
     if name not in METRICS:
         raise UnknownNameError("a metric", name, METRICS)
     wanted = REGRESSION if prediction.kind == "regression" else CLASSIFICATION
     if name not in wanted:
-        raise ConfigurationError(
-            fault(
-                f"metric {name!r}", f"suit {prediction.kind} outputs", "one that does not", f"Use {', '.join(wanted)}."
-            )
+        remedy = (
+            f"Use {', '.join(wanted)}. Targets of classes are integers, or 0 and 1; kind=... says what is predicted."
         )
+        expected = f"suit {prediction.kind} outputs"
+        raise ConfigurationError(fault(f"metric {name!r}", expected, "one that does not", remedy))
     return wanted[name](prediction)
 
 
@@ -182,19 +170,57 @@ def direction_of(name: str, metric: Metric) -> bool:
     return bool(metric.higher_is_better)
 
 
-def probe_metric(name: str, metric: Metric, outputs: Tensor, targets: Tensor) -> None:
-    """One update and one compute on a copy. Raises ConfigurationError when it fails or gives no finite scalar."""
+def asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
+    """Tell what metrics ask for: "classification", "regression", or "" when they do not say."""
+    if isinstance(metrics, Mapping):
+        families = {family(metric) for metric in metrics.values()}
+    else:
+        families = {"classification" if name in CLASSIFICATION else "regression" for name in metrics if name in METRICS}
+    return next((one for one in ("classification", "regression") if one in families), "")
+
+
+def family(metric: Metric) -> str:
+    """Tell a metric of labels from one of numbers.
+
+    Returns:
+        "classification" or "regression" for a metric of torchmetrics or a class made from one, "" for any other.
+
+    """
+    modules = {part.__module__ for part in type(metric).__mro__}
+    for name in ("classification", "regression"):
+        if any(module.startswith(f"torchmetrics.{name}.") for module in modules):
+            return name
+    return "classification" if isinstance(metric, ErrorRate | BalancedAccuracy) else ""
+
+
+def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tensor]], prediction: Prediction) -> None:
+    """Update and compute a copy of a metric once.
+
+    Args:
+        name: what the user calls it.
+        metric: the metric.
+        answers: outputs and targets of a few batches.
+        prediction: what is predicted.
+
+    Raises:
+        ConfigurationError: When it fails or gives no finite number.
+
+    """
+    outputs, targets = answers[0]
     copy = metric.clone().to(outputs.device)
     try:
-        copy.reset()
-        update(copy, outputs, targets)
-        value = copy.compute()
-    except Exception as error:  # any library error here means: the metric does not fit the outputs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a class is missing among a few samples means nothing
+            copy.reset()
+            for each in answers:
+                update(copy, *each, prediction)
+            value = copy.compute()
+    except (Exception, SystemExit) as error:  # any error here means: the metric does not fit the outputs
         raise ConfigurationError(
             fault(
                 f"metric {name!r}",
                 f"accept outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}",
-                f"{type(error).__name__}: {error}",
+                describe_exception(error),
                 "Give predict=... if the outputs need a conversion first.",
             )
         ) from error
@@ -213,8 +239,46 @@ def probe_metric(name: str, metric: Metric, outputs: Tensor, targets: Tensor) ->
 
 
 @torch.no_grad()
-def update(metric: Metric, outputs: Tensor, targets: Tensor) -> None:
-    """Feed one batch, squeezing [N, 1] outputs to the shape of [N] targets as binary tasks use."""
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[-1] == 1 and outputs.shape[:-1] == targets.shape:
-        outputs = outputs.squeeze(-1)
-    metric.update(outputs, targets)
+def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
+    """Feed one batch to a metric, in the form that it takes.
+
+    An axis of one column that only the outputs have is left out. Metrics of labels take integers and, of yes and no,
+    probabilities: torchmetrics tells logits by whether any of a batch lies outside [0, 1], and would misread a batch
+    within it. Metrics of the user's own take outputs and targets as they are.
+
+    Args:
+        metric: any metric.
+        outputs: predictions of one batch.
+        targets: the batch's targets.
+        prediction: what is predicted; None leaves values as they are.
+
+    """
+    outputs = _without_column(outputs, targets)
+    takes = family(metric) if prediction is not None else ""
+    if prediction is not None and takes == "classification":
+        outputs, targets = _labelled(metric, outputs, targets, prediction)
+    elif takes == "regression":
+        # Counts and half precision: their differences and squares need more digits.
+        dtype = torch.promote_types(outputs.dtype, torch.float32)
+        outputs, targets = outputs.to(dtype), targets.to(dtype)
+    metric.update(outputs.contiguous(), targets.contiguous())  # some use view()
+
+
+def _labelled(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
+    if prediction.kind == "multiclass":
+        if targets.shape == outputs.shape:  # one-hot
+            targets = targets.argmax(1) if targets.dtype != torch.bool else targets.int().argmax(1)
+        if prediction.logits and isinstance(metric, torchmetrics.classification.MulticlassPrecisionRecallCurve):
+            outputs = outputs.float().softmax(1)
+    elif prediction.logits:
+        outputs = outputs.sigmoid()
+    return outputs, targets if prediction.kind == "regression" else targets.long()
+
+
+def _without_column(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Outputs [N, 1], [N, 1, ...] or [N, ..., 1] in the shape of targets [N, ...]."""
+    if outputs.ndim == targets.ndim + 1:
+        for axis in (1, -1):
+            if outputs.shape[axis] == 1 and outputs.squeeze(axis).shape == targets.shape:
+                return outputs.squeeze(axis)
+    return outputs

@@ -15,12 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, TaskError, fault
+from autoprune.errors import ConfigurationError, TaskError, fault, plain_text
 from autoprune.task import checks
 from autoprune.task.carve import carve
 from autoprune.task.checks import collect
 from autoprune.task.data import Batch, Inputs, Split, call, head, take
-from autoprune.task.metrics import Prediction, direction_of, update
+from autoprune.task.first_run import first_run
+from autoprune.task.metrics import direction_of, update
+from autoprune.task.prediction import Prediction
 
 Loss = Callable[..., Tensor]
 
@@ -32,13 +34,17 @@ class Task:
     model: the trained module, or a function without arguments that builds it. It is copied, never changed.
     example_inputs: one call's inputs as tensor, tuple or dict; latency and multiply-adds refer to them.
     train: pair of tensors, Dataset, DataLoader or any re-iterable of (inputs, targets) batches.
-    loss: (outputs, targets) -> scalar Tensor.
+    loss: (outputs, targets) -> scalar Tensor; it gets the targets as they are given.
     metrics: names of autoprune.task.metrics.METRICS, or name -> torchmetrics.Metric.
     quality: the metric among them that the search improves; its direction comes from the metric.
     search: split that drives the study; carved from train when None. Never pass the test split here.
     test: split for the final front only; None leaves test numbers out of the report.
     checkpoint: .safetensors or torch state dict that is loaded into the model.
     predict: outputs -> Tensor for metrics and distillation, where the model returns something richer.
+    kind: what is predicted, "multiclass", "binary", "multilabel" or "regression"; None infers it from outputs, targets,
+        metrics and loss, see `summary`.
+    logits: whether labels are answered by logits, not probabilities; None infers it.
+    ignore_index: label that metrics of a name leave out, such as 255 or -100; None takes that of the loss, if any.
     schedulers: learning-rate schedulers of your own, name -> function (optimizer, total steps) that builds one on this
         optimizer, for RecoveryPlan.scheduler. The optimizer has one group, whose rate is the plan's.
     device: where the model and the batches go.
@@ -61,6 +67,9 @@ class Task:
     test: object = None
     checkpoint: str | Path | None = None
     predict: Callable[[object], Tensor] | None = None
+    kind: str | None = None
+    logits: bool | None = None
+    ignore_index: int | None = None
     schedulers: Mapping[str, Callable[[Optimizer, int], LRScheduler]] = field(default_factory=dict)
     device: str = "cpu"
     batch_size: int = 128
@@ -76,7 +85,7 @@ class Task:
     metric_set: Mapping[str, Metric] = field(init=False, repr=False)
     higher_is_better: bool = field(init=False)
     prediction: Prediction = field(init=False, repr=False)
-    logits: bool = field(init=False, repr=False)
+    least_batch: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         faults = checks.arguments(self)
@@ -90,10 +99,11 @@ class Task:
         if train is not None and checks.can_carve(self):
             carving = partial(carve, train, self.search_share, self.seed)
             train, search = collect(faults, "carving search from train", carving) or (train, None)
+        run = None
         if dense is not None:
             put("example_inputs", _place(self.example_inputs, self.device))
-            put("metric_set", checks.run(self, dense, {**splits, "train": train, "search": search}, faults))
-        if faults or dense is None or train is None or search is None:
+            run = first_run(self, dense, {"train": train, "search": search, "test": splits["test"]}, faults)
+        if faults or dense is None or train is None or search is None or run is None:
             raise TaskError(faults)
         put("schedulers", MappingProxyType(dict(self.schedulers)))
         put("dense", dense)
@@ -102,19 +112,63 @@ class Task:
         put("test_split", splits["test"])
         device = torch.device(self.device)
         put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples)))
-        put("higher_is_better", direction_of(self.quality, self.metric_set[self.quality]))
-        prediction, logits = checks.kind_of(self, self.calibration)
-        put("prediction", prediction)
-        put("logits", logits)
+        put("metric_set", run.metrics)
+        put("higher_is_better", direction_of(self.quality, run.metrics[self.quality]))
+        put("prediction", run.prediction)
+        put("least_batch", run.least_batch)
 
-    def answers(self, outputs: object) -> Tensor:
-        """Predictions as metrics take them: probabilities for yes/no questions.
+    def summary(self) -> str:
+        """Say in one line what is predicted and how it is scored.
 
-        torchmetrics tells logits from probabilities batch by batch, by whether any lies outside [0, 1]. A batch of
-        logits within it would be misread, so it is told once, of the dense model's calibration batches.
+        Returns:
+            A line such as "10 classes, logits; accuracy over labels 0 to 9".
+
+        Example:
+            >>> task.summary()  # doctest: +SKIP
+            '10 classes, logits; accuracy, recall over labels 0 to 9'
+
         """
-        predictions = self.predictions(outputs)
-        return predictions.sigmoid() if self.logits else predictions
+        found, names = self.prediction, plain_text(", ".join(self.metric_set), 200)
+        if isinstance(self.metrics, Mapping):
+            return f"{found}; {names} as your own metric objects count"
+        if found.kind == "regression":
+            return f"{found}; {names} over values"
+        ignored = ""
+        if found.ignore_index is not None:
+            ignored = f", label {found.ignore_index} left out{' as in the loss' if self.ignore_index is None else ''}"
+        return f"{found}; {names} over labels {found.labels[0]} to {found.labels[-1]}{ignored}"
+
+    def update(self, metric: Metric, predictions: Tensor, targets: Tensor) -> None:
+        """Feed one batch to one of the task's metrics, in the form that it takes.
+
+        Args:
+            metric: from `new_metric` or `new_metrics`.
+            predictions: from `predictions`.
+            targets: from `labels`.
+
+        """
+        update(metric, predictions, targets, self.prediction)
+
+    def labels(self, batch: Batch, where: str = "a split") -> Tensor:
+        """Give the targets of a batch that is to be scored.
+
+        Args:
+            batch: of the search or test split.
+            where: what a message calls the split.
+
+        Returns:
+            The targets.
+
+        Raises:
+            ConfigurationError: When they are no tensor, or hold a label that no class has.
+
+        """
+        if not isinstance(batch.targets, Tensor):
+            got = type(batch.targets).__name__
+            raise ConfigurationError(fault(f"the targets of {where}", "be a tensor for the metrics", got))
+        if not isinstance(self.metrics, Mapping):
+            self.prediction.check(batch.targets, where)
+        return batch.targets
 
     def predictions(self, outputs: object) -> Tensor:
         """The tensor that metrics and distillation look at."""
@@ -181,10 +235,12 @@ def _answers(task: Task, samples: int) -> Answers:
     with torch.no_grad():
         for raw in take(passing, samples):
             batch = raw.to(torch.device(task.device))
-            outputs = task.answers(call(task.dense, batch.inputs))
-            if not isinstance(batch.targets, Tensor) or min(outputs.ndim, batch.targets.ndim) == 0:
+            outputs, targets = task.predictions(call(task.dense, batch.inputs)), task.labels(batch, "search")
+            if bool(outputs.isnan().any()):
+                raise ConfigurationError(fault("the dense model's outputs on search", "be finite", "NaN"))
+            if min(outputs.ndim, targets.ndim) == 0:
                 return []
-            answers.append((outputs, batch.targets))
+            answers.append((outputs, targets))
             if sum(outputs.numel() for outputs, _ in answers) > HELD:
                 break
     if len({(outputs.shape[1:], targets.shape[1:]) for outputs, targets in answers}) == 1:
@@ -200,7 +256,7 @@ def _reordered(answers: Answers, generator: torch.Generator) -> Answers:
 def _score(task: Task, answers: Answers) -> float:
     metric = task.new_metric(task.quality)
     for outputs, targets in answers:
-        update(metric, outputs, targets)
+        task.update(metric, outputs, targets)
     return float(metric.compute())
 
 

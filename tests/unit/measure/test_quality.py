@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torchmetrics
 from torch import Tensor, nn
 
 import autoprune
@@ -157,3 +158,168 @@ def test_the_quality_alone_is_that_of_all_metrics(quality: str) -> None:
     found = evaluate(task, model, task.search_split)
     assert quality_alone(task, model, task.search_split) == (found.value, found.samples)
     assert not model.training
+
+
+# ---- the error of metrics that are no average
+
+
+def known(quality: str, loss: object, targets: Tensor, **changes: object) -> autoprune.Task:
+    """A task whose model gives back its inputs."""
+    arguments: dict[str, object] = {
+        "model": nn.Identity(),
+        "example_inputs": torch.zeros_like(targets[:2]).float(),
+        "train": (torch.randn(targets.shape), targets),
+        "test": None,
+        "loss": loss,
+        "metrics": (quality,),
+        "quality": quality,
+        "require_trained": False,
+    }
+    return image_task(**{**arguments, **changes})
+
+
+def bootstrap(task: autoprune.Task, predictions: Tensor, targets: Tensor) -> float:
+    values = []
+    for seed in range(60):
+        index = torch.randint(len(targets), (len(targets),), generator=torch.Generator().manual_seed(seed))
+        values.append(
+            quality_alone(task, task.dense, TensorSplit(predictions[index], targets[index], batch_size=9999))[0]
+        )
+    return float(torch.tensor(values).std())
+
+
+@pytest.mark.parametrize("samples", [11, 15, 23, 200])
+def test_the_error_of_r2_is_near_that_of_a_bootstrap(samples: int) -> None:
+    targets = torch.randn(samples, 1)
+    predictions = targets + 0.5 * torch.randn(samples, 1)
+    task = known("r2", nn.functional.mse_loss, torch.randn(60, 1))
+    found = evaluate(task, task.dense, TensorSplit(predictions, targets, batch_size=4))
+    assert 0.4 < found.error / bootstrap(task, predictions, targets) < 2.5
+
+
+def test_the_error_of_auroc_on_rare_positives_is_near_that_of_a_bootstrap() -> None:
+    # Every 60th: in folds of every tenth sample they would all be in one.
+    targets = (torch.arange(500)[:, None] % 60 == 0).long()
+    predictions = 1.2 * targets + torch.randn(500, 1)
+
+    def loss(outputs: Tensor, wanted: Tensor) -> Tensor:
+        return nn.functional.binary_cross_entropy_with_logits(outputs, wanted.float())
+
+    task = known("auroc", loss, (torch.randn(60, 1) > 0).long())
+    found = evaluate(task, task.dense, TensorSplit(predictions, targets, batch_size=64))
+    assert 0.5 < found.error / bootstrap(task, predictions, targets) < 2
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_too_few_samples_have_no_error_and_no_crash(samples: int) -> None:
+    targets = torch.randn(samples, 1)
+    task = known("r2", nn.functional.mse_loss, torch.randn(60, 1))
+    if samples > 1:
+        assert math.isfinite(evaluate(task, task.dense, TensorSplit(targets + 1, targets, batch_size=4)).error)
+    task = known("mse", nn.functional.mse_loss, torch.randn(60, 1))
+    assert math.isfinite(evaluate(task, task.dense, TensorSplit(targets + 1, targets, batch_size=4)).error)
+
+
+class Picky(torchmetrics.Metric):
+    """A metric of one's own that refuses a few samples; torch cannot merge it."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("values", [], dist_reduce_fx="cat")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take one batch."""
+        if len(preds) < 3:
+            raise ValueError("three samples at least")
+        self.values.append((preds - target).abs().flatten())  # type: ignore[operator, union-attr]
+
+    def compute(self) -> Tensor:
+        """The mean distance."""
+        return torch.cat(self.values).mean()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("samples", "tells"), [(60, True), (25, True), (20, False)])
+def test_a_metric_that_refuses_small_folds_has_those_that_it_takes(samples: int, tells: bool) -> None:
+    targets = torch.randn(60, 2)
+    task = known("mine", nn.functional.mse_loss, targets, metrics={"mine": Picky()})
+    found = evaluate(task, task.dense, TensorSplit(targets[:samples] + torch.randn(samples, 2), targets[:samples], 60))
+    assert (found.error > 0) == tells
+    assert math.isfinite(found.error)
+
+
+class Outside(Picky):
+    """Keeps what it has seen where torchmetrics does not look: merging it would lose that."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take one batch."""
+        self.kept = [*self.kept, (preds - target).abs().mean(1)]
+
+    def compute(self) -> Tensor:
+        """The mean distance."""
+        return torch.cat(self.kept).mean()
+
+
+def test_a_metric_that_loses_what_it_knows_when_merged_has_the_spread_of_its_folds() -> None:
+    targets = torch.randn(200, 2)
+    predictions = targets + torch.randn(200, 2)
+    task = known("mine", nn.functional.mse_loss, targets, metrics={"mine": Outside()})
+    error = evaluate(task, task.dense, TensorSplit(predictions, targets, batch_size=200)).error
+    plain = (predictions - targets).abs().mean(1).std() / 200**0.5
+    assert 0.5 < error / float(plain) < 2
+
+
+@pytest.mark.parametrize("quality", ["mse", "mae"])
+@pytest.mark.parametrize("shape", [(8,), (1, 6, 6), (2, 3)])
+@pytest.mark.parametrize("batch_size", [1, 7, 50])
+def test_regression_of_several_values_and_of_images(quality: str, shape: tuple[int, ...], batch_size: int) -> None:
+    targets, noise = torch.randn(50, *shape), torch.randn(50, *shape)
+    task = known(quality, nn.functional.mse_loss, targets)
+    found = evaluate(task, task.dense, TensorSplit(targets + noise, targets, batch_size=batch_size))
+    each = noise.square() if quality == "mse" else noise.abs()
+    assert found.value == pytest.approx(float(each.mean()), rel=1e-4)
+    assert 0.4 < found.error / float(each.flatten(1).mean(1).std() / 50**0.5) < 2.5
+
+
+def test_outputs_of_strides_of_their_own() -> None:
+    """As of predict=lambda outputs: outputs.movedim(-1, 1)."""
+    targets = torch.randn(40, 3, 5)
+    task = known(
+        "mse", lambda o, t: nn.functional.mse_loss(o.movedim(-1, 1), t), targets,
+        train=(torch.randn(40, 5, 3), targets), example_inputs=torch.zeros(2, 5, 3), predict=lambda o: o.movedim(-1, 1),
+    )  # fmt: skip
+    found = evaluate(task, task.dense, TensorSplit(targets.movedim(1, -1) + 1, targets, batch_size=16))
+    assert found.value == pytest.approx(1.0, rel=1e-4)
+
+
+def test_half_precision_is_scored_with_more_digits() -> None:
+    targets = torch.full((40, 1), 1000.0, dtype=torch.bfloat16)
+    task = known("mse", nn.functional.mse_loss, torch.randn(40, 1))
+    counts = torch.full((40, 1), 1001)
+    assert evaluate(task, task.dense, TensorSplit(targets, counts, batch_size=16)).value == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("quality", ["balanced_accuracy", "error", "recall", "f1", "auroc"])
+def test_the_error_of_every_kind_of_named_metric(quality: str) -> None:
+    """Those that wrap others are merged as well: the jackknife's error is near that of a bootstrap."""
+    scores, targets = coin(0.8, 300, 3)
+    task = coin_task(quality=quality) if quality in ("error", "f1") else known_classes(quality)
+    found = evaluate(task, task.dense, TensorSplit(scores, targets, batch_size=64))
+    assert 0.4 < found.error / bootstrap(task, scores, targets) < 2.5
+
+
+def known_classes(quality: str) -> autoprune.Task:
+    return known(
+        quality,
+        nn.functional.cross_entropy,
+        coin(0.7, 60, 0)[1],
+        train=coin(0.7, 60, 0),
+        example_inputs=torch.zeros(2, 2),
+    )

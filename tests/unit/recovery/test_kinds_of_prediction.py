@@ -80,17 +80,20 @@ def test_logits_within_zero_and_one_are_still_logits() -> None:
     """torchmetrics would take a batch of them for probabilities."""
     inputs, targets, model = yes_or_no()
     task = task_of(inputs, targets, model)
-    assert task.logits
-    within = torch.tensor([0.2, 0.3, 0.4])
-    assert (task.answers(within) > 0.5).all()
+    assert task.prediction.logits
+    accuracy = task.new_metric("accuracy")
+    task.update(accuracy, torch.tensor([0.2, 0.3, 0.4]), torch.tensor([1, 1, 1]))
+    assert float(accuracy.compute()) == 1.0
 
 
 def test_probabilities_stay_probabilities() -> None:
     inputs, targets, model = yes_or_no()
     probable = nn.Sequential(model, nn.Sigmoid())
     task = task_of(inputs, targets, probable, loss=lambda o, t: functional.binary_cross_entropy(o, t.float()))
-    assert not task.logits
-    assert task.answers(torch.tensor([0.2])).item() == pytest.approx(0.2)
+    assert not task.prediction.logits
+    accuracy = task.new_metric("accuracy")
+    task.update(accuracy, torch.tensor([0.2]), torch.tensor([0]))
+    assert float(accuracy.compute()) == 1.0
 
 
 def test_what_training_mode_refuses_is_a_fault_of_the_task() -> None:

@@ -7,16 +7,8 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.task.metrics import (
-    CLASSIFICATION,
-    METRICS,
-    REGRESSION,
-    ErrorRate,
-    Prediction,
-    build_metric,
-    kind_of_prediction,
-    update,
-)
+from autoprune.task.metrics import CLASSIFICATION, METRICS, REGRESSION, ErrorRate, build_metric, update
+from autoprune.task.prediction import Prediction, kind_of_prediction
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(200, 6, generator=generator)

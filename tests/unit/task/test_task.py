@@ -534,7 +534,7 @@ def test_a_predict_that_crashes_or_gives_no_tensor_is_named() -> None:
 def test_targets_that_are_no_tensor() -> None:
     train = [(images, {"class": targets}) for images, targets in batches()]
     fault = one_fault(train=train, test=None, loss=lambda outputs, targets: cross_entropy(outputs, targets["class"]))
-    assert "targets must be a tensor for the metrics, but got dict" in fault
+    assert "the targets of search must be a tensor for the metrics, but got dict" in fault
 
 
 # ---- has it learned anything

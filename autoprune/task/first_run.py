@@ -1,0 +1,363 @@
+"""The first run of a task: its model, loss and metrics on a batch of each split, so that no trial is the first."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, default_collate
+from torchmetrics import Metric
+
+from autoprune.errors import ConfigurationError, fault
+from autoprune.task.checks import attempt, collect, is_count, is_inputs, metric_names
+from autoprune.task.clone import clone_with
+from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, head, shorten
+from autoprune.task.loaders import ends_for_sure
+from autoprune.task.metrics import asked_by, build_metric, direction_of, probe_metric
+from autoprune.task.prediction import (
+    Prediction,
+    Values,
+    are_logits,
+    classes_of,
+    ignored_by,
+    kind_of_prediction,
+    trained_by,
+)
+
+if TYPE_CHECKING:
+    from autoprune.task.task import Task
+
+#: Batches after which a split that no length bounds is taken for one without end.
+ENDLESS = 10_000
+#: Samples that a metric is tried on at least, where a batch has fewer: R2, say, has no value for one.
+_TRIED = 32
+#: Numbers that are looked at together, so that large splits need no large copies.
+_CHUNK = 2**22
+
+Splits = Mapping[str, Split | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRun:
+    """What the first run shows.
+
+    prediction: what is predicted. metrics: by name. least_batch: samples of the smallest batch that the model can be
+    trained on, 1 or 2.
+    """
+
+    prediction: Prediction
+    metrics: Mapping[str, Metric]
+    least_batch: int
+
+
+def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -> FirstRun | None:
+    """Run everything once: the example inputs, a batch of each split, its loss and metrics, a training step.
+
+    What is an argument's own fault, such as a loss that is no function, is not run.
+
+    Args:
+        task: with the user's arguments.
+        dense: the model, in eval mode on the task's device.
+        splits: "train", "search" and "test".
+        faults: gets what is found.
+
+    Returns:
+        What was seen; None when there are faults.
+
+    """
+    if is_inputs(task.example_inputs):
+        with torch.no_grad():
+            collect(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
+    # A loss that fails on train would fail on test as well: splits are looked at up to the first that has faults.
+    found: list[str] = []
+    batches: dict[str, Batch] = {}
+    for name, part in splits.items():
+        batch = collect(found, name, partial(_first_batch, task, part)) if part is not None and not found else None
+        if batch is None or part is None:
+            continue
+        with torch.no_grad():
+            if _batch(task, dense, name, batch, found):
+                batches[name] = batch
+                _keep_whole(dense, part, batch)
+    # Metrics are of what a candidate is scored on; train may have other targets, as after a mixup.
+    scored = [name for name in batches if name != "train"] or list(batches)
+    prediction: Prediction | None = None
+    metrics: dict[str, Metric] = {}
+    told: list[str] = []
+    if scored and not metric_names(task):
+        with torch.no_grad():
+            prediction, metrics = _scored(task, dense, splits, scored, told)
+    found += told
+    if prediction is None or found or faults:
+        faults += found
+        return None
+    _look_through(task, dense, splits, prediction, faults)
+    least = collect(faults, "train", lambda: _least_batch(task, dense, batches["train"])) if not faults else None
+    return None if faults else FirstRun(prediction=prediction, metrics=metrics, least_batch=least or 1)
+
+
+def _scored(
+    task: Task, dense: nn.Module, splits: Splits, names: Iterable[str], faults: list[str]
+) -> tuple[Prediction | None, dict[str, Metric]]:
+    """What is predicted, told of the first of these splits, and the metrics after a few samples of each."""
+    prediction: Prediction | None = None
+    metrics: dict[str, Metric] = {}
+    for where in names:
+        split = splits[where]
+        answers = collect(faults, where, partial(_answers, task, dense, split, where)) if split is not None else None
+        if split is None or answers is None:
+            continue
+        if prediction is None:
+            prediction = collect(faults, "predict", partial(_prediction, task, dense, split, where))
+        if prediction is None:
+            return None, {}
+        if not isinstance(task.metrics, Mapping):
+            for _, targets in answers:
+                collect(faults, where, partial(prediction.check, targets, where))
+        for name in task.metrics if not faults else ():
+            metric = collect(faults, f"metric {name!r}", partial(_metric, task, name, answers, prediction))
+            metrics.update({name: metric} if metric is not None else {})
+    return prediction, metrics
+
+
+def _answers(task: Task, dense: nn.Module, split: Split, where: str) -> list[tuple[Tensor, Tensor]]:
+    """Predictions and targets of the first batches."""
+    answers: list[tuple[Tensor, Tensor]] = []
+    seen = 0
+    for raw in split.ordered():
+        batch = raw.to(torch.device(task.device))
+        targets = _tensor(batch, where)
+        answers.append((task.predictions(call(dense, batch.inputs)), targets))
+        seen += batch.size
+        if seen >= _TRIED:
+            break
+    return answers
+
+
+def _tensor(batch: Batch, where: str) -> Tensor:
+    if isinstance(batch.targets, Tensor):
+        return batch.targets
+    remedy = "Stack what the loss needs into one tensor; the loss and the metrics take it apart."
+    raise ConfigurationError(
+        fault(f"the targets of {where}", "be a tensor for the metrics", type(batch.targets).__name__, remedy)
+    )
+
+
+def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Prediction:
+    samples = task.calibration_samples if is_count(task.calibration_samples, 1) else 1
+    batches = [batch.to(torch.device(task.device)) for batch in head(split, samples)]
+    outputs = task.predictions(call(dense, batches[0].inputs))
+    targets = _tensor(batches[0], where)
+    ignored = ignored_by(task.loss) if task.ignore_index is None else task.ignore_index
+    loss = trained_by(task.loss)
+    if task.kind is None:
+        values = Values.of(_targets(split, batches), ignored)
+        found = kind_of_prediction(outputs, targets, values, asked=asked_by(task.metrics), loss=loss)
+    else:
+        found = Prediction(kind=task.kind, classes=classes_of(task.kind, outputs))
+    if found.kind == "regression":
+        if task.ignore_index is not None:
+            remedy = "Leave it out, or say by kind=... that labels are predicted."
+            raise ConfigurationError(fault("ignore_index", "be left out for numbers", task.ignore_index, remedy))
+        return found
+    return replace(found, ignore_index=ignored, logits=_logits(task, dense, batches, found.kind, loss))
+
+
+def _logits(task: Task, dense: nn.Module, batches: Sequence[Batch], kind: str, loss: str) -> bool:
+    """Whether labels are answered by logits: as the user or the loss says, else told of the dense model's outputs."""
+    if task.logits is not None:
+        return task.logits
+    if loss in ("logits", "probabilities") and task.predict is None:
+        return loss == "logits"
+    looked_at = batches[:1] if kind == "multiclass" else batches
+    return any(are_logits(task.predictions(call(dense, batch.inputs)), kind) for batch in looked_at)
+
+
+def _metric(task: Task, name: str, answers: Sequence[tuple[Tensor, Tensor]], prediction: Prediction) -> Metric:
+    given = task.metrics[name] if isinstance(task.metrics, Mapping) else None
+    metric = build_metric(name, prediction) if given is None else given.clone()
+    probe_metric(name, metric, answers, prediction)
+    if name == task.quality:
+        direction_of(name, metric)
+    return metric
+
+
+def _look_through(task: Task, dense: nn.Module, splits: Splits, prediction: Prediction, faults: list[str]) -> None:
+    """Look at all samples that are at hand, and whether what is scored has an end."""
+    named = not isinstance(task.metrics, Mapping)
+    for name, part in splits.items():
+        if part is None:
+            continue
+        if named and (name != "train" or prediction.kind != "regression"):
+            collect(faults, name, partial(_check_labels, part, prediction, name))
+        if isinstance(part, TensorSplit):
+            collect(faults, name, partial(_check_finite, task, dense, part, name))
+        elif name != "train" and isinstance(part, IterableSplit) and not faults:
+            collect(faults, name, partial(_check_end, part))
+
+
+def _check_labels(split: Split, prediction: Prediction, name: str) -> None:
+    targets = _targets(split, list(islice(split.ordered(), 1)))
+    first = next(targets, None)
+    while first is not None:
+        # The targets of train may be of another form, as after a mixup.
+        if name != "train" or not first.is_floating_point():
+            prediction.check(first, name)
+        first = next(targets, None)
+
+
+def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -> None:
+    """Raise ConfigurationError when inputs with NaN or infinity make outputs of NaN."""
+    if not split.inputs.is_floating_point():
+        return
+    chunks = split.inputs.split(_rows(split.inputs))
+    bad = (
+        torch.cat([~chunk.flatten(1).isfinite().all(1) for chunk in chunks])
+        if split.inputs.ndim > 1
+        else ~split.inputs.isfinite()
+    )
+    where = bad.nonzero().flatten()
+    if not len(where):
+        return
+    with torch.no_grad():
+        few = split.take(where[:8])
+        outputs = task.predictions(call(dense, next(few.ordered()).to(torch.device(task.device)).inputs))
+    if bool(outputs.isnan().any()):
+        got = f"NaN or infinity in {len(where)} of {split.samples} samples, the first at position {int(where[0])}"
+        raise ConfigurationError(fault(f"the inputs of {name}", "be finite", got, "Repair them or leave them out."))
+
+
+def _check_end(split: IterableSplit) -> None:
+    """Raise ConfigurationError when a pass has no end, or when there is only one pass."""
+    if ends_for_sure(split.batches):
+        return
+    most = ENDLESS
+    with contextlib.suppress(TypeError):  # a loader over a stream has __len__ and fails in it
+        most = max(most, len(cast("Sized", split.batches)))
+    if sum(1 for _ in islice(split.ordered(), most + 1)) > most:
+        remedy = "A candidate is scored on all of it: give a part that ends, or a loader whose length is known."
+        raise ConfigurationError(fault(split.name, f"end after {most:,} batches at most", "more", remedy))
+    next(split.ordered())
+
+
+def _targets(split: Split, batches: Sequence[Batch]) -> Iterator[Tensor]:
+    """The targets that are at hand without reading a loader: all of tensors and lists, those of `batches` else."""
+    if isinstance(split, TensorSplit):
+        yield from split.targets.split(_rows(split.targets))
+        return
+    listed = isinstance(split, IterableSplit) and isinstance(split.batches, Sequence)
+    for batch in split.ordered() if listed else batches:
+        if isinstance(batch.targets, Tensor):
+            yield batch.targets
+
+
+def _rows(tensor: Tensor) -> int:
+    return max(1, _CHUNK // max(1, tensor[0].numel()))
+
+
+def _keep_whole(dense: nn.Module, split: Split, batch: Batch) -> None:
+    """Mark a split whose batches cannot be cut along the first axis, such as those with time first."""
+    if not isinstance(split, IterableSplit):
+        return
+    loader = split.batches
+    if isinstance(loader, DataLoader) and loader.collate_fn is default_collate and loader.batch_sampler is not None:
+        return  # it stacks samples
+    split.divisible = _is_divisible(dense, batch)
+
+
+def _is_divisible(dense: nn.Module, batch: Batch) -> bool:
+    if not batch.divisible or batch.size < 2:
+        return batch.divisible
+    half = shorten(batch, batch.size // 2)
+    try:
+        outputs = call(dense, half.inputs)
+    except (Exception, SystemExit):  # whatever the model cannot be called on
+        return False
+    # The axis of time may be as long as a batch: then half of it gives outputs of as many samples as before.
+    return not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != batch.size
+
+
+def _least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:
+    """Samples of the smallest batch that the model can be trained on, 1 or 2.
+
+    A BatchNorm that reads one value of each channel refuses one sample, as do norms and losses of the user's own.
+
+    Raises:
+        ConfigurationError: When it cannot even be trained on this batch.
+
+    """
+    try:
+        _train_step(task, dense, batch, "a batch of train")
+    except ConfigurationError as error:
+        if batch.size > 1:
+            raise
+        raise ConfigurationError(f"{error} Its batches hold one sample: make them larger.") from error
+    if batch.size == 1:
+        return 1
+    if not batch.divisible:
+        return 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            _train_step(task, dense, shorten(batch, 1), "one sample")
+        except ConfigurationError:
+            return 2
+    return 1
+
+
+def _train_step(task: Task, dense: nn.Module, batch: Batch, what: str) -> None:
+    """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
+    scratch = clone_with(dense).train()
+    if not any(parameter.requires_grad for parameter in scratch.parameters()):
+        return
+    with torch.random.fork_rng(devices=[]):
+        outputs = attempt(f"the model in training mode on {what}", lambda: call(scratch, batch.inputs))
+        loss = attempt("loss on train", lambda: task.loss(outputs, batch.targets))
+        if isinstance(loss, Tensor) and loss.requires_grad:
+            if not math.isfinite(float(loss.detach())):
+                raise ConfigurationError(fault("loss in training mode", "be finite", float(loss.detach())))
+            attempt("the backward pass of the loss on train", loss.backward)
+
+
+def _first_batch(task: Task, part: Split) -> Batch:
+    return next(part.ordered()).to(torch.device(task.device))
+
+
+def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> bool:
+    """Whether there are predictions of this batch for the metrics."""
+    forward = partial(_forward, dense, batch.inputs, f"a batch of {name}")
+    before, outputs = len(faults), collect(faults, name, forward)
+    if len(faults) > before:
+        return False
+    if callable(task.loss):
+        collect(faults, "loss", lambda: _loss(task, name, outputs, batch))
+    return metric_names(task) != [] or collect(faults, "predict", lambda: task.predictions(outputs)) is not None
+
+
+def _loss(task: Task, name: str, outputs: object, batch: Batch) -> None:
+    loss = attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ConfigurationError(
+            fault("loss", "return a scalar tensor", got, "Reduce it, such as by reduction='mean'.")
+        )
+    if not math.isfinite(float(loss)):
+        raise ConfigurationError(fault(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
+
+
+def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:
+    try:
+        return attempt(f"the model on {what}", lambda: call(model, inputs))
+    except ConfigurationError as error:
+        if not isinstance(inputs, tuple):
+            raise
+        remedy = f"The {len(inputs)} parts of a tuple or list are passed as arguments one by one"
+        raise ConfigurationError(f"{error} {remedy}: a model that takes one list needs inputs ([...],).") from error
