@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from autoprune.codec import Format, load, plain, stored
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.recovery.gradual import Stage
-from autoprune.study.folder import WEIGHTS, RunFolder
+from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, whole_folder
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import read_weights, serialize_smallest, sync_folder, write_atomically
+from autoprune.task.checkpoint import read_weights, serialize_smallest, write_atomically
 
-FOLDER, RECORD = "checkpoints", "checkpoint.json"
+RECORD = "checkpoint.json"
 
 
 @stored(Format(what="a checkpoint", version=1, apart=("path",), refuses_unknown=True))
@@ -46,8 +45,6 @@ class Checkpoint:
 def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
     """Store a stage in a folder of its own, which is there whole or not at all; gives that folder."""
     final = _folder(folder, trial) / f"{stage.epoch:05d}"
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     parameters = list(stage.model.parameters())
     zeros = sum(int((parameter == 0).sum()) for parameter in parameters)
     record = Checkpoint(
@@ -59,11 +56,9 @@ def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
         kept=dict(stage.kept.groups),
         dropped=stage.kept.dropped,
     )
-    write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
-    write_atomically(temporary / RECORD, json.dumps(plain(record), indent=1).encode())
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    sync_folder(final.parent)
+    with whole_folder(final) as temporary:
+        write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
+        write_atomically(temporary / RECORD, json.dumps(plain(record), indent=1).encode())
     return final
 
 
@@ -91,7 +86,7 @@ def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Mo
 
 
 def _folder(folder: RunFolder, trial: int) -> Path:
-    return folder.path / FOLDER / f"{trial:05d}"
+    return folder.path / CHECKPOINTS / f"{trial:05d}"
 
 
 def _read(trial: int, path: Path) -> Checkpoint:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.manifest import FOLDER_VERSION, Manifest
-from autoprune.task.checkpoint import serialize_smallest, sync_folder, write_atomically
+from autoprune.task.checkpoint import cannot_write, serialize_smallest, sync_folder, write_atomically
 
 STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
-CANDIDATES, FAILURES = "candidates", "failures"
+CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
 #: Empty; there once the weights were removed.
 REMOVED = "weights.removed"
@@ -98,22 +99,19 @@ class RunFolder:
     def remove_weights(self, number: int) -> None:
         """Free their space. What is known of the candidate stays, and that it has lost them."""
         write_atomically(self._candidate(number) / REMOVED, b"")
-        self.weights(number).unlink(missing_ok=True)
+        try:
+            self.weights(number).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(cannot_write(self.weights(number), error)) from error
 
     def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
         """Store a candidate: written beside its place, synced, renamed, so that it is there whole or not at all.
 
         The weights are the file whose length `measure.cost.stored_bytes` gives.
         """
-        final = self._candidate(record.number)
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write_atomically(temporary / WEIGHTS, serialize_smallest(model.state_dict()))
-        write_atomically(temporary / RECORD, record.to_json().encode())
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        sync_folder(final.parent)
+        with whole_folder(self._candidate(record.number)) as temporary:
+            write_atomically(temporary / WEIGHTS, serialize_smallest(model.state_dict()))
+            write_atomically(temporary / RECORD, record.to_json().encode())
 
     def write_failure(self, number: int, text: str) -> None:
         """The traceback of a trial that crashed."""
@@ -149,9 +147,15 @@ class RunFolder:
             self.read_study().check_records(records, str(root))
         return records
 
+    def trials_seen(self) -> int:
+        """One more than the highest number of a trial that left anything here."""
+        places = [entry for name in (CANDIDATES, FAILURES, CHECKPOINTS) for entry in _entries(self.path / name)]
+        stems = [place.stem for place in places if place.stem.isascii() and place.stem.isdigit()]
+        return max((int(stem) for stem in stems), default=-1) + 1
+
     def sweep(self) -> None:
         """Remove what an interrupted write left behind."""
-        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", "checkpoints/*/"):
+        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/"):
             for entry in self.path.glob(f"{pattern}.*.tmp"):
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)
@@ -160,6 +164,26 @@ class RunFolder:
 
     def _candidate(self, number: int) -> Path:
         return self.path / CANDIDATES / f"{number:05d}"
+
+
+@contextlib.contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder to write into, which is in its place whole once the block ends, and nowhere where it fails.
+
+    Raises StorageError where it cannot be written.
+    """
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(cannot_write(final, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _entries(folder: Path) -> list[Path]:

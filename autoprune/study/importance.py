@@ -189,10 +189,11 @@ def read_importances(folder: RunFolder) -> Importances | None:
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
         names = optuna.get_all_study_names(storage)
-        study = optuna.load_study(study_name=names[0], storage=storage) if names else None
-    except (OSError, ValueError, KeyError) as error:
-        raise StorageError(fault(str(path), "be a journal of trials", f"{type(error).__name__}: {error}")) from error
-    return importances(study) if study is not None else None
+        return importances(optuna.load_study(study_name=names[0], storage=storage)) if names else None
+    except Exception as error:  # Optuna replays whatever a journal holds, and fails in as many ways
+        remedy = "The candidates need no journal; the next run repairs it."
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise StorageError(fault(str(path), "be a journal of trials", got, remedy)) from error
 
 
 def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.criteria.amounts import planned_widths
-from autoprune.errors import AutopruneError
+from autoprune.errors import AutopruneError, StorageError
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -117,6 +117,8 @@ class Loop:
             try:
                 self._settle(trial, space)
                 failures, message = 0, ""
+            except StorageError:
+                raise  # the trial is not at fault: it is tried again on the next start
             except Exception as error:  # a crash of one trial never ends a study
                 failures, message = failures + 1, f"{type(error).__name__}: {error}"
                 if trials.is_finished(self.optuna, trial.number):
@@ -256,7 +258,7 @@ class Loop:
 
     def _finish(self, trial: optuna.Trial, candidate: Candidate) -> None:
         """Store first, then tell: after a kill in between the stored candidate is told on resume."""
-        record = trials.record_of(trial.number, trials.origin_of(trial), candidate, self.records)
+        record = trials.record_of(trial, candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
         self.records.append(record)
         trials.mark(trial, record, self._excess(record))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import optuna
@@ -14,9 +16,11 @@ from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from autoprune.errors import StudyConflictError, fault
+from autoprune.errors import StorageError, StudyConflictError, fault
+from autoprune.task.checkpoint import cannot_write, sync_folder, write_atomically
 
 JOURNAL = "journal.log"
+_LOGGER = logging.getLogger("autoprune")
 
 
 class _KernelLock(JournalFileOpenLock):
@@ -48,31 +52,135 @@ class _Journal(JournalFileBackend):
         self._path, self._kernel_lock = path, lock
 
     def append_logs(self, logs: list[dict[str, object]]) -> None:
-        """Append whole lines under the lock."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        """Append whole lines under the lock; none of them where not all can be written. Raises StorageError then."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._kernel_lock.acquire()
         try:
-            with self._path.open("ab") as file:
-                file.write(lines.encode())
-                file.flush()
-                if any("state" in log for log in logs):
-                    os.fsync(file.fileno())
+            # Without a buffer: what was not written must not follow when the file is closed.
+            with self._path.open("ab", buffering=0) as file:
+                _append(file, lines, wait=any("state" in log for log in logs))
+        except OSError as error:
+            raise StorageError(cannot_write(self._path, error)) from error
         finally:
             self._kernel_lock.release()
 
 
-def open_journal(folder: Path) -> JournalStorage:
-    """The journal of a run folder, made when it is not there; a torn last line is cut off first."""
-    path = folder / JOURNAL
-    lock = _KernelLock(folder / f"{JOURNAL}.lock")
-    path.touch()
-    lock.acquire()
-    try:
-        _cut_torn_line(path)
-    finally:
-        lock.release()
+def open_journal(
+    folder: Path,
+    is_right: Callable[[JournalStorage], bool] = lambda _: True,
+    restore: Callable[[JournalStorage], None] = lambda _: None,
+) -> JournalStorage:
+    """Open the journal of a run folder, made when it is not there.
+
+    A torn last line is cut off. Where a journal cannot be read, or is not the study's, lines that are none are left
+    out; where that does not help, it is made anew. Either way the one that was there stays as journal.broken.
+
+    Args:
+        folder: The run folder, held by this process.
+        is_right: Whether a journal that can be read tells what the folder holds.
+        restore: Writes into an empty journal what the folder holds.
+
+    Raises:
+        StorageError: The file cannot be read or written.
+
+    """
+    path, lock = folder / JOURNAL, _KernelLock(folder / f"{JOURNAL}.lock")
     optuna.logging.set_verbosity(logging.WARNING)
+    try:
+        path.touch()
+        lock.acquire()
+        try:
+            _cut_torn_line(path)
+            data = path.read_bytes()
+        finally:
+            lock.release()
+        # Optuna takes a last line that is none for one that is being written, and fails on the next.
+        last = data.rstrip(b"\n").rpartition(b"\n")[2]
+        found = _loaded(path, lock, is_right) if _sound(last) == last else None
+        return found if found is not None else _repaired(path, data, lock, (is_right, restore))
+    except OSError as error:
+        raise StorageError(cannot_write(path, error)) from error
+
+
+def _repaired(
+    path: Path,
+    data: bytes,
+    lock: _KernelLock,
+    known: tuple[Callable[[JournalStorage], bool], Callable[[JournalStorage], None]],
+) -> JournalStorage:
+    """A journal without the lines that are none where the rest is right, else one made anew.
+
+    known: is_right and restore, as for `open_journal`.
+    """
+    is_right, restore = known
+    broken = _free_name(path.with_name("journal.broken"))
+    if data:
+        write_atomically(broken, data)
+    rest = _sound_lines(data)
+    if rest != data:
+        write_atomically(path, rest)
+        found = _loaded(path, lock, is_right)
+        if found is not None:
+            _LOGGER.warning("%s had lines that are none. It goes on without them; %s holds all of it.", path, broken)
+            return found
+    fresh = path.with_name(f".{JOURNAL}.{os.getpid()}.tmp")
+    fresh.unlink(missing_ok=True)
+    fresh.touch()
+    restore(JournalStorage(_Journal(fresh, lock)))
+    fresh.replace(path)
+    sync_folder(path.parent)
+    kept = f"; {broken} holds the one that was there" if data else ""
+    _LOGGER.warning("%s was missing or could not be read. It is made anew from the stored candidates%s.", path, kept)
     return JournalStorage(_Journal(path, lock))
+
+
+def _loaded(path: Path, lock: _KernelLock, is_right: Callable[[JournalStorage], bool]) -> JournalStorage | None:
+    """The storage of a journal; None where it cannot be read or is not right."""
+    try:
+        storage = JournalStorage(_Journal(path, lock))
+        return storage if is_right(storage) else None
+    except OSError:
+        raise
+    except Exception:  # Optuna replays whatever a line holds, and fails in as many ways
+        return None
+
+
+def _sound_lines(data: bytes) -> bytes:
+    """The lines that are entries of a journal; of half a line that another one follows, that other one."""
+    lines = (_sound(line) for line in data.splitlines())
+    return b"".join(line + b"\n" for line in lines if line)
+
+
+def _sound(line: bytes) -> bytes:
+    for start in (0, line.rfind(b'{"op_code":')):
+        entry = line[max(start, 0) :]
+        try:
+            found = json.loads(entry)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and "op_code" in found:
+            return entry
+    return b""
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or the first of path.2, path.3 and so on that is not there."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}.{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists())
+
+
+def _append(file: FileIO, lines: bytes, *, wait: bool) -> None:
+    """Write to the end of a file, all or nothing. wait: until the disk has it."""
+    before = os.fstat(file.fileno()).st_size
+    try:
+        written = 0
+        while written < len(lines):
+            written += file.write(lines[written:])
+        if wait:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(before)
+        raise
 
 
 @contextlib.contextmanager
@@ -81,6 +189,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
+    except OSError as error:
+        raise StorageError(cannot_write(folder / "run.lock", error)) from error
     except Timeout:
         raise StudyConflictError(
             fault("the output folder", "be run by one process at a time", f"{folder}, which another one runs")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
 import torch
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
+from optuna.storages import JournalStorage
 from torch import nn
 
 from autoprune.candidate import Bench
@@ -27,6 +27,7 @@ from autoprune.study.checks import BEFORE, check_plan, check_space
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.importance import Importances, read_importances
+from autoprune.study.journal import Known, make_study, restore, tells
 from autoprune.study.loop import Loop, OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.storage import exclusive, open_journal
@@ -150,7 +151,7 @@ class Study:
         check_plan(plan, self._need_bench("enqueue"))
         with exclusive(self.folder.path):
             space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
-            trials.enqueue_plan(self._optuna(), plan, space.encode(plan))
+            trials.enqueue_plan(self._journal()[0], plan, space.encode(plan))
 
     def run(
         self,
@@ -179,10 +180,9 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.sweep()
-                storage = open_journal(self.folder.path)
                 Loop(
                     (self.folder, bench, settings),
-                    (self._optuna(storage), storage, sampler),
+                    (*self._journal(), sampler),
                     self.front_of,
                     self._records,
                     on_progress or (lambda _: None),
@@ -198,18 +198,21 @@ class Study:
             )
         return self.bench
 
-    def _optuna(self, storage: BaseStorage | None = None) -> optuna.Study:
-        better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
-        directions = [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
-        study = optuna.create_study(
-            storage=storage if storage is not None else open_journal(self.folder.path),
-            study_name="autoprune",
-            directions=directions,
-            load_if_exists=True,
+    def _journal(self) -> tuple[optuna.Study, JournalStorage]:
+        """The Optuna study and its storage; the folder is held. A journal that is lost is made from the candidates."""
+        bench, folder, settings = self._need_bench("run"), self.folder, self.settings
+        records = folder.read_candidates()
+        front = self.front_of(records)
+        known = Known(
+            records=records,
+            settings=settings,
+            higher_is_better=self.higher_is_better,
+            seen=folder.trials_seen(),
+            space=lambda: build_space(settings.space, bench.topology, folder.read_sensitivity()),
+            excess=lambda record: front.excess(record, settings.limits),
         )
-        # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
-        study.set_user_attr("objectives", list(self.settings.objectives))
-        return study
+        storage = open_journal(folder.path, partial(tells, known=known), partial(restore, known=known))
+        return make_study(storage, known), storage
 
 
 def _bench(task: Task, settings: StudySettings) -> Bench:

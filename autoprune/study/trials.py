@@ -21,7 +21,7 @@ from autoprune.trace.topology import Topology
 #: The constraint that a candidate violates which was stopped early.
 STOPPED = "early_stopped"
 #: Stands for an excess that is not known, as of a latency that was not measured: JSON has no infinity.
-_UNKNOWN = 1e9
+UNKNOWN = 1e9
 
 
 def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
@@ -129,7 +129,7 @@ def mark(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, floa
     _mark_stopped(trial, record)
     for name, value in excess.items():
         if name not in trial.constraints:
-            trial.set_constraint(name, min(value, _UNKNOWN))
+            trial.set_constraint(name, min(value, UNKNOWN))
 
 
 def _mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
@@ -152,12 +152,14 @@ def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
     return values
 
 
-def record_of(number: int, origin: str, candidate: Candidate, records: Sequence[CandidateRecord]) -> CandidateRecord:
+def record_of(
+    trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
+) -> CandidateRecord:
     """The record of a finished candidate."""
     before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
     return CandidateRecord(
-        number=number,
-        origin=origin,
+        number=trial.number,
+        origin=origin_of(trial),
         plan=candidate.plan,
         kept=dict(candidate.kept.groups),
         dropped=candidate.kept.dropped,
@@ -170,4 +172,6 @@ def record_of(number: int, origin: str, candidate: Candidate, records: Sequence[
         note=candidate.note,
         rungs=candidate.rungs,
         fidelity=candidate.fidelity,
+        parameters=dict(trial.params),
+        warm_start=str(trial.user_attrs.get("warm_start", "")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections.abc import Mapping
@@ -94,19 +95,30 @@ def serialize_smallest(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file, fsync, rename: whoever reads sees the old file or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write to a temporary file, fsync, rename: whoever reads sees the old file or the new one, whole.
+
+    Raises StorageError where it cannot be written, as on a full disk; nothing is left behind then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(cannot_write(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):  # there where something went wrong
+            temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """What to say of a file or folder that cannot be written."""
+    remedy = "What was finished is kept: make room, or let it be written, and give the same command again."
+    return fault(str(path), "be one that can be written", error.strerror or repr(error), remedy)
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 
 import autoprune
@@ -29,7 +30,7 @@ UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
 def of(bench: Bench, chosen: StudySettings) -> Front:
     """The front of the dense model alone."""
     dense = evaluate_plan(bench, dense_plan(chosen.space, bench.topology, 0))
-    record = record_of(0, "dense", dense, [])
+    record = record_of(optuna.trial.create_trial(values=[0.0], user_attrs={"origin": "dense"}), dense, [])
     return Front.of([record], chosen.objectives, higher_is_better=True, quality_name="accuracy")
 
 

@@ -1,0 +1,130 @@
+"""Whether a journal tells what a run folder holds, and the journal made again from the stored candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from autoprune.front.record import CandidateRecord
+from autoprune.space.space import Space
+from autoprune.study.settings import StudySettings
+from autoprune.study.trials import STOPPED, UNKNOWN, values_of
+
+#: Name of the Optuna study in its journal.
+STUDY_NAME = "autoprune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a journal is compared with, and made from.
+
+    records: the stored candidates. settings: of the study. higher_is_better: direction of the quality.
+    seen: one more than the highest number of a trial that left anything in the run folder.
+    space: makes the space, for candidates that do not say their parameters. excess: see trials.mark.
+    """
+
+    records: Sequence[CandidateRecord]
+    settings: StudySettings
+    higher_is_better: bool
+    seen: int
+    space: Callable[[], Space]
+    excess: Callable[[CandidateRecord], Mapping[str, float]]
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """One for each objective."""
+        better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
+        return [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
+
+
+def make_study(storage: BaseStorage, known: Known) -> optuna.Study:
+    """The Optuna study of a storage, made when it is not there."""
+    study = optuna.create_study(
+        storage=storage, study_name=STUDY_NAME, directions=known.directions, load_if_exists=True
+    )
+    # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
+    study.set_user_attr("objectives", list(known.settings.objectives))
+    return study
+
+
+def tells(storage: BaseStorage, known: Known) -> bool:
+    """Whether a journal has a trial for all that the run folder holds, with the values that are stored.
+
+    Latency is not compared: it is told as a ratio, which earlier versions need not have done.
+    """
+    names = optuna.get_all_study_names(storage)
+    if not names and not known.seen:
+        return True
+    if names != [STUDY_NAME]:
+        return False
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+    found = study.get_trials(deepcopy=False)
+    if study.directions != known.directions or len(found) < known.seen:
+        return False
+    return all(_matches(found[record.number], record, known.settings) for record in known.records)
+
+
+def restore(storage: BaseStorage, known: Known) -> None:
+    """Write a trial for each stored candidate into an empty storage, under its number.
+
+    Numbers between them, of trials that failed or were answered from the record, are taken by failed trials, so that
+    none is given twice. Parameters that a candidate does not say are those nearest to its plan.
+    """
+    study, space = make_study(storage, known), known.space()
+    stored = {record.number: record for record in known.records}
+    places = {"uniform": 0, "solved": 0}
+    for number in range(known.seen):
+        record = stored.get(number)
+        if record is None:
+            study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"error": "lost with the journal"}))
+            continue
+        key = record.warm_start or _warm_start(record.origin, places)
+        study.add_trial(_trial(record, key, space, known))
+
+
+def _matches(trial: FrozenTrial, record: CandidateRecord, settings: StudySettings) -> bool:
+    if trial.state == TrialState.COMPLETE:
+        pairs = zip(settings.objectives, trial.values, values_of(record, settings), strict=True)
+        return all(told == value for name, told, value in pairs if name != "latency_ms")
+    return trial.state in (TrialState.RUNNING, TrialState.FAIL)
+
+
+def _warm_start(origin: str, places: dict[str, int]) -> str:
+    """The key of a warm start that does not say it: they were tried in their order."""
+    if origin not in places:
+        return origin if origin == "dense" else ""
+    places[origin] += 1
+    return f"{origin} {places[origin] - 1}"
+
+
+def _trial(record: CandidateRecord, warm_start: str, space: Space, known: Known) -> FrozenTrial:
+    values = values_of(record, known.settings)
+    attributes: dict[str, object] = {} if record.origin == "sampled" else {"origin": record.origin}
+    if warm_start:
+        attributes["warm_start"] = warm_start
+    if record.origin == "polished":
+        attributes["of"] = record.parent
+    constraints = {name: min(value, UNKNOWN) for name, value in known.excess(record).items()}
+    if record.stopped:
+        constraints[STOPPED], attributes["fidelity"] = 1.0 - record.fidelity, record.fidelity
+    if not all(math.isfinite(value) for value in values):
+        return create_trial(state=TrialState.FAIL, user_attrs=attributes)
+    for parameters in ([record.parameters] if record.parameters else []) + [space.encode(record.plan)]:
+        chosen = {name: value for name, value in parameters.items() if name in space.distributions}
+        try:
+            return create_trial(
+                values=values,
+                params=chosen,
+                distributions={name: space.distributions[name] for name in chosen},
+                user_attrs=attributes,
+                constraints=constraints,
+            )
+        except (ValueError, KeyError):  # of another space
+            continue
+    return create_trial(values=values, user_attrs=attributes, constraints=constraints)
