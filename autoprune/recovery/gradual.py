@@ -348,7 +348,7 @@ def first_samples(task: Task, samples: int) -> list[Batch]:
     if samples == sum(batch.size for batch in task.calibration):
         return list(task.calibration)
     device = torch.device(task.device)
-    return [batch.to(device) for batch in head(task.train_split, samples)]
+    return [batch.to(device) for batch in head(task.train_split, samples, task.least_batch)]
 
 
 def _together(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:

@@ -167,7 +167,7 @@ def scan(
     """
     start, task, topology = time.monotonic(), bench.task, bench.topology
     size = extent(bench, criterion, keep_shares, samples)
-    batches = take(iter(task.calibration), size.samples)
+    batches = take(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
     signals = gather(task.dense, needed, (topology, whole), batches, task.loss, task.seed)

@@ -132,7 +132,7 @@ class IterableSplit:
                 empty = False
                 yield batch if self.divisible else replace(batch, divisible=False)
         if empty:
-            remedy = "What can be read once, such as a generator, is used up then: give a list or a DataLoader."
+            remedy = "Can it be read only once, or are its batches larger than its data? Give a list or a DataLoader."
             raise ConfigurationError(fault(self.name, "hold at least one batch at every pass", "none", remedy))
 
     def _seeded(self, seed: int) -> Iterator[Pair]:
@@ -200,15 +200,21 @@ def as_split(data: object, batch_size: int) -> Split:
     return non_empty(IterableSplit(cast("Iterable[Pair]", data)))
 
 
-def head(split: Split, samples: int) -> list[Batch]:
+def head(split: Split, samples: int, least: int = 1) -> list[Batch]:
     """The first batches of a split that together hold at most `samples` samples, see `take`."""
-    return take(split.ordered(), samples)
+    return take(split.ordered(), samples, least)
 
 
-def take(source: Iterator[Batch], samples: int) -> list[Batch]:
+def take(source: Iterator[Batch], samples: int, least: int = 1) -> list[Batch]:
     """Take the first batches of a pass that together hold at most `samples` samples.
 
     The last one is shortened. One that is not divisible is left out, or taken whole when it is the first.
+
+    Args:
+        source: a pass.
+        samples: the most samples.
+        least: samples of the smallest batch, unless there are only smaller ones.
+
     """
     batches: list[Batch] = []
     left = samples
@@ -217,7 +223,7 @@ def take(source: Iterator[Batch], samples: int) -> list[Batch]:
             break
         batches.append(batch if batch.size <= left or not batch.divisible else shorten(batch, left))
         left -= batches[-1].size
-    return batches
+    return [batch for batch in batches if batch.size >= least] or batches
 
 
 def shorten(batch: Batch, size: int) -> Batch:

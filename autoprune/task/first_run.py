@@ -120,8 +120,7 @@ def _scored(
         if prediction is None:
             return None, {}
         if not isinstance(task.metrics, Mapping):
-            for _, targets in answers:
-                collect(faults, where, partial(prediction.check, targets, where))
+            collect(faults, where, partial(_check_all, (targets for _, targets in answers), prediction, where))
         for name in task.metrics if not faults else ():
             metric = collect(faults, f"metric {name!r}", partial(_metric, task, name, answers, prediction))
             metrics.update({name: metric} if metric is not None else {})
@@ -204,14 +203,15 @@ def _look_through(task: Task, dense: nn.Module, splits: Splits, prediction: Pred
             collect(faults, name, partial(_check_end, part))
 
 
-def _check_labels(split: Split, prediction: Prediction, name: str) -> None:
+def _check_all(targets: Iterable[Tensor], prediction: Prediction, where: str) -> None:
+    for each in targets:
+        prediction.check(each, where)
+
+
+def _check_labels(split: Split, prediction: Prediction, where: str) -> None:
     targets = _targets(split, list(islice(split.ordered(), 1)))
-    first = next(targets, None)
-    while first is not None:
-        # The targets of train may be of another form, as after a mixup.
-        if name != "train" or not first.is_floating_point():
-            prediction.check(first, name)
-        first = next(targets, None)
+    # The targets of train may be of another form, as after a mixup.
+    _check_all((each for each in targets if where != "train" or not each.is_floating_point()), prediction, where)
 
 
 def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -> None:

@@ -242,7 +242,8 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
 def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
     """Feed one batch to a metric, in the form that it takes.
 
-    An axis of one column that only the outputs have is left out. Metrics of labels take integers and, of yes and no,
+    An axis of one column that only the outputs have is left out; outputs of one sample that a model squeezed get their
+    first axis back. Metrics of labels take integers and, of yes and no,
     probabilities: torchmetrics tells logits by whether any of a batch lies outside [0, 1], and would misread a batch
     within it. Metrics of the user's own take outputs and targets as they are.
 
@@ -253,6 +254,8 @@ def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Predict
         prediction: what is predicted; None leaves values as they are.
 
     """
+    if targets.ndim > 0 and len(targets) == 1 and (outputs.ndim == 0 or len(outputs) != 1):
+        outputs = outputs.unsqueeze(0)
     outputs = _without_column(outputs, targets)
     takes = family(metric) if prediction is not None else ""
     if prediction is not None and takes == "classification":
@@ -266,7 +269,9 @@ def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Predict
 
 def _labelled(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction) -> tuple[Tensor, Tensor]:
     if prediction.kind == "multiclass":
-        if targets.shape == outputs.shape:  # one-hot
+        if targets.ndim == outputs.ndim and targets.shape[1] == 1:
+            targets = targets.squeeze(1)
+        elif targets.shape == outputs.shape:  # one-hot
             targets = targets.argmax(1) if targets.dtype != torch.bool else targets.int().argmax(1)
         if prediction.logits and isinstance(metric, torchmetrics.classification.MulticlassPrecisionRecallCurve):
             outputs = outputs.float().softmax(1)

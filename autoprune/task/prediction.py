@@ -113,9 +113,9 @@ def kind_of_prediction(
 ) -> Prediction:
     """Infer what is predicted.
 
-    Integer targets [N, ...] beside outputs [N, C, ...] are multiclass. Targets of 0 and 1 beside outputs of the same
-    shape are binary (one column), multiclass (one-hot) or multilabel; floating point ones only where a metric or the
-    loss asks for labels. Everything else is regression.
+    Integer targets [N, ...] or [N, 1, ...] beside outputs [N, C, ...] are multiclass. Targets of 0 and 1 beside outputs
+    of the same shape are binary (one column), multiclass (one-hot) or multilabel; floating point ones only where a
+    metric or the loss asks for labels. Everything else is regression.
 
     Args:
         outputs: the dense model's predictions of one batch.
@@ -208,7 +208,8 @@ def _kind(outputs: Tensor, targets: Tensor, values: Values, asked: str, loss: st
     columns = outputs.shape[1] if outputs.ndim > 1 else 1
     if targets.is_floating_point() and asked != "classification" and (asked == "regression" or not loss):
         return "regression"
-    if outputs.ndim == targets.ndim + 1 and columns > 1 and values.whole:
+    column = outputs.ndim == targets.ndim > 1 and targets.shape[1] == 1
+    if (outputs.ndim == targets.ndim + 1 or column) and columns > 1 and values.whole:
         return "multiclass"
     several = columns > 1 and outputs.shape == targets.shape
     if several and loss == "multiclass":  # one-hot or soft labels

@@ -22,7 +22,7 @@ from autoprune.task.checks import collect
 from autoprune.task.data import Batch, Inputs, Split, call, head, take
 from autoprune.task.first_run import first_run
 from autoprune.task.metrics import direction_of, update
-from autoprune.task.prediction import Prediction
+from autoprune.task.prediction import Prediction, ignored_by
 
 Loss = Callable[..., Tensor]
 
@@ -111,10 +111,12 @@ class Task:
         put("search_split", search)
         put("test_split", splits["test"])
         device = torch.device(self.device)
-        put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples)))
+        put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples, run.least_batch)))
         put("metric_set", run.metrics)
         put("higher_is_better", direction_of(self.quality, run.metrics[self.quality]))
         put("prediction", run.prediction)
+        for name in ("kind", "logits", "ignore_index"):
+            put(name, getattr(run.prediction, name))
         put("least_batch", run.least_batch)
 
     def summary(self) -> str:
@@ -135,7 +137,8 @@ class Task:
             return f"{found}; {names} over values"
         ignored = ""
         if found.ignore_index is not None:
-            ignored = f", label {found.ignore_index} left out{' as in the loss' if self.ignore_index is None else ''}"
+            ignored = f", label {found.ignore_index} left out"
+            ignored += " as in the loss" if found.ignore_index == ignored_by(self.loss) else ""
         return f"{found}; {names} over labels {found.labels[0]} to {found.labels[-1]}{ignored}"
 
     def update(self, metric: Metric, predictions: Tensor, targets: Tensor) -> None:

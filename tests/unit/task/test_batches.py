@@ -474,6 +474,19 @@ def test_batches_of_one_train_what_they_can_train(form: str) -> None:
     assert task.dense.norm.running_mean.abs().sum() > 0  # type: ignore[union-attr, operator]
 
 
+def test_a_loss_that_refuses_one_sample_gets_none_for_calibration() -> None:
+    """As of loss = bce(outputs.squeeze(), targets)."""
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        assert len(targets) > 1
+        return cross_entropy(outputs, targets)
+
+    task = task_of(train=DataLoader(TensorDataset(X[:41], Y[:41]), batch_size=40), loss=loss)
+    assert [batch.size for batch in task.calibration] == [40]
+    assert [batch.size for batch in task_of(loss=loss, calibration_samples=81).calibration] == [40, 40]
+    assert [batch.size for batch in task_of(calibration_samples=1).calibration] == [1]
+
+
 def test_a_pass_without_a_batch_that_can_be_trained_on_ends() -> None:
     task = task_of(Net(nn.BatchNorm1d(6)), train=pairs())
     task.train_split.batches = pairs(1, 20)  # type: ignore[attr-defined]

@@ -417,7 +417,7 @@ def test_what_is_inferred_can_be_overridden() -> None:
     own = lambda o, t: (o - t).square().mean()  # noqa: E731
     assert task_of(Columns(3), hot, own, ("accuracy",)).prediction.kind == "multiclass"
     labels = task_of(Columns(3), hot, own, ("accuracy",), kind="multilabel", logits=True)
-    assert labels.prediction.kind == "multilabel"
+    assert labels.prediction.kind == labels.kind == "multilabel"
     by_hand = ((2 * X[:, :3]).sigmoid() > 0.5).float() == hot
     assert quality_of(labels) == pytest.approx(float(by_hand.float().mean()))
 
@@ -444,6 +444,46 @@ def test_an_override_that_cannot_be(changes: dict[str, object], message: str) ->
 def test_numbers_have_no_ignored_label() -> None:
     with pytest.raises(TaskError, match="ignore_index must be left out for numbers, but got 255"):
         task_of(Columns(1), X[:, :1], functional.mse_loss, ("mse",), ignore_index=255)
+
+
+# ---- a column of targets, outputs without an axis
+
+
+@pytest.mark.parametrize("metrics", [("accuracy",), {"mine": torchmetrics.classification.MulticlassAccuracy(3)}])
+def test_classes_in_a_column(metrics: object) -> None:
+    task = task_of(Columns(3), CLASSES[:, None], lambda o, t: functional.cross_entropy(o, t[:, 0]), metrics)
+    assert task.prediction.kind == "multiclass"
+    assert quality_of(task) == 1.0
+
+
+def test_masks_with_an_axis_of_channels() -> None:
+    images = torch.randn(20, 3, 4, 4, generator=generator)
+    masks = images.argmax(1, keepdim=True)
+    task = task_of(
+        nn.Hardtanh(-9, 9), masks, lambda o, t: functional.cross_entropy(o, t[:, 0]), ("accuracy",),
+        train=(images, masks), search=(images.clone(), masks), example_inputs=images[:2],
+    )  # fmt: skip
+    assert quality_of(task) == 1.0
+
+
+class Squeezing(Columns):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).squeeze()
+
+
+@pytest.mark.parametrize(
+    ("columns", "targets", "loss", "metric"),
+    [
+        (1, (X[:, 0] > 0).float(), lambda o, t: bce(o.view(t.shape), t), "accuracy"),
+        (1, 2 * X[:, 0], lambda o, t: functional.mse_loss(o.view(t.shape), t), "mae"),
+        (3, CLASSES, lambda o, t: functional.cross_entropy(o.view(len(t), 3), t), "accuracy"),
+    ],
+    ids=["yes or no", "numbers", "classes"],
+)
+def test_a_model_that_squeezes_the_last_batch_of_one(columns: int, targets: Tensor, loss: object, metric: str) -> None:
+    task = task_of(Squeezing(columns), targets, loss, (metric,), batch_size=17)
+    assert [batch.size for batch in task.search_split.ordered()][-1] == 1
+    assert quality_of(task) == pytest.approx(float(metric == "accuracy"), abs=1e-6)
 
 
 # ---- yes and no for each pixel
