@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from autoprune.task.task import Task
 
 #: Folds for the standard error; more folds cost more metric updates.
 FOLDS = 10
+#: Targets up to which folds are left out in turn; each fold of more says enough alone, and quickly.
+_FEW = 2**20
 #: A number whose multiples look random in their middle bits (Knuth's multiplicative hashing).
 _SPREAD = 2654435761
 
@@ -36,19 +39,22 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     """Every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
     The standard error is that of a jackknife over ten folds of the samples: how much the quality varies when each fold
-    is left out. It holds for averages over samples as for metrics of all of them, such as R2 or AUROC.
+    is left out. It holds for averages over samples as for metrics of all of them, such as R2 or AUROC. For very many
+    targets, and for metrics that torchmetrics cannot merge, it is that of the mean of the folds.
     """
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
-    samples = 0
+    samples = entries = 0
     with evaluating(model):
         for batch, predictions, targets in _scored(task, model, split):
             for metric in metrics.values():
                 task.update(metric, predictions, targets)
             _update_folds(task, folds, predictions, targets, samples)
-            samples += batch.size
+            samples, entries = samples + batch.size, entries + targets.numel()
     values = {name: float(metric.compute()) for name, metric in metrics.items()}
-    error = _error([fold for fold in folds if fold.update_called], values[task.quality])
+    used = [fold for fold in folds if fold.update_called]
+    error = _without_each(used, values[task.quality]) if entries <= _FEW else None
+    error = _of_each(used) if error is None else error
     return Quality(value=values[task.quality], error=error, metrics=values, samples=samples)
 
 
@@ -86,20 +92,23 @@ def _update_folds(task: Task, folds: list[Metric], predictions: Tensor, targets:
                 task.update(fold, predictions[mine], targets[mine])
 
 
-def _error(folds: list[Metric], value: float) -> float:
-    """Standard error of the quality; 0 where fewer than two folds tell anything."""
-    parts = [other for fold in range(len(folds)) if (other := _merged(folds[:fold] + folds[fold + 1 :])) is not None]
+def _without_each(folds: list[Metric], value: float) -> float | None:
+    """Standard error by a jackknife; None for a metric that cannot be merged, or is not the same once it is."""
     whole = _merged(folds)
-    # A metric that cannot be merged, or is not the same once it is: the spread of the folds says how it varies.
-    if len(parts) < 2 or whole is None or not math.isclose(whole, value, rel_tol=1e-3, abs_tol=1e-6):
-        parts, weight = [alone for fold in folds if (alone := _computed(fold)) is not None], 1.0
-    else:
-        weight = (len(parts) - 1.0) ** 2
-    if len(parts) < 2:
-        return 0.0
-    mean = sum(parts) / len(parts)
-    variance = sum((part - mean) ** 2 for part in parts) / (len(parts) - 1)
-    return math.sqrt(weight * variance / len(parts))
+    if whole is None or not math.isclose(whole, value, rel_tol=1e-3, abs_tol=1e-6):
+        return None
+    parts = [part for fold in range(len(folds)) if (part := _merged(folds[:fold] + folds[fold + 1 :])) is not None]
+    return None if len(parts) < 2 else (len(parts) - 1) * _spread(parts)
+
+
+def _of_each(folds: list[Metric]) -> float:
+    """Standard error by the spread of the folds; 0 where fewer than two have a value."""
+    return _spread([value for fold in folds if (value := _computed(fold)) is not None])
+
+
+def _spread(values: list[float]) -> float:
+    """Standard error of the mean of values."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _merged(folds: list[Metric]) -> float | None:

@@ -10,6 +10,7 @@ import torchmetrics
 from torch import Tensor, nn
 
 import autoprune
+from autoprune.measure import quality
 from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.task.data import IterableSplit, TensorSplit
 from tests.tasks import image_task, trained_resnet
@@ -151,9 +152,9 @@ def test_the_tasks_own_metrics_are_not_fed() -> None:
     assert first == evaluate(task, task.dense, task.search_split)
 
 
-@pytest.mark.parametrize("quality", ["accuracy", "recall"])
-def test_the_quality_alone_is_that_of_all_metrics(quality: str) -> None:
-    task = image_task(quality=quality)
+@pytest.mark.parametrize("name", ["accuracy", "recall"])
+def test_the_quality_alone_is_that_of_all_metrics(name: str) -> None:
+    task = image_task(quality=name)
     model = trained_resnet()
     found = evaluate(task, model, task.search_split)
     assert quality_alone(task, model, task.search_split) == (found.value, found.samples)
@@ -163,7 +164,7 @@ def test_the_quality_alone_is_that_of_all_metrics(quality: str) -> None:
 # ---- the error of metrics that are no average
 
 
-def known(quality: str, loss: object, targets: Tensor, **changes: object) -> autoprune.Task:
+def known(name: str, loss: object, targets: Tensor, **changes: object) -> autoprune.Task:
     """A task whose model gives back its inputs."""
     arguments: dict[str, object] = {
         "model": nn.Identity(),
@@ -171,8 +172,8 @@ def known(quality: str, loss: object, targets: Tensor, **changes: object) -> aut
         "train": (torch.randn(targets.shape), targets),
         "test": None,
         "loss": loss,
-        "metrics": (quality,),
-        "quality": quality,
+        "metrics": (name,),
+        "quality": name,
         "require_trained": False,
     }
     return image_task(**{**arguments, **changes})
@@ -267,6 +268,15 @@ class Outside(Picky):
         return torch.cat(self.kept).mean()
 
 
+def test_folds_of_very_many_targets_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = torch.randn(200, 2)
+    task, split = known("mse", nn.functional.mse_loss, targets), TensorSplit(targets + torch.randn(200, 2), targets, 64)
+    few = evaluate(task, task.dense, split).error
+    monkeypatch.setattr(quality, "_FEW", 399)
+    monkeypatch.setattr(quality, "_merged", lambda folds: pytest.fail("it takes long"))
+    assert evaluate(task, task.dense, split).error == pytest.approx(few), "the same for averages"
+
+
 def test_a_metric_that_loses_what_it_knows_when_merged_has_the_spread_of_its_folds() -> None:
     targets = torch.randn(200, 2)
     predictions = targets + torch.randn(200, 2)
@@ -276,14 +286,14 @@ def test_a_metric_that_loses_what_it_knows_when_merged_has_the_spread_of_its_fol
     assert 0.5 < error / float(plain) < 2
 
 
-@pytest.mark.parametrize("quality", ["mse", "mae"])
+@pytest.mark.parametrize("name", ["mse", "mae"])
 @pytest.mark.parametrize("shape", [(8,), (1, 6, 6), (2, 3)])
 @pytest.mark.parametrize("batch_size", [1, 7, 50])
-def test_regression_of_several_values_and_of_images(quality: str, shape: tuple[int, ...], batch_size: int) -> None:
+def test_regression_of_several_values_and_of_images(name: str, shape: tuple[int, ...], batch_size: int) -> None:
     targets, noise = torch.randn(50, *shape), torch.randn(50, *shape)
-    task = known(quality, nn.functional.mse_loss, targets)
+    task = known(name, nn.functional.mse_loss, targets)
     found = evaluate(task, task.dense, TensorSplit(targets + noise, targets, batch_size=batch_size))
-    each = noise.square() if quality == "mse" else noise.abs()
+    each = noise.square() if name == "mse" else noise.abs()
     assert found.value == pytest.approx(float(each.mean()), rel=1e-4)
     assert 0.4 < found.error / float(each.flatten(1).mean(1).std() / 50**0.5) < 2.5
 
@@ -306,18 +316,18 @@ def test_half_precision_is_scored_with_more_digits() -> None:
     assert evaluate(task, task.dense, TensorSplit(targets, counts, batch_size=16)).value == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("quality", ["balanced_accuracy", "error", "recall", "f1", "auroc"])
-def test_the_error_of_every_kind_of_named_metric(quality: str) -> None:
+@pytest.mark.parametrize("name", ["balanced_accuracy", "error", "recall", "f1", "auroc"])
+def test_the_error_of_every_kind_of_named_metric(name: str) -> None:
     """Those that wrap others are merged as well: the jackknife's error is near that of a bootstrap."""
     scores, targets = coin(0.8, 300, 3)
-    task = coin_task(quality=quality) if quality in ("error", "f1") else known_classes(quality)
+    task = coin_task(quality=name) if name in ("error", "f1") else known_classes(name)
     found = evaluate(task, task.dense, TensorSplit(scores, targets, batch_size=64))
     assert 0.4 < found.error / bootstrap(task, scores, targets) < 2.5
 
 
-def known_classes(quality: str) -> autoprune.Task:
+def known_classes(name: str) -> autoprune.Task:
     return known(
-        quality,
+        name,
         nn.functional.cross_entropy,
         coin(0.7, 60, 0)[1],
         train=coin(0.7, 60, 0),
