@@ -157,7 +157,7 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
     task, names = bench.task, signals_to_resolve(plan)
     whole = KeptChannels.whole(bench.topology)
     with user_code("Scoring the dense model"):
-        signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.loss, plan.seed)
+        signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.objective, plan.seed)
     seen = sum(batch.size for batch in task.calibration)
     forward, trained = passes(names)
     return resolve(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from autoprune.errors import AutopruneError, ConfigurationError, StorageError, UnknownNameError, fault
+from autoprune.errors import (
+    AutopruneError,
+    AutopruneWarning,
+    ConfigurationError,
+    StorageError,
+    UnknownNameError,
+    fault,
+)
 
 if TYPE_CHECKING:
     from autoprune.script import Script
@@ -54,7 +62,10 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", AutopruneWarning)
+                warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
+                return command(*args, **kwargs)
         except (ConfigurationError, StorageError) as error:
             _fail(str(error), 2)
         except AutopruneError as error:
@@ -73,12 +84,16 @@ def explain(script: ScriptArgument) -> None:
     """Show what can be pruned, what can not and why, and the costs within reach. Nothing is written."""
     from autoprune.candidate import Bench
     from autoprune.script import load_script
+    from autoprune.study.checks import modes_told
     from autoprune.terminal import show_topology
 
     found = load_script(script)
     space = found.settings.space
     typer.echo(f"The task: {found.task.summary()}")
-    show_topology(Bench.of(found.task, protect=space.protect).topology, space)
+    bench = Bench.of(found.task, protect=space.protect)
+    show_topology(bench.topology, space)
+    for line in modes_told(space.distillation, bench):
+        typer.echo(line)
 
 
 @app.command()
@@ -330,6 +345,14 @@ def _check_out(folder: Path) -> None:
         raise ConfigurationError(
             fault("--out", "be a folder that can be written", f"{folder} in {existing}, which can not")
         )
+
+
+def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: object) -> None:
+    """One of ours as a line; any other as it is."""
+    if issubclass(category, AutopruneWarning):
+        typer.secho(str(message), fg=typer.colors.YELLOW, err=True)
+    else:
+        others(message, category, *place)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 __all__ = [
     "AutopruneError",
+    "AutopruneWarning",
     "ConfigurationError",
     "NotFoundError",
     "RecoveryError",
@@ -52,6 +53,10 @@ ESCAPES = re.compile(
 
 class AutopruneError(Exception):
     """Root of every error that autoprune raises on purpose."""
+
+
+class AutopruneWarning(UserWarning):
+    """Something that a user should know of a run that goes on."""
 
 
 class ConfigurationError(AutopruneError, ValueError):

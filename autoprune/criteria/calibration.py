@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from autoprune.criteria.readers import Read, watching
 from autoprune.errors import ConfigurationError, fault
 from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.task.modes import in_mode_of
 
 Key = TypeVar("Key", str, int)
 Loss = Callable[[object, object], Tensor]
@@ -144,7 +145,7 @@ def gradients(
     names: Sequence[str],
     readings: Mapping[str, Sequence[Reading]],
 ) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
-    """One forward and backward, in eval mode: the numbers that the model has, not those of one batch's statistics.
+    """One forward and backward, in the mode of the loss: with the statistics of the model, not of one batch.
 
     names: of parameters. readings: name of a weight -> the groups that it reads.
     Gives the gradients of the named parameters that the loss reaches, batch by batch; and group -> weight ->
@@ -160,7 +161,7 @@ def gradients(
             seen.append(read)
 
     # What the layers read has a gradient whether or not weights before it are frozen.
-    with evaluating(model), _unfrozen(model, bool(readings)), watching(model, see):
+    with in_mode_of(loss, model), _unfrozen(model, bool(readings)), watching(model, see):
         for batch in batches:
             seen.clear()
             value = loss(call(model, batch.inputs), batch.targets)
@@ -234,15 +235,15 @@ def hessian(
 ) -> dict[str, Tensor]:
     """Diagonal of the Hessian of the mean loss over batches, for the named parameters that the loss reaches.
 
-    Hutchinson's estimator, the mean over probes z of z * (H z) / z^2, in eval mode; one forward, one backward and
-    PROBES backwards through the backward for each batch and part. Weights of exactly 0 are left out of the probes, and
-    0 in the result: nothing is lost with them.
+    Hutchinson's estimator, the mean over probes z of z * (H z) / z^2, in the mode of the loss; one forward, one
+    backward and PROBES backwards through the backward for each batch and part. Weights of exactly 0 are left out of the
+    probes, and 0 in the result: nothing is lost with them.
     Raises ConfigurationError for a model that can not be differentiated twice.
     """
     of = dict(model.named_parameters())
     found: dict[str, Tensor] = {}
     # The fused kernels of attention have no second derivative.
-    with evaluating(model), sdpa_kernel(SDPBackend.MATH):
+    with in_mode_of(loss, model), sdpa_kernel(SDPBackend.MATH):
         for number, batch in enumerate(batches):
             value = loss(call(model, batch.inputs), batch.targets)
             if not names or not value.requires_grad:
@@ -310,10 +311,10 @@ def _unfrozen(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def calling(model: nn.Module) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
-    """A function (tensors by name, inputs) -> outputs of the model in eval mode with those tensors in place of its own.
+def calling(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
+    """A function (tensors by name, inputs) -> outputs of the model with those tensors in place of its own.
 
-    The model itself stays as it is.
+    In the mode in which the loss is defined; the model itself stays as it is.
     """
 
     def run(tensors: Mapping[str, Tensor], inputs: Inputs) -> object:
@@ -321,7 +322,7 @@ def calling(model: nn.Module) -> Iterator[Callable[[Mapping[str, Tensor], Inputs
         return torch.func.functional_call(model, dict(tensors), args, kwargs)
 
     try:
-        with evaluating(model):
+        with in_mode_of(loss, model):
             yield run
     finally:
         for module in model.modules():

@@ -73,7 +73,7 @@ def learn(
     """Name of gates -> their log alpha, float of their shape, after PASSES passes of Adam on the log alphas alone.
 
     What is brought down is the loss with gates drawn anew for each batch, plus the mean probability that a gate is
-    open. Eval mode; the model stays as it is. Gates that the loss does not reach are left out.
+    open. In the mode of the loss; the model stays as it is. Gates that the loss does not reach are left out.
     total: gates of the dense model that the mean is taken over.
     Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
     """
@@ -89,7 +89,7 @@ def learn(
     def gated(block: Block, before: Tensor, after: Tensor) -> Tensor:
         return scaled(before, after, now[block.name])
 
-    with calling(model) as run, crossing(model, blocks, gated):
+    with calling(model, loss) as run, crossing(model, blocks, gated):
         for step, batch in enumerate(batch for _ in range(PASSES) for batch in batches):
             now.update({name: drawn(log_alpha, noise(name, step)) for name, log_alpha in of.items()})
             value = loss(run(_gated(known, gates, now), batch.inputs), batch.targets)

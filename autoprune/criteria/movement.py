@@ -32,8 +32,8 @@ def accumulate(
 def moved(model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collection[str]) -> dict[str, Tensor]:
     """Name of a parameter -> minus the sum over steps of rate * gradient * weight, for those that the loss reaches.
 
-    Copies of the named parameters are trained for PASSES passes of plain SGD in eval mode, at a rate that makes the
-    first step a hundredth of their norm. The training ends where a loss or gradient is no longer finite.
+    Copies of the named parameters are trained for PASSES passes of plain SGD in the mode of the loss, at a rate that
+    makes the first step a hundredth of their norm. The training ends where a loss or gradient is no longer finite.
     """
     weights = {
         name: parameter.detach().clone().requires_grad_()
@@ -42,7 +42,7 @@ def moved(model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collect
     }
     total: dict[str, Tensor] = {}
     rate: float | None = None
-    with calling(model) as run:
+    with calling(model, loss) as run:
         for batch in (batch for _ in range(PASSES) for batch in batches):
             value = loss(run(weights, batch.inputs), batch.targets)
             if not weights or not value.requires_grad:

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from autoprune.criteria.calibration import Loss
 from autoprune.task.data import Batch, call, evaluating
+from autoprune.task.modes import in_mode_of
 from autoprune.trace.topology import Block
 
 #: (block, what enters, what leaves) -> what takes the place of what leaves, or None to leave it.
@@ -110,8 +111,8 @@ def block_gradients(
 ) -> dict[str, Tensor]:
     """Name of a block -> derivative of each batch's loss to a factor on what the block adds, at 1, float64 [batches].
 
-    One forward and backward, in eval mode, whether or not weights are frozen. Blocks that the loss does not reach are
-    left out.
+    One forward and backward, in the mode of the loss, whether or not weights are frozen. Blocks that the loss does not
+    reach are left out.
     """
     factors = {block.name: torch.ones((), dtype=torch.float64, requires_grad=True) for block in blocks}
     found: dict[str, list[Tensor]] = {}
@@ -119,7 +120,7 @@ def block_gradients(
     def crossed(block: Block, before: Tensor, after: Tensor) -> Tensor:
         return scaled(before, after, factors[block.name].to(after.device))
 
-    with evaluating(model), crossing(model, blocks, crossed):
+    with in_mode_of(loss, model), crossing(model, blocks, crossed):
         for batch in batches if blocks else ():
             value = loss(call(model, batch.inputs), batch.targets)
             if not value.requires_grad:

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from autoprune.errors import AutopruneError, describe_exception
+from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, TensorSplit, call
+from autoprune.task.modes import EVAL, Outputs
+from autoprune.task.prediction import kind_of_prediction
 from autoprune.task.task import Task
+
+#: Remedy where the tensor to compare is there, but not picked.
+PICK = "Give Task(predict=...) that picks the same tensor from what the model returns in eval and in training mode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """How outputs of a student are compared with those of the dense model, both in the mode of the loss.
+
+    Attributes:
+        kind: As `distillation_loss` takes it.
+        fault: Why they cannot be compared; "" where they can.
+        remedy: What the user may do about that; "" where there is nothing.
+
+    """
+
+    kind: str = ""
+    fault: str = ""
+    remedy: str = ""
 
 
 class Teacher:
-    """The dense model's outputs as soft targets.
+    """The dense model's outputs as soft targets, in the mode in which the loss is defined.
+
+    A student is compared in training mode, where some models return something else than in eval mode: so does the
+    teacher, with dropout off and norms as in eval mode.
 
     Where the train split is held as tensors every sample's output is computed once and kept, since a sample is
     always the same; a loader may augment, so its batches go through the dense model each time.
@@ -23,6 +53,11 @@ class Teacher:
         self._task = task
         self._known: Tensor | None = None
         self.samples = 0
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """How a student follows this teacher, found on a calibration batch and a copy of the dense model."""
+        return compare(self._task)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
@@ -36,7 +71,70 @@ class Teacher:
     def _run(self, batch: Batch) -> Tensor:
         batch = batch.to(torch.device(self._task.device))
         self.samples += batch.size
-        return self._task.predictions(call(self._task.dense, batch.inputs))
+        return _predictions(self._task, self._task.dense, batch)
+
+
+@torch.enable_grad()
+def compare(task: Task) -> Comparison:
+    """Find how a student's outputs can be compared with the dense model's; the model itself stays as it is.
+
+    Args:
+        task: With its mode of the loss.
+
+    """
+    model, batch = clone_with(task.dense), task.calibration[0]
+    mode = "training mode" if task.loss_mode.trains else "eval mode"
+    try:
+        prediction = _predictions(task, model, batch)
+    except (Exception, SystemExit) as error:  # predict is the user's code, and may know the outputs of eval mode alone
+        why = str(error) if isinstance(error, AutopruneError) else f"predict raised {describe_exception(error, 300)}"
+        fault = f"there is no one tensor to compare in what the model returns in {mode} ({why.rstrip('.')})"
+        return Comparison(fault=fault, remedy=PICK if _could_be_picked(task, model, batch) else "")
+    trained = any(parameter.requires_grad for parameter in model.parameters())
+    if prediction.ndim == 0:
+        return Comparison(fault=f"the model gives a single number for a whole batch in {mode}")
+    if not prediction.is_floating_point() or (trained and not prediction.requires_grad):
+        return Comparison(fault="no gradient leads from the predictions to the weights, as behind an argmax")
+    if _depends_on_weights(task, model, batch, prediction.shape):
+        return Comparison(fault="the shape of the predictions depends on the weights, as behind a choice of boxes")
+    return Comparison(kind=_kind(task, prediction, batch))
+
+
+def _predictions(task: Task, model: nn.Module, batch: Batch) -> Tensor:
+    with task.loss_mode.on(model):
+        outputs = call(model, batch.inputs)
+    return task.predictions(outputs)
+
+
+@torch.no_grad()
+def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
+    """Whether the outputs in the mode of the loss hold a tensor like the predictions in eval mode."""
+    with EVAL.on(model):
+        wanted = task.predictions(call(model, batch.inputs))
+    with task.loss_mode.on(model):
+        tensors = Outputs.of(call(model, batch.inputs)).tensors
+    return any(tensor.shape == wanted.shape and tensor.is_floating_point() for tensor in tensors)
+
+
+@torch.no_grad()
+def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch.Size) -> bool:
+    """Whether other weights give predictions of another shape; those of the model are changed for that."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.mul_(0.5 + torch.rand(parameter.shape, generator=generator).to(parameter))
+    with contextlib.suppress(Exception):  # what other weights do to code of the user's says nothing
+        return _predictions(task, model, batch).shape != shape
+    return False
+
+
+def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
+    """As `distillation_loss` takes it. Probabilities are no logits to soften: they are compared as numbers."""
+    kind, logits = task.prediction.kind, task.prediction.logits
+    if task.loss_mode.trains and isinstance(batch.targets, Tensor):
+        kind = kind_of_prediction(prediction.detach(), batch.targets).kind
+        logits = bool(((prediction < 0) | (prediction > 1)).any())
+    return kind if logits or kind == "multiclass" else "regression"
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float, kind: str = "") -> Tensor:

@@ -196,12 +196,12 @@ class FineTune:
         plan, scaler = self._plan, self._scaler
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate.value
-        soft = self._teacher(batch) if plan.distillation_weight > 0 and self._teacher is not None else None
+        soft = self._followed(batch)
         with _computed_in(plan.precision, self._device):
             outputs = call(self.model, batch.inputs)
             loss = self._task.loss(outputs, batch.targets)
             if soft is not None:
-                loss = _blend(loss, self._task, plan, outputs, soft)
+                loss = self._blend(loss, outputs, soft)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise _NotFiniteError(value, batch.size)
@@ -220,6 +220,18 @@ class FineTune:
         self.samples += Samples(trained=batch.size)
         if self.step > (1.0 - plan.averaging) * plan.steps:
             self._gather_average()
+
+    def _followed(self, batch: Batch) -> Tensor | None:
+        """The teacher's predictions, None where the targets alone are followed."""
+        if self._plan.distillation_weight == 0 or self._teacher is None or self._teacher.comparison.fault:
+            return None
+        return self._teacher(batch)
+
+    def _blend(self, loss: Tensor, outputs: object, soft: Tensor) -> Tensor:
+        assert self._teacher is not None
+        share, kind = self._plan.distillation_weight, self._teacher.comparison.kind
+        student = self._task.predictions(outputs)
+        return (1 - share) * loss + share * distillation_loss(student, soft, self._plan.distillation_temperature, kind)
 
     @torch.no_grad()
     def _gather_average(self) -> None:
@@ -290,13 +302,6 @@ def _states(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) 
             if isinstance(value, Tensor):
                 found.setdefault(key, {})[name] = value
     return found
-
-
-def _blend(loss: Tensor, task: Task, plan: RecoveryPlan, outputs: object, soft: Tensor) -> Tensor:
-    # Probabilities are no logits to soften: their squared distance is taken, as for regression.
-    kind = task.prediction.kind if task.prediction.logits or task.prediction.kind == "multiclass" else "regression"
-    distilled = distillation_loss(task.predictions(outputs), soft, plan.distillation_temperature, kind)
-    return (1 - plan.distillation_weight) * loss + plan.distillation_weight * distilled
 
 
 def _optimizer(model: nn.Module, plan: RecoveryPlan) -> torch.optim.Optimizer:

@@ -320,7 +320,7 @@ class Gradual:
         moved = training.movement if training is not None and training.step > 0 and training.movement else None
         batches = task.calibration
         signals = gather(
-            self.model, names, (self._topology, self.kept), batches, task.loss, self._plan.seed, movement=moved
+            self.model, names, (self._topology, self.kept), batches, task.objective, self._plan.seed, movement=moved
         )
         forward, trained = passes(name for name in names if moved is None or name != "movement")
         seen = sum(batch.size for batch in batches)

@@ -25,6 +25,7 @@ from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Samples
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch, call, take
+from autoprune.task.modes import in_mode_of
 from autoprune.trace.topology import ChannelGroup
 
 #: Shares of a group's channels that stay when it is scanned.
@@ -170,7 +171,7 @@ def scan(
     batches = take(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
-    signals = gather(task.dense, needed, (topology, whole), batches, task.loss, task.seed)
+    signals = gather(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
     base = _loss(bench, task.dense, batches)
     held = sum(batch.size for batch in batches)
     forward, added = held, {}
@@ -207,10 +208,10 @@ def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Seque
 
 @torch.no_grad()
 def _loss(bench: Bench, model: nn.Module, batches: Sequence[Batch]) -> float:
-    model.eval()
-    total, count = 0.0, 0
-    for batch in batches:
-        total += float(bench.task.loss(call(model, batch.inputs), batch.targets)) * batch.size
-        count += batch.size
+    loss, total, count = bench.task.objective, 0.0, 0
+    with in_mode_of(loss, model):
+        for batch in batches:
+            total += float(loss(call(model, batch.inputs), batch.targets)) * batch.size
+            count += batch.size
     value = total / max(count, 1)
     return value if np.isfinite(value) else 1e6

@@ -58,8 +58,9 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
     )
     task = bench.task
     with user_code("The rehearsal of the criteria", BEFORE):
-        found = rehearse(task.dense, task.calibration[:1], task.loss, topology, parts)
+        found = rehearse(task.dense, task.calibration[:1], task.objective, topology, parts)
     yield found.check
+    yield partial(_check_distillation, space.distillation, bench)
     for name in (*([] if space.criterion_per_group else names), *whole):
         yield partial(check_applicable, (name,), topology, refused=found.channels)
     if space.criterion_per_group:
@@ -138,9 +139,41 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
             _known("a weight that is masked", name, maskable(topology))
         check_pattern(plan.weights, topology)
     recovery = plan.recovery
+    _check_distillation((recovery.distillation_weight,), bench)
     # Only masks exchange weights.
     schedule = recovery.schedule if plan.weights is not None else replace(recovery.schedule, regrowth=0.0)
     check_pace(recovery.scheduler, schedule, bench, recovery.learning_rate, recovery.steps)
+
+
+def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
+    """Say what is to be known before work of a model that means something else in training than in eval mode.
+
+    Args:
+        weights: Of distillation, those that plans may have.
+        bench: Of the model.
+
+    Returns:
+        Sentences, in the order of their weight; none for most models.
+
+    """
+    comparison, told = bench.teacher.comparison, []
+    if comparison.fault and any(weights):
+        told.append(f"Distillation is off, and fine-tunes follow the targets alone: {comparison.fault}.")
+    if bench.task.loss_mode.trains:
+        told.append(
+            "The model returns something else in training than in eval mode: losses, also those of criteria and scan, "
+            "and distillation look at what it returns in training mode, with dropout off and norms as in eval mode; "
+            "metrics look at eval mode."
+        )
+    return told
+
+
+def _check_distillation(weights: Iterable[float], bench: Bench) -> None:
+    """Raise ConfigurationError where distillation is asked for, and could be had by another predict=..."""
+    comparison = bench.teacher.comparison
+    if any(weights) and comparison.remedy:
+        off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan(distillation_weight=0.0)"
+        raise ConfigurationError(f"Distillation does not work: {comparison.fault}. {comparison.remedy}, {off}.")
 
 
 def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, steps: int) -> None:

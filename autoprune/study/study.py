@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from optuna.storages import JournalStorage
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.errors import ConfigurationError, fault, user_code
+from autoprune.errors import AutopruneWarning, ConfigurationError, fault, user_code
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -23,7 +24,7 @@ from autoprune.sensitivity.scan import extent, spent
 from autoprune.space.space import build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.checks import BEFORE, check_plan, check_space
+from autoprune.study.checks import BEFORE, check_plan, check_space, modes_told
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.importance import Importances, read_importances
@@ -103,6 +104,8 @@ class Study:
             bench=bench,
         )
         study._records = folder.read_candidates()
+        if bench is not None:
+            _warn_of_distillation(settings.space.distillation, bench)
         return study
 
     @property
@@ -149,6 +152,7 @@ class Study:
         """Have a plan of your own evaluated next; it counts as a trial."""
         topology = self._need_bench("enqueue").topology
         check_plan(plan, self._need_bench("enqueue"))
+        _warn_of_distillation((plan.recovery.distillation_weight,), self._need_bench("enqueue"))
         with exclusive(self.folder.path):
             space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
             trials.enqueue_plan(self._journal()[0], plan, space.encode(plan))
@@ -213,6 +217,13 @@ class Study:
         )
         storage = open_journal(folder.path, partial(tells, known=known), partial(restore, known=known))
         return make_study(storage, known), storage
+
+
+def _warn_of_distillation(weights: Iterable[float], bench: Bench) -> None:
+    """Say before work that distillation is asked for and off."""
+    weights = tuple(weights)
+    if any(weights) and bench.teacher.comparison.fault:
+        warnings.warn(modes_told(weights, bench)[0], AutopruneWarning, stacklevel=4)
 
 
 def _bench(task: Task, settings: StudySettings) -> Bench:

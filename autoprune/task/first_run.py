@@ -338,11 +338,14 @@ def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[s
     if len(faults) > before:
         return False
     if callable(task.loss):
-        collect(faults, "loss", lambda: _loss(task, name, outputs, batch))
+        collect(faults, "loss", lambda: _loss(task, dense, name, outputs, batch))
     return metric_names(task) != [] or collect(faults, "predict", lambda: task.predictions(outputs)) is not None
 
 
-def _loss(task: Task, name: str, outputs: object, batch: Batch) -> None:
+def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch) -> None:
+    if task.loss_mode.trains:
+        with task.loss_mode.on(dense):
+            outputs = _forward(dense, batch.inputs, f"a batch of {name} in training mode")
     loss = attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__

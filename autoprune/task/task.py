@@ -22,6 +22,7 @@ from autoprune.task.checks import collect
 from autoprune.task.data import Batch, Inputs, Split, call, head, take
 from autoprune.task.first_run import first_run
 from autoprune.task.metrics import direction_of, update
+from autoprune.task.modes import LossMode, Objective, mode_on
 from autoprune.task.prediction import Prediction, ignored_by
 
 Loss = Callable[..., Tensor]
@@ -82,6 +83,7 @@ class Task:
     search_split: Split = field(init=False, repr=False)
     test_split: Split | None = field(init=False, repr=False)
     calibration: tuple[Batch, ...] = field(init=False, repr=False)
+    loss_mode: LossMode = field(init=False, repr=False)
     metric_set: Mapping[str, Metric] = field(init=False, repr=False)
     higher_is_better: bool = field(init=False)
     prediction: Prediction = field(init=False, repr=False)
@@ -102,6 +104,7 @@ class Task:
         run = None
         if dense is not None:
             put("example_inputs", _place(self.example_inputs, self.device))
+            put("loss_mode", mode_on(dense, train, self.device))
             run = first_run(self, dense, {"train": train, "search": search, "test": splits["test"]}, faults)
         if faults or dense is None or train is None or search is None or run is None:
             raise TaskError(faults)
@@ -182,6 +185,11 @@ class Task:
                 what, remedy = ("what predict returns", "Pick the tensor that the metrics compare with the targets.")
             raise ConfigurationError(fault(what, "be a tensor for the metrics", type(tensor).__name__, remedy))
         return tensor
+
+    @property
+    def objective(self) -> Objective:
+        """The loss together with the mode in which it is defined."""
+        return Objective(self.loss, self.loss_mode)
 
     def new_metrics(self) -> dict[str, Metric]:
         """Fresh copies of every metric on the task's device."""
