@@ -109,11 +109,13 @@ def _predictions(task: Task, model: nn.Module, batch: Batch) -> Tensor:
 @torch.no_grad()
 def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
     """Whether the outputs in the mode of the loss hold a tensor like the predictions in eval mode."""
-    with EVAL.on(model):
-        wanted = task.predictions(call(model, batch.inputs))
-    with task.loss_mode.on(model):
-        tensors = Outputs.of(call(model, batch.inputs)).tensors
-    return any(tensor.shape == wanted.shape and tensor.is_floating_point() for tensor in tensors)
+    with contextlib.suppress(Exception):  # the user's code runs here
+        with EVAL.on(model):
+            wanted = task.predictions(call(model, batch.inputs))
+        with task.loss_mode.on(model):
+            tensors = Outputs.of(call(model, batch.inputs)).tensors
+        return any(tensor.shape == wanted.shape and tensor.is_floating_point() for tensor in tensors)
+    return False
 
 
 @torch.no_grad()
