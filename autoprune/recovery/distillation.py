@@ -13,8 +13,9 @@ from torch.nn import functional
 from autoprune.errors import AutopruneError, describe_exception
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, TensorSplit, call
+from autoprune.task.metrics import asked_by
 from autoprune.task.modes import EVAL, Outputs
-from autoprune.task.prediction import kind_of_prediction
+from autoprune.task.prediction import kind_of_prediction, trained_by
 from autoprune.task.task import Task
 
 #: Remedy where the tensor to compare is there, but not picked.
@@ -134,7 +135,8 @@ def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
     """As `distillation_loss` takes it. Probabilities are no logits to soften: they are compared as numbers."""
     kind, logits = task.prediction.kind, task.prediction.logits
     if task.loss_mode.trains and isinstance(batch.targets, Tensor):
-        kind = kind_of_prediction(prediction.detach(), batch.targets).kind
+        asked, loss = asked_by(task.metrics), trained_by(task.loss)
+        kind = task.kind or kind_of_prediction(prediction.detach(), batch.targets, asked=asked, loss=loss).kind
         logits = bool(((prediction < 0) | (prediction > 1)).any())
     return kind if logits or kind == "multiclass" else "regression"
 

@@ -174,7 +174,7 @@ def _logits(task: Task, dense: nn.Module, batches: Sequence[Batch], kind: str, l
     """Whether labels are answered by logits: as the user or the loss says, else told of the dense model's outputs."""
     if task.logits is not None:
         return task.logits
-    if loss in ("logits", "probabilities") and task.predict is None:
+    if loss in ("logits", "probabilities") and task.predict is None and not task.loss_mode.trains:
         return loss == "logits"
     looked_at = batches[:1] if kind == "multiclass" else batches
     return any(are_logits(task.predictions(call(dense, batch.inputs)), kind) for batch in looked_at)

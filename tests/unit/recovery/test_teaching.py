@@ -60,6 +60,11 @@ class SigmoidInEval(Net):
         return one if self.training else one.sigmoid()
 
 
+class OneLogit(Net):
+    def forward(self, x: Tensor) -> object:
+        return self.logits(x)[:, 0]
+
+
 class Auxiliary(Net):
     def forward(self, x: Tensor) -> object:
         logits = self.logits(x)
@@ -241,6 +246,18 @@ def test_a_forgotten_tensor_of_training_mode_is_asked_for_before_work(
     study = autoprune.Study.create(task, settings(), out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match="Distillation does not work"):
         study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation_weight=0.5)))
+
+
+def test_a_loss_of_logits_says_nothing_of_what_eval_mode_returns() -> None:
+    """Metrics would take probabilities of eval mode for logits, and call every answer yes."""
+    images, targets = blobs(240)
+    targets = (targets > 1).float()
+    data = {"train": (images[:160], targets[:160]), "search": (images[160:], targets[160:])}
+    for model, logits in ((SigmoidInEval(), False), (OneLogit(), True)):
+        task = task_of(model, functional.binary_cross_entropy_with_logits, predict=None, **data)
+        assert task.prediction.kind == "binary"
+        assert task.prediction.logits == logits
+        assert Teacher(task).comparison.kind == "binary"
 
 
 def largest(outputs: Tensor) -> Tensor:
