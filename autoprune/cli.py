@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -135,6 +135,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     report_path = write_report(study.folder, front)
     show_front(front)
     show_next(front, folder, report_path)
+    _check_tested([study])
 
 
 @app.command()
@@ -299,10 +300,12 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     from autoprune.study.repeats import repeat
     from autoprune.terminal import live, show_repeats
 
+    studies: list[Study] = []
     with ExitStack() as stack:
 
         def follow(number: int, study: Study) -> OnProgress:
             stack.close()  # the progress of the one before
+            studies.append(study)
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
             return stack.enter_context(live(study))
 
@@ -318,6 +321,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
         write_report(own, front)
     show_repeats(repeats)
     typer.echo(write_repeats_report(repeats, folder / "report.html"))
+    _check_tested(studies)
 
 
 def _open(folder: Path) -> Study:
@@ -345,6 +349,12 @@ def _check_out(folder: Path) -> None:
         raise ConfigurationError(
             fault("--out", "be a folder that can be written", f"{folder} in {existing}, which can not")
         )
+
+
+def _check_tested(studies: Sequence[Study]) -> None:
+    """End with 1 where test numbers are missing, which a warning has told: whoever asked for them is to notice."""
+    if any(study.untested for study in studies):
+        raise typer.Exit(1)
 
 
 def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: object) -> None:

@@ -26,6 +26,7 @@ from autoprune.study import checkpoints, duplicates, garbage, lineage, polish, r
 from autoprune.study.folder import RunFolder
 from autoprune.study.samplers import AUTO, build_sampler, default_sampler
 from autoprune.study.settings import StudySettings
+from autoprune.study.untested import Untested
 
 #: This many trials that crash one after the other are no accident; the run stops and says why.
 FAILURES_IN_A_ROW = 5
@@ -84,6 +85,7 @@ class Loop:
         self.front_of, self.records, self.on_progress = front_of, records, on_progress
         self.start = time.monotonic()
         self.first_done = self.known_in_a_row = 0
+        self.untested = Untested()
         self.rung_split = rungs.part_of_search(self.bench.task, self.settings.rung_samples)
 
     def go(self) -> None:
@@ -307,11 +309,16 @@ class Loop:
             wanted = record.number in front or record.origin in ("dense", "uniform")
             if not wanted or record.test is not None:
                 continue
-            model = lineage.load(self.bench, self.folder, record).model
-            measured = measure_test(self.bench, model, record.search)
+            if self.untested.hopeless:
+                break
+            measured = None
+            with self.untested.kept(record.number):
+                model = lineage.load(self.bench, self.folder, record).model
+                measured = measure_test(self.bench, model, record.search)
             if measured is not None:
                 self.folder.write_test(record.number, measured)
                 self.records[position] = replace(record, test=measured)
+        self.untested.warn()
 
     def _report(self, stage: str, failed: str = "") -> None:
         done, elapsed = len(self.records), time.monotonic() - self.start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ class Study:
 
     folder: where everything lies. settings: how it searches. name: for people.
     bench: task and topology; None when opened without a task, for looking only.
+    untested: number of a candidate -> why the last run could not measure it on the test split.
     """
 
     folder: RunFolder
@@ -49,6 +50,7 @@ class Study:
     quality_name: str
     higher_is_better: bool
     bench: Bench | None
+    untested: Mapping[int, str] = field(default_factory=dict)
     _records: list[CandidateRecord] = field(default_factory=list)
 
     @classmethod
@@ -170,6 +172,7 @@ class Study:
         trials, seconds: override the settings. sampler: any Optuna sampler in place of the settings'; it is used as it
         is, with its own seed and state, so that a run that is resumed goes on differently.
         on_progress: called after the scan and each trial.
+        What fails on the test split is in `untested`, with an AutopruneWarning, and the front stands.
         A trial that crashes is recorded as failed and the study goes on. Raises AutopruneError after
         FAILURES_IN_A_ROW crashes in a row.
         """
@@ -184,13 +187,15 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.sweep()
-                Loop(
+                loop = Loop(
                     (self.folder, bench, settings),
                     (*self._journal(), sampler),
                     self.front_of,
                     self._records,
                     on_progress or (lambda _: None),
-                ).go()
+                )
+                self.untested = loop.untested.why
+                loop.go()
         finally:
             torch.set_num_threads(threads)
         return self.front()

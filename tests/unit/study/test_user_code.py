@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import autoprune
 from autoprune.candidate import Bench, resolve_plan
-from autoprune.errors import UserCodeError
+from autoprune.errors import AutopruneWarning, UserCodeError
 from autoprune.plan.amounts import RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.study import rungs
@@ -146,3 +146,71 @@ def test_the_command_line_takes_a_missing_file_of_the_users_for_theirs(tmp_path:
     assert f"late in {script}:" in "".join(answer.err.split("\n"))
     assert "Name another path" not in answer.text
     assert "\x1b[31m.png" not in answer.err
+
+
+@pytest.mark.parametrize("error", ERRORS[:2], ids=lambda error: type(error).__name__)
+def test_an_error_in_the_test_stage_leaves_the_front_and_says_who_is_untested(
+    error: BaseException, tmp_path: Path
+) -> None:
+    study = autoprune.Study.create(task(), settings(trials=4), out=tmp_path / "run")
+    RAISED["test"] = error
+    with pytest.warns(AutopruneWarning) as warned:
+        front = study.run()
+    said = str(warned[0].message)
+    assert len(warned) == 1
+    assert said.startswith("Test numbers are missing for candidate 0, 1, and others that were not tried any more; ")
+    assert f"The measurement on the test split stopped since your code raised {type(error).__name__}: " in said
+    assert said.count(type(error).__name__) == 1, "a reason that several share is said once"
+    assert list(study.untested) == [0, 1]
+    assert len(front.everything) == 4
+    assert all(record.test is None for record in front.everything)
+    RAISED.clear()
+    again = autoprune.Study.open(tmp_path / "run", task())
+    assert all(record.test is not None for record in again.run().records)
+    assert not again.untested
+
+
+def test_who_can_be_tested_is_where_another_cannot(tmp_path: Path) -> None:
+    study = autoprune.Study.create(task(), settings(trials=4), out=tmp_path / "run")
+    study.run(trials=3, seconds=1e9)
+    weights = next((tmp_path / "run" / "candidates").glob("*1/weights*"))
+    content = weights.read_bytes()
+    for found in (tmp_path / "run" / "candidates").rglob("test.json"):
+        found.unlink()
+    weights.write_bytes(b"torn")
+    study = autoprune.Study.open(tmp_path / "run", task())
+    with pytest.warns(AutopruneWarning, match="Test numbers are missing for candidate 1; "):
+        study.run(trials=3)
+    assert list(study.untested) == [1]
+    weights.write_bytes(content)
+
+
+def test_an_interrupt_in_the_test_stage_stays_one(tmp_path: Path) -> None:
+    study = autoprune.Study.create(task(), settings(trials=1), out=tmp_path / "run")
+    RAISED["test"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+    assert len(study.records) == 1
+
+
+def test_the_command_line_prints_the_front_without_test_numbers_and_fails(tmp_path: Path) -> None:
+    change = """
+    import traceback
+
+    class Held(torch.utils.data.Dataset):
+        def __len__(self):
+            return 50
+
+        def __getitem__(self, index):
+            if "measure_test" in [frame.name for frame in traceback.extract_stack()]:
+                raise SystemExit(0)
+            images, targets = data(50, 1)
+            return images[index], targets[index]
+    arguments["test"] = torch.utils.data.DataLoader(Held(), batch_size=50)
+"""
+    answer = command("run", write(tmp_path, change=change), "--out", tmp_path / "run", "--trials", "1")
+    assert answer.code == 1, answer.text
+    assert "Test numbers are missing for candidate 0; " in answer.sentence
+    assert "your code raised SystemExit: 0" in answer.sentence
+    assert "autoprune choose" in answer.out
+    assert (tmp_path / "run" / "report.html").exists()
