@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from autoprune.display import csv_cell, lines
 from autoprune.errors import (
     AutopruneError,
     AutopruneWarning,
@@ -154,7 +155,7 @@ def front(
     if as_json:
         typer.echo(found.table().to_json(orient="records", indent=1))
     elif as_csv:
-        typer.echo(found.table().to_csv(index=False), nl=False)
+        typer.echo(found.table().map(csv_cell).rename(columns=csv_cell).to_csv(index=False), nl=False)
     else:
         show_front(found)
 
@@ -249,7 +250,7 @@ def report(
     from autoprune.report.html import write_report
 
     study = _open(folder)
-    typer.echo(write_report(study.folder, study.front(), to))
+    _print_path(write_report(study.folder, study.front(), to))
 
 
 @app.command()
@@ -269,7 +270,7 @@ def export(
         raise UnknownNameError("--format", format, FORMATS)
     study = _open(folder)
     for path in FORMATS[format](study.folder, study.front().get(candidate), to):
-        typer.echo(path)
+        _print_path(path)
 
 
 def main() -> None:
@@ -320,7 +321,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     for own, front in zip(repeats.folders, repeats.fronts, strict=True):
         write_report(own, front)
     show_repeats(repeats)
-    typer.echo(write_repeats_report(repeats, folder / "report.html"))
+    _print_path(write_repeats_report(repeats, folder / "report.html"))
     _check_tested(studies)
 
 
@@ -360,11 +361,16 @@ def _check_tested(studies: Sequence[Study]) -> None:
 def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: object) -> None:
     """One of ours as a line; any other as it is."""
     if issubclass(category, AutopruneWarning):
-        typer.secho(str(message), fg=typer.colors.YELLOW, err=True)
+        typer.secho(lines(message), fg=typer.colors.YELLOW, err=True)
     else:
         others(message, category, *place)
 
 
+def _print_path(path: Path) -> None:
+    """For people as safe text; for programs byte by byte, whatever the name holds."""
+    typer.echo(lines(path) if sys.stdout.isatty() else os.fsencode(path))
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    typer.secho(message, fg=typer.colors.RED, err=True)
+    typer.secho(lines(message), fg=typer.colors.RED, err=True)
     raise typer.Exit(code)

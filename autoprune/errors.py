@@ -80,9 +80,9 @@ class UnknownNameError(ConfigurationError):
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
         self._made_of = (kind, name, names)
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"{kind} must be one of {', '.join(names)}, but got {name!r}.{hint}")
+        close = difflib.get_close_matches(str(name)[:100], names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else ""
+        super().__init__(fault(kind, f"be one of {', '.join(names)}", repr(name), hint))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._made_of
@@ -121,8 +121,11 @@ class StorageError(AutopruneError):
 
 
 def fault(what: str, expected: str, got: object, remedy: str = "") -> str:
-    """The sentence that every message follows: what, what was expected, what came, what to do."""
-    sentence = f"{what} must {expected}, but got {got}."
+    """The sentence that every message follows: what, what was expected, what came, what to do.
+
+    Names and values in it are the user's: they become plain text of limited length.
+    """
+    sentence = f"{plain_text(what)} must {plain_text(expected, 10_000)}, but got {plain_text(str(got))}."
     return f"{sentence} {remedy}" if remedy else sentence
 
 

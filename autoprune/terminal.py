@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from autoprune.display import lines
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -36,18 +38,34 @@ _LIVE_ROWS = 12
 _NAMES = 2
 
 
+class _Console(Console):
+    """A console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments.
+
+    width: where there is no terminal to take it from.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int = 160, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+        if not self.is_terminal:
+            self.width = width
+
+    def render_str(self, text: str, **how: object) -> Text:
+        """Make any string that is printed, cells and titles of tables among them, a safe Text."""
+        return super().render_str(lines(text), **how)  # type: ignore[arg-type]
+
+
 @contextlib.contextmanager
 def live(study: Study) -> Iterator[OnProgress]:
     """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
-    console = Console(stderr=True)
+    console = _Console(stderr=True)
     if not console.is_terminal:
-        yield lambda progress: console.print(_line(progress), highlight=False)
+        yield lambda progress: console.print(_line(progress))
         return
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.completed}/{task.total}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     job = bar.add_task("trials", total=study.settings.trials, completed=len(study.records), left="")
     with Live(bar, console=console, refresh_per_second=4) as screen:
@@ -58,7 +76,7 @@ def live(study: Study) -> Iterator[OnProgress]:
                 job, completed=progress.done, total=progress.target, description=_STAGES[progress.stage], left=left
             )
             if progress.failed:
-                screen.console.print(_failure(progress), style="red", markup=False)
+                screen.console.print(_failure(progress), style="red")
             if progress.front.records:
                 screen.update(Group(bar, _front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
 
@@ -94,9 +112,7 @@ def show_front(front: Front) -> None:
     """The front as a table on standard output, the dense model first."""
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = _Console()
     if not records:
         console.print("No finished candidate yet.")
         return
@@ -105,9 +121,7 @@ def show_front(front: Front) -> None:
 
 def show_repeats(repeats: Repeats) -> None:
     """Median and spread over the seeds, then each study, as tables on standard output."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = _Console()
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
     for name, row in summary.iterrows():
@@ -122,19 +136,15 @@ def show_repeats(repeats: Repeats) -> None:
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
     """One candidate's row on standard error, so that standard output holds its number alone."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(stderr=True, width=160)
+    console = _Console(stderr=True)
     console.print(_front_table(front, [record]))
 
 
 def show_importances(found: Importances) -> None:
     """Shares of the variance and their intervals as a table on standard output, in brackets what chance gives too."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = _Console()
     for note in found.notes:
-        console.print(note, highlight=False)
+        console.print(note)
     if not found.knobs:
         return
     table = Table("knob", title=f"What mattered over {found.trials} trials", title_justify="left")
@@ -143,57 +153,55 @@ def show_importances(found: Importances) -> None:
     for rows in (found.knobs, found.members):
         for row in rows:
             cells = (row.targets[target] for target in found.targets)
-            table.add_row(Text(row.name), *(Text(str(cell), style="dim" if cell.is_noise else "") for cell in cells))
+            shown = (console.render_str(str(cell), style="dim" if cell.is_noise else "") for cell in cells)
+            table.add_row(row.name, *shown)
         table.add_section()
     console.print(table)
     console.print(
         "Share of the variance of ranks that each explains alone, 68 % interval; in brackets: no more than chance."
     )
     for name, why in found.left_out.items():
-        console.print(f"left out: {name}, {why}", highlight=False, markup=False)
+        console.print(f"left out: {name}, {why}")
 
 
 def show_solved(found: Solved) -> None:
     """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}", highlight=False)
+    console = _Console(width=140)
+    console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
     table = Table("group")
     for column in ("dense", "stay", "share"):
         table.add_column(column, justify="right")
     for name, width in found.allocation.widths.items():
         dense = found.channels[name]
-        table.add_row(Text(name), str(dense), str(width), f"{width / dense:.0%}")
+        table.add_row(name, str(dense), str(width), f"{width / dense:.0%}")
     console.print(table)
     console.print(
         "Of dense: " + ", ".join(f"{name} {share:.2%}" for name, share in found.shares.items()), highlight=False
     )
     for note in found.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
 
 
 def show_next(front: Front, folder: Path, report: Path) -> None:
     """Where the report lies, and how to choose and export."""
-    console = Console(soft_wrap=True)
+    console = _Console(soft_wrap=True)
     console.print(f"Report: {report}")
     for line, warning in limited(front):
-        console.print(line, style="yellow" if warning else None, highlight=False)
+        console.print(line, style="yellow" if warning else None)
     limits = "" if front.limits.given else " --max-drop 0.01"
-    console.print("Choose: ", f"autoprune choose {folder}{limits}", sep="", highlight=False)
+    named = shlex.quote(str(folder))
+    console.print("Choose: ", f"autoprune choose {named}{limits}", sep="")
     kept = {record.number for record in front.within(front.limits)}
     smaller = [record for record in front.records if record.origin != "dense" and record.number in kept]
     if smaller:
         number = suggested(front, smaller).number
-        export = f"autoprune export {folder} --candidate {number} --format safetensors --to model.safetensors"
-        console.print("Export: ", export, sep="", highlight=False)
+        options = f"--candidate {number} --format safetensors --to model.safetensors"
+        console.print("Export: ", f"autoprune export {named} {options}", sep="")
 
 
 def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     """What `explain` prints."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
+    console = _Console(width=140)
     whole = topology.cost({})
     console.print(
         f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"
@@ -207,9 +215,9 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     if topology.groups:
         console.print(_reach_table(topology, settings))
     if maskable(topology):
-        console.print(_sparsest(topology, settings), highlight=False)
+        console.print(_sparsest(topology, settings))
         for line in _misfits(topology, settings):
-            console.print(line, highlight=False)
+            console.print(line)
 
 
 def _blocks_table(topology: Topology) -> Table:

@@ -32,15 +32,17 @@ def convergence(
     the first candidate, as for a scan. reference: the quality at which the hypervolume is 0; the worst one when None.
     """
     worst = worst_quality([front]) if reference is None else reference
-    samples, seconds, rows = start[0], start[1], []
-    for position, record in enumerate(front.everything, start=1):
-        samples += record.samples_forward + record.samples_trained
-        seconds += sum(record.seconds.values())
-        grown = Front.of(
-            front.everything[:position], front.objectives, front.higher_is_better, front.quality_name
-        ).hypervolume(cost, worst)
-        rows.append({"candidates": position, "samples": samples, "seconds": seconds, "hypervolume": grown})
-    return pd.DataFrame(rows, columns=["candidates", "samples", "seconds", "hypervolume"])
+    records = front.everything
+    samples = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
+    seconds = np.cumsum([sum(record.seconds.values()) for record in records], dtype=float)
+    return pd.DataFrame(
+        {
+            "candidates": np.arange(1, len(records) + 1),
+            "samples": start[0] + samples,
+            "seconds": start[1] + seconds,
+            "hypervolume": front.hypervolumes(cost, worst),
+        }
+    )
 
 
 def spread(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:

@@ -74,6 +74,32 @@ def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
     return float(moocore.hypervolume(inside, ref=list(reference))) if len(inside) else 0.0
 
 
+def growing_hypervolume(points: np.ndarray, reference: Sequence[float]) -> np.ndarray:
+    """Compute the hypervolume after each of the points, which come one by one.
+
+    A point that one before it dominates, or equals, changes nothing; only after the others the volume of the front,
+    which is small, is computed anew.
+
+    Args:
+        points: [n, d], all minimised; those that are not finite count for nothing.
+        reference: up to where volume counts, d numbers.
+
+    Returns:
+        float [n], never falling.
+
+    """
+    edge = np.asarray(reference, dtype=float)
+    inside = (np.isfinite(points) & (points < edge)).all(axis=1)
+    volumes, volume = np.zeros(len(points)), 0.0
+    front = np.empty((0, len(edge)))
+    for position, point in enumerate(points):
+        if inside[position] and not (front <= point).all(axis=1).any():
+            front = np.vstack([front[~(point <= front).all(axis=1)], point])
+            volume = hypervolume(front, reference)
+        volumes[position] = volume
+    return volumes
+
+
 def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
     """Candidates of the same widths are the same network: they share the median of their ratios."""
     noise = latency_noise(records)

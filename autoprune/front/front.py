@@ -102,14 +102,34 @@ class Front:
         """
         if self.dense is None:
             return 0.0
-        points = dominance.values(self.complete, ("quality", cost), self.higher_is_better)
-        points[:, 1] /= self.dense.search.value(cost) if cost != "latency_ms" else 1.0
+        return dominance.hypervolume(*self._volume(self.dense, cost, worst_quality))
+
+    def hypervolumes(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> np.ndarray:
+        """Hypervolume after each candidate, float [everything], see `hypervolume`; 0 until dense is there.
+
+        Latencies are rounded to the noise of all that was measured, so the curve never falls.
+        """
+        if self.dense is None:
+            return np.zeros(len(self.everything))
+        volumes = dominance.growing_hypervolume(*self._volume(self.dense, cost, worst_quality))
+        volumes[: self.everything.index(self.dense)] = 0.0
+        return volumes
+
+    def _volume(
+        self, dense: CandidateRecord, cost: str, worst_quality: float | None
+    ) -> tuple[np.ndarray, tuple[float, float]]:
+        """Points [everything, (quality, share of dense)] to be minimised, and the reference.
+
+        What was stopped early is not a number.
+        """
+        points = np.full((len(self.everything), 2), np.nan)
+        complete = np.array([not record.stopped for record in self.everything])
+        points[complete] = dominance.values(self.complete, ("quality", cost), self.higher_is_better)
+        points[:, 1] /= dense.search.value(cost) if cost != "latency_ms" else 1.0
+        finite = points[np.isfinite(points).all(axis=1), 0]
         sign = -1.0 if self.higher_is_better else 1.0
-        points = points[np.isfinite(points).all(axis=1)]
-        if len(points) == 0:
-            return 0.0
-        worst = float(points[:, 0].max()) if worst_quality is None else sign * worst_quality
-        return dominance.hypervolume(points, (worst, 1.0 + 1e-9))
+        worst = float(finite.max(initial=-np.inf)) if worst_quality is None else sign * worst_quality
+        return points, (worst, 1.0 + 1e-9)
 
     def knee(self) -> CandidateRecord:
         """The front's member farthest from the line between its cheapest and its best, both axes scaled to [0, 1].
@@ -148,7 +168,7 @@ class Front:
     def table(self) -> pd.DataFrame:
         """One row for each member, the most expensive first; shares are of dense, latency_ratio too.
 
-        masks_ratio: latency against the same model without masks.
+        search_<metric>_error: its standard error. masks_ratio: latency against the same model without masks.
         """
         return pd.DataFrame([self.row(record) for record in self.records])
 
@@ -160,10 +180,11 @@ class Front:
             "candidate": record.number,
             "origin": record.origin,
             f"search_{self.quality_name}": search.quality,
-            "search_error": search.quality_error,
+            f"search_{self.quality_name}_error": search.quality_error,
         }
         if record.test is not None:
-            row |= {f"test_{self.quality_name}": record.test.quality, "test_error": record.test.quality_error}
+            test = f"test_{self.quality_name}"
+            row |= {test: record.test.quality, f"{test}_error": record.test.quality_error}
         row |= {
             "parameters": search.parameters,
             "nonzero_parameters": search.nonzero_parameters,

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.report.labels import hover, label, labels
 
 if TYPE_CHECKING:
     from autoprune.study.importance import Importances  # what it needs loads torch
@@ -35,13 +38,21 @@ TITLES: Mapping[str, str] = {
 }
 
 
-def pareto(front: Front, cost: str) -> go.Figure:
-    """Quality over one cost: every candidate by its origin, the front as a line, standard errors as bars."""
+def hover_texts(front: Front) -> dict[int, str]:
+    """Number of each candidate -> what is shown of it where the mouse is."""
+    return {record.number: _hover(front, record) for record in front.everything}
+
+
+def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
+    """Quality over one cost: every candidate by its origin, the front as a line, standard errors as bars.
+
+    hovers: of `hover_texts`.
+    """
     figure = go.Figure()
-    for origin, colour in COLOURS.items():
+    for origin in COLOURS:
         members = [record for record in front.everything if record.origin == origin]
         if members:
-            figure.add_trace(_points(front, members, cost, origin, colour))
+            figure.add_trace(_points(front, members, cost, hovers))
     line = _staircase(front, cost)
     figure.add_trace(
         go.Scatter(
@@ -55,7 +66,7 @@ def pareto(front: Front, cost: str) -> go.Figure:
     )
     figure.update_layout(
         xaxis={"title": TITLES[cost], "type": "log"},
-        yaxis={"title": f"{front.quality_name} (search split)"},
+        yaxis={"title": f"{label(front.quality_name)} (search split)"},
         template="plotly_white",
         height=460,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
@@ -64,11 +75,11 @@ def pareto(front: Front, cost: str) -> go.Figure:
     return figure
 
 
-def pareto_3d(front: Front) -> go.Figure:
-    """Quality over size and latency; the front's members are filled."""
+def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
+    """Quality over size and latency; the front's members are filled. hovers: of `hover_texts`."""
     numbers = {record.number for record in front.records}
     figure = go.Figure()
-    for label, inside in (("front", True), ("dominated", False)):
+    for kind, inside in (("front", True), ("dominated", False)):
         members = [
             record for record in front.everything if (record.number in numbers) == inside and record.search.latency
         ]
@@ -83,16 +94,16 @@ def pareto_3d(front: Front) -> go.Figure:
                     "color": "#D55E00" if inside else "#999999",
                     "opacity": 1.0 if inside else 0.5,
                 },
-                text=[_hover(front, record) for record in members],
+                text=[hovers[record.number] for record in members],
                 hoverinfo="text",
-                name=label,
+                name=kind,
             )
         )
     figure.update_layout(
         scene={
             "xaxis": {"title": TITLES["size_bytes"], "type": "log"},
             "yaxis": {"title": TITLES["latency_ms"]},
-            "zaxis": {"title": front.quality_name},
+            "zaxis": {"title": label(front.quality_name)},
         },
         template="plotly_white",
         height=560,
@@ -109,20 +120,21 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     """Channels kept per group of each member of the front, chosen by a menu; dense widths behind."""
     names = [str(group["name"]) for group in groups]
     dense = [int(str(group["channels"])) for group in groups]
+    places, quality = labels(names), label(front.quality_name)
     figure = go.Figure()
-    figure.add_trace(go.Bar(x=names, y=dense, marker_color="#DDDDDD", name="dense"))
+    figure.add_trace(go.Bar(x=places, y=dense, marker_color="#DDDDDD", name="dense"))
     records = list(front.records)
     shown = records.index(front.knee()) if records else 0
     for position, record in enumerate(records):
         widths = [record.widths.get(name, channels) for name, channels in zip(names, dense, strict=True)]
         criteria = [record.plan.groups[name].criterion if name in record.plan.groups else "" for name in names]
         text = [
-            f"{name}<br>{width} of {channels} kept<br>{rule}"
+            hover([name, f"{width} of {channels} kept", rule])
             for name, width, channels, rule in zip(names, widths, dense, criteria, strict=True)
         ]
         figure.add_trace(
             go.Bar(
-                x=names,
+                x=places,
                 y=widths,
                 marker_color="#0072B2",
                 name=f"candidate {record.number}",
@@ -133,7 +145,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
         )
     buttons = [
         {
-            "label": f"candidate {record.number}: {front.quality_name} {record.search.quality:.4g}{_without(record)}",
+            "label": f"candidate {record.number}: {quality} {record.search.quality:.4g}{label(_without(record))}",
             "method": "update",
             "args": [{"visible": [True, *[other == position for other in range(len(records))]]}],
         }
@@ -145,7 +157,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
         if buttons
         else [],
         yaxis={"title": "channels"},
-        xaxis={"tickangle": -45},
+        xaxis={"type": "category", "tickangle": -45},
         template="plotly_white",
         height=480,
         margin={"l": 60, "r": 20, "t": 70, "b": 120},
@@ -154,23 +166,12 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     return figure
 
 
-def progress(front: Front) -> go.Figure:
-    """Hypervolume after each trial, and samples trained with."""
-    records = sorted(front.everything, key=lambda record: record.number)
-    worst = (
-        min((r.search.quality for r in records), default=0.0)
-        if front.higher_is_better
-        else max((r.search.quality for r in records), default=0.0)
-    )
-    volumes, trained, total = [], [], 0
-    for count in range(1, len(records) + 1):
-        part = Front.of(records[:count], front.objectives, front.higher_is_better, front.quality_name)
-        volumes.append(part.hypervolume(worst_quality=worst))
-        total += records[count - 1].samples_trained
-        trained.append(total)
+def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
+    """Hypervolume after each trial, and samples trained with. curve: of front.convergence."""
+    trained = np.cumsum([record.samples_trained for record in front.everything])
     figure = make_subplots(specs=[[{"secondary_y": True}]])
-    numbers = [record.number for record in records]
-    figure.add_trace(go.Scatter(x=numbers, y=volumes, name="hypervolume", line={"color": "#0072B2"}))
+    numbers = [record.number for record in front.everything]
+    figure.add_trace(go.Scatter(x=numbers, y=curve["hypervolume"], name="hypervolume", line={"color": "#0072B2"}))
     figure.add_trace(
         go.Scatter(x=numbers, y=trained, name="samples trained", line={"color": "#999999", "dash": "dot"}),
         secondary_y=True,
@@ -196,7 +197,7 @@ def importance(found: Importances) -> go.Figure:
     shown = {"quality", *found.targets[-1:]}
     for target, colour in zip(reversed(found.targets), _OF_TARGETS, strict=False):
         cells = [row.targets[target] for row in found.knobs]
-        names = [row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.knobs]
+        names = labels([row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.knobs])
         figure.add_trace(
             go.Bar(
                 y=names,
@@ -210,15 +211,17 @@ def importance(found: Importances) -> go.Figure:
                 },
                 orientation="h",
                 marker={"color": colour, "opacity": [0.25 if cell.is_noise else 1.0 for cell in cells]},
-                hovertext=[f"{name}<br>{target}: {cell}" for name, cell in zip(names, cells, strict=True)],
+                hovertext=[
+                    hover([row.name, f"{target}: {cell}"]) for row, cell in zip(found.knobs, cells, strict=True)
+                ],
                 hoverinfo="text",
-                name=target,
+                name=label(target),
                 visible=True if target in shown else "legendonly",
             )
         )
     figure.update_layout(
         xaxis={"title": "share of the variance of ranks", "tickformat": ".0%", "rangemode": "tozero"},
-        yaxis={"autorange": "reversed"},
+        yaxis={"type": "category", "autorange": "reversed"},
         template="plotly_white",
         height=140 + 36 * len(found.knobs),
         margin={"l": 140, "r": 20, "t": 20, "b": 50},
@@ -227,7 +230,9 @@ def importance(found: Importances) -> go.Figure:
     return figure
 
 
-def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin: str, colour: str) -> go.Scatter:
+def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers: Mapping[int, str]) -> go.Scatter:
+    """Members of one origin."""
+    origin = members[0].origin
     inside = {record.number for record in front.records}
     return go.Scatter(
         x=[front.cost(record, cost) for record in members],
@@ -241,11 +246,11 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, origin:
         error_x=_latency_bars(front, members) if cost == "latency_ms" else None,
         mode="markers",
         marker={
-            "color": colour,
+            "color": COLOURS[origin],
             "size": [11 if record.number in inside else 7 for record in members],
             "symbol": ["circle" if record.number in inside else "circle-open" for record in members],
         },
-        text=[_hover(front, record) for record in members],
+        text=[hovers[record.number] for record in members],
         hoverinfo="text",
         name=origin,
     )
@@ -275,7 +280,7 @@ def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
 def _hover(front: Front, record: CandidateRecord) -> str:
     search = record.search
     lines = [
-        f"<b>candidate {record.number}</b> ({record.origin})",
+        f"candidate {record.number} ({record.origin})",
         f"{front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} (search)",
         f"{search.parameters:,} parameters, {search.size_bytes:,} bytes",
         f"{search.multiply_adds:,} multiply-adds",
@@ -284,4 +289,4 @@ def _hover(front: Front, record: CandidateRecord) -> str:
         lines.append(f"{front.cost(record, 'latency_ms'):.3g} ms, {search.latency.ratio:.2f} of dense")
     if record.parent is not None:
         lines.append(f"from candidate {record.parent}")
-    return "<br>".join(lines)
+    return hover(lines)

@@ -99,15 +99,15 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
     Not at equal compute: a point of the sweep was trained once, what it is compared with may have been polished.
     """
     sign = 1 if front.higher_is_better else -1
-    gains = []
-    for point in (record for record in front.everything if record.origin == "uniform"):
-        rivals = [
-            r
-            for r in front.everything
-            if r.origin not in ("uniform", "dense") and r.search.multiply_adds <= point.search.multiply_adds
-        ]
-        if rivals:
-            best = max(rivals, key=lambda record: sign * record.search.quality)
+    known = sorted((r for r in front.everything if math.isfinite(r.search.quality)), key=_multiply_adds)
+    sweep = [record for record in known if record.origin == "uniform"]
+    rivals = [record for record in known if record.origin not in ("uniform", "dense")]
+    gains, best, position = [], None, 0
+    for point in sweep:
+        while position < len(rivals) and _multiply_adds(rivals[position]) <= _multiply_adds(point):
+            best = max(filter(None, (best, rivals[position])), key=lambda record: sign * record.search.quality)
+            position += 1
+        if best is not None:
             gains.append((sign * (best.search.quality - point.search.quality), _noise(best, point)))
     if not gains:
         return []
@@ -218,6 +218,10 @@ def _stopped_early(front: Front) -> list[tuple[str, bool]]:
 def _is_masked(record: CandidateRecord) -> bool:
     weights = record.plan.weights
     return weights is not None and (weights.target > 0 or any(weights.layers.values()))
+
+
+def _multiply_adds(record: CandidateRecord) -> int:
+    return record.search.multiply_adds
 
 
 def _noise(a: CandidateRecord, b: CandidateRecord) -> float:

@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from autoprune.front.convergence import spread
 from autoprune.front.front import Front
 from autoprune.report.figures import COLOURS, TITLES
+from autoprune.report.labels import label
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
@@ -82,7 +83,7 @@ def tree(front: Front, cost: str = "multiply_adds") -> go.Figure:
         )
     figure.update_layout(
         xaxis={"title": TITLES[cost], "type": "log"},
-        yaxis={"title": f"{front.quality_name} (search split)"},
+        yaxis={"title": f"{label(front.quality_name)} (search split)"},
         template="plotly_white",
         height=460,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},

@@ -16,12 +16,12 @@ from autoprune.measure.measurement import Latency
 from autoprune.report import figures
 from autoprune.report.findings import findings
 from autoprune.report.growth import growth, tree
-from autoprune.report.page import page, section, text
+from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import heat_map
 from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
-from autoprune.study.importance import Importances, read_importances
+from autoprune.study.importance import read_importances
 from autoprune.study.manifest import Manifest
 from autoprune.task.checkpoint import write_atomically
 
@@ -30,45 +30,52 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     """Write the report of a run; gives its path (report.html in the run folder unless `to` says otherwise)."""
     stored = folder.read_study()
     scan = folder.read_sensitivity()
+    groups = [plain_object(row) for row in stored.groups]
     timed = any(record.search.latency for record in front.everything)
     costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
-    sections = [_head(stored, front), _table(front)]
-    sections += [section(f"Quality and {figures.TITLES[cost]}", figures.pareto(front, cost)) for cost in costs]
+    hovers = figures.hover_texts(front)
+    sections = [Section(title="The front", table=_table(front))]
+    sections += [
+        Section(title=f"Quality and {figures.TITLES[cost]}", figure=figures.pareto(front, cost, hovers))
+        for cost in costs
+    ]
     if timed:
-        sections.append(section("Quality, size and latency", figures.pareto_3d(front)))
-    groups = [plain_object(row) for row in stored.groups]
-    sections.append(section("Layers of a candidate", figures.layers(front, groups)))
+        sections.append(Section(title="Quality, size and latency", figure=figures.pareto_3d(front, hovers)))
+    sections.append(Section(title="Layers of a candidate", figure=figures.layers(front, groups)))
     if scan is not None:
         sections.append(_sensitivity(scan, front, groups))
-    sections.append(section("Progress", figures.progress(front)))
     start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, scan.seconds)
-    sections.append(section("Hypervolume", growth([convergence(front, start=start)])))
-    sections.append(section("Who descends from whom", tree(front)))
-    sections.append(_rungs(front))
-    sections.append(_importances(folder))
-    sections.append(_left_alone(stored))
+    curve = convergence(front, start=start)
+    sections += [
+        Section(title="Progress", figure=figures.progress(front, curve)),
+        Section(title="Hypervolume", figure=growth([curve])),
+        Section(title="Who descends from whom", figure=tree(front)),
+        _rungs(front),
+        *_importances(folder),
+        *_left_alone(stored),
+    ]
+    page = Page(title=stored.name, heading=stored.name, lead=_lead(front), findings=findings(front), sections=sections)
     path = to if to is not None else folder.report
-    write_atomically(path, page(stored.name, sections).encode())
+    write_atomically(path, render(page).encode())
     return path
 
 
-def _head(stored: Manifest, front: Front) -> str:
+def _lead(front: Front) -> str:
     trained = sum(record.samples_trained for record in front.everything)
-    lines = "".join(f"<li{' class=warn' if warning else ''}>{text(line)}</li>" for line, warning in findings(front))
     return (
-        f"<h1>{text(stored.name)}</h1><p>{len(front.everything)} candidates, {len(front.records)} of them on "
-        f"the front over {text(', '.join(front.objectives))}; {trained:,} samples trained with. The search split "
-        "decides; the test split is shown for the final front and decides nothing. Latencies are ratios to the dense "
-        f"model, measured in turn, times its own median.</p><ul>{lines}</ul>"
+        f"{len(front.everything)} candidates, {len(front.records)} of them on the front over "
+        f"{', '.join(front.objectives)}; {trained:,} samples trained with. The search split decides; the test split is "
+        "shown for the final front and decides nothing. Latencies are ratios to the dense model, measured in turn, "
+        "times its own median."
     )
 
 
-def _table(front: Front) -> str:
+def _table(front: Front) -> Table:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
     masked = any(record.search.masked is not None for record in records)
-    head = [
+    head = (
         "candidate",
         "origin",
         f"{front.quality_name}, search",
@@ -81,15 +88,11 @@ def _table(front: Front) -> str:
         "latency ms",
         "ratio to dense (95 %)",
         *(["ratio to itself without masks (95 %)"] if masked else []),
-    ]
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in _cells(front, record, sparse, masked))}</tr>"
-        for record in records
     )
-    return f"<h2>The front</h2><table><tr>{''.join(f'<th>{text(name)}</th>' for name in head)}</tr>{rows}</table>"
+    return Table(head=head, rows=tuple(_cells(front, record, sparse, masked) for record in records))
 
 
-def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> Sequence[str]:
+def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> tuple[str, ...]:
     search, test, latency = record.search, record.test, record.search.latency
     share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
     return (
@@ -112,7 +115,7 @@ def _ratio(latency: Latency | None) -> str:
     return "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})"
 
 
-def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> str:
+def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:
     """The scan as a heat map, what it took, and what the trials said of it."""
     dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
     found = refreshed(scan, observe(front.everything, dense, front.higher_is_better))
@@ -124,13 +127,17 @@ def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, 
         if any(factor != 1.0 for factor in found.factors.values())
         else "",
     ]
-    notes = "".join(f"<p class=note>{text(line)}</p>" for line in lines if line)
-    return f"{section('Sensitivity', heat_map(scan.added_loss, scan.keep_shares, found.factors))}{notes}"
+    return Section(
+        title="Sensitivity",
+        figure=heat_map(scan.added_loss, scan.keep_shares, found.factors),
+        notes=tuple(line for line in lines if line),
+    )
 
 
-def _rungs(front: Front) -> str:
+def _rungs(front: Front) -> Section:
     """Whether the quality on the way tells the quality in the end, rung by rung."""
-    rows = [
+    title = "Early stopping"
+    rows = tuple(
         (
             f"{row.share:.0%}",
             row.remark,
@@ -139,55 +146,43 @@ def _rungs(front: Front) -> str:
             str(row.stopped),
         )
         for row in audit(front.everything)
-    ]
-    title = "<h2>Early stopping</h2>"
-    if not rows:
-        return f"{title}<p class=note>No candidate was looked at on its way.</p>"
-    head = ("training done", "remark", "candidates with an end", "rank correlation with the end (95 %)", "stopped here")
-    table = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f"{title}<p class=note>Spearman's correlation of the quality on part of the search split there with that "
-        "in the end, over the candidates that were trained to the end.</p>"
-        f"<table><tr>{''.join(f'<th>{text(name)}</th>' for name in head)}</tr>{table}</table>"
     )
+    if not rows:
+        return Section(title=title, notes=("No candidate was looked at on its way.",))
+    head = ("training done", "remark", "candidates with an end", "rank correlation with the end (95 %)", "stopped here")
+    note = (
+        "Spearman's correlation of the quality on part of the search split there with that in the end, over the "
+        "candidates that were trained to the end."
+    )
+    return Section(title=title, notes=(note,), table=Table(head=head, rows=rows))
 
 
-def _importances(folder: RunFolder) -> str:
+def _importances(folder: RunFolder) -> list[Section]:
     """Figure and table of what mattered; a sentence where there is too little to tell, nothing without trials."""
     try:
         found = read_importances(folder)
     except StorageError as error:  # the rest of the report needs no journal
         found = Importances(trials=0, notes=(f"They cannot be told: {error}",))
     if found is None:
-        return ""
-    notes = "".join(f"<p class=note>{text(note)}</p>" for note in found.notes)
+        return []
     title = "Which knobs mattered"
     if not found.knobs:
-        return f"<h2>{title}</h2>{notes}"
+        return [Section(title=title, notes=found.notes)]
     left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
-    return (
-        f"{section(title, figures.importance(found))}<p class=note>Share of the variance of ranks that each explains "
-        f"alone, over the {found.trials} trials that the sampler chose, and its 68 % interval. Pale, and in brackets: "
-        f"no more than chance gives. The budget decides most of the quality, so look at {text(found.targets[-1])}: the "
-        f"quality less what trials of about the same cost have.</p>{notes}{_importance_table(found)}"
-        f"{f'<p class=note>Left out: {text(left)}.</p>' if left else ''}"
+    notes = (
+        f"Share of the variance of ranks that each explains alone, over the {found.trials} trials that the sampler "
+        "chose, and its 68 % interval. Pale, and in brackets: no more than chance gives. The budget decides most of "
+        f"the quality, so look at {found.targets[-1]}: the quality less what trials of about the same cost have.",
+        *found.notes,
+        *([f"Left out: {left}."] if left else []),
     )
-
-
-def _importance_table(found: Importances) -> str:
-    lines = [["knob", *found.targets]]
-    lines += [
-        [row.name, *(str(row.targets[target]) for target in found.targets)] for row in (*found.knobs, *found.members)
-    ]
-    rows = (f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in line)}</tr>" for line in lines)
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _left_alone(stored: Manifest) -> str:
-    if not stored.unprunable:
-        return ""
-    lines = "".join(
-        f"<tr><td>{text(r.module)}</td><td>{text(r.reason)}</td><td>{text(r.channels)}</td></tr>"
-        for r in stored.unprunable
+    rows = tuple(
+        (row.name, *(str(row.targets[target]) for target in found.targets)) for row in (*found.knobs, *found.members)
     )
-    return f"<h2>Left alone</h2><table><tr><th>module</th><th>why</th><th>channels</th></tr>{lines}</table>"
+    table = Table(head=("knob", *found.targets), rows=rows)
+    return [Section(title=title, figure=figures.importance(found), notes=notes, table=table)]
+
+
+def _left_alone(stored: Manifest) -> list[Section]:
+    rows = tuple((row.module, row.reason, str(row.channels)) for row in stored.unprunable)
+    return [Section(title="Left alone", table=Table(head=("module", "why", "channels"), rows=rows))] if rows else []

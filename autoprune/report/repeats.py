@@ -4,22 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from autoprune.report.growth import growth
-from autoprune.report.page import page, section, table
+from autoprune.report.page import Page, Section, Table, render
 from autoprune.study.repeats import Repeats
 from autoprune.task.checkpoint import write_atomically
 
 
 def write_repeats_report(repeats: Repeats, to: Path) -> Path:
     """Write medians and ranges over the seeds, how the hypervolume grew, and each study's numbers; gives the path."""
-    summary = repeats.summary().reset_index(names="number")
-    sections = [
-        f"<h1>{len(repeats.fronts)} seeds</h1><p>The same study, with another seed each time. Low and high: the 95 % "
-        "interval of the median from six studies on, and the lowest and highest with fewer. Hypervolumes are those of "
-        "the search split, over quality above the worst of all studies and multiply-adds as a share of dense.</p>",
-        table("Over the seeds", summary),
-        section("Hypervolume", growth(repeats.curves())),
-        table("Each study", repeats.table()),
-    ]
-    write_atomically(to, page("autoprune, several seeds", sections).encode())
+    page = Page(
+        title="autoprune, several seeds",
+        heading=f"{len(repeats.fronts)} seeds",
+        lead="The same study, with another seed each time. Low and high: the 95 % interval of the median from six "
+        "studies on, and the lowest and highest with fewer. Hypervolumes are those of the search split, over quality "
+        "above the worst of all studies and multiply-adds as a share of dense.",
+        sections=[
+            Section(title="Over the seeds", table=_table(repeats.summary().reset_index(names="number"))),
+            Section(title="Hypervolume", figure=growth(repeats.curves())),
+            Section(title="Each study", table=_table(repeats.table())),
+        ],
+    )
+    write_atomically(to, render(page).encode())
     return to
+
+
+def _table(rows: pd.DataFrame) -> Table:
+    """Numbers with four digits that count."""
+    return Table(
+        head=tuple(str(name) for name in rows.columns),
+        rows=tuple(tuple(_shown(value) for value in row) for row in rows.to_numpy().tolist()),
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from autoprune.report.labels import labels
+
 #: Height in pixels of a row, and of what is around the rows.
 _ROW, _AROUND = 34, 190
 #: Factors of the colours' ends; the corrections never go beyond.
@@ -22,7 +24,7 @@ def heat_map(
     added: group name -> loss for each of the shares, > 0. factors: group name -> by how much more, or less, the group
     hurt in the trials; a row of its own below, left out where all are 1.
     """
-    names, corrected = list(added), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
+    places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
     figure = make_subplots(
         rows=2 if corrected else 1,
@@ -31,26 +33,27 @@ def heat_map(
         row_heights=[max(rows, 1), 1] if corrected else None,
         vertical_spacing=0.08,
     )
-    figure.add_trace(_losses(added, keep_shares), row=1, col=1)
+    figure.add_trace(_losses(added, places, keep_shares), row=1, col=1)
     if corrected:
-        figure.add_trace(_corrections(names, factors), row=2, col=1)
+        figure.add_trace(_corrections([factors.get(name, 1.0) for name in added], places), row=2, col=1)
     figure.update_layout(
         template="plotly_white",
         height=_AROUND + _ROW * (rows + 2 * corrected),
         margin={"l": 80, "r": 20, "t": 20, "b": 120},
     )
+    figure.update_xaxes(type="category")
     figure.update_xaxes(tickangle=-45, row=2 if corrected else 1, col=1)
     return figure
 
 
-def _losses(added: Mapping[str, Sequence[float]], keep_shares: Sequence[float]) -> go.Heatmap:
+def _losses(added: Mapping[str, Sequence[float]], places: Sequence[str], keep_shares: Sequence[float]) -> go.Heatmap:
     rows = [[losses[number] for losses in added.values()] for number in range(len(keep_shares))]
     found = [loss for row in rows for loss in row if loss > 0]
     low, high = (math.log10(min(found)), math.log10(max(found))) if found else (0.0, 1.0)
     ticks = [low + (high - low) * part / 4 for part in range(5)]
     return go.Heatmap(
         z=[[math.log10(max(loss, 1e-12)) for loss in row] for row in rows],
-        x=list(added),
+        x=list(places),
         y=[f"keep {share:.0%}" for share in keep_shares],
         customdata=rows,
         hovertemplate="%{x}, %{y}: added loss %{customdata:.3g}<extra></extra>",
@@ -61,13 +64,12 @@ def _losses(added: Mapping[str, Sequence[float]], keep_shares: Sequence[float]) 
     )
 
 
-def _corrections(names: Sequence[str], factors: Mapping[str, float]) -> go.Heatmap:
-    row = [factors.get(name, 1.0) for name in names]
+def _corrections(row: Sequence[float], places: Sequence[str]) -> go.Heatmap:
     return go.Heatmap(
         z=[[math.log2(factor) for factor in row]],
-        x=list(names),
+        x=list(places),
         y=["in trials"],
-        customdata=[row],
+        customdata=[list(row)],
         hovertemplate="%{x}: %{customdata:.2f} times the scan<extra></extra>",
         colorscale="RdBu_r",
         zmin=-math.log2(_LARGEST),

@@ -57,8 +57,8 @@ def observe(
 ) -> list[Observation]:
     """What finished candidates say of groups, none before the dense model was measured.
 
-    Left out are those that lost more than channels (blocks, single weights), those that were stopped early, and the
-    dense widths themselves.
+    Left out are those that lost more than channels (blocks, single weights), those that were stopped early, those
+    whose quality is no number, and the dense widths themselves.
     """
     dense = next((record for record in records if record.origin == "dense"), None)
     if dense is None:
@@ -75,6 +75,7 @@ def observe(
         if not record.dropped
         and record.plan.weights is None
         and not record.stopped
+        and math.isfinite(dense.search.quality - record.search.quality)
         and any(record.widths.get(name, width) < width for name, width in dense_widths.items())
     ]
 
@@ -93,9 +94,11 @@ def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> 
     clear = [one for one in observations if one.lost > 0]
     if len(observations) < FEWEST or not clear or not names:
         return Refreshed(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
-    added = np.array([[sensitivity.added(name, one.keep.get(name, 1.0)) for name in names] for one in observations])
+    shares = {name: np.array([one.keep.get(name, 1.0) for one in observations]) for name in names}
+    added = np.stack([sensitivity.curve(name, shares[name]) for name in names], axis=1)
     # Less than half the noise can not be told from nothing.
-    floors = [max(one.noise / 2, 0.01 * max(seen.lost for seen in clear)) for one in observations]
+    least = 0.01 * max(one.lost for one in clear)
+    floors = [max(one.noise / 2, least) for one in observations]
     lost = np.array([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])
     trained = np.log1p([float(one.trained) for one in observations])
     noise = np.array([one.noise for one in observations]) / lost

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from autoprune.task.task import Task
 
 T = TypeVar("T")
+#: Characters of the name of a metric or scheduler: it is the head of a column.
+LONGEST_NAME = 100
 #: Names of autoprune.recovery.learning_rate.SCHEDULERS, which lies above and can not be asked here.
 BUILT_IN_SCHEDULERS = (
     "one_cycle",
@@ -168,8 +170,10 @@ def metric_names(task: Task) -> list[str]:
     metrics = task.metrics
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
         return [fault("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
-    faults = []
-    if task.quality not in metrics:
+    faults = [wrong for name in metrics if (wrong := _wrong_name("the name of a metric", name))]
+    if faults:
+        return faults
+    if not isinstance(task.quality, str) or task.quality not in metrics:
         faults.append(fault("quality", f"be one of the metrics {', '.join(metrics)}", repr(task.quality)))
     if not isinstance(metrics, Mapping):
         return faults + [str(UnknownNameError("a metric", name, METRICS)) for name in metrics if name not in METRICS]
@@ -180,14 +184,22 @@ def metric_names(task: Task) -> list[str]:
     ]
 
 
+def _wrong_name(what: str, name: object) -> str:
+    """A sentence about a name that tables, files and commands have no place for; "" for others, whatever they hold."""
+    if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_NAME:
+        return ""
+    return fault(what, f"be printable text of 1 to {LONGEST_NAME} characters", repr(name), "Give it another name.")
+
+
 def _schedulers(task: Task) -> list[str]:
     given: object = task.schedulers
     if not isinstance(given, Mapping):
         return [fault("schedulers", "be a dict name -> function (optimizer, steps)", repr(given))]
     faults = []
     for name, factory in given.items():
-        if not isinstance(name, str) or not name:
-            faults.append(fault("the name of a scheduler", "be a word", repr(name)))
+        wrong = _wrong_name("the name of a scheduler", name)
+        if wrong:
+            faults.append(wrong)
         elif name in BUILT_IN_SCHEDULERS:
             faults.append(fault("a scheduler of yours", "have a name of its own", f"the built-in {name!r}"))
         if not callable(factory):

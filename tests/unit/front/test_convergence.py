@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from autoprune.errors import UnknownNameError
+from autoprune.front import dominance
 from autoprune.front.convergence import convergence, reached, spread, worst_quality
+from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
 
 
@@ -48,3 +51,36 @@ def test_where_a_hypervolume_is_reached() -> None:
     assert reached(curve, 0.2) == 100
     assert reached(curve, 0.21) == 300
     assert math.isinf(reached(curve, 0.9))
+
+
+@pytest.mark.parametrize("cost", ["multiply_adds", "size_bytes", "latency_ms"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_hypervolume_after_each_candidate_is_that_of_those_so_far(cost: str, seed: int) -> None:
+    """Among them some that were stopped, removed, not timed, not a number, or worse than the reference."""
+    known = random_records(60, groups=3, seed=seed)
+    records = [*known[1:4], known[0], *known[4:]]
+    front = front_of(records, ("quality", cost))
+    found = front.hypervolumes(cost, 0.3)
+    points, reference = front._volume(known[0], cost, 0.3)
+    for position in range(len(records)):
+        part = front_of(records[: position + 1])
+        expected = dominance.hypervolume(points[: position + 1], reference) if part.dense is not None else 0.0
+        assert found[position] == pytest.approx(expected, rel=1e-12, abs=1e-15)
+        if cost != "latency_ms":  # whose rounding follows from all that was measured
+            assert found[position] == pytest.approx(part.hypervolume(cost, 0.3), rel=1e-12, abs=1e-15)
+    assert found[-1] == pytest.approx(front.hypervolume(cost, 0.3), rel=1e-12)
+    assert list(convergence(front, cost=cost, reference=0.3)["hypervolume"]) == list(found)
+
+
+def test_a_volume_is_worked_out_only_where_the_front_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And from its members alone, however many candidates there are."""
+    taken: list[int] = []
+    volume = dominance.hypervolume
+    monkeypatch.setattr(
+        dominance, "hypervolume", lambda points, edge: taken.append(len(points)) or volume(points, edge)
+    )
+    points = np.random.default_rng(0).random((2000, 2))
+    curve = dominance.growing_hypervolume(points, (1.0, 1.0))
+    assert len(taken) < 60, "about 2 ln(2000) points get onto the front, by how far they are from its corner"
+    assert max(taken) < 20
+    assert (np.diff(curve) >= 0).all()

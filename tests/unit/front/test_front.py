@@ -289,7 +289,7 @@ def test_the_table_has_test_numbers_where_they_were_taken() -> None:
     tested = record(1, measurement(0.8, 500), test=measurement(0.75, 500, split="test", error=0.02))
     table = front_of([dense(), tested]).table().set_index("candidate")
     assert table.loc[1, "test_accuracy"] == 0.75
-    assert table.loc[1, "test_error"] == 0.02
+    assert table.loc[1, "test_accuracy_error"] == 0.02
     assert table["test_accuracy"].isna().tolist() == [True, False]
     assert table["latency_ratio"].isna().all()
 

@@ -5,6 +5,8 @@ import math
 import plotly.graph_objects as go
 import pytest
 
+from autoprune.front.convergence import convergence
+from autoprune.front.front import Front
 from autoprune.front.record import ORIGINS, CandidateRecord
 from autoprune.report import figures
 from autoprune.study.importance import Importance, ImportanceRow, Importances
@@ -27,8 +29,16 @@ def trace(figure: go.Figure, name: str) -> go.Scatter:
     return found
 
 
+def pareto(front: Front, cost: str) -> go.Figure:
+    return figures.pareto(front, cost, figures.hover_texts(front))
+
+
+def pareto_3d(front: Front) -> go.Figure:
+    return figures.pareto_3d(front, figures.hover_texts(front))
+
+
 def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
-    figure = figures.pareto(front_of(study()), "multiply_adds")
+    figure = pareto(front_of(study()), "multiply_adds")
     assert list(trace(figure, "dense").x) == [1000]
     assert list(trace(figure, "sampled").x) == [300, 100]
     assert list(trace(figure, "sampled").y) == [0.85, 0.60]
@@ -45,11 +55,11 @@ def test_no_origin_is_forgotten() -> None:
     assert set(figures.COLOURS) == set(ORIGINS)
     assert len(set(figures.COLOURS.values())) == len(ORIGINS)
     records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(ORIGINS)]
-    assert {data.name for data in figures.pareto(front_of(records), "multiply_adds").data} >= set(ORIGINS)
+    assert {data.name for data in pareto(front_of(records), "multiply_adds").data} >= set(ORIGINS)
 
 
 def test_the_line_is_the_best_quality_for_each_cost() -> None:
-    figure = figures.pareto(front_of(study()), "multiply_adds")
+    figure = pareto(front_of(study()), "multiply_adds")
     assert list(figure.data[-1].x) == [100, 300, 1000]
     assert list(figure.data[-1].y) == [0.60, 0.85, 0.90]
 
@@ -57,20 +67,20 @@ def test_the_line_is_the_best_quality_for_each_cost() -> None:
 def test_the_line_of_one_cost_leaves_out_what_only_another_cost_keeps() -> None:
     """On the front by its size, but both larger in multiply-adds and worse than candidate 1."""
     small = record(4, measurement(0.7, 500, size_bytes=8))
-    figure = figures.pareto(front_of([*study(), small], ("quality", "multiply_adds", "size_bytes")), "multiply_adds")
+    figure = pareto(front_of([*study(), small], ("quality", "multiply_adds", "size_bytes")), "multiply_adds")
     assert list(figure.data[-1].x) == [100, 300, 1000]
-    by_size = figures.pareto(front_of([*study(), small], ("quality", "multiply_adds", "size_bytes")), "size_bytes")
+    by_size = pareto(front_of([*study(), small], ("quality", "multiply_adds", "size_bytes")), "size_bytes")
     assert list(by_size.data[-1].x) == [8, 1200, 4000]
 
 
 def test_the_line_of_an_error_falls() -> None:
     records = [dense(0.1, 1000), record(1, measurement(0.2, 300)), record(2, measurement(0.5, 100))]
-    figure = figures.pareto(front_of(records, higher_is_better=False), "multiply_adds")
+    figure = pareto(front_of(records, higher_is_better=False), "multiply_adds")
     assert list(figure.data[-1].y) == [0.5, 0.2, 0.1]
 
 
 def test_latency_is_drawn_as_the_ratio_times_denses_own_median() -> None:
-    figure = figures.pareto(front_of(study()), "latency_ms")
+    figure = pareto(front_of(study()), "latency_ms")
     sampled = trace(figure, "sampled")
     assert list(sampled.x) == pytest.approx([0.5 * DENSE_MS, 0.3 * DENSE_MS]), "a slow moment does not move a point"
     assert list(sampled.error_x.array) == pytest.approx([0.2, 0.2])
@@ -86,14 +96,14 @@ def test_the_line_over_latency_leaves_out_what_was_not_timed() -> None:
         record(6, measurement(0.70, 200)),
         record(2, measurement(0.60, 100, took=latency(0.3))),
     ]
-    line = figures.pareto(front_of(records), "latency_ms").data[-1]
+    line = pareto(front_of(records), "latency_ms").data[-1]
     assert list(line.x) == pytest.approx([3.0, 5.0, 10.0])
     assert list(line.y) == [0.60, 0.85, 0.90]
 
 
 def test_the_cloud_has_front_and_dominated_and_only_what_was_timed() -> None:
     records = [*study(), record(4, measurement(0.99, 50))]
-    figure = figures.pareto_3d(front_of(records, ("quality", "latency_ms")))
+    figure = pareto_3d(front_of(records, ("quality", "latency_ms")))
     assert list(trace(figure, "front").z) == [0.90, 0.85, 0.60]
     assert list(trace(figure, "front").x) == [4000, 1200, 400]
     assert list(trace(figure, "front").y) == pytest.approx([10.0, 5.0, 3.0])
@@ -126,7 +136,7 @@ def test_the_menu_of_layers_shows_one_candidate_and_starts_with_the_knee() -> No
 
 def test_progress_never_falls_and_adds_up_what_was_trained() -> None:
     front = front_of(study())
-    figure = figures.progress(front)
+    figure = figures.progress(front, convergence(front))
     volumes, trained = trace(figure, "hypervolume"), trace(figure, "samples trained")
     assert list(volumes.x) == [0, 1, 2, 3]
     assert list(volumes.y) == sorted(volumes.y)
@@ -139,7 +149,7 @@ def test_progress_of_an_error() -> None:
     front = front_of(
         [dense(0.1, 1000), record(1, measurement(0.2, 300)), record(2, measurement(0.5, 100))], higher_is_better=False
     )
-    volumes = trace(figures.progress(front), "hypervolume")
+    volumes = trace(figures.progress(front, convergence(front)), "hypervolume")
     assert volumes.y[-1] == pytest.approx(front.hypervolume())
     assert volumes.y[-1] > 0
 
@@ -178,7 +188,7 @@ def test_importance_has_a_bar_for_each_knob_and_target() -> None:
 def test_every_figure_works_with_next_to_nothing(records: list[CandidateRecord]) -> None:
     front = front_of(records)
     for cost in figures.TITLES:
-        assert len(figures.pareto(front, cost).data) >= 1
+        assert len(pareto(front, cost).data) >= 1
     assert len(figures.layers(front, GROUPS).data) == 1 + len(records)
-    assert all(not math.isnan(value) for value in trace(figures.progress(front), "hypervolume").y)
-    figures.pareto_3d(front)
+    assert all(not math.isnan(value) for value in trace(figures.progress(front, convergence(front)), "hypervolume").y)
+    pareto_3d(front)

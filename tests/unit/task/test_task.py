@@ -226,6 +226,13 @@ def test_a_checkpoint_that_is_not_there() -> None:
         ("example_inputs", (), "example_inputs must be a tensor, a tuple or a dict"),
         ("metrics", (), "metrics must be a non-empty sequence"),
         ("metrics", "accuracy", "metrics must be a non-empty sequence of names or a dict .*'accuracy'"),
+        ("metrics", {"": None}, "the name of a metric must be printable text of 1 to 100 characters, but got ''"),
+        ("metrics", {1: None}, "the name of a metric must be printable .*, but got 1"),
+        ("metrics", (["accuracy"],), r"the name of a metric must be printable .*, but got \['accuracy'\]"),
+        ("metrics", ("a\x1b[2J",), r"the name of a metric must be printable .*, but got 'a\\x1b\[2J'"),
+        ("metrics", ("a\nb",), r"the name of a metric must be printable .*, but got 'a\\nb'"),
+        ("metrics", ("m" * 1_000,), "the name of a metric must be printable"),
+        ("quality", ["accuracy"], r"quality must be one of the metrics accuracy, recall, but got \['accuracy'\]"),
         ("quality", "f1", "quality must be one of the metrics accuracy, recall, but got 'f1'"),
     ],
 )
@@ -417,8 +424,14 @@ def test_schedulers_of_the_users_are_kept_and_can_not_be_changed() -> None:
             {"mine": "cosine"},
             r"scheduler 'mine' must be a function \(optimizer, steps\), but got str. It is built anew",
         ),
-        ({3: lambda optimizer, steps: None}, "the name of a scheduler must be a word, but got 3"),
-        ({"": lambda optimizer, steps: None}, "the name of a scheduler must be a word, but got ''"),
+        (
+            {3: lambda optimizer, steps: None},
+            "the name of a scheduler must be printable text of 1 to 100 .*, but got 3",
+        ),
+        (
+            {"": lambda optimizer, steps: None},
+            "the name of a scheduler must be printable text of 1 to 100 .*, but got ''",
+        ),
         (
             {"one_cycle": lambda optimizer, steps: None},
             "a scheduler of yours must have a name of its own, but got the built-in 'one_cycle'",

@@ -1,0 +1,75 @@
+"""Text of users (names, paths, error messages) made safe to show.
+
+Such text is data. `errors.plain_text` takes terminal escapes out, spells out what does not print and shortens. Each
+medium has one function that everything passes through on top of it:
+
+- terminal: `lines`, called by the console of `autoprune.terminal`, and by the command line for errors;
+- HTML: `line`, called by the environment of `autoprune.report.page` on all that its templates put in, then escaped;
+- plotly: `autoprune.report.labels.label`, since plotly reads tags in any text;
+- CSV: `csv_cell`;
+- JSON: the encoder, which spells out everything that is not ASCII.
+"""
+
+from __future__ import annotations
+
+from autoprune.errors import plain_text
+
+#: Most characters of one value, and of a message of several lines.
+LINE, MESSAGE = 2_000, 20_000
+#: A spreadsheet takes a cell that begins so for a formula; the wide forms too.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def lines(value: object, most: int = MESSAGE) -> str:
+    r"""Return the text of a value as lines of printable characters, shortened.
+
+    Args:
+        value: any object; one whose `str()` fails is shown by its type.
+        most: characters that stay, >= 1.
+
+    Returns:
+        Text without terminal escapes that any encoding of Unicode can write.
+
+    Example:
+        >>> lines("a [red]name[/red]\x1b[2J")
+        'a [red]name[/red]'
+
+    """
+    try:
+        text = str(value)
+    except Exception as error:  # an object of the user's may fail to describe itself
+        text = f"<{type(value).__name__} whose str() raises {type(error).__name__}>"
+    return plain_text(text, most)
+
+
+def line(value: object, most: int = LINE) -> str:
+    """Return the text of a value like `lines`, with a space for each line break and tab.
+
+    Args:
+        value: any object.
+        most: characters that stay, >= 1.
+
+    Returns:
+        One line of printable text.
+
+    """
+    return lines(value, most).replace("\n", " ").replace("\t", " ")
+
+
+def csv_cell(value: object) -> object:
+    """Return a cell that a spreadsheet does not run as a formula.
+
+    Args:
+        value: text or a number; numbers, which may begin with a sign, stay as they are.
+
+    Returns:
+        The value; text that begins like a formula has an apostrophe in front, which spreadsheets do not show.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell(-0.5)
+        ("'=1+1", -0.5)
+
+    """
+    if not isinstance(value, str):
+        return value
+    return f"'{line(value)}" if value.lstrip(" ").startswith(_FORMULA) else line(value)

@@ -1,0 +1,187 @@
+"""Text of users is data in every medium: names, paths and errors that would be markup, tags, escapes or formulas."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import autoprune
+from autoprune import display, terminal
+from autoprune.cli import _fail, _print_path, app
+from autoprune.errors import UnknownNameError, fault
+from autoprune.front.front import Front
+from autoprune.study.folder import RunFolder
+from autoprune.study.importance import Importance, ImportanceRow, Importances
+from autoprune.study.loop import Progress
+from autoprune.study.repeats import Repeats
+from autoprune.study.settings import StudySettings
+from autoprune.trace.topology import Topology, Unprunable
+from tests.unit.front.builders import dense, measurement, record
+
+#: A name -> what may be seen of it.
+EVIL = {
+    "[/x]": "[/x]",
+    "[red]a[/red] :smile: [link=file:///x]b": "[red]a[/red] :smile: [link=file:///x]b",
+    "a\x1b[2Jb\x1b]0;title\x07c\x9b31md": "abcd",
+    "left\u202eright": r"left\u202eright",
+    "half \ud800": r"half \ud800",
+    "bell\x07 \x85": r"bell\x07 \x85",
+}
+
+
+class Broken:
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(("name", "seen"), EVIL.items())
+def test_what_stays_of_a_text(name: str, seen: str) -> None:
+    assert display.lines(name) == seen
+    assert display.lines(f"one\n{name}\ttwo") == f"one\n{seen}\ttwo"
+    assert display.line(f"one\n{name}\ttwo") == f"one {seen} two"
+
+
+def test_ten_megabytes_and_what_has_no_text() -> None:
+    text = display.line("x" * 10_000_000)
+    assert len(text) <= display.LINE
+    assert "10,000,000 characters" in text
+    assert display.line(Broken()) == "<Broken whose str() raises ValueError>"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
+def test_text_in_a_csv_is_no_formula_and_numbers_stay_numbers(text: str) -> None:
+    assert str(display.csv_cell(text)).startswith("'")
+    assert display.csv_cell("a=1") == "a=1"
+    assert [display.csv_cell(number) for number in (-1, -0.5)] == [-1, -0.5]
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_messages_hold_plain_text_of_limited_length(name: str) -> None:
+    long = "y" * 1_000_000
+    for message in (fault(name, name, name), str(UnknownNameError("a metric", name + long, ["accuracy"]))):
+        assert message.isprintable()
+        assert len(message) < 20_000
+
+
+def study_of(name: str) -> Front:
+    """A front whose metric has this name, with a candidate from a folder that somebody changed."""
+    records = [dense(), record(1, measurement(0.8, 500), origin=name)]
+    return Front.of(records, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
+
+
+def topology_of(name: str) -> Topology:
+    """A traced model in which this module is left alone, for this reason."""
+    left = Unprunable(module=name, channels=3, reason=f"it is {name}")
+    return Topology(groups=(), unprunable=(left,), tensors={}, products=(), contractions=(), blocks=())
+
+
+def importances_of(name: str) -> Importances:
+    row = ImportanceRow(name=name, members=1, targets={name: Importance(share=0.5, low=0.4, high=0.6, chance=0.1)})
+    return Importances(trials=20, targets=(name,), knobs=(row,), left_out={name: name}, notes=(name,))
+
+
+def shown(name: str, tmp_path: Path) -> None:
+    """Everything that is printed, with this name wherever there is one."""
+    front = study_of(name)
+    terminal.show_front(front)
+    terminal.show_candidate(front, front.records[-1])
+    terminal.show_next(front, Path(name), tmp_path / name)
+    terminal.show_importances(importances_of(name))
+    terminal.show_topology(topology_of(name), autoprune.SpaceSettings())
+    terminal.show_repeats(Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front,)))
+
+
+@pytest.mark.parametrize(("name", "seen"), EVIL.items())
+def test_a_terminal_shows_text_as_text(
+    name: str, seen: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    shown(name, tmp_path)
+    with terminal.live(FakeStudy()) as update:  # type: ignore[arg-type]
+        update(progress_of(name))
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert seen in text
+        assert all(character.isprintable() or character == "\n" for character in text), ascii(text)
+
+
+@pytest.mark.parametrize(("name", "seen"), EVIL.items())
+def test_a_real_terminal_gets_no_escapes_of_others(
+    name: str, seen: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Styles of ours are escapes too; what is left without them is text."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "300")
+    with terminal.live(FakeStudy()) as update:  # type: ignore[arg-type]
+        update(progress_of(name))
+    printed = capsys.readouterr().err
+    assert f"a trial failed: {seen}" in printed
+    assert f"{seen} (search)" in printed
+    assert "title" not in printed
+    assert "\x1b[2J" not in printed
+
+
+class FakeStudy:
+    """What `live` reads of a study."""
+
+    settings = StudySettings()
+    records = ()
+
+
+def progress_of(name: str) -> Progress:
+    return Progress(
+        stage="trial",
+        done=1,
+        target=2,
+        front=study_of(name),
+        elapsed_seconds=1.0,
+        remaining_seconds=1.0,
+        failed=name,
+    )
+
+
+@pytest.mark.parametrize(("name", "seen"), EVIL.items())
+def test_the_message_of_an_error_is_text(name: str, seen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match="2"):
+        _fail(name, 2)
+    assert capsys.readouterr().err == f"{seen}\n"
+
+
+def test_a_path_is_text_on_a_terminal_and_bytes_in_a_pipe(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(os.fsdecode(b"a\x1b[2J\xff"))
+    _print_path(path)
+    assert capfdbinary.readouterr().out == b"a\x1b[2J\xff\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _print_path(path)
+    assert capfdbinary.readouterr().out == b"a\\udcff\n"
+
+
+@pytest.mark.parametrize("name", ["[/x]", "=1+1", "error", "<b>", 'a"b,c'])
+def test_front_prints_csv_and_json_that_can_be_read_back(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [dense(), record(1, measurement(0.8, 500, error=0.25), origin="=cmd()")]
+    front = Front.of(records, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
+    monkeypatch.setattr("autoprune.cli._open", lambda _: type("Opened", (), {"front": lambda _: front})())
+    rows = pd.read_csv(io.StringIO(CliRunner().invoke(app, ["front", str(tmp_path), "--csv"]).output))
+    assert list(rows["origin"]) == ["dense", "'=cmd()"]
+    told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)
+    assert told[1]["origin"] == "=cmd()"
+    for row in (dict(rows.iloc[1]), told[1]):
+        assert row[f"search_{name}"] == 0.8, "no other column takes its place"
+        assert row[f"search_{name}_error"] == 0.25
+
+
+def test_a_broken_limit_on_the_command_line_is_told_as_text(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["choose", str(tmp_path), "--limit", "[/x]\x1b[2J=1"])
+    assert answer.exit_code == 2
+    assert "but got '[/x]\\x1b[2J'" in answer.output
