@@ -157,6 +157,8 @@ def plain_text(text: str, limit: int = 2000) -> str:
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     text = ESCAPES.sub("", text).replace("\r\n", "\n")
     return "".join(
         character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text

@@ -21,7 +21,7 @@ from autoprune.report.sensitivity import heat_map
 from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
-from autoprune.study.importance import read_importances
+from autoprune.study.importance import Importances, read_importances
 from autoprune.study.manifest import Manifest
 from autoprune.task.checkpoint import write_atomically
 

@@ -34,7 +34,8 @@ def written(name: str, path: Path) -> str:
     folder = RunFolder(path / "run")
     groups = [{"name": name, "channels": 4}, {"name": f"{name}\x1b[0m", "channels": 4}]
     left = {"module": name, "reason": f"it is {name}", "channels": 7}
-    folder.write_study({"name": name, "groups": groups, "unprunable": [left]})
+    described = {"name": name, "quality": name, "higher_is_better": True, "settings": {}}
+    folder.write_study({**described, "groups": groups, "unprunable": [left]})
     added = {group["name"]: (0.1,) for group in groups}
     folder.write_sensitivity(
         Sensitivity(

@@ -131,6 +131,7 @@ def test_what_is_not_observed() -> None:
     """Other things went than channels, training was not over, nothing went, or there is nothing to compare with."""
     usual = record(1, measurement(0.7))
     others = [
+        record(9, measurement(float("nan"))),
         record(2, measurement(0.7), weights=WeightPlan(sparsity=0.5)),
         replace(record(3, measurement(0.7)), dropped=("block",)),
         replace(record(4, measurement(0.7)), fidelity=0.5),
