@@ -98,4 +98,8 @@ def test_it_goes_on_after_an_interruption_as_if_there_was_none(tmp_path: Path) -
     for until in (6, 11, 14):
         parts = autoprune.Study.open(tmp_path / "parts", image_task())
         parts.run(trials=until)
-    assert comparable(parts.records) == comparable(whole.records)
+    found, expected = comparable(parts.records), comparable(whole.records)
+    # Each end of a run measures its front on the test split: some that are beaten later have been measured there too.
+    for row in (*found, *expected):
+        del row["test"]
+    assert found == expected
