@@ -90,11 +90,11 @@ def explain(script: ScriptArgument) -> None:
 
     found = load_script(script)
     space = found.settings.space
-    typer.echo(f"The task: {found.task.summary()}")
+    _tell(f"The task: {found.task.summary()}")
     bench = Bench.of(found.task, protect=space.protect)
     show_topology(bench.topology, space)
     for line in modes_told(space.distillation, bench):
-        typer.echo(line)
+        _tell(line)
 
 
 @app.command()
@@ -361,9 +361,14 @@ def _check_tested(studies: Sequence[Study]) -> None:
 def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: object) -> None:
     """One of ours as a line; any other as it is."""
     if issubclass(category, AutopruneWarning):
-        typer.secho(lines(message), fg=typer.colors.YELLOW, err=True)
+        _tell(message, fg=typer.colors.YELLOW, err=True)
     else:
         others(message, category, *place)
+
+
+def _tell(message: object, *, fg: str | None = None, err: bool = False) -> None:
+    """Print a sentence, which may hold text of the user's."""
+    typer.secho(lines(message), fg=fg, err=err)
 
 
 def _print_path(path: Path) -> None:
@@ -372,5 +377,5 @@ def _print_path(path: Path) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.secho(lines(message), fg=typer.colors.RED, err=True)
+    _tell(message, fg=typer.colors.RED, err=True)
     raise typer.Exit(code)
