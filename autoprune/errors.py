@@ -49,6 +49,8 @@ __all__ = [
 ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]"
 )
+#: A line of a traceback: file, line, function.
+WORKER_FRAMES = re.compile(r'File "([^"\n]+)", line (\d+), in (\S+)')
 
 
 class AutopruneError(Exception):
@@ -215,14 +217,17 @@ def user_code(stage: str, advice: str = KEPT) -> Iterator[None]:
         described = describe_exception(error)
         if isinstance(error, MemoryError) or "OutOfMemory" in described or "allocate memory" in described:
             advice = f"Lower batch_size or calibration_samples of the Task. {advice}"
-        place, is_users = _raised_at(error)
+        place, is_users = _raised_at(error, described)
         reason = "since your code raised" if is_users else "with"
         raise UserCodeError(f"{stage} stopped {reason} {described} ({place}). {advice}") from error
 
 
-def _raised_at(error: BaseException) -> tuple[str, bool]:
+def _raised_at(error: BaseException, described: str) -> tuple[str, bool]:
     """The innermost line of the user's code, else of any, and whether it is the user's."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
+    # A DataLoader's worker is another process: the traceback from there is in the message.
+    theirs = WORKER_FRAMES.findall(described) if "DataLoader worker" in described else []
+    frames += [traceback.FrameSummary(file, int(line), name) for file, line, name in theirs]
     libraries = [*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parent)]
     users = [
         frame

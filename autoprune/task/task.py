@@ -106,6 +106,11 @@ class Task:
             put("example_inputs", _place(self.example_inputs, self.device))
             put("loss_mode", mode_on(dense, train, self.device))
             run = first_run(self, dense, {"train": train, "search": search, "test": splits["test"]}, faults)
+        calibration: tuple[Batch, ...] | None = None
+        if run is not None and train is not None:
+            device, least = torch.device(self.device), run.least_batch
+            few = partial(head, train, self.calibration_samples, least)
+            calibration = collect(faults, "train", lambda: tuple(batch.to(device) for batch in few()))
         if faults or dense is None or train is None or search is None or run is None:
             raise TaskError(faults)
         put("schedulers", MappingProxyType(dict(self.schedulers)))
@@ -113,8 +118,7 @@ class Task:
         put("train_split", train)
         put("search_split", search)
         put("test_split", splits["test"])
-        device = torch.device(self.device)
-        put("calibration", tuple(batch.to(device) for batch in head(train, self.calibration_samples, run.least_batch)))
+        put("calibration", calibration)
         put("metric_set", run.metrics)
         put("higher_is_better", direction_of(self.quality, run.metrics[self.quality]))
         put("prediction", run.prediction)

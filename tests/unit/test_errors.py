@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from torch._utils import ExceptionWrapper
 
 from autoprune import errors
 
@@ -179,3 +180,18 @@ def test_want_of_memory_says_what_makes_less_of_it_do(raised: BaseException) -> 
     said = r"Lower batch_size or calibration_samples.* Do that\."
     with pytest.raises(errors.UserCodeError, match=said), errors.user_code("The scan", "Do that."):
         raise raised
+
+
+def test_an_error_in_a_worker_is_told_at_the_users_line() -> None:
+    def load() -> None:
+        raise OSError("gone")
+
+    wrapper = None
+    try:
+        load()
+    except OSError:
+        wrapper = ExceptionWrapper(where="in DataLoader worker process 3")
+    line = load.__code__.co_firstlineno + 1
+    said = rf"since your code raised OSError: Caught .*\(load in {re.escape(__file__)}:{line}\)"
+    with pytest.raises(errors.UserCodeError, match=f"(?s){said}"), errors.user_code("The scan"):
+        wrapper.reraise()

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import autoprune
 from autoprune.candidate import Bench, resolve_plan
-from autoprune.errors import AutopruneWarning, UserCodeError
+from autoprune.errors import AutopruneWarning, TaskError, UserCodeError
 from autoprune.plan.amounts import RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.study import rungs
@@ -61,6 +61,19 @@ def task() -> autoprune.Task:
         search=DataLoader(Files("search", 120), batch_size=40),
         test=DataLoader(Files("test", 80), batch_size=40),
     )
+
+
+def test_a_sample_of_train_that_cannot_be_read_is_a_fault_of_the_task() -> None:
+    """The second batch is read for the calibration alone."""
+
+    class Second(Files):
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            if index >= 60:
+                raise FileNotFoundError(2, "No such file or directory", "60.png")
+            return super().__getitem__(index)
+
+    with pytest.raises(TaskError, match=r"^train must run, but got FileNotFoundError: .*'60.png'"):
+        image_task(train=DataLoader(Second("train", 120), batch_size=50), search=blobs(100, seed=7))
 
 
 @pytest.fixture(scope="module")
