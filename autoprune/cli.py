@@ -112,10 +112,13 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         int, typer.Option(help="Run the study with so many seeds; each gets a folder, and the report shows the spread.")
     ] = 1,
     limit: LimitOption = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
+    ] = None,
 ) -> None:
     """Search. Resumes when the folder holds this study; ends with the front and a report."""
     from autoprune.report.html import write_report
-    from autoprune.script import load_script, made_sampler, name_of, read_limits
+    from autoprune.script import load_script, made_sampler, name_of, read_baseline, read_limits
     from autoprune.study.study import Study
     from autoprune.terminal import live, show_front, show_next
 
@@ -124,6 +127,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     _check_out(folder)
     limits = read_limits(limit) if limit else None
     given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
+    given["uniform_points"] = read_baseline(baseline)
     found = load_script(script, {name: value for name, value in given.items() if value is not None})
     settings = found.settings
     if seeds > 1:

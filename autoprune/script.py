@@ -20,7 +20,7 @@ from autoprune.errors import (
     fault,
 )
 from autoprune.front.limits import Limits
-from autoprune.study.settings import StudySettings
+from autoprune.study.settings import UNIFORM_POINTS, StudySettings
 from autoprune.task.task import Task
 
 #: Name under which a study script is imported; main() in it does nothing then.
@@ -63,6 +63,15 @@ def read_limits(given: Sequence[str]) -> Limits:
             expected = "be a name and a number, such as max_drop=0.01"
             raise ConfigurationError(fault("--limit", expected, repr(text))) from None
     return Limits(**found)
+
+
+def read_baseline(name: str | None) -> int | None:
+    """Points of the sweep of that name, None for none. Raises UnknownNameError for another name."""
+    if name is None:
+        return None
+    if name != "uniform":
+        raise UnknownNameError("--baseline", name, ("uniform",))
+    return UNIFORM_POINTS
 
 
 def load_script(script: Path, given: Mapping[str, object] | None = None) -> Script:

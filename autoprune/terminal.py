@@ -20,6 +20,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.report.findings import limited, suggested
 from autoprune.sensitivity.cost_model import CostModel
+from autoprune.space.optimizers import described
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.description import block_rows, group_rows
@@ -214,6 +215,7 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     console.print(_masks_table(topology, settings))
     if topology.groups:
         console.print(_reach_table(topology, settings))
+    console.print(described(settings, topology), highlight=False, markup=False)
     if maskable(topology):
         console.print(_sparsest(topology, settings))
         for line in _misfits(topology, settings):

@@ -19,6 +19,8 @@ RECORD_FILE = "candidate.json"
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 #: Fields that records did not have from the beginning; what they say then is their default.
 _OPTIONAL = ("dropped", "parameters", "warm_start")
+#: What a study is compared with: measured on the test split at the end, whether it is on the front or not.
+BASELINES = ("dense", "uniform")
 
 
 @stored(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoprune.codec import Format, stored
 from autoprune.plan.checks import check, is_amount, is_count, is_finite, is_share
 
 OPTIMIZERS = ("sgd", "adamw")
+#: The rate of each where none is given. They are held constant until the weights of the last steps are averaged.
+RATES: Mapping[str, float] = {"sgd": 0.015, "adamw": 0.001}
 #: What the norm of a weight is taken of, where norms are limited.
 NORM_SCOPES = ("channel", "layer")
 #: Shapes of the way from nothing pruned to all of it.

@@ -12,6 +12,7 @@ from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.space.optimizers import optimizers, rate
 from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.surgery.sparsity import maskable
 from autoprune.trace.topology import Topology
@@ -140,7 +141,7 @@ def plan_of(
         dropped=dropped(settings, topology, parameters),
         blocks=_blocks(settings, topology, parameters),
         weights=_weights(settings, topology, parameters),
-        recovery=_recovery(settings, parameters),
+        recovery=_recovery(settings, topology, parameters),
         seed=seed,
     )
 
@@ -186,7 +187,7 @@ def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[
     if settings.lengths != (0, 0):
         gradual = settings.schedules != ("one_shot",)
         found |= {
-            "optimizer": settings.optimizers,
+            "optimizer": optimizers(settings, topology),
             "scheduler": settings.schedulers,
             "distillation": settings.distillation,
             "averaging": settings.averaging,
@@ -203,7 +204,8 @@ _LOGARITHMIC = ("learning_rate", "threshold")
 
 def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[float, float]]:
     """Knobs that are numbers of a range."""
-    found = {"learning_rate": settings.rates} if settings.lengths != (0, 0) else {}
+    rated = settings.learning_rate is not None and settings.lengths != (0, 0)
+    found = {"learning_rate": settings.rates} if rated else {}
     if "threshold" in settings.amounts and topology.groups:
         found["threshold"] = settings.threshold
     if _has_shares(settings):
@@ -289,11 +291,10 @@ def _amount_of(plan: PruningPlan) -> str:
     return "count" if any(group.count is not None for group in plan.groups.values()) else "ratio"
 
 
-def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
+def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> RecoveryPlan:
     fewest, most = settings.lengths
     if not most:  # nothing is trained: what only training has stays as it comes
         parameters = {name: value for name, value in parameters.items() if name not in _OF_TRAINING}
-    low, high = settings.rates
 
     def choice(name: str, field: Sequence[Value]) -> Value:
         return parameters.get(name, field[0])
@@ -304,10 +305,11 @@ def _recovery(settings: SpaceSettings, parameters: Parameters) -> RecoveryPlan:
         end=settings.schedule_end,
         regrowth=float(choice("regrowth", settings.regrowth)),
     )
+    optimizer = str(choice("optimizer", optimizers(settings, topology)))
     return RecoveryPlan(
         steps=int(parameters.get("steps", round(math.sqrt(fewest * most)))),
-        optimizer=str(choice("optimizer", settings.optimizers)),
-        learning_rate=float(parameters.get("learning_rate", math.sqrt(low * high))),
+        optimizer=optimizer,
+        learning_rate=float(parameters.get("learning_rate", rate(settings, optimizer))),
         scheduler=str(choice("scheduler", settings.schedulers)),
         weight_decay=settings.weight_decay,
         distillation_weight=float(choice("distillation", settings.distillation)),

@@ -11,7 +11,7 @@ from autoprune.criteria.registry import criterion
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.plan.checks import Check, check, is_amount, is_count, is_finite, is_share
-from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS, PRECISIONS, RATES, SCHEDULES
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.space.ties import TIES
@@ -24,6 +24,8 @@ KINDS = (*GROUP_KINDS, "blocks", "weights")
 AMOUNTS = ("ratio", "count", "threshold", "ranking")
 #: Those of them with which the widths follow from scores, in any number of channels.
 SCORED = ("threshold", "ranking")
+#: Stands for the optimizer that suits the model.
+AUTO = "auto"
 #: The pattern of a plan without masks.
 NO_MASKS = "none"
 
@@ -57,8 +59,9 @@ class SpaceSettings:
     length_exponent: a plan whose widths and blocks cost a share c of the dense multiply-adds is trained for
         steps / c ** length_exponent, as a step of a small model is cheap, in [0, 1]: 0 trains all for as many steps, 1
         for as many multiply-adds. Where c is below min_budget, as if it were that.
-    learning_rate: one number, or (low, high) to sample from.
-    optimizers, schedulers: names to choose from. precision: what a training step is computed with.
+    learning_rate: one number, or (low, high) to sample from; None is each optimizer's own, of RATES.
+    optimizers, schedulers: names to choose from; the optimizer "auto" is "adamw" for models with LayerNorm and no
+        BatchNorm, and "sgd" for others. precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
         schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
     distillation: weights to choose from, 0 is off.
@@ -71,7 +74,7 @@ class SpaceSettings:
     kind: str = "guided"
     tie: str = "none"
     cost: str = "multiply_adds"
-    min_budget: float = 0.05
+    min_budget: float = 0.01
     max_ratio: float = 0.95
     round_to: int = 1
     protect: tuple[str, ...] = ()
@@ -86,23 +89,23 @@ class SpaceSettings:
     spreads: tuple[str, ...] = ("layer",)
     weight_criteria: tuple[str, ...] = ("l1",)
     scan: bool = True
-    scan_samples: int | None = None
+    scan_samples: int | None = 20_000
     scan_criterion: str = "l2"
-    steps: int | tuple[int, int] = 40
-    length_exponent: float = 0.0
-    learning_rate: float | tuple[float, float] = (0.01, 0.1)
-    optimizers: tuple[str, ...] = ("sgd",)
-    schedulers: tuple[str, ...] = ("one_cycle",)
+    steps: int | tuple[int, int] = 100
+    length_exponent: float = 0.25
+    learning_rate: float | tuple[float, float] | None = None
+    optimizers: tuple[str, ...] = (AUTO,)
+    schedulers: tuple[str, ...] = ("constant",)
     precision: str = "float32"
     schedules: tuple[str, ...] = ("one_shot",)
     updates: tuple[int, ...] = (4,)
     schedule_end: float = 0.75
     regrowth: tuple[float, ...] = (0.0,)
-    distillation: tuple[float, ...] = (0.5,)
-    averaging: tuple[float, ...] = (0.0,)
+    distillation: tuple[float, ...] = (0.9,)
+    averaging: tuple[float, ...] = (0.6,)
     batch_norm_samples: int = 256
     weight_decay: float = 5e-4
-    reconstruction: tuple[int, ...] = (256,)
+    reconstruction: tuple[int, ...] = (512,)
     max_norm: tuple[float, ...] = (0.0,)
     max_norm_per: str = "channel"
 
@@ -115,7 +118,10 @@ class SpaceSettings:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Lowest and highest learning rate."""
+        """Lowest and highest learning rate that a plan may have."""
+        if self.learning_rate is None:
+            own = [rate for name, rate in RATES.items() if name in self.optimizers or AUTO in self.optimizers]
+            return min(own), max(own)
         if isinstance(self.learning_rate, tuple):
             return self.learning_rate
         return (self.learning_rate, self.learning_rate)
@@ -162,7 +168,7 @@ def _check_names(settings: SpaceSettings) -> None:
         ("the cost of the budget", (settings.cost,), AXES),
         ("a kind of pruning", settings.kinds, KINDS),
         ("how much goes", settings.amounts, AMOUNTS),
-        ("an optimizer", settings.optimizers, OPTIMIZERS),
+        ("an optimizer", settings.optimizers, (AUTO, *OPTIMIZERS)),
         ("the precision", (settings.precision,), PRECISIONS),
         ("a schedule", settings.schedules, SCHEDULES),
         ("a spread", settings.spreads, SPREADS),
@@ -223,7 +229,9 @@ def _checks_of_amounts(settings: SpaceSettings) -> list[Check]:
 
 def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
     rates, ends, weights = settings.learning_rate, settings.schedule_end, settings.distillation
-    rated = _are_ordered(rates if isinstance(rates, tuple) else (rates, rates)) and settings.rates[0] > 0
+    rated = rates is None or (
+        _are_ordered(rates if isinstance(rates, tuple) else (rates, rates)) and settings.rates[0] > 0
+    )
     return [
         (is_amount(settings.weight_decay), "weight_decay", "be >= 0", settings.weight_decay),
         (
@@ -244,7 +252,7 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
             "lie in [0, 1]",
             settings.length_exponent,
         ),
-        (rated, "learning_rate", "be > 0: a number, or a tuple (low, high) with low <= high", rates),
+        (rated, "learning_rate", "be > 0: a number, or a tuple (low, high) with low <= high; or None", rates),
         (all(isinstance(name, str) for name in settings.schedulers), "schedulers", "be names", settings.schedulers),
         (
             all(is_count(count) and count >= 1 for count in settings.updates),

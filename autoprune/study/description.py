@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,16 +91,23 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     differences = [key for key in known if plain(getattr(stored, key)) != new[key]]
     asked = new["settings"]
     assert isinstance(asked, Mapping)
-    differences += _apart(_completed(stored.settings), asked)
+    apart = _apart(_completed(stored.settings), asked)
+    differences += apart
     if differences:
         raise StudyConflictError(
             fault(
                 "the output folder",
                 "be new or hold this very study",
                 f"{folder.path} with another one (other {', '.join(differences)})",
-                "Name another --out, or remove the folder.",
+                f"Name another --out, or remove the folder.{_stored(apart)}",
             )
         )
+
+
+def _stored(apart: Mapping[str, object]) -> str:
+    """What settings to go on with: a default may be another one than when the study began."""
+    said = ", ".join(f"{name}={json.dumps(value)}" for name, value in apart.items())
+    return f" To go on with it give it what it has: {said}." if said else ""
 
 
 def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
@@ -110,15 +118,15 @@ def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
         return settings
 
 
-def _apart(old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings") -> list[str]:
-    """Names of the fields that differ, those of the space and of the limits one by one."""
-    found = []
+def _apart(old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings") -> dict[str, object]:
+    """Names of the fields that differ and their stored values, those of the space and of the limits one by one."""
+    found: dict[str, object] = {}
     for key, value in asked.items():
         before = old.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found += _apart(before, value, f"{prefix}.{key}")
+            found |= _apart(before, value, f"{prefix}.{key}")
         elif key not in FREE and before != value:
-            found.append(f"{prefix}.{key}")
+            found[f"{prefix}.{key}"] = before
     return found
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.measure.measurement import COSTS
 
-#: Baselines are measured on the test split at the end, whether they are on the front or not.
-_BASELINES = ("dense", "uniform")
 #: What follows from a model and not from the clock.
 _COUNTED = tuple(name for name in COSTS if name != "latency_ms")
 
@@ -30,7 +28,7 @@ def removable(front: Front) -> Sequence[CandidateRecord]:
         if not record.removed
         and record.number not in members
         and record.number not in parents
-        and record.origin not in _BASELINES
+        and record.origin not in BASELINES
         and (record.stopped or any(_beats(rival, record, sign) for rival in front.records))
     ]
 

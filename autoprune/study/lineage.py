@@ -8,7 +8,7 @@ from dataclasses import replace
 from autoprune.candidate import Bench, Parent
 from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.kept import KeptChannels
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
@@ -40,6 +40,11 @@ def choose(
         and all(record.widths[name] >= width for name, width in widths.items())
     ]
     return min(fitting, key=lambda record: (record.search.multiply_adds, -record.number), default=None)
+
+
+def allowed(records: Sequence[CandidateRecord], origin: str) -> Sequence[CandidateRecord]:
+    """Those that a trial of that origin may start from: a baseline starts from baselines, or it would be none."""
+    return [record for record in records if record.origin in BASELINES] if origin in BASELINES else records
 
 
 def nestled(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology, slack: float) -> PruningPlan:

@@ -16,7 +16,7 @@ from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, r
 from autoprune.criteria.amounts import planned_widths
 from autoprune.errors import AutopruneError, StorageError
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.gradual import Stage
@@ -97,7 +97,8 @@ class Loop:
         self.first_done = len(self.records)
         if self.first_done < self.settings.trials:
             space = self._space()
-            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology)
+            planned = StudySettings.from_dict(self.folder.read_study().settings).trials
+            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology, planned)
             self._search(space)
         self._test()
 
@@ -221,7 +222,8 @@ class Loop:
         parent = None
         if polished is None:
             widths = planned_widths(resolved, self.bench.topology)
-            ancestor = lineage.choose(self._ancestors(), widths, resolved.dropped, resolved.weights)
+            ancestors = lineage.allowed(self._ancestors(), trials.origin_of(trial))
+            ancestor = lineage.choose(ancestors, widths, resolved.dropped, resolved.weights)
         else:
             ancestor = self._front().get(polished)
         if ancestor is not None:
@@ -306,7 +308,7 @@ class Loop:
         self._report("test")
         front = {record.number for record in self._front().records}
         for position, record in enumerate(self.records):
-            wanted = record.number in front or record.origin in ("dense", "uniform")
+            wanted = record.number in front or record.origin in BASELINES
             if not wanted or record.test is not None:
                 continue
             if self.untested.hopeless:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoprune.codec import Format, plain_object, stored, structure
@@ -14,6 +15,17 @@ from autoprune.plan.checks import Check, check, is_count, is_finite, is_share
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import AUTO, SAMPLERS
+
+#: Points of the uniform sweep where it is asked for by name.
+UNIFORM_POINTS = 8
+#: Fields of the space whose default was another when a study could still be stored without them, and what it did then.
+_BEFORE: Mapping[str, object] = {
+    "scan_samples": None,
+    "length_exponent": 0.0,
+    "schedulers": ["one_cycle"],
+    "averaging": [0.0],
+    "reconstruction": [0],
+}
 
 
 @stored(Format(what="settings of a study", optional=None, refuses_unknown=True))
@@ -30,8 +42,11 @@ class StudySettings:
     objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
     sampler: name of a sampler; "auto" is "tpe" for up to 99 groups that are scanned, and "evolution" for others.
     seed: >= 0; drives the sampler, data order and every other choice.
-    uniform_points: points of the uniform sweep that are enqueued first, >= 0.
-    solved_points: points of the solved allocation enqueued after them (guided space), >= 0.
+    solved_points: points of the chain with which a study begins, after the dense model, >= 0: solved allocations from
+        wide to narrow, each trained from the one before it. Where the space has no scan to solve with they are uniform.
+        A study of fewer trials has fewer of them, over the same range of costs.
+    uniform_points: points of a uniform sweep that follows as a baseline, >= 0; `--baseline uniform` of the command line
+        asks for UNIFORM_POINTS. It starts from the dense model, and from points of its own alone.
     lineage: start from recovered ancestors; False always starts from the dense model.
     lineage_slack: share of its multiply-adds that a proposal may lose to fit into an ancestor that nearly contains it,
         in [0, 1); 0 leaves proposals as they are.
@@ -56,8 +71,8 @@ class StudySettings:
     objectives: tuple[str, ...] = ("quality", "size_bytes", "latency_ms")
     sampler: str = AUTO
     seed: int = 0
-    uniform_points: int = 8
-    solved_points: int = 3
+    solved_points: int = 8
+    uniform_points: int = 0
     lineage: bool = True
     lineage_slack: float = 0.2
     polish: float = 0.5
@@ -90,9 +105,9 @@ class StudySettings:
 
     @property
     def scan_samples(self) -> int | None:
-        """Most samples that the scan may see; a quarter of all where those are limited and it is not."""
-        own = self.space.scan_samples
-        return self.samples // 4 if own is None and self.samples is not None else own
+        """Most samples that the scan may see, None for no limit; a quarter of all at most where those are limited."""
+        limits = [self.space.scan_samples, None if self.samples is None else self.samples // 4]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
@@ -100,8 +115,19 @@ class StudySettings:
 
     @classmethod
     def from_dict(cls, data: object, where: str = "stored settings") -> StudySettings:
-        """Read what `to_dict` gave. where: what holds it, for the message. Raises ConfigurationError for the rest."""
-        return structure(cls, data, where, ConfigurationError)
+        """Read what `to_dict` gave, of any version.
+
+        where: what holds it, for the message. Raises ConfigurationError for the rest.
+        """
+        return structure(cls, _completed(data), where, ConfigurationError)
+
+
+def _completed(data: object) -> object:
+    """Stored settings with what was done before there were some of the fields."""
+    if not isinstance(data, Mapping):
+        return data
+    space = data.get("space", {})
+    return {**data, "space": {**_BEFORE, **space}} if isinstance(space, Mapping) else data
 
 
 def _counts(settings: StudySettings) -> list[Check]:

@@ -13,9 +13,10 @@ from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.amounts import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.space.knobs import Parameters, turned
-from autoprune.space.space import Space, budgets
+from autoprune.space.knobs import Parameters
+from autoprune.space.space import Space
 from autoprune.study.settings import StudySettings
+from autoprune.study.warm_starts import warm_starts
 from autoprune.trace.topology import Topology
 
 #: The constraint that a candidate violates which was stopped early.
@@ -24,25 +25,14 @@ STOPPED = "early_stopped"
 UNKNOWN = 1e9
 
 
-def enqueue_warm_starts(study: optuna.Study, space: Space, settings: StudySettings, topology: Topology) -> None:
-    """Enqueue what is missing of: dense, the uniform sweep from wide to narrow, the solved allocations.
-
-    Wide to narrow, so that each starts from the one before it. The uniform sweep has the first choice of every knob;
-    the solved allocations take turns through them, so that the sampler has seen each.
-    """
-    present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}
-    points: list[tuple[str, str, dict[str, float | int | str | bool]]] = [("dense", "dense", space.uniform(1.0))]
-    for number, budget in enumerate(budgets(settings.space, topology, settings.uniform_points)):
-        points.append((f"uniform {number}", "uniform", space.uniform(budget)))
-    for number, budget in enumerate(budgets(settings.space, topology, settings.solved_points)):
-        solved = space.solved(budget)
-        if solved is not None:
-            others = turned(settings.space, topology, number)
-            known = {name: value for name, value in others.items() if name in space.distributions}
-            points.append((f"solved {number}", "solved", {**solved, **known}))
-    for key, origin, parameters in points[: settings.trials]:
-        if key not in present:
-            study.enqueue_trial(parameters, user_attrs={"warm_start": key, "origin": origin})
+def enqueue_warm_starts(
+    study: optuna.Study, space: Space, settings: StudySettings, topology: Topology, planned: int
+) -> None:
+    """Enqueue what is missing of the warm starts. planned: trials that the study was created for."""
+    present = {str(trial.user_attrs.get("warm_start", "")) for trial in study.get_trials(deepcopy=False)}
+    for start in warm_starts(space, settings, topology, (present, planned)):
+        if start.key not in present:
+            study.enqueue_trial(dict(start.parameters), user_attrs=dict(start.attributes))
 
 
 def enqueue_plan(study: optuna.Study, plan: PruningPlan, parameters: Parameters) -> None:

@@ -65,6 +65,22 @@ def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
         tracer.follow("d_model", axes[-1], module.d_model)
 
 
+#: Kinds of normalisation, as modules of torch and as what other libraries call theirs.
+_NORMS: Mapping[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
+    "batch": ((nn.modules.batchnorm._BatchNorm,), ("BatchNorm",)),
+    "layer": ((nn.LayerNorm, nn.RMSNorm), ("LayerNorm", "RMSNorm")),
+}
+
+
+def normalisations(model: nn.Module) -> tuple[str, ...]:
+    """Which of "batch" (over the samples of a batch) and "layer" (LayerNorm and RMSNorm) a model has."""
+    return tuple(
+        kind
+        for kind, (types, names) in _NORMS.items()
+        if any(isinstance(m, types) or any(name in type(m).__name__ for name in names) for m in model.modules())
+    )
+
+
 def fewest(tracer: Tracer, members: Sequence[Member]) -> int:
     """Fewest channels of a group that torch's modules allow: hidden units are more than what they are projected to."""
     least = 1

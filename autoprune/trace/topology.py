@@ -206,6 +206,7 @@ class Topology:
     has_statistics: some group's channels are normalised or reduced together.
     reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
         several.
+    norms: "batch" and "layer", those kinds of normalisation that the model has; see `autoprune.trace.modules`.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -216,6 +217,7 @@ class Topology:
     contractions: tuple[Contraction, ...] = ()
     has_statistics: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
+    norms: tuple[str, ...] = ()
     _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, runs_of
-from autoprune.trace.modules import fewest
+from autoprune.trace.modules import fewest, normalisations
 from autoprune.trace.residual import blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
@@ -59,6 +59,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         contractions=_contractions(tracer, owner),
         has_statistics=bool(tracer.together),
         reads=_reads(tracer),
+        norms=normalisations(scratch),
     )
 
 

@@ -45,6 +45,9 @@ BATCH = 128
 LOWEST = lineage.settings.space.min_budget
 #: Points of a sweep, and trials of a hand-written search.
 POINTS, TRIALS = lineage.POINTS, 40
+#: What is trained on in the default study, as a share of all samples. The rest pays for the scan, the teacher's
+#: outputs, reconstruction, scores and looks.
+_TRAINED = 0.55
 
 
 def main(
@@ -103,6 +106,14 @@ def _own(share: float, exponent: float, network: str, steps: int, seed: int) -> 
         scan_samples=steps * BATCH // 10,
     )
     return _study(network, seed, replace(lineage.settings, space=space))
+
+
+def _default(network: str, steps: int, seed: int) -> list[Tried]:
+    """The settings that a study has by itself, with the trials of a sweep and lengths that come to as many samples."""
+    space = SpaceSettings()
+    lengths = (np.array(_shares(network)) ** -space.length_exponent).sum()
+    chosen = replace(space, steps=round(_TRAINED * steps / lengths))
+    return _study(network, seed, autoprune.StudySettings(trials=POINTS + 1, space=chosen))
 
 
 def _brief(network: str, steps: int, seed: int) -> list[Tried]:
@@ -174,6 +185,7 @@ METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "autoprune": functools.partial(_own, 0.6, 0.0),
     "autoprune at equal training": functools.partial(_own, 1.0, 0.5),
     "autoprune at a quarter of the training": functools.partial(_own, 0.25, 0.5),
+    "autoprune by default": _default,
     "autoprune in brief trials": _brief,
     "uniform sweep": functools.partial(_sweep, "uniform"),
     "global ranking": functools.partial(_sweep, "global"),

@@ -58,7 +58,8 @@ def scan_of(topology: Topology) -> Sensitivity:
 
 
 def settings_of(kind: str, tie: str, **changes: object) -> SpaceSettings:
-    return SpaceSettings(**{"kind": kind, "tie": tie, "max_ratio": 0.85, "criterion_per_group": True, **changes})  # type: ignore[arg-type]
+    given = {"kind": kind, "tie": tie, "min_budget": 0.05, "max_ratio": 0.85, "criterion_per_group": True}
+    return SpaceSettings(**{**given, **changes})  # type: ignore[arg-type]
 
 
 def build(kind: str, tie: str, model: str, scanned: bool, **changes: object) -> Space:

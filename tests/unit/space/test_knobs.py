@@ -43,6 +43,8 @@ RICH: dict[str, object] = {
     "schedules": ("one_shot", "cubic", "learning_rate"),
     "updates": (2, 4, 8),
     "regrowth": (0.0, 0.3),
+    "learning_rate": (0.01, 0.1),
+    "averaging": (0.0,),
     "distillation": (0.0, 0.5),
     "reconstruction": (0, 256),
     "max_norm": (0.0, 1.0),

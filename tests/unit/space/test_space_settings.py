@@ -12,7 +12,7 @@ UNKNOWN = [
     ({"cost": "latency"}, "must be one of multiply_adds, parameters, size_bytes, but got 'latency'"),
     ({"criteria": ("l2", "talyor")}, "got 'talyor'. Did you mean 'taylor'?"),
     ({"scan_criterion": "l3"}, "a criterion must be one of"),
-    ({"optimizers": ("adam",)}, "an optimizer must be one of adamw, sgd, but got 'adam'"),
+    ({"optimizers": ("adam",)}, "an optimizer must be one of adamw, auto, sgd, but got 'adam'"),
 ]
 WRONG = [
     ({"min_budget": 0.0}, r"min_budget must lie in \(0, 1\), but got 0.0"),

@@ -61,7 +61,7 @@ def test_steps_are_longer_the_less_a_plan_costs() -> None:
     chosen = space(length_exponent=0.5, min_budget=0.04)
     assert [chosen.lengthened(10, share) for share in (1.5, 1.0, 0.25, 0.04, 0.001)] == [10, 10, 20, 50, 50]
     assert space(length_exponent=1.0, min_budget=0.04).lengthened(10, 0.1) == 100
-    assert space(min_budget=0.04).lengthened(10, 0.1) == 10
+    assert space(length_exponent=0.0, min_budget=0.04).lengthened(10, 0.1) == 10
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.1, float("nan"), "1"])

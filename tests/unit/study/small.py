@@ -19,13 +19,28 @@ from autoprune.front.record import CandidateRecord
 torch.set_num_threads(1)
 
 
+#: Brief, and with a rate to sample. Without distillation: a resumed run computes the teacher's outputs anew, and says
+#: so in its samples.
+_SPACE: dict[str, object] = {
+    "min_budget": 0.05,
+    "steps": 3,
+    "length_exponent": 0.0,
+    "learning_rate": (0.01, 0.1),
+    "schedulers": ("one_cycle",),
+    "averaging": (0.0,),
+    "batch_norm_samples": 100,
+    "distillation": (0.0,),
+    "reconstruction": (256,),
+}
+
+
 def space(**changes: object) -> autoprune.SpaceSettings:
-    """Without distillation: a resumed run computes the teacher's outputs anew, and says so in its samples."""
-    return autoprune.SpaceSettings(**{"steps": 3, "batch_norm_samples": 100, "distillation": (0.0,), **changes})  # type: ignore[arg-type]
+    """Brief fine-tunes."""
+    return autoprune.SpaceSettings(**{**_SPACE, **changes})  # type: ignore[arg-type]
 
 
 def settings(**changes: object) -> autoprune.StudySettings:
-    """Eight trials: dense, three uniform, one solved, three sampled. None depends on the clock, none is removed."""
+    """Eight trials: dense, one solved, three uniform, three sampled. None depends on the clock, none is removed."""
     given: dict[str, object] = {
         "trials": 8,
         "uniform_points": 3,

@@ -55,6 +55,7 @@ ALL = {
     "max_norm": (0.0, 2.0),
     "precision": "bfloat16",
     "steps": 6,
+    "length_exponent": 0.0,
 }
 
 

@@ -66,14 +66,14 @@ def bench_of(study: autoprune.Study) -> Bench:
 
 
 def test_warm_starts_come_once_and_in_order(study: autoprune.Study) -> None:
-    """Dense, the uniform sweep from wide to narrow, the solved allocation, then the sampler's."""
-    assert [record.origin for record in study.records] == ["dense"] + ["uniform"] * 3 + ["solved"] + ["sampled"] * 3
+    """Dense, the chain of solved allocations, the uniform sweep from wide to narrow, then the sampler's."""
+    assert [record.origin for record in study.records] == ["dense", "solved"] + ["uniform"] * 3 + ["sampled"] * 3
     assert [record.number for record in study.records] == list(range(8))
-    uniform = [record.search.multiply_adds for record in study.records[1:4]]
+    uniform = [record.search.multiply_adds for record in study.records[2:5]]
     assert uniform == sorted(uniform, reverse=True)
     dense = study.records[0].search
     topology = bench_of(study).topology
-    for record, budget in zip(study.records[1:4], budgets(settings().space, topology, 3), strict=True):
+    for record, budget in zip(study.records[2:5], budgets(settings().space, topology, 3), strict=True):
         assert record.search.multiply_adds / dense.multiply_adds == pytest.approx(budget, abs=0.08)
 
 
@@ -91,7 +91,7 @@ def test_more_trials_do_not_repeat_the_warm_starts(tmp_path: Path) -> None:
         study.run()
         assert len(study.records) == trials
     origins = [record.origin for record in study.records]
-    assert origins == ["dense", "uniform", "uniform", "uniform", "solved", "sampled", "sampled"]
+    assert origins == ["dense", "solved", "uniform", "uniform", "uniform", "sampled", "sampled"]
 
 
 def test_every_trial_starts_from_an_ancestor_that_contains_it(study: autoprune.Study) -> None:
@@ -105,7 +105,7 @@ def test_every_trial_starts_from_an_ancestor_that_contains_it(study: autoprune.S
         # The plan says how many, and is kept to.
         assert record.widths == planned_widths(record.plan, bench_of(study).topology)
     assert any(record.parent != 0 for record in study.records[1:]), "no lineage at all"
-    assert [record.parent for record in study.records[1:4]] == [0, 1, 2], "the sweep is one line"
+    assert [record.parent for record in study.records[2:5]] == [0, 2, 3], "the sweep is one line, of its own"
 
 
 def test_the_smallest_ancestor_is_taken(study: autoprune.Study) -> None:
@@ -113,7 +113,8 @@ def test_the_smallest_ancestor_is_taken(study: autoprune.Study) -> None:
         wide = [
             earlier
             for earlier in study.records[:place]
-            if all(earlier.widths[name] >= width for name, width in record.widths.items())
+            if (record.origin != "uniform" or earlier.origin in ("dense", "uniform"))
+            and all(earlier.widths[name] >= width for name, width in record.widths.items())
         ]
         smallest = min(earlier.search.multiply_adds for earlier in wide)
         parent = next(earlier for earlier in wide if earlier.number == record.parent)
