@@ -9,6 +9,7 @@ import pytest
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.script import made_sampler, read_limits
+from autoprune.study.settings import UNIFORM_POINTS
 from tests.end_to_end.script import command, write
 
 SAMPLER = """
@@ -96,3 +97,21 @@ def test_what_is_no_sampler(text: str, message: str, tmp_path: Path) -> None:
 
 def test_without_a_sampler_there_is_none(tmp_path: Path) -> None:
     assert made_sampler(tmp_path, None, 0) is None
+
+
+def test_a_uniform_sweep_is_one_option_away(tmp_path: Path) -> None:
+    script, out = write(tmp_path), tmp_path / "out"
+    assert command("run", script, "--out", out, "--baseline", "uniform", "--trials", 4).code == 0
+    study = autoprune.Study.open(out)
+    assert study.settings.uniform_points == UNIFORM_POINTS == 8
+    assert [record.origin for record in study.records] == ["dense", "solved", "uniform", "uniform"]
+    assert [record.parent for record in study.records[2:]] == [0, 2], "no part of the baseline starts from the search"
+    assert "Against the uniform sweep's 2 points" in (out / "report.html").read_text()
+
+
+def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
+    script = write(tmp_path, change="raise RuntimeError('imported')")
+    answer = command("run", script, "--out", tmp_path / "out", "--baseline", "random")
+    assert answer.code == 2
+    assert "--baseline must be one of uniform, but got 'random'" in answer.sentence
+    assert not (tmp_path / "out").exists()
