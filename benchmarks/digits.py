@@ -5,7 +5,7 @@
 With --samplers these are compared in place of the baselines, without polish and early stopping, so that all that is
 not a warm start is theirs. Else
 - autoprune: guided space, TPE, lineage, as in studies/digits;
-- uniform: the same budgets as autoprune's own uniform sweep, each pruned from dense by L2 and fine-tuned longer;
+- uniform: the budgets of autoprune's own chain, each pruned uniformly from dense by L2 and fine-tuned longer;
 - NSGA-II: Optuna's NSGA-II over one ratio for each group, each trial pruned from dense.
 
 Each baseline's steps are set so that it processes at least as many samples as autoprune did, its scan and its
@@ -64,12 +64,12 @@ def main(
     for seed in range(seeds):
         ours = _run(seed, _ours(steps), trials)
         found["autoprune"].append(ours)
-        points = settings.uniform_points
+        points = settings.solved_points
         uniform = _longer(_direct(steps), ours.samples, points)
-        from_dense = functools.partial(_run, lineage=False, early_stopping="none")
+        from_dense = functools.partial(_run, solved_points=0, lineage=False, early_stopping="none")
         found["uniform from dense"].append(from_dense(seed, uniform, points + 1, uniform_points=points))
         plain = _longer(_direct(steps), ours.samples, trials - 1)
-        found["NSGA-II from dense"].append(from_dense(seed, plain, trials, uniform_points=0, sampler="nsga2"))
+        found["NSGA-II from dense"].append(from_dense(seed, plain, trials, sampler="nsga2"))
     _print(found)
 
 
@@ -95,15 +95,16 @@ def _ours(steps: int) -> SpaceSettings:
 
 
 def _direct(steps: int) -> SpaceSettings:
-    """One ratio per group, L2, the middle of the learning rates autoprune samples from, the same distillation."""
-    low, high = settings.space.rates
-    return replace(
-        settings.space,
+    """One ratio per group, L2, and what suits a long fine-tune from dense: a one-cycle rate with a peak of 0.1."""
+    return SpaceSettings(
         kind="direct",
-        criteria=("l2",),
-        learning_rate=math.sqrt(low * high),
-        max_ratio=0.95,
+        min_budget=settings.space.min_budget,
         steps=steps,
+        length_exponent=0.0,
+        schedulers=("one_cycle",),
+        learning_rate=0.1,
+        averaging=(0.0,),
+        distillation=(0.5,),
     )
 
 

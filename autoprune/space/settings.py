@@ -81,7 +81,7 @@ class SpaceSettings:
     kinds: tuple[str, ...] = GROUP_KINDS
     amounts: tuple[str, ...] = ("ratio",)
     threshold: tuple[float, float] = (0.2, 1.2)
-    criteria: tuple[str, ...] = ("l2", "l1", "taylor")
+    criteria: tuple[str, ...] = ("l2",)
     criterion_per_group: bool = False
     block_criteria: tuple[str, ...] = ()
     patterns: tuple[str, ...] = (NO_MASKS, "unstructured")

@@ -98,6 +98,7 @@ class Loop:
         if self.first_done < self.settings.trials:
             space = self._space()
             planned = StudySettings.from_dict(self.folder.read_study().settings).trials
+            planned = max(planned, self.settings.trials)
             trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology, planned)
             self._search(space)
         self._test()

@@ -28,7 +28,7 @@ UNKNOWN = 1e9
 def enqueue_warm_starts(
     study: optuna.Study, space: Space, settings: StudySettings, topology: Topology, planned: int
 ) -> None:
-    """Enqueue what is missing of the warm starts. planned: trials that the study was created for."""
+    """Enqueue what is missing of the warm starts. planned: trials that the study is to have in all."""
     present = {str(trial.user_attrs.get("warm_start", "")) for trial in study.get_trials(deepcopy=False)}
     for start in warm_starts(space, settings, topology, (present, planned)):
         if start.key not in present:

@@ -41,8 +41,8 @@ def warm_starts(
         space: What plans are written in.
         settings: How many of each. Where the space can not solve, the chain is a uniform sweep.
         topology: Of the model.
-        begun: Keys of the warm starts that the study holds, and how many trials it was created for: as many are shared
-            out, and a series that has been begun keeps its number of points.
+        begun: Keys of the warm starts that the study holds, and how many trials it is to have in all, whatever this run
+            asks for: as many are shared out, and a series that has been begun keeps its number of points.
 
     Returns:
         No more than `settings.trials`, so that a run of fewer trials than planned does the first of them.

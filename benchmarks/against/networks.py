@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from studies.fashion_mnist.model import ResNet14, trained
+from studies.fashion_mnist.model import MakeOptimizer, ResNet14, sgd, trained
 
 #: Where dense weights are kept.
 FOLDER = Path("benchmarks") / "out"
@@ -60,9 +61,80 @@ class MobileNet(nn.Module):
         return scores
 
 
-NETWORKS: Mapping[str, Callable[[], nn.Module]] = {"resnet14": ResNet14, "mobilenet": MobileNet}
+class Plain(nn.Module):
+    """Like VGG for [N, 1, 28, 28]: six convolutions in three stages and a hidden linear layer.
+
+    Source: Simonyan and Zisserman, Very deep convolutional networks, 2014.
+    """
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 1
+        for width in (16, 32, 64):
+            for _ in range(2):
+                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(channels * 9, 64), nn.ReLU())
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, classes]."""
+        scores: Tensor = self.head(self.hidden(self.features(x)))
+        return scores
+
+
+class Layer(nn.Module):
+    """Attention and a perceptron, each on what a LayerNorm gives and added to what comes in."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, tokens, width] -> the same."""
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        added: Tensor = x + self.perceptron(self.norm2(x))
+        return added
+
+
+class VisionTransformer(nn.Module):
+    """For [N, 1, 28, 28]: 49 patches, four layers of four heads (Dosovitskiy et al. 2021), the mean of the tokens."""
+
+    def __init__(self, width: int = 64, layers: int = 4, heads: int = 4, classes: int = 10) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 4, 4)
+        self.places = nn.Parameter(0.02 * torch.randn(1, 49, width))
+        self.layers = nn.Sequential(*(Layer(width, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, classes]."""
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.places
+        scores: Tensor = self.head(self.norm(self.layers(tokens)).mean(1))
+        return scores
+
+
+def adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """What suits networks with LayerNorm."""
+    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
+
+
+NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], MakeOptimizer]] = {
+    "resnet14": (ResNet14, sgd),
+    "mobilenet": (MobileNet, sgd),
+    "plain": (Plain, sgd),
+    "vit": (VisionTransformer, adamw),
+}
 
 
 def dense(name: str) -> nn.Module:
     """The trained network of that name, in eval mode; trained on the study's training data where it is not yet."""
-    return trained(NETWORKS[name], FOLDER / f"{name}.safetensors")
+    build, make_optimizer = NETWORKS[name]
+    return trained(build, FOLDER / f"{name}.safetensors", make_optimizer=make_optimizer)

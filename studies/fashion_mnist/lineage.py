@@ -4,7 +4,8 @@ The model of study.py in nine candidates: dense, and eight budgets from three qu
 hundredth. Each takes its widths from the sensitivity scan and its weights from the candidate before it, is repaired by
 least squares, and learns from the dense model's outputs at a constant rate, with the weights of its last steps
 averaged. A step of a small model is cheap, so small ones train for longer. Nothing is sampled: it is what a search
-starts from, and where there is little to train with it is the whole of it.
+starts from, and where there is little to train with it is the whole of it. Every study begins with such a chain by
+default; here it is with each setting said, for comparisons.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -14,8 +14,13 @@ from studies.fashion_mnist.data import Datasets, datasets
 CHECKPOINT = Path(__file__).parent / "dense.safetensors"
 #: Passes over train, and samples of a step.
 EPOCHS, BATCH = 10, 128
-#: Peak of the learning rate.
-RATE = 0.1
+#: Parameters -> what trains them, at the peak of the rate.
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """What suits networks with BatchNorm."""
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
 class Block(nn.Module):
@@ -66,7 +71,11 @@ def base_model(data: Datasets | None = None) -> nn.Module:
 
 
 def trained(
-    build: Callable[[], nn.Module], checkpoint: Path, data: Datasets | None = None, epochs: int = EPOCHS
+    build: Callable[[], nn.Module],
+    checkpoint: Path,
+    data: Datasets | None = None,
+    epochs: int = EPOCHS,
+    make_optimizer: MakeOptimizer = sgd,
 ) -> nn.Module:
     """What `build` gives with the weights of its checkpoint, in eval mode; trained and written where there is none.
 
@@ -76,15 +85,17 @@ def trained(
     if not checkpoint.is_file():
         print(f"training {checkpoint.stem} on Fashion-MNIST ...", flush=True)
         images, targets = (datasets() if data is None else data)["train"]
-        write_atomically(checkpoint, serialize(train(build, images, targets, epochs).state_dict()))
+        write_atomically(checkpoint, serialize(train(build, images, targets, epochs, make_optimizer).state_dict()))
     # Read back also when just written, so that the first run and every later one hold the very same model.
     model = build()
     model.load_state_dict(read_weights(checkpoint))
     return model.eval()
 
 
-def train(build: Callable[[], nn.Module], images: Tensor, targets: Tensor, epochs: int) -> nn.Module:
-    """A trained model: SGD under a one-cycle schedule, images [N, 1, H, W] mirrored at random; classes int64 [N].
+def train(
+    build: Callable[[], nn.Module], images: Tensor, targets: Tensor, epochs: int, make_optimizer: MakeOptimizer = sgd
+) -> nn.Module:
+    """A trained model: a one-cycle schedule, images [N, 1, H, W] mirrored at random; classes int64 [N].
 
     The caller's random numbers and threads are left as they were.
     """
@@ -93,17 +104,17 @@ def train(build: Callable[[], nn.Module], images: Tensor, targets: Tensor, epoch
     try:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            return _train(build(), images, targets, epochs)
+            return _train(build(), images, targets, epochs, make_optimizer)
     finally:
         torch.set_num_threads(threads)
 
 
-def _train(model: nn.Module, images: Tensor, targets: Tensor, epochs: int) -> nn.Module:
+def _train(model: nn.Module, images: Tensor, targets: Tensor, epochs: int, make_optimizer: MakeOptimizer) -> nn.Module:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth less time on a CPU
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = make_optimizer(model.parameters())
     steps = epochs * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=RATE, total_steps=steps, pct_start=0.25, cycle_momentum=False
+        optimizer, max_lr=optimizer.param_groups[0]["lr"], total_steps=steps, pct_start=0.25, cycle_momentum=False
     )
     for _ in range(epochs):
         order = torch.randperm(len(images))

@@ -37,14 +37,18 @@ settings = autoprune.StudySettings(
     # learns from warm starts, which hold the first of each, hardly tries another.
     sampler="random",
     early_stopping="none",
-    uniform_points=5,
     solved_points=3,
+    uniform_points=5,
     polish=0.15,
     objectives=("quality", "size_bytes", "multiply_adds"),
     latency_rounds=0,
     space=autoprune.SpaceSettings(
         min_budget=0.05,
+        scan_samples=None,
         steps=60,
+        # As long for all, so that what is found to matter is no length.
+        length_exponent=0.0,
+        averaging=(0.0,),
         # What goes: channels, residual blocks whole, single weights.
         kinds=("channels", "blocks", "weights"),
         patterns=("none", "unstructured"),

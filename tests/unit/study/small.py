@@ -23,6 +23,7 @@ torch.set_num_threads(1)
 #: so in its samples.
 _SPACE: dict[str, object] = {
     "min_budget": 0.05,
+    "criteria": ("l2", "l1", "taylor"),
     "steps": 3,
     "length_exponent": 0.0,
     "learning_rate": (0.01, 0.1),
