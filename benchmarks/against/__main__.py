@@ -2,13 +2,13 @@
 
     python -m benchmarks.against [--network resnet14] [--seeds 3] [--steps 1600] [--methods autoprune,uniform]
 
-"autoprune" is studies/fashion_mnist/lineage.py with fine-tunes of another length. Every method gets the same range of
-costs and STEPS optimizer steps of 128 samples, but for three rows: "autoprune" trains all for as many steps, 0.6 of
-them, as what it passes forward only (a scan, a teacher's outputs, reconstruction) counts as samples too; two more are
-at the training multiply-adds of the uniform sweep, and at a quarter of them, where cheaper models are trained for
-longer. The search split decides each front; hypervolumes are those of the front's members on the test split, over
-(accuracy from 0.5 to 1, multiply-adds from 0 to dense), as a share of the whole area. The last column adds what is
-passed forward only, all of it as if through the dense model.
+"autoprune" is studies/fashion_mnist/lineage.py with fine-tunes of another length, and "autoprune by default" is
+StudySettings() with as many trials. Every method gets the same range of costs and STEPS optimizer steps of 128 samples,
+but for four rows: these two train for 0.6 of them, as what they pass forward only (a scan, a teacher's outputs,
+reconstruction) counts as samples too; two more are at the training multiply-adds of the uniform sweep, and at a quarter
+of them, where cheaper models are trained for longer. The search split decides each front; hypervolumes are those of the
+front's members on the test split, over (accuracy from 0.5 to 1, multiply-adds from 0 to dense), as a share of the whole
+area. The last column adds what is passed forward only, all of it as if through the dense model.
 
 What is done is kept under benchmarks/out, so that an interrupted run goes on where it was.
 """
@@ -116,34 +116,31 @@ def _default(network: str, steps: int, seed: int) -> list[Tried]:
     return _study(network, seed, autoprune.StudySettings(trials=POINTS + 1, space=chosen))
 
 
-def _brief(network: str, steps: int, seed: int) -> list[Tried]:
-    return _study(network, seed, default_settings(steps))
-
-
 def _random(network: str, steps: int, seed: int) -> list[Tried]:
     """Random ratios for each group of channels, from dense."""
     each = steps // TRIALS
-    space = SpaceSettings(kind="direct", steps=each, learning_rate=0.05, distillation=(0.0,), max_ratio=0.9)
+    space = SpaceSettings(
+        kind="direct",
+        max_ratio=0.9,
+        criteria=("l2", "l1", "taylor"),
+        steps=each,
+        length_exponent=0.0,
+        learning_rate=0.05,
+        schedulers=("one_cycle",),
+        averaging=(0.0,),
+        distillation=(0.0,),
+        reconstruction=(256,),
+    )
     settings = autoprune.StudySettings(
         trials=TRIALS + 1,
         space=space,
         sampler="random",
-        uniform_points=0,
         solved_points=0,
         polish=0.0,
         lineage=False,
         early_stopping="none",
     )
     return _study(network, seed, settings)
-
-
-def default_settings(steps: int) -> autoprune.StudySettings:
-    """What a study does by itself with forty trials, but for the range of costs."""
-    return autoprune.StudySettings(
-        trials=TRIALS - 1,
-        space=SpaceSettings(steps=steps // TRIALS, distillation=(0.0,), min_budget=LOWEST, kinds=("channels",)),
-        early_stopping="none",
-    )
 
 
 def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[Tried]:
@@ -186,7 +183,6 @@ METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
     "autoprune at equal training": functools.partial(_own, 1.0, 0.5),
     "autoprune at a quarter of the training": functools.partial(_own, 0.25, 0.5),
     "autoprune by default": _default,
-    "autoprune in brief trials": _brief,
     "uniform sweep": functools.partial(_sweep, "uniform"),
     "global ranking": functools.partial(_sweep, "global"),
     "isomorphic ranking": functools.partial(_sweep, "isomorphic"),
