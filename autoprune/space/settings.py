@@ -92,7 +92,7 @@ class SpaceSettings:
     scan_samples: int | None = 20_000
     scan_criterion: str = "l2"
     steps: int | tuple[int, int] = 100
-    length_exponent: float = 0.25
+    length_exponent: float = 0.1
     learning_rate: float | tuple[float, float] | None = None
     optimizers: tuple[str, ...] = (AUTO,)
     schedulers: tuple[str, ...] = ("constant",)

@@ -43,7 +43,7 @@ def choose(
 
 
 def allowed(records: Sequence[CandidateRecord], origin: str) -> Sequence[CandidateRecord]:
-    """Those that a trial of that origin may start from: a baseline starts from baselines, or it would be none."""
+    """Select what a trial of that origin may rest on: a baseline rests on baselines, or it would be none."""
     return [record for record in records if record.origin in BASELINES] if origin in BASELINES else records
 
 

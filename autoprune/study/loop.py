@@ -86,6 +86,8 @@ class Loop:
         self.start = time.monotonic()
         self.first_done = self.known_in_a_row = 0
         self.untested = Untested()
+        # Trials of the study in all, of which this run may do the first.
+        self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
         self.rung_split = rungs.part_of_search(self.bench.task, self.settings.rung_samples)
 
     def go(self) -> None:
@@ -97,9 +99,7 @@ class Loop:
         self.first_done = len(self.records)
         if self.first_done < self.settings.trials:
             space = self._space()
-            planned = StudySettings.from_dict(self.folder.read_study().settings).trials
-            planned = max(planned, self.settings.trials)
-            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology, planned)
+            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology, self.planned)
             self._search(space)
         self._test()
 
@@ -187,8 +187,9 @@ class Loop:
         if origin in _OF_THE_SPACE:
             recovery = self._recovery(resolved)
             plan, resolved = replace(plan, recovery=recovery), replace(resolved, recovery=recovery)
-        # What is never stopped is not answered by what was.
+        # What is never stopped is not answered by what was, nor a baseline by what is compared with it.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
+        known = list(lineage.allowed(known, origin))
         twin = None if polished is not None else duplicates.find(known, resolved, self.bench.topology)
         if twin is not None:
             trials.mark(trial, twin, self._excess(twin))
@@ -229,8 +230,9 @@ class Loop:
             ancestor = self._front().get(polished)
         if ancestor is not None:
             parent = lineage.load(self.bench, self.folder, ancestor)
+        planned = replace(self.settings, trials=self.planned)
         looks = rungs.rungs_of(
-            self.settings, self.rung_split, self.records, self.bench.task.higher_is_better, trials.origin_of(trial)
+            planned, self.rung_split, self.records, self.bench.task.higher_is_better, trials.origin_of(trial)
         )
         return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 

@@ -38,9 +38,12 @@ def rungs_of(
     """Where a new candidate pauses and what decides there; None where nothing is looked at.
 
     split: what the qualities are taken on. records: the candidates before. origin: of the trial. Warm starts and plans
-    of the user pass the rungs and are never stopped; what is trained on does not, as its gains are another's.
+    of the user pass the rungs and are never stopped; what is trained on does not, as its gains are another's. Where all
+    trials are warm starts nothing would be learnt from looking at them.
     """
     if settings.early_stopping == "none" or not settings.rungs or origin in ("dense", "polished"):
+        return None
+    if settings.early_stopping != "audit" and settings.trials <= settings.warm_starts:
         return None
     rule, before = RULES[settings.early_stopping], list(records)
 

@@ -104,6 +104,11 @@ class StudySettings:
         return (space.scan_criterion,) if space.scan and space.kind != "direct" else ()
 
     @property
+    def warm_starts(self) -> int:
+        """Most trials that come before the sampler proposes any: dense, the chain and the baseline."""
+        return 1 + self.solved_points + self.uniform_points
+
+    @property
     def scan_samples(self) -> int | None:
         """Most samples that the scan may see, None for no limit; a quarter of all at most where those are limited."""
         limits = [self.space.scan_samples, None if self.samples is None else self.samples // 4]

@@ -58,7 +58,8 @@ def scan_of(topology: Topology) -> Sensitivity:
 
 
 def settings_of(kind: str, tie: str, **changes: object) -> SpaceSettings:
-    given = {"kind": kind, "tie": tie, "min_budget": 0.05, "max_ratio": 0.85, "criterion_per_group": True}
+    given: dict[str, object] = {"kind": kind, "tie": tie, "min_budget": 0.05, "max_ratio": 0.85}
+    given |= {"criteria": ("l2", "l1", "taylor"), "criterion_per_group": True}
     return SpaceSettings(**{**given, **changes})  # type: ignore[arg-type]
 
 

@@ -66,7 +66,8 @@ def largest_channel(cost: str = "multiply_adds") -> float:
 
 
 def test_distributions_of_the_guided_space() -> None:
-    found = guided(SpaceSettings(min_budget=0.2, learning_rate=(0.01, 0.1))).distributions
+    chosen = SpaceSettings(min_budget=0.2, criteria=("l2", "l1", "taylor"), learning_rate=(0.01, 0.1))
+    found = guided(chosen).distributions
     assert found["budget"] == FloatDistribution(0.2, 1.0, log=True)
     assert found["trust"] == FloatDistribution(0.0, 1.0)
     residuals = [name for name in found if name.startswith("residual/")]

@@ -72,7 +72,7 @@ def test_groups_that_other_criteria_fit_are_not_tied() -> None:
     ("kind", "prefix"), list({"guided": "residual/", "direct": "ratio/", "reduced": "multiplier/"}.items())
 )
 def test_one_parameter_for_each_tie_under_the_name_of_its_first_group(kind: str, prefix: str) -> None:
-    chosen = SpaceSettings(kind=kind, tie="stage", criterion_per_group=True)
+    chosen = SpaceSettings(kind=kind, tie="stage", criteria=("l2", "l1"), criterion_per_group=True)
     found = build_space(chosen, TOPOLOGY, None).distributions
     for start in (prefix, "criterion/"):
         named = [name.removeprefix(start) for name in found if name.startswith(start)]
