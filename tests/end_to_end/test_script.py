@@ -11,6 +11,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.script import made_sampler, read_limits
 from autoprune.study.settings import UNIFORM_POINTS
 from tests.end_to_end.script import command, write
+from tests.unit.study.small import journal_study
 
 SAMPLER = """
 import optuna
@@ -77,7 +78,7 @@ def test_a_script_may_bring_its_sampler_made_anew_for_each_seed(tmp_path: Path) 
     assert answer.code == 0, answer.text
     for seed in (4, 5):
         study = autoprune.Study.open(tmp_path / "out" / f"seed-{seed}")
-        assert study._optuna().user_attrs["noted"] == seed
+        assert journal_study(study.folder.path).user_attrs["noted"] == seed
         assert len(study.records) == 6
 
 
