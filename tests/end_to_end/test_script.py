@@ -107,7 +107,7 @@ def test_a_uniform_sweep_is_one_option_away(tmp_path: Path) -> None:
     assert study.settings.uniform_points == UNIFORM_POINTS == 8
     assert [record.origin for record in study.records] == ["dense", "solved", "uniform", "uniform"]
     assert [record.parent for record in study.records[2:]] == [0, 2], "no part of the baseline starts from the search"
-    assert "Against the uniform sweep's 2 points" in (out / "report.html").read_text()
+    assert "Against the uniform sweep" in (out / "report.html").read_text()
 
 
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
