@@ -30,6 +30,11 @@ _LOSSES: Mapping[str, tuple[object, ...]] = {
         functional.multilabel_soft_margin_loss,
     ),
     "probabilities": (nn.BCELoss, functional.binary_cross_entropy),
+    "regression": (
+        *(nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.GaussianNLLLoss),
+        *(functional.mse_loss, functional.l1_loss, functional.smooth_l1_loss, functional.huber_loss),
+        *(functional.poisson_nll_loss, functional.gaussian_nll_loss),
+    ),
 }
 
 
@@ -171,8 +176,8 @@ def trained_by(loss: object) -> str:
     """Tell what a loss of torch trains.
 
     Returns:
-        "multiclass"; "logits" or "probabilities" of yes and no; "" for any other loss, such as a function of the
-        user's.
+        "multiclass"; "logits" or "probabilities" of yes and no; "regression"; "" for any other loss, such as a function
+        of the user's.
 
     """
     while isinstance(loss, functools.partial):
@@ -206,7 +211,8 @@ def is_label(value: object) -> bool:
 
 def _kind(outputs: Tensor, targets: Tensor, values: Values, asked: str, loss: str) -> str:
     columns = outputs.shape[1] if outputs.ndim > 1 else 1
-    if targets.is_floating_point() and asked != "classification" and (asked == "regression" or not loss):
+    asked = asked or ("regression" if loss == "regression" else "classification" if loss else "")
+    if targets.is_floating_point() and asked != "classification":
         return "regression"
     column = outputs.ndim == targets.ndim > 1 and targets.shape[1] == 1
     if (outputs.ndim == targets.ndim + 1 or column) and columns > 1 and values.whole:
@@ -218,7 +224,7 @@ def _kind(outputs: Tensor, targets: Tensor, values: Values, asked: str, loss: st
         return "regression"
     if not several:
         return "binary"
-    return "multiclass" if values.one_hot and not loss else "multilabel"
+    return "multiclass" if values.one_hot and loss not in ("logits", "probabilities") else "multilabel"
 
 
 def _stray(targets: Tensor, prediction: Prediction) -> float | None:

@@ -234,6 +234,7 @@ def test_explain_says_what_can_be_pruned_and_writes_nothing(tmp_path: Path, monk
     before = files(tmp_path)
     answer = command("explain", script)
     assert answer.code == 0
+    assert re.match(r"The task: \d classes, logits; accuracy.* over labels 0 to \d", answer.out), answer.out
     for group in ("0", "3", "6"):
         assert re.search(rf"^│ {group} +│", answer.out, re.MULTILINE), f"group {group}"
     assert "is part of the model's output" in answer.sentence

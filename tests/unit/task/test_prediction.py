@@ -365,6 +365,14 @@ def test_losses_of_torch_are_known() -> None:
     assert trained_by(loss_255) == ""
 
 
+def test_a_loss_of_numbers_makes_zeros_and_ones_numbers() -> None:
+    """A metric of one's own does not say what it takes."""
+    counts = (X[:, :1] > 0).long()
+    assert task_of(Columns(1), counts, nn.PoissonNLLLoss(), {"mine": Seen()}).kind == "regression"
+    assert task_of(Columns(1), counts, lambda o, t: bce(o, t.float()), {"mine": Seen()}).kind == "binary"
+    assert task_of(Columns(1), counts, nn.MSELoss(), ("accuracy",)).kind == "binary", "the metric says more"
+
+
 def test_classes_last_are_refused_with_the_remedy() -> None:
     inputs, targets = torch.randn(20, 4, 7, generator=generator), torch.randint(7, (20, 4), generator=generator)
     with pytest.raises(TaskError, match=r"axis 1.*movedim\(-1, 1\)"):
