@@ -133,7 +133,7 @@ class IterableSplit:
                 yield batch if self.divisible else replace(batch, divisible=False)
         if empty:
             remedy = "Can it be read only once, or are its batches larger than its data? Give a list or a DataLoader."
-            raise ConfigurationError(fault(self.name, "hold at least one batch at every pass", "none", remedy))
+            raise ConfigurationError(fault(self.name, "hold at least one batch", "none in a pass", remedy))
 
     def _seeded(self, seed: int) -> Iterator[Pair]:
         # A generator that a loader or sampler was given knows nothing of torch's seed and may be drawn from as late

@@ -254,5 +254,5 @@ def test_endless_passes_differ_and_repeat_for_the_same_seed() -> None:
 def test_endless_over_nothing_is_an_error_not_a_hang() -> None:
     nothing = as_split(DataLoader(DATA, batch_size=200), 1)
     nothing.batches = []  # type: ignore[attr-defined]
-    with pytest.raises(ConfigurationError, match="must hold at least one batch at every pass, but got none"):
+    with pytest.raises(ConfigurationError, match="must hold at least one batch, but got none in a pass"):
         next(endless(nothing, 0))
