@@ -14,7 +14,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
 from autoprune.surgery.prove import survey
-from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
+from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest, write_atomically
 from autoprune.task.data import Inputs
 
 ARCHITECTURE_VERSION = 2
@@ -44,9 +44,8 @@ def _export(
     if to.suffix != ".safetensors":
         raise ConfigurationError(fault("--to", "end in .safetensors", str(to)))
     source = folder.weights(record.number)
-    if not source.is_file():
-        raise folder.no_weights(record.number)
-    stored, weights = folder.read_study(), read_weights(source)
+    stored, weights = folder.read_study(), folder.read_weights(record.number)
+    folder.check_sound(weights, source)
     architecture = {
         "version": ARCHITECTURE_VERSION,
         "study": stored.name,
@@ -104,4 +103,4 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
                 "Build it as the study did.",
             )
         )
-    return rebuild(dense, topology, kept, read_weights(path)).eval()
+    return rebuild(dense, topology, kept, read_weights(path, bytes_of(dense.state_dict()))).eval()

@@ -17,7 +17,7 @@ from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.recovery.gradual import Stage
 from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, whole_folder
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import read_weights, serialize_smallest, write_atomically
+from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest, write_atomically
 
 RECORD = "checkpoint.json"
 
@@ -82,7 +82,8 @@ def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Mo
         raise NotFoundError(fault(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
     kept = KeptChannels(groups=found.kept, dropped=found.dropped)
-    return rebuild(bench.task.dense, bench.topology, kept, read_weights(Path(found.path) / WEIGHTS)).eval()
+    weights = read_weights(Path(found.path) / WEIGHTS, bytes_of(bench.task.dense.state_dict()))
+    return rebuild(bench.task.dense, bench.topology, kept, weights).eval()
 
 
 def _folder(folder: RunFolder, trial: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.codec import load, read_bytes
 from autoprune.errors import NotFoundError, StorageError, fault
@@ -18,11 +19,14 @@ from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.manifest import FOLDER_VERSION, Manifest
-from autoprune.task.checkpoint import cannot_write, serialize_smallest, sync_folder, write_atomically
+from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
+from autoprune.task.soundness import told, unsound
 
 STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
+#: Digest of the weights, as `sha256sum --check` takes it.
+DIGEST = "weights.sha256"
 #: Empty; there once the weights were removed.
 REMOVED = "weights.removed"
 
@@ -110,8 +114,35 @@ class RunFolder:
         The weights are the file whose length `measure.cost.stored_bytes` gives.
         """
         with whole_folder(self._candidate(record.number)) as temporary:
-            write_atomically(temporary / WEIGHTS, serialize_smallest(model.state_dict()))
+            weights = serialize_smallest(model.state_dict())
+            write_atomically(temporary / WEIGHTS, weights)
+            write_atomically(temporary / DIGEST, _digest(weights))
             write_atomically(temporary / RECORD, record.to_json().encode())
+
+    def read_weights(self, number: int) -> dict[str, Tensor]:
+        """The stored weights of a candidate.
+
+        Raises NotFoundError where they are gone, StorageError where they cannot be read or are not those that were
+        stored.
+        """
+        path = self.weights(number)
+        if not path.exists():
+            raise self.no_weights(number)
+        manifest = self.read_study() if self.holds_study else None
+        weights = read_weights(path, None if manifest is None else manifest.largest)
+        digest = path.with_name(DIGEST)
+        if digest.exists() and read_bytes(digest) == _digest(read_bytes(path)):
+            return weights
+        self.check_sound(weights, path)
+        if digest.exists():
+            raise StorageError(fault(str(path), f"hold the weights that {digest.name} tells", "another file"))
+        return weights
+
+    def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Raise StorageError for weights that nobody can use: not finite, or with negative variances."""
+        faults = unsound(weights, self.read_study().not_finite if self.holds_study else None)
+        if faults:
+            raise StorageError(fault(str(path), "hold weights that are finite, and variances >= 0", told(faults)))
 
     def write_failure(self, number: int, text: str) -> None:
         """The traceback of a trial that crashed."""
@@ -164,6 +195,10 @@ class RunFolder:
 
     def _candidate(self, number: int) -> Path:
         return self.path / CANDIDATES / f"{number:05d}"
+
+
+def _digest(weights: bytes) -> bytes:
+    return f"{hashlib.sha256(weights).hexdigest()}  {WEIGHTS}\n".encode()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import read_weights
 from autoprune.task.clone import clone_with
 from autoprune.trace.topology import Topology
 
@@ -100,12 +99,9 @@ def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
 
 
 def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:
-    """A stored candidate as a parent. Raises NotFoundError when its weights are gone."""
+    """A stored candidate as a parent. Raises NotFoundError for weights that are gone, StorageError for damaged."""
     kept = KeptChannels(groups=record.kept, dropped=record.dropped)
     if record.origin == "dense":
         return Parent(number=record.number, model=clone_with(bench.task.dense), kept=kept)
-    path = folder.weights(record.number)
-    if not path.is_file():
-        raise folder.no_weights(record.number)
-    model = rebuild(bench.task.dense, bench.topology, kept, read_weights(path))
+    model = rebuild(bench.task.dense, bench.topology, kept, folder.read_weights(record.number))
     return Parent(number=record.number, model=model, kept=kept)

@@ -189,12 +189,12 @@ def exclusive(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
-    except OSError as error:
-        raise StorageError(cannot_write(folder / "run.lock", error)) from error
     except Timeout:
         raise StudyConflictError(
             fault("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
         ) from None
+    except OSError as error:  # of which Timeout is one
+        raise StorageError(cannot_write(folder / "run.lock", error)) from error
     try:
         yield
     finally:

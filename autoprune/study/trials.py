@@ -17,6 +17,7 @@ from autoprune.space.knobs import Parameters
 from autoprune.space.space import Space
 from autoprune.study.settings import StudySettings
 from autoprune.study.warm_starts import warm_starts
+from autoprune.task.soundness import is_finite
 from autoprune.trace.topology import Topology
 
 #: The constraint that a candidate violates which was stopped early.
@@ -142,6 +143,11 @@ def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
     return values
 
 
+def _note(candidate: Candidate) -> str:
+    """Why nothing may start from a candidate that was trained to its end, although no loss was infinite."""
+    return "" if all(map(is_finite, candidate.model.parameters())) else "weights that are not finite"
+
+
 def record_of(
     trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
 ) -> CandidateRecord:
@@ -159,7 +165,7 @@ def record_of(
         samples_trained=candidate.samples.trained,
         lineage_trained=before + candidate.samples.trained,
         seconds=candidate.seconds,
-        note=candidate.note,
+        note=candidate.note or _note(candidate),
         rungs=candidate.rungs,
         fidelity=candidate.fidelity,
         parameters=dict(trial.params),

@@ -14,6 +14,7 @@ from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.attributes import repair, rescale
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, renew_kept
+from autoprune.task.soundness import misfits, told
 from autoprune.trace.topology import Rescale, Topology
 
 
@@ -61,7 +62,8 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
 def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: Mapping[str, Tensor]) -> nn.Module:
     """Dense model definition -> cut to kept -> load weights; nothing is unpickled.
 
-    Raises SurgeryError when names or shapes of the weights do not fit.
+    Raises SurgeryError when names, shapes or dtypes of the weights do not fit, when some are not finite that are so in
+    the dense model, or variances are negative.
     """
     kept.check(topology)
     target = alive_positions(topology, kept)
@@ -70,6 +72,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     names = {name for name in dense.state_dict() if not any(block.holds(name) for block in gone)}
     expected = _shapes(topology, target)
     wrong = sorted(names ^ weights.keys())
+    unfit: list[str] = []
 
     def replace(name: str, tensor: Tensor) -> Tensor | None:
         axes = keep.get(name, {})
@@ -78,13 +81,18 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
         stored = weights.get(name, tensor)
         if tuple(stored.shape) != expected.get(name, tuple(tensor.shape)):
             wrong.append(name)
-        return stored.detach().to(tensor.device, copy=True)
+            return None
+        faults = misfits({name: stored}, {name: tensor})
+        unfit.extend(faults)
+        return None if faults else stored.detach().to(tensor.device, copy=True)
 
     model, touched = clone_and_touched(dense, replace)
     if wrong:
         raise SurgeryError(
             fault("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
         )
+    if unfit:
+        raise SurgeryError(fault("stored weights", "fit the cut model", f"others: {told(unfit)}"))
     _settle(model, touched, topology, kept)
     return model
 

@@ -16,20 +16,30 @@ from torch import Tensor, nn
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
 from autoprune.task.clone import renew_kept
 from autoprune.task.models import common_prefix, without_wrapping
+from autoprune.task.soundness import misfits, told
 from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, largest: int | None = None) -> dict[str, Tensor]:
     """State dict from a .safetensors file or a torch checkpoint (plain, or under "state_dict" or "model").
 
-    A compressed .safetensors file (see sparse_file) gives the tensors that were written. Raises NotFoundError when
-    there is no file, StorageError when it can not be read.
+    A compressed .safetensors file (see sparse_file) gives the tensors that were written.
+
+    Args:
+        path: The file.
+        largest: Most bytes that the tensors of a compressed file may have together, looked at before any is made; None
+            for no limit.
+
+    Raises:
+        NotFoundError: There is no file.
+        StorageError: It cannot be read, or holds more.
+
     """
     if not path.is_file():
         raise NotFoundError(fault("checkpoint", "be a file", str(path)))
     try:
         if path.suffix == ".safetensors":
-            data: object = _read_safetensors(path)
+            data: object = _read_safetensors(path, largest)
         else:
             data = torch.load(path, map_location="cpu", weights_only=True)
     except StorageError as error:
@@ -44,9 +54,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _tensors(data, path)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, largest: int | None) -> dict[str, Tensor]:
     with safe_open(path, framework="pt") as file:
-        return decode({name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {})  # noqa: SIM118
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return decode(stored, file.metadata() or {}, largest)
+
+
+def bytes_of(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the tensors together; those that share memory count once for each name, as they are stored."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def _tensors(data: object, path: Path) -> dict[str, Tensor]:
@@ -62,9 +78,9 @@ def _tensors(data: object, path: Path) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint. Raises ConfigurationError that names the keys and shapes that do not fit."""
+    """Load a checkpoint. Raises ConfigurationError that names what does not fit: keys, shapes, dtypes, numbers."""
     try:
-        weights = without_wrapping(read_weights(path), model.state_dict().keys())
+        weights = without_wrapping(read_weights(path, bytes_of(model.state_dict())), model.state_dict().keys())
     except StorageError as error:
         raise ConfigurationError(str(error)) from error
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -80,6 +96,10 @@ def load_into(model: nn.Module, path: Path) -> None:
         prefix = common_prefix(weights)
         remedy = f"Every key begins with {prefix!r}: is it of a module around the model?" if prefix else ""
         raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})", remedy))
+    unfit = misfits(weights, model.state_dict())
+    if unfit:
+        remedy = "Store it from a model as the task builds it."
+        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({told(unfit)})", remedy))
     model.load_state_dict(weights)
     renew_kept(model)
 

@@ -63,11 +63,12 @@ def serialize_sparse(tensors: Mapping[str, Tensor]) -> bytes:
     return save(stored, metadata={METADATA_KEY: header})
 
 
-def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], largest: int | None = None) -> dict[str, Tensor]:
     """The tensors of a file as they were written; those of any other safetensors file as they are.
 
-    tensors, metadata: what the file holds, and the metadata of its header. Raises StorageError for a file that is
-    damaged or of a later version.
+    tensors, metadata: what the file holds, and the metadata of its header. largest: most bytes that its header may
+    declare, as zeros take no room in the file; None for no limit. Raises StorageError for a file that is damaged, of a
+    later version, or declares more.
     """
     if METADATA_KEY not in metadata:
         return dict(tensors)
@@ -75,6 +76,9 @@ def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[s
     missing = sorted(entries.keys() - tensors.keys())
     if missing:
         raise StorageError(fault("a compressed file", "hold every tensor that it names", f"no {missing[0]}"))
+    declared = sum(_declared(name, entry) for name, entry in entries.items())
+    if largest is not None and declared > largest:
+        raise StorageError(fault("a compressed file", f"declare at most {largest:,} bytes", f"{declared:,}"))
     return {name: _decoded(name, t, entries[name]) if name in entries else t for name, t in tensors.items()}
 
 
@@ -121,7 +125,7 @@ def _entries(header: str) -> dict[str, Entry]:
     try:
         data = json.loads(header)
         version, entries = data["version"], dict(data["tensors"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageError(fault("the header of a compressed file", "say how it is encoded", repr(error))) from error
     if not isinstance(version, int) or version > VERSION:
         raise StorageError(
@@ -130,22 +134,44 @@ def _entries(header: str) -> dict[str, Entry]:
     return entries
 
 
+def _declared(name: str, entry: Sequence[object]) -> int:
+    """Bytes of a tensor as its header says, before any is made."""
+    try:
+        _, dtype, shape = entry
+        return math.prod(_sizes(shape)) * _dtype(dtype).itemsize
+    except (ValueError, TypeError) as error:
+        raise StorageError(
+            fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
+        ) from error
+
+
+def _dtype(name: object) -> torch.dtype:
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype) or found.itemsize not in _INTEGERS:
+        raise ValueError(f"dtype {str(name)[:40]!r}")
+    return found
+
+
+def _sizes(shape: object) -> list[int]:
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"shape {str(shape)[:40]}")
+    return shape
+
+
 def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
     try:
         encoding, dtype, shape = entry
-        return _read(stored, str(encoding), getattr(torch, str(dtype), None), shape)
+        return _read(stored, str(encoding), _dtype(dtype), _sizes(shape))
     except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise StorageError(
             fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
         ) from error
 
 
-def _read(stored: Tensor, encoding: str, dtype: object, shape: object) -> Tensor:
+def _read(stored: Tensor, encoding: str, dtype: torch.dtype, shape: list[int]) -> Tensor:
     """One tensor from its bytes. Raises ValueError and its likes where they are not what the header says."""
-    if not isinstance(dtype, torch.dtype) or dtype.itemsize not in _INTEGERS or stored.dtype != torch.uint8:
+    if stored.dtype != torch.uint8:
         raise ValueError(f"{dtype} in {stored.dtype}")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"shape {shape!r}")
     entries, data, item = math.prod(shape), stored.numpy().reshape(-1), dtype.itemsize
     if encoding == "bitmap":
         positions, values = _from_bitmap(data, entries)
