@@ -24,6 +24,8 @@ from autoprune.errors import AutopruneError, StorageError, UnknownNameError, fau
 T = TypeVar("T")
 #: Integers lie between minus this and this, so that arrays can hold them.
 _LARGEST = 2**63
+#: Numbers lie between minus this and this, so that their squares and sums do not overflow.
+_HIGHEST = 1e100
 #: Faults that one message tells.
 _TOLD = 3
 #: Characters of a wrong value that a message shows.
@@ -207,8 +209,9 @@ def _integer(data: object, _: object) -> int:
 
 
 def _number(data: object, _: object) -> float:
-    if not (type(data) is float and math.isfinite(data)) and not (type(data) is int and abs(data) < _LARGEST):
-        raise _WrongError("be a finite number", shown(data))
+    if not (type(data) is float and abs(data) < _HIGHEST) and not (type(data) is int and abs(data) < _LARGEST):
+        too_high = type(data) is float and math.isfinite(data)
+        raise _WrongError(f"be a number below {_HIGHEST:g}" if too_high else "be a finite number", shown(data))
     return data
 
 

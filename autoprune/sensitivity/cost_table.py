@@ -11,6 +11,9 @@ from autoprune.codec import Format, plain_object, stored, structure
 from autoprune.errors import StorageError, fault
 from autoprune.trace.topology import Block, Run, Topology
 
+#: Costs lie below this.
+_HIGHEST = 1e60
+
 
 @stored(Format(what="a length"))
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,11 @@ class CostTable:
             return f"lengths name groups beyond the {groups} there are"
         if not all(0 <= number < lengths for term in self.terms for number in term.lengths):
             return f"terms name lengths beyond the {lengths} there are"
+        whole = [length.whole for length in self.lengths]
+        prices = [price for term in self.terms for price in (term.multiply_adds, term.parameters, term.size_bytes)]
+        largest = max((math.prod(whole[number] for number in term.lengths) for term in self.terms), default=0.0)
+        if min((*whole, *prices), default=0.0) < 0 or not largest * max(prices, default=0.0) < _HIGHEST:
+            return "lengths or prices are below 0, or too high"
         return ""
 
 

@@ -14,7 +14,7 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
-from autoprune.task.checkpoint import serialize
+from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
 from autoprune.trace.topology import ChannelGroup, Topology
 
@@ -31,6 +31,7 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
         "structure": bench.structure,
         "weights": hashlib.sha256(serialize(task.dense.state_dict())).hexdigest()[:16],
         "not_finite": [name for name, tensor in task.dense.state_dict().items() if not is_finite(tensor)],
+        "bytes": bytes_of(task.dense.state_dict()),
         "quality": task.quality,
         "metrics": list(task.metric_set),
         "higher_is_better": task.higher_is_better,

@@ -129,7 +129,7 @@ class RunFolder:
         if not path.exists():
             raise self.no_weights(number)
         manifest = self.read_study() if self.holds_study else None
-        weights = read_weights(path, None if manifest is None else manifest.largest)
+        weights = read_weights(path, None if manifest is None else manifest.bytes)
         digest = path.with_name(DIGEST)
         if digest.exists() and read_bytes(digest) == _digest(read_bytes(path)):
             return weights

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, fault
 from autoprune.front.record import CandidateRecord
-from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
 
@@ -65,7 +64,7 @@ class Manifest:
     quality, metrics, higher_is_better: what it is measured by. groups, blocks, unprunable: of the model.
     costs: what any widths cost; None in a run folder of an earlier version. ties: for each group the number of the
     first one that it shares its width with. not_finite: tensors of the dense model that hold other numbers, as masks of
-    attention do; None in a run folder of an earlier version.
+    attention do. bytes: of its tensors. None in a run folder of an earlier version.
     """
 
     name: str
@@ -81,17 +80,7 @@ class Manifest:
     ties: tuple[int, ...] = ()
     unprunable: tuple[Unprunable, ...] = ()
     not_finite: tuple[str, ...] | None = None
-
-    @property
-    def largest(self) -> int | None:
-        """Most bytes that the weights of a candidate have; None where the costs are not known.
-
-        Twice the bytes of the dense model, as tensors that are tied are stored once for each name, and some more for
-        buffers that no operator reads.
-        """
-        if self.costs is None:
-            return None
-        return 2 * round(CostModel.of_table(self.costs, "size_bytes").dense) + 2**20
+    bytes: int | None = None
 
     def check(self, where: str) -> None:
         """Raise StorageError for parts that contradict each other. where: the file, for the message."""

@@ -73,6 +73,7 @@ def test_what_a_later_version_brought_is_not_missing_in_an_earlier_one() -> None
         ({"seconds": "3"}, "f must hold a whole, but got one in which seconds must be a finite number, but got '3'"),
         ({"seconds": math.nan}, "seconds must be a finite number, but got nan"),
         ({"seconds": 10**400}, "seconds must be a finite number, but got an integer of 1329 bits"),
+        ({"seconds": 1e308}, r"seconds must be a number below 1e\+100, but got 1e\+308"),
         ({"quality": True}, "quality must be a finite number, but got true"),
         ({"numbers": [1, True]}, r"numbers\[1\] must be an integer, but got true"),
         ({"numbers": [1, 2**63]}, r"numbers\[1\] must be an integer, but got an integer of 64 bits"),
