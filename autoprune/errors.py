@@ -179,14 +179,19 @@ def describe_exception(error: BaseException, limit: int = 2000) -> str:
         'ValueError: no red'
 
     """
-    name = plain_text(type(error).__name__, limit // 2)
+    name = plain_text(_name_of(error), limit // 2)
     try:
-        message = plain_text(str(error), limit - len(name) - 2)
+        message = plain_text(str(error), max(0, limit - len(name) - 2))
     except KeyboardInterrupt:
         raise
     except BaseException as failure:  # the error is of the user's code: its __str__ may raise anything
-        message = f"(its message cannot be read: its __str__ raised {plain_text(type(failure).__name__, 100)})"
-    return f"{name}: {message}" if message.strip() else name
+        message = f"(its message cannot be read: its __str__ raised {plain_text(_name_of(failure), 100)})"
+    return f"{name}: {message}"[:limit] if message.strip() else name
+
+
+def _name_of(error: BaseException) -> str:
+    # A metaclass may have a __name__ of its own, which may fail.
+    return str(type.__dict__["__name__"].__get__(type(error)))
 
 
 #: What follows from an error of the user's code, where nothing else is said.

@@ -86,9 +86,26 @@ class Sly(str):
         raise ValueError
 
 
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:
+        raise ValueError
+
+
+class NamelessError(Exception, metaclass=Nameless):
+    pass
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 12, 40, 100])
+@pytest.mark.parametrize("error", [ValueError("a" * 50), UnreadableError(), KeyError()])
+def test_no_limit_is_exceeded(error: Exception, limit: int) -> None:
+    assert len(errors.describe_exception(error, limit)) <= limit
+
+
 @pytest.mark.parametrize(
     ("error", "described"),
     [
+        (NamelessError("x"), "NamelessError: x"),
         (ValueError("size [/x] <b> =1+1"), "ValueError: size [/x] <b> =1+1"),
         (ValueError(), "ValueError"),
         (KeyError("a"), "KeyError: 'a'"),
