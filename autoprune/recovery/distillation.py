@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from autoprune.errors import AutopruneError, describe_exception
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, TensorSplit, call
+from autoprune.task.data import Batch, TensorSplit, call, with_samples
 from autoprune.task.metrics import asked_by
 from autoprune.task.modes import EVAL, Outputs
 from autoprune.task.prediction import kind_of_prediction, trained_by
@@ -65,7 +65,8 @@ class Teacher:
         """Predictions [N, ...] of the dense model for a batch on the task's device."""
         if batch.index is not None and isinstance(self._task.train_split, TensorSplit):
             if self._known is None:
-                self._known = torch.cat([self._run(part) for part in self._task.train_split.ordered()])
+                parts = self._task.train_split.ordered()
+                self._known = torch.cat([with_samples(self._run(part), part.size) for part in parts])
             return self._known[batch.index.to(self._known.device)]
         return self._run(batch)
 

@@ -240,6 +240,20 @@ def call(model: torch.nn.Module, inputs: Inputs) -> object:
     return model(inputs)
 
 
+def with_samples(outputs: Tensor, size: int) -> Tensor:
+    """Give outputs of one sample the axis of samples back, which models that end with squeeze() drop.
+
+    Args:
+        outputs: of a batch.
+        size: samples of the batch.
+
+    Returns:
+        Outputs [N, ...].
+
+    """
+    return outputs.unsqueeze(0) if size == 1 and (outputs.ndim == 0 or len(outputs) != 1) else outputs
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode, and each module back to its own mode after.

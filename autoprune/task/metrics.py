@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
+from autoprune.task.data import with_samples
 from autoprune.task.prediction import Prediction
 
 
@@ -149,8 +150,9 @@ def build_metric(name: str, prediction: Prediction) -> Metric:
     wanted = REGRESSION if prediction.kind == "regression" else CLASSIFICATION
     if name not in wanted:
         remedy = (
-            f"Use {', '.join(wanted)}. Targets of classes are integers, or 0 and 1; kind=... says what is predicted."
+            f"Use {', '.join(wanted)}. Targets of classes are integers, or 0 and 1, beside a score for each class; "
         )
+        remedy += "kind=... says what is predicted."
         expected = f"suit {prediction.kind} outputs"
         raise ConfigurationError(fault(f"metric {name!r}", expected, "one that does not", remedy))
     return wanted[name](prediction)
@@ -242,8 +244,7 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
 def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
     """Feed one batch to a metric, in the form that it takes.
 
-    An axis of one column that only the outputs have is left out; outputs of one sample that a model squeezed get their
-    first axis back. Metrics of labels take integers and, of yes and no,
+    An axis of one column that only the outputs have is left out. Metrics of labels take integers and, of yes and no,
     probabilities: torchmetrics tells logits by whether any of a batch lies outside [0, 1], and would misread a batch
     within it. Metrics of the user's own take outputs and targets as they are.
 
@@ -254,9 +255,7 @@ def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Predict
         prediction: what is predicted; None leaves values as they are.
 
     """
-    if targets.ndim > 0 and len(targets) == 1 and (outputs.ndim == 0 or len(outputs) != 1):
-        outputs = outputs.unsqueeze(0)
-    outputs = _without_column(outputs, targets)
+    outputs = _without_column(with_samples(outputs, len(targets)) if targets.ndim else outputs, targets)
     takes = family(metric) if prediction is not None else ""
     if prediction is not None and takes == "classification":
         outputs, targets = _labelled(metric, outputs, targets, prediction)

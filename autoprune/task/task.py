@@ -122,8 +122,6 @@ class Task:
         put("metric_set", run.metrics)
         put("higher_is_better", direction_of(self.quality, run.metrics[self.quality]))
         put("prediction", run.prediction)
-        for name in ("kind", "logits", "ignore_index"):
-            put(name, getattr(run.prediction, name))
         put("least_batch", run.least_batch)
 
     def summary(self) -> str:

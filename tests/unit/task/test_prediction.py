@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import autoprune
 from autoprune.errors import ConfigurationError, TaskError
 from autoprune.measure.quality import evaluate, quality_alone
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.recovery.distillation import Teacher
+from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task.prediction import ignored_by, trained_by
 from autoprune.task.task import assert_trained
 
@@ -182,7 +185,9 @@ def test_labels_of_any_integer_type(dtype: torch.dtype) -> None:
 
 
 def test_numbers_are_no_labels() -> None:
-    with pytest.raises(TaskError, match=r"'accuracy' must suit regression outputs.*integers, or 0 and 1.*kind="):
+    with pytest.raises(
+        TaskError, match=r"'accuracy' must suit regression outputs.*integers, or 0 and 1, beside a score.*kind="
+    ):
         task_of(Columns(1), X[:, :1] / 3, functional.mse_loss, ("accuracy",))
 
 
@@ -368,9 +373,9 @@ def test_losses_of_torch_are_known() -> None:
 def test_a_loss_of_numbers_makes_zeros_and_ones_numbers() -> None:
     """A metric of one's own does not say what it takes."""
     counts = (X[:, :1] > 0).long()
-    assert task_of(Columns(1), counts, nn.PoissonNLLLoss(), {"mine": Seen()}).kind == "regression"
-    assert task_of(Columns(1), counts, lambda o, t: bce(o, t.float()), {"mine": Seen()}).kind == "binary"
-    assert task_of(Columns(1), counts, nn.MSELoss(), ("accuracy",)).kind == "binary", "the metric says more"
+    assert task_of(Columns(1), counts, nn.PoissonNLLLoss(), {"mine": Seen()}).prediction.kind == "regression"
+    assert task_of(Columns(1), counts, lambda o, t: bce(o, t.float()), {"mine": Seen()}).prediction.kind == "binary"
+    assert task_of(Columns(1), counts, nn.MSELoss(), ("accuracy",)).prediction.kind == "binary"
 
 
 def test_classes_last_are_refused_with_the_remedy() -> None:
@@ -492,6 +497,8 @@ def test_a_model_that_squeezes_the_last_batch_of_one(columns: int, targets: Tens
     task = task_of(Squeezing(columns), targets, loss, (metric,), batch_size=17)
     assert [batch.size for batch in task.search_split.ordered()][-1] == 1
     assert quality_of(task) == pytest.approx(float(metric == "accuracy"), abs=1e-6)
+    plan = RecoveryPlan(steps=2, distillation_weight=0.5)
+    assert fine_tune(task.dense, task, plan, seed=0, teacher=Teacher(task)).trained == 34
 
 
 # ---- yes and no for each pixel
