@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from autoprune.codec import Format, load, plain, stored
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+from autoprune.errors import ConfigurationError, NotFoundError, fault
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
-from autoprune.surgery.cut import rebuild
+from autoprune.surgery.cut import dense_shapes, rebuild
 from autoprune.surgery.prove import survey
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest, write_atomically
 from autoprune.task.data import Inputs
+from autoprune.task.models import check_kind, module_of
+from autoprune.trace.stored import StoredTopology
+from autoprune.trace.topology import Topology
 
-ARCHITECTURE_VERSION = 2
+ARCHITECTURE_VERSION = 3
+
+
+@stored(Format(what="an architecture", version=ARCHITECTURE_VERSION, optional=("dropped", "topology")))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """What loading reads of the file beside the weights.
+
+    structure: fingerprint of the definition. kept, dropped: what the candidate has, in dense indices. topology: where
+    channels lie; None in a file of an earlier version, or of a run of one.
+    """
+
+    structure: str
+    kept: Mapping[str, tuple[int, ...]]
+    dropped: tuple[str, ...] = ()
+    topology: StoredTopology | None = None
 
 
 def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
@@ -53,6 +73,7 @@ def _export(
         "structure": stored.structure,
         "kept": {name: list(indices) for name, indices in record.kept.items()},
         "dropped": list(record.dropped),
+        "topology": plain(folder.read_topology()),
         "plan": record.plan.to_dict(),
         "search": record.search.to_dict(),
         "test": None if record.test is None else record.test.to_dict(),
@@ -64,10 +85,12 @@ def _export(
     return to, architecture_path
 
 
-def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path) -> nn.Module:
+def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs: Inputs, path: str | Path) -> nn.Module:
     """Dense model definition -> cut to the kept channels -> load weights. Nothing is unpickled.
 
-    dense: the model definition that was pruned, its weights do not matter.
+    dense: the model definition that was pruned, or a function that builds it; its weights do not matter.
+    example_inputs: looked at only for files of autoprune 0.1, which do not say where channels lie: then the definition
+    is traced and proved once more.
     path: the .safetensors file, plain or compressed, its .json beside it. Gives the model in eval mode. Raises
     NotFoundError, StorageError, ConfigurationError when the definition is another one.
     """
@@ -78,29 +101,28 @@ def load_safetensors(dense: nn.Module, example_inputs: Inputs, path: str | Path)
             raise NotFoundError(
                 fault("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
             )
-    try:
-        data = json.loads(architecture.read_text())
-        if data["version"] > ARCHITECTURE_VERSION:
-            raise StorageError(
-                fault(
-                    "the architecture's version", f"be <= {ARCHITECTURE_VERSION}", data["version"], "Upgrade autoprune."
-                )
-            )
-        groups = {name: tuple(indices) for name, indices in data["kept"].items()}
-        kept = KeptChannels(groups=groups, dropped=tuple(data.get("dropped", ())))
-        structure = data["structure"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(
-            fault(str(architecture), "hold an architecture", f"{type(error).__name__}: {error}")
-        ) from error
-    topology = survey(dense, example_inputs)
-    if topology.fingerprint() != structure:
-        raise ConfigurationError(
-            fault(
-                "the dense model",
-                "be the definition that was pruned",
-                "one of another structure",
-                "Build it as the study did.",
-            )
-        )
-    return rebuild(dense, topology, kept, read_weights(path, bytes_of(dense.state_dict()))).eval()
+    data, model = load(Architecture, architecture), module_of(dense)
+    check_kind(model)
+    kept = KeptChannels(groups=data.kept, dropped=data.dropped)
+    if data.topology is None:
+        topology = survey(model, example_inputs)
+        other = "one of another structure" if topology.fingerprint() != data.structure else ""
+    else:
+        topology = data.topology.topology(str(architecture))
+        other = _other(model, topology)
+    if other:
+        remedy = "Build it as the study did."
+        raise ConfigurationError(fault("the dense model", "be the definition that was pruned", other, remedy))
+    return rebuild(model, topology, kept, read_weights(path, bytes_of(model.state_dict()))).eval()
+
+
+def _other(model: nn.Module, topology: Topology) -> str:
+    """How a definition differs in what a cut needs, in words; "" where it does not."""
+    named = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    own = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    wanted = dense_shapes(topology)
+    wrong = [name for name in dict(model.named_parameters()) if name not in wanted]
+    wrong += [name for name, shape in wanted.items() if own.get(name) != shape]
+    if not wrong:
+        return ""
+    return f"one with other tensors ({', '.join(f'{name}: {own.get(name, wanted.get(name))}' for name in wrong[:3])})"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from autoprune.codec import load, read_bytes
+from autoprune.codec import load, plain, read_bytes
 from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
@@ -21,8 +21,10 @@ from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.manifest import FOLDER_VERSION, Manifest
 from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
 from autoprune.task.soundness import told, unsound
+from autoprune.trace.stored import StoredTopology
+from autoprune.trace.topology import Topology
 
-STUDY, SENSITIVITY, REPORT = "study.json", "sensitivity.json", "report.html"
+STUDY, TOPOLOGY, SENSITIVITY, REPORT = "study.json", "topology.json", "sensitivity.json", "report.html"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
 #: Digest of the weights, as `sha256sum --check` takes it.
@@ -73,6 +75,16 @@ class RunFolder:
         manifest = load(Manifest, path)
         manifest.check(str(path))
         return manifest
+
+    def write_topology(self, topology: Topology) -> None:
+        """Where the channels of the dense model lie, so that an export says it and loading need not find it again."""
+        data = plain(StoredTopology.of(topology))
+        write_atomically(self.path / TOPOLOGY, json.dumps(data, separators=(",", ":")).encode())
+
+    def read_topology(self) -> StoredTopology | None:
+        """What `write_topology` wrote; None in a run of before there was such a file."""
+        path = self.path / TOPOLOGY
+        return load(StoredTopology, path) if path.exists() else None
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """The scan, measured once per study."""

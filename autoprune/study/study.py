@@ -77,6 +77,8 @@ class Study:
             check_same(folder, new)
         else:
             folder.write_study(new)
+        if folder.read_topology() is None:  # new, or of before it was stored
+            folder.write_topology(bench.topology)
         return cls._of(folder, settings, bench)
 
     @classmethod

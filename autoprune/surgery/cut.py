@@ -93,8 +93,15 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
         )
     if unfit:
         raise SurgeryError(fault("stored weights", "fit the cut model", f"others: {told(unfit)}"))
-    _settle(model, touched, topology, kept)
+    names_of = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
+    # All were replaced; those of other shapes are what a cut changes.
+    smaller = [m for m in touched if any(names_of.get(id(t)) in keep for t in _own(m))]
+    _settle(model, smaller, topology, kept)
     return model
+
+
+def _own(module: nn.Module) -> tuple[Tensor, ...]:
+    return *module.parameters(recurse=False), *module.buffers(recurse=False)
 
 
 def sliced(
@@ -156,6 +163,11 @@ def _multiply(tensor: Tensor, scales: list[tuple[Rescale, float]], alive: Mappin
 
 def _is_slim(module: nn.Module) -> bool:
     return isinstance(module, SlimMultiheadAttention)
+
+
+def dense_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
+    """Shape in the dense model of every tensor whose shape is the structure's."""
+    return _shapes(topology, {})
 
 
 def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
+from autoprune.surgery.influence import check_own_weights
 from autoprune.surgery.mask import mask
 from autoprune.task.clone import renew_kept
 from autoprune.task.data import Inputs, call
@@ -44,9 +45,12 @@ class Evidence:
         for dtype in (torch.float64, None):
             for stir_weights, stir_inputs in ((True, True), (True, False), (False, False)):
                 try:
-                    return cls._of(model, example_inputs, dtype, stir_weights=stir_weights, stir_inputs=stir_inputs)
+                    made = cls._of(model, example_inputs, dtype, stir_weights=stir_weights, stir_inputs=stir_inputs)
                 except Exception as found:  # user code runs in here
                     error = found
+                    continue
+                check_own_weights(made.model, made.inputs, made.dense)
+                return made
         raise TraceError(
             f"the model must run on example_inputs more than once, but got {describe_exception(error)}"
         ) from error
@@ -95,6 +99,14 @@ class Evidence:
             how = f"by {worst:.2g} of their size" if math.isfinite(worst) else "to some that are not finite"
             return f"cutting it changes the outputs {how}, beyond what its channels did"
         return self._fault_in_training(smaller) if in_training else None
+
+    def without_effect(self, topology: Topology, draws: Iterable[KeptChannels]) -> bool:
+        """Whether none of these cuts changes the outputs, beyond rounding."""
+        return all(self._effect(cut(self.model, topology, chosen)) <= self.tolerance.noise for chosen in draws)
+
+    def _effect(self, smaller: nn.Module) -> float:
+        outputs = _outputs(smaller, self.inputs)
+        return _distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
 
     def _fault_in_training(self, smaller: nn.Module) -> str | None:
         if self.trains:

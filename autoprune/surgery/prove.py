@@ -12,6 +12,7 @@ from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
+from autoprune.surgery.influence import NOTHING, without_gradient
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
 from autoprune.trace.topology import Attribute, Block, ChannelGroup, Topology
@@ -73,7 +74,8 @@ def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> 
     proof.settle_together()
     for names in _apart(proof.topology):
         proof.settle_narrow([name for name in names if name not in proof.reasons])
-    return proof.with_blocks(proof.topology.without(proof.reasons)), proof.reasons
+    offered = proof.with_blocks(proof.topology.without(proof.reasons))
+    return proof.with_effect(offered), proof.reasons
 
 
 def _apart(topology: Topology) -> list[list[str]]:
@@ -241,6 +243,21 @@ class _Proof:
             self.reasons[group.name] = self._explained(group.name, reason)
         else:
             self.topology = _with(self.topology, replace(group, least=2))
+
+    def with_effect(self, topology: Topology) -> Topology:
+        """The topology without the groups and blocks whose cut changes nothing: a wrong one would pass as well."""
+        groups, blocks = without_gradient(self.bench.model, self.bench.inputs, topology)
+        for group in groups:
+            kept = [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
+            if self.bench.without_effect(topology, kept):
+                self.reasons[group.name] = NOTHING
+        gone = [
+            block
+            for block in blocks
+            if self.bench.without_effect(topology, [KeptChannels(groups={}, dropped=(block.name,))])
+        ]
+        found = topology.without({name: why for name, why in self.reasons.items() if name in topology.widths})
+        return replace(found, blocks=tuple(block for block in topology.blocks if block not in gone))
 
     def with_blocks(self, topology: Topology) -> Topology:
         """The topology with the blocks that can be dropped: the innermost of those that are proved."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from autoprune.task import checkpoint as checkpoints
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, IterableSplit, Split, as_split
 from autoprune.task.metrics import METRICS
-from autoprune.task.models import check_independent, check_kind
+from autoprune.task.models import check_independent, check_kind, module_of
 from autoprune.task.overlap import overlap
 from autoprune.task.prediction import KINDS, is_label
 
@@ -81,16 +80,7 @@ def can_carve(task: Task) -> bool:
 
 def build(task: Task) -> nn.Module | None:
     """A copy of the user's model on the task's device, in eval mode; None when the device itself is at fault."""
-    model = task.model
-    if inspect.isclass(model) or not callable(model):
-        raise ConfigurationError(
-            fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
-        )
-    if not isinstance(model, nn.Module):
-        built = attempt("the model function", model)
-        if not isinstance(built, nn.Module):
-            raise ConfigurationError(fault("the model function", "return an nn.Module", type(built).__name__))
-        model = built
+    model = module_of(task.model)
     if not _is_device(task.device):
         return None
     devices = {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}

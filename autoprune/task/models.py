@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.prune import BasePruningMethod
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, describe_exception, fault
 from autoprune.task.clone import Borrowed, functions_of
 from autoprune.task.data import Inputs, call
 
@@ -36,6 +36,23 @@ _REFUSED: Mapping[str, str] = {
 }
 #: Parts of names that wrappers put into the keys of a state dict.
 _WRAPPING = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+
+
+def module_of(model: object) -> nn.Module:
+    """The module itself, or the one that a function builds. Raises ConfigurationError where there is none."""
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, type) or not callable(model):
+        raise ConfigurationError(
+            fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
+        )
+    try:
+        built: object = model()
+    except Exception as error:  # user code may raise anything
+        raise ConfigurationError(fault("the model function", "run", describe_exception(error))) from error
+    if not isinstance(built, nn.Module):
+        raise ConfigurationError(fault("the model function", "return an nn.Module", type(built).__name__))
+    return built
 
 
 def check_kind(model: nn.Module) -> None:

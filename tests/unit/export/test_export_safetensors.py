@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -246,3 +247,74 @@ def test_a_run_from_before_there_were_masks(study: autoprune.Study, tmp_path: Pa
         with torch.no_grad():
             assert torch.equal(old.rebuild(record.number)(inputs), study.rebuild(before.number)(inputs))
     assert len(old.front().table()) == len(study.front().table())
+
+
+# ---- loading proves nothing
+
+
+def unproved(*_: object) -> None:
+    raise AssertionError("nothing is to be traced or proved")
+
+
+@pytest.mark.parametrize("dense", [untrained, untrained()], ids=["a function", "a module"])
+def test_loading_looks_at_names_and_shapes_alone(
+    dense: nn.Module, study: autoprune.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported(study, 3, tmp_path)
+    monkeypatch.setattr("autoprune.export.safetensors.survey", unproved)
+    model, inputs = autoprune.load_safetensors(dense, EXAMPLE, path), blobs(60, seed=9)[0]
+    with torch.no_grad():
+        assert torch.equal(model(inputs), study.rebuild(3)(inputs))
+    with pytest.raises(ConfigurationError, match="the definition that was pruned, but got one with other tensors"):
+        autoprune.load_safetensors(ResNet(widths=(8, 12, 16), depth=2, classes=4), EXAMPLE, path)
+    with pytest.raises(ConfigurationError, match="Pass the module inside"):
+        autoprune.load_safetensors(nn.DataParallel(untrained()), EXAMPLE, path)
+    with pytest.raises(ConfigurationError, match="a function that builds one"):
+        autoprune.load_safetensors("resnet", EXAMPLE, path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_without_a_topology_is_proved_once_more(version: int, study: autoprune.Study, tmp_path: Path) -> None:
+    """That of an earlier version, and that of a run of one."""
+    path, inputs = exported(study, 3, tmp_path), blobs(60, seed=9)[0]
+    data = json.loads(path.with_suffix(".json").read_text())
+    del data["topology"]
+    path.with_suffix(".json").write_text(json.dumps(data | {"version": version}))
+    with torch.no_grad():
+        assert torch.equal(autoprune.load_safetensors(untrained(), EXAMPLE, path)(inputs), study.rebuild(3)(inputs))
+    with pytest.raises(ConfigurationError, match="the definition that was pruned, but got one of another structure"):
+        autoprune.load_safetensors(ResNet(widths=(8, 12, 24), depth=1, classes=4), EXAMPLE, path)
+
+
+def test_a_run_from_before_topologies_were_stored(study: autoprune.Study, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(study.folder.path, out)
+    (out / "topology.json").unlink()
+    looked = autoprune.Study.open(out)
+    path, _ = export_safetensors(looked.folder, looked.front().get(3), tmp_path / "old.safetensors")
+    assert json.loads(path.with_suffix(".json").read_text())["topology"] is None
+    autoprune.Study.create(image_task(), settings(), out=out)
+    assert (out / "topology.json").read_bytes() == (study.folder.path / "topology.json").read_bytes()
+
+
+DAMAGE = {
+    "a position outside": lambda group: group["members"][0]["index"].update(start=1000),
+    "many positions": lambda group: group["members"][0]["index"].update(shape=[2**40, 2**40]),
+    "other channels": lambda group: group.update(channels=group["channels"] + 1),
+    "another axis": lambda group: group["members"][0].update(axis=7),
+    "another tensor": lambda group: group["members"][0].update(tensor="nothing"),
+    "no members": lambda group: group.pop("members"),
+    "a text": lambda group: group["members"][0]["index"].update(start="0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_topology_is_said_to_be_one(
+    damage: Callable[[dict[str, object]], object], study: autoprune.Study, tmp_path: Path
+) -> None:
+    path = exported(study, 3, tmp_path)
+    data = json.loads(path.with_suffix(".json").read_text())
+    damage(data["topology"]["groups"][0])
+    path.with_suffix(".json").write_text(json.dumps(data))
+    with pytest.raises(StorageError, match=r"m\.json must hold"):
+        autoprune.load_safetensors(untrained(), EXAMPLE, path)

@@ -217,3 +217,56 @@ def test_hidden_units_stay_more_than_what_they_are_projected_to() -> None:
     topology = survey(model, torch.randn(2, 6, 5))
     assert {group.name: group.least for group in topology.groups} == {"rnn": 5, "rnn#2": 1}
     cut(model, topology, KeptChannels(groups={"rnn": tuple(range(5)), "rnn#2": (0,)}))(torch.randn(3, 4, 5))
+
+
+# ---- what changes nothing is not believed
+
+
+def test_a_cut_that_changes_nothing_is_not_offered() -> None:
+    """A branch behind a gate that is closed: right or wrong, no output tells."""
+
+    def gated(m: nn.Module, x: Tensor) -> Tensor:
+        return m.b(torch.relu(m.a(x))) + m.gate * m.d(torch.relu(m.c(x)))
+
+    model = Free(gated, a=nn.Linear(5, 12), b=nn.Linear(12, 3), c=nn.Linear(5, 12), d=nn.Linear(12, 3))
+    model.register_buffer("gate", torch.zeros(1))
+    topology = survey(model, torch.randn(4, 5))
+    assert topology.widths == {"a": 12}
+    assert "changes nothing in the outputs" in reason(topology, "c")
+    model.gate.fill_(1)
+    assert survey(model, torch.randn(4, 5)).widths == {"a": 12, "c": 12}
+
+
+def test_a_block_whose_loss_changes_nothing_is_not_offered() -> None:
+    class Block(nn.Module):
+        def __init__(self, gate: float) -> None:
+            super().__init__()
+            self.f, self.gate = nn.Linear(6, 6), gate
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.gate * self.f(x)
+
+    model = nn.Sequential(Block(1.0), Block(0.0), nn.Linear(6, 2))
+    assert [block.name for block in survey(model, torch.randn(4, 6)).blocks] == ["0"]
+
+
+def test_a_model_without_gradients_is_still_proved() -> None:
+    def detached(m: nn.Module, x: Tensor) -> Tensor:
+        return m.b(torch.relu(m.a(x))).detach()
+
+    model = Free(detached, a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    assert survey(model, torch.randn(4, 5)).widths == {"a": 12}
+
+
+def test_outputs_that_no_weight_changes_are_refused() -> None:
+    """As of a model that answers for another one."""
+    other = nn.Linear(5, 3)
+    model = Free(lambda m, x: other(x) + 0 * m.b(torch.relu(m.a(x))), a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    with pytest.raises(TraceError, match="the same outputs with other weights"):
+        survey(model, torch.randn(4, 5))
+
+
+def test_outputs_that_are_normalised_are_outputs() -> None:
+    layers = {"a": nn.Linear(5, 12, bias=False), "b": nn.Linear(12, 3, bias=False)}
+    model = Free(lambda m, x: F.normalize(m.b(torch.relu(m.a(x)))), **layers)
+    assert survey(model, torch.randn(4, 5)).widths == {"a": 12}

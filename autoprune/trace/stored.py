@@ -1,0 +1,156 @@
+"""The part of a topology that a cut needs, as data that is stored and read back without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autoprune.codec import Format, stored
+from autoprune.errors import StorageError, fault
+from autoprune.trace.topology import Attribute, Block, ChannelGroup, Member, Rescale, TensorInfo, Topology
+
+VERSION = 1
+
+
+@stored(Format(what="positions on an axis", optional=None))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """Positions [channels, k]: listed, or from where on and how far apart along both sides.
+
+    shape: channels and k. start, steps: where they are evenly spread. listed: one row for each channel; empty where
+    they are.
+    """
+
+    shape: tuple[int, int] = (0, 0)
+    start: int = 0
+    steps: tuple[int, int] = (0, 0)
+    listed: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of(cls, index: Tensor) -> Positions:
+        """The shortest form of an index, int64 [channels, k]."""
+        rows, columns = index.shape
+        start, down, along = (int(index[where]) for where in ((0, 0), (-1, 0), (0, -1)))
+        steps = ((down - start) // max(rows - 1, 1), (along - start) // max(columns - 1, 1))
+        even = cls(shape=(rows, columns), start=start, steps=steps)
+        if torch.equal(even.index(), index):
+            return even
+        return cls(shape=(rows, columns), listed=tuple(tuple(row) for row in index.tolist()))
+
+    def index(self) -> Tensor:
+        """The positions, int64 [channels, k]."""
+        if self.listed:
+            return torch.tensor(self.listed, dtype=torch.int64)
+        rows, columns = (torch.arange(length) for length in self.shape)
+        return self.start + self.steps[0] * rows[:, None] + self.steps[1] * columns
+
+    def fits(self, size: int) -> bool:
+        """Whether they lie on an axis of that size, without making them first."""
+        rows, columns = self.shape
+        if min(self.shape) < 1 or rows * columns > size:
+            return False
+        if self.listed:
+            lengths = {len(row) for row in self.listed}
+            return (len(self.listed), lengths) == (rows, {columns}) and all(
+                0 <= p < size for r in self.listed for p in r
+            )
+        corners = [self.start + (rows - 1) * self.steps[0] * i + (columns - 1) * self.steps[1] * j for i, j in _CORNERS]
+        return all(0 <= corner < size for corner in corners)
+
+
+_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+@stored(Format(what="a member of a group"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMember:
+    """A `Member`, its index as positions; of a `Rescale` the role is ""."""
+
+    tensor: str
+    axis: int
+    role: str
+    index: Positions
+
+
+@stored(Format(what="a group"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroup:
+    """A `ChannelGroup`, without what only proving needs."""
+
+    name: str
+    channels: int
+    least: int
+    kind: str
+    members: tuple[StoredMember, ...]
+    attributes: tuple[Attribute, ...]
+    rescaled: tuple[StoredMember, ...]
+
+
+@stored(Format(what="the structure of a model", version=VERSION))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTopology:
+    """A `Topology` without what only costs, `explain` and proving need."""
+
+    tensors: Mapping[str, TensorInfo]
+    groups: tuple[StoredGroup, ...]
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, topology: Topology) -> StoredTopology:
+        """What is stored of a topology."""
+        return cls(
+            tensors=topology.tensors, groups=tuple(_stored(group) for group in topology.groups), blocks=topology.blocks
+        )
+
+    def topology(self, where: str) -> Topology:
+        """Give the topology, which knows no costs. where: what held this, for the message.
+
+        Raises StorageError where positions lie outside of their tensor.
+        """
+        for group in self.groups:
+            for member in (*group.members, *group.rescaled):
+                info = self.tensors.get(member.tensor)
+                shape = () if info is None else info.shape
+                inside = 0 <= member.axis < len(shape) and member.index.fits(shape[member.axis])
+                if not inside or (member.role and member.index.shape[0] != group.channels):
+                    got = f"others for {group.name} in {member.tensor}"
+                    raise StorageError(fault(where, "hold positions of channels that its tensors have", got))
+        return Topology(
+            groups=tuple(_group(group) for group in self.groups),
+            unprunable=(),
+            products=(),
+            tensors=self.tensors,
+            blocks=self.blocks,
+        )
+
+
+def _stored(group: ChannelGroup) -> StoredGroup:
+    return StoredGroup(
+        name=group.name,
+        channels=group.channels,
+        least=group.least,
+        kind=group.kind,
+        members=tuple(
+            StoredMember(tensor=m.tensor, axis=m.axis, role=m.role, index=Positions.of(m.index)) for m in group.members
+        ),
+        attributes=group.attributes,
+        rescaled=tuple(
+            StoredMember(tensor=r.tensor, axis=r.axis, role="", index=Positions.of(r.index[:, None]))
+            for r in group.rescaled
+        ),
+    )
+
+
+def _group(group: StoredGroup) -> ChannelGroup:
+    return ChannelGroup(
+        name=group.name,
+        channels=group.channels,
+        least=group.least,
+        kind=group.kind,
+        members=tuple(Member(tensor=m.tensor, axis=m.axis, role=m.role, index=m.index.index()) for m in group.members),
+        attributes=group.attributes,
+        rescaled=tuple(Rescale(tensor=r.tensor, axis=r.axis, index=r.index.index()[:, 0]) for r in group.rescaled),
+    )
