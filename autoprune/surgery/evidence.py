@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
-from autoprune.surgery.influence import check_own_weights
+from autoprune.surgery.influence import Part, check_own_weights, without_gradient
 from autoprune.surgery.mask import mask
-from autoprune.task.clone import renew_kept
+from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, copied, plain_operators, run
@@ -73,13 +73,36 @@ class Evidence:
             _stir_weights(scratch)
         renew_kept(scratch)
         inputs = map_tensors(example_inputs, partial(_stirred, dtype=dtype, noise=stir_inputs))
+        return cls._on(scratch, inputs, finite=stir_weights or stir_inputs)
+
+    @classmethod
+    def _on(cls, scratch: nn.Module, inputs: Inputs, *, finite: bool) -> Evidence:
         dense = _outputs(scratch, inputs)
-        if (stir_weights or stir_inputs) and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):
+        if finite and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):
             raise ValueError("outputs that are not finite")
         traced = run(scratch, inputs)[0]
         return cls(
             scratch, inputs, traced, dense, _Tolerance.of(_precisions(scratch, inputs)), _trains(scratch, inputs)
         )
+
+    def redrawn(self, seed: int) -> Evidence | None:
+        """The same with other weights of the same size, None where the model does not run with them.
+
+        What is silent by chance, behind a ReLU on a few samples, speaks with these.
+        """
+        generator = torch.Generator().manual_seed(4 + seed)
+        parameters = {name: parameter.ndim for name, parameter in self.model.named_parameters()}
+
+        def other(name: str, tensor: Tensor) -> Tensor | None:
+            if name not in parameters or not tensor.is_floating_point():
+                return None
+            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+            return tensor + drawn if parameters[name] < 2 else tensor * drawn.sign()
+
+        try:
+            return self._on(clone_with(self.model, other), self.inputs, finite=True)
+        except Exception:  # user code runs in here
+            return None
 
     def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> str | None:
         """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
@@ -100,9 +123,15 @@ class Evidence:
             return f"cutting it changes the outputs {how}, beyond what its channels did"
         return self._fault_in_training(smaller) if in_training else None
 
-    def without_effect(self, topology: Topology, draws: Iterable[KeptChannels]) -> bool:
-        """Whether none of these cuts changes the outputs, beyond rounding."""
-        return all(self._effect(cut(self.model, topology, chosen)) <= self.tolerance.noise for chosen in draws)
+    def silent(self, topology: Topology, cuts: Mapping[Part, Iterable[KeptChannels]]) -> list[Part]:
+        """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
+        suspects = without_gradient(self.model, self.inputs, topology)
+        return [
+            part
+            for part, choices in cuts.items()
+            if part in suspects
+            and all(self._effect(cut(self.model, topology, one)) <= self.tolerance.noise for one in choices)
+        ]
 
     def _effect(self, smaller: nn.Module) -> float:
         outputs = _outputs(smaller, self.inputs)

@@ -11,10 +11,12 @@ from autoprune.errors import TraceError
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
-from autoprune.trace.topology import Block, ChannelGroup, Topology
+from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trace.tracer import plain_operators
 from autoprune.trace.values import fresh, outputs_in
 
+#: "group" or "block", and its name.
+Part = tuple[str, str]
 #: Said of a group or block whose cut changes nothing.
 NOTHING = "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen"
 
@@ -46,15 +48,15 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor])
         )
 
 
-def without_gradient(model: nn.Module, inputs: Inputs, topology: Topology) -> tuple[list[ChannelGroup], list[Block]]:
+def without_gradient(model: nn.Module, inputs: Inputs, topology: Topology) -> set[Part]:
     """Groups and blocks on none of whose weights the outputs depend, as far as one backward pass tells.
 
     All of them where there is none, as in a model that answers with classes.
     """
     slopes = _gradients(model, inputs)
-    groups = [group for group in topology.groups if not any(_runs_through(group, slopes))]
-    blocks = [block for block in topology.blocks if not any(_is_some(slopes.get(name)) for name in block.tensors)]
-    return groups, blocks
+    groups = {("group", group.name) for group in topology.groups if not any(_runs_through(group, slopes))}
+    silent = [block for block in topology.blocks if not any(_is_some(slopes.get(name)) for name in block.tensors)]
+    return groups | {("block", block.name) for block in silent}
 
 
 def _runs_through(group: ChannelGroup, slopes: Mapping[str, Tensor]) -> Iterable[bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,12 +12,14 @@ from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.influence import NOTHING, without_gradient
+from autoprune.surgery.influence import NOTHING, Part
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
 from autoprune.trace.topology import Attribute, Block, ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
+#: Other weights that are tried where a cut changes nothing.
+REDRAWS = 3
 #: Seconds of processor time after which what is not yet proved is withdrawn.
 PROOF_SECONDS = 120.0
 
@@ -245,19 +247,25 @@ class _Proof:
             self.topology = _with(self.topology, replace(group, least=2))
 
     def with_effect(self, topology: Topology) -> Topology:
-        """The topology without the groups and blocks whose cut changes nothing: a wrong one would pass as well."""
-        groups, blocks = without_gradient(self.bench.model, self.bench.inputs, topology)
-        for group in groups:
-            kept = [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
-            if self.bench.without_effect(topology, kept):
-                self.reasons[group.name] = NOTHING
-        gone = [
-            block
-            for block in blocks
-            if self.bench.without_effect(topology, [KeptChannels(groups={}, dropped=(block.name,))])
-        ]
-        found = topology.without({name: why for name, why in self.reasons.items() if name in topology.widths})
-        return replace(found, blocks=tuple(block for block in topology.blocks if block not in gone))
+        """The topology without the groups and blocks whose cut changes nothing: a wrong one would pass as well.
+
+        What changes nothing with these weights is proved with others, if it does something there.
+        """
+        cuts = {
+            ("group", group.name): [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
+            for group in topology.groups
+        } | {("block", block.name): [KeptChannels(groups={}, dropped=(block.name,))] for block in topology.blocks}
+        gone = dict.fromkeys(self.bench.silent(topology, cuts), NOTHING)
+        for draw in range(REDRAWS):
+            silent = {part: cuts[part] for part, reason in gone.items() if reason == NOTHING}
+            other = self.bench.redrawn(draw) if silent else None
+            if other is not None:
+                found = _faults(other, topology, silent)
+                gone = {part: found.get(part, gone[part]) for part in gone if part in found or part not in silent}
+        withdrawn = {name: reason for (kind, name), reason in gone.items() if kind == "group"}
+        self.reasons |= withdrawn
+        left = tuple(block for block in topology.blocks if ("block", block.name) not in gone)
+        return replace(topology.without(withdrawn), blocks=left)
 
     def with_blocks(self, topology: Topology) -> Topology:
         """The topology with the blocks that can be dropped: the innermost of those that are proved."""
@@ -285,6 +293,17 @@ class _Proof:
 def _layer(name: str) -> str:
     """The name without the numbers in it: the same for the same layer of all blocks."""
     return re.sub(r"\d+", "#", name)
+
+
+def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, str]:
+    """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
+    found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
+    for part in [part for part in cuts if part not in found]:
+        for chosen in cuts[part]:
+            reason = bench.difference(topology, chosen)
+            if reason is not None:
+                found[part] = reason
+    return found
 
 
 def _with(topology: Topology, changed: ChannelGroup) -> Topology:

@@ -104,11 +104,13 @@ def test_both_files_are_needed(study: autoprune.Study, tmp_path: Path) -> None:
         autoprune.load_safetensors(untrained(), EXAMPLE, tmp_path / "nothing.safetensors")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kept": 3, "structure": "x"}', '{"kept": {"a": [0.5]}}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"kept": 3, "structure": "x"}', '{"version": 3, "structure": "x", "kept": {"a": [0.5]}}']
+)
 def test_an_architecture_that_is_none(text: str, study: autoprune.Study, tmp_path: Path) -> None:
     path = exported(study, 3, tmp_path)
     path.with_suffix(".json").write_text(text)
-    with pytest.raises(StorageError, match="hold an architecture"):
+    with pytest.raises(StorageError, match=r"must hold an architecture|must be JSON|its version must be 1 to 3"):
         autoprune.load_safetensors(untrained(), EXAMPLE, path)
 
 
