@@ -59,7 +59,10 @@ def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensit
 
 
 def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
-    """`count` budgets from just below dense down to the smallest that is allowed and reachable, evenly in log."""
+    """`count` budgets from just below dense down to the smallest that is allowed and reachable, evenly in log.
+
+    One alone lies in the middle: the smallest is a long way from dense at a single step.
+    """
     if not topology.groups and settings.masks == (NO_MASKS,):
         return []  # blocks alone: no sweep between dense and nothing
     if topology.groups:
@@ -67,8 +70,10 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
     else:
         lowest = max(settings.min_budget, 1.0 - settings.sparsity[1])
     highest = max(0.75, lowest)
-    if count < 2 or highest <= lowest:
+    if highest <= lowest:
         return [lowest] * min(count, 1)
+    if count == 1:
+        return [math.sqrt(highest * lowest)]
     steps = np.exp(np.linspace(math.log(highest), math.log(lowest), count))
     return [float(value) for value in np.clip(steps, lowest, highest)]
 

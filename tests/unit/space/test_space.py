@@ -275,7 +275,7 @@ def test_budgets_are_even_in_the_logarithm() -> None:
     assert found[-1] == pytest.approx(0.1)
     assert np.diff(np.log(found)) == pytest.approx(np.full(4, np.log(0.1 / 0.75) / 4))
     assert budgets(SpaceSettings(), TOPOLOGY, 0) == []
-    assert len(budgets(SpaceSettings(), TOPOLOGY, 1)) == 1
+    assert budgets(SpaceSettings(min_budget=0.12), TOPOLOGY, 1) == [pytest.approx(0.3)]
     assert min(budgets(SpaceSettings(min_budget=1e-9), TOPOLOGY, 4)) > 1e-6, "the smallest that can be reached"
 
 
