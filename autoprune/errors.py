@@ -11,7 +11,7 @@ AutopruneError
 |-- SurgeryError                a kept set does not fit the model
 |-- RecoveryError               training diverged (a loss that is not finite)
 |-- UserCodeError               the user's model, loss, metric or data failed during a run; chained from their error
-`-- StorageError                what is on disk can not be read
+`-- StorageError                a file cannot be read, does not fit, or cannot be written; the command line exits with 2
 """
 
 from __future__ import annotations
