@@ -166,13 +166,17 @@ def _ridge(data: _Data, spread: float) -> tuple[np.ndarray, np.ndarray]:
     weights, lost = data.weights[:, None], data.weights * data.lost
     for _ in range(_STEPS if spread else 0):
         columns = weights * data.link(found)
-        link = np.linalg.lstsq(columns, lost, rcond=None)[0]
+        # One decomposition for both: an SVD, since columns may depend on each other where candidates are alike.
+        basis, sizes, turn = np.linalg.svd(columns, full_matrices=False)
+        there = sizes > np.finfo(float).eps * len(columns) * sizes[0]
+        basis = basis[:, there]
+        link = turn[there].T @ (basis.T @ lost / sizes[there])
         left = lost - columns @ link
         parts = data.added * np.exp(found)
         total = parts.sum(axis=1)
         steep = np.maximum(link[1] + 2.0 * link[2] * np.log(total), _LEAST_SLOPE)
         slopes = weights * steep[:, None] * parts / total[:, None]
-        slopes -= columns @ np.linalg.lstsq(columns, slopes, rcond=None)[0]  # what the link explains is not theirs
+        slopes -= basis @ (basis.T @ slopes)  # what the link explains is not theirs
         noise = max(float(np.mean(left**2)), _NOISE**2) / spread**2
         step = np.linalg.solve(slopes.T @ slopes + noise * np.eye(len(found)), slopes.T @ (left + slopes @ found))
         found = np.clip(0.5 * (found + step), -limit, limit)

@@ -127,7 +127,7 @@ def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
         arguments, env=environment(SECONDS_A_STEP="0.05"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (out / "candidates" / "00002").is_dir():
             assert process.poll() is None, process.communicate()[0].decode()
             assert time.monotonic() < deadline, "no candidate"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import pytest
 import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.front.record import CandidateRecord
+from autoprune.measure.quality import Quality, evaluate
+from autoprune.task.data import Split
 
 # Fixtures of a module run before the one that sets this for each test.
 torch.set_num_threads(1)
@@ -53,6 +57,22 @@ def settings(**changes: object) -> autoprune.StudySettings:
         "space": space(),
     }
     return autoprune.StudySettings(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def quality_by_size(patch: pytest.MonkeyPatch) -> None:
+    """Qualities follow from the size alone: no processor's rounding decides who is stopped, beaten or on the front.
+
+    Those at rungs are 0.01 below those in the end, and larger is not always better.
+    """
+
+    def quality(model: nn.Module) -> float:
+        return 0.5 + sum(parameter.numel() for parameter in model.parameters()) % 7 / 20
+
+    def at_end(task: autoprune.Task, model: nn.Module, split: Split) -> Quality:
+        return replace(evaluate(task, model, split), value=quality(model) + 0.01)
+
+    patch.setattr("autoprune.candidate.quality_alone", lambda task, model, split: (quality(model), split.samples))
+    patch.setattr("autoprune.candidate.evaluate", at_end)
 
 
 def comparable(records: Sequence[CandidateRecord], *, renumber: bool = False) -> list[dict[str, object]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from autoprune.study.trials import STOPPED
 from autoprune.task.data import IterableSplit, TensorSplit
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
-from tests.unit.study.small import comparable, journal_trials, settings, space
+from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, space
 
 # ---- the rules by hand
 
@@ -184,8 +183,8 @@ def task() -> autoprune.Task:
 
 
 def odd_ones(now: Situation) -> bool:
-    """Stops about half of what is looked at at the second rung, by nothing but its costs."""
-    return now.share == 0.25 and int(now.costs[0]) // 100 % 2 == 1
+    """Stops every other one of what is looked at at the second rung, whatever the numbers."""
+    return now.share == 0.25 and len(now.past) % 2 == 1
 
 
 def with_rule(rule: Rule, patch: pytest.MonkeyPatch) -> None:
@@ -367,20 +366,9 @@ def test_a_stopped_one_is_neither_on_the_front_nor_chosen() -> None:
     assert found.get(2).stopped, "it can still be looked at by its number"
 
 
-def quality_of(model: nn.Module) -> float:
-    """A quality that follows from the size alone: no processor's rounding decides what is stopped."""
-    return 0.5 + sum(parameter.numel() for parameter in model.parameters()) % 7 / 20
-
-
 def test_the_rule_front_stops_what_a_study_can_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """End to end with the real rule, where each end is 0.01 above its rungs: it foretells all of them."""
-    monkeypatch.setattr(
-        "autoprune.candidate.quality_alone", lambda task, model, split: (quality_of(model), split.samples)
-    )
-    monkeypatch.setattr(
-        "autoprune.candidate.evaluate",
-        lambda task, model, split: replace(evaluate(task, model, split), value=quality_of(model) + 0.01),
-    )
+    quality_by_size(monkeypatch)
     found = autoprune.Study.create(task(), searched(trials=30, polish=0.0), out=tmp_path / "run")
     found.run()
     assert stopped(found)

@@ -13,7 +13,7 @@ from autoprune.errors import NotFoundError
 from autoprune.study.garbage import removable
 from tests.tasks import image_task
 from tests.unit.front.builders import front_of, latency, measurement, record
-from tests.unit.study.small import comparable, settings
+from tests.unit.study.small import comparable, quality_by_size, settings
 
 
 def numbers(*records: object) -> set[int]:
@@ -74,7 +74,10 @@ def test_no_clock_brings_back_what_was_removed(seed: int) -> None:
     assert sum(one.removed for one in found) > 5
 
 
-def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(tmp_path: Path) -> None:
+def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quality_by_size(monkeypatch)
     study = autoprune.Study.create(image_task(), settings(trials=16, collect_garbage=True), out=tmp_path / "run")
     front = study.run()
     assert not removable(front), "all that is garbage is gone"
