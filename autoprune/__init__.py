@@ -7,6 +7,7 @@ Names are imported when they are first used, so that `autoprune --help` does not
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.space.settings import SpaceSettings as SpaceSettings
-    from autoprune.study.loop import Progress as Progress
+    from autoprune.study.progress import Progress as Progress
     from autoprune.study.repeats import Repeats as Repeats
     from autoprune.study.repeats import repeat as repeat
     from autoprune.study.settings import StudySettings as StudySettings
@@ -34,12 +35,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+try:
+    #: Working directory when autoprune was first imported: a script that is run by itself may change it before main().
+    STARTED_IN: Path | None = Path.cwd()
+except OSError:  # it was removed
+    STARTED_IN = None
+
 _WHERE = {
     "BlockPlan": "autoprune.plan.amounts",
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.amounts",
     "Limits": "autoprune.front.limits",
-    "Progress": "autoprune.study.loop",
+    "Progress": "autoprune.study.progress",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.amounts",
     "RecoveryPlan": "autoprune.plan.recovery",

@@ -24,7 +24,7 @@ from autoprune.errors import (
 
 if TYPE_CHECKING:
     from autoprune.script import Script
-    from autoprune.study.loop import OnProgress
+    from autoprune.study.progress import OnProgress
     from autoprune.study.study import Study
 
 P = ParamSpec("P")
@@ -43,7 +43,12 @@ ScriptArgument = Annotated[
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Run folder, as `autoprune run` printed it.", show_default=False)
 ]
-OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the script's folder> when not given.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Run folder; when not given runs/<name of the script>, or runs/<name of its folder> for a study.py."
+    ),
+]
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
 SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
@@ -100,6 +105,7 @@ def explain(script: ScriptArgument) -> None:
 @app.command()
 @reported
 def run(  # noqa: PLR0913, PLR0917  # one option each
+    context: typer.Context,
     script: ScriptArgument,
     trials: TrialsOption = None,
     seconds: SecondsOption = None,
@@ -117,13 +123,17 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     ] = None,
 ) -> None:
     """Search. Resumes when the folder holds this study; ends with the front and a report."""
+    from autoprune.following import live, show_next, show_start
     from autoprune.report.html import write_report
     from autoprune.script import load_script, made_sampler, name_of, read_baseline, read_limits
     from autoprune.study.study import Study
-    from autoprune.terminal import live, show_front, show_next
+    from autoprune.terminal import show_front
 
     _check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
-    folder = out if out is not None else Path("runs") / name_of(script)
+    # The script may change the working directory: it is asked for before the script is imported.
+    start = context.obj if isinstance(context.obj, Path) else Path.cwd()
+    named = out if out is not None else Path("runs") / name_of(script)
+    folder, script = start / named, script.absolute()
     _check_out(folder)
     limits = read_limits(limit) if limit else None
     given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
@@ -135,11 +145,12 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         return
     study = Study.create(found.task, settings, out=folder, name=name_of(script))
     sampler = made_sampler(script, found.sampler, settings.seed)
+    show_start(study, named, settings)
     with live(study) as on_progress:
         front = study.run(trials=settings.trials, seconds=settings.seconds, sampler=sampler, on_progress=on_progress)
     report_path = write_report(study.folder, front)
     show_front(front)
-    show_next(front, folder, report_path)
+    show_next(front, named, named / report_path.name, study.ending)
     _check_tested([study])
 
 
@@ -151,17 +162,20 @@ def front(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """Print the front of a run as a table."""
+    from autoprune.following import show_ending
     from autoprune.terminal import show_front
 
     if as_json and as_csv:
         raise ConfigurationError(fault("the format", "be --json or --csv", "both"))
-    found = _open(folder).front()
+    study = _open(folder)
+    found = study.front()
     if as_json:
         typer.echo(found.table().to_json(orient="records", indent=1))
     elif as_csv:
         typer.echo(found.table().map(csv_cell).rename(columns=csv_cell).to_csv(index=False), nl=False)
     else:
         show_front(found)
+        show_ending(study.ending)
 
 
 @app.command()
@@ -188,12 +202,13 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     from autoprune.terminal import show_candidate
 
     named = {"max_drop": max_drop, "max_latency_ms": max_latency_ms, "max_size_bytes": max_size_bytes}
-    limits = read_limits([*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())])
-    found = _open(folder).front()
-    if knee and limits.given:
+    given = [*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())]
+    if knee and given:
         raise ConfigurationError(fault("a choice", "be by limits or by --knee", "both"))
     # Without any of its own, those of the search.
-    record = found.knee() if knee else found.choose(limits if limits.given else None, by)
+    limits = read_limits(given) if given else None
+    found = _open(folder).front()
+    record = found.knee() if knee else found.choose(limits, by)
     show_candidate(found, record)
     typer.echo(record.number)
 
@@ -282,6 +297,7 @@ def main() -> None:
 
     Does nothing while the command line imports the script.
     """
+    import autoprune
     from autoprune.script import SCRIPT
 
     script = sys.modules["__main__"]
@@ -292,18 +308,19 @@ def main() -> None:
     sys.modules[SCRIPT] = script
     arguments = sys.argv[1:]
     command = arguments.pop(0) if arguments[:1] == ["explain"] else "run"
-    app(args=[command, str(path), *arguments], prog_name=Path(path).name)
+    app(args=[command, str(path), *arguments], prog_name=Path(path).name, obj=autoprune.STARTED_IN)
 
 
 def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     """The same study with several seeds, and what they have in common."""
     from contextlib import ExitStack
 
+    from autoprune.following import live, show_ending
     from autoprune.report.html import write_report
     from autoprune.report.repeats import write_repeats_report
     from autoprune.script import made_sampler
     from autoprune.study.repeats import repeat
-    from autoprune.terminal import live, show_repeats
+    from autoprune.terminal import show_repeats
 
     studies: list[Study] = []
     with ExitStack() as stack:
@@ -324,6 +341,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
         )
     for own, front in zip(repeats.folders, repeats.fronts, strict=True):
         write_report(own, front)
+        show_ending(own.read_ending())
     show_repeats(repeats)
     _print_path(write_repeats_report(repeats, folder / "report.html"))
     _check_tested(studies)

@@ -1,45 +1,35 @@
-"""What the command line prints: tables, live progress, and where to go from there."""
+"""What the command line prints: tables of a front, of a model, and of what is known of a study."""
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from autoprune.display import lines
-from autoprune.front.front import Front
+from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.report.findings import limited, suggested
+from autoprune.report.findings import share_of_dense
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.optimizers import described
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.description import block_rows, group_rows
 from autoprune.study.importance import Importances
-from autoprune.study.loop import OnProgress
-from autoprune.study.loop import Progress as StudyProgress
 from autoprune.study.repeats import Repeats
 from autoprune.study.solving import Solved
-from autoprune.study.study import Study
 from autoprune.surgery.sparsity import fitting, maskable, unmaskable
 from autoprune.trace.topology import Topology
 
-#: Members of the front shown while a study runs.
-_LIVE_ROWS = 12
 #: Names of layers shown in one cell.
 _NAMES = 2
 
 
-class _Console(Console):
+class SafeConsole(Console):
     """A console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments.
 
     width: where there is no terminal to take it from.
@@ -55,74 +45,22 @@ class _Console(Console):
         return super().render_str(lines(text), **how)  # type: ignore[arg-type]
 
 
-@contextlib.contextmanager
-def live(study: Study) -> Iterator[OnProgress]:
-    """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
-    console = _Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda progress: console.print(_line(progress))
-        return
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}", markup=False),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    job = bar.add_task("trials", total=study.settings.trials, completed=len(study.records), left="")
-    with Live(bar, console=console, refresh_per_second=4) as screen:
-
-        def update(progress: StudyProgress) -> None:
-            left = _left(progress)
-            bar.update(
-                job, completed=progress.done, total=progress.target, description=_STAGES[progress.stage], left=left
-            )
-            if progress.failed:
-                screen.console.print(_failure(progress), style="red")
-            if progress.front.records:
-                screen.update(Group(bar, _front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
-
-        yield update
-
-
-_STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split"}
-
-
-def _line(progress: StudyProgress) -> str:
-    if progress.failed:
-        return _failure(progress)
-    if progress.stage != "trial":
-        return f"{_STAGES[progress.stage]} ..."
-    return f"trial {progress.done}/{progress.target}, front {len(progress.front.records)}, {_left(progress)}"
-
-
-def _failure(progress: StudyProgress) -> str:
-    return f"a trial failed: {progress.failed} (traceback under failures/ in the run folder)"
-
-
-def _left(progress: StudyProgress) -> str:
-    if progress.remaining_seconds is None:
-        return ""
-    return f"{_time(progress.elapsed_seconds)} gone, about {_time(progress.remaining_seconds)} left"
-
-
-def _time(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-
-
 def show_front(front: Front) -> None:
     """The front as a table on standard output, the dense model first."""
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
-    console = _Console()
+    console = SafeConsole()
     if not records:
         console.print("No finished candidate yet.")
         return
-    console.print(_front_table(front, records))
+    console.print(front_table(front, records))
+    if front.dense is None:
+        console.print(NO_DENSE, style="yellow")
 
 
 def show_repeats(repeats: Repeats) -> None:
     """Median and spread over the seeds, then each study, as tables on standard output."""
-    console = _Console()
+    console = SafeConsole()
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
     for name, row in summary.iterrows():
@@ -137,13 +75,13 @@ def show_repeats(repeats: Repeats) -> None:
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
     """One candidate's row on standard error, so that standard output holds its number alone."""
-    console = _Console(stderr=True)
-    console.print(_front_table(front, [record]))
+    console = SafeConsole(stderr=True)
+    console.print(front_table(front, [record]))
 
 
 def show_importances(found: Importances) -> None:
     """Shares of the variance and their intervals as a table on standard output, in brackets what chance gives too."""
-    console = _Console()
+    console = SafeConsole()
     for note in found.notes:
         console.print(note)
     if not found.knobs:
@@ -167,7 +105,7 @@ def show_importances(found: Importances) -> None:
 
 def show_solved(found: Solved) -> None:
     """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
-    console = _Console(width=140)
+    console = SafeConsole(width=140)
     console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
     table = Table("group")
     for column in ("dense", "stay", "share"):
@@ -183,26 +121,9 @@ def show_solved(found: Solved) -> None:
         console.print(note)
 
 
-def show_next(front: Front, folder: Path, report: Path) -> None:
-    """Where the report lies, and how to choose and export."""
-    console = _Console(soft_wrap=True)
-    console.print(f"Report: {report}")
-    for line, warning in limited(front):
-        console.print(line, style="yellow" if warning else None)
-    limits = "" if front.limits.given else " --max-drop 0.01"
-    named = shlex.quote(str(folder))
-    console.print("Choose: ", f"autoprune choose {named}{limits}", sep="")
-    kept = {record.number for record in front.within(front.limits)}
-    smaller = [record for record in front.records if record.origin != "dense" and record.number in kept]
-    if smaller:
-        number = suggested(front, smaller).number
-        options = f"--candidate {number} --format safetensors --to model.safetensors"
-        console.print("Export: ", f"autoprune export {named} {options}", sep="")
-
-
 def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     """What `explain` prints."""
-    console = _Console(width=140)
+    console = SafeConsole(width=140)
     whole = topology.cost({})
     console.print(
         f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"
@@ -330,7 +251,8 @@ def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:
     return table
 
 
-def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
+def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
+    """Make the table of some candidates, one row each."""
     name = front.quality_name
     tested = any(record.test is not None for record in records)
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
@@ -348,12 +270,11 @@ def _front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateR
         table.add_column(column, justify="right")
     for record in records:
         search, latency = record.search, record.search.latency
-        share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
         cells = [str(record.number), record.origin, f"{search.quality:.4f} ± {search.quality_error:.4f}"]
         if tested:
             cells.append("" if record.test is None else f"{record.test.quality:.4f} ± {record.test.quality_error:.4f}")
         cells += [f"{search.parameters:,}", *([f"{search.nonzero_parameters:,}"] if sparse else [])]
-        cells += [f"{search.size_bytes:,}", f"{search.multiply_adds:,}", f"{share:.1%}"]
+        cells += [f"{search.size_bytes:,}", f"{search.multiply_adds:,}", share_of_dense(front, record)]
         cells += (
             ["", ""]
             if latency is None

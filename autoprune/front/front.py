@@ -13,6 +13,12 @@ from autoprune.front import dominance
 from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
 
+#: Said wherever something refers to the dense model, and its record is not there.
+NO_DENSE = (
+    "The dense model has not been measured in this run folder, so drops, shares and limits relative to it are unknown. "
+    "Run the study again: it measures the dense model first, and keeps all that is finished."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
@@ -89,28 +95,36 @@ class Front:
         return record.search.value(objective)
 
     def gain(self, record: CandidateRecord) -> float:
-        """Quality over dense on the search split, positive is better; 0 without a dense record."""
+        """Quality over dense on the search split, positive is better; not a number without a dense record."""
         if self.dense is None:
-            return 0.0
+            return float("nan")
         difference = record.search.quality - self.dense.search.quality
         return difference if self.higher_is_better else -difference
+
+    def share(self, record: CandidateRecord) -> float:
+        """Multiply-adds as a share of the dense model's; not a number without a dense record."""
+        if self.dense is None:
+            return float("nan")
+        return record.search.multiply_adds / max(self.dense.search.multiply_adds, 1)
 
     def hypervolume(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> float:
         """Hypervolume over (quality, cost as a share of dense) up to (worst quality, 1).
 
-        worst_quality: the reference; that of the worst candidate when None.
+        worst_quality: the reference; that of the worst candidate when None. Not a number for candidates without
+        a dense record.
         """
         if self.dense is None:
-            return 0.0
+            return float("nan") if self.everything else 0.0
         return dominance.hypervolume(*self._volume(self.dense, cost, worst_quality))
 
     def hypervolumes(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> np.ndarray:
-        """Hypervolume after each candidate, float [everything], see `hypervolume`; 0 until dense is there.
+        """Hypervolume after each candidate, float [everything], see `hypervolume`; 0 until dense is there, and not
+        numbers where it is not.
 
         Latencies are rounded to the noise of all that was measured, so the curve never falls.
         """
         if self.dense is None:
-            return np.zeros(len(self.everything))
+            return np.full(len(self.everything), np.nan)
         volumes = dominance.growing_hypervolume(*self._volume(self.dense, cost, worst_quality))
         volumes[: self.everything.index(self.dense)] = 0.0
         return volumes
@@ -148,11 +162,14 @@ class Front:
         """The candidate within the limits that is best `by` "quality" or a cost.
 
         limits: those of the search when None; Limits() is none at all.
-        Raises SelectionError that names the nearest candidate when none is within the limits.
+        Raises SelectionError that names the nearest candidate when none is within the limits, and where limits refer
+        to the dense model before it was measured.
         """
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
         limits = self.limits if limits is None else limits
+        if self.everything and self.dense is None and limits.relative:
+            raise SelectionError(f"{', '.join(limits.relative)} cannot be decided. {NO_DENSE}")
         # A limit on what is no objective may be kept by a dominated candidate alone.
         for records in (self.records, [r for r in self.everything if r.selectable]):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
@@ -174,7 +191,7 @@ class Front:
 
     def row(self, record: CandidateRecord) -> dict[str, object]:
         """The columns of one candidate."""
-        search, dense = record.search, (self.dense or record).search
+        search = record.search
         latency, masks = search.latency, search.masked
         row: dict[str, object] = {
             "candidate": record.number,
@@ -190,7 +207,7 @@ class Front:
             "nonzero_parameters": search.nonzero_parameters,
             "size_bytes": search.size_bytes,
             "multiply_adds": search.multiply_adds,
-            "multiply_adds_share": search.multiply_adds / max(dense.multiply_adds, 1),
+            "multiply_adds_share": self.share(record),
             "latency_ms": self.cost(record, "latency_ms"),
             "latency_ratio": float("nan") if latency is None else latency.ratio,
             "latency_ratio_low": float("nan") if latency is None else latency.ratio_low,
@@ -202,11 +219,11 @@ class Front:
         return row
 
     def limits_of_costs(self, limits: Limits) -> dict[str, float]:
-        """Cost name -> limit as a number; shares are of the dense model, and without its record there are none."""
+        """Cost name -> limit as a number. A share is of the dense model: not a number where that is not known."""
         found = limits.of_costs
         for name, share in limits.of_shares.items():
-            if self.dense is not None:
-                found[name] = min(found.get(name, np.inf), share * self.cost(self.dense, name))
+            limit = float("nan") if self.dense is None else share * self.cost(self.dense, name)
+            found[name] = float(np.minimum(found.get(name, np.inf), limit))
         return found
 
     def excess(self, record: CandidateRecord, limits: Limits) -> dict[str, float]:
@@ -216,12 +233,13 @@ class Front:
         """
         excess = {name: self.cost(record, name) / limit - 1.0 for name, limit in self.limits_of_costs(limits).items()}
         drops = [] if limits.max_drop is None else [limits.max_drop]
-        if limits.max_drop_share is not None and self.dense is not None:
-            drops.append(limits.max_drop_share * abs(self.dense.search.quality))
+        if limits.max_drop_share is not None:
+            quality = float("nan") if self.dense is None else self.dense.search.quality
+            drops.append(limits.max_drop_share * abs(quality))
         if drops:
             # The tolerance keeps a drop of exactly the limit inside, whatever the rounding of the difference.
-            excess["drop"] = -self.gain(record) - min(drops) - 1e-9
-        return {name: value if np.isfinite(value) else np.inf for name, value in excess.items()}
+            excess["drop"] = -self.gain(record) - float(np.min(drops)) - 1e-9
+        return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
 
     def _excess(self, record: CandidateRecord, limits: Limits) -> float:
         """Largest violation, <= 0 when all are kept."""
@@ -238,9 +256,10 @@ class Front:
         asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
         search = nearest.search
         latency = self.cost(nearest, "latency_ms")
+        against = "" if self.dense is None else f"({self.gain(nearest):+.4g} to dense), "
         got = (
             f"none; the nearest is candidate {nearest.number} with {self.quality_name} {search.quality:.4g} "
-            f"({self.gain(nearest):+.4g} to dense), {search.size_bytes} bytes"
+            f"{against}{search.size_bytes} bytes"
             f"{f', {latency:.3g} ms' if np.isfinite(latency) else ''}"
         )
         return fault("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
@@ -15,7 +16,7 @@ _SHARES = {"size": "size_bytes", "latency": "latency_ms"}
 @stored(Format(what="limits", optional=None, refuses_unknown=True, any_number=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a candidate must keep to; None is no limit.
+    """What a candidate must keep to; None is no limit, and neither is infinity, which becomes None.
 
     max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
     max_latency_ms, max_size_bytes, max_parameters, max_nonzero_parameters, max_multiply_adds: > 0.
@@ -46,11 +47,19 @@ class Limits:
                 for name, value in wrong.items()
             ],
         )
+        for name, value in self.given.items():
+            if math.isinf(value):
+                object.__setattr__(self, name, None)
 
     @property
     def given(self) -> dict[str, float]:
         """Field -> value, for the limits that are set."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
+
+    @property
+    def relative(self) -> dict[str, float]:
+        """Field -> value, for the limits that are set and refer to the dense model."""
+        return {n: value for n, value in self.given.items() if n == "max_drop" or n.endswith("_share")}
 
     @property
     def of_costs(self) -> dict[str, float]:

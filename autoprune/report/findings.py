@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from autoprune.front.audit import audit, training_saved
-from autoprune.front.front import Front
+from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency
 
@@ -16,13 +16,13 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     """(sentence, is a warning) in the order of importance."""
     dense = front.dense
     if dense is None:
-        return [("The dense model has not been measured yet.", True)]
+        return [(NO_DENSE, True)]
     lines = [_dense(front, dense), *limited(front)]
     lines += _seen_in_training(front, dense)
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
-    lines += _masks(front)
+    lines += _masks(front, dense)
     lines += _stopped_early(front)
     failed = [record for record in front.everything if record.note]
     if failed:
@@ -36,6 +36,8 @@ def limited(front: Front) -> list[tuple[str, bool]]:
     if not front.limits.given:
         return []
     asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
+    if front.dense is None and front.limits.relative:
+        return [(f"Who keeps to the limits of the search ({asked}) is unknown. {NO_DENSE}", True)]
     inside = len(front.within(front.limits))
     if not inside:
         return [(f"No candidate keeps to the limits of the search ({asked}).", True)]
@@ -49,6 +51,11 @@ def suggested(front: Front, records: Sequence[CandidateRecord]) -> CandidateReco
     if fitting:
         return min(fitting, key=lambda record: record.search.multiply_adds)
     return max(records, key=front.gain)
+
+
+def share_of_dense(front: Front, record: CandidateRecord) -> str:
+    """Multiply-adds as a share of dense, for a cell of a table; "unknown" before the dense model was measured."""
+    return "unknown" if front.dense is None else f"{front.share(record):.1%}"
 
 
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
@@ -147,7 +154,7 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
     ]
 
 
-def _masks(front: Front) -> list[tuple[str, bool]]:
+def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
     """What masks of single weights brought: bytes, and rarely time."""
     masked = [record for record in front.everything if _is_masked(record)]
     if not masked:
@@ -155,13 +162,13 @@ def _masks(front: Front) -> list[tuple[str, bool]]:
     members = [record for record in front.records if record.origin != "dense"]
     on_front = [record for record in members if _is_masked(record)]
     smallest = min(on_front or masked, key=lambda record: record.search.size_bytes)
-    search, dense = smallest.search, (front.dense or smallest).search
+    search = smallest.search
     lines = [
         (
             f"Masks: {len(on_front)} of {len(members)} members have them, {len(masked)} of all candidates. The "
             f"smallest, candidate {smallest.number}, has {search.nonzero_parameters:,} of {search.parameters:,} "
             f"parameters other than zero and a file of {search.size_bytes:,} bytes, "
-            f"{search.size_bytes / max(dense.size_bytes, 1):.1%} of dense.",
+            f"{search.size_bytes / max(dense.search.size_bytes, 1):.1%} of dense.",
             False,
         )
     ]

@@ -14,7 +14,7 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency
 from autoprune.report import figures
-from autoprune.report.findings import findings
+from autoprune.report.findings import findings, share_of_dense
 from autoprune.report.growth import growth, tree
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import heat_map
@@ -54,7 +54,9 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
         *_importances(folder),
         *_left_alone(stored),
     ]
-    page = Page(title=stored.name, heading=stored.name, lead=_lead(front), findings=findings(front), sections=sections)
+    ending = folder.read_ending()
+    said = [*([(ending.sentence, True)] if ending is not None and ending.early else []), *findings(front)]
+    page = Page(title=stored.name, heading=stored.name, lead=_lead(front), findings=said, sections=sections)
     path = to if to is not None else folder.report
     write_atomically(path, render(page).encode())
     return path
@@ -94,7 +96,6 @@ def _table(front: Front) -> Table:
 
 def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> tuple[str, ...]:
     search, test, latency = record.search, record.test, record.search.latency
-    share = search.multiply_adds / max((front.dense or record).search.multiply_adds, 1)
     return (
         str(record.number),
         record.origin,
@@ -104,7 +105,7 @@ def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) ->
         *([f"{search.nonzero_parameters:,}"] if sparse else []),
         f"{search.size_bytes:,}",
         f"{search.multiply_adds:,}",
-        f"{share:.1%}",
+        share_of_dense(front, record),
         "" if latency is None else f"{front.cost(record, 'latency_ms'):.3g}",
         _ratio(latency),
         *([_ratio(search.masked)] if masked else []),

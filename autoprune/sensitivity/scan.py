@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -159,11 +159,17 @@ def _fewer(shares: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 @user_code("The sensitivity scan")
 def scan(
-    bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, *, samples: int | None = None
+    bench: Bench,
+    criterion: str,
+    keep_shares: Sequence[float] = KEEP_SHARES,
+    *,
+    samples: int | None = None,
+    on_group: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
     """Cut each group alone, recalibrate, and take the loss on the calibration batches.
 
-    samples: most samples seen by forwards, see `extent`; None for no limit.
+    samples: most samples seen by forwards, see `extent`; None for no limit. on_group: called after each group with
+    how many are done and how many there are.
     Only training data is used, so that the search split is not spent on it.
     """
     start, task, topology = time.monotonic(), bench.task, bench.topology
@@ -184,6 +190,8 @@ def scan(
             highest = max(highest, floor, _loss(bench, model, batches) - base)
             losses.append(highest)
         added[group.name] = tuple(losses)
+        if on_group is not None:
+            on_group(len(added), len(topology.groups))
     return Sensitivity(
         keep_shares=size.keep_shares,
         added_loss=added,

@@ -18,16 +18,22 @@ def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topolo
     count where channels go by them. Of several the best trained (latest) one answers; a polish stands for what it
     polished. One that was stopped early answers where no other does: it was hopeless then and is now.
     """
-    wanted = _key(plan, planned_widths(plan, topology), topology)
+    wanted = key(plan, planned_widths(plan, topology), topology)
     for record in sorted(records, key=lambda record: (record.stopped, -record.number)):
-        if not record.note and _key(record.plan, record.widths, topology, record.dropped) == wanted:
+        if not record.note and key(record.plan, record.widths, topology, record.dropped) == wanted:
             return record
     return None
 
 
-def _key(
+def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
+    """The keys of all candidates, to ask for many plans whether one is known."""
+    return {key(record.plan, record.widths, topology, record.dropped) for record in records if not record.note}
+
+
+def key(
     plan: PruningPlan, widths: dict[str, int], topology: Topology, dropped: tuple[str, ...] | None = None
 ) -> tuple[object, ...]:
+    """Everything that makes two trials the same: widths, criteria, blocks, masks and recovery."""
     ranked = plan.ranking.criterion if plan.ranking is not None else ""
     criteria = {
         name: plan.groups[name].criterion if name in plan.groups else ranked

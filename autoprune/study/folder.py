@@ -18,19 +18,23 @@ from autoprune.errors import NotFoundError, StorageError, fault
 from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
+from autoprune.study.ending import Ending
 from autoprune.study.manifest import FOLDER_VERSION, Manifest
 from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
 from autoprune.task.soundness import told, unsound
 from autoprune.trace.stored import StoredTopology
 from autoprune.trace.topology import Topology
 
-STUDY, TOPOLOGY, SENSITIVITY, REPORT = "study.json", "topology.json", "sensitivity.json", "report.html"
+STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
+SENSITIVITY, REPORT = "sensitivity.json", "report.html"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
 #: Digest of the weights, as `sha256sum --check` takes it.
 DIGEST = "weights.sha256"
 #: Empty; there once the weights were removed.
 REMOVED = "weights.removed"
+#: Most characters of a failure's file: error texts may be megabytes.
+_LONGEST_FAILURE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +161,24 @@ class RunFolder:
             raise StorageError(fault(str(path), "hold weights that are finite, and variances >= 0", told(faults)))
 
     def write_failure(self, number: int, text: str) -> None:
-        """The traceback of a trial that crashed."""
-        write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode())
+        """Write the traceback of a trial that crashed; what the user's code raised is cut in its middle when long."""
+        if len(text) > _LONGEST_FAILURE:
+            half = _LONGEST_FAILURE // 2
+            text = f"{text[:half]}\n... ({len(text):,} characters in all) ...\n{text[-half:]}"
+        write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode(errors="backslashreplace"))
+
+    def write_ending(self, ending: Ending) -> None:
+        """Write why the run ended."""
+        write_atomically(self.path / ENDING, json.dumps(plain(ending), indent=1).encode())
+
+    def read_ending(self) -> Ending | None:
+        """Read why the last run ended; None where none has ended yet, or one goes on."""
+        path = self.path / ENDING
+        return load(Ending, path) if path.exists() else None
+
+    def remove_ending(self) -> None:
+        """Forget why the last run ended, since one begins."""
+        (self.path / ENDING).unlink(missing_ok=True)
 
     def write_test(self, number: int, measurement: Measurement) -> None:
         """The test measurement of a member of the final front."""

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from autoprune.front.record import CandidateRecord
 from autoprune.space.space import Space
 from autoprune.study.settings import StudySettings
-from autoprune.study.trials import STOPPED, UNKNOWN, values_of
+from autoprune.study.trials import STOPPED, bounded, values_of
 
 #: Name of the Optuna study in its journal.
 STUDY_NAME = "autoprune"
@@ -110,7 +110,7 @@ def _trial(record: CandidateRecord, warm_start: str, space: Space, known: Known)
         attributes["warm_start"] = warm_start
     if record.origin == "polished":
         attributes["of"] = record.parent
-    constraints = {name: min(value, UNKNOWN) for name, value in known.excess(record).items()}
+    constraints = {name: bounded(value) for name, value in known.excess(record).items()}
     if record.stopped:
         constraints[STOPPED], attributes["fidelity"] = 1.0 - record.fidelity, record.fidelity
     if not all(math.isfinite(value) for value in values):

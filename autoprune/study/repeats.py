@@ -16,7 +16,7 @@ from autoprune.front.front import Front
 from autoprune.plan.checks import is_count
 from autoprune.sensitivity.scan import spent
 from autoprune.study.folder import RunFolder
-from autoprune.study.loop import OnProgress
+from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
 from autoprune.task.task import Task

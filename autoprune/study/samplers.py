@@ -111,6 +111,11 @@ def default_sampler(groups: int, scanned: bool) -> str:
     return "tpe" if scanned and groups < _MANY_GROUPS else "evolution"
 
 
+def named_sampler(name: str, groups: int, scanned: bool) -> str:
+    """The name itself, or for AUTO that of the sampler that suits the study."""
+    return default_sampler(groups, scanned) if name == AUTO else name
+
+
 def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSampler | None = None) -> BaseSampler:
     """The sampler for one ask. before: that of the last ask, for samplers that remember what they have read.
 

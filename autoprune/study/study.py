@@ -26,10 +26,12 @@ from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.checks import BEFORE, check_plan, check_space, modes_told
 from autoprune.study.description import check_free, check_same, describe
+from autoprune.study.ending import Ending
 from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.importance import Importances, read_importances
 from autoprune.study.journal import Known, make_study, restore, tells
-from autoprune.study.loop import Loop, OnProgress
+from autoprune.study.loop import Loop
+from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.storage import exclusive, open_journal
 from autoprune.task.task import Task, assert_trained
@@ -61,7 +63,7 @@ class Study:
         does not apply, StudyConflictError when `out` holds something else; then nothing is written.
         """
         settings = settings if settings is not None else StudySettings()
-        folder = RunFolder(Path(out))
+        folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory during the run
         if not folder.holds_study:
             check_free(folder.path)
         if task.require_trained:
@@ -87,7 +89,7 @@ class Study:
 
         Raises NotFoundError without a study in `out`, StudyConflictError when the task is another one.
         """
-        folder = RunFolder(Path(out))
+        folder = RunFolder(Path(out).absolute())
         stored = folder.read_study()
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         bench = None
@@ -134,6 +136,11 @@ class Study:
             total = total + Samples(forward=record.samples_forward, trained=record.samples_trained)
         return total
 
+    @property
+    def ending(self) -> Ending | None:
+        """Why the last run ended, and before its number of trials or not; None before one has ended."""
+        return self.folder.read_ending()
+
     def importances(self) -> Importances | None:
         """What each sampled knob mattered, for every objective and for quality at equal cost; None without trials."""
         return read_importances(self.folder)
@@ -173,10 +180,11 @@ class Study:
 
         trials, seconds: override the settings. sampler: any Optuna sampler in place of the settings'; it is used as it
         is, with its own seed and state, so that a run that is resumed goes on differently.
-        on_progress: called after the scan and each trial.
+        on_progress: called after each group of the scan, each trial and each test measurement, and at the end.
         What fails on the test split is in `untested`, with an AutopruneWarning, and the front stands.
-        A trial that crashes is recorded as failed and the study goes on. Raises AutopruneError after
-        FAILURES_IN_A_ROW crashes in a row.
+        A trial that crashes is recorded as failed and the study goes on; sys.exit in the user's code is such a crash.
+        The dense model's trial is tried again, since nothing can be said without it. `ending` says why the run ended.
+        Raises AutopruneError after FAILURES_IN_A_ROW crashes in a row, or where the dense model cannot be measured.
         """
         settings = replace(
             self.settings,

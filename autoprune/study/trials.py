@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,7 +23,7 @@ from autoprune.trace.topology import Topology
 
 #: The constraint that a candidate violates which was stopped early.
 STOPPED = "early_stopped"
-#: Stands for an excess that is not known, as of a latency that was not measured: JSON has no infinity.
+#: Stands for an excess that is infinite, as of a latency that was not measured: JSON has no infinity.
 UNKNOWN = 1e9
 
 
@@ -66,9 +67,9 @@ def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
 
 def proposals(study: optuna.Study) -> int | None:
     """Trials asked for after the warm starts; None while something is queued."""
-    found = study.get_trials(deepcopy=False)
-    if any(trial.state == TrialState.WAITING for trial in found):
+    if is_queued(study):
         return None
+    found = study.get_trials(deepcopy=False)
     return sum(trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") for trial in found)
 
 
@@ -77,24 +78,76 @@ def settle_interrupted(
     records: Sequence[CandidateRecord],
     settings: StudySettings,
     excess: Callable[[CandidateRecord], Mapping[str, float]],
-) -> None:
+) -> list[optuna.Trial]:
     """Settle trials that were running when a process died.
 
     asked: the study and its storage. records: what was stored. excess: see `mark`.
-    A stored candidate is told. Any other trial goes back into the queue as it is: under its number, with the
-    parameters it had, before what is queued behind it.
+    A stored candidate is told. Gives the others, which have not come to their end.
     """
-    study, storage = asked
+    study, _ = asked
     stored = {record.number: record for record in records}
-    study_id = storage.get_study_id_from_name(study.study_name)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record = stored.get(trial.number)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        if record is not None:
-            mark(optuna.Trial(study, trial_id), record, excess(record))
-            study.tell(trial.number, values_of(record, settings))
-        else:
-            storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+    left = []
+    for found in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        record, trial = stored.get(found.number), optuna.Trial(study, _identify(asked, found.number))
+        if record is None:
+            left.append(trial)
+            continue
+        mark(trial, record, excess(record))
+        study.tell(found.number, values_of(record, settings))
+    return left
+
+
+def put_back(asked: tuple[optuna.Study, BaseStorage], number: int) -> None:
+    """Put a trial into the queue as it is: under its number, with its parameters, before what is queued behind it."""
+    asked[1].set_trial_state_values(_identify(asked, number), state=TrialState.WAITING)
+
+
+def queue_dense(study: optuna.Study, space: Space) -> None:
+    """Queue the dense model's trial, unless it is queued already: nothing can be said without it."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if not any(origin_of(trial) == "dense" for trial in waiting):
+        study.enqueue_trial(space.uniform(1.0), user_attrs={"warm_start": "dense", "origin": "dense"})
+
+
+def take_dense(asked: tuple[optuna.Study, BaseStorage]) -> optuna.Trial:
+    """Take the dense model's trial out of the queue, whatever stands before it. Its parameters are not set yet."""
+    study, storage = asked
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    found = _identify(asked, next(trial.number for trial in waiting if origin_of(trial) == "dense"))
+    storage.set_trial_state_values(found, state=TrialState.RUNNING)
+    return optuna.Trial(study, found)
+
+
+def suggest(trial: optuna.Trial, space: Space) -> None:
+    """Set every parameter of the space, as queued or as the sampler proposes."""
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, FloatDistribution):
+            trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        elif isinstance(distribution, IntDistribution):
+            trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        elif isinstance(distribution, CategoricalDistribution):
+            trial.suggest_categorical(name, distribution.choices)
+
+
+def _identify(asked: tuple[optuna.Study, BaseStorage], number: int) -> int:
+    """The storage's own number of a trial. asked: the study and its storage."""
+    study, storage = asked
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
+
+
+def known_in_a_row(study: optuna.Study) -> int:
+    """How many of the last finished trials in a row were answered from the record."""
+    count = 0
+    for trial in reversed(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))):
+        if "duplicate_of" not in trial.user_attrs:
+            break
+        count += 1
+    return count
+
+
+def is_queued(study: optuna.Study) -> bool:
+    """Whether a trial waits to be asked for."""
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def is_finished(study: optuna.Study, number: int) -> bool:
@@ -120,7 +173,12 @@ def mark(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, floa
     _mark_stopped(trial, record)
     for name, value in excess.items():
         if name not in trial.constraints:
-            trial.set_constraint(name, min(value, UNKNOWN))
+            trial.set_constraint(name, bounded(value))
+
+
+def bounded(excess: float) -> float:
+    """An excess as it is stored: infinity becomes a number."""
+    return max(min(excess, UNKNOWN), -UNKNOWN)
 
 
 def _mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +119,50 @@ def loaded_by(code: str) -> set[str]:
 )
 def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
     assert not loaded_by(code) & without
+
+
+#: Distribution -> the name it is imported by, where that is another one.
+IMPORTED_AS = {"scikit-learn": "sklearn"}
+#: Extra -> folders, one of which imports each of its distributions. `dev` also holds tools, which are commands.
+USERS = ("autoprune", "studies", "tests", "benchmarks")
+
+
+def extras() -> dict[str, list[str]]:
+    """Extra -> distributions that it installs, extras of our own left out."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return {
+        name: [found for text in texts if (found := re.split(r"[<>=\[ ]", text)[0]) != "autoprune"]
+        for name, texts in declared.items()
+    }
+
+
+def test_every_extra_is_used() -> None:
+    """An extra that nothing imports promises a feature that is not there."""
+    imported = {
+        name.split(".")[0]
+        for folder in USERS
+        for source in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(tree(source))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    unused = {
+        name: distributions
+        for name, distributions in extras().items()
+        if name != "dev" and not {IMPORTED_AS.get(one, one).replace("-", "_") for one in distributions} <= imported
+    }
+    assert not unused
+
+
+def test_the_readme_names_no_extra_that_is_not_there() -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = re.search(r"\(extras: (.*?)\)", readme, re.DOTALL)
+    assert named is not None
+    words = set(re.findall(r"`([a-z]+)`", named.group(1)))
+    assert words
+    assert words <= extras().keys()

@@ -17,7 +17,7 @@ import torch
 import autoprune
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
-from autoprune.study.loop import Progress
+from autoprune.study.progress import Progress
 from tests.tasks import image_task
 from tests.unit.study.small import Switch, settings
 

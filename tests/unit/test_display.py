@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 import autoprune
-from autoprune import display, terminal
+from autoprune import display, following, terminal
 from autoprune.cli import _fail, _print_path, app
 from autoprune.errors import UnknownNameError, fault
 from autoprune.front.front import Front
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importance, ImportanceRow, Importances
-from autoprune.study.loop import Progress
+from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology, Unprunable
@@ -91,7 +91,7 @@ def shown(name: str, tmp_path: Path) -> None:
     front = study_of(name)
     terminal.show_front(front)
     terminal.show_candidate(front, front.records[-1])
-    terminal.show_next(front, Path(name), tmp_path / name)
+    following.show_next(front, Path(name), tmp_path / name)
     terminal.show_importances(importances_of(name))
     terminal.show_topology(topology_of(name), autoprune.SpaceSettings())
     terminal.show_repeats(Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front,)))
@@ -103,7 +103,7 @@ def test_a_terminal_shows_text_as_text(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")
     shown(name, tmp_path)
-    with terminal.live(FakeStudy()) as update:  # type: ignore[arg-type]
+    with following.live(FakeStudy()) as update:  # type: ignore[arg-type]
         update(progress_of(name))
     printed = capsys.readouterr()
     for text in (printed.out, printed.err):
@@ -119,7 +119,7 @@ def test_a_real_terminal_gets_no_escapes_of_others(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "300")
-    with terminal.live(FakeStudy()) as update:  # type: ignore[arg-type]
+    with following.live(FakeStudy()) as update:  # type: ignore[arg-type]
         update(progress_of(name))
     printed = capsys.readouterr().err
     assert f"a trial failed: {seen}" in printed

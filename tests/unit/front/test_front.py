@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
+from autoprune.report.findings import findings, limited
 from autoprune.terminal import show_front
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
@@ -116,8 +119,8 @@ def test_hypervolume_over_latency_is_in_ratios_and_skips_what_was_not_timed() ->
     assert front_of(records).hypervolume("latency_ms", worst_quality=0.5) == pytest.approx(0.225, abs=1e-6)
 
 
-def test_hypervolume_without_a_dense_model_is_zero() -> None:
-    assert front_of(study()[1:]).hypervolume() == 0.0
+def test_hypervolume_without_a_dense_model_is_unknown() -> None:
+    assert math.isnan(front_of([record(1, measurement(0.8, 500))]).hypervolume())
 
 
 def test_one_candidate_without_a_quality_does_not_wipe_out_the_hypervolume() -> None:
@@ -343,3 +346,70 @@ def test_the_printed_table_has_the_column_where_something_is_zero(
     if masked:
         row = next(line for line in printed.splitlines() if line.startswith("│ 1 "))
         assert [cell.strip() for cell in row.split("│")][4:7] == ["100", "40", "1,500"]
+
+
+# ---- without the dense model's record, as in a folder whose dense trial failed
+
+
+def orphans() -> Front:
+    """Two candidates of a study that was to keep to a share of the dense model; nothing is known of that."""
+    records = [record(1, measurement(0.70, 600, took=latency(0.8))), record(2, measurement(0.60, 300))]
+    limits = Limits(max_drop=0.0, max_size_share=0.5)
+    return Front.of(records, ("quality", "multiply_adds"), True, "accuracy", limits)
+
+
+@pytest.mark.parametrize("name", ["max_drop", "max_drop_share", "max_size_share", "max_latency_share"])
+def test_without_dense_a_limit_relative_to_it_is_refused(name: str) -> None:
+    front = orphans()
+    with pytest.raises(SelectionError, match=rf"{name} cannot be decided. The dense model has not been measured"):
+        front.choose(Limits(**{name: 0.0 if "drop" in name else 1.0}, max_size_bytes=1e9))
+    assert front.within(Limits(**{name: 1.0})) == [], "of none is it known"
+    assert front.choose(Limits(max_size_bytes=1300)).number == 2, "what needs no dense model is decided"
+
+
+def test_without_dense_the_limits_of_the_search_are_refused_too() -> None:
+    with pytest.raises(SelectionError, match="max_drop, max_size_share cannot be decided"):
+        orphans().choose()
+
+
+def test_without_dense_no_row_says_a_share_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    front = orphans()
+    assert front.table()["multiply_adds_share"].isna().all()
+    assert all(math.isnan(front.gain(one)) for one in front.records)
+    show_front(front)
+    printed = capsys.readouterr().out
+    assert "100.0%" not in printed
+    assert printed.count("unknown") >= 2
+    said = [line for line, warning in findings(front) if warning]
+    assert any("The dense model has not been measured" in line for line in said)
+    assert [warning for _, warning in limited(front)] == [True], "unknown, not 'none keeps to them'"
+    assert "No candidate keeps" not in limited(front)[0][0]
+
+
+def test_a_share_of_a_latency_that_the_dense_model_lacks_is_kept_by_none() -> None:
+    front = front_of([dense(), record(1, measurement(0.8, 500, took=latency(0.5)))])
+    assert front.within(Limits(max_latency_share=0.9)) == []
+
+
+# ---- infinity
+
+
+@pytest.mark.parametrize("name", Limits.__slots__)
+def test_infinity_is_no_limit(name: str) -> None:
+    unlimited = Limits(**{name: math.inf})
+    assert unlimited == Limits()
+    assert front_of(study()).choose(unlimited).number == 3
+    assert orphans().choose(unlimited).number == 2, "nor does it need the dense model"
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["max_drop", "max_size_share"])
+def test_what_is_no_number_is_no_limit_either(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        Limits(**{name: value})
+
+
+def test_an_error_that_was_infinite_when_dense_may_only_fall() -> None:
+    front = front_of([dense(math.inf), record(1, measurement(0.4, 500))], higher_is_better=False)
+    assert front.excess(front.everything[1], Limits(max_drop=0.1))["drop"] == -math.inf
+    assert [one.number for one in front.within(Limits(max_drop=0.1))] == [1]

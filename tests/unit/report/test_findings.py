@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from autoprune.front.front import NO_DENSE
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
 from autoprune.report.findings import findings, suggested
@@ -29,7 +30,7 @@ def uniform(number: int, quality: float, multiply_adds: int) -> CandidateRecord:
 
 
 def test_without_a_dense_model_nothing_can_be_said() -> None:
-    assert sentences([]) == [("The dense model has not been measured yet.", True)]
+    assert sentences([]) == [(NO_DENSE, True)]
 
 
 def test_dense_alone() -> None:

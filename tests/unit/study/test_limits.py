@@ -9,12 +9,12 @@ import pytest
 
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, SelectionError
+from autoprune.following import show_next
 from autoprune.report.findings import findings
 from autoprune.study import loop
 from autoprune.study.importance import read_importances
 from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
-from autoprune.terminal import show_next
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings, space
 

@@ -108,8 +108,8 @@ def test_more_trials_for_an_evolution(tmp_path: Path) -> None:
     assert [record.plan for record in resumed.records] == [record.plan for record in whole.records]
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing in the run may catch it, the trial is left running."""
+class Killed(KeyboardInterrupt):
+    """Stands for a kill: nothing in the run may keep it, the trial is left running."""
 
 
 @pytest.mark.parametrize(

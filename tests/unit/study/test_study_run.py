@@ -431,17 +431,30 @@ def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
     seen: list[autoprune.Progress] = []
     study = autoprune.Study.create(task(), settings(trials=3), out=tmp_path / "run")
     study.run(on_progress=seen.append)
-    assert [(progress.stage, progress.done) for progress in seen] == [
-        ("scan", 0),
-        ("trial", 1),
-        ("trial", 2),
-        ("trial", 3),
-        ("test", 3),
-    ]
+    stages = [progress.stage for progress in seen]
+    assert [stage for stage, before in zip(stages, ["", *stages], strict=False) if stage != before] == [
+        "scan",
+        "trial",
+        "test",
+        "end",
+    ], "one after the other"
+    groups = len(bench_of(study).topology.groups)
+    scanned = [progress for progress in seen if progress.stage == "scan"]
+    assert [progress.part for progress in scanned] == [(done, groups) for done in range(groups + 1)]
+    assert scanned[0].remaining_seconds is None
+    assert all(progress.remaining_seconds is not None for progress in scanned[1:])
+    assert scanned[-1].remaining_seconds == 0.0
+    tried = [progress for progress in seen if progress.stage == "trial"]
+    assert [progress.done for progress in tried] == [1, 2, 3]
+    assert tried[0].remaining_seconds is None, "the dense model's trial trains nothing, and says nothing of the others"
+    assert tried[2].remaining_seconds == 0.0
+    tested = [progress.part for progress in seen if progress.stage == "test"]
+    assert tested == [(done, 3) for done in range(3)]
     assert {progress.target for progress in seen} == {3}
-    assert seen[0].remaining_seconds is None
     assert all(progress.failed == "" for progress in seen)
-    assert [len(progress.front.everything) for progress in seen] == [0, 1, 2, 3, 3]
+    assert [len(progress.front.everything) for progress in tried] == [1, 2, 3]
+    assert seen[-1].ending is not None
+    assert not seen[-1].ending.early
 
 
 class Watched:
@@ -463,8 +476,8 @@ def test_the_test_split_is_not_touched_before_the_search_has_ended(tmp_path: Pat
     test.passes = 0
 
     study.run(trials=8, on_progress=lambda progress: passes.append((progress.stage, test.passes)))
-    assert {stage for stage, _ in passes} == {"scan", "trial", "test"}
-    assert {count for _, count in passes} == {0}
+    assert {stage for stage, _ in passes} == {"scan", "trial", "test", "end"}
+    assert {count for stage, count in passes if stage in ("scan", "trial")} == {0}
     front = {record.number for record in study.front().records}
     measured = {record.number for record in study.records if record.test is not None}
     baselines = {record.number for record in study.records if record.origin in ("dense", "uniform")}

@@ -1,0 +1,235 @@
+"""Following a run on the command line: what it will do, how far it is, and how to go on from its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from autoprune.errors import SelectionError
+from autoprune.front.front import Front
+from autoprune.front.limits import Limits
+from autoprune.report.findings import limited
+from autoprune.sensitivity.scan import extent
+from autoprune.study.ending import Ending
+from autoprune.study.progress import OnProgress, Progress
+from autoprune.study.samplers import named_sampler
+from autoprune.study.settings import StudySettings
+from autoprune.study.study import Study
+from autoprune.terminal import SafeConsole, front_table
+
+#: Members of the front shown while a study runs.
+_LIVE_ROWS = 12
+#: Seconds between two lines of progress where they are kept, as in a log.
+_EVERY = 5.0
+#: Most quality that the choice which is shown at the end may lose, where the search has no limits.
+_DROP = 0.01
+_STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split", "end": "done"}
+
+
+def show_start(study: Study, folder: Path, settings: StudySettings) -> None:
+    """Print on standard error what a run will do, before it does any of it.
+
+    Args:
+        study: The study, with its task.
+        folder: The run folder, as the user named it.
+        settings: Those of this run: its trials and seconds may be other ones than the study's.
+
+    """
+    console = SafeConsole(stderr=True, soft_wrap=True)
+    done = len(study.records)
+    have = f", {done} of them are there" if done else ""
+    console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
+    for line in (_scan(study, settings), _proposals(study, settings), _trial(study, settings), _until(settings)):
+        if line:
+            console.print(f"  {line}")
+    console.print(f"  {_duration(study, settings)} Control-C stops; the same command goes on from there.")
+
+
+def _scan(study: Study, settings: StudySettings) -> str:
+    assert study.bench is not None
+    groups = len(study.bench.topology.groups)
+    if not settings.scanned or not groups:
+        return "No sensitivity scan."
+    if study.folder.read_sensitivity() is not None:
+        return ""
+    size = extent(study.bench, settings.space.scan_criterion, samples=settings.scan_samples)
+    each = f"{len(size.keep_shares)} shares of each of {groups} groups on {size.samples} samples"
+    return f"First a sensitivity scan: {each}, {size.forward:,} samples forward in all."
+
+
+def _proposals(study: Study, settings: StudySettings) -> str:
+    assert study.bench is not None
+    points = {"uniform": settings.uniform_points, "solved": settings.solved_points if settings.scanned else 0}
+    warm = ", ".join(f"{count} {name} points" for name, count in points.items() if count)
+    groups = len(study.bench.topology.groups)
+    rest = f"proposals by {named_sampler(settings.sampler, groups, bool(settings.scanned))}"
+    if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
+        rest += f", {settings.polish:.0%} of them a member of the front trained further"
+    return f"The dense model, {f'{warm}, ' if warm else ''}then {rest}."
+
+
+def _trial(study: Study, settings: StudySettings) -> str:
+    assert study.bench is not None
+    task, space = study.bench.task, settings.space
+    fewest, most = space.lengths
+    steps = f"{most}" if fewest == most else f"{fewest} to {most}"
+    trained = f"{steps} steps of {task.batch_size} samples" if most else "no training"
+    if most and space.length_exponent:
+        trained += ", more where a candidate costs less"
+    searched = task.search_split.samples
+    judged = f"quality on {searched:,} search samples" if searched is not None else "quality on the search split"
+    timed = f", {settings.latency_rounds} pairs of timed calls" if settings.latency_rounds else ""
+    return f"Each trial: {trained}, then {judged}{timed}."
+
+
+def _until(settings: StudySettings) -> str:
+    given = ", ".join(f"{name} {value:g}" for name, value in settings.limits.given.items())
+    ends = [f"{settings.seconds:g} s"] if settings.seconds is not None else []
+    ends += [f"{settings.samples:,} samples"] if settings.samples is not None else []
+    sooner = f" It ends after {' or '.join(ends)} at the latest." if ends else ""
+    return f"{f'Limits of the search: {given}.' if given else 'No limits of the search.'}{sooner}"
+
+
+def _duration(study: Study, settings: StudySettings) -> str:
+    """About how long it takes, by the trials that are there."""
+    left = settings.trials - len(study.records)
+    took = [sum(record.seconds.values()) for record in study.records if record.origin != "dense"]
+    if left <= 0:
+        return "All trials are there."
+    if not took:
+        return "How long that takes is estimated from its first trials."
+    return f"The {left} that are left take about {_time(statistics.fmean(took) * left)}, by those that are there."
+
+
+@contextlib.contextmanager
+def live(study: Study) -> Iterator[OnProgress]:
+    """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
+    console = SafeConsole(stderr=True)
+    if not console.is_terminal:
+        lines = Lines(console.print)
+        try:
+            yield lines
+        finally:
+            lines.flush()
+        return
+    bar = Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    job = bar.add_task("trials", total=study.settings.trials, completed=len(study.records), left="")
+    with Live(bar, console=console, refresh_per_second=4) as screen:
+
+        def update(progress: Progress) -> None:
+            done, total = progress.part if progress.part[1] else (progress.done, progress.target)
+            stage = _STAGES[progress.stage]
+            bar.update(job, completed=done, total=total, description=stage, left=_left(progress))
+            if progress.failed:
+                screen.console.print(_failure(progress), style="red")
+            if progress.front.records:
+                screen.update(Group(bar, front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
+
+        yield update
+
+
+class Lines:
+    """Progress as plain lines for a log: one every few seconds, failures always, and the last one.
+
+    say: prints a line. clock: seconds that only grow.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._stage, self._last, self._held = "", -_EVERY, ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line, or hold it until there is a newer one."""
+        if progress.stage == "end":
+            return
+        now, line = self._clock(), _line(progress)
+        if progress.failed:
+            self._say(line)
+        elif progress.stage != self._stage or now - self._last >= _EVERY:
+            if progress.stage != self._stage:
+                self.flush()
+            self._say(line)
+            self._stage, self._last, self._held = progress.stage, now, ""
+        else:
+            self._held = line
+
+    def flush(self) -> None:
+        """Print the last line where it was held."""
+        if self._held:
+            self._say(self._held)
+        self._held = ""
+
+
+def _line(progress: Progress) -> str:
+    if progress.failed:
+        return _failure(progress)
+    done, total = progress.part
+    if progress.stage != "trial":
+        head = f"{_STAGES[progress.stage]} {done}/{total}"
+    else:
+        head = f"trial {progress.done}/{progress.target}, front {len(progress.front.records)}"
+    return ", ".join(filter(None, (head, _left(progress))))
+
+
+def _failure(progress: Progress) -> str:
+    return f"a trial failed: {progress.failed} (traceback under failures/ in the run folder)"
+
+
+def _left(progress: Progress) -> str:
+    if progress.remaining_seconds is None:
+        return ""
+    return f"{_time(progress.elapsed_seconds)} gone, about {_time(progress.remaining_seconds)} left"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = None) -> None:
+    """Print how the run ended, where the report lies, and how to choose and export.
+
+    Args:
+        front: The front of the run.
+        folder: The run folder, as the user named it.
+        report: The file of the report.
+        ending: Why the run ended.
+
+    """
+    console = SafeConsole(soft_wrap=True)
+    show_ending(ending, console)
+    console.print(f"Report: {report}")
+    for line, warning in limited(front):
+        console.print(line, style="yellow" if warning else None)
+    named = shlex.quote(str(folder))
+    limits = None if front.limits.given else Limits(max_drop=_DROP)
+    console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
+    try:
+        chosen = front.choose(limits)
+    except SelectionError as error:
+        console.print(str(error), style="yellow")
+        return
+    if chosen.origin == "dense":
+        console.print("No smaller candidate keeps to that: the choice is the dense model itself.", style="yellow")
+    options = f"--candidate {chosen.number} --format safetensors --to model.safetensors"
+    console.print("Export: ", f"autoprune export {named} {options}", sep="")
+
+
+def show_ending(ending: Ending | None, console: Console | None = None) -> None:
+    """Print why the last run ended before its number of trials; nothing where it did not."""
+    if ending is not None and ending.early:
+        (console or SafeConsole(soft_wrap=True)).print(ending.sentence, style="yellow")

@@ -1,0 +1,217 @@
+"""Execution of proposed trials: answered from the record where known, else pruned, trained, stored and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import optuna
+
+from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.criteria.amounts import planned_widths
+from autoprune.front.front import Front
+from autoprune.front.record import BASELINES, CandidateRecord
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.recovery.gradual import Stage
+from autoprune.space.knobs import Parameters
+from autoprune.space.settings import SCORED
+from autoprune.space.space import Space, dense_plan
+from autoprune.study import checkpoints, duplicates, garbage, lineage, repair, rungs, trials, untried
+from autoprune.study.folder import RunFolder
+from autoprune.study.settings import StudySettings
+from autoprune.study.untested import Untested
+
+#: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
+_ADAPTED = (rungs.STOPPABLE, "solved")
+#: Origins of plans whose length the space says, by what they cost.
+_OF_THE_SPACE = (*_ADAPTED, "uniform")
+#: Allocations of neighbouring budgets contain each other but for rounding, and are to cost what was asked for.
+_SOLVED_SLACK = 0.05
+
+
+class Execution:
+    """What carries out the trials of one run.
+
+    where: folder, bench and settings. front_of: the front of some records.
+    records: every finished candidate; grows in place. known_in_a_row: last trials that were answered from the record.
+    """
+
+    def __init__(
+        self,
+        where: tuple[RunFolder, Bench, StudySettings],
+        study: optuna.Study,
+        front_of: Callable[[Sequence[CandidateRecord]], Front],
+        records: list[CandidateRecord],
+    ) -> None:
+        self.folder, self.bench, self.settings = where
+        self.optuna, self.front_of, self.records = study, front_of, records
+        self.known_in_a_row = 0
+        # Trials of the study in all, of which this run may do the first.
+        self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
+        self.rung_split = rungs.part_of_search(self.bench.task, self.settings.rung_samples)
+
+    def queue_untried(self, space: Space) -> None:
+        """Queue a proposal that gives no known model, where one can be found."""
+        settings, topology = self.settings, self.bench.topology
+        known, seed = duplicates.keys(self.records, topology), self.seed()
+        dear = bool({*settings.space.amounts} & {*SCORED} or settings.limits.given or settings.space.block_criteria)
+
+        def is_untried(point: Parameters) -> bool:
+            try:
+                plan = self.shaped(resolve_plan(self.bench, space.decode(point, seed=seed))[0])
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException:  # the user's loss runs here; a point that cannot be scored is none to try
+                return False
+            return duplicates.key(plan, planned_widths(plan, topology), topology) not in known
+
+        untried.enqueue(self.optuna, space, is_untried, seed, untried.DEAR_DRAWS if dear else untried.DRAWS)
+
+    def shaped(self, resolved: PruningPlan) -> PruningPlan:
+        """A proposal as it is tried where no ancestor is to hold it: within the limits, and as long as it costs."""
+        found = repair.onto_limits(self.bench, self.settings, self.front(), resolved) or resolved
+        return replace(found, recovery=self._recovery(found))
+
+    def settle(self, trial: optuna.Trial, space: Space) -> None:
+        """Answer a trial: from the record when it is known, else by pruning and training."""
+        plan = self._plan(trial, space)
+        resolved, scored = resolve_plan(self.bench, plan)
+        polished = trial.user_attrs.get("of")
+        origin = trials.origin_of(trial)
+        adapted = self._adapted(trial, origin, resolved) if origin in _ADAPTED else resolved
+        if adapted != resolved:
+            plan = resolved = adapted
+        if origin in _OF_THE_SPACE:
+            recovery = self._recovery(resolved)
+            plan, resolved = replace(plan, recovery=recovery), replace(resolved, recovery=recovery)
+        # What is never stopped is not answered by what was, nor a baseline by what is compared with it.
+        known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
+        known = list(lineage.allowed(known, origin))
+        anew = polished is not None or origin == "dense"
+        twin = None if anew else duplicates.find(known, resolved, self.bench.topology)
+        if twin is not None:
+            trials.mark(trial, twin, self.excess(twin))
+            trial.set_user_attr("duplicate_of", twin.number)
+            self.known_in_a_row += 1
+            self.optuna.tell(trial, trials.values_of(twin, self.settings))
+            return
+        self.known_in_a_row = 0
+        candidate = self._evaluate(trial, resolved, polished)
+        self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
+
+    def _adapted(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
+        """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
+        found, slack = resolved, self.settings.lineage_slack
+        if origin == rungs.STOPPABLE:
+            found = repair.onto_limits(self.bench, self.settings, self.front(), resolved) or resolved
+            if found != resolved:
+                trial.set_user_attr("repaired", True)
+        else:
+            slack = min(slack, _SOLVED_SLACK)
+        if not self.settings.lineage or untried.UNTRIED in trial.user_attrs:
+            return found
+        return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
+
+    def _recovery(self, resolved: PruningPlan) -> RecoveryPlan:
+        """That of a resolved plan, with as many steps as the space has for what it costs."""
+        space, topology = self.settings.space, self.bench.topology
+        share = topology.share(planned_widths(resolved, topology), resolved.dropped)
+        return replace(resolved.recovery, steps=space.lengthened(resolved.recovery.steps, share))
+
+    def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
+        parent = None
+        if polished is None:
+            widths = planned_widths(resolved, self.bench.topology)
+            ancestors = lineage.allowed(self._ancestors(), trials.origin_of(trial))
+            ancestor = lineage.choose(ancestors, widths, resolved.dropped, resolved.weights)
+        else:
+            ancestor = self.front().get(polished)
+        if ancestor is not None:
+            parent = lineage.load(self.bench, self.folder, ancestor)
+        planned = replace(self.settings, trials=self.planned)
+        looks = rungs.rungs_of(
+            planned, self.rung_split, self.records, self.bench.task.higher_is_better, trials.origin_of(trial)
+        )
+        return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
+
+    def _checkpoints(self, number: int) -> Callable[[Stage], None] | None:
+        """Stores the model every so many passes, None where that is not asked for."""
+        every = self.settings.checkpoint_epochs
+        if not every:
+            return None
+        checkpoints.clear(self.folder, number)
+
+        def store(stage: Stage) -> None:
+            if stage.epoch % every == 0:
+                checkpoints.write(self.folder, number, stage)
+
+        return store
+
+    def _ancestors(self) -> Sequence[CandidateRecord]:
+        records = self.records if self.settings.lineage else [r for r in self.records if r.origin == "dense"]
+        return [record for record in records if self.folder.has_weights(record.number)]
+
+    def _plan(self, trial: optuna.Trial, space: Space) -> PruningPlan:
+        seed = self.seed()
+        given = trial.user_attrs.get("plan")
+        if given is not None:
+            plan = PruningPlan.from_dict(given)
+            return replace(plan, seed=seed) if trials.origin_of(trial) == "polished" else plan
+        if trial.user_attrs.get("origin") == "dense":
+            return dense_plan(self.settings.space, self.bench.topology, seed)
+        return space.decode(trial.params, seed=seed)
+
+    def seed(self) -> int:
+        """A seed for the next trial, which a resumed run has as well."""
+        return (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
+
+    def _finish(self, trial: optuna.Trial, candidate: Candidate) -> None:
+        """Store first, then tell: after a kill in between the stored candidate is told on resume."""
+        record = trials.record_of(trial, candidate, self.records)
+        self.folder.write_candidate(record, candidate.model)
+        self.records.append(record)
+        trials.mark(trial, record, self.excess(record))
+        self.optuna.tell(trial, trials.values_of(record, self.settings))
+        if self.settings.collect_garbage:
+            self.collect()
+
+    def collect(self) -> None:
+        """Remove the weights that nobody will need."""
+        useless = {found.number for found in garbage.removable(self.front())}
+        for position, found in enumerate(self.records):
+            if found.number in useless:
+                self.folder.remove_weights(found.number)
+                self.records[position] = replace(found, removed=True)
+
+    def excess(self, record: CandidateRecord) -> Mapping[str, float]:
+        """By how much a candidate exceeds the limits of the search."""
+        return self.front().excess(record, self.settings.limits)
+
+    def front(self) -> Front:
+        """Give the front of all candidates so far."""
+        return self.front_of(self.records)
+
+    def measure_tests(self, untested: Untested, follow: Callable[[int, int], None]) -> None:
+        """Measure the front, the dense model and the uniform sweep on the test split.
+
+        untested: keeps who cannot be measured. follow: told (done, total).
+        """
+        front = {record.number for record in self.front().records}
+        wanted = [
+            position
+            for position, record in enumerate(self.records)
+            if record.test is None and (record.number in front or record.origin in BASELINES)
+        ]
+        for count, position in enumerate(wanted):
+            if untested.hopeless:
+                break
+            follow(count, len(wanted))
+            record, measured = self.records[position], None
+            with untested.kept(record.number):
+                model = lineage.load(self.bench, self.folder, record).model
+                measured = measure_test(self.bench, model, record.search)
+            if measured is not None:
+                self.folder.write_test(record.number, measured)
+                self.records[position] = replace(record, test=measured)
+        untested.warn()

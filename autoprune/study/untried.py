@@ -1,0 +1,72 @@
+"""Untried proposals: found where a sampler proposes only models that are known already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from autoprune.space.knobs import Parameters
+from autoprune.space.space import Space
+from autoprune.study.vectors import Coordinates
+
+#: User attribute of a trial that was found here: it is tried as it is, and not made smaller to fit an ancestor.
+UNTRIED = "untried"
+#: Draws from the space before it is taken for exhausted.
+DRAWS = 1000
+#: The same where each draw has to be scored, or cut and measured, before its widths are known.
+DEAR_DRAWS = 50
+#: Least and largest step around a trial, as a share of each parameter's range; drawn evenly in the logarithm.
+_STEPS = (0.005, 0.3)
+
+
+def enqueue(
+    study: optuna.Study, space: Space, is_untried: Callable[[Parameters], bool], seed: int, draws: int = DRAWS
+) -> bool:
+    """Queue an untried point of the space; False where none is found.
+
+    Args:
+        study: The trials so far.
+        space: What is drawn from.
+        is_untried: Whether parameters give a model that no finished candidate is.
+        seed: Of the draws: the same seed and the same trials give the same point.
+        draws: The most points to look at.
+
+    """
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    for point in islice(_drawn(space, finished, np.random.default_rng(seed)), draws):
+        if is_untried(point):
+            study.enqueue_trial(dict(point), user_attrs={UNTRIED: True})
+            return True
+    return False
+
+
+def _drawn(space: Space, finished: Sequence[FrozenTrial], rng: np.random.Generator) -> Iterator[Parameters]:
+    """Points near finished trials and from all over the space in turn."""
+    coordinates = Coordinates(space=space.distributions, prefixes=())
+    whole = [trial for trial in finished if trial.distributions == dict(space.distributions)]
+    known = coordinates.encode(whole)
+    while True:
+        if len(known):
+            yield _plain(coordinates, _moved(coordinates, known[rng.integers(len(known))], rng))
+        yield _plain(coordinates, coordinates.random(rng))
+
+
+def _moved(coordinates: Coordinates, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The vector with every number moved a little, and now and then another choice."""
+    low, high = np.log(_STEPS)
+    moved = vector.copy()
+    step = float(np.exp(rng.uniform(low, high)))
+    moved[coordinates.numbers] += rng.normal(0.0, step, len(coordinates.numbers))
+    for position, count in coordinates.choices.items():
+        if rng.random() < 0.5:
+            moved[position] = rng.integers(count)
+    return coordinates.reflected(moved)
+
+
+def _plain(coordinates: Coordinates, vector: np.ndarray) -> Parameters:
+    """The parameters of a vector; no distribution of a space holds None."""
+    return {name: value for name, value in coordinates.decode(vector).items() if value is not None}

@@ -1,0 +1,171 @@
+"""A run on the command line: what is said before, during and after it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import autoprune
+from autoprune import following
+from autoprune.front.front import Front
+from autoprune.study.ending import Ending
+from autoprune.study.progress import Pace, Progress
+from tests.tasks import image_task
+from tests.unit.front.builders import dense, front_of, measurement, record
+from tests.unit.study.small import settings, space
+
+
+def trial(done: int, failed: str = "", stage: str = "trial", part: tuple[int, int] = (0, 0)) -> Progress:
+    return Progress(
+        stage=stage,
+        done=done,
+        target=9,
+        front=front_of([]),
+        elapsed_seconds=70.0,
+        remaining_seconds=7300.0 if done else None,
+        failed=failed,
+        part=part,
+    )
+
+
+def said(steps: list[tuple[float, Progress]]) -> list[str]:
+    """What is printed when each progress comes at its second."""
+    printed: list[str] = []
+    now = [0.0]
+    lines = following.Lines(printed.append, clock=lambda: now[0])
+    for second, progress in steps:
+        now[0] = second
+        lines(progress)
+    lines.flush()
+    return printed
+
+
+def test_lines_come_every_few_seconds_and_the_last_one_always() -> None:
+    printed = said([(number / 10, trial(number)) for number in range(1, 101)])
+    assert [line.split(",")[0] for line in printed] == ["trial 1/9", "trial 51/9", "trial 100/9"]
+    assert printed[0].endswith("1:10 gone, about 2 h 01 min left")
+
+
+def test_failures_and_new_stages_are_printed_at_once() -> None:
+    steps = [
+        (0.0, trial(0, stage="scan", part=(0, 3))),
+        (0.1, trial(0, stage="scan", part=(1, 3))),
+        (0.2, trial(0, stage="scan", part=(3, 3))),
+        (0.3, trial(1)),
+        (0.4, trial(1, failed="ValueError: [/x]")),
+        (0.5, trial(2)),
+        (0.6, trial(2, stage="end")),
+    ]
+    assert [line.split(",")[0] for line in said(steps)] == [
+        "sensitivity scan 0/3",
+        "sensitivity scan 3/3",
+        "trial 1/9",
+        "a trial failed: ValueError: [/x] (traceback under failures/ in the run folder)",
+        "trial 2/9",
+    ]
+
+
+def test_the_time_left_rests_on_trials_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("autoprune.study.progress.time.monotonic", lambda: now[0])
+    pace = Pace(settings(trials=12))
+    records = [dense()]
+    now[0] = 1000.0  # the scan, and the dense model
+    pace.begin(records)
+    assert pace.remaining(records, 0) is None
+    now[0] = 1006.0
+    records += [record(1, measurement(0.8, 500)), record(2, measurement(0.7, 400))]
+    assert pace.remaining(records, 0) == pytest.approx(9 * 3.0)
+    assert pace.elapsed == 1006.0
+
+
+def test_the_time_left_knows_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("autoprune.study.progress.time.monotonic", lambda: now[0])
+    records = [record(1, measurement(0.8, 500), samples_trained=90)]
+    for limits, expected in (({"samples": 300}, 2 * 2.0), ({"seconds": 5.0}, 3.0)):
+        now[0] = 0.0
+        pace = Pace(settings(trials=12, **limits))
+        now[0] = 2.0
+        assert pace.remaining(records, 100) == pytest.approx(expected)
+
+
+def study_of(records: list[object], limits: autoprune.Limits | None = None) -> Front:
+    return Front.of(records, ("quality", "multiply_adds"), True, "accuracy", limits)  # type: ignore[arg-type]
+
+
+FRONT = [
+    dense(0.90, 1000, error=0.05),
+    record(1, measurement(0.899, 700, error=0.05)),
+    record(2, measurement(0.88, 300, error=0.05)),
+    record(3, measurement(0.50, 100, error=0.05)),
+]
+
+
+@pytest.mark.parametrize(
+    ("limits", "number"),
+    [(None, 1), (autoprune.Limits(max_drop=0.03), 2), (autoprune.Limits(max_multiply_adds=150), 3)],
+)
+def test_the_command_to_export_names_the_candidate_that_choose_prints(
+    limits: autoprune.Limits | None, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    front = study_of(FRONT, limits)
+    following.show_next(front, Path("runs/mine"), Path("runs/mine/report.html"))
+    printed = capsys.readouterr().out
+    assert ("autoprune choose runs/mine --max-drop 0.01\n" in printed) == (limits is None)
+    assert re.findall(r"--candidate (\d+)", printed) == [str(number)]
+    assert front.choose(limits or autoprune.Limits(max_drop=0.01)).number == number
+
+
+def test_a_choice_of_the_dense_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    front = study_of([FRONT[0], FRONT[3]])
+    following.show_next(front, Path("runs/mine"), Path("report.html"))
+    assert "the choice is the dense model itself" in capsys.readouterr().out
+
+
+def test_why_a_run_ended_early_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    front = study_of(FRONT)
+    early = Ending(reason="samples", done=4, target=9, detail="1,000")
+    following.show_next(front, Path("runs/mine"), Path("report.html"), early)
+    assert early.sentence in capsys.readouterr().out
+    following.show_ending(Ending(reason="trials", done=9, target=9))
+    following.show_ending(None)
+    assert capsys.readouterr().out == ""
+
+
+def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings(
+        trials=12,
+        polish=0.5,
+        samples=10**6,
+        seconds=600.0,
+        limits=autoprune.Limits(max_drop=0.02),
+        space=space(steps=(2, 4)),
+    )
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run", name="patterns")
+    following.show_start(study, Path("runs/patterns"), study.settings)
+    text = " ".join(capsys.readouterr().err.split())
+    groups = len(study.bench.topology.groups) if study.bench is not None else 0
+    for words in (
+        "patterns: 12 trials; written to runs/patterns",
+        f"First a sensitivity scan: 4 shares of each of {groups} groups on 100 samples",
+        "The dense model, 3 uniform points, 1 solved points, then proposals by tpe, 50% of them",
+        "Each trial: 2 to 4 steps of 50 samples, then quality on",
+        "Limits of the search: max_drop 0.02. It ends after 600 s or 1,000,000 samples at the latest.",
+        "How long that takes is estimated from its first trials. Control-C stops; the same command goes on",
+    ):
+        assert words in text
+    assert not (tmp_path / "run" / "candidates").exists(), "nothing has begun"
+
+
+def test_a_run_that_goes_on_says_about_how_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings(trials=2, uniform_points=2, solved_points=0, space=space(scan=False))
+    study = autoprune.Study.create(image_task(test=None), chosen, out=tmp_path / "run")
+    study.run()
+    following.show_start(study, Path("run"), settings(trials=4, space=space(scan=False)))
+    text = " ".join(capsys.readouterr().err.split())
+    assert "4 trials, 2 of them are there" in text
+    assert re.search(r"The 2 that are left take about \d+:\d\d, by those that are there", text)
+    assert "No sensitivity scan." in text
