@@ -315,7 +315,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     """The same study with several seeds, and what they have in common."""
     from contextlib import ExitStack
 
-    from autoprune.following import live, show_ending
+    from autoprune.following import live, show_ending, show_start
     from autoprune.report.html import write_report
     from autoprune.report.repeats import write_repeats_report
     from autoprune.script import made_sampler
@@ -329,6 +329,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
             stack.close()  # the progress of the one before
             studies.append(study)
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
+            show_start(study, study.folder.path, study.settings)
             return stack.enter_context(live(study))
 
         repeats = repeat(

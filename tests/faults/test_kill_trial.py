@@ -40,7 +40,7 @@ def test_after_three_starts_the_trial_is_left_behind(starts: tuple[Path, dict[st
     assert found["uniform"][:3] == ["signal 9", "signal 11", "exit 0"]
     assert found["uniform"][3].startswith("done: trial 1: the process ended in this trial 3 times")
     study = autoprune.Study.open(folder / "uniform")
-    assert [(record.number, record.origin) for record in study.records] == [(0, "dense"), (2, "uniform")]
+    assert [(record.number, record.origin) for record in study.records] == [(0, "dense"), (2, "sampled")]
     trial = journal_trials(folder / "uniform")[1]
     assert trial.state == TrialState.FAIL
     assert "the process ended in this trial 3 times" in trial.user_attrs["error"]

@@ -22,7 +22,7 @@ from autoprune.study.folder import RunFolder
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
-#: Candidates to reach: the dense model, and one of the sweep.
+#: Candidates to reach: the dense model, and one in place of the point of the sweep that never comes to its end.
 TRIALS = 2
 #: Ways to leave that no except clause sees.
 WAYS: Sequence[Callable[[], object]] = (

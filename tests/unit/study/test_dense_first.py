@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,9 +95,11 @@ def without_dense(study: autoprune.Study) -> autoprune.Study:
             entry |= {"state": TrialState.FAIL.value, "values": None}
         lines.append(json.dumps(entry))
     journal.write_text("\n".join(lines) + "\n")
-    for path in sorted((study.folder.path / "candidates" / "00000").iterdir()):
-        path.unlink()
-    (study.folder.path / "candidates" / "00000").rmdir()
+    shutil.rmtree(study.folder.path / "candidates" / "00000")
+    for path in (study.folder.path / "candidates").glob("*/candidate.json"):
+        entry = json.loads(path.read_text())
+        # Without its record candidates started from the dense model itself.
+        path.write_text(json.dumps(entry | {"parent": entry["parent"] or None}))
     return autoprune.Study.open(study.folder.path, task())
 
 
