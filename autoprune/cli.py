@@ -145,7 +145,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         return
     study = Study.create(found.task, settings, out=folder, name=name_of(script))
     sampler = made_sampler(script, found.sampler, settings.seed)
-    show_start(study, named, settings)
+    show_start(study, named, settings, type(sampler).__name__ if sampler is not None else "")
     with live(study) as on_progress:
         front = study.run(trials=settings.trials, seconds=settings.seconds, sampler=sampler, on_progress=on_progress)
     report_path = write_report(study.folder, front)

@@ -35,22 +35,24 @@ _DROP = 0.01
 _STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split", "end": "done"}
 
 
-def show_start(study: Study, folder: Path, settings: StudySettings) -> None:
+def show_start(study: Study, folder: Path, settings: StudySettings, proposer: str = "") -> None:
     """Print on standard error what a run will do, before it does any of it.
 
     Args:
         study: The study, with its task.
         folder: The run folder, as the user named it.
         settings: Those of this run: its trials and seconds may be other ones than the study's.
+        proposer: What proposes trials in place of the settings' sampler.
 
     """
     console = SafeConsole(stderr=True, soft_wrap=True)
     done = len(study.records)
     have = f", {done} of them are there" if done else ""
     console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
-    for line in (_scan(study, settings), _proposals(study, settings), _trial(study, settings), _until(settings)):
-        if line:
-            console.print(f"  {line}")
+    assert study.bench is not None
+    lines = [f"The task: {study.bench.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
+    for line in filter(None, (*lines, _trial(study, settings), _until(settings))):
+        console.print(f"  {line}")
     console.print(f"  {_duration(study, settings)} Control-C stops; the same command goes on from there.")
 
 
@@ -66,15 +68,17 @@ def _scan(study: Study, settings: StudySettings) -> str:
     return f"First a sensitivity scan: {each}, {size.forward:,} samples forward in all."
 
 
-def _proposals(study: Study, settings: StudySettings) -> str:
+def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
     assert study.bench is not None
-    points = {"uniform": settings.uniform_points, "solved": settings.solved_points if settings.scanned else 0}
-    warm = ", ".join(f"{count} {name} points" for name, count in points.items() if count)
+    chain = "solved" if settings.scanned else "uniform"
+    first = ["the dense model"]
+    first += [f"a chain of {settings.solved_points} {chain} allocations"] if settings.solved_points else []
+    first += [f"a uniform sweep of {settings.uniform_points} points"] if settings.uniform_points else []
     groups = len(study.bench.topology.groups)
-    rest = f"proposals by {named_sampler(settings.sampler, groups, bool(settings.scanned))}"
+    rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
     if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
         rest += f", {settings.polish:.0%} of them a member of the front trained further"
-    return f"The dense model, {f'{warm}, ' if warm else ''}then {rest}."
+    return f"Trials: {', '.join(first)}; then {rest}."
 
 
 def _trial(study: Study, settings: StudySettings) -> str:

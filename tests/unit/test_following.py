@@ -150,8 +150,9 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
     groups = len(study.bench.topology.groups) if study.bench is not None else 0
     for words in (
         "patterns: 12 trials; written to runs/patterns",
+        "The task: ",
         f"First a sensitivity scan: 4 shares of each of {groups} groups on 100 samples",
-        "The dense model, 3 uniform points, 1 solved points, then proposals by tpe, 50% of them",
+        "Trials: the dense model, a chain of 1 solved allocations, a uniform sweep of 3 points; then proposals by tpe",
         "Each trial: 2 to 4 steps of 50 samples, then quality on",
         "Limits of the search: max_drop 0.02. It ends after 600 s or 1,000,000 samples at the latest.",
         "How long that takes is estimated from its first trials. Control-C stops; the same command goes on",
