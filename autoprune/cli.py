@@ -44,10 +44,7 @@ FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Run folder, as `autoprune run` printed it.", show_default=False)
 ]
 OutOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Run folder; when not given runs/<name of the script>, or runs/<name of its folder> for a study.py."
-    ),
+    Path | None, typer.Option(help="Run folder; runs/<the script's name, or its folder's for study.py>.")
 ]
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
 SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]

@@ -24,7 +24,7 @@ from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.samplers import named_sampler
 from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
-from autoprune.terminal import SafeConsole, front_table
+from autoprune.terminal import front_table, safe_console
 
 #: Members of the front shown while a study runs.
 _LIVE_ROWS = 12
@@ -45,7 +45,7 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
         proposer: What proposes trials in place of the settings' sampler.
 
     """
-    console = SafeConsole(stderr=True, soft_wrap=True)
+    console = safe_console(stderr=True, soft_wrap=True)
     done = len(study.records)
     have = f", {done} of them are there" if done else ""
     console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
@@ -117,7 +117,7 @@ def _duration(study: Study, settings: StudySettings) -> str:
 @contextlib.contextmanager
 def live(study: Study) -> Iterator[OnProgress]:
     """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
-    console = SafeConsole(stderr=True)
+    console = safe_console(stderr=True)
     if not console.is_terminal:
         lines = Lines(console.print)
         try:
@@ -214,7 +214,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         ending: Why the run ended.
 
     """
-    console = SafeConsole(soft_wrap=True)
+    console = safe_console(soft_wrap=True)
     show_ending(ending, console)
     console.print(f"Report: {report}")
     for line, warning in limited(front):
@@ -236,4 +236,4 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
 def show_ending(ending: Ending | None, console: Console | None = None) -> None:
     """Print why the last run ended before its number of trials; nothing where it did not."""
     if ending is not None and ending.early:
-        (console or SafeConsole(soft_wrap=True)).print(ending.sentence, style="yellow")
+        (console or safe_console(soft_wrap=True)).print(ending.sentence, style="yellow")

@@ -29,7 +29,7 @@ from autoprune.trace.topology import Topology
 _NAMES = 2
 
 
-class SafeConsole(Console):
+class _SafeConsole(Console):
     """A console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments.
 
     width: where there is no terminal to take it from.
@@ -45,11 +45,16 @@ class SafeConsole(Console):
         return super().render_str(lines(text), **how)  # type: ignore[arg-type]
 
 
+def safe_console(*, stderr: bool = False, width: int = 160, soft_wrap: bool = False) -> Console:
+    """Make a console on which text is data. width: where there is no terminal to take it from."""
+    return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap)
+
+
 def show_front(front: Front) -> None:
     """The front as a table on standard output, the dense model first."""
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
-    console = SafeConsole()
+    console = _SafeConsole()
     if not records:
         console.print("No finished candidate yet.")
         return
@@ -60,7 +65,7 @@ def show_front(front: Front) -> None:
 
 def show_repeats(repeats: Repeats) -> None:
     """Median and spread over the seeds, then each study, as tables on standard output."""
-    console = SafeConsole()
+    console = _SafeConsole()
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
     for name, row in summary.iterrows():
@@ -75,13 +80,13 @@ def show_repeats(repeats: Repeats) -> None:
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
     """One candidate's row on standard error, so that standard output holds its number alone."""
-    console = SafeConsole(stderr=True)
+    console = _SafeConsole(stderr=True)
     console.print(front_table(front, [record]))
 
 
 def show_importances(found: Importances) -> None:
     """Shares of the variance and their intervals as a table on standard output, in brackets what chance gives too."""
-    console = SafeConsole()
+    console = _SafeConsole()
     for note in found.notes:
         console.print(note)
     if not found.knobs:
@@ -105,7 +110,7 @@ def show_importances(found: Importances) -> None:
 
 def show_solved(found: Solved) -> None:
     """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
-    console = SafeConsole(width=140)
+    console = _SafeConsole(width=140)
     console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
     table = Table("group")
     for column in ("dense", "stay", "share"):
@@ -123,7 +128,7 @@ def show_solved(found: Solved) -> None:
 
 def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     """What `explain` prints."""
-    console = SafeConsole(width=140)
+    console = _SafeConsole(width=140)
     whole = topology.cost({})
     console.print(
         f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -170,7 +171,7 @@ class Execution:
         """Store first, then tell: after a kill in between the stored candidate is told on resume."""
         record = trials.record_of(trial, candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
-        self.records.append(record)
+        bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which they are read
         trials.mark(trial, record, self.excess(record))
         self.optuna.tell(trial, trials.values_of(record, self.settings))
         if self.settings.collect_garbage:
