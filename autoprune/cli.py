@@ -43,9 +43,7 @@ ScriptArgument = Annotated[
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="Run folder, as `autoprune run` printed it.", show_default=False)
 ]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Run folder; runs/<the script's name, or its folder's for study.py>.")
-]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<script's name, or its folder's for study.py>.")]
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
 SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
