@@ -30,12 +30,14 @@ class Comparison:
         kind: As `distillation_loss` takes it.
         fault: Why they cannot be compared; "" where they can.
         remedy: What the user may do about that; "" where there is nothing.
+        by_sample: Whether the predictions have a row for each sample, and can be kept by sample.
 
     """
 
     kind: str = ""
     fault: str = ""
     remedy: str = ""
+    by_sample: bool = False
 
 
 class Teacher:
@@ -63,7 +65,7 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
         """Predictions [N, ...] of the dense model for a batch on the task's device."""
-        if batch.index is not None and isinstance(self._task.train_split, TensorSplit):
+        if batch.index is not None and isinstance(self._task.train_split, TensorSplit) and self.comparison.by_sample:
             if self._known is None:
                 parts = self._task.train_split.ordered()
                 self._known = torch.cat([with_samples(self._run(part), part.size) for part in parts])
@@ -93,13 +95,14 @@ def compare(task: Task) -> Comparison:
         fault = f"there is no one tensor to compare in what the model returns in {mode} ({why.rstrip('.')})"
         return Comparison(fault=fault, remedy=PICK if _could_be_picked(task, model, batch) else "")
     trained = any(parameter.requires_grad for parameter in model.parameters())
-    if prediction.ndim == 0:
+    if prediction.ndim == 0 and batch.size > 1:  # one sample may be squeezed
         return Comparison(fault=f"the model gives a single number for a whole batch in {mode}")
     if not prediction.is_floating_point() or (trained and not prediction.requires_grad):
         return Comparison(fault="no gradient leads from the predictions to the weights, as behind an argmax")
     if _depends_on_weights(task, model, batch, prediction.shape):
         return Comparison(fault="the shape of the predictions depends on the weights, as behind a choice of boxes")
-    return Comparison(kind=_kind(task, prediction, batch))
+    rows = len(with_samples(prediction, batch.size))
+    return Comparison(kind=_kind(task, prediction, batch), by_sample=rows == batch.size)
 
 
 def _predictions(task: Task, model: nn.Module, batch: Batch) -> Tensor:

@@ -260,6 +260,20 @@ def test_a_loss_of_logits_says_nothing_of_what_eval_mode_returns() -> None:
         assert Teacher(task).comparison.kind == "binary"
 
 
+def test_rows_that_are_no_samples_are_not_kept_by_sample() -> None:
+    """As of a language model whose positions are flattened."""
+
+    def flat(outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs.reshape(-1, 2), targets.repeat_interleave(2) % 2)
+
+    metric = {"mean": RowMean()}
+    task = task_of(Net(), flat, predict=lambda outputs: outputs.reshape(-1, 2), metrics=metric, quality="mean")
+    teacher, student = Teacher(task), copy.deepcopy(task.dense)
+    batch = next(task.train_split.shuffled(1))
+    torch.testing.assert_close(teacher(batch), task.dense.logits(batch.inputs).detach().reshape(-1, 2))
+    fine_tune(student, task, RecoveryPlan(steps=2, distillation_weight=0.5), seed=0, teacher=teacher)
+
+
 def largest(outputs: Tensor) -> Tensor:
     """As many rows as there are certain answers."""
     return outputs[outputs.softmax(1).max(1).values > 0.32]
