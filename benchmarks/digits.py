@@ -1,6 +1,6 @@
 """The digits study against two baselines at equal samples processed.
 
-    python -m benchmarks.digits [--seeds 3] [--steps 120] [--trials 32] [--samplers tpe,evolution]
+    python -m benchmarks.digits [--seeds 3] [--steps 150] [--trials 16] [--samplers tpe,evolution]
 
 With --samplers these are compared in place of the baselines, without polish and early stopping, so that all that is
 not a warm start is theirs. Else
@@ -49,7 +49,7 @@ class Result(NamedTuple):
 
 def main(
     seeds: int = 3,
-    steps: int = 120,
+    steps: int = settings.space.lengths[1],
     trials: int = settings.trials,
     samplers: Annotated[str, typer.Option(help="Compare these, with commas between.")] = "",
 ) -> None:
