@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from autoprune.display import csv_cell, lines
+from autoprune.display import csv_cell, json_rows, lines
 from autoprune.errors import (
     AutopruneError,
     AutopruneWarning,
@@ -165,7 +165,7 @@ def front(
     study = _open(folder)
     found = study.front()
     if as_json:
-        typer.echo(found.table().to_json(orient="records", indent=1))
+        typer.echo(json_rows(found.table().to_dict("records")))
     elif as_csv:
         typer.echo(found.table().map(csv_cell).rename(columns=csv_cell).to_csv(index=False), nl=False)
     else:

@@ -7,10 +7,14 @@ medium has one function that everything passes through on top of it:
 - HTML: `line`, called by the environment of `autoprune.report.page` on all that its templates put in, then escaped;
 - plotly: `autoprune.report.labels.label`, since plotly reads tags in any text;
 - CSV: `csv_cell`;
-- JSON: the encoder, which spells out everything that is not ASCII.
+- JSON: the encoder, which spells out everything that is not ASCII; tables by `json_rows`.
 """
 
 from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
 
 from autoprune.errors import plain_text
 
@@ -73,3 +77,21 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     return f"'{line(value)}" if value.lstrip(" ").startswith(_FORMULA) else line(value)
+
+
+def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
+    """Return the rows of a table as JSON, with all digits and whatever their texts hold.
+
+    Args:
+        rows: column name -> value; a number that is not finite becomes null.
+
+    Returns:
+        ASCII text.
+
+    """
+    known = [{str(name): _known(value) for name, value in row.items()} for row in rows]
+    return json.dumps(known, indent=1)
+
+
+def _known(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -165,7 +165,7 @@ def test_a_path_is_text_on_a_terminal_and_bytes_in_a_pipe(
     assert capfdbinary.readouterr().out == b"a\\udcff\n"
 
 
-@pytest.mark.parametrize("name", ["[/x]", "=1+1", "error", "<b>", 'a"b,c'])
+@pytest.mark.parametrize("name", ["[/x]", "=1+1", "error", "<b>", 'a"b,c', "half \ud800"])
 def test_front_prints_csv_and_json_that_can_be_read_back(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +176,10 @@ def test_front_prints_csv_and_json_that_can_be_read_back(
     assert list(rows["origin"]) == ["dense", "'=cmd()"]
     told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)
     assert told[1]["origin"] == "=cmd()"
-    for row in (dict(rows.iloc[1]), told[1]):
-        assert row[f"search_{name}"] == 0.8, "no other column takes its place"
-        assert row[f"search_{name}_error"] == 0.25
+    assert told[1]["latency_ms"] is None
+    for row, known in ((dict(rows.iloc[1]), display.line(name)), (told[1], name)):
+        assert row[f"search_{known}"] == 0.8, "no other column takes its place"
+        assert row[f"search_{known}_error"] == 0.25
 
 
 def test_a_broken_limit_on_the_command_line_is_told_as_text(tmp_path: Path) -> None:
