@@ -59,7 +59,7 @@ def test_run_ends_with_the_front_and_says_where_to_go(ran: tuple[Path, Path, Out
 def test_run_shows_how_far_it_is(ran: tuple[Path, Path, Outcome]) -> None:
     _, _, answer = ran
     assert "sensitivity scan" in answer.err
-    assert all(f"trial {number}/8" in answer.err for number in range(1, 9))
+    assert all(f"trial {number}/8" in answer.err for number in (1, 8)), "the first one, one every few seconds, the last"
     assert "test split" in answer.err
 
 
