@@ -11,15 +11,12 @@ process; peak memory, of the step alone, is taken in a process for each.
 from __future__ import annotations
 
 import copy
-import ctypes
 import gc
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch_pruning
@@ -36,6 +33,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.trace.topology import Topology
+from benchmarks.memory import with_peak
 from benchmarks.models import UNet, densenet121, mobilenet_v2, resnet18, resnet20, resnet50, vgg16
 from benchmarks.reporting import print_machine, print_table, spread
 
@@ -141,20 +139,7 @@ def _peak(way: str, name: str) -> int:
     model, inputs = _built(name)
     action = partial(_ours, model, survey(model, inputs)) if way == "ours" else partial(_theirs, model, inputs)
     action()  # the first call loads and allocates what later ones share
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that was freed before is not to be used for nothing
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak to what is in use now
-    before = _status("VmRSS")
-    result = action()
-    peak = _status("VmHWM") - before
-    del result
-    return peak
-
-
-def _status(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    return with_peak(action)[1]
 
 
 if __name__ == "__main__":
