@@ -18,12 +18,20 @@ from autoprune.task.soundness import misfits, told
 from autoprune.trace.topology import Rescale, Topology
 
 
-def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: KeptChannels | None = None) -> nn.Module:
+def cut(
+    model: nn.Module,
+    topology: Topology,
+    kept: KeptChannels,
+    *,
+    parent: KeptChannels | None = None,
+    share: bool = False,
+) -> nn.Module:
     """A smaller copy that has only the kept channels; the model itself is not touched.
 
     model: the dense model of the topology, or one that was cut from it to `parent`.
     kept: channels in dense indices, a subset of the parent's.
     parent: what `model` still has; None for the dense model.
+    share: parameters that lose nothing are the model's own, for a copy that is only looked at.
 
     The copy keeps training mode, requires_grad, dtype, device, memory format and hooks. Raises SurgeryError
     when the kept set does not fit.
@@ -37,6 +45,8 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
     keep = _relative(now, source)
     expected = _shapes(topology, source)
     scales = _scales(topology, kept, parent)
+    # Buffers may change when the copy runs.
+    shared = {name for name, info in topology.tensors.items() if info.is_parameter} if share else set()
     scratch = _Scratch()
     wrong: list[str] = []
 
@@ -45,9 +55,11 @@ def cut(model: nn.Module, topology: Topology, kept: KeptChannels, *, parent: Kep
             wrong.append(name)
             return None
         axes = keep.get(name)
-        smaller = scratch.slice(tensor, axes) if axes else None
-        if smaller is not None and name in scales:
-            _multiply(smaller, scales[name], {axis: now.get((name, axis)) for axis in axes or ()})
+        if not axes:
+            return tensor if name in shared else None
+        smaller = scratch.slice(tensor, axes)
+        if name in scales:
+            _multiply(smaller, scales[name], {axis: now.get((name, axis)) for axis in axes})
         return smaller
 
     with torch.no_grad():
@@ -175,7 +187,7 @@ def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict
 
     Other buffers may change their shape from one call to the next, as an activation that is kept in one does.
     """
-    held = {name for name, _ in topology.runs}
+    held = {member.tensor for group in topology.groups for member in group.members}
     return {
         name: tuple(len(alive[name, axis]) if (name, axis) in alive else size for axis, size in enumerate(info.shape))
         for name, info in topology.tensors.items()

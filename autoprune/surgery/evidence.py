@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -16,19 +17,28 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.influence import Part, check_own_weights, without_gradient
-from autoprune.surgery.mask import mask
+from autoprune.surgery.mask import masked, sharing
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, copied, plain_operators, run
+from autoprune.trace.tracer import Tracer, copied, plain_operators, watch
 from autoprune.trace.values import fresh, map_tensors, outputs_in, tensors_in
+
+#: Two samples count as computed alike, alone and in their batch, up to this share of their size.
+_SAME = 1e-4
+#: Outputs of masks that are held: those of a proof's three draws.
+_HELD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The copy of a model that proofs run on, its inputs, a trace of both, its outputs, and what may differ.
 
+    model: never runs itself, as models keep things of a call; copies that share its parameters do.
     trains: it runs in training mode, where it may take other ways.
+    silenced: outputs of masks that were computed last, by what they keep; they do not depend on what modules note
+        beside their weights, so that one serves every change that is tried. `forget` them with another topology.
+    values: name of a parameter -> its value in `model`, which is masked in place.
     """
 
     model: nn.Module
@@ -37,6 +47,8 @@ class Evidence:
     dense: list[Tensor]
     tolerance: _Tolerance
     trains: bool
+    values: Callable[[str], Tensor]
+    silenced: OrderedDict[object, list[Tensor]] = field(default_factory=OrderedDict)
 
     @classmethod
     def of(cls, model: nn.Module, example_inputs: Inputs) -> Evidence:
@@ -69,20 +81,30 @@ class Evidence:
         if dtype is not None:
             scratch = scratch.to(dtype)
         _stir_statistics(scratch)
-        if stir_weights:
-            _stir_weights(scratch)
+        stirred = _stir_weights(scratch) if stir_weights else {}
         renew_kept(scratch)
+        original = dict(model.named_parameters())
         inputs = map_tensors(example_inputs, partial(_stirred, dtype=dtype, noise=stir_inputs))
-        return cls._on(scratch, inputs, finite=stir_weights or stir_inputs)
+        return cls._on(
+            scratch,
+            inputs,
+            lambda name: stirred.get(name, original[name]),
+            finite=stir_weights or stir_inputs,
+        )
 
     @classmethod
-    def _on(cls, scratch: nn.Module, inputs: Inputs, *, finite: bool) -> Evidence:
-        dense = _outputs(scratch, inputs)
+    def _on(cls, scratch: nn.Module, inputs: Inputs, values: Callable[[str], Tensor], *, finite: bool) -> Evidence:
+        inputs, dense = _few(scratch, inputs)
         if finite and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):
             raise ValueError("outputs that are not finite")
-        traced = run(scratch, inputs)[0]
         return cls(
-            scratch, inputs, traced, dense, _Tolerance.of(_precisions(scratch, inputs)), _trains(scratch, inputs)
+            model=scratch,
+            inputs=inputs,
+            traced=watch(sharing(scratch), inputs),
+            dense=dense,
+            tolerance=_Tolerance.of(_precisions(scratch, inputs)),
+            trains=_trains(scratch, inputs),
+            values=values,
         )
 
     def redrawn(self, seed: int) -> Evidence | None:
@@ -100,19 +122,21 @@ class Evidence:
             return tensor + drawn if parameters[name] < 2 else tensor * drawn.sign()
 
         try:
-            return self._on(clone_with(self.model, other), self.inputs, finite=True)
+            scratch = clone_with(self.model, other)
+            drawn = {name: parameter.detach().clone() for name, parameter in scratch.named_parameters()}
+            return self._on(scratch, self.inputs, drawn.__getitem__, finite=True)
         except Exception:  # user code runs in here
             return None
 
     def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> str | None:
         """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
         try:
-            smaller = cut(self.model, topology, chosen)
+            smaller = cut(self.model, topology, chosen, share=True)
             outputs = _outputs(smaller, self.inputs)
         except Exception as error:  # any failure of the cut model means the same: do not offer the group
             return f"the model does not run once it is cut ({_short(error)})"
         try:
-            expected = _outputs(mask(self.model, topology, chosen, traced=self.traced), self.inputs)
+            expected = self._silenced_outputs(topology, chosen)
         except Exception as error:  # another path than in the trace, since values decide on it
             return f"the model takes another path once it is silenced ({_short(error)})"
         if len(outputs) != len(expected) or any(a.shape != b.shape for a, b in zip(outputs, expected, strict=True)):
@@ -137,6 +161,19 @@ class Evidence:
         outputs = _outputs(smaller, self.inputs)
         return _distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
 
+    def forget(self) -> None:
+        """Drop what was computed for another topology."""
+        self.silenced.clear()
+
+    def _silenced_outputs(self, topology: Topology, chosen: KeptChannels) -> list[Tensor]:
+        key = (tuple(chosen.groups.items()), chosen.dropped)
+        if key not in self.silenced:
+            while len(self.silenced) >= _HELD:
+                self.silenced.popitem(last=False)
+            with masked(self.model, topology, chosen, self.values, self.traced) as silenced:
+                self.silenced[key] = _outputs(silenced, self.inputs)
+        return self.silenced[key]
+
     def _fault_in_training(self, smaller: nn.Module) -> str | None:
         if self.trains:
             try:
@@ -155,7 +192,7 @@ def _trains(model: nn.Module, inputs: Inputs) -> bool:
     """Whether a copy runs in training mode, which one sample and a BatchNorm do not allow."""
     try:
         with torch.no_grad(), plain_operators(model):
-            call(copied(model).train(), fresh(inputs))
+            call(sharing(model).train(), fresh(inputs))
     except Exception:  # user code runs in here
         return False
     return True
@@ -202,6 +239,25 @@ class _Precisions(TorchDispatchMode):
         return out
 
 
+def _few(model: nn.Module, inputs: Inputs) -> tuple[Inputs, list[Tensor]]:
+    """Two samples of the inputs, where these give what they give among all, and the outputs.
+
+    A proof runs the model some dozens of times; the rest of a batch would show nothing more.
+    """
+    everything = _outputs(sharing(model), inputs)
+    sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(inputs)}
+    if len(sizes) != 1 or min(sizes) <= 2 or any(tensor.ndim == 0 for tensor in everything):
+        return inputs, everything
+    fewer = map_tensors(inputs, lambda tensor: tensor[:2])
+    try:
+        outputs = _outputs(sharing(model), fewer)
+    except Exception:  # user code runs in here
+        return inputs, everything
+    alone = [tensor[:2] for tensor in everything]
+    same = [a.shape for a in alone] == [b.shape for b in outputs] and _distance(outputs, alone) < _SAME
+    return (fewer, outputs) if same else (inputs, everything)
+
+
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     given = fresh(inputs)
     with torch.no_grad(), plain_operators(model):
@@ -211,7 +267,7 @@ def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
 def _precisions(model: nn.Module, inputs: Inputs) -> set[torch.dtype]:
     """The floating-point types in use in a forward."""
     with _Precisions() as seen:
-        _outputs(model, inputs)
+        _outputs(sharing(model), inputs)
     return seen.found or {torch.float32}
 
 
@@ -245,15 +301,21 @@ def _stir_statistics(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _stir_weights(model: nn.Module) -> None:
-    """Parameters that are the same everywhere, or next to zero, get values: a branch scaled by zero hides anything."""
+def _stir_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are the same everywhere, or next to zero, get values: a branch scaled by zero hides anything.
+
+    Gives copies of these.
+    """
+    stirred: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and parameter.numel():
             values = parameter.double()
             if float(values.abs().max()) < 1e-3 or (values.numel() > 1 and float(values.std()) < 1e-6):
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_((noise * 0.1).to(parameter))
+                stirred[name] = parameter.detach().clone()
+    return stirred
 
 
 def _stirred(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:

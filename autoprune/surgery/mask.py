@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +23,62 @@ Args = tuple[object, ...]
 Statistic = Callable[[torch._ops.OpOverload, Args, Mapping[str, object], Sequence[Tensor | None]], object]
 
 
-def mask(model: nn.Module, topology: Topology, kept: KeptChannels, *, traced: Tracer | None = None) -> nn.Module:
+def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     """A copy of the dense model with every parameter entry of the channels and blocks that go set to zero.
 
     In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
-
-    traced: a trace of the model on the inputs that the copy will be called with, which saves one at each call. The
-    copy then shares the tensors that lose nothing with the model.
     """
+    copy = clone_with(model)
+    alive = _silence(copy, topology, kept)
+    return _with_statistics(copy, alive, None) if topology.has_statistics else copy
+
+
+@contextmanager
+def masked(
+    model: nn.Module, topology: Topology, kept: KeptChannels, values: Callable[[str], Tensor], traced: Tracer
+) -> Iterator[nn.Module]:
+    """Mask a model in place for a while, which copies no weight.
+
+    Args:
+        model: The dense model in eval mode. It does not run itself: it could keep what it computed.
+        topology: Its topology.
+        kept: The channels and blocks that stay.
+        values: Name of a parameter -> its value, which is put back at the end.
+        traced: A trace of the model on the inputs that it is called with.
+
+    Yields:
+        A copy that shares the parameters of `model` and computes what `mask` computes.
+    """
+    alive = alive_positions(topology, kept)
+    try:
+        _silence(model, topology, kept)
+        copy = sharing(model)
+        yield _with_statistics(copy, alive, traced) if topology.has_statistics else copy
+    finally:
+        with torch.no_grad():
+            tensors = dict(model.named_parameters())
+            for name in _silent(topology, kept, alive) & tensors.keys():
+                tensors[name].copy_(values(name))
+
+
+def sharing(model: nn.Module) -> nn.Module:
+    """A copy that shares the parameters of the model, and nothing else."""
+    parameters = {name for name, _ in model.named_parameters()}
+    return clone_with(model, lambda name, tensor: tensor if name in parameters else None)
+
+
+def _silent(topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> set[str]:
+    """Names of the tensors that lose something."""
+    return {name for name, _ in alive} | {name for block in kept.dropped for name in topology.block(block).tensors}
+
+
+def _silence(model: nn.Module, topology: Topology, kept: KeptChannels) -> Mapping[tuple[str, int], Tensor]:
+    """Set the parameter entries that go to zero, in place; gives the positions that stay on each axis."""
     kept.check(topology)
     alive = alive_positions(topology, kept)
-    silent = {name for name, _ in alive} | {name for block in kept.dropped for name in topology.block(block).tensors}
-    copy = clone_with(model, lambda name, tensor: tensor if traced is not None and name not in silent else None)
-    tensors = dict(copy.named_parameters())
+    tensors = dict(model.named_parameters())
     with torch.no_grad():
         for name in (tensor for block in kept.dropped for tensor in topology.block(block).tensors):
             if name in tensors:
@@ -46,18 +88,18 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels, *, traced: Tr
                 gone = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
                 gone[positions] = False
                 tensors[name].index_fill_(axis, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
-    renew_kept(copy)
-    return _with_statistics(copy, alive, traced) if topology.has_statistics else copy
+    renew_kept(model)
+    return alive
 
 
-def _with_statistics(model: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:
-    """Give a silenced model a forward whose statistics over channels leave out the silenced ones.
+def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:
+    """A silenced model with a forward whose statistics over channels leave out the silenced ones.
 
     For proofs, not for speed: unless it is given a trace, each call runs the model twice, once to learn which
     channels are the same and once to compute. The parameters keep their names.
     """
-    plain = model.__class__.__new__(model.__class__)
-    plain.__dict__.update(model.__dict__)
+    model = plain.__class__.__new__(plain.__class__)
+    model.__dict__.update(plain.__dict__)
 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args

@@ -117,6 +117,7 @@ class _Proof:
     draws: tuple[dict[str, tuple[int, ...]], ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.bench.forget()
         groups = self.topology.groups
         self.draws = tuple(
             {group.name: _keep(group, draw, self.seed + number) for number, group in enumerate(groups)}
@@ -132,9 +133,16 @@ class _Proof:
         """True once the time for proving is over."""
         return time.process_time() > self.deadline
 
-    def fault(self, names: Sequence[str], topology: Topology | None = None, *, in_training: bool = False) -> str | None:
-        """Why these groups can not be cut together, None when they can."""
-        for draw in self.draws:
+    def fault(
+        self,
+        names: Sequence[str],
+        topology: Topology | None = None,
+        *,
+        in_training: bool = False,
+        draws: Sequence[Mapping[str, tuple[int, ...]]] = (),
+    ) -> str | None:
+        """Why these groups cannot be cut together, None when they can. draws: some of them; all when not given."""
+        for draw in draws or self.draws:
             if self.expired:
                 return "was not proved in the time that proving may take"
             kept = KeptChannels(groups={name: draw[name] for name in names})
@@ -207,21 +215,32 @@ class _Proof:
 
     def _least(self, change: Change, name: str, others: Sequence[str]) -> Change:
         """A number that is not needed only looks like a width: leave it."""
+        least = self._narrowed(change, name, others)
+        if least == change or self._try(least, name, others):
+            return least
+        self._try(change, name, others)
+        return change
+
+    def _narrowed(self, change: Change, name: str, others: Sequence[str]) -> Change:
+        """The change without every number that the first draw does not need."""
         for smaller in change.smaller():
-            if (smaller.numbers or smaller.scale) and not self.expired and self._try(smaller, name, others):
-                return self._least(smaller, name, others)
+            candidate = self._changed(smaller, name) if smaller.numbers or smaller.scale else None
+            if candidate is not None and self.fault([*others, name], candidate, draws=self.draws[:1]) is None:
+                return self._narrowed(smaller, name, others)
         return change
 
     def _try(self, change: Change, name: str, others: Sequence[str]) -> bool:
         """Put the changed group into the topology if it is right."""
-        changed = change(self.topology.group(name), self.guesses[name])
-        if changed is None:
-            return False
-        candidate = _with(self.topology, changed)
-        if self.fault([*others, name], candidate) is not None:
+        candidate = self._changed(change, name)
+        if candidate is None or self.fault([*others, name], candidate) is not None:
             return False
         self.topology = candidate
         return True
+
+    def _changed(self, change: Change, name: str) -> Topology | None:
+        """The topology with the change to that group, None where there is nothing to change."""
+        changed = change(self.topology.group(name), self.guesses[name])
+        return None if changed is None else _with(self.topology, changed)
 
     def settle_narrow(self, names: Sequence[str]) -> None:
         """Find the groups that need more than one channel: something is squeezed, or spread out over them."""

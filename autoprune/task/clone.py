@@ -19,7 +19,7 @@ _TABLES = frozenset(("_parameters", "_buffers", "_modules"))
 #: Made by `nn.Module.compile` and bound to the module; torch leaves it out of copies, too.
 _COMPILED = "_compiled_call_impl"
 
-#: (name in the state dict, tensor) -> its replacement, or None to copy it.
+#: (name in the state dict, tensor) -> its replacement, the tensor itself to share it, or None to copy it.
 Replace = Callable[[str, Tensor], Tensor | None]
 
 
@@ -163,11 +163,12 @@ class _Cloner:
         known = self.memo.get(id(tensor))
         if known is not None:
             return known
-        other = self.replace(name, tensor.detach())
+        own = tensor.detach()
+        other = self.replace(name, own)
         new = tensor.detach().clone(memory_format=torch.preserve_format) if other is None else other
         if is_parameter:
             new = nn.Parameter(new, requires_grad=tensor.requires_grad)
-        if other is not None:
+        if other is not None and other is not own:
             self.replaced.add(id(new))
         self.memo[id(tensor)] = new
         return new

@@ -352,21 +352,30 @@ def run(
 ) -> tuple[Tracer, nn.Module]:
     """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
     scratch = copied(model)
+    with Borrowed(model) as borrowed:
+        tracer = watch(scratch, example_inputs, seconds=seconds, tied=tied)
+    if borrowed.found:
+        raise TraceError(borrowing(model, borrowed))
+    return tracer, scratch
+
+
+def watch(
+    scratch: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
+) -> Tracer:
+    """Trace a model in eval mode that nobody needs afterwards. Raises TraceError if it does not run."""
     try:
         tracer, inputs = Tracer(scratch, seconds=seconds, tied=tied), fresh(example_inputs)
-        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), Borrowed(model) as borrowed, tracer:
+        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
             outputs = outputs_in(call(scratch, inputs))
     except TraceError:
         raise
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
-    if borrowed.found:
-        raise TraceError(borrowing(model, borrowed))
     tracer.module = ""
     tracer.freeze_all(outputs, "is part of the model's output")
     for nodes in tracer.rows:
         tracer.freeze(nodes, "is a row of a table")
-    return tracer, scratch
+    return tracer
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
