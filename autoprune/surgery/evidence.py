@@ -24,7 +24,9 @@ from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, copied, plain_operators, watch
 from autoprune.trace.values import fresh, map_tensors, outputs_in, tensors_in
 
-#: Two samples count as computed alike, alone and in their batch, up to this share of their size.
+#: Samples that a proof runs on: an odd number, in which a size written in code does not go by chance.
+_FEW = 3
+#: They count as computed alike, alone and in their batch, up to this share of their size.
 _SAME = 1e-4
 #: Outputs of masks that are held: those of a proof's three draws.
 _HELD = 3
@@ -240,20 +242,20 @@ class _Precisions(TorchDispatchMode):
 
 
 def _few(model: nn.Module, inputs: Inputs) -> tuple[Inputs, list[Tensor]]:
-    """Two samples of the inputs, where these give what they give among all, and the outputs.
+    """Three samples of the inputs, where these give what they give among all, and the outputs.
 
     A proof runs the model some dozens of times; the rest of a batch would show nothing more.
     """
     everything = _outputs(sharing(model), inputs)
     sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(inputs)}
-    if len(sizes) != 1 or min(sizes) <= 2 or any(tensor.ndim == 0 for tensor in everything):
+    if len(sizes) != 1 or min(sizes) <= _FEW or any(tensor.ndim == 0 for tensor in everything):
         return inputs, everything
-    fewer = map_tensors(inputs, lambda tensor: tensor[:2])
+    fewer = map_tensors(inputs, lambda tensor: tensor[:_FEW])
     try:
         outputs = _outputs(sharing(model), fewer)
     except Exception:  # user code runs in here
         return inputs, everything
-    alone = [tensor[:2] for tensor in everything]
+    alone = [tensor[:_FEW] for tensor in everything]
     same = [a.shape for a in alone] == [b.shape for b in outputs] and _distance(outputs, alone) < _SAME
     return (fewer, outputs) if same else (inputs, everything)
 
