@@ -284,6 +284,32 @@ def _along(
     return out.new_zeros(source.shape).index_copy(dim, positions, out)
 
 
+def _quotient(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """What is silenced, divided by a scale that is silenced with it, is silent."""
+    del alive
+    source, divisor = args[0], args[1]
+    if not isinstance(source, Tensor) or not isinstance(divisor, Tensor):
+        return func(*args, **kwargs)
+    both = (source == 0) & (divisor == 0)
+    out = func(*args, **kwargs)
+    assert isinstance(out, Tensor)
+    return out.masked_fill_(both, 0)
+
+
+def _inverse(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """What is silenced has no inverse, and is silent."""
+    out = func(*args, **kwargs)
+    assert isinstance(out, Tensor)
+    for axis, positions in enumerate(alive):
+        if positions is not None:
+            out = out.new_zeros(out.shape).index_copy(axis, positions, out.index_select(axis, positions))
+    return out
+
+
 STATISTICS: Mapping[str, Statistic] = {
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
@@ -292,6 +318,8 @@ STATISTICS: Mapping[str, Statistic] = {
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit"), _batch_norm),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(POWERS, _power),
+    **dict.fromkeys(("div", "div_"), _quotient),
+    **dict.fromkeys(("reciprocal", "rsqrt"), _inverse),
     "_softmax": _along,
     "_safe_softmax": _along,
     "_log_softmax": _along,

@@ -44,6 +44,15 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     _elementwise_roles(tracer, operands)
 
 
+def divided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Pointwise; a weight that is divided by is zero where it is silenced, which the mask has to know."""
+    pointwise(tracer, args, kwargs, out)
+    divisor = args[-1]
+    if isinstance(divisor, Tensor) and tracer.origin(divisor) is not None:
+        for nodes in tracer.axes(divisor):
+            tracer.statistic(nodes)
+
+
 def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     first, position = present[0]
     nodes = tracer.axes(first)[position]
@@ -196,6 +205,7 @@ sym_size is_same_size linspace eye tril_indices triu_indices randperm scalar_ten
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
+    **dict.fromkeys(("div", "div_", "reciprocal", "rsqrt"), divided),
     **dict.fromkeys(_SPATIAL.split(), spatial),
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(_COUNTED.split(), counted),

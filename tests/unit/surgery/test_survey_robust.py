@@ -270,3 +270,26 @@ def test_outputs_that_are_normalised_are_outputs() -> None:
     layers = {"a": nn.Linear(5, 12, bias=False), "b": nn.Linear(12, 3, bias=False)}
     model = Free(lambda m, x: F.normalize(m.b(torch.relu(m.a(x)))), **layers)
     assert survey(model, torch.randn(4, 5)).widths == {"a": 12}
+
+
+@pytest.mark.parametrize("way", ["/", "div_", "reciprocal", "rsqrt"])
+def test_a_weight_divided_by_its_own_scale_is_cut(way: str) -> None:
+    """As where quantisation is trained: weight and scale are silenced together, and one is divided by the other."""
+
+    def quantised(m: nn.Module, x: Tensor) -> Tensor:
+        scaled = {
+            "/": lambda: m.a.weight / m.scale,
+            "div_": lambda: (m.a.weight * 1).div_(m.scale),
+            "reciprocal": lambda: m.a.weight * m.scale.reciprocal(),
+            "rsqrt": lambda: m.a.weight * m.scale.rsqrt(),
+        }[way]()
+        return m.b(torch.relu(F.linear(x, scaled * m.scale, m.a.bias)))
+
+    model = Free(quantised, a=nn.Linear(5, 12), b=nn.Linear(12, 3))
+    model.scale = nn.Parameter(torch.rand(12, 1) + 0.5)
+    topology = survey(model, torch.randn(4, 5))
+    assert topology.widths == {"a": 12}
+    kept = halves(topology)
+    torch.testing.assert_close(
+        cut(model, topology, kept)(torch.ones(2, 5)), mask(model, topology, kept)(torch.ones(2, 5))
+    )
