@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,12 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 
     num_heads: heads. head_dim: width of queries and keys; that of values follows from the weights.
     logit_scale: factor on the products of queries and keys, 1 / sqrt(head width before the cut).
+
+    Written in the part of Python that torch.jit.script knows, as what it was can be scripted too.
     """
 
-    logit_scale: float
+    if TYPE_CHECKING:  # torch.jit.script reads annotations of a class, and knows none that are text
+        logit_scale: float
 
     @classmethod
     def adopt(cls, module: nn.Module) -> None:
@@ -46,15 +50,14 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
             raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
         batched = query.dim() == 3
         first = 0 if self.batch_first or not batched else 1
-        q, k, v = self._project(
-            *((x.unsqueeze(0) if not batched else x.movedim(first, 0)) for x in (query, key, value))
-        )
-        bias = self._bias(
-            q, attn_mask, key_padding_mask if batched or key_padding_mask is None else key_padding_mask[None]
-        )
+        if not batched:
+            query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+            key_padding_mask = key_padding_mask.unsqueeze(0) if key_padding_mask is not None else None
+        q, k, v = self._project(query.movedim(first, 0), key.movedim(first, 0), value.movedim(first, 0))
+        bias = self._bias(q, attn_mask, key_padding_mask)
         if bias is not None and bias.shape[-1] < k.shape[-2]:
             bias = F.pad(bias, (0, k.shape[-2] - bias.shape[-1]))
-        weights = None
+        weights: Tensor | None = None
         if need_weights:
             logits = (q * self.logit_scale) @ k.transpose(-2, -1)
             weights = torch.softmax(logits if bias is None else logits + bias, dim=-1)
@@ -66,33 +69,47 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         if weights is not None and average_attn_weights:
             weights = weights.mean(dim=1)
         if not batched:
-            return out.squeeze(0), None if weights is None else weights.squeeze(0)
+            return out.squeeze(0), weights.squeeze(0) if weights is not None else None
         return out.movedim(0, first), weights
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Heads of queries, keys and values, [batch, heads, length, width]."""
-        packed: Tensor | None = self.in_proj_weight
-        parts = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if packed is None else packed.chunk(3)
-        sizes = [len(part) for part in parts]
-        biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.split(sizes)
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), parts, biases, strict=True))
-        if self.bias_k is not None and self.bias_v is not None:
-            k = torch.cat([k, self.bias_k.expand(len(k), 1, -1)], dim=1)
-            v = torch.cat([v, self.bias_v.expand(len(v), 1, -1)], dim=1)
+        bias: Tensor | None = self.in_proj_bias
+        bias_k: Tensor | None = self.bias_k
+        bias_v: Tensor | None = self.bias_v
+        # Asked of the module itself: then torch.jit.script leaves out the branch with weights that are None.
+        if self.in_proj_weight is not None:
+            wq, wk, wv = self.in_proj_weight.chunk(3)
+        else:
+            wq, wk, wv = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight  # type: ignore[unreachable]
+        if bias is None:
+            q, k, v = F.linear(query, wq), F.linear(key, wk), F.linear(value, wv)
+        else:
+            bq, bk, bv = bias.split([len(wq), len(wk), len(wv)])
+            q, k, v = F.linear(query, wq, bq), F.linear(key, wk, bk), F.linear(value, wv, bv)
+        if bias_k is not None and bias_v is not None:
+            k = torch.cat([k, bias_k.expand(len(k), 1, -1)], dim=1)
+            v = torch.cat([v, bias_v.expand(len(v), 1, -1)], dim=1)
         if self.add_zero_attn:
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-        return q, k, v
+        return self._heads(q), self._heads(k), self._heads(v)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        heads: Tensor = x.unflatten(-1, (self.num_heads, -1))
+        return heads.transpose(1, 2)
 
     def _bias(self, query: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
         """Both masks as values to add to the logits, [batch or 1, heads or 1, queries or 1, keys]."""
-        parts = []
+        bias: Tensor | None = None
         if attn_mask is not None:
             mask = _additive(attn_mask, query)
-            parts.append(mask[None, None] if mask.dim() == 2 else mask.unflatten(0, (len(query), self.num_heads)))
+            bias = mask.unsqueeze(0).unsqueeze(0)
+            if mask.dim() == 3:
+                bias = mask.unflatten(0, (len(query), self.num_heads))
         if key_padding_mask is not None:
-            parts.append(_additive(key_padding_mask, query)[:, None, None])
-        return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+            padding = _additive(key_padding_mask, query).unsqueeze(1).unsqueeze(1)
+            bias = padding if bias is None else bias + padding
+        return bias
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:

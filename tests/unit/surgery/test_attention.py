@@ -92,6 +92,15 @@ def test_same_as_torch(options: dict[str, object], masks: dict[str, Tensor]) -> 
         assert_same(dense, slim, given(dense, batched=False), **one)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Support for mismatched")
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_script_of_it_computes_the_same(options: dict[str, object]) -> None:
+    dense, slim = pair(batch_first=True, **options)
+    scripted = torch.jit.script(slim)
+    for name in ("none", "bool and float"):
+        assert_same(dense, scripted, given(dense), **MASKS[name])
+
+
 @pytest.mark.parametrize("masks", [MASKS[name] for name in ("none", "bool padding")], ids=["none", "padding"])
 def test_same_as_torchs_fused_kernel(masks: dict[str, Tensor]) -> None:
     dense, slim = pair(batch_first=True)
