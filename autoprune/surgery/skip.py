@@ -35,6 +35,11 @@ class Skip(nn.Module):
             return value
         return tuple(value if place == self._skipped.position else None for place in range(self._skipped.outputs))
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Give torch.jit.script, which knows no variable arguments, an identity where the block takes one tensor."""
+        is_identity = self._skipped.source == 0 and self._skipped.position is None
+        return nn.Identity() if is_identity else self
+
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):

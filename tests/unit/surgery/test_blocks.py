@@ -270,6 +270,24 @@ def test_values_that_models_look_at_and_the_mode_stay() -> None:
     assert [cut(model.train(mode), topology, kept).blocks[0].training for mode in (True, False)] == [True, False]
 
 
+class Residual(nn.Module):
+    """A block that torch.jit.script can compile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_model_without_a_block_can_be_scripted() -> None:
+    model, inputs = nn.Sequential(nn.Linear(9, 12), Residual(), Residual(), nn.Linear(12, 5)).eval(), torch.randn(3, 9)
+    smaller = cut(model, survey(model, inputs), KeptChannels(groups={}, dropped=("1",)))
+    assert torch.equal(torch.jit.script(smaller)(inputs), smaller(inputs))
+
+
 def test_a_cut_of_a_cut() -> None:
     model, inputs = stirred(Stack(*(Mlp(pre_norm) for _ in range(3)))), torch.randn(4, 10)
     topology = survey(model, inputs)
