@@ -51,7 +51,9 @@ def test_limits_on_the_command_line_hold_in_the_search_and_in_the_choice(tmp_pat
     number = int(command("choose", out, "--by", "quality", "--limit", "max_multiply_adds_share=0.4").out)
     front = study.front()
     assert front.get(number) == front.choose(autoprune.Limits(max_multiply_adds_share=0.4), "quality")
-    assert front.get(number) != front.choose(autoprune.Limits(), "quality")
+    none = command("choose", out, "--by", "quality", "--limit", "max_multiply_adds_share=1e-9")
+    assert none.code == 2
+    assert "max_multiply_adds_share 1e-09" in none.sentence
 
 
 def test_wrong_limits_are_named_before_anything_runs(tmp_path: Path) -> None:
