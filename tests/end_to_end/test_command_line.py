@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,11 @@ def test_run_again_loses_nothing_and_goes_on(tmp_path: Path) -> None:
     assert more.code == 0
     after = files(out)
     assert all(after[name] == data for name, data in before.items())
-    assert [record.number for record in autoprune.Study.open(out).records] == [0, 1, 2, 3, 4, 5]
-    assert "trial 5/6" in more.err
-    assert "trial 4/6" not in more.err
+    numbers = [record.number for record in autoprune.Study.open(out).records]
+    assert len(numbers) == 6, "numbers in between are of proposals that were answered from the record"
+    assert numbers[:4] == [0, 1, 2, 3]
+    assert "trial 6/6" in more.err
+    assert not any(f"trial {number}/6" in more.err for number in range(1, 4))
 
 
 def test_fewer_trials_than_there_are_is_no_error(ran: tuple[Path, Path, Outcome]) -> None:
@@ -346,8 +349,9 @@ def test_python_use(tmp_path: Path) -> None:
     model = autoprune.Study.open(tmp_path / "mine", make_task()).rebuild(record.number)
     with torch.no_grad():
         assert torch.equal(model(images), study.rebuild(record.number)(images))
-    # A saved plan runs again, as a trial of its own.
-    study.enqueue(autoprune.PruningPlan.from_json(plan.to_json()))
+    # A saved plan runs again, as a trial of its own where it asks for other training.
+    again = autoprune.PruningPlan.from_json(plan.to_json())
+    study.enqueue(replace(again, recovery=replace(again.recovery, steps=plan.recovery.steps + 1)))
     study.run(trials=6)
     assert study.records[-1].widths == record.widths
 

@@ -66,7 +66,7 @@ def test_the_hypervolume_after_each_candidate_is_that_of_those_so_far(cost: str,
         part = front_of(records[: position + 1])
         expected = dominance.hypervolume(points[: position + 1], reference) if part.dense is not None else 0.0
         assert found[position] == pytest.approx(expected, rel=1e-12, abs=1e-15)
-        if cost != "latency_ms":  # whose rounding follows from all that was measured
+        if cost != "latency_ms" and part.dense is not None:  # whose rounding follows from all that was measured
             assert found[position] == pytest.approx(part.hypervolume(cost, 0.3), rel=1e-12, abs=1e-15)
     assert found[-1] == pytest.approx(front.hypervolume(cost, 0.3), rel=1e-12)
     assert list(convergence(front, cost=cost, reference=0.3)["hypervolume"]) == list(found)

@@ -317,8 +317,8 @@ def test_stopped_and_resumed_is_the_same_study(stop: int, study: autoprune.Study
     assert found == expected
 
 
-class Killed(BaseException):
-    """Stands for a kill."""
+class Killed(KeyboardInterrupt):
+    """Stands for a kill, which no trial survives."""
 
 
 def test_killed_between_storing_and_telling_it_is_marked_on_resume(study: autoprune.Study, tmp_path: Path) -> None:
