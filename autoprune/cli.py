@@ -85,15 +85,15 @@ def explain(script: ScriptArgument) -> None:
     """Show what can be pruned, what can not and why, and the costs within reach. Nothing is written."""
     from autoprune.candidate import Bench
     from autoprune.script import load_script
-    from autoprune.study.checks import modes_told
+    from autoprune.study.checks import told
     from autoprune.terminal import show_topology
 
     found = load_script(script)
     space = found.settings.space
     _tell(f"The task: {found.task.summary()}")
     bench = Bench.of(found.task, protect=space.protect)
-    show_topology(bench.topology, space)
-    for line in modes_told(space.distillation, bench):
+    show_topology(bench.topology, space, found.task.prediction.kind)
+    for line in told(space, bench):
         _tell(line)
 
 

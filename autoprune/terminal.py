@@ -126,8 +126,8 @@ def show_solved(found: Solved) -> None:
         console.print(note)
 
 
-def show_topology(topology: Topology, settings: SpaceSettings) -> None:
-    """What `explain` prints."""
+def show_topology(topology: Topology, settings: SpaceSettings, kind: str = "") -> None:
+    """What `explain` prints. kind: what is predicted."""
     console = _SafeConsole(width=140)
     whole = topology.cost({})
     console.print(
@@ -141,7 +141,7 @@ def show_topology(topology: Topology, settings: SpaceSettings) -> None:
     console.print(_masks_table(topology, settings))
     if topology.groups:
         console.print(_reach_table(topology, settings))
-    console.print(described(settings, topology), highlight=False, markup=False)
+    console.print(described(settings, topology, kind), highlight=False, markup=False)
     if maskable(topology):
         console.print(_sparsest(topology, settings))
         for line in _misfits(topology, settings):

@@ -118,6 +118,7 @@ class FineTune:
         """Gather `movement` of these parameters from the next step on."""
         self._moved = names
 
+    @torch.enable_grad()  # a script may have switched gradients off
     def run(self, until: int) -> None:
         """Train up to that step. Raises DivergedError as soon as the loss is not finite."""
         if not self._trains:

@@ -1,20 +1,34 @@
-"""Which optimizer suits a model, and at which rate."""
+"""Which optimizer suits a task, and at which rate."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from autoprune.plan.recovery import RATES
 from autoprune.space.settings import AUTO, SpaceSettings
 from autoprune.trace.topology import Topology
 
 
-def suited(topology: Topology) -> str:
-    """Name the optimizer that suits a model: "adamw" where it has LayerNorm and no BatchNorm, else "sgd"."""
-    return "adamw" if topology.norms == ("layer",) else "sgd"
+def suited(topology: Topology, kind: str = "") -> str:
+    """Name the optimizer that suits a task: "adamw" for LayerNorm without BatchNorm and for numbers, else "sgd".
+
+    Args:
+        topology: Of the model.
+        kind: What is predicted, as `autoprune.task.prediction.Prediction` has it. The loss of numbers, and its slope,
+            is as large as their unit says: a step of AdamW is not.
+
+    """
+    return "adamw" if kind == "regression" or topology.norms == ("layer",) else "sgd"
 
 
-def optimizers(settings: SpaceSettings, topology: Topology) -> tuple[str, ...]:
-    """Names to choose from, with that which suits the model in the place of "auto"."""
-    own = suited(topology)
+def settled(settings: SpaceSettings, topology: Topology, kind: str) -> SpaceSettings:
+    """Give the settings with the optimizer that suits a task in the place of "auto"."""
+    return replace(settings, optimizers=optimizers(settings, topology, kind))
+
+
+def optimizers(settings: SpaceSettings, topology: Topology, kind: str = "") -> tuple[str, ...]:
+    """Names to choose from, with that which suits the task in the place of "auto"."""
+    own = suited(topology, kind)
     return tuple(dict.fromkeys(own if name == AUTO else name for name in settings.optimizers))
 
 
@@ -26,14 +40,16 @@ def rate(settings: SpaceSettings, optimizer: str) -> float:
     return float((low * high) ** 0.5)
 
 
-def described(settings: SpaceSettings, topology: Topology) -> str:
+def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> str:
     """A sentence on what trains the candidates, and why where the study chooses."""
     rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
-    each = [
-        f"{name} at a rate of {' to '.join(rates) or f'{RATES[name]:g}'}" for name in optimizers(settings, topology)
-    ]
+    names = optimizers(settings, topology, kind)
+    each = [f"{name} at a rate of {' to '.join(rates) or f'{RATES[name]:g}'}" for name in names]
     why = ""
     if AUTO in settings.optimizers:
         kinds = {("layer",): "has LayerNorm and no BatchNorm", (): "has neither BatchNorm nor LayerNorm"}
-        why = f"; {suited(topology)} suits a model that {kinds.get(topology.norms, 'has BatchNorm')}"
+        suits = f"a model that {kinds.get(topology.norms, 'has BatchNorm')}"
+        why = (
+            f"; {suited(topology, kind)} suits {'a loss in the unit of the targets' if kind == 'regression' else suits}"
+        )
     return f"Candidates are trained by {' or '.join(each)}{why}."

@@ -61,7 +61,8 @@ class SpaceSettings:
         for as many multiply-adds. Where c is below min_budget, as if it were that.
     learning_rate: one number, or (low, high) to sample from; None is each optimizer's own, of RATES.
     optimizers, schedulers: names to choose from; the optimizer "auto" is "adamw" for models with LayerNorm and no
-        BatchNorm, and "sgd" for others. precision: what a training step is computed with.
+        BatchNorm and where numbers are predicted, and "sgd" for others.
+    precision: what a training step is computed with.
     schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
         schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
     distillation: weights to choose from, 0 is off.

@@ -10,6 +10,7 @@ from functools import partial
 from autoprune.candidate import Bench
 from autoprune.criteria.amounts import check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
+from autoprune.criteria.calibration import gradients
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
@@ -43,6 +44,8 @@ def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -
     if len(errors) == 1:
         raise next(iter(errors.values()))
     raise_all("the space", tuple(errors))
+    if space.lengths != (0, 0):  # it asks the loss: only once all is well that costs nothing
+        _check_slope(bench)
 
 
 def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
@@ -145,6 +148,22 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
     check_pace(recovery.scheduler, schedule, bench, recovery.learning_rate, recovery.steps)
 
 
+def told(space: SpaceSettings, bench: Bench) -> list[str]:
+    """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
+    frozen = frozen_told(bench) if space.lengths != (0, 0) else ""
+    return [*([frozen] if frozen else []), *modes_told(space.distillation, bench)]
+
+
+def frozen_told(bench: Bench) -> str:
+    """Say that no fine-tune trains anything; "" where one does."""
+    if _trained(bench):
+        return ""
+    return (
+        "Nothing is trained: no parameter of the model has requires_grad=True, so that candidates are what cuts and "
+        "reconstruction leave. Call model.requires_grad_(True) first if they are to be fine-tuned."
+    )
+
+
 def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
     """Say what is to be known before work of a model that means something else in training than in eval mode.
 
@@ -166,6 +185,22 @@ def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
             "metrics look at eval mode."
         )
     return told
+
+
+def _check_slope(bench: Bench) -> None:
+    """Raise ConfigurationError where a fine-tune is asked for and the loss has no gradient for any weight."""
+    task, trained = bench.task, _trained(bench)
+    if not trained:
+        return
+    with user_code("The rehearsal of a fine-tune", BEFORE):
+        found = gradients(task.dense, task.calibration[:1], task.objective, trained, {})[0]
+    if not found:
+        remedy = "Leave out detach(), item(), argmax and no_grad on its way, or train nothing: SpaceSettings(steps=0)."
+        raise ConfigurationError(fault("the loss", "have a gradient for some weight", "one that has none", remedy))
+
+
+def _trained(bench: Bench) -> list[str]:
+    return [name for name, parameter in bench.task.dense.named_parameters() if parameter.requires_grad]
 
 
 def _check_distillation(weights: Iterable[float], bench: Bench) -> None:

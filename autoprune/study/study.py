@@ -21,10 +21,11 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
 from autoprune.sensitivity.scan import extent, spent
+from autoprune.space.optimizers import settled
 from autoprune.space.space import build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.checks import BEFORE, check_plan, check_space, modes_told
+from autoprune.study.checks import BEFORE, check_plan, check_space, frozen_told, modes_told
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.ending import Ending
 from autoprune.study.folder import STUDY, RunFolder
@@ -101,6 +102,9 @@ class Study:
     @classmethod
     def _of(cls, folder: RunFolder, settings: StudySettings, bench: Bench | None) -> Study:
         stored = folder.read_study()
+        if bench is not None:
+            space = settled(settings.space, bench.topology, bench.task.prediction.kind)
+            settings = replace(settings, space=space)
         study = cls(
             folder=folder,
             settings=settings,
@@ -112,6 +116,9 @@ class Study:
         study._records = folder.read_candidates()
         if bench is not None:
             _warn_of_distillation(settings.space.distillation, bench)
+            frozen = frozen_told(bench) if settings.space.lengths != (0, 0) else ""
+            if frozen:
+                warnings.warn(frozen, AutopruneWarning, stacklevel=3)
         return study
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, describe_exception, fault
 from autoprune.task.checks import attempt, collect, is_count, is_inputs, metric_names
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, head, shorten
@@ -152,7 +152,10 @@ def _tensor(batch: Batch, where: str) -> Tensor:
 
 def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Prediction:
     samples = task.calibration_samples if is_count(task.calibration_samples, 1) else 1
-    batches = [batch.to(torch.device(task.device)) for batch in head(split, samples)]
+    try:
+        batches = [batch.to(torch.device(task.device)) for batch in head(split, samples)]
+    except (Exception, SystemExit) as error:  # the user's loader runs here
+        raise ConfigurationError(fault(where, "run", describe_exception(error))) from error
     outputs = task.predictions(call(dense, batches[0].inputs))
     targets = _tensor(batches[0], where)
     ignored = ignored_by(task.loss) if task.ignore_index is None else task.ignore_index
@@ -313,6 +316,7 @@ def _least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:
     return 1
 
 
+@torch.enable_grad()
 def _train_step(task: Task, dense: nn.Module, batch: Batch, what: str) -> None:
     """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
     scratch = clone_with(dense).train()
