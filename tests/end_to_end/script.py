@@ -168,7 +168,6 @@ def process(arguments: Sequence[object], cwd: Path) -> Outcome:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     return Outcome(code=result.returncode, out=result.stdout, err=result.stderr)
 

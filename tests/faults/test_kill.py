@@ -53,7 +53,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == list(MOMENTS), result.stderr
@@ -127,10 +126,8 @@ def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
         arguments, env=environment(SECONDS_A_STEP="0.05"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        deadline = time.monotonic() + 240
         while not (out / "candidates" / "00002").is_dir():
             assert process.poll() is None, process.communicate()[0].decode()
-            assert time.monotonic() < deadline, "no candidate"
             time.sleep(0.005)
         second = command("run", script, "--out", out, "--trials", 200)
         assert process.poll() is None, "the first one has to be running still"

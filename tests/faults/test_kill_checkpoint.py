@@ -38,7 +38,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == list(MOMENTS), result.stderr

@@ -25,7 +25,6 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, li
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
     )
     assert result.returncode == 0, result.stderr
     found: dict[str, list[str]] = {}
