@@ -219,7 +219,8 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     console.print(f"Report: {report}")
     for line, warning in limited(front):
         console.print(line, style="yellow" if warning else None)
-    named = shlex.quote(str(folder))
+    # As it can be pasted: a name that begins with a dash would be taken for an option.
+    named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
     limits = None if front.limits.given else Limits(max_drop=_DROP)
     console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
     try:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from autoprune.candidate import Bench
 from autoprune.criteria.amounts import check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.calibration import gradients
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
@@ -24,6 +25,8 @@ from autoprune.space.frame import Frame
 from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.surgery.sparsity import check_pattern, maskable
+from autoprune.task.clone import clone_with
+from autoprune.task.data import call
 from autoprune.trace.topology import Topology
 
 #: What to do about an error before a study has begun.
@@ -189,12 +192,14 @@ def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
 
 def _check_slope(bench: Bench) -> None:
     """Raise ConfigurationError where a fine-tune is asked for and the loss has no gradient for any weight."""
-    task, trained = bench.task, _trained(bench)
-    if not trained:
+    task = bench.task
+    if not _trained(bench):
         return
-    with user_code("The rehearsal of a fine-tune", BEFORE):
-        found = gradients(task.dense, task.calibration[:1], task.objective, trained, {})[0]
-    if not found:
+    # As a fine-tune does it: some models have no gradients in eval mode alone.
+    scratch, batch = clone_with(task.dense).train(), task.calibration[0]
+    with user_code("The rehearsal of a fine-tune", BEFORE), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        loss = task.loss(call(scratch, batch.inputs), batch.targets)
+    if not loss.requires_grad:
         remedy = "Leave out detach(), item(), argmax and no_grad on its way, or train nothing: SpaceSettings(steps=0)."
         raise ConfigurationError(fault("the loss", "have a gradient for some weight", "one that has none", remedy))
 

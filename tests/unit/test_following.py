@@ -119,6 +119,16 @@ def test_the_command_to_export_names_the_candidate_that_choose_prints(
     assert front.choose(limits or autoprune.Limits(max_drop=0.01)).number == number
 
 
+@pytest.mark.parametrize(
+    ("name", "pasted"), [("-x", "./-x"), ("it's $x", "'it'\"'\"'s $x'"), ("-a b", "'./-a b'"), ("plain", "plain")]
+)
+def test_the_commands_can_be_pasted(name: str, pasted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    following.show_next(study_of(FRONT), Path(name), Path("report.html"))
+    printed = capsys.readouterr().out
+    assert f"autoprune choose {pasted} " in printed
+    assert f"autoprune export {pasted} " in printed
+
+
 def test_a_choice_of_the_dense_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     front = study_of([FRONT[0], FRONT[3]])
     following.show_next(front, Path("runs/mine"), Path("report.html"))

@@ -81,6 +81,27 @@ def test_a_loss_without_a_gradient_trains_nothing(tmp_path: Path) -> None:
     assert autoprune.Study.create(task, untrained, out=tmp_path / "run").run().records
 
 
+class WithoutGradients(nn.Module):
+    """Switches gradients off itself in eval mode, as some published models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), copy.deepcopy(trained_mlp()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 1, 8, 8] -> [N, 4]."""
+        with torch.set_grad_enabled(self.training):
+            output: Tensor = self.layers(x)
+        return output
+
+
+def test_gradients_in_training_mode_are_enough(tmp_path: Path) -> None:
+    own = settings(trials=2, uniform_points=0, space=space(criteria=("l2",)))
+    study = autoprune.Study.create(image_task(model=WithoutGradients()), own, out=tmp_path / "run")
+    study.run()
+    assert study.records[1].samples_trained > 0
+
+
 def test_a_model_that_is_frozen_all_over_is_told(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), copy.deepcopy(trained_mlp())).requires_grad_(False)
     task = image_task(model=model)
