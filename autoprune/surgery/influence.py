@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from autoprune.trace.values import fresh, outputs_in
 
 #: "group" or "block", and its name.
 Part = tuple[str, str]
+#: For each axis of a tensor, the positions with something in them, bool; one position for a tensor without axes.
+Axes = tuple[Tensor, ...]
 #: Said of a group or block whose cut changes nothing.
 NOTHING = "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen"
 
@@ -55,34 +58,45 @@ def without_gradient(model: nn.Module, inputs: Inputs, topology: Topology) -> se
     """
     slopes = _gradients(model, inputs)
     groups = {("group", group.name) for group in topology.groups if not any(_runs_through(group, slopes))}
-    silent = [block for block in topology.blocks if not any(_is_some(slopes.get(name)) for name in block.tensors)]
+    moving = {name for name, axes in slopes.items() if bool(axes[0].any())}
+    silent = [block for block in topology.blocks if moving.isdisjoint(block.tensors)]
     return groups | {("block", block.name) for block in silent}
 
 
-def _runs_through(group: ChannelGroup, slopes: Mapping[str, Tensor]) -> Iterable[bool]:
+def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[bool]:
     for member in group.members:
-        slope = slopes.get(member.tensor)
-        if slope is not None:
-            yield _is_some(slope.index_select(member.axis, member.index.flatten().to(slope.device)))
+        if member.tensor in slopes:
+            yield bool(slopes[member.tensor][member.axis][member.index.flatten()].any())
 
 
-def _is_some(slope: Tensor | None) -> bool:
-    return slope is not None and bool((slope != 0).any())
+def _gradients(model: nn.Module, inputs: Inputs) -> dict[str, Axes]:
+    """Where the gradient of a mixture of all outputs is other than zero; empty where there is none.
 
-
-def _gradients(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """Name of a parameter -> gradient of a mixture of all outputs; empty where there is none."""
+    Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.
+    """
     copied = clone_with(model, lambda _, tensor: tensor).requires_grad_(False)
     named = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.is_floating_point()}
+    found: dict[str, Axes] = {}
+    for name, parameter in named.items():
+        parameter.register_post_accumulate_grad_hook(partial(_look, found, name))
     try:
         with torch.enable_grad(), plain_operators(copied):
             outputs = [tensor for tensor in outputs_in(call(copied, fresh(inputs))) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
             slopes = [torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5 for tensor in outputs]
-            found = torch.autograd.grad(outputs, list(named.values()), slopes, allow_unused=True)
+            torch.autograd.backward(outputs, slopes)
     except Exception:  # no outputs that have one, or a step without
         return {}
-    return {name: slope for name, slope in zip(named, found, strict=True) if slope is not None}
+    return found
+
+
+def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
+    """Note on which positions of each axis a gradient is other than zero, and drop it."""
+    if parameter.grad is not None:
+        some = (parameter.grad != 0).cpu()
+        others = [[other for other in range(some.ndim) if other != axis] for axis in range(some.ndim)]
+        found[name] = tuple(some.any(dim=axes) if axes else some for axes in others) or (some.reshape(1),)
+        parameter.grad = None
 
 
 def _other(tensor: Tensor) -> Tensor:
