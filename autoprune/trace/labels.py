@@ -27,6 +27,8 @@ class Labels:
         self._products: dict[tuple[int, int], int] = {}
         self._frozen: dict[int, str] = {}
         self._family: dict[int, str] = {}
+        # Representative -> its atoms, until something is unified: a proof asks for them again and again.
+        self._known_atoms: dict[int, frozenset[int]] = {}
 
     def new(self, count: int, family: str = "") -> npt.NDArray[np.int64]:
         """Fresh nodes. `family` keeps the rows and columns of one split apart when they look alike."""
@@ -61,10 +63,12 @@ class Labels:
     def atoms(self, node: int) -> frozenset[int]:
         """The representatives whose removal removes this node: itself, or the factors of a product."""
         root = self.find(node)
-        if root not in self._factors:
-            return frozenset((root,))
-        first, second = self._factors[root]
-        return self.atoms(first) | self.atoms(second)
+        known = self._known_atoms.get(root)
+        if known is None:
+            factors = self._factors.get(root)
+            known = frozenset((root,)) if factors is None else self.atoms(factors[0]) | self.atoms(factors[1])
+            self._known_atoms[root] = known
+        return known
 
     def unify(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
         """Positions of two axes of the same length are the same channels."""
@@ -111,6 +115,7 @@ class Labels:
         for pair, node in zip(missing, self.new(len(missing)).tolist(), strict=True):
             self._products[pair] = node
             self._factors[node] = pair
+        self._known_atoms.clear()
         return np.array([self._products[pair] for pair in pairs], dtype=np.int64)
 
     def _existing_grid(
@@ -154,6 +159,7 @@ class Labels:
 
     def _join(self, a: int, b: int) -> None:
         """Put class b under class a; what is known of b becomes known of a."""
+        self._known_atoms.clear()
         self._parent[b] = a
         factors_b = self._factors.pop(b, None)
         if factors_b is not None:
@@ -169,5 +175,6 @@ class Labels:
         """Give up a product: its factors and itself become one channel. Only more is coupled, never less."""
         atoms = sorted(self.atoms(node))
         del self._factors[node]
+        self._known_atoms.clear()
         for atom in atoms:
             self._unify_pair(node, atom)
