@@ -82,7 +82,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 @app.command()
 @reported
 def explain(script: ScriptArgument) -> None:
-    """Show what can be pruned, what can not and why, and the costs within reach. Nothing is written."""
+    """Show what can be pruned, what cannot and why, and the costs within reach. Nothing is written."""
     from autoprune.candidate import Bench
     from autoprune.script import load_script
     from autoprune.study.checks import told

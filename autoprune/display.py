@@ -95,3 +95,10 @@ def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
 
 def _known(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number_text(value: object) -> str:
+    """Write a number for a cell: whole and large ones without fraction, others with four digits; the rest as it is."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -24,6 +24,7 @@ from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.samplers import named_sampler
 from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
+from autoprune.task.batches import batch_samples
 from autoprune.terminal import front_table, safe_console
 
 #: Members of the front shown while a study runs.
@@ -70,15 +71,30 @@ def _scan(study: Study, settings: StudySettings) -> str:
 
 def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
     assert study.bench is not None
-    chain = "solved" if settings.scanned else "uniform"
-    first = ["the dense model"]
-    first += [f"a chain of {settings.solved_points} {chain} allocations"] if settings.solved_points else []
-    first += [f"a uniform sweep of {settings.uniform_points} points"] if settings.uniform_points else []
+    left, listed = max(settings.trials - 1, 0), ["the dense model"]
+    for name, points in _series(settings).items():
+        if min(points, left):
+            listed.append(name.format(min(points, left)))
+        left -= min(points, left)
+    first = ", ".join(listed)
+    needed = 1 + sum(_series(settings).values())
+    if settings.uniform_points and needed > settings.trials:
+        return f"Trials: {first}. The whole uniform sweep needs {needed} trials."
+    if not left:
+        return f"Trials: {first}."
     groups = len(study.bench.topology.groups)
     rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
     if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
         rest += f", {settings.polish:.0%} of them a member of the front trained further"
-    return f"Trials: {', '.join(first)}; then {rest}."
+    return f"Trials: {first}; then {rest}."
+
+
+def _series(settings: StudySettings) -> dict[str, int]:
+    """What comes before the sampler's proposals, with a place for the number -> how many points it has."""
+    chain, sweep = settings.solved_points, settings.uniform_points
+    if settings.scanned:
+        return {"a chain of {} solved allocations": chain, "a uniform sweep of {} points": sweep}
+    return {"a uniform sweep of {} points": sweep} if sweep else {"a chain of {} uniform allocations": chain}
 
 
 def _trial(study: Study, settings: StudySettings) -> str:
@@ -86,7 +102,9 @@ def _trial(study: Study, settings: StudySettings) -> str:
     task, space = study.bench.task, settings.space
     fewest, most = space.lengths
     steps = f"{most}" if fewest == most else f"{fewest} to {most}"
-    trained = f"{steps} steps of {task.batch_size} samples" if most else "no training"
+    batch = batch_samples(task.train_split)
+    each = f"of {batch} samples" if batch is not None else "of a batch of the train split"
+    trained = f"{steps} steps {each}" if most else "no training"
     if most and space.length_exponent:
         trained += ", more where a candidate costs less"
     searched = task.search_split.samples

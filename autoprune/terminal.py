@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import lines
+from autoprune.display import lines, number_text
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -69,12 +69,13 @@ def show_repeats(repeats: Repeats) -> None:
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
     for name, row in summary.iterrows():
-        table.add_row(str(name), *(f"{row[column]:,.4g}" for column in ("median", "low", "high")))
+        cells = (number_text(float(row[column])) for column in ("median", "low", "high"))
+        table.add_row(str(name).replace("_", " "), *cells)
     console.print(table)
     each = repeats.table()
     rows = Table(*(str(name).replace("_", " ") for name in each.columns))
     for line in each.to_numpy().tolist():
-        rows.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in line))
+        rows.add_row(*map(number_text, line))
     console.print(rows)
 
 
@@ -135,7 +136,7 @@ def show_topology(topology: Topology, settings: SpaceSettings, kind: str = "") -
     )
     console.print(_groups_table(topology))
     if topology.blocks:
-        console.print(_blocks_table(topology))
+        console.print(_blocks_table(topology, settings))
     if topology.unprunable:
         console.print(_left_table(topology))
     console.print(_masks_table(topology, settings))
@@ -148,8 +149,9 @@ def show_topology(topology: Topology, settings: SpaceSettings, kind: str = "") -
             console.print(line)
 
 
-def _blocks_table(topology: Topology) -> Table:
-    title = "Can be dropped whole (share that goes)"
+def _blocks_table(topology: Topology, settings: SpaceSettings) -> Table:
+    asked = "" if "blocks" in settings.kinds else ' with "blocks" in kinds'
+    title = f"Can be dropped whole{asked} (share that goes)"
     table = Table("block", "parameters", "multiply-adds", title=title, title_justify="left")
     for row in block_rows(topology):
         table.add_row(str(row["name"]), f"{row['parameters_saved']:.1%}", f"{row['multiply_adds_saved']:.1%}")

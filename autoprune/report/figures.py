@@ -49,8 +49,10 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
     hovers: of `hover_texts`.
     """
     figure = go.Figure()
+    numbers = {record.number for record in front.records}
     for origin in COLOURS:
         members = [record for record in front.everything if record.origin == origin]
+        members.sort(key=lambda record: record.number not in numbers)  # the legend looks like the first of them
         if members:
             figure.add_trace(_points(front, members, cost, hovers))
     line = _staircase(front, cost)
@@ -108,6 +110,7 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
         template="plotly_white",
         height=560,
         margin={"l": 0, "r": 0, "t": 10, "b": 0},
+        legend={"orientation": "h", "y": 0.0},
     )
     return figure
 

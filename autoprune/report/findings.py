@@ -91,13 +91,26 @@ def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bo
     if not smaller or -front.gain(record := suggested(front, smaller)) > _noise(record, dense):
         return []
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
+    gain, noise = front.gain(record), _noise(record, dense)
+    said = f"within the noise of {noise:.4f}" if gain <= noise else f"better by more than the noise of {noise:.4f}"
+    worse = _worse_on_test(front, record, dense)
     return [
         (
             f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from "
-            f"dense by {front.gain(record):+.4f}, which is within the noise of {_noise(record, dense):.4f}, or better.",
-            False,
+            f"dense by {gain:+.4f} on search, which is {said}.{worse}",
+            bool(worse),
         )
     ]
+
+
+def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> str:
+    """A sentence where the test split, which chose nothing, shows a loss that the search split does not."""
+    if record.test is None or dense.test is None:
+        return ""
+    lost = dense.test.quality - record.test.quality
+    lost = lost if front.higher_is_better else -lost
+    noise = 1.96 * math.hypot(record.test.quality_error, dense.test.quality_error)
+    return f" On test it is worse by {lost:.4f}, more than the noise of {noise:.4f}." if lost > noise else ""
 
 
 def _against_uniform(front: Front) -> list[tuple[str, bool]]:

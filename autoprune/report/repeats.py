@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from autoprune.display import number_text
 from autoprune.report.growth import growth
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.study.repeats import Repeats
@@ -34,11 +35,5 @@ def _table(rows: pd.DataFrame) -> Table:
     """Numbers with four digits that count."""
     return Table(
         head=tuple(str(name) for name in rows.columns),
-        rows=tuple(tuple(_shown(value) for value in row) for row in rows.to_numpy().tolist()),
+        rows=tuple(tuple(number_text(value) for value in row) for row in rows.to_numpy().tolist()),
     )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value.is_integer() else f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

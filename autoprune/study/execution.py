@@ -204,10 +204,11 @@ class Execution:
             for position, record in enumerate(self.records)
             if record.test is None and (record.number in front or record.origin in BASELINES)
         ]
-        for count, position in enumerate(wanted):
+        if wanted:
+            follow(0, len(wanted))
+        for count, position in enumerate(wanted, 1):
             if untested.hopeless:
                 break
-            follow(count, len(wanted))
             record, measured = self.records[position], None
             with untested.kept(record.number):
                 model = lineage.load(self.bench, self.folder, record).model
@@ -215,4 +216,5 @@ class Execution:
             if measured is not None:
                 self.folder.write_test(record.number, measured)
                 self.records[position] = replace(record, test=measured)
+            follow(count, len(wanted))
         untested.warn()

@@ -46,6 +46,12 @@ def samples_drawn(loader: DataLoader[object]) -> int | None:
     return None
 
 
+def samples_in_batch(loader: DataLoader[object]) -> int | None:
+    """Number of samples in a whole batch, None when the loader does not say."""
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    return size if isinstance(size, int) else None
+
+
 def own_generators(source: object) -> list[torch.Generator]:
     """The random generators that a loader and its samplers were given, each once."""
     if not isinstance(source, DataLoader):

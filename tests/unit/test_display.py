@@ -186,3 +186,11 @@ def test_a_broken_limit_on_the_command_line_is_told_as_text(tmp_path: Path) -> N
     answer = CliRunner().invoke(app, ["choose", str(tmp_path), "--limit", "[/x]\x1b[2J=1"])
     assert answer.exit_code == 2
     assert "but got '[/x]\\x1b[2J'" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(25448.0, "25,448"), (25448.5, "25,448"), (25448, "25,448"), (0.63231, "0.6323"), (61.347, "61.35"), ("x", "x")],
+)
+def test_numbers_of_a_table_have_four_digits_and_no_exponent(value: object, text: str) -> None:
+    assert display.number_text(value) == text

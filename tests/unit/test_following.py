@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune
 from autoprune import following
 from autoprune.front.front import Front
 from autoprune.study.ending import Ending
 from autoprune.study.progress import Pace, Progress
-from tests.tasks import image_task
+from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, measurement, record
 from tests.unit.study.small import settings, space
 
@@ -169,6 +170,35 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
     ):
         assert words in text
     assert not (tmp_path / "run" / "candidates").exists(), "nothing has begun"
+
+
+@pytest.mark.parametrize(
+    ("trials", "solved", "uniform", "said"),
+    [
+        (4, 8, 0, "Trials: the dense model, a chain of 3 solved allocations. "),
+        (1, 8, 0, "Trials: the dense model. "),
+        (9, 8, 8, "a chain of 8 solved allocations. The whole uniform sweep needs 17 trials. "),
+        (12, 8, 8, "a chain of 8 solved allocations, a uniform sweep of 3 points. The whole uniform sweep needs 17"),
+        (17, 8, 8, "a chain of 8 solved allocations, a uniform sweep of 8 points. "),
+        (18, 8, 8, "a uniform sweep of 8 points; then proposals by tpe"),
+    ],
+)
+def test_what_is_announced_is_what_the_trials_suffice_for(
+    trials: int, solved: int, uniform: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings(trials=trials, solved_points=solved, uniform_points=uniform, space=space())
+    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    following.show_start(study, Path("run"), study.settings)
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_loader_of_the_users_says_the_size_of_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images, targets = blobs(60, seed=0)
+    loader = DataLoader(TensorDataset(images, targets), batch_size=12)
+    task = image_task(train=loader, batch_size=50)
+    study = autoprune.Study.create(task, settings(space=space(steps=3)), out=tmp_path / "run")
+    following.show_start(study, Path("run"), study.settings)
+    assert "Each trial: 3 steps of 12 samples" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_run_that_goes_on_says_about_how_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

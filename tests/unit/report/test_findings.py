@@ -51,7 +51,32 @@ def test_a_difference_within_the_noise_is_called_noise() -> None:
         "noise", [dense(0.9, 1000), record(1, measurement(0.875, 300)), record(2, measurement(0.86, 200))]
     )
     assert line.startswith("Candidate 1 has 30% of the multiply-adds; its accuracy differs from dense by -0.0250")
-    assert "within the noise of 0.0277, or better" in line
+    assert "on search, which is within the noise of 0.0277." in line
+    assert not warning
+
+
+def with_test(number: int, search: float, test: float, origin: str, multiply_adds: int) -> CandidateRecord:
+    found = measurement(test, multiply_adds, split="test")
+    return record(number, measurement(search, multiply_adds), origin=origin, test=found)
+
+
+@pytest.mark.parametrize(("test", "worse"), [(0.88, False), (0.95, False), (0.86, True)])
+def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: bool) -> None:
+    records = [with_test(0, 0.9, 0.9, "dense", 1000), with_test(1, 0.89, test, "sampled", 300)]
+    line, warning = the_one_about("on search, which is within the noise", records)
+    assert line.endswith("On test it is worse by 0.0400, more than the noise of 0.0277.") == worse
+    assert warning == worse
+
+
+def test_a_loss_on_test_counts_where_lower_is_better() -> None:
+    records = [with_test(0, 0.1, 0.1, "dense", 1000), with_test(1, 0.1, 0.2, "sampled", 300)]
+    line, _ = the_one_about("on search, which is within the noise", records, higher_is_better=False)
+    assert "On test it is worse by 0.1000" in line
+
+
+def test_more_than_the_noise_above_dense_is_better() -> None:
+    line, warning = the_one_about("better by more than", [dense(0.8, 1000), record(1, measurement(0.9, 300))])
+    assert "+0.1000 on search, which is better by more than the noise of 0.0277." in line
     assert not warning
 
 

@@ -449,7 +449,7 @@ def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
     assert tried[0].remaining_seconds is None, "the dense model's trial trains nothing, and says nothing of the others"
     assert tried[2].remaining_seconds == 0.0
     tested = [progress.part for progress in seen if progress.stage == "test"]
-    assert tested == [(done, 3) for done in range(3)]
+    assert tested == [(done, 3) for done in range(4)]
     assert {progress.target for progress in seen} == {3}
     assert all(progress.failed == "" for progress in seen)
     assert [len(progress.front.everything) for progress in tried] == [1, 2, 3]

@@ -13,7 +13,15 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 import autoprune
 from autoprune.errors import ConfigurationError, TaskError
@@ -22,7 +30,8 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task import first_run
-from autoprune.task.data import as_batch, endless, head, take
+from autoprune.task.batches import batch_samples
+from autoprune.task.data import as_batch, as_split, endless, head, take
 from autoprune.task.task import assert_trained
 
 generator = torch.Generator().manual_seed(0)
@@ -520,3 +529,28 @@ def test_an_own_metric_object_gets_what_the_loader_gives() -> None:
     metric = torchmetrics.classification.MulticlassAccuracy(num_classes=3)
     task = task_of(metrics={"mine": metric}, quality="mine")
     assert evaluate(task, task.dense, task.search_split).value == 1.0
+
+
+class Silent:
+    """Batches that say nothing of themselves."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(pairs())
+
+
+@pytest.mark.parametrize(
+    ("data", "samples"),
+    [
+        ((X, Y), 64),
+        ((X[:20], Y[:20]), 20),
+        (TensorDataset(X, Y), 64),
+        (DataLoader(TensorDataset(X, Y), batch_size=16), 16),
+        (DataLoader(TensorDataset(X, Y), batch_sampler=BatchSampler(SequentialSampler(X), 24, drop_last=False)), 24),
+        (DataLoader(TensorDataset(X, Y), batch_size=None), None),
+        (pairs(), 40),
+        (pairs(40, 120) + pairs(30, 30), None),
+        (Silent(), None),
+    ],
+)
+def test_a_batch_has_the_size_of_the_data_that_were_given(data: object, samples: int | None) -> None:
+    assert batch_samples(as_split(data, 64)) == samples
