@@ -28,6 +28,10 @@ from autoprune.task.prediction import Prediction, ignored_by
 Loss = Callable[..., Tensor]
 
 
+#: What torch's losses of classes leave out by default: nothing to say of a task.
+TORCHS_IGNORE_INDEX = -100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A trained model, a way to score it and the data to do it on.
@@ -141,7 +145,7 @@ class Task:
         if found.kind == "regression":
             return f"{found}; {names} over values"
         ignored = ""
-        if found.ignore_index is not None:
+        if found.ignore_index not in (None, TORCHS_IGNORE_INDEX) or self.ignore_index is not None:
             ignored = f", label {found.ignore_index} left out"
             ignored += " as in the loss" if found.ignore_index == ignored_by(self.loss) else ""
         return f"{found}; {names} over labels {found.labels[0]} to {found.labels[-1]}{ignored}"
