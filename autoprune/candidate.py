@@ -150,7 +150,7 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
     """The plan with thresholds, ranking and blocks turned into counts and names, and the samples that took.
 
     They are decided by scores on the dense model, so that a plan says the same whatever a candidate starts from.
-    Raises ConfigurationError for amounts that can not be had.
+    Raises ConfigurationError for amounts that cannot be had.
     """
     if not plan.needs_scores:
         return plan, Samples()
@@ -215,7 +215,7 @@ def evaluate_plan(
 def expected_costs(bench: Bench, plan: PruningPlan, *, timed: bool) -> Measurement:
     """What a plan will cost, known before any training; its quality is not a number.
 
-    plan: resolved. timed: measure its latency too. Under masks bytes and non-zero parameters are what they can not
+    plan: resolved. timed: measure its latency too. Under masks bytes and non-zero parameters are what they cannot
     fall below.
     """
     model = cut(bench.task.dense, bench.topology, _of_widths(plan, bench.topology))
@@ -258,7 +258,7 @@ class _Looks:
 
 
 def _least(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
-    """The costs of a model without masks -> what they can not fall below with them."""
+    """The costs of a model without masks -> what they cannot fall below with them."""
     weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
     rows, columns = block_pattern(plan.pattern) or (1, 1)
     # Each weight may lose up to a block more than its share, as whole blocks go.

@@ -366,7 +366,7 @@ def _check_out(folder: Path) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise ConfigurationError(
-            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which can not")
+            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which cannot")
         )
 
 

@@ -62,7 +62,7 @@ class AutopruneWarning(UserWarning):
 
 
 class ConfigurationError(AutopruneError, ValueError):
-    """What the user gave can not work; says what was expected, what came and what to do."""
+    """What the user gave cannot work; says what was expected, what came and what to do."""
 
 
 class TaskError(ConfigurationError):
@@ -103,7 +103,7 @@ class SelectionError(ConfigurationError):
 
 
 class TraceError(AutopruneError):
-    """The model can not be run on its example inputs for tracing."""
+    """The model cannot be run on its example inputs for tracing."""
 
 
 class SurgeryError(AutopruneError):
@@ -119,7 +119,7 @@ class UserCodeError(AutopruneError):
 
 
 class StorageError(AutopruneError):
-    """A file of a run can not be read."""
+    """A file of a run cannot be read."""
 
 
 def fault(what: str, expected: str, got: object, remedy: str = "") -> str:

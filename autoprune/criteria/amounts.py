@@ -72,7 +72,7 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals) -> PruningP
     """The same plan with thresholds, ranking and blocks turned into counts and names.
 
     signals: of the dense model, those of `signals_to_resolve`. A plan that says all by itself is given back as it is.
-    Raises ConfigurationError for amounts that can not be had.
+    Raises ConfigurationError for amounts that cannot be had.
     """
     if not plan.needs_scores:
         return plan
@@ -177,7 +177,7 @@ def _taken(
 def _within_budget(
     ranking: RankingPlan, plan: PruningPlan, topology: Topology, most: int, gone: Callable[[int], Mapping[str, int]]
 ) -> int:
-    """Fewest channels with which the model costs at most the budget; all of them where it can not."""
+    """Fewest channels with which the model costs at most the budget; all of them where it cannot."""
     dense = getattr(topology.cost({}), ranking.cost)
     fixed = planned_widths(plan, topology)
 

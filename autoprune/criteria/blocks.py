@@ -238,7 +238,7 @@ def block_signals_for(names: Iterable[str]) -> tuple[str, ...]:
 def score_block(name: str, block: Block, topology: Topology, signals: Signals) -> Tensor:
     """Score of one block that the model still has, float32 scalar, finite and >= 0; higher = keep.
 
-    Raises UnknownNameError for a criterion that there is not, ConfigurationError for a block that it can not score.
+    Raises UnknownNameError for a criterion that there is not, ConfigurationError for a block that it cannot score.
     """
     return finite(block_criterion(name).function(block, topology, signals))
 

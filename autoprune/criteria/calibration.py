@@ -238,7 +238,7 @@ def hessian(
     Hutchinson's estimator, the mean over probes z of z * (H z) / z^2, in the mode of the loss; one forward, one
     backward and PROBES backwards through the backward for each batch and part. Weights of exactly 0 are left out of the
     probes, and 0 in the result: nothing is lost with them.
-    Raises ConfigurationError for a model that can not be differentiated twice.
+    Raises ConfigurationError for a model that cannot be differentiated twice.
     """
     of = dict(model.named_parameters())
     found: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ from autoprune.criteria.signals import Signals, finite
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
 from autoprune.trace.topology import ChannelGroup, Topology
 
-#: Name of a criterion -> name of what it can not score -> why, in one sentence.
+#: Name of a criterion -> name of what it cannot score -> why, in one sentence.
 Refused = Mapping[str, Mapping[str, str]]
 
 
@@ -86,7 +86,7 @@ def fitting(names: Iterable[str], group: ChannelGroup, refused: Refused | None =
 def check_applicable(
     names: Iterable[str], topology: Topology, *, per_group: bool = False, refused: Refused | None = None
 ) -> None:
-    """Raise ConfigurationError when a criterion can not score some group of the topology.
+    """Raise ConfigurationError when a criterion cannot score some group of the topology.
 
     per_group: each group needs only one criterion that fits it. refused: what a rehearsal found out.
     """
@@ -100,7 +100,7 @@ def check_applicable(
 
 
 def _why_not(name: str, group: ChannelGroup, refused: Refused) -> str:
-    """Why a criterion can not score a group, "" when it can."""
+    """Why a criterion cannot score a group, "" when it can."""
     missing = criterion(name).lacks(group)
     if missing:
         return fault(f"criterion {name!r}", f"be used on groups with {missing}", f"group {group.name!r} without one")

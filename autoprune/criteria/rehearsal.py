@@ -1,4 +1,4 @@
-"""A rehearsal: everything that a study may score is scored once, so that what can not be is known before it runs."""
+"""A rehearsal: everything that a study may score is scored once, so that what cannot be is known before it runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusals:
-    """What can not be scored, and why: groups of channels, weights and blocks, each by criterion."""
+    """What cannot be scored, and why: groups of channels, weights and blocks, each by criterion."""
 
     channels: Refused = field(default_factory=dict)
     weights: Refused = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Refusals:
 def rehearse(model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, parts: Parts) -> Refusals:
     """Score every group, masked weight and block of a dense model by every criterion that is named.
 
-    batches: a single small one is enough, on the model's device. Layers whose input can not be watched, frozen weights,
+    batches: a single small one is enough, on the model's device. Layers whose input cannot be watched, frozen weights,
     weights and blocks that the loss does not reach, models without second derivatives: all of them show here.
     Raises UnknownNameError for a criterion that there is not.
     """
@@ -111,7 +111,7 @@ def _why_not(scored: Scored, name: str, thing: str, signals: Signals) -> str:
 def _signals(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, names: Collection[str]
 ) -> tuple[Signals, dict[str, str]]:
-    """Those that can be gathered, and why the others can not."""
+    """Those that can be gathered, and why the others cannot."""
     parent = (topology, KeptChannels.whole(topology))
     signals, failed = gather(model, (), parent, batches, loss, 0), {}
     for name in (signal for signal in SIGNALS if signal in names):

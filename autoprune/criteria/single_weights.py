@@ -108,7 +108,7 @@ def wanda(name: str, signals: Signals) -> Tensor:
     ||x|| is the Euclidean norm of the input channel over samples and positions, of a convolution's whole input as well
     at the edge of its kernel as in the middle.
     Shapes: [shape of the weight]; unit: that of weights times activations. Raises ConfigurationError without the signal
-    "activations", or when the weight's input can not be watched, see readers.watching.
+    "activations", or when the weight's input cannot be watched, see readers.watching.
     Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2024.
     """
     known = signals.need_activations("wanda")
@@ -179,7 +179,7 @@ def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
 def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
     """Scores of the entries of a weight, float32 of its shape and on its device, >= 0; higher = keep.
 
-    Raises UnknownNameError for a criterion or weight that there is not, ConfigurationError for one that can not be
+    Raises UnknownNameError for a criterion or weight that there is not, ConfigurationError for one that cannot be
     scored.
     """
     found = weight_criterion(name)

@@ -44,7 +44,7 @@ def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> 
     """Write `to` (weights, which any tool reads) and `to` with the ending .json (architecture); gives both paths.
 
     Needs neither the study script nor the model. Raises ConfigurationError for another ending,
-    NotFoundError when the candidate's weights are gone, StorageError when they can not be read.
+    NotFoundError when the candidate's weights are gone, StorageError when they cannot be read.
     """
     return _export(folder, record, to, serialize)
 

@@ -26,7 +26,7 @@ def values(records: Sequence[CandidateRecord], objectives: Sequence[str], higher
     """What dominance compares, float [records, objectives], every column to be minimised.
 
     Latency enters as its ratio to dense, measured in turn and so free of the machine's drift, rounded to
-    the study's own noise: half the median width of its intervals. Two candidates that the clock can not
+    the study's own noise: half the median width of its intervals. Two candidates that the clock cannot
     tell apart count as equally quick.
     """
     columns = []

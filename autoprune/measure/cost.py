@@ -32,7 +32,7 @@ def count_multiply_adds(model: nn.Module, inputs: Inputs) -> int:
     Operators that stand for whole layers are taken apart for it, as it knows nothing of some of them.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
-    # The counter hooks the gradients of what modules are given, and can not where that is a parameter itself.
+    # The counter hooks the gradients of what modules are given, and cannot where that is a parameter itself.
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:

@@ -245,7 +245,7 @@ class Gradual:
             signals = self._signals(weight_signals_for((plan.criterion,)))
             # A layer that is left alone by name needs no score, which a criterion may not be able to give.
             weights = {name: signals.weights[name] for name in self._masked() if plan.layers.get(name) != 0}
-            # What is zero already goes first: it can not count for more than what the model computes with.
+            # What is zero already goes first: it cannot count for more than what the model computes with.
             scores = {
                 name: score_weights(plan.criterion, name, signals).masked_fill(weight == 0, -1.0)
                 for name, weight in weights.items()

@@ -135,7 +135,7 @@ class Rate:
 
     @property
     def follows_loss(self) -> bool:
-        """Whether the scheduler looks at the loss, so that its rates can not be known before."""
+        """Whether the scheduler looks at the loss, so that its rates cannot be known before."""
         return self._needs_loss
 
     @property

@@ -46,7 +46,7 @@ def _limit(weight: Tensor, limit: float, axis: int | None) -> int:
     over = norms > limit
     if not over.any():
         return 0
-    # Less than one rounding below the limit: rounding the entries can not bring the norm above it again.
+    # Less than one rounding below the limit: rounding the entries cannot bring the norm above it again.
     off = _ROUNDING * torch.finfo(weight.dtype).eps + _SUMMING * torch.finfo(wide).eps
     inside = limit * (1.0 - off)
     weight.mul_(torch.where(over, inside / norms, 1.0))

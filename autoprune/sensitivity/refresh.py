@@ -96,7 +96,7 @@ def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> 
         return Refreshed(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
     shares = {name: np.array([one.keep.get(name, 1.0) for one in observations]) for name in names}
     added = np.stack([sensitivity.curve(name, shares[name]) for name in names], axis=1)
-    # Less than half the noise can not be told from nothing.
+    # Less than half the noise cannot be told from nothing.
     least = 0.01 * max(one.lost for one in clear)
     floors = [max(one.noise / 2, least) for one in observations]
     lost = np.array([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])

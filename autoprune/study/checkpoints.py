@@ -68,7 +68,7 @@ def clear(folder: RunFolder, trial: int) -> None:
 
 
 def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
-    """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that can not be read."""
+    """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that cannot be read."""
     root = _folder(folder, trial)
     paths = [path for path in root.iterdir() if path.name.isascii() and path.name.isdigit()] if root.is_dir() else []
     return [_read(trial, path) for path in sorted(paths, key=lambda path: int(path.name))]

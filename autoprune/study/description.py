@@ -114,7 +114,7 @@ def _stored(apart: Mapping[str, object]) -> str:
 
 
 def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
-    """Stored settings with the defaults of fields that there were not yet; as they are where they can not be read."""
+    """Stored settings with the defaults of fields that there were not yet; as they are where they cannot be read."""
     try:
         return StudySettings.from_dict(settings).to_dict()
     except ConfigurationError:

@@ -181,7 +181,7 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
 def read_importances(folder: RunFolder) -> Importances | None:
     """Importances of a run folder, whose journal is only read; None while there is no journal of trials.
 
-    Raises StorageError for a journal that can not be read.
+    Raises StorageError for a journal that cannot be read.
     """
     path = folder.path / JOURNAL
     if not path.is_file():

@@ -23,7 +23,7 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
 
     plan: resolved, so that it says its widths. front: holds the dense model, which limits as shares refer to.
     Latency is kept by the clock, not by a model of it. Under masks bytes and non-zero parameters are taken as what they
-    can not fall below. Groups of one share keep one share, kept channels stay multiples of what the space rounds to,
+    cannot fall below. Groups of one share keep one share, kept channels stay multiples of what the space rounds to,
     and no group falls below what it needs. None where not even the smallest widths would do.
     """
     limited = front.limits_of_costs(settings.limits)

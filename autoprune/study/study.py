@@ -22,7 +22,8 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
 from autoprune.sensitivity.scan import extent, spent
 from autoprune.space.optimizers import settled
-from autoprune.space.space import build_space
+from autoprune.space.settings import SpaceSettings
+from autoprune.space.space import Space, build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.checks import BEFORE, check_plan, check_space, frozen_told, modes_told
@@ -102,9 +103,6 @@ class Study:
     @classmethod
     def _of(cls, folder: RunFolder, settings: StudySettings, bench: Bench | None) -> Study:
         stored = folder.read_study()
-        if bench is not None:
-            space = settled(settings.space, bench.topology, bench.task.prediction.kind)
-            settings = replace(settings, space=space)
         study = cls(
             folder=folder,
             settings=settings,
@@ -168,12 +166,11 @@ class Study:
 
     def enqueue(self, plan: PruningPlan) -> None:
         """Have a plan of your own evaluated next; it counts as a trial."""
-        topology = self._need_bench("enqueue").topology
-        check_plan(plan, self._need_bench("enqueue"))
-        _warn_of_distillation((plan.recovery.distillation_weight,), self._need_bench("enqueue"))
+        bench = self._need_bench("enqueue")
+        check_plan(plan, bench)
+        _warn_of_distillation((plan.recovery.distillation_weight,), bench)
         with exclusive(self.folder.path):
-            space = build_space(self.settings.space, topology, self.folder.read_sensitivity())
-            trials.enqueue_plan(self._journal()[0], plan, space.encode(plan))
+            trials.enqueue_plan(self._journal()[0], plan, self._space(bench).encode(plan))
 
     def run(
         self,
@@ -193,12 +190,13 @@ class Study:
         The dense model's trial is tried again, since nothing can be said without it. `ending` says why the run ended.
         Raises AutopruneError after FAILURES_IN_A_ROW crashes in a row, or where the dense model cannot be measured.
         """
+        bench = self._need_bench("run")
         settings = replace(
             self.settings,
             trials=self.settings.trials if trials is None else trials,
             seconds=self.settings.seconds if seconds is None else seconds,
+            space=_settled(self.settings, bench),
         )
-        bench = self._need_bench("run")
         threads = torch.get_num_threads()
         torch.set_num_threads(settings.threads)
         try:
@@ -224,6 +222,9 @@ class Study:
             )
         return self.bench
 
+    def _space(self, bench: Bench) -> Space:
+        return build_space(_settled(self.settings, bench), bench.topology, self.folder.read_sensitivity())
+
     def _journal(self) -> tuple[optuna.Study, JournalStorage]:
         """The Optuna study and its storage; the folder is held. A journal that is lost is made from the candidates."""
         bench, folder, settings = self._need_bench("run"), self.folder, self.settings
@@ -234,7 +235,7 @@ class Study:
             settings=settings,
             higher_is_better=self.higher_is_better,
             seen=folder.trials_seen(),
-            space=lambda: build_space(settings.space, bench.topology, folder.read_sensitivity()),
+            space=lambda: self._space(bench),
             excess=lambda record: front.excess(record, settings.limits),
         )
         storage = open_journal(folder.path, partial(tells, known=known), partial(restore, known=known))
@@ -246,6 +247,10 @@ def _warn_of_distillation(weights: Iterable[float], bench: Bench) -> None:
     weights = tuple(weights)
     if any(weights) and bench.teacher.comparison.fault:
         warnings.warn(modes_told(weights, bench)[0], AutopruneWarning, stacklevel=4)
+
+
+def _settled(settings: StudySettings, bench: Bench) -> SpaceSettings:
+    return settled(settings.space, bench.topology, bench.task.prediction.kind)
 
 
 def _bench(task: Task, settings: StudySettings) -> Bench:

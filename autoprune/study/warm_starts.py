@@ -39,7 +39,7 @@ def warm_starts(
 
     Args:
         space: What plans are written in.
-        settings: How many of each. Where the space can not solve, the chain is a uniform sweep.
+        settings: How many of each. Where the space cannot solve, the chain is a uniform sweep.
         topology: Of the model.
         begun: Keys of the warm starts that the study holds, and how many trials it is to have in all, whatever this run
             asks for: as many are shared out, and a series that has been begun keeps its number of points.

@@ -48,7 +48,7 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
 
     Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
     could not be proved for that, the model is traced once more with the two tied, and that topology is given if it
-    reaches much smaller models. Raises TraceError when the model can not be copied or run.
+    reaches much smaller models. Raises TraceError when the model cannot be copied or run.
     """
     topology = trace(model, example_inputs)
     if not topology.groups and not topology.blocks:

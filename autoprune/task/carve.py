@@ -16,7 +16,7 @@ def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Cut `share` of a split off at random: (what remains, what was cut off), disjoint.
 
     Tensors and map-style datasets are divided by sample, lists and datasets of batches by batch; a loader keeps to
-    the samples that its sampler draws. Raises ConfigurationError for data that can not be divided, such as an
+    the samples that its sampler draws. Raises ConfigurationError for data that cannot be divided, such as an
     IterableDataset or a loader with a sampler of another kind.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -106,5 +106,5 @@ def _filled(loader: DataLoader[object]) -> Split:
 
 def _can_not(got: str) -> ConfigurationError:
     return ConfigurationError(
-        fault("the search split", "be given when train can not be divided", got, "Pass search=...")
+        fault("the search split", "be given when train cannot be divided", got, "Pass search=...")
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Characters of the name of a metric or scheduler: it is the head of a column.
 LONGEST_NAME = 100
-#: Names of autoprune.recovery.learning_rate.SCHEDULERS, which lies above and can not be asked here.
+#: Names of autoprune.recovery.learning_rate.SCHEDULERS, which lies above and cannot be asked here.
 BUILT_IN_SCHEDULERS = (
     "one_cycle",
     "cosine",

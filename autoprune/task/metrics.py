@@ -235,7 +235,7 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
                 f"metric {name!r}",
                 "be finite after one batch",
                 float(value),
-                "A metric that has to be fitted or fed otherwise first can not score a candidate.",
+                "A metric that has to be fitted or fed otherwise first cannot score a candidate.",
             )
         )
 

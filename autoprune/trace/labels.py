@@ -1,7 +1,7 @@
 """Which channels are the same channel: union-find over the positions of parameter axes.
 
 Every position of every parameter axis is a node. Operators say which nodes must be removed together
-(`unify`) and which can not be removed at all (`freeze`). Where a model reshapes one axis into two, a node
+(`unify`) and which cannot be removed at all (`freeze`). Where a model reshapes one axis into two, a node
 becomes the product of a row node and a column node (`split`): it goes when either of them goes.
 """
 
@@ -83,7 +83,7 @@ class Labels:
             self.unify(table[0], row)
 
     def freeze(self, nodes: Iterable[int], reason: str) -> None:
-        """These can not be removed; the first reason given is kept."""
+        """These cannot be removed; the first reason given is kept."""
         for node in nodes:
             for atom in self.atoms(int(node)):
                 self._frozen.setdefault(atom, reason)

@@ -213,7 +213,7 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """select(dim, index): one position; numbered channels can not move."""
+    """select(dim, index): one position; numbered channels cannot move."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim

@@ -199,7 +199,7 @@ class Topology:
 
     groups: what can be pruned, in the order of the forward.
     blocks: what can be dropped whole, in the order of the model's modules.
-    unprunable: what can not, and why.
+    unprunable: what cannot, and why.
     products: the multiply-adds, weight by weight.
     tensors: name -> TensorInfo of every distinct parameter and buffer.
     contractions: the multiply-adds of products of two activations, as in attention.

@@ -26,7 +26,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
     The model is copied and run once on the example inputs. What comes out is not yet proved:
     tied: modules that take the number of channels that they reshape from their input, as in `B, N, C = x.shape`.
     `autoprune.surgery.prove` compares a cut with a mask for every group. Raises TraceError when the model
-    can not be copied or run.
+    cannot be copied or run.
     """
     tracer, scratch = run(model, example_inputs, tied=tied)
     names = _module_of(scratch)

@@ -208,7 +208,7 @@ class Tracer(TorchDispatchMode):
                 self.labels.unify(nodes, own)
 
     def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
-        """Both axes hold the same channels; an axis without nodes can not shrink, so the other one freezes."""
+        """Both axes hold the same channels; an axis without nodes cannot shrink, so the other one freezes."""
         if left is None and right is None:
             return None
         if left is None or right is None:

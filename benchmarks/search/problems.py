@@ -5,7 +5,7 @@ s_i, p_i and what a unit of its width costs are drawn for each group. Quality is
 
     separable       loss = sum of f_i; the scan of each group alone is right
     interactions    loss = sum of f_i + sum over pairs of w_ij sqrt(f_i f_j): some groups matter far more together than
-                    alone, which a scan of single groups can not see
+                    alone, which a scan of single groups cannot see
     bad scan        separable, but the scan is wrong by a factor exp(normal) for each group
     unrelated       separable, and no group is like its neighbours: nothing to learn one group from another
 

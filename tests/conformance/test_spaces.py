@@ -170,7 +170,7 @@ def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, 
 
 @every
 def test_the_baselines_are_points_of_the_space(kind: str, tie: str, model: str, scanned: bool) -> None:
-    """Optuna warns of values outside, and a sampler can not model them."""
+    """Optuna warns of values outside, and a sampler cannot model them."""
     space, topology = build(kind, tie, model, scanned), MODELS[model]
     chosen = settings_of(kind, tie)
     points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, topology, 4))]

@@ -1,4 +1,4 @@
-"""What can not work gives one clear message and exit code 2, and nothing is written."""
+"""What cannot work gives one clear message and exit code 2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SCRIPTS = {
         "settings = {'trials': 3}\ndef task():\n    return None\n",
         ["settings in", "must be an autoprune.StudySettings, but got dict"],
     ),
-    "with settings that can not work": (
+    "with settings that cannot work": (
         "import autoprune\nsettings = autoprune.StudySettings(trials=0)\n",
         ["trials must be an integer >= 1, but got 0"],
     ),

@@ -18,7 +18,7 @@ PLANS = Path(__file__).parent / "plans"
 
 
 def test_version_1_says_what_it_always_said() -> None:
-    # Spelled out, so that a default that changes later can not change what an old file means.
+    # Spelled out, so that a default that changes later cannot change what an old file means.
     assert PruningPlan.from_json((PLANS / "v1.json").read_text(encoding="utf-8")) == PruningPlan(
         groups={
             "blocks.0.conv1": GroupPlan(ratio=0.5, criterion="l2"),

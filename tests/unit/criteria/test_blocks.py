@@ -188,7 +188,7 @@ def test_a_block_that_gives_a_tuple_is_gated_in_it() -> None:
     assert 0 < scored("hard_concrete", model)[0] < 1
 
 
-# What can not be scored
+# What cannot be scored
 
 
 @pytest.mark.parametrize("name", WITH_SIGNALS)

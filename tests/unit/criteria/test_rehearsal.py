@@ -1,4 +1,4 @@
-"""What can not be scored is known before anything runs."""
+"""What cannot be scored is known before anything runs."""
 
 from __future__ import annotations
 

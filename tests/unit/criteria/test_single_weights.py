@@ -152,7 +152,7 @@ def test_random_is_that_of_the_dense_model() -> None:
     assert not torch.equal(score_weights("random", "2.weight", dense)[:, :3], first[:2]), "each weight has its own"
 
 
-# What can not be scored
+# What cannot be scored
 
 
 @pytest.mark.parametrize("name", WITH_SIGNALS)

@@ -195,7 +195,7 @@ def test_a_residual_widens_its_group() -> None:
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_warm_starts_lie_inside_the_distributions(kind: str) -> None:
-    """Optuna warns of values outside, and a sampler can not model them."""
+    """Optuna warns of values outside, and a sampler cannot model them."""
     chosen = SpaceSettings(kind=kind, min_budget=1e-6, max_ratio=0.9, distillation=(0.0, 0.3))
     space = build_space(chosen, TOPOLOGY, SENSITIVITY)
     points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, TOPOLOGY, 6))]

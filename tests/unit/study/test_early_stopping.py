@@ -121,7 +121,7 @@ def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
     ]
     names = ("quality", "multiply_adds", "latency_ms")
     told = rungs.situation(outlook(500, 0.495), records, names, True)
-    assert told.costs == told.past[1].costs, "the clock can not tell them apart"
+    assert told.costs == told.past[1].costs, "the clock cannot tell them apart"
     assert (told.share, told.quality, told.higher_is_better) == (0.25, 0.5, True)
     # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
     twin = rungs.situation(outlook(400, 0.43), records, names, True)

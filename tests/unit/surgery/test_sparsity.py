@@ -592,7 +592,7 @@ def test_an_exchange_by_hand() -> None:
 
 
 def test_blocks_are_exchanged_for_blocks_of_their_size() -> None:
-    """The last column of blocks is one wide: it is the steepest, but can not take the place of a whole one."""
+    """The last column of blocks is one wide: it is the steepest, but cannot take the place of a whole one."""
     mask = torch.tensor([[True, True, True, True, False, False, False]] * 2)
     weight = torch.tensor([[1.0, 1.0, 2.0, 2.0, 0.0, 0.0, 5.0]] * 2)
     gradient = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 9.0]] * 2)

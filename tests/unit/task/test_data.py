@@ -156,7 +156,7 @@ def test_a_stream_can_not_be_carved() -> None:
     split = as_split(DataLoader(Stream(), batch_size=10), 1)
     assert split.samples is None
     assert ids(split.ordered()) == list(range(100))
-    with pytest.raises(ConfigurationError, match=r"can not be divided.*Pass search"):
+    with pytest.raises(ConfigurationError, match=r"cannot be divided.*Pass search"):
         carve(split, 0.2, 0)
 
 

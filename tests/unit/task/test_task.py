@@ -350,7 +350,7 @@ def test_train_may_come_in_any_common_form(train: object) -> None:
 
 def test_a_stream_needs_a_search_split() -> None:
     stream = DataLoader(Stream(), batch_size=20)
-    assert "the search split must be given when train can not be divided" in one_fault(train=stream)
+    assert "the search split must be given when train cannot be divided" in one_fault(train=stream)
     assert image_task(train=stream, search=(X, Y)).train_split.samples is None
 
 
