@@ -44,6 +44,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.early_stopping --seeds 6
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.discovery
 
 docs: $(READY)  ## check that the commands and tables in docs/ match the code
 	$(BIN)/python -m pytest tests/architecture/test_docs.py

@@ -21,7 +21,7 @@ from autoprune.trace.trace import trace
 #: Other weights that are tried where a cut changes nothing.
 REDRAWS = 3
 #: Seconds of processor time after which what is not yet proved is withdrawn.
-PROOF_SECONDS = 120.0
+PROOF_SECONDS = 300.0
 
 
 def prove(
