@@ -30,8 +30,9 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
     """
-    copy = clone_with(model)
-    alive = _silence(copy, topology, kept)
+    kept.check(topology)
+    copy, alive = clone_with(model), alive_positions(topology, kept)
+    _silence(copy, topology, kept, alive)
     return _with_statistics(copy, alive, None) if topology.has_statistics else copy
 
 
@@ -51,9 +52,10 @@ def masked(
     Yields:
         A copy that shares the parameters of `model` and computes what `mask` computes.
     """
+    kept.check(topology)
     alive = alive_positions(topology, kept)
     try:
-        _silence(model, topology, kept)
+        _silence(model, topology, kept, alive)
         copy = sharing(model)
         yield _with_statistics(copy, alive, traced) if topology.has_statistics else copy
     finally:
@@ -74,10 +76,8 @@ def _silent(topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, in
     return {name for name, _ in alive} | {name for block in kept.dropped for name in topology.block(block).tensors}
 
 
-def _silence(model: nn.Module, topology: Topology, kept: KeptChannels) -> Mapping[tuple[str, int], Tensor]:
-    """Set the parameter entries that go to zero, in place; gives the positions that stay on each axis."""
-    kept.check(topology)
-    alive = alive_positions(topology, kept)
+def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> None:
+    """Set the parameter entries that go to zero, in place. alive: positions that stay on each axis."""
     tensors = dict(model.named_parameters())
     with torch.no_grad():
         for name in (tensor for block in kept.dropped for tensor in topology.block(block).tensors):
@@ -89,7 +89,6 @@ def _silence(model: nn.Module, topology: Topology, kept: KeptChannels) -> Mappin
                 gone[positions] = False
                 tensors[name].index_fill_(axis, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
     renew_kept(model)
-    return alive
 
 
 def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:

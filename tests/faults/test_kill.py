@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 import autoprune
 from autoprune.front.record import CandidateRecord
-from tests.end_to_end.script import ROOT, Outcome, command, environment, files, write
+from tests.end_to_end.script import Outcome, command, environment, files, write
+from tests.faults.processes import victims
 from tests.faults.victims import LOSS, MOMENTS
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, journal_trials, settings
@@ -46,15 +47,7 @@ def task() -> autoprune.Task:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run folder for each moment, each left by a process that was killed."""
     folder = tmp_path_factory.mktemp("killed")
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.faults.victims", str(folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = victims("victims", folder)
     assert result.stdout.split() == list(MOMENTS), result.stderr
     return folder
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,8 @@ import torch
 import autoprune
 from autoprune.study import checkpoints
 from autoprune.study.folder import RunFolder
-from tests.end_to_end.script import ROOT, environment
 from tests.faults.checkpoint_victims import MOMENTS, chosen, task
+from tests.faults.processes import victims
 from tests.unit.study.small import comparable
 
 #: Epochs of the trial that was killed whose checkpoints each moment must leave, of the second that trains.
@@ -31,15 +29,7 @@ LEFT = {
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run folder for each moment, each left by a process that was killed."""
     folder = tmp_path_factory.mktemp("killed")
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.faults.checkpoint_victims", str(folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = victims("checkpoint_victims", folder)
     assert result.stdout.split() == list(MOMENTS), result.stderr
     return folder
 

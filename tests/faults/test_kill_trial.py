@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
 import autoprune
-from tests.end_to_end.script import ROOT, environment
+from tests.faults.processes import victims
 from tests.unit.study.small import journal_trials
 
 
@@ -18,15 +16,7 @@ from tests.unit.study.small import journal_trials
 def starts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
     """The run folders' parent, and how each start of each study ended."""
     folder = tmp_path_factory.mktemp("starts")
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.faults.trial_victims", str(folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+    result = victims("trial_victims", folder)
     found: dict[str, list[str]] = {}
     for line in result.stdout.splitlines():
         name, _, how = line.partition(" ")
