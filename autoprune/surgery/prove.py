@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
+from autoprune.surgery.depth import with_blocks
 from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.influence import NOTHING, Part
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
-from autoprune.trace.topology import Attribute, Block, ChannelGroup, Topology
+from autoprune.trace.topology import Attribute, ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
 #: Other weights that are tried where a cut changes nothing.
@@ -76,7 +77,7 @@ def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> 
     proof.settle_together()
     for names in _apart(proof.topology):
         proof.settle_narrow([name for name in names if name not in proof.reasons])
-    offered = proof.with_blocks(proof.topology.without(proof.reasons))
+    offered = with_blocks(proof.topology.without(proof.reasons), bench, lambda: proof.expired)
     return proof.with_effect(offered), proof.reasons
 
 
@@ -286,28 +287,6 @@ class _Proof:
         left = tuple(block for block in topology.blocks if ("block", block.name) not in gone)
         return replace(topology.without(withdrawn), blocks=left)
 
-    def with_blocks(self, topology: Topology) -> Topology:
-        """The topology with the blocks that can be dropped: the innermost of those that are proved."""
-        proved: list[Block] = []
-        left = list(topology.blocks)
-        while left:
-            inner = [block for block in left if not any(_inside(other, block) for other in left)]
-            proved += self._droppable(topology, inner)
-            left = [block for block in left if block not in inner and not any(_inside(b, block) for b in proved)]
-        order = {block.name: number for number, block in enumerate(topology.blocks)}
-        return replace(topology, blocks=tuple(sorted(proved, key=lambda block: order[block.name])))
-
-    def _droppable(self, topology: Topology, blocks: Sequence[Block]) -> list[Block]:
-        if not blocks or self.expired:
-            return []
-        kept = KeptChannels(groups={}, dropped=tuple(block.name for block in blocks))
-        if self.bench.difference(topology, kept) is None:
-            return list(blocks)
-        if len(blocks) == 1:
-            return []
-        middle = len(blocks) // 2
-        return self._droppable(topology, blocks[:middle]) + self._droppable(topology, blocks[middle:])
-
 
 def _layer(name: str) -> str:
     """The name without the numbers in it: the same for the same layer of all blocks."""
@@ -328,10 +307,6 @@ def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[Ke
 def _with(topology: Topology, changed: ChannelGroup) -> Topology:
     groups = tuple(changed if group.name == changed.name else group for group in topology.groups)
     return replace(topology, groups=groups)
-
-
-def _inside(block: Block, other: Block) -> bool:
-    return block != other and other.holds(block.name)
 
 
 def _two(group: ChannelGroup) -> int:
