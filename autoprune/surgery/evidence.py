@@ -139,8 +139,8 @@ class Evidence:
             return f"the model does not run once it is cut ({_short(error)})"
         try:
             expected = self._silenced_outputs(topology, chosen)
-        except Exception as error:  # another path than in the trace, since values decide on it
-            return f"the model takes another path once it is silenced ({_short(error)})"
+        except Exception as error:  # where values decide on the path, say
+            return f"the model does not run once it is silenced ({_short(error)})"
         if len(outputs) != len(expected) or any(a.shape != b.shape for a, b in zip(outputs, expected, strict=True)):
             return "cutting it gives outputs of another number or shape than silencing it"
         worst, effect = _distance(outputs, expected), _distance(expected, self.dense)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,9 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
+from autoprune.trace.labels import Labels
+from autoprune.trace.modules import watched
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Step, Tracer, plain_operators, run
+from autoprune.trace.values import fresh
 
 Args = tuple[object, ...]
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
@@ -31,9 +35,9 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
     """
     kept.check(topology)
-    copy, alive = clone_with(model), alive_positions(topology, kept)
-    _silence(copy, topology, kept, alive)
-    return _with_statistics(copy, alive, None) if topology.has_statistics else copy
+    silenced, alive = clone_with(model), alive_positions(topology, kept)
+    _silence(silenced, topology, kept, alive)
+    return _with_statistics(silenced, alive, None) if topology.has_statistics else silenced
 
 
 @contextmanager
@@ -56,8 +60,8 @@ def masked(
     alive = alive_positions(topology, kept)
     try:
         _silence(model, topology, kept, alive)
-        copy = sharing(model)
-        yield _with_statistics(copy, alive, traced) if topology.has_statistics else copy
+        silenced = sharing(model)
+        yield _with_statistics(silenced, alive, traced) if topology.has_statistics else silenced
     finally:
         with torch.no_grad():
             tensors = dict(model.named_parameters())
@@ -103,10 +107,15 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
         tracer = run(plain, inputs)[0] if traced is None else traced
-        with plain_operators(plain), _Statistics(tracer, _gone(tracer, alive)) as statistics:
-            outputs = call(plain, inputs)
-        statistics.finish()
-        return outputs
+        gone = _gone(tracer, alive)
+        with plain_operators(plain), _Statistics(tracer, gone) as statistics:
+            outputs = call(plain, fresh(inputs))
+        if statistics.finished:
+            return outputs
+        # Values decide on the path, as where tokens are sent to experts: follow the channels along the new one.
+        following = _Following(plain, tracer, gone)
+        with plain_operators(plain), watched(plain, following), following:
+            return call(plain, inputs)
 
     model.__dict__["forward"] = forward
     return model
@@ -157,17 +166,40 @@ class _Statistics(TorchDispatchMode):
         alive = [None if nodes is None else self._positions(nodes) for nodes in step.axes]
         return statistic(func, args, kwargs or {}, alive)
 
-    def finish(self) -> None:
-        """Raise RuntimeError when the model did not take the steps of its trace."""
-        if self._step < len(self._traced.steps):
-            raise RuntimeError(f"the model took another path than in its trace, from {self._traced.steps[self._step]}")
+    @property
+    def finished(self) -> bool:
+        """Whether the model took all the steps of its trace."""
+        return self._step == len(self._traced.steps)
 
     def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
         if id(nodes) not in self._known:  # arrays of the trace, which outlive this
-            labels = self._traced.labels
-            stays = [p for p, root in enumerate(labels.roots(nodes).tolist()) if not labels.atoms(root) & self._gone]
-            self._known[id(nodes)] = None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
+            self._known[id(nodes)] = _staying(self._traced.labels, self._gone, nodes)
         return self._known[id(nodes)]
+
+
+class _Following(Tracer):
+    """As `_Statistics`, on a path of its own; what is the same channel is known from a trace of another."""
+
+    def __init__(self, model: nn.Module, traced: Tracer, gone: set[int]) -> None:
+        super().__init__(model)
+        self.labels = copy.deepcopy(traced.labels)  # parameters have the same nodes in every trace of a model
+        self._gone = gone
+
+    def computed(self, func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object]) -> object:
+        """On the channels that stay."""
+        statistic = STATISTICS.get(func.overloadpacket.__name__)
+        axes = self.steps[-1].axes
+        if statistic is None or not axes:
+            return func(*args, **kwargs)
+        return statistic(
+            func, args, kwargs, [None if n is None else _staying(self.labels, self._gone, n) for n in axes]
+        )
+
+
+def _staying(labels: Labels, gone: set[int], nodes: npt.NDArray[np.int64]) -> Tensor | None:
+    """Positions of an axis that are not gone; None for all of them."""
+    stays = [p for p, root in enumerate(labels.roots(nodes).tolist()) if not labels.atoms(root) & gone]
+    return None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
 
 
 def _layer_norm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,8 @@ from autoprune.trace.values import tensors_in
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
 _INPUT = "reads values that no layer makes"
+#: Rows of a grouped product start at multiples of 16 bytes: that many channels of a type of half precision.
+_ALIGNED = 8
 
 
 def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -161,6 +164,27 @@ def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     _add(tracer, args[0], tensors_in(out)[0])
 
 
+def grouped_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """_grouped_mm: tokens [S, K] sorted by expert @ experts [E, K, C]; every token meets one expert.
+
+    The kernel only takes rows whose length is a multiple of 16 bytes, so that many channels go together.
+    """
+    left, right = args[0], args[1]
+    result = tensors_in(out)[0]
+    assert isinstance(left, Tensor) and isinstance(right, Tensor)
+    if (left.ndim, right.ndim) != (2, 3):
+        raise ValueError("a product of groups of other axes")
+    left_axes, right_axes = tracer.axes(left), tracer.axes(right)
+    tracer.freeze(right_axes[0], "is an expert that tokens are sent to by number")
+    inner = tracer.unify(left_axes[1], right_axes[1], _INPUT)
+    _batched_roles(tracer, right, 1)
+    for nodes in (inner, right_axes[2] if right.stride(2) == 1 else None):
+        if nodes is not None:
+            tracer.labels.unify_rows(nodes.reshape(-1, math.gcd(len(nodes), _ALIGNED)).T)
+    tracer.contract([left_axes[0], inner, right_axes[2]], [*left.shape, right.shape[2]])
+    tracer.put(result, [left_axes[0], right_axes[2]])
+
+
 def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Scaled dot products [B, H, S, D]: heads go together in query, key and value."""
     query, key, value = args[0], args[1], args[2]
@@ -243,6 +267,7 @@ PRODUCT_RULES: Mapping[str, Rule] = {
     "addmm": addmm,
     "bmm": batched_product,
     "baddbmm": batched_sum,
+    "_grouped_mm": grouped_product,
     "linear": linear,
     "_trilinear": three_way,
     "_scaled_dot_product_flash_attention_for_cpu": attention,

@@ -126,18 +126,27 @@ def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """x[i, :, j]: the axes that are picked from stay whole, the others are kept."""
     source, indices, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(indices, list | tuple)
-    picked = _picked_axes(indices)
+    picked = picked_axes(indices)
     axes = tracer.axes(source)
     for axis in picked:
         tracer.freeze(axes[axis], "is picked by its number")
     kept: Axes = [nodes for axis, nodes in enumerate(axes) if axis not in picked]
     made: Axes = [None] * (result.ndim - len(kept))
-    adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
-    first = picked[0] if adjacent else 0  # torch moves separated picks to the front
+    first = first_made(picked)
+    if len(made) == len(picked):
+        own = [axis for axis in range(source.ndim) if axis not in picked]
+        tracer.derive(result, source, [*own[:first], *picked, *own[first:]])
     tracer.put(result, [*kept[:first], *made, *kept[first:]])
 
 
-def _picked_axes(indices: Sequence[object]) -> list[int]:
+def first_made(picked: Sequence[int]) -> int:
+    """Where the axes that are picked lie in the result: torch moves separated picks to the front."""
+    adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
+    return picked[0] if adjacent else 0
+
+
+def picked_axes(indices: Sequence[object]) -> list[int]:
+    """The axes that indices pick positions from."""
     axes: list[int] = []
     axis = 0
     for item in indices:

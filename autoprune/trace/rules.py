@@ -17,6 +17,7 @@ from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
+from autoprune.trace.written import WRITTEN_RULES
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -218,4 +219,5 @@ RULES: Mapping[str, Rule] = {
     **SHAPE_RULES,
     **REARRANGE_RULES,
     **PRODUCT_RULES,
+    **WRITTEN_RULES,
 }

@@ -219,6 +219,7 @@ def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = _dim(args, kwargs, 1, 0) % source.ndim
     axes = tracer.axes(source)
     tracer.freeze(axes[dim], "is picked by its number")
+    tracer.derive(result, source, [axis for axis in range(source.ndim) if axis != dim])
     tracer.put(result, [*axes[:dim], *axes[dim + 1 :]])
 
 
@@ -230,6 +231,7 @@ def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     tracer.freeze(axes[dim], "is picked by its number")
     for piece in tensors_in(out):
+        tracer.derive(piece, source, [axis for axis in range(source.ndim) if axis != dim])
         tracer.put(piece, [*axes[:dim], *axes[dim + 1 :]])
 
 

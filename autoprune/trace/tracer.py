@@ -278,7 +278,7 @@ class Tracer(TorchDispatchMode):
         carried = self.carried.terms(name, args)
         first = args[0] if args else None
         self.steps.append(Step.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
-        out = func(*args, **(kwargs or {}))
+        out = self.computed(func, args, kwargs or {})
         self.carried.note(out, carried)
         rule = RULES.get(name)
         if time.monotonic() > self._deadline:
@@ -288,6 +288,10 @@ class Tracer(TorchDispatchMode):
         else:
             self._apply(rule, name, args, kwargs or {}, out)
         return out
+
+    def computed(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """What an operator gives; the last of the steps says what runs along its first argument."""
+        return func(*args, **kwargs)
 
     def _apply(
         self, rule: Rule, name: str, args: tuple[object, ...], kwargs: Mapping[str, object], out: object

@@ -32,7 +32,10 @@ EXAMPLES = int(os.environ.get("AUTOPRUNE_EXAMPLES", "2"))
 COARSE = {
     *("hf_llama", "hf_llama_eager", "hf_mistral", "hf_qwen2", "hf_qwen3", "hf_gemma2", "hf_t5", "hf_t5_gated"),
     *("hf_gpt_neox", "hf_phi", "hf_mamba", "hf_deberta_v2"),
+    *("hf_mixtral", "hf_mixtral_batched", "hf_mixtral_loop", "hf_qwen2_moe"),
 }
+#: Models with operators that torch only has in float32 or coarser.
+SINGLE = {"hf_mamba", "hf_mixtral", "hf_qwen2_moe"}
 #: Share of multiply-adds that goes with every group halved, where that is less than 0.6, and why.
 LESS: Mapping[str, tuple[float, str]] = {
     "padded_shortcut": (0.3, "the first shortcut pads its channels by a fixed number"),
@@ -83,7 +86,7 @@ def surveyed(name: str) -> Surveyed:
 @functools.cache
 def doubled(name: str) -> tuple[nn.Module, Inputs]:
     model, inputs = build_any(name)
-    return (model, inputs) if name == "hf_mamba" else (model.double().eval(), map_tensors(inputs, in_double))
+    return (model, inputs) if name in SINGLE else (model.double().eval(), map_tensors(inputs, in_double))
 
 
 def in_double(tensor: Tensor) -> Tensor:

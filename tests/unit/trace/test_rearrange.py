@@ -75,6 +75,13 @@ OF_ROWS: Mapping[str, tuple[Between, int, int, tuple[int, ...], int]] = {
     "take_along_dim": (lambda x: torch.take_along_dim(x, TIMES, 1), 16, 16, SEQUENCE, 16),
     "sort": (lambda x: x.sort(1).values, 16, 16, SEQUENCE, 16),
     "argsort": (lambda x: x * x.argsort(1), 16, 16, SEQUENCE, 16),
+    "topk": (lambda x: x.topk(2, 1).values, 16, 16, SEQUENCE, 16),
+    "index_add": (lambda x: torch.zeros_like(x).index_add(0, ROWS, x[:2]), 16, 16, FLAT, 16),
+    "index_copy": (lambda x: x.index_copy(1, ROWS, torch.tanh(x[:, :2])), 16, 16, SEQUENCE, 16),
+    "index_put": (lambda x: x.index_put((ROWS, ROWS), x[1, :2]), 16, 16, SEQUENCE, 16),
+    "index_put a constant": (lambda x: x.index_put((ROWS,), torch.zeros((), dtype=x.dtype)), 16, 16, FLAT, 16),
+    "scatter_add": (lambda x: x.scatter_add(1, TIMES.expand(-1, -1, x.shape[-1]), x), 16, 16, SEQUENCE, 16),
+    "scatter": (lambda x: x.scatter(1, TIMES.expand(-1, -1, x.shape[-1]), 0.5), 16, 16, SEQUENCE, 16),
     "windows": (lambda x: x.unfold(1, 3, 2).mean(-1), 16, 16, SEQUENCE, 16),
     "triangle of ones": (
         lambda x: (x[:, None] * torch.ones(7, 7, dtype=x.dtype).tril()[..., None]).sum(2),
@@ -148,8 +155,15 @@ NUMBERED: Mapping[str, tuple[Between, tuple[int, ...], str]] = {
     "windows": (lambda x: x.unfold(1, 1, 1).squeeze(-1), FLAT, "is picked by its number"),
     "triu": (lambda x: x.triu(), SEQUENCE, "is masked by its number"),
     "tril": (lambda x: x.tril(), FLAT, "is masked by its number"),
-    "topk": (lambda x: x.topk(16).values, FLAT, "operator topk is not understood"),
-    "topk over time": (lambda x: x.topk(2, 1).values, SEQUENCE, "operator topk is not understood"),
+    "topk": (lambda x: x.topk(16).values, FLAT, "is ranked among the others"),
+    "written by index": (lambda x: x.index_add(1, torch.arange(16), x), FLAT, "is picked by its number"),
+    "written at places": (lambda x: x.index_put((ROWS, ROWS), x[0, :2]), FLAT, "is picked by its number"),
+    "written into zeros": (
+        lambda x: x.new_zeros(x.shape).index_add(0, torch.arange(3), x),
+        FLAT,
+        "is written into values that no layer makes",
+    ),
+    "scattered": (lambda x: x.scatter(1, torch.arange(16).expand(3, 16), x), FLAT, "is picked by its number"),
 }
 
 
