@@ -121,28 +121,24 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
     return model
 
 
-def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> set[int]:
-    """Classes of channels that are silenced."""
-    gone: set[int] = set()
+def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArray[np.bool_]:
+    """For each node of the trace, whether it stands for a class of channels that is silenced."""
+    labels = tracer.labels
+    gone = np.zeros(labels.count, dtype=bool)
     for (name, axis), positions in alive.items():
         nodes = tracer.owned[name][axis]
         assert nodes is not None
-        roots = tracer.labels.roots(nodes)
-        stays = np.zeros(len(roots), dtype=bool)
+        stays = np.zeros(len(nodes), dtype=bool)
         stays[positions.numpy()] = True
         # Of a product's atoms only those that are gone at every position they hold are gone themselves.
-        gone |= _atoms(tracer, roots[~stays]) - _atoms(tracer, roots[stays])
+        gone[np.setdiff1d(labels.atoms_of(nodes[~stays]), labels.atoms_of(nodes[stays]))] = True
     return gone
-
-
-def _atoms(tracer: Tracer, roots: npt.NDArray[np.int64]) -> set[int]:
-    return {atom for root in set(roots.tolist()) for atom in tracer.labels.atoms(root)}
 
 
 class _Statistics(TorchDispatchMode):
     """Runs operators that look across channels on the channels that stay, in the steps of a trace."""
 
-    def __init__(self, traced: Tracer, gone: set[int]) -> None:
+    def __init__(self, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._traced, self._gone, self._step = traced, gone, 0
         self._known: dict[int, Tensor | None] = {}
@@ -180,7 +176,7 @@ class _Statistics(TorchDispatchMode):
 class _Following(Tracer):
     """As `_Statistics`, on a path of its own; what is the same channel is known from a trace of another."""
 
-    def __init__(self, model: nn.Module, traced: Tracer, gone: set[int]) -> None:
+    def __init__(self, model: nn.Module, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__(model)
         self.labels = copy.deepcopy(traced.labels)  # parameters have the same nodes in every trace of a model
         self._gone = gone
@@ -196,10 +192,10 @@ class _Following(Tracer):
         )
 
 
-def _staying(labels: Labels, gone: set[int], nodes: npt.NDArray[np.int64]) -> Tensor | None:
+def _staying(labels: Labels, gone: npt.NDArray[np.bool_], nodes: npt.NDArray[np.int64]) -> Tensor | None:
     """Positions of an axis that are not gone; None for all of them."""
-    stays = [p for p, root in enumerate(labels.roots(nodes).tolist()) if not labels.atoms(root) & gone]
-    return None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
+    stays = np.flatnonzero(~labels.marked(nodes, gone))
+    return None if len(stays) == len(nodes) else torch.from_numpy(stays)
 
 
 def _layer_norm(
