@@ -7,11 +7,15 @@ becomes the product of a row node and a column node (`split`): it goes when eith
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.trace.reasons import Reason
+
+T = TypeVar("T", bound=Hashable)
 Nodes = npt.NDArray[np.int64]
 #: Node per position of one axis; None for an axis that no parameter channel runs along (batch, space, time).
 AxisNodes = Nodes | None
@@ -30,8 +34,7 @@ class Labels:
         self._count = 0
         self._parent, self._row, self._column, self._frozen, self._family = np.empty((5, 1024), dtype=np.int64)
         self._products: dict[tuple[int, int], int] = {}
-        self._words: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self._reasons, self._families = _Numbered[Reason](), _Numbered[str]()
         # Representative -> its atoms, until something is unified: a proof asks for them again and again.
         self._known_atoms: dict[int, frozenset[int]] = {}
 
@@ -51,7 +54,7 @@ class Labels:
         self._parent[nodes] = nodes
         for table in (self._row, self._column, self._frozen):
             table[nodes] = _NONE
-        self._family[nodes] = self._number(family)
+        self._family[nodes] = self._families.number(family)
         return nodes
 
     def find(self, node: int) -> int:
@@ -122,19 +125,19 @@ class Labels:
         for row in table[1:]:
             self.unify(table[0], row)
 
-    def freeze(self, nodes: Iterable[int], reason: str) -> None:
+    def freeze(self, nodes: Iterable[int], reason: Reason) -> None:
         """These cannot be removed; the first reason given is kept."""
         atoms = self.atoms_of(np.fromiter(nodes, dtype=np.int64))
         free = atoms[self._frozen[atoms] == _NONE]
-        self._frozen[free] = self._number(reason)
+        self._frozen[free] = self._reasons.number(reason)
 
-    def reason(self, atom: int) -> str | None:
+    def reason(self, atom: int) -> Reason | None:
         """Why a representative is frozen, None when it is not."""
-        return self._word(self._frozen.item(self.find(atom)))
+        return self._reasons.value(self._frozen.item(self.find(atom)))
 
     def family(self, atom: int) -> str:
         """The family of a representative."""
-        return self._word(self._family.item(self.find(atom))) or ""
+        return self._families.value(self._family.item(self.find(atom))) or ""
 
     def split(self, nodes: Nodes, rows: int, columns: int) -> tuple[Nodes, Nodes]:
         """Read an axis of rows * columns positions as a grid; gives the nodes of both new axes."""
@@ -209,11 +212,12 @@ class Labels:
         self._parent[b] = a
         for table in (self._row, self._column, self._frozen):
             table[a] = np.where(table[a] == _NONE, table[b], table[a])
-        nameless = self._family[a] == self._number("")
+        nameless = self._family[a] == self._families.number("")
         self._family[a] = np.where(nameless, self._family[b], self._family[a])
         for node in a[(self._row[a] != _NONE) & (self._frozen[a] != _NONE)].tolist():
-            reason, self._frozen[node] = self._word(self._frozen.item(node)), _NONE
-            self.freeze((node,), reason or "")
+            reason, self._frozen[node] = self._reasons.value(self._frozen.item(node)), _NONE
+            assert reason is not None
+            self.freeze((node,), reason)
 
     def _collapse(self, node: int) -> None:
         """Give up a product: its factors and itself become one channel. Only more is coupled, never less."""
@@ -222,14 +226,24 @@ class Labels:
         self._known_atoms.clear()
         self.unify(np.full(len(atoms), node), np.array(atoms, dtype=np.int64))
 
-    def _number(self, word: str) -> int:
-        if word not in self._numbers:
-            self._numbers[word] = len(self._words)
-            self._words.append(word)
-        return self._numbers[word]
 
-    def _word(self, number: int) -> str | None:
-        return None if number == _NONE else self._words[number]
+class _Numbered(Generic[T]):
+    """Values by number, so that arrays can hold them."""
+
+    def __init__(self) -> None:
+        self._values: list[T] = []
+        self._numbers: dict[T, int] = {}
+
+    def number(self, value: T) -> int:
+        """The number of a value, a new one for a new value."""
+        if value not in self._numbers:
+            self._numbers[value] = len(self._values)
+            self._values.append(value)
+        return self._numbers[value]
+
+    def value(self, number: int) -> T | None:
+        """The value of a number, None for none."""
+        return None if number == _NONE else self._values[number]
 
 
 def _apart(a: Nodes, b: Nodes) -> tuple[Nodes, Nodes]:

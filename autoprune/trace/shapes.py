@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.reasons import CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -24,7 +25,7 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.derive(result, source)
     axes = tracer.axes(source)
     if source.numel() == 0:
-        tracer.freeze_all(source, "is reshaped while empty")
+        tracer.freeze_all(source, EMPTY)
         return
     new: Axes = [None] * result.ndim
     for before, after in _segments(source.shape, result.shape):
@@ -63,7 +64,7 @@ def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNode
         if nodes is not None and other is not None:
             if len(nodes) * len(other) > MAX_GRID:
                 for side in (nodes, other):
-                    tracer.freeze(side, f"is flattened with another axis into more than {MAX_GRID:,} positions")
+                    tracer.freeze(side, LARGE)
                 return None
             tracer.grids.append(Grid(tracer.module, nodes, other))
             nodes = tracer.labels.product(nodes, other)
@@ -141,7 +142,7 @@ def concatenate(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
         else:
             axes[axis] = columns[0]
             for nodes in columns[1:]:
-                axes[axis] = tracer.unify(axes[axis], nodes, "is joined with values that no layer makes")
+                axes[axis] = tracer.unify(axes[axis], nodes, UNMADE)
     tracer.put(result, axes)
 
 
@@ -152,7 +153,7 @@ def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[
     for nodes, size in zip(columns, sizes, strict=True):
         if nodes is None:
             nodes = tracer.labels.new(size)
-            tracer.freeze(nodes, "is joined with values that no layer makes")
+            tracer.freeze(nodes, UNMADE)
         parts.append(nodes)
     return np.concatenate(parts)
 
@@ -163,10 +164,7 @@ def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = _dim(args, kwargs, 1, 0) % result.ndim
     axes = tracer.axes(parts[0])
     for part in parts[1:]:
-        axes = [
-            tracer.unify(a, b, "is joined with values that no layer makes")
-            for a, b in zip(axes, tracer.axes(part), strict=True)
-        ]
+        axes = [tracer.unify(a, b, UNMADE) for a, b in zip(axes, tracer.axes(part), strict=True)]
     tracer.put(result, [*axes[:dim], None, *axes[dim:]])
 
 
@@ -184,7 +182,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     # Unequal parts can only shrink where a number of the module gives the length of each.
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     if whole is not None and unequal and not packed and any(piece.shape[dim] not in numbers for piece in pieces):
-        tracer.freeze(whole, "is split into parts of unequal width")
+        tracer.freeze(whole, UNEQUAL)
     for piece in pieces:
         size = piece.shape[dim]
         part = None if whole is None else whole[start : start + size]
@@ -218,7 +216,7 @@ def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.freeze(axes[dim], PICKED)
     tracer.derive(result, source, [axis for axis in range(source.ndim) if axis != dim])
     tracer.put(result, [*axes[:dim], *axes[dim + 1 :]])
 
@@ -229,7 +227,7 @@ def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.freeze(axes[dim], PICKED)
     for piece in tensors_in(out):
         tracer.derive(piece, source, [axis for axis in range(source.ndim) if axis != dim])
         tracer.put(piece, [*axes[:dim], *axes[dim + 1 :]])
@@ -246,7 +244,7 @@ def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes = axes[axis]
         if nodes is not None and (before or after):
             if min(before, after) < 0:
-                tracer.freeze(nodes, "is cropped")
+                tracer.freeze(nodes, CROPPED)
             axes[axis] = _padded(tracer, nodes, max(before, 0), max(after, 0))
     if any(nodes is not None and len(nodes) != size for nodes, size in zip(axes, result.shape, strict=True)):
         axes = [None] * result.ndim
@@ -262,7 +260,7 @@ def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes is None or len(nodes) == length for nodes, length in zip(axes, size, strict=True)
     )
     if not same or source.shape != result.shape:
-        tracer.freeze_all(source, "is read with other strides")
+        tracer.freeze_all(source, STRIDED)
         axes = [None] * result.ndim
     tracer.put(result, axes)
 
@@ -270,8 +268,8 @@ def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 def _padded(tracer: Tracer, nodes: AxisNodes, before: int, after: int) -> AxisNodes:
     assert nodes is not None
     left, right = tracer.labels.new(before), tracer.labels.new(after)
-    tracer.freeze(left, "is padded with constant channels")
-    tracer.freeze(right, "is padded with constant channels")
+    tracer.freeze(left, PADDED)
+    tracer.freeze(right, PADDED)
     return np.concatenate([left, nodes, right])
 
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from autoprune.trace.rearrange import first_made, picked_axes
+from autoprune.trace.reasons import PICKED, RANKED, UNMADE
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
-_NUMBER = "is picked by its number"
-_WRITTEN = "is written into values that no layer makes"
 
 
 def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -22,7 +21,7 @@ def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is ranked among the others")
+    tracer.freeze(axes[dim], RANKED)
     axes[dim] = None
     for result in tensors_in(out):
         tracer.put(result, axes)
@@ -48,12 +47,12 @@ def _written_along(tracer: Tracer, args: Args, source: object, out: object) -> N
     target = args[0]
     assert isinstance(target, Tensor)
     dim, axes = _dim(args, target), tracer.axes(target)
-    tracer.freeze(axes[dim], _NUMBER)
+    tracer.freeze(axes[dim], PICKED)
     if isinstance(source, Tensor) and source.ndim:
         given = tracer.axes(source)
-        tracer.freeze(given[dim], _NUMBER)
+        tracer.freeze(given[dim], PICKED)
         axes = [
-            axes[axis] if axis == dim else tracer.unify(axes[axis], given[axis], _WRITTEN) for axis in range(len(axes))
+            axes[axis] if axis == dim else tracer.unify(axes[axis], given[axis], UNMADE) for axis in range(len(axes))
         ]
     for result in tensors_in(out):
         tracer.put(result, axes)
@@ -65,7 +64,7 @@ def written_at(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(target, Tensor) and isinstance(indices, list | tuple) and isinstance(values, Tensor)
     picked, axes = picked_axes(indices), tracer.axes(target)
     for axis in picked:
-        tracer.freeze(axes[axis], _NUMBER)
+        tracer.freeze(axes[axis], PICKED)
     own = [axis for axis in range(target.ndim) if axis not in picked]
     first = first_made(picked)
     places: list[int | None] = [*own[:first], *([None] * _made(indices)), *own[first:]]
@@ -73,9 +72,9 @@ def written_at(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     for position, nodes in enumerate(reversed(given)):
         place = places[-1 - position]
         if place is None:
-            tracer.freeze(nodes, _NUMBER)
+            tracer.freeze(nodes, PICKED)
         elif values.shape[-1 - position] == target.shape[place]:
-            axes[place] = tracer.unify(axes[place], nodes, _WRITTEN)
+            axes[place] = tracer.unify(axes[place], nodes, UNMADE)
     for result in tensors_in(out):
         tracer.put(result, axes)
 

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.trace.labels import Labels
+from autoprune.trace.reasons import PICKED, ROLLED, Reason
 
 Axis = npt.NDArray[np.int64]
+WHY = Reason(kind=PICKED)
 
 
 def same(labels: Labels, a: int, b: int) -> bool:
@@ -44,9 +46,9 @@ def test_unify_needs_equal_lengths() -> None:
 def test_the_first_reason_is_kept() -> None:
     labels = Labels()
     nodes = labels.new(3)
-    labels.freeze(nodes[:2], "first")
-    labels.freeze(nodes[1:], "second")
-    assert [labels.reason(int(node)) for node in nodes] == ["first", "first", "second"]
+    labels.freeze(nodes[:2], WHY)
+    labels.freeze(nodes[1:], Reason(kind=ROLLED))
+    assert [labels.reason(int(node)) for node in nodes] == [WHY, WHY, Reason(kind=ROLLED)]
 
 
 @pytest.mark.parametrize("frozen_side", [0, 1])
@@ -55,12 +57,12 @@ def test_freezing_reaches_everything_unified(frozen_side: int, freeze_first: boo
     labels = Labels()
     sides = labels.new(2), labels.new(2)
     if freeze_first:
-        labels.freeze(sides[frozen_side][:1], "why")
+        labels.freeze(sides[frozen_side][:1], WHY)
     labels.unify(*sides)
     if not freeze_first:
-        labels.freeze(sides[frozen_side][:1], "why")
+        labels.freeze(sides[frozen_side][:1], WHY)
     for side in sides:
-        assert [labels.reason(int(node)) for node in side] == ["why", None]
+        assert [labels.reason(int(node)) for node in side] == [WHY, None]
 
 
 def test_a_product_goes_when_either_factor_goes() -> None:
@@ -76,17 +78,17 @@ def test_a_product_goes_when_either_factor_goes() -> None:
 def test_freezing_a_product_freezes_both_factors() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
-    labels.freeze(labels.product(rows, columns)[:1], "why")
-    assert [labels.reason(int(node)) for node in (*rows, *columns)] == ["why", None, "why", None]
+    labels.freeze(labels.product(rows, columns)[:1], WHY)
+    assert [labels.reason(int(node)) for node in (*rows, *columns)] == [WHY, None, WHY, None]
 
 
 def test_a_frozen_axis_that_is_split_has_frozen_factors() -> None:
     labels = Labels()
     nodes = labels.new(6)
-    labels.freeze(nodes[:1], "why")
+    labels.freeze(nodes[:1], WHY)
     rows, columns = labels.split(nodes, 2, 3)
-    assert [labels.reason(int(node)) for node in rows] == ["why", None]
-    assert [labels.reason(int(node)) for node in columns] == ["why", None, None]
+    assert [labels.reason(int(node)) for node in rows] == [WHY, None]
+    assert [labels.reason(int(node)) for node in columns] == [WHY, None, None]
 
 
 def test_splitting_twice_gives_the_same_nodes() -> None:
@@ -135,9 +137,9 @@ def test_collapse_keeps_what_was_frozen() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
     grid = labels.product(rows, columns)
-    labels.freeze(columns[:1], "why")
+    labels.freeze(columns[:1], WHY)
     labels.unify(grid[:1], rows[:1])
-    assert labels.reason(int(rows[0])) == "why"
+    assert labels.reason(int(rows[0])) == WHY
 
 
 def test_a_product_of_a_product_that_is_unified_with_its_factor_ends() -> None:
@@ -196,7 +198,7 @@ class History:
             self._note(left, rows, columns)
 
     def freeze(self, left: Axis, right: Axis) -> None:
-        self.labels.freeze(left[:1], "why")
+        self.labels.freeze(left[:1], WHY)
         self.frozen.append(int(left[0]))
 
     def _note(self, grid: Axis, rows: Axis, columns: Axis) -> None:
