@@ -7,6 +7,7 @@ becomes the product of a row node and a column node (`split`): it goes when eith
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
@@ -124,6 +125,53 @@ class Labels:
         """Every row of a table holds the same channels as the first."""
         for row in table[1:]:
             self.unify(table[0], row)
+
+    def balance(self, table: Nodes) -> None:
+        """Every row of a table loses as many positions as the first, so that all stay equally long.
+
+        Where each position is a channel of its own, the same positions go in every row. Where some already go
+        together, as after a shuffle, that would couple more than it has to: a channel that lies in all rows equally
+        often is right as it is, and the others are joined with those that make up for them.
+        """
+        roots = self.roots(table.reshape(-1))
+        found, first, where = np.unique(roots, return_index=True, return_inverse=True)
+        if len(found) == len(roots) or (self._row[found] != _NONE).any():
+            self.unify_rows(table)
+            return
+        counts = np.zeros((len(found), len(table)), dtype=np.int64)
+        np.add.at(counts, (where.reshape(-1), np.repeat(np.arange(len(table)), table.shape[1])), 1)
+        # How often a class lies in the only row where it lies -> the classes of each row, in order of position.
+        alone: dict[int, list[list[int]]] = {}
+        rest = []
+        for number in np.argsort(first).tolist():
+            held = np.flatnonzero(counts[number]).tolist()
+            if len(held) == 1:
+                rows = alone.setdefault(int(counts[number].max()), [[] for _ in table])
+                rows[held[0]].append(int(found[number]))
+            elif len(set(counts[number].tolist())) > 1:
+                rest.append(int(found[number]))
+        for rows in alone.values():
+            matched = min(map(len, rows))
+            self.unify_rows(np.array([row[:matched] for row in rows], dtype=np.int64))
+            rest += [node for row in rows for node in row[matched:]]
+        self.unify_rows(np.array(rest, dtype=np.int64)[:, None])
+
+    def without_rows(self, rows: Nodes, columns: Nodes) -> bool:
+        """Give up the rows of a grid: its positions go with their column alone. False when there is no such grid."""
+        keys = list(itertools.product(rows.tolist(), columns.tolist()))
+        if any(key not in self._products for key in keys):
+            return False
+        row, column = np.array(keys, dtype=np.int64).T
+        nodes = self.roots(np.array([self._products[key] for key in keys], dtype=np.int64))
+        own = nodes[
+            (self._row[nodes] != _NONE)
+            & (self.roots(self._row[nodes]) == self.roots(row))
+            & (self.roots(self._column[nodes]) == self.roots(column))
+        ]
+        self._row[own] = self._column[own] = _NONE
+        self._known_atoms.clear()
+        self.unify(nodes, column)
+        return True
 
     def freeze(self, nodes: Iterable[int], reason: Reason) -> None:
         """These cannot be removed; the first reason given is kept."""

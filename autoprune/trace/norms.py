@@ -62,7 +62,7 @@ def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
 
 
 def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over groups of channels: every group loses the same positions, so that all stay equally wide."""
+    """Statistics over groups of channels, which all stay equally wide."""
     source, groups = args[0], args[6]
     assert isinstance(source, Tensor) and isinstance(groups, int)
     axes = tracer.axes(source)
@@ -73,7 +73,7 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if nodes is not None and groups == len(nodes):
         tracer.follow("num_groups", nodes, groups)
     elif nodes is not None:
-        tracer.labels.unify_rows(nodes.reshape(groups, -1))
+        tracer.labels.balance(nodes.reshape(groups, -1))
     tracer.put(tensors_in(out)[0], axes)
 
 

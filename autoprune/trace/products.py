@@ -73,7 +73,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
 def _grouped_transposed(
     tracer: Tracer, read: AxisNodes, in_nodes: AxisNodes, out_nodes: AxisNodes, groups: int
 ) -> AxisNodes:
-    """Weight [in, out / groups]: every group makes the same positions of its own from its share of the inputs."""
+    """Weight [in, out / groups]: every group makes the same positions of its own from an equal share of the inputs."""
     assert in_nodes is not None
     read = tracer.unify(in_nodes, read, UNMADE)
     assert read is not None
@@ -83,7 +83,7 @@ def _grouped_transposed(
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
         tracer.follow("groups", read, groups)
         return read
-    tracer.labels.unify_rows(read.reshape(groups, -1))
+    tracer.labels.balance(read.reshape(groups, -1))
     if len(read) == groups:
         tracer.freeze(read, GROUPED)
     return np.tile(out_nodes, groups)

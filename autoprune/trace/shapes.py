@@ -66,8 +66,12 @@ def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNode
                 for side in (nodes, other):
                     tracer.freeze(side, LARGE)
                 return None
-            tracer.grids.append(Grid(tracer.module, nodes, other))
-            nodes = tracer.labels.product(nodes, other)
+            if tracer.labels.without_rows(other, nodes):
+                # Read as rows and written column by column, as a shuffle does: in rows of a fixed number.
+                nodes = np.repeat(nodes, count)
+            else:
+                tracer.grids.append(Grid(tracer.module, nodes, other))
+                nodes = tracer.labels.product(nodes, other)
         elif nodes is not None:
             nodes = np.repeat(nodes, count)
         elif other is not None:
@@ -169,12 +173,11 @@ def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Split and chunk: equal parts must stay equally wide, so the same positions go in each of them."""
+    """Split and chunk: equal parts must stay equally wide."""
     source, pieces = args[0], tensors_in(out)
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 2, 0) % source.ndim
     axes = tracer.axes(source)
-    start = 0
     whole = axes[dim]
     numbers = tracer.numbers()
     tracer.measure(whole)
@@ -183,12 +186,12 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     if whole is not None and unequal and not packed and any(piece.shape[dim] not in numbers for piece in pieces):
         tracer.freeze(whole, UNEQUAL)
-    for piece in pieces:
-        size = piece.shape[dim]
-        part = None if whole is None else whole[start : start + size]
-        start += size
-        if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
-            tracer.labels.unify(whole[:size], part)
+    sizes = [piece.shape[dim] for piece in pieces]
+    parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
+    equal = [part for part in parts if part is not None and len(part) == sizes[0]]
+    if equal:
+        tracer.labels.balance(np.stack(equal))
+    for piece, part in zip(pieces, parts, strict=True):
         tracer.measure(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])

@@ -46,7 +46,7 @@ LESS: Mapping[str, tuple[float, str]] = {
     "tied_weights": (0.5, "an autoencoder: both of its layers have one side of fixed width"),
     "layer_norm_net": (0.55, "three small layers, two of them with one side of fixed width"),
     "gated_linear": (0.45, "three small layers, each with one side of fixed width"),
-    "shufflenet_v2": (0.5, "halves and shuffles couple every channel of a stage with every other"),
+    "shufflenet_v2": (0.55, "small: a third of the work is a stem that reads three channels"),
     "shufflenet": (0.4, "groups and shuffles couple every channel of a block with every other"),
     "eca": (0.4, "a convolution along the channels needs all of them"),
     "nonlocal": (0.55, "products of places do not shrink with channels on both sides"),

@@ -219,3 +219,56 @@ def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
     assert all(labels.reason(atom) for node in history.frozen for atom in labels.atoms(node))
     for node, row, column in history.products:
         assert labels.atoms(node) == labels.atoms(row) | labels.atoms(column)
+
+
+def classes(labels: Labels, axis: Axis) -> set[frozenset[int]]:
+    """Positions that go together."""
+    roots = labels.roots(axis).tolist()
+    return {frozenset(p for p, root in enumerate(roots) if root == one) for one in roots}
+
+
+def test_rows_of_channels_of_their_own_lose_the_same_positions() -> None:
+    labels = Labels()
+    axis = labels.new(6)
+    labels.balance(axis.reshape(3, 2))
+    assert classes(labels, axis) == {frozenset((0, 2, 4)), frozenset((1, 3, 5))}
+
+
+def test_rows_whose_channels_go_together_lose_equally_many() -> None:
+    labels = Labels()
+    axis = np.repeat(labels.new(5), 2)
+    labels.balance(axis.reshape(2, 5))
+    assert classes(labels, axis) == {frozenset((0, 1, 6, 7)), frozenset((2, 3, 8, 9)), frozenset((4, 5))}, (
+        "the middle pair lies in both rows as it is"
+    )
+
+
+def test_channels_that_nothing_makes_up_for_go_together() -> None:
+    labels = Labels()
+    single, pairs = labels.new(4), labels.new(2)
+    axis = np.concatenate([single, np.repeat(pairs, 2)])
+    labels.balance(axis.reshape(2, 4))
+    assert classes(labels, axis) == {frozenset(range(8))}
+
+
+@given(rows=st.integers(2, 4), columns=st.integers(1, 8), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_sets_leave_balanced_rows_equally_long(rows: int, columns: int, data: st.DataObject) -> None:
+    labels = Labels()
+    nodes = labels.new(rows * columns)
+    picked = data.draw(st.lists(st.sampled_from(nodes.tolist()), min_size=len(nodes), max_size=len(nodes)))
+    table = np.array(picked, dtype=np.int64).reshape(rows, columns)
+    labels.balance(table)
+    roots = labels.roots(table.reshape(-1)).reshape(rows, columns)
+    for root in np.unique(roots):
+        assert len(set((roots == root).sum(1).tolist())) == 1
+
+
+def test_a_grid_without_rows_goes_by_its_columns() -> None:
+    labels = Labels()
+    axis = labels.new(6)
+    rows, columns = labels.split(axis, 2, 3)
+    assert labels.without_rows(rows, columns)
+    assert classes(labels, axis) == {frozenset((0, 3)), frozenset((1, 4)), frozenset((2, 5))}
+    assert labels.atoms(int(axis[4])) == {labels.find(int(columns[1]))}
+    assert not labels.without_rows(columns, rows), "no such grid"

@@ -143,6 +143,50 @@ def test_shuffles_that_couple_every_channel() -> None:
     assert reasons(topology, "a") == "has all its channels coupled into one"
 
 
+def shuffled(x: Tensor) -> Tensor:
+    batch, channels, height, width = x.shape
+    return x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
+
+
+class Halves(nn.Module):
+    """Half of the channels goes on unchanged, the other is made anew, and both are shuffled: ShuffleNetV2."""
+
+    def __init__(self, half: int, units: int) -> None:
+        super().__init__()
+        self.first = nn.ModuleList(nn.Conv2d(2, half, 1) for _ in range(2))
+        self.units = nn.ModuleList(nn.Conv2d(half, half, 1) for _ in range(units))
+        self.last = nn.Conv2d(2 * half, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = shuffled(torch.cat([torch.tanh(conv(x)) for conv in self.first], 1))
+        for unit in self.units:
+            kept, read = x.chunk(2, 1)
+            x = shuffled(torch.cat([kept, torch.tanh(unit(read))], 1))
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("half", "units", "sets"),
+    [(6, 0, 6), (6, 1, 3), (24, 3, 3), (20, 2, 5), (29, 2, 6), (58, 3, 6)],
+)
+def test_halves_and_shuffles_leave_sets(half: int, units: int, sets: int) -> None:
+    assert_groups(Halves(half, units), torch.randn(2, 2, 2, 2), {"first.0": sets})
+
+
+def test_every_further_shuffle_doubles_a_set() -> None:
+    model, inputs = Halves(8, 5), torch.randn(2, 2, 2, 2)
+    assert_groups(model, inputs, {})
+    assert reasons(trace(model, inputs), "units.0") == "has all its channels coupled into one"
+
+
+def test_groups_that_share_a_channel() -> None:
+    layers = {"a": nn.Conv2d(2, 5, 1), "b": nn.Conv2d(10, 3, 1), "norm": nn.GroupNorm(2, 10)}
+    model = Free(lambda m, x: m.b(m.norm(m.a(x).repeat_interleave(2, 1))), **layers)
+    assert_groups(model, torch.randn(IMAGES), {"a": 2})
+    layers["b"] = nn.ConvTranspose2d(10, 6, 1, groups=2)
+    assert_groups(Free(lambda m, x: m.b(m.a(x).repeat_interleave(2, 1)), **layers), torch.randn(IMAGES), {"a": 2})
+
+
 NUMBERED: Mapping[str, tuple[Between, tuple[int, ...], str]] = {
     "roll": (lambda x: x.roll(2, 1), FLAT, "is rolled by a fixed number of positions"),
     "roll all": (lambda x: x.roll(2), FLAT, "is rolled by a fixed number of positions"),
