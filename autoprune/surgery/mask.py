@@ -266,14 +266,35 @@ def _batch_norm(
     places = [(axis, where) for axis, where in enumerate(alive) if axis != 1 and where is not None]
     if not places or not any(value is True for value in args[3:6]):
         return func(*args, **kwargs)
-    part = source
+    out, *others = func(_picked(source, places), *args[1:], **kwargs)
+    return (_put_back(out, source, places), *others)
+
+
+def _convolution(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """Where channels lie along a place, it slides over those that stay."""
+    source, weight = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(weight, Tensor)
+    places = [(axis, where) for axis, where in enumerate(alive) if axis > 1 and where is not None]
+    out = func(_picked(source, places), *args[1:], **kwargs)
+    assert isinstance(out, Tensor)
+    return _put_back(out, source, places)
+
+
+def _picked(source: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """A tensor at the positions that stay. places: axis -> these, for some axes."""
     for axis, where in places:
-        part = part.index_select(axis, where)
-    out, *others = func(part, *args[1:], **kwargs)
-    for axis, where in reversed(places):
+        source = source.index_select(axis, where)
+    return source
+
+
+def _put_back(out: Tensor, source: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """What was computed at the positions that stay, as long as `source` along these axes, and zero elsewhere."""
+    for axis, where in places:
         shape = [source.shape[axis] if dim == axis else size for dim, size in enumerate(out.shape)]
         out = out.new_zeros(shape).index_copy(axis, where, out)
-    return (out, *others)
+    return out
 
 
 def _rms_norm(
@@ -342,6 +363,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "native_group_norm": _group_norm,
     "_fused_rms_norm": _rms_norm,
     "_weight_norm_interface": _weight_norm,
+    "convolution": _convolution,
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit"), _batch_norm),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(POWERS, _power),

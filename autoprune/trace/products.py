@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
-from autoprune.trace.reasons import GROUPED, PICKED, UNMADE
+from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -26,7 +26,7 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     result = tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(weight, Tensor)
     out_axis, in_axis = (1, 0) if transposed else (0, 1)
-    read = tracer.axes(source)[-result.ndim + 1] if source.ndim == result.ndim else None
+    read = tracer.axes(source)[1]
     w_axes = tracer.axes(weight)
     if groups == 1:
         tracer.unify(w_axes[in_axis], read, UNMADE)
@@ -41,12 +41,29 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
         tracer.role(bias, 0, "shift")
-    positions = _positions(source if transposed else result)
-    if tracer.is_whole(weight):
-        tracer.product(weight, positions)
-    else:  # a weight that is computed, from several others say
-        tracer.contract([None, *w_axes], [positions, *weight.shape])
-    tracer.put(result, [None, made, *([None] * (result.ndim - 2))])
+    places = _places(tracer, args, result)
+    counted = source if transposed else result
+    if tracer.is_whole(weight) and all(nodes is None for nodes in places):
+        tracer.product(weight, _positions(counted))
+    else:  # a weight that is computed, from several others say, or channels in the place of samples or places
+        tracer.contract([*places, *w_axes], [len(counted), *counted.shape[2:], *weight.shape])
+    tracer.put(result, [places[0], made, *places[1:]])
+
+
+def _places(tracer: Tracer, args: Args, result: Tensor) -> Axes:
+    """What runs along samples and places; over channels that lie along a place a convolution slides as they stay."""
+    source, weight, stride = args[0], args[1], args[3]
+    assert isinstance(source, Tensor) and isinstance(weight, Tensor) and isinstance(stride, list | tuple)
+    found = [tracer.axes(source)[0]]
+    for axis in range(2, result.ndim):
+        nodes = tracer.axes(source)[axis]
+        if stride[axis - 2] != 1 or source.shape[axis] != result.shape[axis] or args[6]:
+            tracer.freeze(nodes, PLACES)
+            nodes = None
+        elif weight.shape[axis] > 1:
+            tracer.statistic(nodes)
+        found.append(nodes)
+    return found
 
 
 def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: AxisNodes, groups: int) -> AxisNodes:

@@ -205,8 +205,8 @@ COUPLED = Kind(
     "coupled",
     "All channels coupled",
     "has all its channels coupled into one",
-    "Something joins each channel with every other, such as shuffled halves or a convolution along channels. Leave "
-    "that out, or drop whole blocks.",
+    "Something joins each channel with every other, such as many shuffles of halves in a row. Leave that out, or drop "
+    "whole blocks.",
 )
 FEWEST = Kind(
     "fewest",

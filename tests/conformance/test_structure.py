@@ -48,7 +48,6 @@ LESS: Mapping[str, tuple[float, str]] = {
     "gated_linear": (0.45, "three small layers, each with one side of fixed width"),
     "shufflenet_v2": (0.55, "small: a third of the work is a stem that reads three channels"),
     "shufflenet": (0.4, "groups and shuffles couple every channel of a block with every other"),
-    "eca": (0.4, "a convolution along the channels needs all of them"),
     "nonlocal": (0.55, "products of places do not shrink with channels on both sides"),
     "bisenet": (0.55, "small layers before outputs of fixed width"),
     "gfnet": (0.35, "Fourier transforms and complex weights are not followed"),
