@@ -153,7 +153,7 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
     Raises ConfigurationError for amounts that cannot be had.
     """
     if not plan.needs_scores:
-        return plan, Samples()
+        return resolve(plan, bench.topology, None), Samples()
     task, names = bench.task, signals_to_resolve(plan)
     whole = KeptChannels.whole(bench.topology)
     with user_code("Scoring the dense model"):

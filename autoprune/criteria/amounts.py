@@ -16,6 +16,7 @@ from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, fault
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.trace.blocks import apart
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: What a share of channels may differ by from a whole number before it is rounded away from it.
@@ -68,20 +69,22 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
     return tuple(sorted({*signals_for(names), *blocks}))
 
 
-def resolve(plan: PruningPlan, topology: Topology, signals: Signals) -> PruningPlan:
+def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> PruningPlan:
     """The same plan with thresholds, ranking and blocks turned into counts and names.
 
-    signals: of the dense model, those of `signals_to_resolve`. A plan that says all by itself is given back as it is.
+    signals: of the dense model, those of `signals_to_resolve`; None for a plan that needs no scores. Of dropped blocks
+    the fewest names are left that mean the same.
     Raises ConfigurationError for amounts that cannot be had.
     """
-    if not plan.needs_scores:
-        return plan
+    if signals is None or not plan.needs_scores:
+        names = _names(topology, plan.dropped)
+        return plan if names == plan.dropped else replace(plan, dropped=names)
     dropped = plan.dropped if plan.blocks is None else (*plan.dropped, *_lowest_blocks(plan, topology, signals))
     groups = {
         name: group if group.threshold is None else _below(topology.group(name), group, signals)
         for name, group in plan.groups.items()
     }
-    resolved = replace(plan, groups=groups, ranking=None, dropped=dropped, blocks=None)
+    resolved = replace(plan, groups=groups, ranking=None, dropped=_names(topology, dropped), blocks=None)
     if plan.ranking is None:
         return resolved
     counts = _ranked(plan.ranking, resolved, topology, signals)
@@ -92,11 +95,21 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals) -> PruningP
 def _lowest_blocks(plan: PruningPlan, topology: Topology, signals: Signals) -> list[str]:
     wanted = plan.blocks
     assert isinstance(wanted, BlockPlan)
-    left = [block.name for block in topology.blocks if block.name not in plan.dropped]
+    left = blocks_to_choose(topology, plan.dropped)
     if wanted.count > len(left):
         raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", wanted.count))
     scores = score_blocks(wanted.criterion, topology, signals) if wanted.count else {}
     return sorted(left, key=lambda name: scores.get(name, 0.0))[: wanted.count]
+
+
+def blocks_to_choose(topology: Topology, dropped: Sequence[str] = ()) -> list[str]:
+    """Names of the blocks that a search decides on, once some are dropped: none that is nothing but others together."""
+    gone = topology.gone(dropped)
+    return [block.name for block in apart(topology.blocks) if block.name not in gone]
+
+
+def _names(topology: Topology, dropped: Sequence[str]) -> tuple[str, ...]:
+    return tuple(block.name for block in topology.dropped(dropped))
 
 
 def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:

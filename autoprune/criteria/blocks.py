@@ -13,7 +13,8 @@ from autoprune.criteria.gates import open_probability
 from autoprune.criteria.magnitude import NEARLY_ZERO, TINY
 from autoprune.criteria.signals import Signals, block_weights, blocks_left, dense_noise, finite, wide
 from autoprune.errors import ConfigurationError, UnknownNameError, fault
-from autoprune.trace.topology import Block, Topology
+from autoprune.trace.blocks import Block
+from autoprune.trace.topology import Topology
 
 #: Weight of the mean |w| in l0: it decides between shares that are as near as this.
 _TIE = 1e-4
@@ -35,14 +36,14 @@ class BlockCriterion:
 def block_influence(block: Block, topology: Topology, signals: Signals) -> Tensor:
     """How much a block changes what passes through it: 1 - mean over positions of cos(what enters, what leaves).
 
-    Shapes: scalar; unit: none, in [0, 2]. Raises ConfigurationError without the signal "blocks", or for a block that
-    the forward does not call.
+    Shapes: scalar; unit: none, in [0, 2]. Raises ConfigurationError without the signal "blocks", for a block that the
+    forward does not call, or for a branch of which no module is given what it is added to.
     Source: Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, 2024.
     """
     del topology
     known = signals.need_blocks("block_influence")
     if block.name not in known:
-        expected = "be used on blocks that the forward calls"
+        expected = "be used on blocks that the forward calls and gives what they add to"
         raise ConfigurationError(fault("criterion 'block_influence'", expected, repr(block.name)))
     return torch.tensor(known[block.name])
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.calibration import Loss, calling
-from autoprune.criteria.residual import crossing, scaled
+from autoprune.criteria.residual import crossing
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Block
+from autoprune.trace.blocks import Block
 
 #: Passes over the calibration batches that learning takes, and Adam's rate.
 PASSES = 4
@@ -86,8 +86,9 @@ def learn(
     reached: set[str] = set()
     now: dict[str, Tensor] = {}
 
-    def gated(block: Block, before: Tensor, after: Tensor) -> Tensor:
-        return scaled(before, after, now[block.name])
+    def gated(block: Block, before: Tensor | None, after: Tensor) -> Tensor:
+        del before, after
+        return now[block.name]
 
     with calling(model, loss) as run, crossing(model, blocks, gated):
         for step, batch in enumerate(batch for _ in range(PASSES) for batch in batches):

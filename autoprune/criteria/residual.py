@@ -1,4 +1,4 @@
-"""What residual blocks add to what passes through them: how much it changes, what the loss says, gates on it."""
+"""What blocks make of what passes through them: how much they change it, what the loss says, gates on it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch.utils.hooks import RemovableHandle
 from autoprune.criteria.calibration import Loss
 from autoprune.task.data import Batch, call, evaluating
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.topology import Block
+from autoprune.trace.blocks import Block, Gap
 
-#: (block, what enters, what leaves) -> what takes the place of what leaves, or None to leave it.
-Crossed = Callable[[Block, Tensor, Tensor], Tensor | None]
+#: (block, what enters, what leaves) -> a factor on the change from one to the other, or None to leave it. What enters
+#: is None where no module of a branch is given what it is added to; then what is added stands for what leaves.
+Crossed = Callable[[Block, Tensor | None, Tensor], Tensor | None]
+#: What entered and what came out -> what leaves, and what comes out with a factor on the change.
+_Leaving = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def crossing(model: nn.Module, blocks: Sequence[Block], crossed: Crossed) -> Ite
     """Call `crossed` at each call of a block with the tensor that it carries on, before and after."""
     handles: list[RemovableHandle] = []
     for block in blocks:
-        handles += _hooks(model.get_submodule(block.name), block, crossed)
+        handles += _hooks(model, block, crossed)
     try:
         yield
     finally:
@@ -31,43 +34,52 @@ def crossing(model: nn.Module, blocks: Sequence[Block], crossed: Crossed) -> Ite
             handle.remove()
 
 
-def _hooks(module: nn.Module, block: Block, crossed: Crossed) -> list[RemovableHandle]:
+def _hooks(model: nn.Module, block: Block, crossed: Crossed) -> list[RemovableHandle]:
     entered: list[Tensor] = []
+    end = block.gaps[-1]
+    entry = block.entry if block.is_branch else (end.module, end.source)
 
     def enter(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         del module
-        given = args[block.source] if isinstance(block.source, int) else kwargs[block.source]
+        assert entry is not None
+        given = args[entry[1]] if isinstance(entry[1], int) else kwargs[entry[1]]
         assert isinstance(given, Tensor)
         entered.append(given.clone())  # a block may add to its input in place
 
     def leave(module: nn.Module, args: tuple[object, ...], output: object) -> object:
         del module, args
-        before = entered.pop()
-        if block.position is None:
-            assert isinstance(output, Tensor)
-            return crossed(block, before, output)
-        assert isinstance(output, tuple | list)
-        new = crossed(block, before, output[block.position])
-        return None if new is None else _with(output, block.position, new)
+        before = entered.pop() if entry is not None else None
+        whole = isinstance(output, tuple | list)
+        out = output[end.position or 0] if isinstance(output, tuple | list) else output
+        assert isinstance(out, Tensor)
+        after, scaled = _leaving(block, before, out)
+        factor = crossed(block, before, after)
+        if factor is None:
+            return None
+        new = scaled(factor.to(device=out.device, dtype=out.dtype))
+        return _with(output, end, new) if whole else new
 
-    return [
-        module.register_forward_pre_hook(enter, with_kwargs=True),
-        module.register_forward_hook(leave),
-    ]
+    handles = [model.get_submodule(end.module).register_forward_hook(leave)]
+    if entry is not None:
+        handles.append(model.get_submodule(entry[0]).register_forward_pre_hook(enter, with_kwargs=True))
+    return handles
 
 
-def _with(outputs: tuple[object, ...] | list[object], position: int, new: Tensor) -> tuple[object, ...] | list[object]:
+def _leaving(block: Block, before: Tensor | None, out: Tensor) -> _Leaving:
+    """With a factor of 1 the same comes out, bit by bit."""
+    if block.is_branch or before is None:
+        return (out if before is None else before + out), lambda factor: out * factor
+    return out, lambda factor: out + (factor - 1.0) * (out - before)
+
+
+def _with(output: object, end: Gap, new: Tensor) -> tuple[object, ...] | list[object]:
     """Outputs of the same type with another tensor in one place."""
-    changed: list[object] = [new if place == position else output for place, output in enumerate(outputs)]
-    if isinstance(outputs, list):
+    assert isinstance(output, tuple | list)
+    changed: list[object] = [new if place == end.position else value for place, value in enumerate(output)]
+    if isinstance(output, list):
         return changed
-    made: tuple[object, ...] = outputs._make(changed) if hasattr(outputs, "_make") else tuple(changed)
+    made: tuple[object, ...] = output._make(changed) if hasattr(output, "_make") else tuple(changed)
     return made
-
-
-def scaled(before: Tensor, after: Tensor, factor: Tensor) -> Tensor:
-    """What leaves a block when what it adds is multiplied by a factor; at 1 what left it, bit by bit."""
-    return after + (factor - 1.0).to(after.dtype) * (after - before)
 
 
 @torch.no_grad()
@@ -76,12 +88,14 @@ def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[B
 
     The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
     along the last axis of what is carried on, as in sequences, or along axis 1 in a block of convolutions over as
-    many axes. Blocks that are never called are left out.
+    many axes. Left out are blocks that are never called, and branches whose modules are not given what they add to.
     """
     found: dict[str, list[Tensor]] = {}
     along = {block.name: _channel_axis(model.get_submodule(block.name)) for block in blocks}
 
-    def crossed(block: Block, before: Tensor, after: Tensor) -> None:
+    def crossed(block: Block, before: Tensor | None, after: Tensor) -> None:
+        if before is None:
+            return
         axis = along[block.name](before.ndim)
         found.setdefault(block.name, []).append(_cosine(before.double(), after.double(), axis).flatten())
 
@@ -117,8 +131,9 @@ def block_gradients(
     factors = {block.name: torch.ones((), dtype=torch.float64, requires_grad=True) for block in blocks}
     found: dict[str, list[Tensor]] = {}
 
-    def crossed(block: Block, before: Tensor, after: Tensor) -> Tensor:
-        return scaled(before, after, factors[block.name].to(after.device))
+    def crossed(block: Block, before: Tensor | None, after: Tensor) -> Tensor:
+        del before, after
+        return factors[block.name]
 
     with in_mode_of(loss, model), crossing(model, blocks, crossed):
         for batch in batches if blocks else ():

@@ -12,7 +12,8 @@ from torch import Tensor
 from autoprune.criteria.calibration import ActivationStatistics
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, fault
-from autoprune.trace.topology import Block, ChannelGroup, Member, Topology
+from autoprune.trace.blocks import Block
+from autoprune.trace.topology import ChannelGroup, Member, Topology
 
 #: Names of the signals, as criteria ask for them.
 SIGNALS = (
@@ -168,9 +169,9 @@ class Signals:
 
 
 def blocks_left(topology: Topology, kept: KeptChannels) -> list[Block]:
-    """Blocks that a model still has: neither dropped nor inside one that is."""
-    gone = [topology.block(name) for name in kept.dropped]
-    return [block for block in topology.blocks if not any(other.holds(block.name) for other in gone)]
+    """Blocks that a model still has: neither dropped nor a part of what is."""
+    gone = topology.gone(kept.dropped)
+    return [block for block in topology.blocks if block.name not in gone]
 
 
 def block_weights(block: Block, topology: Topology, signals: Signals) -> list[str]:

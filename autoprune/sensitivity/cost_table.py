@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from autoprune.codec import Format, plain_object, stored, structure
 from autoprune.errors import StorageError, fault
-from autoprune.trace.topology import Block, Run, Topology
+from autoprune.trace.blocks import Block
+from autoprune.trace.topology import Run, Topology
 
 #: Costs lie below this.
 _HIGHEST = 1e60
@@ -61,7 +62,7 @@ class CostTable:
     @classmethod
     def of(cls, topology: Topology, dropped: Sequence[str] = ()) -> CostTable:
         """The table of a topology. dropped: names of blocks that are gone."""
-        maker = _Maker(topology, [topology.block(name) for name in dropped])
+        maker = _Maker(topology, topology.dropped(dropped))
         maker.add_tensors()
         maker.add_contractions()
         return cls(

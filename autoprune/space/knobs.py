@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from autoprune.criteria.amounts import blocks_to_choose
 from autoprune.criteria.registry import fitting
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
@@ -79,7 +80,8 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
     }
     if plan.ranking is not None and not own:
         known["criterion"] = plan.ranking.criterion
-    known |= {f"drop/{block.name}": block.name in plan.dropped for block in topology.blocks}
+    gone = topology.gone(plan.dropped)
+    known |= {f"drop/{block.name}": block.name in gone for block in topology.blocks}
     known |= _of_weights(plan.weights, maskable(topology))
     known |= {
         "amount": _amount_of(plan),
@@ -150,15 +152,16 @@ def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters)
     """Blocks that the parameters drop by name."""
     if "blocks" not in settings.kinds or settings.block_criteria:
         return ()
-    return tuple(block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True)
+    named = [block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True]
+    return tuple(block.name for block in topology.dropped(named))
 
 
 def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
     if "blocks" not in settings.kinds or not topology.blocks:
         return {}
     if settings.block_criteria:
-        return {"blocks": IntDistribution(0, len(topology.blocks))}
-    return {f"drop/{block.name}": CategoricalDistribution((False, True)) for block in topology.blocks}
+        return {"blocks": IntDistribution(0, len(blocks_to_choose(topology)))}
+    return {f"drop/{name}": CategoricalDistribution((False, True)) for name in blocks_to_choose(topology)}
 
 
 def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import check_ranking, planned_widths
+from autoprune.criteria.amounts import blocks_to_choose, check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
@@ -230,7 +230,7 @@ def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, ste
 def _check_blocks(plan: PruningPlan, bench: Bench) -> None:
     assert plan.blocks is not None
     _known("a block criterion", plan.blocks.criterion, BLOCK_CRITERIA)
-    left = [block.name for block in bench.topology.blocks if block.name not in plan.dropped]
+    left = blocks_to_choose(bench.topology, plan.dropped)
     if plan.blocks.count > len(left):
         raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", plan.blocks.count))
 

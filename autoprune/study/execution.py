@@ -123,9 +123,10 @@ class Execution:
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None
         if polished is None:
-            widths = planned_widths(resolved, self.bench.topology)
+            topology = self.bench.topology
+            widths = planned_widths(resolved, topology)
             ancestors = lineage.allowed(self._ancestors(), trials.origin_of(trial))
-            ancestor = lineage.choose(ancestors, widths, resolved.dropped, resolved.weights)
+            ancestor = lineage.choose(ancestors, widths, topology.gone(resolved.dropped), resolved.weights)
         else:
             ancestor = self.front().get(polished)
         if ancestor is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from autoprune.candidate import Bench, Parent
@@ -21,12 +21,13 @@ from autoprune.trace.topology import Topology
 def choose(
     records: Sequence[CandidateRecord],
     widths: Mapping[str, int],
-    dropped: Sequence[str] = (),
+    dropped: Collection[str] = (),
     weights: WeightPlan | None = None,
 ) -> CandidateRecord | None:
     """The candidate with the fewest multiply-adds that is at least as wide as `widths` in every group.
 
     It has every block but those that are to be dropped, and no masks but those that the masks to come contain.
+    dropped: names of these, parts of blocks too, as `Topology.gone` gives them.
 
     One of equal widths counts: its training goes on. Of equals the better recovered (later) one is taken;
     candidates whose fine-tune failed or was stopped are left out. None when nothing contains the plan, not even dense.
@@ -53,10 +54,10 @@ def nestled(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Top
     channels too wide for a candidate which has recovered already would else start from a far larger one, and recover
     anew.
     """
-    widths = planned_widths(plan, topology)
+    widths, gone = planned_widths(plan, topology), topology.gone(plan.dropped)
     least = (1.0 - slack) * topology.cost(widths, plan.dropped).multiply_adds
     for record in sorted(records, key=lambda record: record.search.multiply_adds):
-        fits = _recovered(record) and _holds(record, plan.dropped, plan.weights)
+        fits = _recovered(record) and _holds(record, gone, plan.weights)
         if not fits or record.search.multiply_adds < least:
             continue
         fewer = {name: min(width, record.widths[name]) for name, width in widths.items()}
@@ -82,7 +83,7 @@ def _recovered(record: CandidateRecord) -> bool:
     return not record.note and not record.stopped
 
 
-def _holds(record: CandidateRecord, dropped: Sequence[str], weights: WeightPlan | None) -> bool:
+def _holds(record: CandidateRecord, dropped: Collection[str], weights: WeightPlan | None) -> bool:
     """Whether it has every block but those to be dropped, and no masks but those that the masks to come contain."""
     return set(record.dropped) <= set(dropped) and _looser(record.plan.weights, weights)
 

@@ -29,7 +29,7 @@ def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
         for group in topology.groups
         for attribute in group.attributes
     }
-    gone = [topology.block(name) for name in kept.dropped]
+    gone = topology.dropped(kept.dropped)
     for (path, name), value in values.items():
         if any(block.holds(path) for block in gone):
             continue

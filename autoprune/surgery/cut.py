@@ -38,9 +38,7 @@ def cut(
     """
     kept.check(topology)
     source = alive_positions(topology, parent) if parent is not None else {}
-    missing = set(parent.dropped if parent is not None else ()) - set(kept.dropped)
-    if missing:
-        raise SurgeryError(fault("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
+    _check_parent(topology, kept, parent)
     now = alive_positions(topology, kept)
     keep = _relative(now, source)
     expected = _shapes(topology, source)
@@ -71,6 +69,13 @@ def cut(
     return smaller
 
 
+def _check_parent(topology: Topology, kept: KeptChannels, parent: KeptChannels | None) -> None:
+    """Raise SurgeryError where a block is to be there that the parent has lost."""
+    missing = set(parent.dropped if parent is not None else ()) - topology.gone(kept.dropped)
+    if missing:
+        raise SurgeryError(fault("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
+
+
 def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: Mapping[str, Tensor]) -> nn.Module:
     """Dense model definition -> cut to kept -> load weights; nothing is unpickled.
 
@@ -80,7 +85,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     kept.check(topology)
     target = alive_positions(topology, kept)
     keep = _relative(target, {})
-    gone = [topology.block(name) for name in kept.dropped]
+    gone = topology.dropped(kept.dropped)
     names = {name for name in dense.state_dict() if not any(block.holds(name) for block in gone)}
     expected = _shapes(topology, target)
     wrong = sorted(names ^ weights.keys())
@@ -126,7 +131,7 @@ def sliced(
     """
     source = alive_positions(topology, parent) if parent is not None else {}
     keep = _relative(alive_positions(topology, kept), source)
-    gone = {name for block in kept.dropped for name in topology.block(block).tensors}
+    gone = {name for block in topology.dropped(kept.dropped) for name in block.tensors}
     scratch = _Scratch()
     return {
         name: scratch.slice(tensor, keep[name]) if keep.get(name) else tensor
@@ -145,8 +150,8 @@ def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept
     rescale(model, topology, kept)
     for module in touched:
         repair(module)
-    for name in kept.dropped:
-        skip(model, topology.block(name))
+    for block in topology.dropped(kept.dropped):
+        skip(model, block)
     renew_kept(model)
 
 

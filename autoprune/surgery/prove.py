@@ -16,7 +16,6 @@ from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.influence import NOTHING, Part
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
-from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Attribute, ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
@@ -70,7 +69,7 @@ def _half(topology: Topology) -> int:
     return topology.cost({group.name: group.channels // 2 for group in topology.groups}).multiply_adds
 
 
-def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> tuple[Topology, dict[str, Reason]]:
+def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> tuple[Topology, dict[str, str]]:
     """The topology with what is wrong withdrawn, and the reasons by group."""
     proof = _Proof(topology, bench, seed, deadline)
     for names in _apart(topology):
@@ -113,7 +112,7 @@ class _Proof:
     bench: Evidence
     seed: int
     deadline: float
-    reasons: dict[str, Reason] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     learned: dict[Change, set[str]] = field(default_factory=dict)
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[dict[str, tuple[int, ...]], ...] = field(init=False)
@@ -142,11 +141,11 @@ class _Proof:
         *,
         in_training: bool = False,
         draws: Sequence[Mapping[str, tuple[int, ...]]] = (),
-    ) -> Reason | None:
+    ) -> str | None:
         """Why these groups cannot be cut together, None when they can. draws: some of them; all when not given."""
         for draw in draws or self.draws:
             if self.expired:
-                return Reason(kind=PROOF_TIME)
+                return "was not proved in the time that proving may take"
             kept = KeptChannels(groups={name: draw[name] for name in names})
             last = in_training and draw is self.draws[-1]
             reason = self.bench.difference(topology or self.topology, kept, in_training=last)
@@ -193,12 +192,11 @@ class _Proof:
             if reason is None or self._remedied(name, sound):
                 sound.append(name)
             else:
-                self.reasons[name] = self._explained(name, replace(reason, note="together with other groups"))
+                self.reasons[name] = self._explained(name, f"{reason} together with other groups")
 
-    def _explained(self, name: str, reason: Reason) -> Reason:
+    def _explained(self, name: str, reason: str) -> str:
         hint = self.topology.group(name).hint
-        note = "; ".join(filter(None, (reason.note, f"it {hint}" if hint else "")))
-        return replace(reason, note=note)
+        return f"{reason}; it {hint}" if hint else reason
 
     def _remedied(self, name: str, others: Sequence[str] = ()) -> bool:
         """Look for a change to a group that makes it right; what helped another group is tried first."""
@@ -295,7 +293,7 @@ def _layer(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:
+def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, str]:
     """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
     found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
     for part in [part for part in cuts if part not in found]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.trace.flow import Call, Passed
 from autoprune.trace.topology import Member
 
 if TYPE_CHECKING:
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Keep the tracer's `module` and `inputs` at the innermost module that runs, and note what adds to its input."""
-    stack: list[str] = [""]
+    """Keep the tracer's `module` and `inputs` at the innermost module that runs; note what modules take and give."""
+    stack: list[Call] = [Call("", ())]
     handles = []
 
-    def enter(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def hook(module: nn.Module, args: tuple[object, ...]) -> None:
-            stack.append(name)
+    def enter(name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
+        def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+            # Here, as a module may change what it is given in place.
+            stack.append(Call(name, _passed(tracer, (*enumerate(args), *kwargs.items()))))
             tracer.module = name
             tracer.inputs.append(args)
             if args and isinstance(args[0], Tensor):
@@ -31,25 +33,37 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
 
         return hook
 
-    def leave(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> None:
-        del module
-        name = stack.pop()
+    def leave(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        del module, args
+        ended = stack.pop()
         tracer.inputs.pop()
-        tracer.module = stack[-1]
-        added = tracer.carried.addition(args, kwargs, output)
-        # A module that is used more than once has to add to its input in the same way every time.
-        tracer.additions[name] = added if tracer.additions.get(name, added) == added else None
+        tracer.module = stack[-1].module
+        several = isinstance(output, tuple | list)
+        outputs = list(output) if isinstance(output, tuple | list) else [output]
+        ended.gave, ended.outputs = _passed(tracer, enumerate(outputs)), len(outputs) if several else 0
+        ended.plain = all(value is None or isinstance(value, Tensor) for value in outputs)
+        ended.ended = len(tracer.flow.operators)
+        tracer.flow.calls.append(ended)
 
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue  # takes no hooks; its operators are seen as those of the module around it
-        handles.append(module.register_forward_pre_hook(enter(name)))
-        handles.append(module.register_forward_hook(leave, with_kwargs=True))
+        handles.append(module.register_forward_pre_hook(enter(name), with_kwargs=True))
+        handles.append(module.register_forward_hook(leave))
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple[Passed, ...]:
+    """The tensors among arguments or outputs."""
+    return tuple(
+        Passed(place, tracer.flow.number(value), tuple(value.shape), value.dtype, tracer.axes(value))
+        for place, value in values
+        if isinstance(value, Tensor)
+    )
 
 
 def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:

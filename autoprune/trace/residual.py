@@ -1,109 +1,103 @@
-"""Residual blocks: modules whose output is their input plus something."""
+"""Residual blocks: modules whose output is their input plus something, and branches that are added to something."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
+from torch import nn
 
-from autoprune.trace.topology import Block
+from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.branches import branches
+from autoprune.trace.flow import Call, Flow
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
-#: Operators whose result still holds what was added up before; what they do to it is left to the proof.
-_CARRYING = frozenset(
-    (
-        *("add", "add_", "sub", "sub_", "relu", "relu_"),
-        *("clone", "alias", "detach", "_to_copy", "view", "_unsafe_view", "reshape", "permute", "transpose"),
-    )
-)
-
-
-class Addition(NamedTuple):
-    """How a module's output holds its input: which argument, and which of how many outputs."""
-
-    source: int | str
-    position: int | None
-    outputs: int
-
-
-class Carried:
-    """Which earlier values every tensor holds as a term of a sum.
-
-    Values are numbered, as tensors come and go and operators in place change them.
-    """
-
-    def __init__(self) -> None:
-        self._terms = WeakIdKeyDictionary()
-        self._count = 0
-
-    def terms(self, operator: str, args: tuple[object, ...]) -> frozenset[int]:
-        """Values that the operator's result will hold; to be asked before it runs."""
-        if operator not in _CARRYING:
-            return frozenset()
-        return frozenset(number for value in args if isinstance(value, Tensor) for number in self._of(value))
-
-    def note(self, out: object, terms: frozenset[int]) -> None:
-        """The result is a new value that holds these."""
-        if isinstance(out, Tensor):
-            self._count += 1
-            self._terms[out] = terms | {self._count}
-
-    def addition(self, args: tuple[object, ...], kwargs: Mapping[str, object], output: object) -> Addition | None:
-        """How a module that was called so holds an input, None when it does not."""
-        outputs = output if isinstance(output, tuple | list) else (output,)
-        for position, value in enumerate(outputs):
-            if not isinstance(value, Tensor):
-                continue
-            for source, given in _named(args, kwargs):
-                if given is value or given.shape != value.shape or not self._of(given) <= self._of(value):
-                    continue
-                return Addition(source, None if output is value else position, len(outputs))
-        return None
-
-    def _of(self, tensor: Tensor) -> frozenset[int]:
-        known: frozenset[int] | None = self._terms.get(tensor)
-        if known is None:
-            self._count += 1
-            known = self._terms[tensor] = frozenset((self._count,))
-        return known
-
-
-def _named(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Iterator[tuple[int | str, Tensor]]:
-    for position, value in enumerate(args):
-        if isinstance(value, Tensor):
-            yield position, value
-    for name, value in kwargs.items():
-        if isinstance(value, Tensor):
-            yield name, value
+#: Operators whose result still holds what was added up before, and of how many of the values that they read; what
+#: they do to it is left to the proof.
+CARRYING: Mapping[str, int | None] = {
+    **dict.fromkeys(("add", "add_", "sub", "sub_")),
+    **dict.fromkeys(("relu", "relu_", "clone", "alias", "detach", "_to_copy"), 1),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape", "permute", "transpose"), 1),
+}
 
 
 def blocks(tracer: Tracer, model: nn.Module) -> tuple[Block, ...]:
-    """Modules with parameters that add to their input; nested ones as well, outer before inner."""
-    names = _all_names(model)
-    found = []
+    """Everything that may be dropped whole without a trace, nested ones as well, in the order of the modules.
+
+    Of several that mean the same a module that adds to its input comes before the branch inside of it, the innermost
+    first; the others are what to try otherwise.
+    """
+    owners = Owners(tracer, model)
+    adding = sorted(_adding(tracer.flow, model, owners), key=lambda block: -len(block.name))
+    found: dict[frozenset[str], list[Block]] = {}
+    for block in (*adding, *branches(tracer, model, owners, {block.name for block in adding})):
+        found.setdefault(block.needed, []).append(block)
+    first = {ways[0].name: _chained(ways) for ways in found.values()}
+    return tuple(first[path] for path, _ in model.named_modules() if path in first)
+
+
+def _chained(ways: Sequence[Block]) -> Block:
+    """The first, with the others behind it."""
+    if len(ways) == 1:
+        return ways[0]
+    return replace(ways[0], otherwise=_chained(ways[1:]))
+
+
+class Owners:
+    """Which tensors go with modules: those that nothing else uses, as weights may be tied.
+
+    numbers: name of a tensor that the forward reads -> its value.
+    """
+
+    def __init__(self, tracer: Tracer, model: nn.Module) -> None:
+        numbers = {name: tracer.flow.number(tensor) for name, tensor in tracer.named.items()}
+        self.numbers = {name: number for name, number in numbers.items() if not tracer.flow.is_dead(number)}
+        first: dict[int, str] = {}
+        self._names: dict[str, list[str]] = {}
+        for own in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+            for name, tensor in own:
+                self._names.setdefault(first.setdefault(id(tensor), name), []).append(name)
+
+    def tensors(self, modules: Sequence[str]) -> tuple[str, ...] | None:
+        """First names of the tensors of these modules; None where one of them is in use elsewhere."""
+        found = []
+        for first, names in self._names.items():
+            inside = {any(name.startswith(f"{module}.") for module in modules) for name in names}
+            if len(inside) > 1:
+                return None
+            if True in inside:
+                found.append(first)
+        return tuple(found)
+
+
+def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
+    """Modules with parameters that add to their input."""
+    calls: dict[str, list[Call]] = {}
+    for call in flow.calls:
+        calls.setdefault(call.module, []).append(call)
     for path, module in model.named_modules():
-        added = tracer.additions.get(path)
-        if not path or added is None or next(module.parameters(), None) is None:
+        if not path or path not in calls or next(module.parameters(), None) is None:
             continue
-        inside = {first: {name.startswith(f"{path}.") for name in every} for first, every in names.items()}
-        if any(len(places) > 1 for places in inside.values()):
-            continue  # a weight of it is in use elsewhere
-        tensors = tuple(first for first, places in inside.items() if True in places)
-        found.append(
-            Block(name=path, source=added.source, position=added.position, outputs=added.outputs, tensors=tensors)
-        )
-    return tuple(found)
+        # A module that is used more than once has to add to its input in the same way every time.
+        ways = {_addition(flow, call) for call in calls[path]}
+        way = ways.pop()
+        tensors = owners.tensors((path,)) if way is not None and not ways else None
+        reads = tuple(name for name in tensors or () if name in owners.numbers)
+        if way is not None and tensors is not None and reads:
+            yield Block(name=path, gaps=(way,), tensors=tensors, reads=reads)
 
 
-def _all_names(model: nn.Module) -> dict[str, list[str]]:
-    """First name of every parameter and buffer -> all its names, as weights may be tied."""
-    first: dict[int, str] = {}
-    names: dict[str, list[str]] = {}
-    for own in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
-        for name, tensor in own:
-            names.setdefault(first.setdefault(id(tensor), name), []).append(name)
-    return names
+def _addition(flow: Flow, call: Call) -> Gap | None:
+    """How a call's output holds an input, None when it does not."""
+    for gave in call.gave:
+        for took in call.took:
+            if took.value == gave.value or took.shape != gave.shape:
+                continue
+            if took.value in flow.carriers(gave.value, CARRYING, down_to=took.value):
+                bare = call.outputs == 0
+                position = None if bare else int(gave.place)
+                return Gap(module=call.module, source=took.place, position=position, outputs=max(call.outputs, 1))
+    return None

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, fault
-from autoprune.trace.topology import Attribute, Block, ChannelGroup, Member, Rescale, TensorInfo, Topology
+from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale, TensorInfo, Topology
 
-VERSION = 1
+VERSION = 2
 
 
 @stored(Format(what="positions on an axis", optional=None))
@@ -89,6 +90,34 @@ class StoredGroup:
     rescaled: tuple[StoredMember, ...]
 
 
+@stored(Format(what="a block", optional=None))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlock:
+    """A `Block`. Before version 2 source, position and outputs were those of the one module that goes."""
+
+    name: str
+    tensors: tuple[str, ...]
+    gaps: tuple[Gap, ...] = ()
+    reads: tuple[str, ...] = ()
+    exact: bool = True
+    repeated: bool = False
+    source: int | str = 0
+    position: int | None = None
+    outputs: int = 1
+
+    def block(self) -> Block:
+        """The block."""
+        own = Gap(module=self.name, source=self.source, position=self.position, outputs=self.outputs)
+        return Block(
+            name=self.name,
+            gaps=self.gaps or (own,),
+            tensors=self.tensors,
+            reads=self.reads or self.tensors,
+            exact=self.exact,
+            repeated=self.repeated,
+        )
+
+
 @stored(Format(what="the structure of a model", version=VERSION))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTopology:
@@ -96,13 +125,15 @@ class StoredTopology:
 
     tensors: Mapping[str, TensorInfo]
     groups: tuple[StoredGroup, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[StoredBlock, ...]
 
     @classmethod
     def of(cls, topology: Topology) -> StoredTopology:
         """What is stored of a topology."""
         return cls(
-            tensors=topology.tensors, groups=tuple(_stored(group) for group in topology.groups), blocks=topology.blocks
+            tensors=topology.tensors,
+            groups=tuple(_stored(group) for group in topology.groups),
+            blocks=tuple(_stored_block(block) for block in topology.blocks),
         )
 
     def topology(self, where: str) -> Topology:
@@ -123,8 +154,19 @@ class StoredTopology:
             unprunable=(),
             products=(),
             tensors=self.tensors,
-            blocks=self.blocks,
+            blocks=tuple(block.block() for block in self.blocks),
         )
+
+
+def _stored_block(block: Block) -> StoredBlock:
+    return StoredBlock(
+        name=block.name,
+        tensors=block.tensors,
+        gaps=block.gaps,
+        reads=block.reads,
+        exact=block.exact,
+        repeated=block.repeated,
+    )
 
 
 def _stored(group: ChannelGroup) -> StoredGroup:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoprune.errors import ConfigurationError, fault
-from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
+from autoprune.trace.blocks import Block, is_part, settled
 
 #: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
 KINDS = ("channels", "heads", "head_width")
@@ -113,44 +113,15 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """A residual block: its output is its input plus what it computes, so without it the model still runs.
-
-    name: the module. source: which argument is carried on, by position or by keyword.
-    position, outputs: where among its outputs the sum is, and how many there are; None for a bare tensor.
-    tensors: parameters and buffers that go with it.
-    """
-
-    name: str
-    source: int | str
-    position: int | None
-    outputs: int
-    tensors: tuple[str, ...]
-
-    def holds(self, module: str) -> bool:
-        """True for the block itself and for what is inside it."""
-        return module == self.name or module.startswith(f"{self.name}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unprunable:
     """A layer that is left alone.
 
-    module: its name. channels: how many of its output channels stay. of: how many it has. why: kind and place.
-    group, kind: name and kind of the group that was withdrawn; "" where the trace found none.
+    module: its name. channels: how many of its output channels stay. reason: why, in words.
     """
 
     module: str
     channels: int
-    of: int
-    why: Reason
-    group: str = ""
-    kind: str = ""
-
-    @property
-    def reason(self) -> str:
-        """Why and where, in words."""
-        return self.why.text
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,12 +241,21 @@ class Topology:
         known = ", ".join(block.name for block in self.blocks) or "none, as this model has no such block"
         raise ConfigurationError(fault("a block to drop", f"be one of {known}", repr(name), "See autoprune explain."))
 
+    def dropped(self, names: Iterable[str]) -> list[Block]:
+        """The fewest blocks that go when those of these names do; see `blocks.settled`."""
+        return [self.block(name) for name in settled(self.blocks, [self.block(name).name for name in names])]
+
+    def gone(self, names: Iterable[str]) -> frozenset[str]:
+        """Names of all blocks that go when those of these names do: parts of them too, and what they make up."""
+        whole = self.dropped(names)
+        return frozenset(b.name for b in self.blocks if any(b == other or is_part(b, other) for other in whole))
+
     def cost(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> Cost:
         """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole.
 
         dropped: names of blocks that go whole.
         """
-        blocks = [self.block(name) for name in dropped]
+        blocks = self.dropped(dropped)
         without = {tensor for block in blocks for tensor in block.tensors}
         shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
         lost: dict[str, dict[int, int]] = {}
@@ -300,20 +280,13 @@ class Topology:
         """Multiply-adds of the same as a share of the dense model's."""
         return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
 
-    def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
+    def without(self, withdrawn: Mapping[str, str]) -> Topology:
         """The same topology with groups withdrawn: name -> reason."""
         gone = [
-            Unprunable(
-                module=module,
-                channels=group.channels,
-                of=group.channels,
-                why=withdrawn[group.name],
-                group=group.name,
-                kind=group.kind,
-            )
+            Unprunable(module=module, channels=group.channels, reason=withdrawn[group.name])
             for group in self.groups
             if group.name in withdrawn
-            for module in dict.fromkeys((group.name.partition("#")[0], *_holders(group)))
+            for module in dict.fromkeys((group.name, *_holders(group)))
         ]
         return replace(
             self,
@@ -326,7 +299,7 @@ class Topology:
 
         patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches nothing.
         """
-        withdrawn: dict[str, Reason] = {}
+        withdrawn: dict[str, str] = {}
         staying = set()
         for pattern in patterns:
             matched = [group.name for group in self.groups if _matches(group, pattern)]
@@ -336,14 +309,15 @@ class Topology:
                 raise ConfigurationError(
                     fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
                 )
-            withdrawn.update(dict.fromkeys(matched, Reason(kind=PROTECTED, detail=repr(pattern))))
+            withdrawn.update(dict.fromkeys(matched, f"is protected by the pattern {pattern!r}"))
         left = tuple(block for block in self.blocks if block.name not in staying)
         return replace(self.without(withdrawn), blocks=left)
 
     def only(self, kinds: Sequence[str]) -> Topology:
         """The topology with groups of these kinds alone, and with blocks if they are one of them."""
-        why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
-        others = {group.name: why for group in self.groups if group.kind not in kinds}
+        others = {
+            group.name: f"is left whole by kinds={tuple(kinds)}" for group in self.groups if group.kind not in kinds
+        }
         found = self.without(others) if others else self
         return found if "blocks" in kinds else replace(found, blocks=())
 

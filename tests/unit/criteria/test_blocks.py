@@ -16,7 +16,7 @@ from autoprune.criteria.residual import block_changes
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Block
+from autoprune.trace.blocks import Block, Gap
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, half_square, on, residual
 
@@ -143,7 +143,8 @@ def test_what_enters_is_taken_before_a_block_adds_to_it_in_place() -> None:
             return x.add_(self.linear(x))
 
     model = nn.Sequential(nn.Identity(), InPlace()).eval()
-    block = Block(name="1", source=0, position=None, outputs=1, tensors=("1.linear.weight",))
+    tensors = ("1.linear.weight",)
+    block = Block(name="1", gaps=(Gap(module="1", source=0),), tensors=tensors, reads=tensors)
     batch = Batch(inputs=X.clone(), targets=torch.zeros(1), size=1)
     assert block_changes(model, [batch], [block]) == {"1": pytest.approx(1 - 0.5**0.5)}
 

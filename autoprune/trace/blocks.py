@@ -1,0 +1,93 @@
+"""Block: what can go whole, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A module that goes, and what stands in its place.
+
+    module: its name. source: the argument that is handed on, by position or keyword.
+    position, outputs: the place of the result among the module's outputs, and how many there are; position is None
+        for a bare tensor. The other outputs become None.
+    single: None hands the argument on. Axes: zeros of the argument's shape, with one place along these axes, so that
+        they can be added to anything.
+    """
+
+    module: str
+    source: int | str
+    position: int | None = None
+    outputs: int = 1
+    single: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Modules that can go whole.
+
+    name: the module that is meant; of several the largest.
+    gaps: the modules that go, in the order of the forward. Where the last one leaves zeros, the block is a branch that
+        is added to something; else it is a module that hands its input on.
+    tensors: parameters and buffers that go with it.
+    reads: what it computes with: those of its tensors that the forward reads, and parameters of modules that stay which
+        nothing else reads.
+    entry: module and argument where a branch is given what it is added to; None where no module is.
+    exact: proved equal to the model with the block's weights at zero.
+    repeated: a layer: one of several equal modules, each of which reads what the one before it makes.
+    otherwise: what means the same, for the proof to try where this is wrong.
+    """
+
+    name: str
+    gaps: tuple[Gap, ...]
+    tensors: tuple[str, ...]
+    reads: tuple[str, ...]
+    entry: tuple[str, int | str] | None = None
+    exact: bool = True
+    repeated: bool = False
+    otherwise: Block | None = None
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether zeros take its place, and not its input."""
+        return self.gaps[-1].single is not None
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What it computes with, as a set: without these the model has lost it."""
+        return frozenset(self.reads)
+
+    def holds(self, module: str) -> bool:
+        """True for its modules and for what is inside them."""
+        return any(module == gap.module or module.startswith(f"{gap.module}.") for gap in self.gaps)
+
+
+def settled(blocks: Sequence[Block], names: Iterable[str]) -> tuple[str, ...]:
+    """The fewest of the blocks that mean the same as dropping those of these names, sorted.
+
+    A block that is a part of another one goes with it, and one whose parts are all named is named for them.
+    """
+    wanted = set(names)
+    named = [block for block in blocks if block.name in wanted]
+    gone = frozenset[str]().union(*(block.needed for block in named if block.exact))
+    every = [block for block in blocks if block in named or (block.exact and block.needed <= gone)]
+    return tuple(sorted(block.name for block in every if not any(is_part(block, other) for other in every)))
+
+
+def apart(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """The blocks without those that are nothing but exact ones among them taken together."""
+    found = []
+    for block in blocks:
+        parts = [other.needed for other in blocks if other.exact and is_part(other, block)]
+        if not (block.exact and block.needed <= frozenset[str]().union(*parts)):
+            found.append(block)
+    return tuple(found)
+
+
+def is_part(block: Block, other: Block) -> bool:
+    """Whether dropping the other one leaves nothing of a block."""
+    if block == other:
+        return False
+    return block.needed < other.needed or (block.needed == other.needed and block.exact and not other.exact)

@@ -1,0 +1,234 @@
+"""Branches: what is added to an earlier value, such as the attention of a layer, wherever the addition stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import nn
+
+from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.flow import Call, Operator, Passed
+from autoprune.trace.labels import AxisNodes
+
+if TYPE_CHECKING:
+    from autoprune.trace.residual import Owners
+    from autoprune.trace.tracer import Tracer
+
+_ADDING = ("add", "add_", "sub", "sub_")
+#: Operators that move or scale what they read first, or add to it: it is still there as something earlier.
+_MOVING = ("view", "_unsafe_view", "reshape", "permute", "transpose", "clone", "alias", "detach", "_to_copy", "expand")
+_HOLDING: Mapping[str, int | None] = {
+    **dict.fromkeys(_ADDING),
+    **dict.fromkeys((*_MOVING, "mul", "mul_", "div", "div_", "relu", "relu_", "native_dropout"), 1),
+}
+#: Operators that make zeros of zeros, and which of the values that they read that has to be: None for any of them.
+_ZEROING: Mapping[str, int | None] = {
+    **dict.fromkeys(("mul", "mul_", "mm", "bmm")),
+    **dict.fromkeys((*_MOVING, "t", "squeeze", "unsqueeze", "slice", "select", "roll", "flip", "pixel_shuffle"), 1),
+    **dict.fromkeys(("div", "div_", "neg", "relu", "relu_", "gelu", "silu", "silu_", "tanh", "native_dropout"), 1),
+    **dict.fromkeys(("im2col", "col2im", "avg_pool2d", "_adaptive_avg_pool2d", "mean", "sum", "index"), 1),
+    **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "index_select", "constant_pad_nd"), 1),
+}
+
+
+class _Term(NamedTuple):
+    """What is added: its number, and the nearest value that the rest of the sum holds and that it was computed from."""
+
+    value: int
+    carried: int
+
+
+def branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Iterable[str]) -> Iterator[Block]:
+    """Find modules that make nothing but what is added to an earlier value, with all that serves them alone.
+
+    taken: names of other blocks.
+    """
+    finder = _Finder(tracer, model, owners)
+    names = set(taken)
+    for last, terms in finder.lasts(list(_terms(tracer.flow.operators, finder))).items():
+        block = finder.block(last, terms, names)
+        if block is not None:
+            names.add(block.name)
+            yield block
+
+
+def _terms(operators: Iterable[Operator], finder: _Finder) -> Iterator[_Term]:
+    """Every addend of a residual addition."""
+    flow = finder.flow
+    residual: set[int] = set()
+    seen: set[int] = set()
+    for operator in operators:
+        if operator.name not in _ADDING or len(operator.reads) < 2 or not operator.makes:
+            continue
+        first, second = operator.reads[:2]
+        for rest, addend in ((first, second), (second, first)):
+            held = flow.carriers(rest, _HOLDING)
+            for value in _addends(finder, addend, residual):
+                carried = finder.common(held, value)
+                if carried is not None:
+                    residual.add(operator.makes[0])
+                    if value not in seen:
+                        seen.add(value)
+                        yield _Term(value, carried)
+
+
+def _addends(finder: _Finder, value: int, residual: set[int]) -> list[int]:
+    """A value, and what it is a sum of where none of these was added to the other."""
+    found, left = [value], [value]
+    while left:
+        operator = finder.flow.maker.get(left.pop())
+        if operator is not None and operator.name in _ADDING and not residual.intersection(operator.makes):
+            found += operator.reads[:2]
+            left += operator.reads[:2]
+    return found
+
+
+class _Finder:
+    """The calls of a trace by module and by what they gave."""
+
+    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners) -> None:
+        self.flow, self._labels, self._owners = tracer.flow, tracer.labels, owners
+        self._sizes = {path: _size(module) for path, module in model.named_modules()}
+        self._calls: dict[str, list[Call]] = {}
+        self._givers: dict[int, list[str]] = {}
+        for call in self.flow.calls:
+            self._calls.setdefault(call.module, []).append(call)
+            for gave in call.gave:
+                self._givers.setdefault(gave.value, []).append(call.module)
+
+    def common(self, held: Sequence[int], value: int) -> int | None:
+        """The nearest of some values that another one was computed from; None for none of them."""
+        earlier = (number for number in held if number < value)
+        return next((number for number in earlier if number in self.flow.ancestors(value, down_to=number)), None)
+
+    def lasts(self, terms: Sequence[_Term]) -> dict[str, list[_Term]]:
+        """Module whose output is zero where the branch is -> the terms that it makes, one for each of its calls."""
+        makers = {term: list(self._makers(term)) for term in terms}
+        made: dict[str, list[_Term]] = {}
+        for term, modules in makers.items():
+            for module in modules:
+                made.setdefault(module, []).append(term)
+        served = {module: self._serve(module, of) for module, of in made.items()}
+        found: dict[str, list[_Term]] = {}
+        for modules in makers.values():
+            last = next((module for module in modules if served[module]), None)
+            if last is not None:
+                found[last] = made[last]
+        return found
+
+    def _makers(self, term: _Term) -> Iterator[str]:
+        """Modules with parameters whose output becomes the term, and is zero only if that is; the nearest first."""
+        for value in self.flow.carriers(term.value, _ZEROING, down_to=term.carried + 1):
+            yield from sorted((m for m in self._givers.get(value, ()) if m and self._sizes[m][1]), key=len)
+
+    def _serve(self, module: str, terms: Sequence[_Term]) -> bool:
+        """Whether all that a module gives serves these terms alone."""
+        return self._inside(module, self.flow.serving(term.value for term in terms))
+
+    def _inside(self, module: str, serving: set[int]) -> bool:
+        gave = [passed.value for call in self._calls[module] for passed in call.gave]
+        return any(value in serving for value in gave) and all(
+            value in serving or self.flow.is_dead(value) for value in gave
+        )
+
+    def block(self, last: str, terms: Sequence[_Term], names: set[str]) -> Block | None:
+        """The block of a branch that ends in a module; None where nothing can stand in its place."""
+        serving = self.flow.serving(term.value for term in terms)
+        end = self._gap(last, ends=True)
+        parts = self._parts(serving)
+        if end is None or last not in parts:
+            return None
+        others = [gap for part in parts if part != last for gap in [self._gap(part)] if gap is not None]
+        gaps = tuple(gap for gap in others if self._owners.tensors((gap.module,)) is not None)
+        gaps = (*gaps, end)
+        tensors = self._owners.tensors([gap.module for gap in gaps])
+        if tensors is None:
+            gaps, tensors = (end,), self._owners.tensors((last,))
+        free = [gap.module for gap in gaps if gap.module not in names]
+        if tensors is None or not free:
+            return None
+        whole = Block(
+            name=max(free, key=self._sizes.__getitem__),
+            gaps=gaps,
+            tensors=tensors,
+            reads=tuple(name for name, number in self._owners.numbers.items() if number in serving or name in tensors),
+            entry=self._entry(gaps, {term.carried for term in terms}),
+        )
+        # Code between its modules may need what they make.
+        less = replace(whole, gaps=(end,), tensors=tuple(t for t in tensors if t.startswith(f"{last}.")))
+        return replace(whole, otherwise=less) if len(gaps) > 1 else whole
+
+    def _parts(self, serving: set[int]) -> list[str]:
+        """The outermost modules that serve a branch alone, in the order in which they end."""
+        near = dict.fromkeys(m for value in sorted(serving) for m in self._givers.get(value, ()))
+        inside = [module for module in near if module and self._inside(module, serving)]
+        known = set(inside)
+        return [m for m in inside if known.isdisjoint(_around(m))]
+
+    def _entry(self, gaps: Sequence[Gap], carried: set[int]) -> tuple[str, int | str] | None:
+        """Where one of the modules is given what the branch is added to."""
+        for gap in gaps:
+            calls = self._calls[gap.module]
+            places = [{passed.place for passed in call.took if passed.value in carried} for call in calls]
+            common = set.intersection(*places)
+            if common:
+                return gap.module, min(common, key=str)
+        return None
+
+    def _gap(self, module: str, *, ends: bool = False) -> Gap | None:
+        """What can stand in the place of a module at each of its calls. ends: zeros, else its input where that fits."""
+        found = {self._gap_of(call, ends=ends) for call in self._calls[module]}
+        return found.pop() if len(found) == 1 else None
+
+    def _gap_of(self, call: Call, *, ends: bool) -> Gap | None:
+        alive = [passed for passed in call.gave if self.flow.leaves(passed.value, call)]
+        if not call.plain or len(alive) != 1:
+            return None
+        gave = alive[0]
+        fitting = [took for took in call.took if len(took.shape) == len(gave.shape) and took.dtype == gave.dtype]
+        if not fitting:
+            return None
+        source, unlike = min(((took.place, self._unlike(took, gave)) for took in fitting), key=lambda one: len(one[1]))
+        bare = call.outputs == 0
+        return Gap(
+            module=call.module,
+            source=source,
+            position=None if bare else int(gave.place),
+            outputs=max(call.outputs, 1),
+            single=unlike if ends or unlike else None,
+        )
+
+    def _unlike(self, took: Passed, gave: Passed) -> tuple[int, ...]:
+        """Axes along which an output is not as long as an input, or would not be once channels are cut."""
+        return tuple(
+            axis
+            for axis, (length, own) in enumerate(zip(gave.shape, gave.axes, strict=True))
+            if took.shape[axis] != length or not self._same(own, took.axes[axis])
+        )
+
+    def _same(self, left: AxisNodes, right: AxisNodes) -> bool:
+        """Whether two axes of one length stay of one length."""
+        if left is not None and right is not None and (self._labels.roots(left) == self._labels.roots(right)).all():
+            return True
+        return self._stays(left) and self._stays(right)
+
+    def _stays(self, nodes: AxisNodes) -> bool:
+        """Whether nothing of an axis can be cut."""
+        labels, roots = self._labels, set() if nodes is None else set(self._labels.roots(nodes).tolist())
+        return all(labels.reason(atom) for root in roots for atom in labels.atoms(root))
+
+
+def _size(module: nn.Module) -> tuple[int, bool]:
+    """How large a module's weights are, norms and biases left out, and whether it has any parameter."""
+    parameters = list(module.parameters())
+    return sum(parameter.numel() for parameter in parameters if parameter.ndim > 1), len(parameters) > 0
+
+
+def _around(module: str) -> Iterator[str]:
+    """The names of the modules that a module is inside of."""
+    path = module.rpartition(".")[0]
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
