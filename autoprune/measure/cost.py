@@ -73,9 +73,15 @@ def _three_way_flops(
     return flops
 
 
+def _grouped_flops(tokens: Sequence[int], experts: Sequence[int], *_: object, **__: object) -> int:
+    """Every token meets one of the experts."""
+    return int(2 * math.prod(tokens) * experts[-1])
+
+
 #: Operators that torch 2.13's counter leaves out, by their inputs' shapes.
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._grouped_mm: _grouped_flops,
     torch.ops.aten._trilinear: _three_way_flops,
 }
 

@@ -20,6 +20,8 @@ from autoprune.surgery.influence import Part, check_own_weights, without_gradien
 from autoprune.surgery.mask import masked, sharing
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
+from autoprune.trace.operators import raised_from
+from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Kind, Reason
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, copied, plain_operators, watch
 from autoprune.trace.values import fresh, map_tensors, outputs_in, tensors_in
@@ -130,23 +132,23 @@ class Evidence:
         except Exception:  # user code runs in here
             return None
 
-    def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> str | None:
+    def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> Reason | None:
         """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
         try:
             smaller = cut(self.model, topology, chosen, share=True)
             outputs = _outputs(smaller, self.inputs)
         except Exception as error:  # any failure of the cut model means the same: do not offer the group
-            return f"the model does not run once it is cut ({_short(error)})"
+            return _raised(NOT_RUNNING, error)
         try:
             expected = self._silenced_outputs(topology, chosen)
-        except Exception as error:  # another path than in the trace, since values decide on it
-            return f"the model takes another path once it is silenced ({_short(error)})"
+        except Exception as error:  # where values decide on the path, say
+            return _raised(OTHER_PATH, error)
         if len(outputs) != len(expected) or any(a.shape != b.shape for a, b in zip(outputs, expected, strict=True)):
-            return "cutting it gives outputs of another number or shape than silencing it"
+            return Reason(kind=OTHER_SHAPE)
         worst, effect = _distance(outputs, expected), _distance(expected, self.dense)
         if not self.tolerance.allows(worst, effect):
             how = f"by {worst:.2g} of their size" if math.isfinite(worst) else "to some that are not finite"
-            return f"cutting it changes the outputs {how}, beyond what its channels did"
+            return Reason(kind=DIFFERS, detail=how)
         return self._fault_in_training(smaller) if in_training else None
 
     def silent(self, topology: Topology, cuts: Mapping[Part, Iterable[KeptChannels]]) -> list[Part]:
@@ -176,18 +178,19 @@ class Evidence:
                 self.silenced[key] = _outputs(silenced, self.inputs)
         return self.silenced[key]
 
-    def _fault_in_training(self, smaller: nn.Module) -> str | None:
+    def _fault_in_training(self, smaller: nn.Module) -> Reason | None:
         if self.trains:
             try:
                 with torch.no_grad(), plain_operators(smaller):
                     call(smaller.train(), fresh(self.inputs))
             except Exception as error:
-                return f"the model does not run in training mode once it is cut ({_short(error)})"
+                return _raised(NOT_TRAINING, error)
         return None
 
 
-def _short(error: Exception) -> str:
-    return describe_exception(error).splitlines()[0][:200]
+def _raised(kind: Kind, error: Exception) -> Reason:
+    """What an error of the model says, and where it was raised."""
+    return Reason(kind=kind, detail=describe_exception(error).splitlines()[0][:200], line=raised_from(error))
 
 
 def _trains(model: nn.Module, inputs: Inputs) -> bool:

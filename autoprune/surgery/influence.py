@@ -12,6 +12,7 @@ from autoprune.errors import TraceError
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
+from autoprune.trace.reasons import NO_EFFECT, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trace.tracer import plain_operators
 from autoprune.trace.values import fresh, outputs_in
@@ -21,7 +22,7 @@ Part = tuple[str, str]
 #: For each axis of a tensor, the positions with something in them, bool; one position for a tensor without axes.
 Axes = tuple[Tensor, ...]
 #: Said of a group or block whose cut changes nothing.
-NOTHING = "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen"
+NOTHING = Reason(kind=NO_EFFECT)
 
 
 @torch.no_grad()

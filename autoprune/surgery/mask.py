@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,9 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
+from autoprune.trace.labels import Labels
+from autoprune.trace.modules import watched
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Step, Tracer, plain_operators, run
+from autoprune.trace.values import fresh
 
 Args = tuple[object, ...]
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
@@ -31,9 +35,9 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
     """
     kept.check(topology)
-    copy, alive = clone_with(model), alive_positions(topology, kept)
-    _silence(copy, topology, kept, alive)
-    return _with_statistics(copy, alive, None) if topology.has_statistics else copy
+    silenced, alive = clone_with(model), alive_positions(topology, kept)
+    _silence(silenced, topology, kept, alive)
+    return _with_statistics(silenced, alive, None) if topology.has_statistics else silenced
 
 
 @contextmanager
@@ -56,8 +60,8 @@ def masked(
     alive = alive_positions(topology, kept)
     try:
         _silence(model, topology, kept, alive)
-        copy = sharing(model)
-        yield _with_statistics(copy, alive, traced) if topology.has_statistics else copy
+        silenced = sharing(model)
+        yield _with_statistics(silenced, alive, traced) if topology.has_statistics else silenced
     finally:
         with torch.no_grad():
             tensors = dict(model.named_parameters())
@@ -103,37 +107,38 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
         tracer = run(plain, inputs)[0] if traced is None else traced
-        with plain_operators(plain), _Statistics(tracer, _gone(tracer, alive)) as statistics:
-            outputs = call(plain, inputs)
-        statistics.finish()
-        return outputs
+        gone = _gone(tracer, alive)
+        with plain_operators(plain), _Statistics(tracer, gone) as statistics:
+            outputs = call(plain, fresh(inputs))
+        if statistics.finished:
+            return outputs
+        # Values decide on the path, as where tokens are sent to experts: follow the channels along the new one.
+        following = _Following(plain, tracer, gone)
+        with plain_operators(plain), watched(plain, following), following:
+            return call(plain, inputs)
 
     model.__dict__["forward"] = forward
     return model
 
 
-def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> set[int]:
-    """Classes of channels that are silenced."""
-    gone: set[int] = set()
+def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArray[np.bool_]:
+    """For each node of the trace, whether it stands for a class of channels that is silenced."""
+    labels = tracer.labels
+    gone = np.zeros(labels.count, dtype=bool)
     for (name, axis), positions in alive.items():
         nodes = tracer.owned[name][axis]
         assert nodes is not None
-        roots = tracer.labels.roots(nodes)
-        stays = np.zeros(len(roots), dtype=bool)
+        stays = np.zeros(len(nodes), dtype=bool)
         stays[positions.numpy()] = True
         # Of a product's atoms only those that are gone at every position they hold are gone themselves.
-        gone |= _atoms(tracer, roots[~stays]) - _atoms(tracer, roots[stays])
+        gone[np.setdiff1d(labels.atoms_of(nodes[~stays]), labels.atoms_of(nodes[stays]))] = True
     return gone
-
-
-def _atoms(tracer: Tracer, roots: npt.NDArray[np.int64]) -> set[int]:
-    return {atom for root in set(roots.tolist()) for atom in tracer.labels.atoms(root)}
 
 
 class _Statistics(TorchDispatchMode):
     """Runs operators that look across channels on the channels that stay, in the steps of a trace."""
 
-    def __init__(self, traced: Tracer, gone: set[int]) -> None:
+    def __init__(self, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._traced, self._gone, self._step = traced, gone, 0
         self._known: dict[int, Tensor | None] = {}
@@ -157,17 +162,40 @@ class _Statistics(TorchDispatchMode):
         alive = [None if nodes is None else self._positions(nodes) for nodes in step.axes]
         return statistic(func, args, kwargs or {}, alive)
 
-    def finish(self) -> None:
-        """Raise RuntimeError when the model did not take the steps of its trace."""
-        if self._step < len(self._traced.steps):
-            raise RuntimeError(f"the model took another path than in its trace, from {self._traced.steps[self._step]}")
+    @property
+    def finished(self) -> bool:
+        """Whether the model took all the steps of its trace."""
+        return self._step == len(self._traced.steps)
 
     def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
         if id(nodes) not in self._known:  # arrays of the trace, which outlive this
-            labels = self._traced.labels
-            stays = [p for p, root in enumerate(labels.roots(nodes).tolist()) if not labels.atoms(root) & self._gone]
-            self._known[id(nodes)] = None if len(stays) == len(nodes) else torch.tensor(stays, dtype=torch.int64)
+            self._known[id(nodes)] = _staying(self._traced.labels, self._gone, nodes)
         return self._known[id(nodes)]
+
+
+class _Following(Tracer):
+    """As `_Statistics`, on a path of its own; what is the same channel is known from a trace of another."""
+
+    def __init__(self, model: nn.Module, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
+        super().__init__(model)
+        self.labels = copy.deepcopy(traced.labels)  # parameters have the same nodes in every trace of a model
+        self._gone = gone
+
+    def computed(self, func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object]) -> object:
+        """On the channels that stay."""
+        statistic = STATISTICS.get(func.overloadpacket.__name__)
+        axes = self.steps[-1].axes
+        if statistic is None or not axes:
+            return func(*args, **kwargs)
+        return statistic(
+            func, args, kwargs, [None if n is None else _staying(self.labels, self._gone, n) for n in axes]
+        )
+
+
+def _staying(labels: Labels, gone: npt.NDArray[np.bool_], nodes: npt.NDArray[np.int64]) -> Tensor | None:
+    """Positions of an axis that are not gone; None for all of them."""
+    stays = np.flatnonzero(~labels.marked(nodes, gone))
+    return None if len(stays) == len(nodes) else torch.from_numpy(stays)
 
 
 def _layer_norm(
@@ -238,14 +266,35 @@ def _batch_norm(
     places = [(axis, where) for axis, where in enumerate(alive) if axis != 1 and where is not None]
     if not places or not any(value is True for value in args[3:6]):
         return func(*args, **kwargs)
-    part = source
+    out, *others = func(_picked(source, places), *args[1:], **kwargs)
+    return (_put_back(out, source, places), *others)
+
+
+def _convolution(
+    func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object], alive: Sequence[Tensor | None]
+) -> object:
+    """Where channels lie along a place, it slides over those that stay."""
+    source, weight = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(weight, Tensor)
+    places = [(axis, where) for axis, where in enumerate(alive) if axis > 1 and where is not None]
+    out = func(_picked(source, places), *args[1:], **kwargs)
+    assert isinstance(out, Tensor)
+    return _put_back(out, source, places)
+
+
+def _picked(source: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """A tensor at the positions that stay. places: axis -> these, for some axes."""
     for axis, where in places:
-        part = part.index_select(axis, where)
-    out, *others = func(part, *args[1:], **kwargs)
-    for axis, where in reversed(places):
+        source = source.index_select(axis, where)
+    return source
+
+
+def _put_back(out: Tensor, source: Tensor, places: Sequence[tuple[int, Tensor]]) -> Tensor:
+    """What was computed at the positions that stay, as long as `source` along these axes, and zero elsewhere."""
+    for axis, where in places:
         shape = [source.shape[axis] if dim == axis else size for dim, size in enumerate(out.shape)]
         out = out.new_zeros(shape).index_copy(axis, where, out)
-    return (out, *others)
+    return out
 
 
 def _rms_norm(
@@ -314,6 +363,7 @@ STATISTICS: Mapping[str, Statistic] = {
     "native_group_norm": _group_norm,
     "_fused_rms_norm": _rms_norm,
     "_weight_norm_interface": _weight_norm,
+    "convolution": _convolution,
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit"), _batch_norm),
     **dict.fromkeys(REDUCTIONS, _reduction),
     **dict.fromkeys(POWERS, _power),

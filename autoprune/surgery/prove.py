@@ -16,6 +16,7 @@ from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.influence import NOTHING, Part
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
+from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Attribute, ChannelGroup, Topology
 from autoprune.trace.trace import trace
 
@@ -69,7 +70,7 @@ def _half(topology: Topology) -> int:
     return topology.cost({group.name: group.channels // 2 for group in topology.groups}).multiply_adds
 
 
-def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> tuple[Topology, dict[str, str]]:
+def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> tuple[Topology, dict[str, Reason]]:
     """The topology with what is wrong withdrawn, and the reasons by group."""
     proof = _Proof(topology, bench, seed, deadline)
     for names in _apart(topology):
@@ -112,7 +113,7 @@ class _Proof:
     bench: Evidence
     seed: int
     deadline: float
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, Reason] = field(default_factory=dict)
     learned: dict[Change, set[str]] = field(default_factory=dict)
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[dict[str, tuple[int, ...]], ...] = field(init=False)
@@ -141,11 +142,11 @@ class _Proof:
         *,
         in_training: bool = False,
         draws: Sequence[Mapping[str, tuple[int, ...]]] = (),
-    ) -> str | None:
+    ) -> Reason | None:
         """Why these groups cannot be cut together, None when they can. draws: some of them; all when not given."""
         for draw in draws or self.draws:
             if self.expired:
-                return "was not proved in the time that proving may take"
+                return Reason(kind=PROOF_TIME)
             kept = KeptChannels(groups={name: draw[name] for name in names})
             last = in_training and draw is self.draws[-1]
             reason = self.bench.difference(topology or self.topology, kept, in_training=last)
@@ -192,11 +193,12 @@ class _Proof:
             if reason is None or self._remedied(name, sound):
                 sound.append(name)
             else:
-                self.reasons[name] = self._explained(name, f"{reason} together with other groups")
+                self.reasons[name] = self._explained(name, replace(reason, note="together with other groups"))
 
-    def _explained(self, name: str, reason: str) -> str:
+    def _explained(self, name: str, reason: Reason) -> Reason:
         hint = self.topology.group(name).hint
-        return f"{reason}; it {hint}" if hint else reason
+        note = "; ".join(filter(None, (reason.note, f"it {hint}" if hint else "")))
+        return replace(reason, note=note)
 
     def _remedied(self, name: str, others: Sequence[str] = ()) -> bool:
         """Look for a change to a group that makes it right; what helped another group is tried first."""
@@ -293,7 +295,7 @@ def _layer(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
-def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, str]:
+def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:
     """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
     found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
     for part in [part for part in cuts if part not in found]:

@@ -8,37 +8,54 @@ becomes the product of a row node and a column node (`split`): it goes when eith
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.trace.reasons import Reason
+
+T = TypeVar("T", bound=Hashable)
+Nodes = npt.NDArray[np.int64]
 #: Node per position of one axis; None for an axis that no parameter channel runs along (batch, space, time).
-AxisNodes = npt.NDArray[np.int64] | None
+AxisNodes = Nodes | None
+
+#: In the place of a factor where there is none, and of what is said of a class where nothing is.
+_NONE = -1
 
 
 class Labels:
-    """The union-find; nodes are integers."""
+    """The union-find; nodes are integers, and a whole axis of them is looked at at once.
+
+    Of a class, its representative knows: the factors of a product (row, column), why it is frozen, and its family.
+    """
 
     def __init__(self) -> None:
-        self._parent = np.empty(1024, dtype=np.int64)
         self._count = 0
-        self._factors: dict[int, tuple[int, int]] = {}
+        self._parent, self._row, self._column, self._frozen, self._family = np.empty((5, 1024), dtype=np.int64)
         self._products: dict[tuple[int, int], int] = {}
-        self._frozen: dict[int, str] = {}
-        self._family: dict[int, str] = {}
+        self._reasons, self._families = _Numbered[Reason](), _Numbered[str]()
         # Representative -> its atoms, until something is unified: a proof asks for them again and again.
         self._known_atoms: dict[int, frozenset[int]] = {}
 
-    def new(self, count: int, family: str = "") -> npt.NDArray[np.int64]:
+    @property
+    def count(self) -> int:
+        """How many nodes there are: they are numbered from zero."""
+        return self._count
+
+    def new(self, count: int, family: str = "") -> Nodes:
         """Fresh nodes. `family` keeps the rows and columns of one split apart when they look alike."""
         nodes = np.arange(self._count, self._count + count, dtype=np.int64)
         self._count += count
         if self._count > len(self._parent):
-            self._parent = np.resize(self._parent, 2 * self._count)
+            tables = (self._parent, self._row, self._column, self._frozen, self._family)
+            grown = (np.resize(table, 2 * self._count) for table in tables)
+            self._parent, self._row, self._column, self._frozen, self._family = grown
         self._parent[nodes] = nodes
-        if family:
-            self._family.update(dict.fromkeys(nodes.tolist(), family))
+        for table in (self._row, self._column, self._frozen):
+            table[nodes] = _NONE
+        self._family[nodes] = self._families.number(family)
         return nodes
 
     def find(self, node: int) -> int:
@@ -52,9 +69,9 @@ class Labels:
             node = above
         return root
 
-    def roots(self, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def roots(self, nodes: Nodes) -> Nodes:
         """Representatives of many nodes at once."""
-        found = self._parent[nodes]
+        found: Nodes = self._parent[nodes]
         while not np.array_equal(above := self._parent[found], found):
             found = above
         self._parent[nodes] = found
@@ -65,40 +82,112 @@ class Labels:
         root = self.find(node)
         known = self._known_atoms.get(root)
         if known is None:
-            factors = self._factors.get(root)
-            known = frozenset((root,)) if factors is None else self.atoms(factors[0]) | self.atoms(factors[1])
+            row, column = self._row.item(root), self._column.item(root)
+            known = frozenset((root,)) if row == _NONE else self.atoms(row) | self.atoms(column)
             self._known_atoms[root] = known
         return known
 
-    def unify(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
+    def atoms_of(self, nodes: Nodes) -> Nodes:
+        """The atoms of many nodes, each once."""
+        found, left = [], np.unique(self.roots(nodes))
+        while len(left):
+            product = self._row[left] != _NONE
+            found.append(left[~product])
+            factors = np.concatenate((self._row[left[product]], self._column[left[product]]))
+            left = np.unique(self.roots(factors))
+        return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+    def marked(self, nodes: Nodes, atoms: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether an atom of each node is among some. atoms: for each node whether it is; later ones are not."""
+        roots = self.roots(nodes)
+        found = np.zeros(len(roots), dtype=bool)
+        known = roots < len(atoms)
+        found[known] = atoms[roots[known]]
+        product = np.flatnonzero(self._row[roots] != _NONE)
+        if len(product):
+            sides = (self._row[roots[product]], self._column[roots[product]])
+            found[product] = self.marked(sides[0], atoms) | self.marked(sides[1], atoms)
+        return found
+
+    def unify(self, left: Nodes, right: Nodes) -> None:
         """Positions of two axes of the same length are the same channels."""
         if len(left) != len(right):
             raise ValueError(f"{len(left)} positions are not the same channels as {len(right)}")
-        for position in np.flatnonzero(self.roots(left) != self.roots(right)).tolist():
-            self._unify_pair(int(left[position]), int(right[position]))
+        while True:
+            a, b = self.roots(left), self.roots(right)
+            differ = np.flatnonzero(a != b)
+            if not len(differ):
+                return
+            left, right = left[differ], right[differ]
+            self._unify_some(a[differ], b[differ])
 
-    def unify_rows(self, table: npt.NDArray[np.int64]) -> None:
+    def unify_rows(self, table: Nodes) -> None:
         """Every row of a table holds the same channels as the first."""
         for row in table[1:]:
             self.unify(table[0], row)
 
-    def freeze(self, nodes: Iterable[int], reason: str) -> None:
-        """These cannot be removed; the first reason given is kept."""
-        for node in nodes:
-            for atom in self.atoms(int(node)):
-                self._frozen.setdefault(atom, reason)
+    def balance(self, table: Nodes) -> None:
+        """Every row of a table loses as many positions as the first, so that all stay equally long.
 
-    def reason(self, atom: int) -> str | None:
+        Where each position is a channel of its own, the same positions go in every row. Where some already go
+        together, as after a shuffle, that would couple more than it has to: a channel that lies in all rows equally
+        often is right as it is, and the others are joined with those that make up for them.
+        """
+        roots = self.roots(table.reshape(-1))
+        found, first, where = np.unique(roots, return_index=True, return_inverse=True)
+        if len(found) == len(roots) or (self._row[found] != _NONE).any():
+            self.unify_rows(table)
+            return
+        counts = np.zeros((len(found), len(table)), dtype=np.int64)
+        np.add.at(counts, (where.reshape(-1), np.repeat(np.arange(len(table)), table.shape[1])), 1)
+        # How often a class lies in the only row where it lies -> the classes of each row, in order of position.
+        alone: dict[int, list[list[int]]] = {}
+        rest = []
+        for number in np.argsort(first).tolist():
+            held = np.flatnonzero(counts[number]).tolist()
+            if len(held) == 1:
+                rows = alone.setdefault(int(counts[number].max()), [[] for _ in table])
+                rows[held[0]].append(int(found[number]))
+            elif len(set(counts[number].tolist())) > 1:
+                rest.append(int(found[number]))
+        for rows in alone.values():
+            matched = min(map(len, rows))
+            self.unify_rows(np.array([row[:matched] for row in rows], dtype=np.int64))
+            rest += [node for row in rows for node in row[matched:]]
+        self.unify_rows(np.array(rest, dtype=np.int64)[:, None])
+
+    def without_rows(self, rows: Nodes, columns: Nodes) -> bool:
+        """Give up the rows of a grid: its positions go with their column alone. False when there is no such grid."""
+        keys = list(itertools.product(rows.tolist(), columns.tolist()))
+        if any(key not in self._products for key in keys):
+            return False
+        row, column = np.array(keys, dtype=np.int64).T
+        nodes = self.roots(np.array([self._products[key] for key in keys], dtype=np.int64))
+        own = nodes[
+            (self._row[nodes] != _NONE)
+            & (self.roots(self._row[nodes]) == self.roots(row))
+            & (self.roots(self._column[nodes]) == self.roots(column))
+        ]
+        self._row[own] = self._column[own] = _NONE
+        self._known_atoms.clear()
+        self.unify(nodes, column)
+        return True
+
+    def freeze(self, nodes: Iterable[int], reason: Reason) -> None:
+        """These cannot be removed; the first reason given is kept."""
+        atoms = self.atoms_of(np.fromiter(nodes, dtype=np.int64))
+        free = atoms[self._frozen[atoms] == _NONE]
+        self._frozen[free] = self._reasons.number(reason)
+
+    def reason(self, atom: int) -> Reason | None:
         """Why a representative is frozen, None when it is not."""
-        return self._frozen.get(self.find(atom))
+        return self._reasons.value(self._frozen.item(self.find(atom)))
 
     def family(self, atom: int) -> str:
         """The family of a representative."""
-        return self._family.get(self.find(atom), "")
+        return self._families.value(self._family.item(self.find(atom))) or ""
 
-    def split(
-        self, nodes: npt.NDArray[np.int64], rows: int, columns: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def split(self, nodes: Nodes, rows: int, columns: int) -> tuple[Nodes, Nodes]:
         """Read an axis of rows * columns positions as a grid; gives the nodes of both new axes."""
         grid = nodes.reshape(rows, columns)
         row_nodes, column_nodes = self._existing_grid(grid)
@@ -108,73 +197,107 @@ class Labels:
             self.unify(nodes, self.product(row_nodes, column_nodes))
         return row_nodes, column_nodes
 
-    def product(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def product(self, rows: Nodes, columns: Nodes) -> Nodes:
         """Nodes of the flattened grid, row by row; the same row and column always give the same node."""
-        pairs = list(itertools.product(self.roots(rows).tolist(), self.roots(columns).tolist()))
-        missing = [pair for pair in dict.fromkeys(pairs) if pair not in self._products]
-        for pair, node in zip(missing, self.new(len(missing)).tolist(), strict=True):
-            self._products[pair] = node
-            self._factors[node] = pair
+        sides = np.stack(np.broadcast_arrays(self.roots(rows)[:, None], self.roots(columns)[None]), axis=-1)
+        pairs, places = np.unique(sides.reshape(-1, 2), axis=0, return_inverse=True)
+        keys = [(row, column) for row, column in pairs.tolist()]
+        missing = [key for key in keys if key not in self._products]
+        nodes = self.new(len(missing))
+        if missing:
+            self._row[nodes], self._column[nodes] = np.array(missing, dtype=np.int64).T
+            self._products.update(zip(missing, nodes.tolist(), strict=True))
         self._known_atoms.clear()
-        return np.array([self._products[pair] for pair in pairs], dtype=np.int64)
+        known = np.array([self._products[key] for key in keys], dtype=np.int64)
+        found: Nodes = known[places.reshape(-1)]
+        return found
 
-    def _existing_grid(
-        self, grid: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+    def _existing_grid(self, grid: Nodes) -> tuple[AxisNodes, AxisNodes]:
         """Factors already known for exactly this grid, so that splitting twice gives the same nodes."""
-        factors = [self._factors.get(node) for node in self.roots(grid.reshape(-1)).tolist()]
-        known = [pair for pair in factors if pair is not None]
-        if len(known) < len(factors):
+        roots = self.roots(grid.reshape(-1))
+        if (self._row[roots] == _NONE).any():
             return None, None
-        sides = self.roots(np.array(known, dtype=np.int64).reshape(-1)).reshape(*grid.shape, 2)
-        rows, columns = sides[..., 0], sides[..., 1]
+        rows = self.roots(self._row[roots]).reshape(grid.shape)
+        columns = self.roots(self._column[roots]).reshape(grid.shape)
         if (rows == rows[:, :1]).all() and (columns == columns[:1]).all():
             return rows[:, 0], columns[0]
         return None, None
 
-    def _unify_pair(self, a: int, b: int) -> None:
-        a, b = self.find(a), self.find(b)
-        if a == b:
-            return None
-        for node, other in ((a, b), (b, a)):
-            if node in self._factors and other in self.atoms(node):
-                self._collapse(node)
-                return self._unify_pair(a, b)
-        factors_a, factors_b = self._factors.get(a), self._factors.get(b)
-        if factors_a is not None and factors_b is not None:
-            self._unify_pair(factors_a[0], factors_b[0])
-            self._unify_pair(factors_a[1], factors_b[1])
-            a, b = self.find(a), self.find(b)
-            if a != b and not self._same_factors(a, b):
-                return self._unify_pair(a, b)  # one of them collapsed meanwhile: look again
-        if a != b:
-            self._join(a, b)
-        return None
+    def _unify_some(self, a: Nodes, b: Nodes) -> None:
+        """Bring pairs of different representatives closer to being one class; the first of them at least."""
+        inside = self._holds(a, b) | self._holds(b, a)
+        if inside.any():
+            first = int(np.flatnonzero(inside)[0])
+            self._collapse(int(a[first] if self._row[a[first]] != _NONE else b[first]))
+            return
+        products = (self._row[a] != _NONE) & (self._row[b] != _NONE)
+        if products.any():
+            # One may collapse meanwhile: those whose factors are not the same are looked at again.
+            c, d = a[products], b[products]
+            self.unify(self._row[c], self._row[d])
+            self.unify(self._column[c], self._column[d])
+            a, b = self.roots(a), self.roots(b)
+            same = (self.roots(self._row[a]) == self.roots(self._row[b])) & (
+                self.roots(self._column[a]) == self.roots(self._column[b])
+            )
+            ready = (a != b) & (~products | ((self._row[a] != _NONE) & (self._row[b] != _NONE) & same))
+            a, b = a[ready], b[ready]
+        self._join(*_apart(a, b))
 
-    def _same_factors(self, a: int, b: int) -> bool:
-        left, right = self._factors.get(a), self._factors.get(b)
-        if left is None or right is None:
-            return False
-        return [self.find(node) for node in left] == [self.find(node) for node in right]
+    def _holds(self, nodes: Nodes, others: Nodes) -> npt.NDArray[np.bool_]:
+        """Whether each node is a product with the other among its atoms. others: representatives."""
+        found = np.zeros(len(nodes), dtype=bool)
+        product = np.flatnonzero(self._row[nodes] != _NONE)
+        for table in (self._row, self._column) if len(product) else ():
+            factors = self.roots(table[nodes[product]])
+            found[product] |= (factors == others[product]) | self._holds(factors, others[product])
+        return found
 
-    def _join(self, a: int, b: int) -> None:
-        """Put class b under class a; what is known of b becomes known of a."""
+    def _join(self, left: Nodes, right: Nodes) -> None:
+        """Make pairs of classes one, all of them different; the older node represents both."""
+        a, b = np.minimum(left, right), np.maximum(left, right)
         self._known_atoms.clear()
         self._parent[b] = a
-        factors_b = self._factors.pop(b, None)
-        if factors_b is not None:
-            self._factors.setdefault(a, factors_b)
-        family_b = self._family.pop(b, "")
-        if family_b:
-            self._family.setdefault(a, family_b)
-        reasons = [reason for reason in (self._frozen.pop(a, None), self._frozen.pop(b, None)) if reason]
-        if reasons:
-            self.freeze((a,), reasons[0])
+        for table in (self._row, self._column, self._frozen):
+            table[a] = np.where(table[a] == _NONE, table[b], table[a])
+        nameless = self._family[a] == self._families.number("")
+        self._family[a] = np.where(nameless, self._family[b], self._family[a])
+        for node in a[(self._row[a] != _NONE) & (self._frozen[a] != _NONE)].tolist():
+            reason, self._frozen[node] = self._reasons.value(self._frozen.item(node)), _NONE
+            assert reason is not None
+            self.freeze((node,), reason)
 
     def _collapse(self, node: int) -> None:
         """Give up a product: its factors and itself become one channel. Only more is coupled, never less."""
         atoms = sorted(self.atoms(node))
-        del self._factors[node]
+        self._row[node] = self._column[node] = _NONE
         self._known_atoms.clear()
-        for atom in atoms:
-            self._unify_pair(node, atom)
+        self.unify(np.full(len(atoms), node), np.array(atoms, dtype=np.int64))
+
+
+class _Numbered(Generic[T]):
+    """Values by number, so that arrays can hold them."""
+
+    def __init__(self) -> None:
+        self._values: list[T] = []
+        self._numbers: dict[T, int] = {}
+
+    def number(self, value: T) -> int:
+        """The number of a value, a new one for a new value."""
+        if value not in self._numbers:
+            self._numbers[value] = len(self._values)
+            self._values.append(value)
+        return self._numbers[value]
+
+    def value(self, number: int) -> T | None:
+        """The value of a number, None for none."""
+        return None if number == _NONE else self._values[number]
+
+
+def _apart(a: Nodes, b: Nodes) -> tuple[Nodes, Nodes]:
+    """Pairs of which no two share a node; the first pair is one of them."""
+    nodes = np.stack((a, b), axis=1)
+    _, first, place = np.unique(nodes.reshape(-1), return_index=True, return_inverse=True)
+    earliest = (first // 2)[place.reshape(nodes.shape)]
+    chosen = (earliest == np.arange(len(nodes))[:, None]).all(axis=1)
+    return a[chosen], b[chosen]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.reasons import SEVERAL_AXES, UNMADE
 from autoprune.trace.tracer import Rule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
-_NOT_MADE = "is normalised per channel of the model's input"
 
 
 def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -25,7 +25,7 @@ def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     for tensor, role in zip(args[1:5], ("scale", "shift", "statistic", "statistic"), strict=True):
         if isinstance(tensor, Tensor):
-            axes[1] = tracer.unify(axes[1], tracer.axes(tensor)[0], _NOT_MADE)
+            axes[1] = tracer.unify(axes[1], tracer.axes(tensor)[0], UNMADE)
             tracer.role(tensor, 0, role)
     if any(value is True for value in args[3:6]):  # `training`, whatever the overload
         for axis, nodes in enumerate(axes):
@@ -52,8 +52,8 @@ def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
     axes = tracer.axes(source)
     if len(shape) > 1:
         for nodes in axes[-len(shape) :]:
-            tracer.freeze(nodes, "is normalised together with other axes")
-        tracer.freeze_all(affine, "is normalised together with other axes")
+            tracer.freeze(nodes, SEVERAL_AXES)
+        tracer.freeze_all(affine, SEVERAL_AXES)
     else:
         axes[-1] = _scaled(tracer, axes[-1], affine)
         if affine[0] is None:
@@ -62,7 +62,7 @@ def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
 
 
 def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over groups of channels: every group loses the same positions, so that all stay equally wide."""
+    """Statistics over groups of channels, which all stay equally wide."""
     source, groups = args[0], args[6]
     assert isinstance(source, Tensor) and isinstance(groups, int)
     axes = tracer.axes(source)
@@ -73,7 +73,7 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if nodes is not None and groups == len(nodes):
         tracer.follow("num_groups", nodes, groups)
     elif nodes is not None:
-        tracer.labels.unify_rows(nodes.reshape(groups, -1))
+        tracer.labels.balance(nodes.reshape(groups, -1))
     tracer.put(tensors_in(out)[0], axes)
 
 
@@ -81,7 +81,7 @@ def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
     """Channels normalised together, with their scale and shift."""
     for tensor, role in zip(affine, ("scale", "shift"), strict=False):
         if isinstance(tensor, Tensor):
-            nodes = tracer.unify(nodes, tracer.axes(tensor)[0], _NOT_MADE)
+            nodes = tracer.unify(nodes, tracer.axes(tensor)[0], UNMADE)
             tracer.role(tensor, 0, role)
     tracer.statistic(nodes)
     return nodes
@@ -93,7 +93,7 @@ def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
     assert isinstance(direction, Tensor) and isinstance(length, Tensor) and isinstance(dim, int)
     axes = tracer.axes(direction)
-    axes[dim] = tracer.unify(axes[dim], tracer.axes(length)[dim], "is scaled by values that no layer makes")
+    axes[dim] = tracer.unify(axes[dim], tracer.axes(length)[dim], UNMADE)
     tracer.role(length, dim, "scale")
     result = tensors_in(out)[0]
     tracer.derive(result, direction, range(direction.ndim))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
-_INPUT = "reads values that no layer makes"
+#: Rows of a grouped product start at multiples of 16 bytes: that many channels of a type of half precision.
+_ALIGNED = 8
 
 
 def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -23,10 +26,10 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     result = tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(weight, Tensor)
     out_axis, in_axis = (1, 0) if transposed else (0, 1)
-    read = tracer.axes(source)[-result.ndim + 1] if source.ndim == result.ndim else None
+    read = tracer.axes(source)[1]
     w_axes = tracer.axes(weight)
     if groups == 1:
-        tracer.unify(w_axes[in_axis], read, _INPUT)
+        tracer.unify(w_axes[in_axis], read, UNMADE)
         made = w_axes[out_axis]
     elif transposed:
         made = _grouped_transposed(tracer, read, w_axes[0], w_axes[1], groups)
@@ -36,14 +39,31 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     tracer.role(weight, 0 if depthwise else out_axis, "out")
     tracer.role(weight, in_axis, "in")
     if isinstance(bias, Tensor):
-        made = tracer.unify(made, tracer.axes(bias)[0], _INPUT)
+        made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
         tracer.role(bias, 0, "shift")
-    positions = _positions(source if transposed else result)
-    if tracer.is_whole(weight):
-        tracer.product(weight, positions)
-    else:  # a weight that is computed, from several others say
-        tracer.contract([None, *w_axes], [positions, *weight.shape])
-    tracer.put(result, [None, made, *([None] * (result.ndim - 2))])
+    places = _places(tracer, args, result)
+    counted = source if transposed else result
+    if tracer.is_whole(weight) and all(nodes is None for nodes in places):
+        tracer.product(weight, _positions(counted))
+    else:  # a weight that is computed, from several others say, or channels in the place of samples or places
+        tracer.contract([*places, *w_axes], [len(counted), *counted.shape[2:], *weight.shape])
+    tracer.put(result, [places[0], made, *places[1:]])
+
+
+def _places(tracer: Tracer, args: Args, result: Tensor) -> Axes:
+    """What runs along samples and places; over channels that lie along a place a convolution slides as they stay."""
+    source, weight, stride = args[0], args[1], args[3]
+    assert isinstance(source, Tensor) and isinstance(weight, Tensor) and isinstance(stride, list | tuple)
+    found = [tracer.axes(source)[0]]
+    for axis in range(2, result.ndim):
+        nodes = tracer.axes(source)[axis]
+        if stride[axis - 2] != 1 or source.shape[axis] != result.shape[axis] or args[6]:
+            tracer.freeze(nodes, PLACES)
+            nodes = None
+        elif weight.shape[axis] > 1:
+            tracer.statistic(nodes)
+        found.append(nodes)
+    return found
 
 
 def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: AxisNodes, groups: int) -> AxisNodes:
@@ -52,8 +72,8 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
     With one input channel a group (depthwise), an input channel goes with the outputs made from it.
     """
     if out_nodes is None or read is None:
-        tracer.freeze(out_nodes, _INPUT)
-        tracer.freeze(read, "is read by a grouped convolution with one output")
+        tracer.freeze(out_nodes, UNMADE)
+        tracer.freeze(read, GROUPED)
         return out_nodes
     if len(read) == groups:
         tracer.labels.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
@@ -61,28 +81,28 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         return out_nodes
     for nodes in (read, out_nodes):
         tracer.labels.unify_rows(nodes.reshape(groups, -1))
-    tracer.unify(in_nodes, read.reshape(groups, -1)[0], _INPUT)
+    tracer.unify(in_nodes, read.reshape(groups, -1)[0], UNMADE)
     if len(out_nodes) == groups:
-        tracer.freeze(out_nodes, "is the only output of its group of a convolution")
+        tracer.freeze(out_nodes, GROUPED)
     return out_nodes
 
 
 def _grouped_transposed(
     tracer: Tracer, read: AxisNodes, in_nodes: AxisNodes, out_nodes: AxisNodes, groups: int
 ) -> AxisNodes:
-    """Weight [in, out / groups]: every group makes the same positions of its own from its share of the inputs."""
+    """Weight [in, out / groups]: every group makes the same positions of its own from an equal share of the inputs."""
     assert in_nodes is not None
-    read = tracer.unify(in_nodes, read, _INPUT)
+    read = tracer.unify(in_nodes, read, UNMADE)
     assert read is not None
     if out_nodes is None:
         if len(read) != groups:
-            tracer.freeze(read, "is read by a group of a convolution with one output")
+            tracer.freeze(read, GROUPED)
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
         tracer.follow("groups", read, groups)
         return read
-    tracer.labels.unify_rows(read.reshape(groups, -1))
+    tracer.labels.balance(read.reshape(groups, -1))
     if len(read) == groups:
-        tracer.freeze(read, "is the only input of its group of a convolution")
+        tracer.freeze(read, GROUPED)
     return np.tile(out_nodes, groups)
 
 
@@ -92,7 +112,7 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
-    inner = tracer.unify(left_axes[1], right_axes[0], _INPUT)
+    inner = tracer.unify(left_axes[1], right_axes[0], UNMADE)
     for weight, contracted, rows, positions in (
         (right, 0, left_axes[0], left.shape[0]),
         (left, 1, right_axes[1], right.shape[1]),
@@ -127,7 +147,7 @@ def _add(tracer: Tracer, added: object, result: Tensor) -> None:
     axes = tracer.axes(result)
     for axis, nodes in enumerate(reversed(tracer.axes(added))):
         if added.shape[-1 - axis] == result.shape[-1 - axis]:
-            axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, _INPUT)
+            axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, UNMADE)
     if added.ndim == 1:
         tracer.role(added, 0, "shift")
     tracer.put(result, axes)
@@ -139,8 +159,8 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
-    inner = tracer.unify(left_axes[2], right_axes[1], _INPUT)
-    batch = tracer.unify(left_axes[0], right_axes[0], _INPUT)
+    inner = tracer.unify(left_axes[2], right_axes[1], UNMADE)
+    batch = tracer.unify(left_axes[0], right_axes[0], UNMADE)
     for weight, contracted in ((right, 1), (left, 2)):
         _batched_roles(tracer, weight, contracted)
     tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]], batch=batch)
@@ -161,6 +181,27 @@ def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     _add(tracer, args[0], tensors_in(out)[0])
 
 
+def grouped_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """_grouped_mm: tokens [S, K] sorted by expert @ experts [E, K, C]; every token meets one expert.
+
+    The kernel only takes rows whose length is a multiple of 16 bytes, so that many channels go together.
+    """
+    left, right = args[0], args[1]
+    result = tensors_in(out)[0]
+    assert isinstance(left, Tensor) and isinstance(right, Tensor)
+    if (left.ndim, right.ndim) != (2, 3):
+        raise ValueError("a product of groups of other axes")
+    left_axes, right_axes = tracer.axes(left), tracer.axes(right)
+    tracer.freeze(right_axes[0], PICKED)
+    inner = tracer.unify(left_axes[1], right_axes[1], UNMADE)
+    _batched_roles(tracer, right, 1)
+    for nodes in (inner, right_axes[2] if right.stride(2) == 1 else None):
+        if nodes is not None:
+            tracer.labels.unify_rows(nodes.reshape(-1, math.gcd(len(nodes), _ALIGNED)).T)
+    tracer.contract([left_axes[0], inner, right_axes[2]], [*left.shape, right.shape[2]])
+    tracer.put(result, [left_axes[0], right_axes[2]])
+
+
 def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Scaled dot products [B, H, S, D]: heads go together in query, key and value."""
     query, key, value = args[0], args[1], args[2]
@@ -170,12 +211,12 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     for nodes, count in ((k[-3], key.shape[-3]), (v[-3], value.shape[-3])):
         # Grouped queries: several query heads read the same key and value head.
         repeated = nodes if nodes is None or count == query.shape[-3] else np.repeat(nodes, query.shape[-3] // count)
-        heads = tracer.unify(heads, repeated, _INPUT)
+        heads = tracer.unify(heads, repeated, UNMADE)
     for bias in tensors_in([*args[3:], *kwargs.values()]):
         if bias.ndim > 2 and bias.shape[-3] == query.shape[-3] > 1:
             own = tracer.axes(bias)[-3]
-            heads = heads if own is None else tracer.unify(heads, own, _INPUT)  # zeros for each head follow a number
-    width = tracer.unify(q[-1], k[-1], _INPUT)
+            heads = heads if own is None else tracer.unify(heads, own, UNMADE)  # zeros for each head follow a number
+    width = tracer.unify(q[-1], k[-1], UNMADE)
     if kwargs.get("scale") is None:
         tracer.scales(width)
     result = tensors_in(out)[0]
@@ -197,12 +238,12 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     result = tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(weight, Tensor)
     axes, w_axes = tracer.axes(source), tracer.axes(weight)
-    tracer.unify(w_axes[1], axes[-1], _INPUT)
+    tracer.unify(w_axes[1], axes[-1], UNMADE)
     tracer.role(weight, 0, "out")
     tracer.role(weight, 1, "in")
     made = w_axes[0]
     if isinstance(bias, Tensor):
-        made = tracer.unify(made, tracer.axes(bias)[0], _INPUT)
+        made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
         tracer.role(bias, 0, "shift")
     tracer.product(weight, source.numel() // max(source.shape[-1], 1))
     tracer.put(result, [*axes[:-1], made])
@@ -231,7 +272,7 @@ def three_way(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         present = [axes[axis] for axes, shape in zip(columns, shapes, strict=True) if shape[axis] > 1]
         nodes = present[0] if present else None
         for other in present[1:]:
-            nodes = tracer.unify(nodes, other, _INPUT)
+            nodes = tracer.unify(nodes, other, UNMADE)
         joined.append(nodes)
     tracer.contract(joined, [max(shape[axis] for shape in shapes) for axis in range(len(joined))])
     tracer.put(result, [nodes for axis, nodes in enumerate(joined) if axis not in summed])
@@ -243,6 +284,7 @@ PRODUCT_RULES: Mapping[str, Rule] = {
     "addmm": addmm,
     "bmm": batched_product,
     "baddbmm": batched_sum,
+    "_grouped_mm": grouped_product,
     "linear": linear,
     "_trilinear": three_way,
     "_scaled_dot_product_flash_attention_for_cpu": attention,

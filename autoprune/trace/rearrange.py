@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, Kind
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -51,7 +52,7 @@ def _interleave(tracer: Tracer, args: Args, out: object, change: Callable[[Table
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
     for nodes in axes[-2:]:
-        tracer.freeze(nodes, "is an axis that pixels are moved to")
+        tracer.freeze(nodes, PLACES)
     channels = axes[-3]
     axes[-3:] = [None if channels is None else change(channels, result.shape[-3]), None, None]
     tracer.put(result, axes)
@@ -118,7 +119,7 @@ def roll(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(dims, list | tuple)
     axes = tracer.axes(source)
     for dim in dims:
-        tracer.freeze(axes[int(dim)], "is rolled by a fixed number of positions")
+        tracer.freeze(axes[int(dim)], ROLLED)
     tracer.put(tensors_in(out)[0], axes)
 
 
@@ -126,18 +127,27 @@ def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """x[i, :, j]: the axes that are picked from stay whole, the others are kept."""
     source, indices, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(indices, list | tuple)
-    picked = _picked_axes(indices)
+    picked = picked_axes(indices)
     axes = tracer.axes(source)
     for axis in picked:
-        tracer.freeze(axes[axis], "is picked by its number")
+        tracer.freeze(axes[axis], PICKED)
     kept: Axes = [nodes for axis, nodes in enumerate(axes) if axis not in picked]
     made: Axes = [None] * (result.ndim - len(kept))
-    adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
-    first = picked[0] if adjacent else 0  # torch moves separated picks to the front
+    first = first_made(picked)
+    if len(made) == len(picked):
+        own = [axis for axis in range(source.ndim) if axis not in picked]
+        tracer.derive(result, source, [*own[:first], *picked, *own[first:]])
     tracer.put(result, [*kept[:first], *made, *kept[first:]])
 
 
-def _picked_axes(indices: Sequence[object]) -> list[int]:
+def first_made(picked: Sequence[int]) -> int:
+    """Where the axes that are picked lie in the result: torch moves separated picks to the front."""
+    adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
+    return picked[0] if adjacent else 0
+
+
+def picked_axes(indices: Sequence[object]) -> list[int]:
+    """The axes that indices pick positions from."""
     axes: list[int] = []
     axis = 0
     for item in indices:
@@ -151,16 +161,25 @@ def _picked_axes(indices: Sequence[object]) -> list[int]:
 
 
 def gather(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Positions along one axis are picked, sorted or windowed: channels on it stay."""
+    """Positions along one axis are picked or windowed: channels on it stay."""
+    _along_one(tracer, args, kwargs, out, PICKED)
+
+
+def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """sort, argsort: as gather, where the values say what is picked."""
+    _along_one(tracer, args, kwargs, out, RANKED)
+
+
+def _along_one(tracer: Tracer, args: Args, kwargs: Kwargs, out: object, kind: Kind) -> None:
     source, dim = _source_and_dim(args, kwargs, -1)
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.freeze(axes[dim], kind)
     for result in tensors_in(out):
         after = [None if axis == dim else nodes for axis, nodes in enumerate(axes)]
         after += [None] * (result.ndim - len(after))
         for nodes, size in zip(after, result.shape, strict=False):
             if nodes is not None and len(nodes) != size:
-                tracer.freeze_all(source, "is picked by its number")
+                tracer.freeze_all(source, kind)
                 after = [None] * result.ndim
                 break
         tracer.put(result, after[: result.ndim])
@@ -173,7 +192,7 @@ def packed(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     kept = source.ndim - (2 if result.ndim < source.ndim else 1)
     for nodes in axes[: source.ndim - kept]:
-        tracer.freeze(nodes, "is an axis of time that is packed")
+        tracer.freeze(nodes, PLACES)
     tracer.put(result, [*([None] * (result.ndim - kept)), *axes[source.ndim - kept :]])
 
 
@@ -183,7 +202,7 @@ def triangle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
     for nodes in axes[-2:]:
-        tracer.freeze(nodes, "is masked by its number")
+        tracer.freeze(nodes, TRIANGULAR)
     tracer.put(tensors_in(out)[0], axes)
 
 
@@ -222,7 +241,8 @@ REARRANGE_RULES: Mapping[str, Rule] = {
     "_pad_packed_sequence": packed,
     "index": index,
     "_unsafe_index": index,
-    **dict.fromkeys(("gather", "index_select", "unfold", "sort", "argsort"), gather),
+    **dict.fromkeys(("gather", "index_select", "unfold"), gather),
+    **dict.fromkeys(("sort", "argsort"), ranked),
     **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), fresh),
     **dict.fromkeys(("triu", "tril"), triangle),
 }

@@ -14,9 +14,11 @@ from autoprune.trace.labels import AxisNodes
 from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES
 from autoprune.trace.rearrange import REARRANGE_RULES
+from autoprune.trace.reasons import ACCUMULATED, PLACES, RANKED, UNMADE
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
+from autoprune.trace.written import WRITTEN_RULES
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
@@ -57,7 +59,7 @@ def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     first, position = present[0]
     nodes = tracer.axes(first)[position]
     for tensor, axis in present[1:]:
-        nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], "is combined with values that no layer makes")
+        nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], UNMADE)
     # Places stay places when a table of the model is added to them: positions, a mask for each window.
     labelled = [tracer.origin(tensor) for tensor, axis in present if tracer.axes(tensor)[axis] is not None]
     return None if len(labelled) < len(present) and all(labelled) else nodes
@@ -77,7 +79,7 @@ def spatial(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     kept = source.ndim - _spatial_rank(source)
     for nodes in axes[kept:]:
-        tracer.freeze(nodes, "is an axis that is resampled")
+        tracer.freeze(nodes, PLACES)
     for result in tensors_in(out):
         tracer.put(result, [*axes[:kept], *([None] * (result.ndim - kept))])
 
@@ -109,7 +111,7 @@ def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     reduced = reduced_axes(args, kwargs, source.ndim)
     for axis in reduced:
-        tracer.freeze(axes[axis], "is reduced over its channels")
+        tracer.freeze(axes[axis], RANKED)
     _put_reduced(tracer, out, axes, reduced)
 
 
@@ -153,7 +155,7 @@ def ordered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is accumulated over its channels")
+    tracer.freeze(axes[dim], ACCUMULATED)
     for result in tensors_in(out):
         tracer.put(result, axes)
 
@@ -218,4 +220,5 @@ RULES: Mapping[str, Rule] = {
     **SHAPE_RULES,
     **REARRANGE_RULES,
     **PRODUCT_RULES,
+    **WRITTEN_RULES,
 }

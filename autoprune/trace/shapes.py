@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.reasons import CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -24,7 +25,7 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.derive(result, source)
     axes = tracer.axes(source)
     if source.numel() == 0:
-        tracer.freeze_all(source, "is reshaped while empty")
+        tracer.freeze_all(source, EMPTY)
         return
     new: Axes = [None] * result.ndim
     for before, after in _segments(source.shape, result.shape):
@@ -63,10 +64,14 @@ def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNode
         if nodes is not None and other is not None:
             if len(nodes) * len(other) > MAX_GRID:
                 for side in (nodes, other):
-                    tracer.freeze(side, f"is flattened with another axis into more than {MAX_GRID:,} positions")
+                    tracer.freeze(side, LARGE)
                 return None
-            tracer.grids.append(Grid(tracer.module, nodes, other))
-            nodes = tracer.labels.product(nodes, other)
+            if tracer.labels.without_rows(other, nodes):
+                # Read as rows and written column by column, as a shuffle does: in rows of a fixed number.
+                nodes = np.repeat(nodes, count)
+            else:
+                tracer.grids.append(Grid(tracer.module, nodes, other))
+                nodes = tracer.labels.product(nodes, other)
         elif nodes is not None:
             nodes = np.repeat(nodes, count)
         elif other is not None:
@@ -141,7 +146,7 @@ def concatenate(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
         else:
             axes[axis] = columns[0]
             for nodes in columns[1:]:
-                axes[axis] = tracer.unify(axes[axis], nodes, "is joined with values that no layer makes")
+                axes[axis] = tracer.unify(axes[axis], nodes, UNMADE)
     tracer.put(result, axes)
 
 
@@ -152,7 +157,7 @@ def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[
     for nodes, size in zip(columns, sizes, strict=True):
         if nodes is None:
             nodes = tracer.labels.new(size)
-            tracer.freeze(nodes, "is joined with values that no layer makes")
+            tracer.freeze(nodes, UNMADE)
         parts.append(nodes)
     return np.concatenate(parts)
 
@@ -163,20 +168,16 @@ def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = _dim(args, kwargs, 1, 0) % result.ndim
     axes = tracer.axes(parts[0])
     for part in parts[1:]:
-        axes = [
-            tracer.unify(a, b, "is joined with values that no layer makes")
-            for a, b in zip(axes, tracer.axes(part), strict=True)
-        ]
+        axes = [tracer.unify(a, b, UNMADE) for a, b in zip(axes, tracer.axes(part), strict=True)]
     tracer.put(result, [*axes[:dim], None, *axes[dim:]])
 
 
 def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Split and chunk: equal parts must stay equally wide, so the same positions go in each of them."""
+    """Split and chunk: equal parts must stay equally wide."""
     source, pieces = args[0], tensors_in(out)
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 2, 0) % source.ndim
     axes = tracer.axes(source)
-    start = 0
     whole = axes[dim]
     numbers = tracer.numbers()
     tracer.measure(whole)
@@ -184,13 +185,13 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     # Unequal parts can only shrink where a number of the module gives the length of each.
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     if whole is not None and unequal and not packed and any(piece.shape[dim] not in numbers for piece in pieces):
-        tracer.freeze(whole, "is split into parts of unequal width")
-    for piece in pieces:
-        size = piece.shape[dim]
-        part = None if whole is None else whole[start : start + size]
-        start += size
-        if whole is not None and part is not None and size == pieces[0].shape[dim] and piece is not pieces[0]:
-            tracer.labels.unify(whole[:size], part)
+        tracer.freeze(whole, UNEQUAL)
+    sizes = [piece.shape[dim] for piece in pieces]
+    parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
+    equal = [part for part in parts if part is not None and len(part) == sizes[0]]
+    if equal:
+        tracer.labels.balance(np.stack(equal))
+    for piece, part in zip(pieces, parts, strict=True):
         tracer.measure(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
@@ -218,7 +219,8 @@ def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.freeze(axes[dim], PICKED)
+    tracer.derive(result, source, [axis for axis in range(source.ndim) if axis != dim])
     tracer.put(result, [*axes[:dim], *axes[dim + 1 :]])
 
 
@@ -228,8 +230,9 @@ def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
     axes = tracer.axes(source)
-    tracer.freeze(axes[dim], "is picked by its number")
+    tracer.freeze(axes[dim], PICKED)
     for piece in tensors_in(out):
+        tracer.derive(piece, source, [axis for axis in range(source.ndim) if axis != dim])
         tracer.put(piece, [*axes[:dim], *axes[dim + 1 :]])
 
 
@@ -244,7 +247,7 @@ def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes = axes[axis]
         if nodes is not None and (before or after):
             if min(before, after) < 0:
-                tracer.freeze(nodes, "is cropped")
+                tracer.freeze(nodes, CROPPED)
             axes[axis] = _padded(tracer, nodes, max(before, 0), max(after, 0))
     if any(nodes is not None and len(nodes) != size for nodes, size in zip(axes, result.shape, strict=True)):
         axes = [None] * result.ndim
@@ -260,7 +263,7 @@ def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes is None or len(nodes) == length for nodes, length in zip(axes, size, strict=True)
     )
     if not same or source.shape != result.shape:
-        tracer.freeze_all(source, "is read with other strides")
+        tracer.freeze_all(source, STRIDED)
         axes = [None] * result.ndim
     tracer.put(result, axes)
 
@@ -268,8 +271,8 @@ def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 def _padded(tracer: Tracer, nodes: AxisNodes, before: int, after: int) -> AxisNodes:
     assert nodes is not None
     left, right = tracer.labels.new(before), tracer.labels.new(after)
-    tracer.freeze(left, "is padded with constant channels")
-    tracer.freeze(right, "is padded with constant channels")
+    tracer.freeze(left, PADDED)
+    tracer.freeze(right, PADDED)
     return np.concatenate([left, nodes, right])
 
 

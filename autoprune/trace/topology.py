@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.blocks import Block, is_part, settled
+from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
 
 #: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
 KINDS = ("channels", "heads", "head_width")
@@ -116,12 +117,21 @@ class ChannelGroup:
 class Unprunable:
     """A layer that is left alone.
 
-    module: its name. channels: how many of its output channels stay. reason: why, in words.
+    module: its name. channels: how many of its output channels stay. of: how many it has. why: kind and place.
+    group, kind: name and kind of the group that was withdrawn; "" where the trace found none.
     """
 
     module: str
     channels: int
-    reason: str
+    of: int
+    why: Reason
+    group: str = ""
+    kind: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why and where, in words."""
+        return self.why.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,13 +290,20 @@ class Topology:
         """Multiply-adds of the same as a share of the dense model's."""
         return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
 
-    def without(self, withdrawn: Mapping[str, str]) -> Topology:
+    def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
         """The same topology with groups withdrawn: name -> reason."""
         gone = [
-            Unprunable(module=module, channels=group.channels, reason=withdrawn[group.name])
+            Unprunable(
+                module=module,
+                channels=group.channels,
+                of=group.channels,
+                why=withdrawn[group.name],
+                group=group.name,
+                kind=group.kind,
+            )
             for group in self.groups
             if group.name in withdrawn
-            for module in dict.fromkeys((group.name, *_holders(group)))
+            for module in dict.fromkeys((group.name.partition("#")[0], *_holders(group)))
         ]
         return replace(
             self,
@@ -299,7 +316,7 @@ class Topology:
 
         patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches nothing.
         """
-        withdrawn: dict[str, str] = {}
+        withdrawn: dict[str, Reason] = {}
         staying = set()
         for pattern in patterns:
             matched = [group.name for group in self.groups if _matches(group, pattern)]
@@ -309,15 +326,14 @@ class Topology:
                 raise ConfigurationError(
                     fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
                 )
-            withdrawn.update(dict.fromkeys(matched, f"is protected by the pattern {pattern!r}"))
+            withdrawn.update(dict.fromkeys(matched, Reason(kind=PROTECTED, detail=repr(pattern))))
         left = tuple(block for block in self.blocks if block.name not in staying)
         return replace(self.without(withdrawn), blocks=left)
 
     def only(self, kinds: Sequence[str]) -> Topology:
         """The topology with groups of these kinds alone, and with blocks if they are one of them."""
-        others = {
-            group.name: f"is left whole by kinds={tuple(kinds)}" for group in self.groups if group.kind not in kinds
-        }
+        why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
+        others = {group.name: why for group in self.groups if group.kind not in kinds}
         found = self.without(others) if others else self
         return found if "blocks" in kinds else replace(found, blocks=())
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, runs_of
 from autoprune.trace.modules import fewest, normalisations
+from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
 from autoprune.trace.residual import blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
@@ -34,7 +35,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
     places = _places(tracer)
     groups: list[ChannelGroup] = []
     owner: dict[int, str] = {}
-    refused: dict[int, str] = {}
+    refused: dict[int, Reason] = {}
     read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
     crossing = _crossing(tracer)
     kinds = _kinds(tracer, crossing)
@@ -44,14 +45,15 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         if reason:
             refused.update(dict.fromkeys(atoms, reason))
         else:
-            owner.update(dict.fromkeys(atoms, name))
             group = replace(_group(tracer, name, [places[atom] for atom in atoms]), kind=kinds(atoms))
+            if group.least >= group.channels:
+                refused.update(dict.fromkeys(atoms, Reason(kind=FEWEST)))
+                continue
+            owner.update(dict.fromkeys(atoms, name))
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
     numbers = attributes.by_group(owner)
     return Topology(
-        groups=tuple(
-            replace(group, attributes=numbers.get(group.name, ())) for group in groups if group.least < group.channels
-        ),
+        groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
@@ -163,16 +165,16 @@ def _first_position(tracer: Tracer, place: Places) -> list[int]:
     return min(made) if made else min(place.values())
 
 
-def _ineligible(tracer: Tracer, place: Places, atoms: Sequence[int], read: set[int]) -> str:
+def _ineligible(tracer: Tracer, place: Places, atoms: Sequence[int], read: set[int]) -> Reason | None:
     roles = {tracer.roles.get(key, "other") for key in place}
     if "out" not in roles:
-        return "no layer makes these channels"
+        return Reason(kind=NOT_MADE)
     # A tied weight makes channels on an axis that it reads elsewhere.
     if not any(key in tracer.readers for key in place) and atoms[0] not in read:
-        return "no layer reads these channels"
+        return Reason(kind=NOT_READ)
     if len(atoms) < 2:
-        return "all channels are coupled into one"
-    return ""
+        return Reason(kind=COUPLED)
+    return None
 
 
 def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
@@ -201,7 +203,7 @@ def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequen
 
 
 def _left_alone(
-    tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, str], owner: Mapping[int, str]
+    tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, Reason], owner: Mapping[int, str]
 ) -> tuple[Unprunable, ...]:
     """For each weight that makes channels: how many of them stay, and the reasons."""
     found: list[Unprunable] = []
@@ -209,18 +211,22 @@ def _left_alone(
         for axis, nodes in enumerate(axes):
             if nodes is None or not _makes(tracer, tensor, axis):
                 continue
-            reasons: dict[str, int] = defaultdict(int)
+            reasons: dict[Reason, int] = defaultdict(int)
             for node in nodes.tolist():
                 # One side of a grid may stay while the other goes.
                 removable = any(atom in owner for atom in tracer.labels.atoms(node))
-                reason = "" if removable else _reason(tracer, node, refused)
-                if reason:
+                reason = None if removable else _reason(tracer, node, refused)
+                if reason is not None:
                     reasons[reason] += 1
-            found += [Unprunable(module=names[tensor], channels=count, reason=why) for why, count in reasons.items()]
+            found += [
+                Unprunable(module=names[tensor], channels=count, of=len(nodes), why=why)
+                for why, count in reasons.items()
+            ]
     held = {entry.module for entry in found}
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and names[name] not in held and not _offered(tracer, name, owner):
-            found.append(Unprunable(module=names[name], channels=parameter.shape[0], reason=_unseen(tracer, name)))
+            size, why = parameter.shape[0], _unseen(tracer, name, refused)
+            found.append(Unprunable(module=names[name], channels=size, of=size, why=why))
     return tuple(found)
 
 
@@ -235,24 +241,21 @@ def _offered(tracer: Tracer, name: str, owner: Mapping[int, str]) -> bool:
     )
 
 
-def _unseen(tracer: Tracer, name: str) -> str:
+def _unseen(tracer: Tracer, name: str, refused: Mapping[int, Reason]) -> Reason:
     if any(_makes(tracer, name, axis) and nodes is None for axis, nodes in enumerate(tracer.owned[name])):
-        return "makes one channel"
-    for nodes in tracer.owned[name]:
-        for node in [] if nodes is None else nodes.tolist():
-            for atom in tracer.labels.atoms(node):
-                reason = tracer.labels.reason(atom)
-                if reason:
-                    return reason
-    return "is not used on the example inputs; inputs that reach it may not run once what it reads is cut"
+        return Reason(kind=ONE_CHANNEL)
+    seen = any((name, axis) in tracer.roles for axis in range(len(tracer.owned[name])))
+    nodes = (node for nodes in tracer.owned[name] if nodes is not None for node in nodes.tolist())
+    found = (_reason(tracer, node, refused if seen else {}) for node in nodes)
+    return next(filter(None, found), Reason(kind=UNUSED))
 
 
-def _reason(tracer: Tracer, node: int, refused: Mapping[int, str]) -> str:
+def _reason(tracer: Tracer, node: int, refused: Mapping[int, Reason]) -> Reason | None:
     for atom in tracer.labels.atoms(node):
         reason = tracer.labels.reason(atom) or refused.get(atom)
         if reason:
             return reason
-    return ""
+    return None
 
 
 def _module_of(model: nn.Module) -> dict[str, str]:

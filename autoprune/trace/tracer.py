@@ -23,6 +23,7 @@ from autoprune.task.models import borrowing
 from autoprune.trace.flow import Flow
 from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.modules import watched
+from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, WITHOUT_RULE, Kind, Reason, located
 from autoprune.trace.topology import Product
 from autoprune.trace.values import fresh, outputs_in, tensors_in
 
@@ -81,6 +82,7 @@ class Tracer(TorchDispatchMode):
     grids, followers, lengths, scaling, views: what modules did with channels, from which their numbers are guessed.
     flow: what every value was computed from, and which modules took and gave it.
     module, inputs: the innermost module at work, and what that and those around it were given.
+    operator: at work; "" before and after the forward.
     seconds: after that long every operator counts as not understood, so that a trace always ends.
     tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
     """
@@ -112,6 +114,8 @@ class Tracer(TorchDispatchMode):
         self.views: list[Follower] = []
         self.flow = Flow()
         self.module = ""
+        self.operator = ""
+        self._reasons: dict[tuple[Kind, str], Reason] = {}
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
         self.tables: set[int] = set()
@@ -206,29 +210,33 @@ class Tracer(TorchDispatchMode):
             if own is not None and len(own) == len(nodes):
                 self.labels.unify(nodes, own)
 
-    def unify(self, left: AxisNodes, right: AxisNodes, reason: str) -> AxisNodes:
+    def unify(self, left: AxisNodes, right: AxisNodes, kind: Kind) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes cannot shrink, so the other one freezes."""
-        if left is None and right is None:
-            return None
         if left is None or right is None:
-            nodes = left if left is not None else right
-            assert nodes is not None
-            self.freeze(nodes, reason)
+            nodes = right if left is None else left
+            self.freeze(nodes, kind)
             return nodes
         self.labels.unify(left, right)
         return left
 
-    def freeze(self, nodes: AxisNodes, reason: str) -> None:
-        """Channels that have to stay; the module at work is named beside the reason."""
+    def freeze(self, nodes: AxisNodes, kind: Kind, detail: str = "") -> None:
+        """Channels that have to stay; the operator, the module at work and the line of code are noted with the kind."""
         if nodes is not None:
-            where = f" (in {self.module})" if self.module else ""
-            self.labels.freeze(nodes.tolist(), f"{reason}{where}")
+            self.labels.freeze(nodes.tolist(), self._reason(kind, detail))
 
-    def freeze_all(self, value: object, reason: str) -> None:
+    def freeze_all(self, value: object, kind: Kind, detail: str = "") -> None:
         """Freeze every axis of every tensor in a nested value."""
         for tensor in tensors_in(value):
             for nodes in self.axes(tensor):
-                self.freeze(nodes, reason)
+                self.freeze(nodes, kind, detail)
+
+    def _reason(self, kind: Kind, detail: str) -> Reason:
+        """The same for all that one operator freezes, as it takes a walk along the stack."""
+        key = (kind, detail)
+        if key not in self._reasons:
+            where = (self.operator, self.module)
+            self._reasons[key] = located(kind, detail, where, watch.__code__)
+        return self._reasons[key]
 
     def role(self, tensor: object, axis: int, role: str) -> None:
         """Say what a parameter's axis does, if the tensor is one; the axis is the parameter's own."""
@@ -274,27 +282,31 @@ class Tracer(TorchDispatchMode):
         from autoprune.trace.rules import RULES  # the rules need the Tracer type
 
         name = func.overloadpacket.__name__
+        self.operator = name if func.namespace == "aten" else f"{func.namespace}::{name}"
+        self._reasons.clear()
         first = args[0] if args else None
         self.steps.append(Step.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
-        out = func(*args, **(kwargs or {}))
+        out = self.computed(func, args, kwargs or {})
         self.flow.note(name, func, (args, list((kwargs or {}).values())), out)
         rule = RULES.get(name)
         if time.monotonic() > self._deadline:
-            self.freeze_all((args, list((kwargs or {}).values())), f"comes after {self._seconds:g} seconds of tracing")
+            self.freeze_all((args, list((kwargs or {}).values())), TRACE_TIME, f"{self._seconds:g} seconds")
         elif rule is None:
-            self.freeze_all((args, list((kwargs or {}).values())), f"operator {name} is not understood")
+            self.freeze_all((args, list((kwargs or {}).values())), WITHOUT_RULE.get(name, UNKNOWN))
         else:
-            self._apply(rule, name, args, kwargs or {}, out)
+            self._apply(rule, args, kwargs or {}, out)
         return out
 
-    def _apply(
-        self, rule: Rule, name: str, args: tuple[object, ...], kwargs: Mapping[str, object], out: object
-    ) -> None:
+    def computed(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """What an operator gives; the last of the steps says what runs along its first argument."""
+        return func(*args, **kwargs)
+
+    def _apply(self, rule: Rule, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
         """A rule that does not fit what came costs coverage, as if there were none."""
         try:
             rule(self, args, kwargs, out)
         except Exception:  # a form of the operator that its rule does not know; nothing of the user's runs in here
-            self.freeze_all((args, list(kwargs.values())), f"this use of operator {name} is not understood")
+            self.freeze_all((args, list(kwargs.values())), UNKNOWN_USE)
             for result in tensors_in(out):
                 self.put(result, [None] * result.ndim)
 
@@ -369,11 +381,11 @@ def watch(
         raise
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
-    tracer.module = ""
+    tracer.module = tracer.operator = ""
     tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
-    tracer.freeze_all(outputs, "is part of the model's output")
+    tracer.freeze_all(outputs, OUTPUT)
     for nodes in tracer.rows:
-        tracer.freeze(nodes, "is a row of a table")
+        tracer.freeze(nodes, ROW)
     return tracer
 
 

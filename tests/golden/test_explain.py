@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_what_explain_prints(
         monkeypatch.delenv(variable, raising=False)
     show_topology(survey(model.eval(), inputs), SpaceSettings())
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
+    printed = re.sub(r"(\.py):\d+", r"\1:N", printed)  # code of the zoo may move
     assert printed == (TEXTS / f"{name}.txt").read_text(encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ from autoprune.study.importance import Importance, ImportanceRow, Importances
 from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
 from autoprune.study.settings import StudySettings
+from autoprune.trace.reasons import UNKNOWN, Reason
 from autoprune.trace.topology import Topology, Unprunable
 from tests.unit.front.builders import dense, measurement, record
 
@@ -77,7 +78,8 @@ def study_of(name: str) -> Front:
 
 def topology_of(name: str) -> Topology:
     """A traced model in which this module is left alone, for this reason."""
-    left = Unprunable(module=name, channels=3, reason=f"it is {name}")
+    why = Reason(kind=UNKNOWN, detail=f"it is {name}", note=name, operator=name, module=name, line=name)
+    left = Unprunable(module=name, channels=3, of=3, why=why, group=name)
     return Topology(groups=(), unprunable=(left,), tensors={}, products=(), contractions=(), blocks=())
 
 

@@ -330,7 +330,7 @@ def light_cnn() -> nn.Module:
 
 
 class GlobalResidualECA(nn.Module):
-    """A bottleneck gated by ECA: only the channels that the gate does not see are free."""
+    """A bottleneck gated by ECA: the gate of a channel is computed of its neighbours."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.trace.labels import Labels
+from autoprune.trace.reasons import PICKED, ROLLED, Reason
 
 Axis = npt.NDArray[np.int64]
+WHY = Reason(kind=PICKED)
 
 
 def same(labels: Labels, a: int, b: int) -> bool:
@@ -44,9 +46,9 @@ def test_unify_needs_equal_lengths() -> None:
 def test_the_first_reason_is_kept() -> None:
     labels = Labels()
     nodes = labels.new(3)
-    labels.freeze(nodes[:2], "first")
-    labels.freeze(nodes[1:], "second")
-    assert [labels.reason(int(node)) for node in nodes] == ["first", "first", "second"]
+    labels.freeze(nodes[:2], WHY)
+    labels.freeze(nodes[1:], Reason(kind=ROLLED))
+    assert [labels.reason(int(node)) for node in nodes] == [WHY, WHY, Reason(kind=ROLLED)]
 
 
 @pytest.mark.parametrize("frozen_side", [0, 1])
@@ -55,12 +57,12 @@ def test_freezing_reaches_everything_unified(frozen_side: int, freeze_first: boo
     labels = Labels()
     sides = labels.new(2), labels.new(2)
     if freeze_first:
-        labels.freeze(sides[frozen_side][:1], "why")
+        labels.freeze(sides[frozen_side][:1], WHY)
     labels.unify(*sides)
     if not freeze_first:
-        labels.freeze(sides[frozen_side][:1], "why")
+        labels.freeze(sides[frozen_side][:1], WHY)
     for side in sides:
-        assert [labels.reason(int(node)) for node in side] == ["why", None]
+        assert [labels.reason(int(node)) for node in side] == [WHY, None]
 
 
 def test_a_product_goes_when_either_factor_goes() -> None:
@@ -76,17 +78,17 @@ def test_a_product_goes_when_either_factor_goes() -> None:
 def test_freezing_a_product_freezes_both_factors() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
-    labels.freeze(labels.product(rows, columns)[:1], "why")
-    assert [labels.reason(int(node)) for node in (*rows, *columns)] == ["why", None, "why", None]
+    labels.freeze(labels.product(rows, columns)[:1], WHY)
+    assert [labels.reason(int(node)) for node in (*rows, *columns)] == [WHY, None, WHY, None]
 
 
 def test_a_frozen_axis_that_is_split_has_frozen_factors() -> None:
     labels = Labels()
     nodes = labels.new(6)
-    labels.freeze(nodes[:1], "why")
+    labels.freeze(nodes[:1], WHY)
     rows, columns = labels.split(nodes, 2, 3)
-    assert [labels.reason(int(node)) for node in rows] == ["why", None]
-    assert [labels.reason(int(node)) for node in columns] == ["why", None, None]
+    assert [labels.reason(int(node)) for node in rows] == [WHY, None]
+    assert [labels.reason(int(node)) for node in columns] == [WHY, None, None]
 
 
 def test_splitting_twice_gives_the_same_nodes() -> None:
@@ -135,9 +137,9 @@ def test_collapse_keeps_what_was_frozen() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
     grid = labels.product(rows, columns)
-    labels.freeze(columns[:1], "why")
+    labels.freeze(columns[:1], WHY)
     labels.unify(grid[:1], rows[:1])
-    assert labels.reason(int(rows[0])) == "why"
+    assert labels.reason(int(rows[0])) == WHY
 
 
 def test_a_product_of_a_product_that_is_unified_with_its_factor_ends() -> None:
@@ -196,7 +198,7 @@ class History:
             self._note(left, rows, columns)
 
     def freeze(self, left: Axis, right: Axis) -> None:
-        self.labels.freeze(left[:1], "why")
+        self.labels.freeze(left[:1], WHY)
         self.frozen.append(int(left[0]))
 
     def _note(self, grid: Axis, rows: Axis, columns: Axis) -> None:
@@ -217,3 +219,56 @@ def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
     assert all(labels.reason(atom) for node in history.frozen for atom in labels.atoms(node))
     for node, row, column in history.products:
         assert labels.atoms(node) == labels.atoms(row) | labels.atoms(column)
+
+
+def classes(labels: Labels, axis: Axis) -> set[frozenset[int]]:
+    """Positions that go together."""
+    roots = labels.roots(axis).tolist()
+    return {frozenset(p for p, root in enumerate(roots) if root == one) for one in roots}
+
+
+def test_rows_of_channels_of_their_own_lose_the_same_positions() -> None:
+    labels = Labels()
+    axis = labels.new(6)
+    labels.balance(axis.reshape(3, 2))
+    assert classes(labels, axis) == {frozenset((0, 2, 4)), frozenset((1, 3, 5))}
+
+
+def test_rows_whose_channels_go_together_lose_equally_many() -> None:
+    labels = Labels()
+    axis = np.repeat(labels.new(5), 2)
+    labels.balance(axis.reshape(2, 5))
+    assert classes(labels, axis) == {frozenset((0, 1, 6, 7)), frozenset((2, 3, 8, 9)), frozenset((4, 5))}, (
+        "the middle pair lies in both rows as it is"
+    )
+
+
+def test_channels_that_nothing_makes_up_for_go_together() -> None:
+    labels = Labels()
+    single, pairs = labels.new(4), labels.new(2)
+    axis = np.concatenate([single, np.repeat(pairs, 2)])
+    labels.balance(axis.reshape(2, 4))
+    assert classes(labels, axis) == {frozenset(range(8))}
+
+
+@given(rows=st.integers(2, 4), columns=st.integers(1, 8), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_sets_leave_balanced_rows_equally_long(rows: int, columns: int, data: st.DataObject) -> None:
+    labels = Labels()
+    nodes = labels.new(rows * columns)
+    picked = data.draw(st.lists(st.sampled_from(nodes.tolist()), min_size=len(nodes), max_size=len(nodes)))
+    table = np.array(picked, dtype=np.int64).reshape(rows, columns)
+    labels.balance(table)
+    roots = labels.roots(table.reshape(-1)).reshape(rows, columns)
+    for root in np.unique(roots):
+        assert len(set((roots == root).sum(1).tolist())) == 1
+
+
+def test_a_grid_without_rows_goes_by_its_columns() -> None:
+    labels = Labels()
+    axis = labels.new(6)
+    rows, columns = labels.split(axis, 2, 3)
+    assert labels.without_rows(rows, columns)
+    assert classes(labels, axis) == {frozenset((0, 3)), frozenset((1, 4)), frozenset((2, 5))}
+    assert labels.atoms(int(axis[4])) == {labels.find(int(columns[1]))}
+    assert not labels.without_rows(columns, rows), "no such grid"

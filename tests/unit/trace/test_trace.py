@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, TraceError
+from autoprune.trace.reasons import PROTECTED, Reason
 from autoprune.trace.topology import ROLES, Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import mlp
@@ -225,7 +226,9 @@ def test_the_output_layer_is_left_alone(name: str) -> None:
 def test_an_unknown_operator_costs_coverage_and_is_named() -> None:
     topology = trace(two_layers(lambda x: x.logcumsumexp(1)), torch.randn(3, 20))
     assert topology.groups == ()
-    assert "operator logcumsumexp is not understood" in reasons(topology, "a")
+    assert reasons(topology, "a").startswith(
+        "passes an operator that is not understood (torch.logcumsumexp in the model"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_an_unknown_operator_costs_coverage_and_is_named() -> None:
     [
         (lambda x: x * torch.arange(16.0), "values that no layer makes"),
         (lambda x: x.cumsum(1), "accumulated over its channels"),
-        (lambda x: x * x.argmax(1, keepdim=True), "over its channels"),
+        (lambda x: x * x.argmax(1, keepdim=True), "ranked or counted over its channels"),
         (lambda x: x[:, [0]] * x, "picked by its number"),
         (lambda x: x[:, 3:4] + x, ""),
         (lambda x: x[:, 3].unsqueeze(1) + x, "picked by its number"),
@@ -258,13 +261,13 @@ def test_a_norm_over_channels_and_space_at_once_is_left_alone() -> None:
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.LayerNorm([8, 6, 6]), nn.ReLU(), nn.Conv2d(8, 2, 1))
     topology = trace(model, torch.randn(2, 1, 8, 8))
     assert topology.groups == ()
-    assert reasons(topology, "0") == "is normalised together with other axes (in 1)"
+    assert reasons(topology, "0") == "is normalised together with other axes (layer_norm in 1)"
 
 
 def test_padded_channels_stay() -> None:
     topology = trace(*build("padded_shortcut"))
     (entry,) = [entry for entry in topology.unprunable if entry.module == "conv2.0"]
-    assert (entry.channels, entry.reason) == (4, "is padded with constant channels")
+    assert (entry.channels, entry.of, entry.why.words) == (4, 12, "is padded with constant channels")
 
 
 def test_a_grouped_transposed_convolution_loses_the_same_positions_in_every_group() -> None:
@@ -306,7 +309,7 @@ def test_a_vector_norm_over_channels(order: int, keep: bool) -> None:
     )
     topology = trace(model, torch.randn(3, 2, 12))
     assert "a" not in topology.widths
-    assert "no layer reads these channels" in reasons(topology, "a")
+    assert "has channels that no layer reads" in reasons(topology, "a")
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -428,7 +431,13 @@ def test_an_unknown_group_lists_the_known_ones() -> None:
 
 def test_without_moves_groups_to_the_unprunable() -> None:
     topology = trace(*build("mlp"))
-    rest = topology.without({"0": "because"})
+    why = Reason(kind=PROTECTED, detail="'0'")
+    rest = topology.without({"0": why})
     assert rest.widths == {"2": 16}
-    assert [(entry.module, entry.channels, entry.reason) for entry in rest.unprunable][-1] == ("0", 32, "because")
+    assert [(entry.module, entry.channels, entry.why, entry.group) for entry in rest.unprunable][-1] == (
+        "0",
+        32,
+        why,
+        "0",
+    )
     assert topology.widths == {"0": 32, "2": 16}

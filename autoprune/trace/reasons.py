@@ -1,0 +1,377 @@
+"""Why channels are left alone: every kind of reason in words, with what to do about it.
+
+A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others. The page
+docs/left_alone.md says the same at length, and a test keeps both in step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import CodeType
+
+from autoprune.trace.operators import Call, shown
+
+#: The page that has a section for every kind.
+PAGE = "docs/left_alone.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of reason.
+
+    Args:
+        name: What it is stored as.
+        title: Heading of its section in the docs.
+        words: What follows the name of a layer; `{detail}` in it is filled in.
+        remedy: What to do about it, in sentences.
+
+    """
+
+    name: str
+    title: str
+    words: str
+    remedy: str
+
+    @property
+    def anchor(self) -> str:
+        """The section of the docs, as a link from the root of the repository."""
+        return f"{PAGE}#{self.title.lower().replace(' ', '-').replace(',', '')}"
+
+
+OUTPUT = Kind(
+    "output",
+    "Part of the output",
+    "is part of the model's output",
+    "Nothing to do for scores and predictions. Where the hidden states of an encoder are returned, wrap it in what you "
+    "use of them: a pooled vector, your head.",
+)
+UNMADE = Kind(
+    "fixed_values",
+    "Values that no layer makes",
+    "is combined with values that no layer makes",
+    "Values that forward computes or holds as numbers, such as positions: make them in __init__ and keep them with "
+    "register_buffer, so that they are cut along. The model's own input: read it by a layer first.",
+)
+PICKED = Kind(
+    "picked",
+    "Picked by number",
+    "is picked by its number",
+    "After a cut the numbers would mean other channels. Take parts with chunk or split, or make each part with a layer "
+    "of its own.",
+)
+RANKED = Kind(
+    "ranked",
+    "Ranked or counted",
+    "is ranked or counted over its channels",
+    "Ranks are of all channels. Use values in place of ranks (softmax, a gate, max), or rank along another axis.",
+)
+ACCUMULATED = Kind(
+    "accumulated",
+    "Accumulated over channels",
+    "is accumulated over its channels",
+    "Each value needs all channels before it. Accumulate along time or places, and let a layer mix the channels.",
+)
+ROLLED = Kind(
+    "rolled",
+    "Rolled channels",
+    "is rolled by a fixed number of positions",
+    "Roll along time or places; to exchange channels use a convolution of kernel size 1.",
+)
+TRIANGULAR = Kind(
+    "triangular",
+    "Masked by number",
+    "is masked by its number",
+    "Nothing to do for masks over time. Channels: keep the mask as a buffer and multiply by it.",
+)
+PADDED = Kind(
+    "padded",
+    "Padded channels",
+    "is padded with constant channels",
+    "Widen with a layer in place of constant channels, such as a shortcut of nn.Conv2d(narrow, wide, 1).",
+)
+CROPPED = Kind(
+    "cropped",
+    "Cropped channels",
+    "is cropped by a fixed number of channels",
+    "Narrow with a layer, or take parts with chunk, in place of a negative padding.",
+)
+PLACES = Kind(
+    "places",
+    "Places in the way of channels",
+    "is resampled, packed or moved as a place in time or space",
+    "Nothing to do for places. Channels: move them with permute to the axis that the operator takes for channels.",
+)
+GROUPED = Kind(
+    "grouped",
+    "One channel for each group",
+    "is one channel for each group of a convolution",
+    "Use groups of several channels, groups=1, or as many groups as inputs and outputs (depthwise).",
+)
+EMPTY = Kind(
+    "empty",
+    "Reshaped while empty",
+    "is reshaped while it is empty",
+    "Give example_inputs with which no tensor there is empty.",
+)
+LARGE = Kind(
+    "large_grid",
+    "Flattened into very many positions",
+    "is flattened with another axis of channels into very many positions",
+    "Project to fewer channels before an outer product is flattened, or sum over one of its sides.",
+)
+UNEQUAL = Kind(
+    "unequal_parts",
+    "Split into unequal parts",
+    "is split into parts of unequal width",
+    "Keep the width of each part as a whole number of the module (self.width = 64) and split by these, or make each "
+    "part with a layer of its own.",
+)
+STRIDED = Kind(
+    "strided",
+    "Read with other strides",
+    "is read with other strides",
+    "Use view, permute, expand or unfold in place of as_strided.",
+)
+SEVERAL_AXES = Kind(
+    "several_axes",
+    "Normalised over several axes",
+    "is normalised together with other axes",
+    "Normalise channels alone: nn.GroupNorm(1, channels), or nn.LayerNorm(channels) with the channels last.",
+)
+ROW = Kind(
+    "table_row",
+    "Rows of a table",
+    "is a row of a table",
+    "Nothing to do: rows, such as words, are looked up by number. The columns of the table are channels.",
+)
+UNKNOWN = Kind(
+    "unknown_operator",
+    "Operators without a rule",
+    "passes an operator that is not understood",
+    "Write it with operators that are understood, or add a rule (CONTRIBUTING.md, a new operator in the trace).",
+)
+UNKNOWN_USE = Kind(
+    "unknown_use",
+    "Unusual uses of an operator",
+    "passes an operator in a use that is not understood",
+    "Call it in its usual form, with the channels on the axis that it takes for channels.",
+)
+FOURIER = Kind(
+    "fourier",
+    "Fourier transforms and complex numbers",
+    "passes a Fourier transform or complex numbers",
+    "Complex numbers are not followed. Read by a layer what goes in and what comes out; the layers between such "
+    "steps, and beside them, are pruned.",
+)
+QUANTISED = Kind(
+    "quantised",
+    "Quantisation-aware training",
+    "passes a quantiser",
+    "Prune first and quantise the candidate: observers and fake quantisers go into the model afterwards.",
+)
+PACKED = Kind(
+    "packed",
+    "Packed sequences",
+    "passes a packed sequence that is unpacked",
+    "Leave pack_padded_sequence out: run the layer on the padded batch and multiply what it gives by a mask.",
+)
+PARAMETRISED = Kind(
+    "parametrised",
+    "Computed weights",
+    "has a weight whose channels are computed of each other, as in spectral_norm",
+    "Compute it once and for all before the search: torch.nn.utils.parametrize.remove_parametrizations(layer, "
+    "'weight'), or torch.nn.utils.remove_spectral_norm(layer).",
+)
+TRACE_TIME = Kind(
+    "trace_time",
+    "Too late in the trace",
+    "comes after {detail} of tracing",
+    "Give smaller example_inputs: fewer steps, shorter sequences, smaller images.",
+)
+NOT_MADE = Kind(
+    "not_made",
+    "Made by no layer",
+    "has channels that no layer makes",
+    "Nothing to do: it is a parameter beside the layers whose channels nothing else shares.",
+)
+NOT_READ = Kind(
+    "not_read",
+    "Read by no layer",
+    "has channels that no layer reads",
+    "What it makes is summed up at once or not needed. Leave the layer out, or read it by a layer.",
+)
+COUPLED = Kind(
+    "coupled",
+    "All channels coupled",
+    "has all its channels coupled into one",
+    "Something joins each channel with every other, such as many shuffles of halves in a row. Leave that out, or drop "
+    "whole blocks.",
+)
+FEWEST = Kind(
+    "fewest",
+    "As narrow as it can be",
+    "has as few channels as its module allows",
+    "Widen it before training; a recurrent layer has more hidden units than proj_size.",
+)
+ONE_CHANNEL = Kind("one_channel", "One channel", "makes one channel", "Nothing to do.")
+UNUSED = Kind(
+    "not_used",
+    "Not used on the example inputs",
+    "is not used on the example inputs; inputs that reach it may not run once what it reads is cut",
+    "Give example_inputs that reach it, with the optional arguments that you use.",
+)
+DIFFERS = Kind(
+    "differs",
+    "Outputs that change",
+    "cutting it changes the outputs {detail}, beyond what its channels did",
+    "The code depends on the number of channels: a scale or mean taken from it, or a width written as a number. Keep "
+    "such numbers on the module as they are for the dense model, and pass scale= to scaled_dot_product_attention.",
+)
+NOT_RUNNING = Kind(
+    "not_running",
+    "Sizes written in code",
+    "the model does not run once it is cut ({detail})",
+    "A size is written in code there. Read it from the tensor (x.shape[1], flatten, -1), or keep it as a whole number "
+    "of the module (self.width), which is then cut along.",
+)
+OTHER_PATH = Kind(
+    "other_path",
+    "Paths that values decide on",
+    "the model does not run once it is silenced ({detail})",
+    "Compute all paths and weigh them, or decide by what this layer does not make.",
+)
+OTHER_SHAPE = Kind(
+    "other_shape",
+    "Outputs of another shape",
+    "cutting it gives outputs of another number or shape than silencing it",
+    "Return what has a fixed width: put a layer behind it, or reduce it over its channels.",
+)
+NOT_TRAINING = Kind(
+    "not_training",
+    "Sizes written in code of training mode",
+    "the model does not run in training mode once it is cut ({detail})",
+    "A size is written in code that only training mode runs. Read it from the tensor, or keep it as a whole number of "
+    "the module.",
+)
+PROOF_TIME = Kind(
+    "proof_time",
+    "Too late in the proof",
+    "was not proved in the time that proving may take",
+    "Give smaller example_inputs: two or three samples, shorter sequences, smaller images.",
+)
+NO_EFFECT = Kind(
+    "no_effect",
+    "Without effect on the example inputs",
+    "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen",
+    "Give example_inputs on which it matters: more samples, lengths above one, a gate that is open.",
+)
+PROTECTED = Kind(
+    "protected",
+    "Protected",
+    "is protected by the pattern {detail}",
+    "Take the pattern out of protect if it may be pruned.",
+)
+NOT_SEARCHED = Kind(
+    "not_searched",
+    "Not searched",
+    "is left whole by kinds={detail}",
+    "Add its kind to kinds of SpaceSettings.",
+)
+#: Words that a reason was stored with, of which nothing else is known.
+OTHER = Kind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
+
+#: Name -> kind, all of them.
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+
+#: Operators without a rule, for which more is to be said than that.
+WITHOUT_RULE: Mapping[str, Kind] = {
+    **dict.fromkeys(("kthvalue", "median", "mode", "msort", "bincount", "unique_dim", "_unique2"), RANKED),
+    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r", "view_as_complex", "view_as_real", "complex"), FOURIER),
+    **dict.fromkeys(("polar", "real", "imag", "_conj", "angle", "stft", "istft"), FOURIER),
+    **dict.fromkeys(
+        (
+            "fake_quantize_per_tensor_affine_cachemask",
+            "fake_quantize_per_channel_affine_cachemask",
+            "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+            "_fake_quantize_learnable_per_tensor_affine",
+            "_fake_quantize_learnable_per_channel_affine",
+            "_fused_moving_avg_obs_fq_helper",
+            "fused_moving_avg_obs_fake_quant",
+            "quantize_per_tensor",
+            "quantize_per_channel",
+        ),
+        QUANTISED,
+    ),
+}
+
+#: Functions of torch in which any reason is one of these; what they are made of says nothing to people.
+FUNCTIONS: Mapping[str, Kind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
+#: The same of modules that torch puts into a model under these names.
+MODULES: Mapping[str, Kind] = {
+    "parametrizations": PARAMETRISED,
+    **dict.fromkeys(("activation_post_process", "weight_fake_quant"), QUANTISED),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why channels are left alone, and where that is.
+
+    Args:
+        kind: Of `KINDS`.
+        detail: What its words leave open, such as the message of an error.
+        note: What else is known, in words behind a semicolon.
+        operator: What torch calls the operator; "" where none is to be named.
+        module: The innermost module at work; "" for the model itself.
+        line: `file:line` of the code that called the operator, outside torch; "" where it is not known.
+
+    Example:
+        >>> Reason(kind=PICKED, operator="index_select", module="head", line="net.py:12").text
+        'is picked by its number (torch.index_select in head, net.py:12)'
+
+    """
+
+    kind: Kind
+    detail: str = ""
+    note: str = ""
+    operator: str = ""
+    module: str = ""
+    line: str = ""
+
+    @property
+    def words(self) -> str:
+        """Why, without the place; it follows the name of a layer."""
+        return "; ".join(filter(None, (self.kind.words.format(detail=self.detail), self.note)))
+
+    @property
+    def place(self) -> str:
+        """Operator, module and line, as far as they are known; "" where nothing is."""
+        where = f"in {self.module}" if self.module else "in the model's own forward" if self.operator else ""
+        what = " ".join(filter(None, (shown(self.operator) if self.operator else "", where)))
+        return ", ".join(filter(None, (what, self.line)))
+
+    @property
+    def text(self) -> str:
+        """Why and where."""
+        return f"{self.words} ({self.place})" if self.place else self.words
+
+
+def located(kind: Kind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
+    """Return the reason of an operator at work, which is another one inside some functions and modules of torch.
+
+    Args:
+        kind: Of the reason.
+        detail: Of the reason.
+        where: The operator, "" where the forward is over, and the module at work.
+        until: Code of the function that ran the model.
+
+    """
+    operator, module = where
+    if not operator:
+        return Reason(kind=kind, detail=detail, module=module)
+    call = Call.of(until)
+    for function in call.functions & FUNCTIONS.keys():
+        return Reason(kind=FUNCTIONS[function], operator=function, module=module, line=call.line)
+    kind = next((MODULES[part] for part in module.split(".") if part in MODULES), kind)
+    return Reason(kind=kind, detail=detail, operator=operator, module=module, line=call.line)

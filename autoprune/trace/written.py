@@ -1,0 +1,97 @@
+"""Rules for operators that choose positions of an axis by values, or write to such positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from autoprune.trace.rearrange import first_made, picked_axes
+from autoprune.trace.reasons import PICKED, RANKED, UNMADE
+from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.values import tensors_in
+
+Args = tuple[object, ...]
+Kwargs = Mapping[str, object]
+
+
+def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """topk(k, dim): which positions stay depends on all of them; the other axes are kept."""
+    source = args[0]
+    dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
+    assert isinstance(source, Tensor) and isinstance(dim, int)
+    axes = tracer.axes(source)
+    tracer.freeze(axes[dim], RANKED)
+    axes[dim] = None
+    for result in tensors_in(out):
+        tracer.put(result, axes)
+
+
+def written_rows(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """index_add and index_copy(dim, index, source): rows of one axis; along the others channels are the same."""
+    _written_along(tracer, args, args[3], out)
+
+
+def scattered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Scatter and scatter_add(dim, index, source): as rows, if these cover the other axes."""
+    places, source = args[2], args[3] if len(args) > 3 else None
+    target = args[0]
+    assert isinstance(target, Tensor) and isinstance(places, Tensor)
+    dim = _dim(args, target)
+    if any(axis != dim and size != target.shape[axis] for axis, size in enumerate(places.shape)):
+        raise ValueError("a part of the other axes")
+    _written_along(tracer, args, source, out)
+
+
+def _written_along(tracer: Tracer, args: Args, source: object, out: object) -> None:
+    target = args[0]
+    assert isinstance(target, Tensor)
+    dim, axes = _dim(args, target), tracer.axes(target)
+    tracer.freeze(axes[dim], PICKED)
+    if isinstance(source, Tensor) and source.ndim:
+        given = tracer.axes(source)
+        tracer.freeze(given[dim], PICKED)
+        axes = [
+            axes[axis] if axis == dim else tracer.unify(axes[axis], given[axis], UNMADE) for axis in range(len(axes))
+        ]
+    for result in tensors_in(out):
+        tracer.put(result, axes)
+
+
+def written_at(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """index_put, x[i, :, j] = y: the axes that are written to by number stay whole, the others hold y's channels."""
+    target, indices, values = args[0], args[1], args[2]
+    assert isinstance(target, Tensor) and isinstance(indices, list | tuple) and isinstance(values, Tensor)
+    picked, axes = picked_axes(indices), tracer.axes(target)
+    for axis in picked:
+        tracer.freeze(axes[axis], PICKED)
+    own = [axis for axis in range(target.ndim) if axis not in picked]
+    first = first_made(picked)
+    places: list[int | None] = [*own[:first], *([None] * _made(indices)), *own[first:]]
+    given: Axes = tracer.axes(values)
+    for position, nodes in enumerate(reversed(given)):
+        place = places[-1 - position]
+        if place is None:
+            tracer.freeze(nodes, PICKED)
+        elif values.shape[-1 - position] == target.shape[place]:
+            axes[place] = tracer.unify(axes[place], nodes, UNMADE)
+    for result in tensors_in(out):
+        tracer.put(result, axes)
+
+
+def _made(indices: Sequence[object]) -> int:
+    """How many axes a value has in place of those that are written to."""
+    return max((1 if str(i.dtype) == "torch.bool" else i.ndim for i in indices if isinstance(i, Tensor)), default=0)
+
+
+def _dim(args: Args, target: Tensor) -> int:
+    assert isinstance(args[1], int)
+    return args[1] % target.ndim
+
+
+WRITTEN_RULES: Mapping[str, Rule] = {
+    "topk": ranked,
+    **dict.fromkeys(("index_add", "index_add_", "index_copy", "index_copy_"), written_rows),
+    **dict.fromkeys(("scatter", "scatter_", "scatter_add", "scatter_add_"), scattered),
+    **dict.fromkeys(("index_put", "index_put_", "_unsafe_index_put"), written_at),
+}
