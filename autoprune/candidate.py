@@ -57,13 +57,13 @@ class Bench:
         task: Task,
         *,
         protect: Sequence[str] = (),
-        kinds: Sequence[str] = (*KINDS, "blocks", "weights"),
+        kinds: Sequence[str] = (*KINDS, "blocks", "layers", "weights"),
         latency_rounds: int = 30,
         latency_backend: str = "torch",
     ) -> Bench:
         """Trace the task's model and prove its groups. Raises TraceError, ConfigurationError for a pattern.
 
-        protect: patterns of modules that stay. kinds: what may go, of KINDS, "blocks" and "weights".
+        protect: patterns of modules that stay. kinds: what may go, of KINDS, "blocks", "layers" and "weights".
         """
         topology = survey(task.dense, task.example_inputs)
         return cls(
@@ -159,7 +159,7 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
     with user_code("Scoring the dense model"):
         signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.objective, plan.seed)
     seen = sum(batch.size for batch in task.calibration)
-    forward, trained = passes(names)
+    forward, trained = passes(names, len(bench.topology.blocks))
     return resolve(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)
 
 

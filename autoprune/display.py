@@ -93,6 +93,12 @@ def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
     return json.dumps(known, indent=1)
 
 
+def shortened(names: Sequence[str], most: int = 2) -> str:
+    """Write the first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def _known(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

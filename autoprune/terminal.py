@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import lines, number_text
+from autoprune.display import lines, number_text, shortened
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -24,9 +24,6 @@ from autoprune.study.repeats import Repeats
 from autoprune.study.solving import Solved
 from autoprune.surgery.sparsity import fitting, maskable, unmaskable
 from autoprune.trace.topology import Topology
-
-#: Names of layers shown in one cell.
-_NAMES = 2
 
 
 class _SafeConsole(Console):
@@ -150,11 +147,13 @@ def show_topology(topology: Topology, settings: SpaceSettings, kind: str = "") -
 
 
 def _blocks_table(topology: Topology, settings: SpaceSettings) -> Table:
-    asked = "" if "blocks" in settings.kinds else ' with "blocks" in kinds'
-    title = f"Can be dropped whole{asked} (share that goes)"
-    table = Table("block", "parameters", "multiply-adds", title=title, title_justify="left")
+    missing = [kind for kind in ("blocks", "layers") if kind not in settings.kinds]
+    asked = f" with {' or '.join(map(repr, missing))} in kinds" if missing else ""
+    table = Table("name", "is a", "parameters", "multiply-adds", title=f"Can be dropped whole{asked}: share that goes")
+    table.title_justify = "left"
     for row in block_rows(topology):
-        table.add_row(str(row["name"]), f"{row['parameters_saved']:.1%}", f"{row['multiply_adds_saved']:.1%}")
+        saved = [f"{row[name]:.1%}" for name in ("parameters_saved", "multiply_adds_saved")]
+        table.add_row(str(row["name"]), str(row["kind"]), *saved)
     return table
 
 
@@ -164,7 +163,7 @@ def _left_table(topology: Topology) -> Table:
     for entry in topology.unprunable:
         alike.setdefault((entry.channels, entry.reason), []).append(entry.module)
     for (channels, reason), modules in alike.items():
-        table.add_row(_shortened(modules), str(channels), reason)
+        table.add_row(shortened(modules), str(channels), reason)
     return table
 
 
@@ -179,7 +178,7 @@ def _groups_table(topology: Topology) -> Table:
             str(row["name"]),
             str(row["channels"]),
             str(row["kind"]),
-            _shortened(layers),
+            shortened(layers),
             str(row["tensors"]),
             f"{row['parameters_saved_by_half']:.1%}",
             f"{row['multiply_adds_saved_by_half']:.1%}",
@@ -197,7 +196,7 @@ def _masks_table(topology: Topology, settings: SpaceSettings) -> Table:
     whole = max(topology.cost({}).parameters, 1)
     for verdict, names in alike.items():
         parameters = _only(topology, names).cost({}).parameters
-        table.add_row(_shortened(names), str(len(names)), f"{parameters:,}", f"{parameters / whole:.1%}", verdict)
+        table.add_row(shortened(names), str(len(names)), f"{parameters:,}", f"{parameters / whole:.1%}", verdict)
     return table
 
 
@@ -233,12 +232,6 @@ def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
         for pattern, count in fit.items()
         if count < among
     ]
-
-
-def _shortened(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    shown = ", ".join(names[:_NAMES])
-    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"
 
 
 def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:

@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from autoprune.criteria.blocks import block_signals_for, score_blocks
+from autoprune.criteria.blocks import block_signals_for, score_block
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
+from autoprune.display import shortened
 from autoprune.errors import ConfigurationError, fault
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
@@ -65,7 +66,7 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
     names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
     if plan.ranking is not None:
         names.append(plan.ranking.criterion)
-    blocks = block_signals_for((plan.blocks.criterion,)) if plan.blocks is not None and plan.blocks.count else ()
+    blocks = block_signals_for(wanted.criterion for wanted in plan.by_number.values())
     return tuple(sorted({*signals_for(names), *blocks}))
 
 
@@ -79,12 +80,15 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> P
     if signals is None or not plan.needs_scores:
         names = _names(topology, plan.dropped)
         return plan if names == plan.dropped else replace(plan, dropped=names)
-    dropped = plan.dropped if plan.blocks is None else (*plan.dropped, *_lowest_blocks(plan, topology, signals))
+    dropped = plan.dropped
+    for kind, wanted in plan.by_number.items():
+        check_count(kind, wanted.count, topology, plan.dropped)
+        dropped = (*dropped, *_lowest(kind, wanted, dropped, topology, signals))
     groups = {
         name: group if group.threshold is None else _below(topology.group(name), group, signals)
         for name, group in plan.groups.items()
     }
-    resolved = replace(plan, groups=groups, ranking=None, dropped=_names(topology, dropped), blocks=None)
+    resolved = replace(plan, groups=groups, ranking=None, dropped=_names(topology, dropped), blocks=None, layers=None)
     if plan.ranking is None:
         return resolved
     counts = _ranked(plan.ranking, resolved, topology, signals)
@@ -92,20 +96,39 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> P
     return replace(resolved, groups={**groups, **ranked})
 
 
-def _lowest_blocks(plan: PruningPlan, topology: Topology, signals: Signals) -> list[str]:
-    wanted = plan.blocks
-    assert isinstance(wanted, BlockPlan)
-    left = blocks_to_choose(topology, plan.dropped)
-    if wanted.count > len(left):
-        raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", wanted.count))
-    scores = score_blocks(wanted.criterion, topology, signals) if wanted.count else {}
-    return sorted(left, key=lambda name: scores.get(name, 0.0))[: wanted.count]
+def _lowest(kind: str, wanted: BlockPlan, dropped: Sequence[str], topology: Topology, signals: Signals) -> list[str]:
+    left = blocks_to_choose(topology, dropped, kind)  # fewer, where blocks went with layers
+    scores = {name: float(score_block(wanted.criterion, topology.block(name), topology, signals)) for name in left}
+    return sorted(left, key=scores.__getitem__)[: wanted.count]
 
 
-def blocks_to_choose(topology: Topology, dropped: Sequence[str] = ()) -> list[str]:
-    """Names of the blocks that a search decides on, once some are dropped: none that is nothing but others together."""
+def check_count(kind: str, count: int, topology: Topology, dropped: Sequence[str] = ()) -> None:
+    """Raise ConfigurationError where more "blocks" or "layers" are to go than there are beside those that are named."""
+    left = blocks_to_choose(topology, dropped, kind)
+    if count > len(left):
+        why = "" if left or kind == "blocks" else no_layers(topology)
+        raise ConfigurationError(fault(f"the count of {kind}", f"be at most {len(left)}", count, why))
+
+
+def blocks_to_choose(topology: Topology, dropped: Sequence[str] = (), kind: str = "") -> list[str]:
+    """Names of the blocks that a search decides on, once some are dropped: none that is nothing but others together.
+
+    kind: "blocks" or "layers" for those of that kind alone.
+    """
     gone = topology.gone(dropped)
-    return [block.name for block in apart(topology.blocks) if block.name not in gone]
+    wanted = [block for block in topology.blocks if kind not in ("blocks", "layers") or block.is_of(kind)]
+    return [block.name for block in apart(wanted) if block.name not in gone]
+
+
+def no_layers(topology: Topology) -> str:
+    """Why a model has no layers that can go, in a sentence; "" where it has some."""
+    if any(block.repeated for block in topology.blocks):
+        return ""
+    why: dict[str, list[str]] = {}
+    for module, reason in topology.staying.items():
+        why.setdefault(reason, []).append(module)
+    looked = [f"{shortened(modules)} {reason}" for reason, modules in why.items()]
+    return f"No layer can go whole: {'; '.join(looked) or 'no module computes products of weights'}."
 
 
 def _names(topology: Topology, dropped: Sequence[str]) -> tuple[str, ...]:
@@ -152,7 +175,7 @@ def check_ranking(plan: PruningPlan, topology: Topology) -> None:
 
     Which blocks go by a criterion is not known before there are scores: then only `resolve` can say it.
     """
-    if plan.ranking is None or (plan.blocks is not None and plan.blocks.count):
+    if plan.ranking is None or plan.by_number:
         return
     groups = _ranked_groups(plan, topology)
     if groups:

@@ -48,6 +48,18 @@ def block_influence(block: Block, topology: Topology, signals: Signals) -> Tenso
     return torch.tensor(known[block.name])
 
 
+def added_loss(block: Block, topology: Topology, signals: Signals) -> Tensor:
+    """How much the loss rises without what the block changes, less the smallest rise of the blocks.
+
+    Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "block_losses".
+    Source: the leave-one-out loss, as for layers in Kim et al., Shortened LLaMA: Depth Pruning for Large Language
+    Models, 2024.
+    """
+    known = signals.need_block_losses("added_loss")
+    there = [known[other.name] for other in blocks_left(topology, signals.kept)]
+    return torch.tensor(known[block.name] - min(there))
+
+
 def random(block: Block, topology: Topology, signals: Signals) -> Tensor:
     """Uniform in [0, 1), a function of the seed and the block's name alone.
 
@@ -208,6 +220,7 @@ def obd(block: Block, topology: Topology, signals: Signals) -> Tensor:
 
 BLOCK_CRITERIA: Mapping[str, BlockCriterion] = {
     "block_influence": BlockCriterion(function=block_influence, signals=("blocks",)),
+    "added_loss": BlockCriterion(function=added_loss, signals=("block_losses",)),
     "l1": BlockCriterion(function=l1),
     "l2": BlockCriterion(function=l2),
     "linf": BlockCriterion(function=linf),

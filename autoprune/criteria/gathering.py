@@ -29,17 +29,17 @@ _SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})
 _GATES = {"gates", "weight_gates", "block_gates"}
 
 
-def passes(names: Iterable[str]) -> tuple[int, int]:
+def passes(names: Iterable[str], blocks: int = 0) -> tuple[int, int]:
     """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
 
     A probe of the Hessian counts as one forward and backward more, one in parts as PARTS_COST. A movement that is
-    handed over costs nothing: leave it out.
+    handed over costs nothing: leave it out. blocks: how many there are, each of which has a forward in "block_losses".
     """
     names = set(names)
     trained = sum(not names.isdisjoint(together) for together in _SLOPES)
     trained += (1 + PARTS_COST * PROBES) * ("hessian" in names) + (1 + PROBES) * ("weight_hessian" in names)
     trained += GATE_PASSES * len(names & _GATES) + MOVEMENT_PASSES * ("movement" in names)
-    return len(names & {"activations", "blocks"}), trained
+    return len(names & {"activations", "blocks"}) + blocks * ("block_losses" in names), trained
 
 
 def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and has a name
@@ -80,6 +80,7 @@ def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and h
         movement=source.movement() if movement is None and "movement" in names else movement,
         blocks=source.blocks() if "blocks" in names else None,
         block_gradients=source.block_gradients() if "block_gradients" in names else None,
+        block_losses=source.block_losses() if "block_losses" in names else None,
     )
 
 
@@ -153,6 +154,10 @@ class _Source:
 
     def blocks(self) -> dict[str, float]:
         return residual.block_changes(self.model, self.batches, blocks_left(self.topology, self.bare.kept))
+
+    def block_losses(self) -> dict[str, float]:
+        there = blocks_left(self.topology, self.bare.kept)
+        return residual.block_losses(self.model, self.batches, self.loss, there)
 
     def block_gradients(self) -> dict[str, Tensor]:
         there = blocks_left(self.topology, self.bare.kept)

@@ -105,6 +105,18 @@ def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[B
     return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items()}
 
 
+@torch.no_grad()
+def block_losses(model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]) -> dict[str, float]:
+    """Name of a block -> mean loss of the batches without the change that it makes; one forward for each block."""
+    gone = torch.zeros(())
+    found: dict[str, float] = {}
+    for block in blocks:
+        with in_mode_of(loss, model), crossing(model, [block], lambda *_: gone):
+            losses = [float(loss(call(model, batch.inputs), batch.targets)) * batch.size for batch in batches]
+        found[block.name] = sum(losses) / max(sum(batch.size for batch in batches), 1)
+    return found
+
+
 def _channel_axis(module: nn.Module) -> Callable[[int], int]:
     """Number of axes of what a block carries on -> the axis of its channels."""
     kernels = {part.weight.ndim for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}

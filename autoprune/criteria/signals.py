@@ -29,6 +29,7 @@ SIGNALS = (
     "movement",
     "blocks",
     "block_gradients",
+    "block_losses",
 )
 
 
@@ -51,6 +52,7 @@ class Signals:
     movement: name of a weight -> minus the sum over training steps of rate * gradient * weight.
     blocks: name of a block -> 1 less the mean cosine similarity between what enters and what leaves it.
     block_gradients: name of a block -> derivative of each batch's loss to a factor on what it adds, float [batches].
+    block_losses: name of a block -> mean loss without the change that it makes.
     shapes: name of a parameter or buffer -> its shape in the dense model.
     seed: for criteria that draw at random.
     """
@@ -69,6 +71,7 @@ class Signals:
     movement: Mapping[str, Tensor] | None = None
     blocks: Mapping[str, float] | None = None
     block_gradients: Mapping[str, Tensor] | None = None
+    block_losses: Mapping[str, float] | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seed: int = 0
 
@@ -154,6 +157,12 @@ class Signals:
         if self.block_gradients is None:
             raise _missing(criterion, "block_gradients")
         return self.block_gradients
+
+    def need_block_losses(self, criterion: str) -> Mapping[str, float]:
+        """The losses without blocks, or an error that says how to get them."""
+        if self.block_losses is None:
+            raise _missing(criterion, "block_losses")
+        return self.block_losses
 
     def as_cut(self, name: str, values: Tensor) -> Tensor:
         """Of values for every entry of a parameter of the dense model those that the model still has."""

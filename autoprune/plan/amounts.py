@@ -1,4 +1,4 @@
-"""How much of the structure goes: of one group, of all groups in one ranking, of the blocks."""
+"""How much of the structure goes: of one group, of all groups in one ranking, of blocks and layers."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ class RankingPlan:
 @stored(Format(what="the plan of blocks", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPlan:
-    """How many residual blocks go whole, the lowest by a criterion first.
+    """How many residual blocks, or layers, go whole, the lowest by a criterion first.
 
-    count: blocks to drop beside those that the plan names, >= 0; no more than there are. criterion: name of a criterion
-        that scores blocks, on the dense model.
+    count: how many to drop beside those that the plan names, >= 0; no more than there are. criterion: name of a
+        criterion that scores blocks, on the dense model.
     """
 
     count: int

@@ -14,9 +14,9 @@ from autoprune.plan.checks import is_count
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
-_OPTIONAL = ("ranking", "dropped", "blocks", "weights", "recovery", "seed")
+_OPTIONAL = ("ranking", "dropped", "blocks", "layers", "weights", "recovery", "seed")
 
 
 @stored(Format(what="a plan", version=PLAN_VERSION, optional=_OPTIONAL, refuses_unknown=True))
@@ -26,8 +26,8 @@ class PruningPlan:
 
     groups: group name -> GroupPlan. A group that is not named keeps all its channels, unless there is a ranking.
     ranking: one ranking of the channels of all groups that are not named; None for none.
-    dropped: names of residual blocks that go whole.
-    blocks: how many more blocks go, by a criterion; None for none.
+    dropped: names of residual blocks and layers that go whole.
+    blocks, layers: how many more residual blocks and layers go, each by a criterion; None for none.
     weights: masks of single weights of what stays; None for none.
     recovery: how the model recovers.
     seed: drives data order and every random choice of the trial, >= 0.
@@ -37,6 +37,7 @@ class PruningPlan:
     ranking: RankingPlan | None = None
     dropped: tuple[str, ...] = ()
     blocks: BlockPlan | None = None
+    layers: BlockPlan | None = None
     weights: WeightPlan | None = None
     recovery: RecoveryPlan = field(default_factory=RecoveryPlan)
     seed: int = 0
@@ -45,7 +46,8 @@ class PruningPlan:
         for name, group in self.groups.items():
             if not isinstance(group, GroupPlan):
                 raise ConfigurationError(fault(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
-        for name, kind in (("ranking", RankingPlan), ("blocks", BlockPlan), ("weights", WeightPlan)):
+        kinds = {"ranking": RankingPlan, "blocks": BlockPlan, "layers": BlockPlan, "weights": WeightPlan}
+        for name, kind in kinds.items():
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
                 raise ConfigurationError(fault(f"the {name} of a plan", f"be a {kind.__name__} or None", repr(part)))
@@ -58,9 +60,15 @@ class PruningPlan:
 
     @property
     def needs_scores(self) -> bool:
-        """How much goes of what depends on scores: on thresholds, a ranking, or blocks by a criterion."""
+        """How much goes of what depends on scores: on thresholds, a ranking, or blocks or layers by a criterion."""
         by_threshold = any(group.threshold is not None for group in self.groups.values())
-        return by_threshold or self.ranking is not None or (self.blocks is not None and self.blocks.count > 0)
+        return by_threshold or self.ranking is not None or len(self.by_number) > 0
+
+    @property
+    def by_number(self) -> dict[str, BlockPlan]:
+        """How many layers and how many blocks go by a criterion, where any do."""
+        plans = {"layers": self.layers, "blocks": self.blocks}
+        return {kind: plan for kind, plan in plans.items() if plan is not None and plan.count > 0}
 
     def to_json(self) -> str:
         """Versioned JSON that `from_json` of this and every later release reads."""

@@ -18,6 +18,9 @@ from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.surgery.sparsity import maskable
 from autoprune.trace.topology import Topology
 
+#: Kinds of which so many go by a criterion.
+_BY_NUMBER = ("blocks", "layers")
+
 Value = float | int | str | bool
 Parameters = Mapping[str, Value]
 
@@ -85,7 +88,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
     known |= _of_weights(plan.weights, maskable(topology))
     known |= {
         "amount": _amount_of(plan),
-        "blocks": plan.blocks.count if plan.blocks is not None else 0,
+        **{kind: 0 if wanted is None else wanted.count for kind, wanted in _numbers(plan).items()},
         "steps": recovery.steps,
         "learning_rate": recovery.learning_rate,
         "optimizer": recovery.optimizer,
@@ -98,8 +101,8 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
         "updates": recovery.schedule.updates,
         "regrowth": recovery.schedule.regrowth,
     }
-    if plan.blocks is not None:
-        known["block_criterion"] = plan.blocks.criterion
+    for wanted in plan.by_number.values():
+        known["block_criterion"] = wanted.criterion
     if plan.ranking is not None and plan.ranking.threshold is not None:
         known["threshold"] = plan.ranking.threshold
     return {name: known.get(name, default) for name, default in defaults(settings, topology).items()}
@@ -141,7 +144,8 @@ def plan_of(
         groups=groups,
         ranking=_ranking(settings, topology, parameters, budget) if amount in SCORED and topology.groups else None,
         dropped=dropped(settings, topology, parameters),
-        blocks=_blocks(settings, topology, parameters),
+        blocks=_blocks(settings, topology, parameters, "blocks"),
+        layers=_blocks(settings, topology, parameters, "layers"),
         weights=_weights(settings, topology, parameters),
         recovery=_recovery(settings, topology, parameters),
         seed=seed,
@@ -150,23 +154,24 @@ def plan_of(
 
 def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
     """Blocks that the parameters drop by name."""
-    if "blocks" not in settings.kinds or settings.block_criteria:
+    if settings.block_criteria:
         return ()
     named = [block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True]
     return tuple(block.name for block in topology.dropped(named))
 
 
 def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    if "blocks" not in settings.kinds or not topology.blocks:
-        return {}
     if settings.block_criteria:
-        return {"blocks": IntDistribution(0, len(blocks_to_choose(topology)))}
+        counts = {kind: len(blocks_to_choose(topology, kind=kind)) for kind in _BY_NUMBER if kind in settings.kinds}
+        return {kind: IntDistribution(0, count) for kind, count in counts.items() if count}
+    if not any(kind in settings.kinds for kind in _BY_NUMBER):
+        return {}
     return {f"drop/{name}": CategoricalDistribution((False, True)) for name in blocks_to_choose(topology)}
 
 
 def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:
     """Knobs that are choices; those that decide nothing here have one. Each group may choose among what fits it."""
-    groups, blocks = len(topology.groups) > 0, "blocks" in settings.kinds and len(topology.blocks) > 0
+    groups, blocks = len(topology.groups) > 0, len(_of_blocks(settings, topology)) > 0
     if settings.criterion_per_group:
         found: dict[str, Sequence[Value]] = {
             f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups
@@ -248,8 +253,12 @@ def _ranking(settings: SpaceSettings, topology: Topology, parameters: Parameters
     )
 
 
-def _blocks(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> BlockPlan | None:
-    count = int(parameters.get("blocks", 0))
+def _numbers(plan: PruningPlan) -> dict[str, BlockPlan | None]:
+    return {"blocks": plan.blocks, "layers": plan.layers}
+
+
+def _blocks(settings: SpaceSettings, topology: Topology, parameters: Parameters, kind: str) -> BlockPlan | None:
+    count = int(parameters.get(kind, 0))
     if not count:
         return None
     return BlockPlan(count=count, criterion=str(_value(settings, topology, parameters, "block_criterion")))

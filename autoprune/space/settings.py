@@ -18,8 +18,8 @@ from autoprune.space.ties import TIES
 from autoprune.trace.topology import KINDS as GROUP_KINDS
 
 SPACES = ("guided", "reduced", "direct")
-#: What may go: kinds of groups, residual blocks whole, and single weights.
-KINDS = (*GROUP_KINDS, "blocks", "weights")
+#: What may go: kinds of groups, residual blocks and layers whole, and single weights.
+KINDS = (*GROUP_KINDS, "blocks", "layers", "weights")
 #: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
 AMOUNTS = ("ratio", "count", "threshold", "ranking")
 #: Those of them with which the widths follow from scores, in any number of channels.
@@ -44,12 +44,13 @@ class SpaceSettings:
     round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1;
         heads of attention are not rounded. It holds for the amounts "ratio" and "count".
     protect: patterns of module names, such as "stem.*", whose channels all stay.
-    kinds: what may go: "channels", "heads" of attention, "head_width", residual "blocks" whole, single "weights".
+    kinds: what may go: "channels", "heads" of attention, "head_width", residual "blocks" whole, single "weights";
+        "layers": members of lists of modules whole, also those whose removal is not proved equal to weights of zero.
     amounts: how it is said how much goes, names among AMOUNTS. threshold: (low, high) of thresholds, as multiples of a
         group's mean score.
     criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
-    block_criteria: with names here, blocks go by number, the lowest by the chosen criterion first; without, each block
-        is a choice of its own.
+    block_criteria: with names here, blocks and layers go by number, the lowest by the chosen criterion first; without,
+        each is a choice of its own.
     patterns: of masks, "none" among them for no mask. sparsity: (low, high) of the share of weights that are zero.
         spreads: how it is spread over layers. weight_criteria: what ranks single weights.
     scan: measure sensitivity first (guided and reduced space); without it the allocation is uniform.

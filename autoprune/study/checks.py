@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import blocks_to_choose, check_ranking, planned_widths
+from autoprune.criteria.amounts import check_count, check_ranking, no_layers, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
@@ -60,7 +60,7 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
         channels=tuple(dict.fromkeys((*names, *whole))),
         masked=tuple(masked),
         weights=space.weight_criteria if masked else (),
-        blocks=space.block_criteria if "blocks" in space.kinds else (),
+        blocks=space.block_criteria if topology.blocks else (),
     )
     task = bench.task
     with user_code("The rehearsal of the criteria", BEFORE):
@@ -75,7 +75,7 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
             # Each group chooses among the criteria that fit it; of those none may turn out to fail.
             fit = tuple(group for group in topology.groups if fitting((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
-    if topology.groups and not masked and not (topology.blocks and "blocks" in space.kinds):
+    if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
     lengths = _lengths(space, topology)
     paces = tuple(itertools.product(space.rates, lengths))
@@ -119,7 +119,7 @@ def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
     """The shortest fine-tune that a trial may have, the longest at the cost of the dense model, and of any plan."""
     fewest, most = space.lengths
     narrowest = reach(replace(space, round_to=1), topology)["smallest"] if topology.groups else {}
-    blocks = [block.name for block in topology.blocks] if "blocks" in space.kinds else []
+    blocks = [block.name for block in topology.blocks]
     return sorted({fewest, most, space.lengthened(most, topology.share(narrowest, blocks))})
 
 
@@ -129,16 +129,13 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
     topology.check_names(plan.groups)
     if not plan.needs_scores:
         planned_widths(plan, topology)
-    for block in plan.dropped:
-        topology.block(block)
     for name, group in plan.groups.items():
         check_applicable((group.criterion,), replace(topology, groups=(topology.group(name),)))
     if plan.ranking is not None:
         ranked = tuple(group for group in topology.groups if group.name not in plan.groups)
         check_applicable((plan.ranking.criterion,), replace(topology, groups=ranked))
         check_ranking(plan, topology)
-    if plan.blocks is not None:
-        _check_blocks(plan, bench)
+    _check_blocks(plan, topology)
     if plan.weights is not None:
         _known("a weight criterion", plan.weights.criterion, WEIGHT_CRITERIA)
         for name in plan.weights.layers:
@@ -152,9 +149,15 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
 
 
 def told(space: SpaceSettings, bench: Bench) -> list[str]:
-    """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
+    """Say what is to be known of a task before work: of frozen models, of layers, and what `modes_told` says."""
     frozen = frozen_told(bench) if space.lengths != (0, 0) else ""
-    return [*([frozen] if frozen else []), *modes_told(space.distillation, bench)]
+    missing = layers_told(space, bench)
+    return [*([frozen] if frozen else []), *([missing] if missing else []), *modes_told(space.distillation, bench)]
+
+
+def layers_told(space: SpaceSettings, bench: Bench) -> str:
+    """Say why no layers can go where they are asked for; "" where some can."""
+    return no_layers(bench.topology) if "layers" in space.kinds else ""
 
 
 def frozen_told(bench: Bench) -> str:
@@ -227,12 +230,13 @@ def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, ste
         raise ConfigurationError(f"scheduler {name!r}: {error}") from error
 
 
-def _check_blocks(plan: PruningPlan, bench: Bench) -> None:
-    assert plan.blocks is not None
-    _known("a block criterion", plan.blocks.criterion, BLOCK_CRITERIA)
-    left = blocks_to_choose(bench.topology, plan.dropped)
-    if plan.blocks.count > len(left):
-        raise ConfigurationError(fault("the count of blocks", f"be at most {len(left)}", plan.blocks.count))
+def _check_blocks(plan: PruningPlan, topology: Topology) -> None:
+    for block in plan.dropped:
+        topology.block(block)
+    for kind, wanted in (("blocks", plan.blocks), ("layers", plan.layers)):
+        if wanted is not None:
+            _known("a block criterion", wanted.criterion, BLOCK_CRITERIA)
+            check_count(kind, wanted.count, topology, plan.dropped)
 
 
 def _known(what: str, name: str, known: Iterable[str]) -> None:

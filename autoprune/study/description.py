@@ -16,6 +16,7 @@ from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
+from autoprune.trace.blocks import Block
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Settings that may change from one run of a study to the next.
@@ -72,7 +73,7 @@ def _layers(group: ChannelGroup) -> list[str]:
 
 
 def block_rows(topology: Topology) -> list[dict[str, object]]:
-    """Name and the share of parameters and multiply-adds that go when a block is dropped."""
+    """Name, kind and the share of parameters and multiply-adds that go when a block is dropped."""
     whole = topology.cost({})
     rows: list[dict[str, object]] = []
     for block in topology.blocks:
@@ -80,11 +81,19 @@ def block_rows(topology: Topology) -> list[dict[str, object]]:
         rows.append(
             {
                 "name": block.name,
+                "kind": _kind(block),
                 "parameters_saved": 1 - without.parameters / max(whole.parameters, 1),
                 "multiply_adds_saved": 1 - without.multiply_adds / max(whole.multiply_adds, 1),
             }
         )
     return rows
+
+
+def _kind(block: Block) -> str:
+    """In words: a layer that is not exact is not proved equal to weights of zero."""
+    if block.exact:
+        return "layer" if block.repeated else "block"
+    return "layer, not exact"
 
 
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:

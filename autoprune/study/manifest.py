@@ -35,12 +35,13 @@ class GroupRow:
 @stored(Format(what="a row of blocks", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRow:
-    """A residual block.
+    """A residual block or a layer.
 
-    name: of the block. parameters_saved, multiply_adds_saved: shares of the model that go with it.
+    name: of the block. kind: what it is. parameters_saved, multiply_adds_saved: shares of the model that go with it.
     """
 
     name: str
+    kind: str = "block"
     parameters_saved: float = 0.0
     multiply_adds_saved: float = 0.0
 

@@ -62,7 +62,7 @@ def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
         )
         for name, width in record.widths.items()
     }
-    return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None)
+    return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None, layers=None)
 
 
 def proposals(study: optuna.Study) -> int | None:

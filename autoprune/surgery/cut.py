@@ -150,8 +150,9 @@ def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept
     rescale(model, topology, kept)
     for module in touched:
         repair(module)
+    alive = alive_positions(topology, kept)
     for block in topology.dropped(kept.dropped):
-        skip(model, block)
+        skip(model, block, topology, alive)
     renew_kept(model)
 
 

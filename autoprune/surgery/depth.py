@@ -1,21 +1,25 @@
-"""Depth: which blocks can go whole."""
+"""Depth: which blocks and layers can go whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
-from autoprune.trace.blocks import Block
+from autoprune.trace.blocks import Block, is_part
 from autoprune.trace.topology import ChannelGroup, Topology
+
+#: Said of layers that go one by one and not together.
+TOGETHER = "cannot go together with others: the model does not run without all of them"
 
 
 def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]) -> Topology:
-    """Keep the blocks that can be dropped, those inside of others too.
+    """Keep the blocks and layers that can be dropped, those inside of others too.
 
     Those of one depth are tried at once, and halved where that is wrong. What is right with whole channels has to be
-    right with half of them too.
+    right with half of them too. Layers without which the model computes what nothing else computes have to run: all
+    dropped together, and sets of them in which any two are apart once.
 
     Args:
         topology: With the blocks to prove.
@@ -27,12 +31,31 @@ def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]
 
     """
     proof, proved = _Proof(topology, bench, expired), list[Block]()
-    for blocks in _depths(topology.blocks):
+    for blocks in _depths([block for block in topology.blocks if block.exact]):
         proved += proof.droppable(blocks)
-    proved = proof.right(proved, {group.name: _half(group) for group in topology.groups})
+    bench.forget()  # a layer may have been tried as a block of the same name
+    left = [way for block in topology.blocks for way in _ways(block) if not way.exact]
+    known = [block.needed for block in proved]
+    layers, reasons = proof.running([layer for layer in left if layer.needed not in known])
+    narrow = {group.name: _half(group) for group in topology.groups}
+    proved = [*proof.right(proved, narrow), *proof.right(layers, narrow)]
     order = {block.needed: number for number, block in enumerate(topology.blocks)}
-    left = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
-    return replace(topology, blocks=tuple(left))
+    found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
+    whole = [block for block in found if not _is_stack(block, found)]
+    return replace(topology, blocks=tuple(whole), staying={**topology.staying, **reasons})
+
+
+def _ways(block: Block) -> Iterator[Block]:
+    """A block, and what means the same."""
+    yield block
+    if block.otherwise is not None:
+        yield from _ways(block.otherwise)
+
+
+def _is_stack(block: Block, blocks: Sequence[Block]) -> bool:
+    """Whether a block is nothing but layers that can go."""
+    parts = [other.needed for other in blocks if other.repeated and is_part(other, block)]
+    return len(parts) > 1 and not block.repeated and block.needed <= frozenset[str]().union(*parts)
 
 
 def _depths(blocks: Sequence[Block]) -> list[list[Block]]:
@@ -53,26 +76,59 @@ class _Proof:
     expired: Callable[[], bool]
 
     def droppable(self, blocks: Sequence[Block]) -> list[Block]:
-        """Those of the blocks that can go, or what means the same as they do."""
+        """Those of the blocks that can go, or what means exactly the same as they do."""
         proved: list[Block] = []
         while blocks:
             right = self.right(blocks, {})
             proved += right
-            blocks = [block.otherwise for block in blocks if block not in right and block.otherwise is not None]
+            others = [block.otherwise for block in blocks if block not in right]
+            blocks = [block for block in others if block is not None and block.exact]
         return proved
 
     def right(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:
         """Those of the blocks that are right: all at once, else half by half. groups: channels that stay beside."""
         if not blocks or self.expired():
             return []
-        topology = replace(self.topology, blocks=tuple(blocks))
-        kept = KeptChannels(groups=groups, dropped=tuple(block.name for block in blocks))
-        if self.bench.difference(topology, kept) is None:
+        if self.bench.difference(*self._without(blocks, groups)) is None:
             return list(blocks)
         if len(blocks) == 1:
             return []
         middle = len(blocks) // 2
         return self.right(blocks[:middle], groups) + self.right(blocks[middle:], groups)
+
+    def running(self, layers: Sequence[Block]) -> tuple[list[Block], dict[str, str]]:
+        """The layers without which the model runs, and why it does not without the others."""
+        if not layers or self.expired():
+            return [], {}
+        if all(self._fault(some) is None for some in _sets(layers)):
+            return list(layers), {}
+        alone = {layer.name: self._fault([layer]) for layer in layers}
+        found: list[Block] = []
+        reasons = {name: reason for name, reason in alone.items() if reason is not None}
+        for layer in (layer for layer in layers if layer.name not in reasons):
+            if found and self._fault([*found, layer]) is not None:
+                reasons[layer.name] = TOGETHER
+            else:
+                found.append(layer)
+        return found, reasons
+
+    def _fault(self, layers: Sequence[Block]) -> str | None:
+        if self.expired():
+            return "was not tried in the time that a proof may take"
+        reason = self.bench.runs(*self._without(layers, {}))
+        return None if reason is None else f"cannot go: the model {reason}"
+
+    def _without(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> tuple[Topology, KeptChannels]:
+        kept = KeptChannels(groups=groups, dropped=tuple(block.name for block in blocks))
+        return replace(self.topology, blocks=tuple(blocks)), kept
+
+
+def _sets(layers: Sequence[Block]) -> Iterator[list[Block]]:
+    """All of them, then sets in which any two of them are apart once: by the digits of their numbers."""
+    yield list(layers)
+    for digit in range((len(layers) - 1).bit_length()):
+        for value in (0, 1):
+            yield [layer for number, layer in enumerate(layers) if number >> digit & 1 == value]
 
 
 def _half(group: ChannelGroup) -> tuple[int, ...]:

@@ -151,6 +151,16 @@ class Evidence:
             return Reason(kind=DIFFERS, detail=how)
         return self._fault_in_training(smaller) if in_training else None
 
+    def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
+        """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
+        try:
+            outputs = _outputs(cut(self.model, topology, chosen, share=True), self.inputs)
+        except Exception as error:  # user code runs in here
+            return f"does not run without it ({describe_exception(error).splitlines()[0][:200]})"
+        if [(tensor.shape, tensor.dtype) for tensor in outputs] != [(one.shape, one.dtype) for one in self.dense]:
+            return "gives outputs of another number, shape or type without it"
+        return None
+
     def silent(self, topology: Topology, cuts: Mapping[Part, Iterable[KeptChannels]]) -> list[Part]:
         """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
         suspects = without_gradient(self.model, self.inputs, topology)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
+from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import Labels
@@ -30,6 +31,8 @@ Statistic = Callable[[torch._ops.OpOverload, Args, Mapping[str, object], Sequenc
 def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     """A copy of the dense model with every parameter entry of the channels and blocks that go set to zero.
 
+    Layers that are not exact hand on their input, as they do in a cut.
+
     In eval mode it computes what `cut` computes: the layers that read a silenced channel have zero weights for
     it. Where a layer looks at its channels together (LayerNorm, GroupNorm, a mean over channels, a softmax) zeros
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
@@ -37,6 +40,7 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     kept.check(topology)
     silenced, alive = clone_with(model), alive_positions(topology, kept)
     _silence(silenced, topology, kept, alive)
+    _skip_layers(silenced, topology, kept, alive)
     return _with_statistics(silenced, alive, None) if topology.has_statistics else silenced
 
 
@@ -61,12 +65,23 @@ def masked(
     try:
         _silence(model, topology, kept, alive)
         silenced = sharing(model)
-        yield _with_statistics(silenced, alive, traced) if topology.has_statistics else silenced
+        known = None if _skip_layers(silenced, topology, kept, alive) else traced
+        yield _with_statistics(silenced, alive, known) if topology.has_statistics else silenced
     finally:
         with torch.no_grad():
             tensors = dict(model.named_parameters())
             for name in _silent(topology, kept, alive) & tensors.keys():
                 tensors[name].copy_(values(name))
+
+
+def _skip_layers(
+    model: nn.Module, topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]
+) -> bool:
+    """Put what hands on its input in the place of layers that are not exact; whether there are any."""
+    layers = [block for block in topology.dropped(kept.dropped) if not block.exact]
+    for layer in layers:
+        skip(model, layer, topology, alive, whole=True)
+    return len(layers) > 0
 
 
 def sharing(model: nn.Module) -> nn.Module:
@@ -126,6 +141,8 @@ def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArra
     labels = tracer.labels
     gone = np.zeros(labels.count, dtype=bool)
     for (name, axis), positions in alive.items():
+        if name not in tracer.owned:
+            continue  # of a layer that is gone
         nodes = tracer.owned[name][axis]
         assert nodes is not None
         stays = np.zeros(len(nodes), dtype=bool)

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import SurgeryError, fault
-from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.blocks import Block, Gap, Lane
+from autoprune.trace.topology import Topology
+
+#: (tensor, axis) -> positions that stay.
+Alive = Mapping[tuple[str, int], Tensor]
 
 
 class Skip(nn.Module):
@@ -19,13 +23,13 @@ class Skip(nn.Module):
     keep its weights alive does.
     """
 
-    def __init__(self, gap: Gap, module: nn.Module) -> None:
+    def __init__(self, gap: Gap, module: nn.Module, picks: Sequence[tuple[int, list[int]]] = ()) -> None:
         super().__init__()
         own = vars(self)
         for name, value in vars(_values(module)).items():
             if name not in own:
                 own[name] = value
-        self._gap = gap
+        self._gap, self._picks = gap, tuple(picks)
         self.training = module.training
 
     def forward(self, *args: object, **kwargs: object) -> object:
@@ -35,6 +39,9 @@ class Skip(nn.Module):
         if gap.single is not None:
             assert isinstance(value, Tensor)
             value = _zeros(value, gap.single)
+        for axis, where in self._picks:
+            assert isinstance(value, Tensor)
+            value = _taken(value, axis, where)
         if gap.position is None:
             return value
         return tuple(value if place == gap.position else None for place in range(gap.outputs))
@@ -42,8 +49,10 @@ class Skip(nn.Module):
     def __prepare_scriptable__(self) -> nn.Module:
         """Give torch.jit.script, which knows no variable arguments, a module that takes one tensor where that does."""
         gap = self._gap
-        if gap.source != 0 or gap.position is not None:
+        if gap.source != 0 or gap.position is not None or len(self._picks) > 1:
             return self
+        if self._picks:
+            return Taken(*self._picks[0])
         return nn.Identity() if gap.single is None else Zeros(gap.single)
 
 
@@ -67,6 +76,37 @@ def _zeros(like: Tensor, single: Sequence[int]) -> Tensor:
     return torch.zeros_like(like)
 
 
+class Taken(nn.Module):
+    """Positions of an axis of one tensor, and zeros for -1."""
+
+    def __init__(self, axis: int, where: list[int]) -> None:
+        super().__init__()
+        self.axis, self.where = axis, where
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The positions."""
+        return _taken(x, self.axis, self.where)
+
+
+def _taken(x: Tensor, axis: int, where: list[int]) -> Tensor:
+    index = torch.tensor(where, device=x.device)
+    shape = [1] * x.dim()
+    shape[axis] = len(where)
+    return x.index_select(axis, index.clamp(min=0)).masked_fill((index < 0).view(shape), 0.0)
+
+
+def _picked(lane: Lane, topology: Topology, alive: Alive, *, whole: bool) -> list[int] | None:
+    """For each channel that is given where it lies in what is taken, -1 where it is gone; None where nothing moves."""
+    sides = (lane.reads, lane.reads_axis), (lane.makes, lane.makes_axis)
+    length = max(topology.tensors[name].shape[axis] for name, axis in sides if name)
+    taken, given = (alive[side].tolist() if side in alive else list(range(length)) for side in sides)
+    if whole:
+        there = {*taken} & {*given}
+        return [channel if channel in there else -1 for channel in range(length)]
+    place = {channel: where for where, channel in enumerate(taken)}
+    return None if taken == given else [place.get(channel, -1) for channel in given]
+
+
 def _values(module: nn.Module) -> SimpleNamespace:
     """The plain values of a module and, by name, of its parts; None for its parameters."""
     plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and _is_plain(value)}
@@ -80,23 +120,25 @@ def _is_plain(value: object) -> bool:
     return not isinstance(value, Tensor | nn.Module | Mapping | set | MethodType)
 
 
-def skip(model: nn.Module, block: Block) -> None:
-    """Put a Skip in the place of each module of a block, in place; every use of them is skipped."""
+def skip(model: nn.Module, block: Block, topology: Topology, alive: Alive, *, whole: bool = False) -> None:
+    """Put a Skip in the place of each module of a block, in place; every use of them is skipped.
+
+    alive: positions that stay on each axis that loses some. whole: they are all still there, and are silenced.
+    """
     for gap in block.gaps:
-        _skip(model, gap)
+        picks = [(lane.axis, _picked(lane, topology, alive, whole=whole)) for lane in gap.lanes]
+        _skip(model, gap, [(axis, where) for axis, where in picks if where is not None])
     for layer in model.modules():
         if isinstance(layer, nn.TransformerEncoderLayer) and any(isinstance(part, Skip) for part in layer.modules()):
             layer.activation_relu_or_gelu = 0  # keeps it from its fused kernel, which reads weights
 
 
-def _skip(model: nn.Module, gap: Gap) -> None:
+def _skip(model: nn.Module, gap: Gap, picks: Sequence[tuple[int, list[int]]]) -> None:
     try:
         module = model.get_submodule(gap.module)
     except AttributeError as error:
         raise SurgeryError(fault("a block to drop", "be a module of the model", repr(gap.module))) from error
-    if isinstance(module, Skip):
-        return
-    replacement = Skip(gap, module)
+    replacement = Skip(gap, module, picks)
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child is module:

@@ -7,6 +7,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """An axis along which what a module takes and what it gives may lose different channels.
+
+    axis: of both. reads, reads_axis: a tensor of the module and its axis with the channels that it takes; "" where all
+        of them stay. makes, makes_axis: with those that it gives.
+    """
+
+    axis: int
+    reads: str
+    reads_axis: int
+    makes: str
+    makes_axis: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """A module that goes, and what stands in its place.
 
@@ -15,6 +30,7 @@ class Gap:
         for a bare tensor. The other outputs become None.
     single: None hands the argument on. Axes: zeros of the argument's shape, with one place along these axes, so that
         they can be added to anything.
+    lanes: axes along which channels of the argument that are gone come back as zeros, and others go.
     """
 
     module: str
@@ -22,6 +38,7 @@ class Gap:
     position: int | None = None
     outputs: int = 1
     single: tuple[int, ...] | None = None
+    lanes: tuple[Lane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +52,9 @@ class Block:
     reads: what it computes with: those of its tensors that the forward reads, and parameters of modules that stay which
         nothing else reads.
     entry: module and argument where a branch is given what it is added to; None where no module is.
-    exact: proved equal to the model with the block's weights at zero.
-    repeated: a layer: one of several equal modules, each of which reads what the one before it makes.
+    exact: proved equal to the model with the block's weights at zero; else a layer of which no more is known than that
+        the model runs without it.
+    repeated: a layer: a member of a list of modules, or one of several equal modules in a row.
     otherwise: what means the same, for the proof to try where this is wrong.
     """
 
@@ -58,6 +76,10 @@ class Block:
     def needed(self) -> frozenset[str]:
         """What it computes with, as a set: without these the model has lost it."""
         return frozenset(self.reads)
+
+    def is_of(self, kind: str) -> bool:
+        """Whether it is one of the "blocks", proved to be exact, or one of the "layers"."""
+        return self.exact if kind == "blocks" else self.repeated
 
     def holds(self, module: str) -> bool:
         """True for its modules and for what is inside them."""

@@ -10,7 +10,6 @@ from torch import nn
 
 from autoprune.trace.blocks import Block, Gap
 from autoprune.trace.flow import Call, Operator, Passed
-from autoprune.trace.labels import AxisNodes
 
 if TYPE_CHECKING:
     from autoprune.trace.residual import Owners
@@ -157,8 +156,8 @@ class _Finder:
             entry=self._entry(gaps, {term.carried for term in terms}),
         )
         # Code between its modules may need what they make.
-        less = replace(whole, gaps=(end,), tensors=tuple(t for t in tensors if t.startswith(f"{last}.")))
-        return replace(whole, otherwise=less) if len(gaps) > 1 else whole
+        less = replace(whole, name=last, gaps=(end,), tensors=tuple(t for t in tensors if t.startswith(f"{last}.")))
+        return replace(whole, otherwise=less) if len(gaps) > 1 and last not in names else whole
 
     def _parts(self, serving: set[int]) -> list[str]:
         """The outermost modules that serve a branch alone, in the order in which they end."""
@@ -205,19 +204,8 @@ class _Finder:
         return tuple(
             axis
             for axis, (length, own) in enumerate(zip(gave.shape, gave.axes, strict=True))
-            if took.shape[axis] != length or not self._same(own, took.axes[axis])
+            if took.shape[axis] != length or not self._labels.stay_alike(own, took.axes[axis])
         )
-
-    def _same(self, left: AxisNodes, right: AxisNodes) -> bool:
-        """Whether two axes of one length stay of one length."""
-        if left is not None and right is not None and (self._labels.roots(left) == self._labels.roots(right)).all():
-            return True
-        return self._stays(left) and self._stays(right)
-
-    def _stays(self, nodes: AxisNodes) -> bool:
-        """Whether nothing of an axis can be cut."""
-        labels, roots = self._labels, set() if nodes is None else set(self._labels.roots(nodes).tolist())
-        return all(labels.reason(atom) for root in roots for atom in labels.atoms(root))
 
 
 def _size(module: nn.Module) -> tuple[int, bool]:

@@ -183,6 +183,17 @@ class Labels:
         """Why a representative is frozen, None when it is not."""
         return self._reasons.value(self._frozen.item(self.find(atom)))
 
+    def stay(self, nodes: AxisNodes) -> bool:
+        """Whether nothing of an axis can be removed."""
+        roots = set() if nodes is None else set(self.roots(nodes).tolist())
+        return all(self.reason(atom) for root in roots for atom in self.atoms(root))
+
+    def stay_alike(self, left: AxisNodes, right: AxisNodes) -> bool:
+        """Whether two axes of one length hold the same channels, or can lose none."""
+        if left is not None and right is not None and (self.roots(left) == self.roots(right)).all():
+            return True
+        return self.stay(left) and self.stay(right)
+
     def family(self, atom: int) -> str:
         """The family of a representative."""
         return self._families.value(self._family.item(self.find(atom))) or ""

@@ -197,6 +197,7 @@ class Topology:
     has_statistics: some group's channels are normalised or reduced together.
     reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
         several.
+    staying: module that is no layer to drop -> why, in words.
     norms: "batch" and "layer", those kinds of normalisation that the model has; see `autoprune.trace.modules`.
     """
 
@@ -209,6 +210,7 @@ class Topology:
     has_statistics: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
     norms: tuple[str, ...] = ()
+    staying: Mapping[str, str] = field(default_factory=dict)
     _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -331,11 +333,12 @@ class Topology:
         return replace(self.without(withdrawn), blocks=left)
 
     def only(self, kinds: Sequence[str]) -> Topology:
-        """The topology with groups of these kinds alone, and with blocks if they are one of them."""
+        """The topology with groups of these kinds alone, and with blocks and layers if they are among them."""
         why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
         others = {group.name: why for group in self.groups if group.kind not in kinds}
         found = self.without(others) if others else self
-        return found if "blocks" in kinds else replace(found, blocks=())
+        wanted = [b for b in self.blocks if any(kind in kinds and b.is_of(kind) for kind in ("blocks", "layers"))]
+        return replace(found, blocks=tuple(wanted))
 
     def fingerprint(self) -> str:
         """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""

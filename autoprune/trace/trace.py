@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, runs_of
+from autoprune.trace.layers import layers
 from autoprune.trace.modules import fewest, normalisations
 from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
 from autoprune.trace.residual import blocks
@@ -52,12 +53,14 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
             owner.update(dict.fromkeys(atoms, name))
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
     numbers = attributes.by_group(owner)
+    found, staying = layers(tracer, scratch, blocks(tracer, scratch))
     return Topology(
         groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
-        blocks=blocks(tracer, scratch),
+        blocks=found,
+        staying=staying,
         contractions=_contractions(tracer, owner),
         has_statistics=bool(tracer.together),
         reads=_reads(tracer),

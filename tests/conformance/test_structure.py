@@ -127,9 +127,22 @@ def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None
 
 @pytest.mark.parametrize("name", WHOLE_ZOO)
 def test_blocks_can_be_dropped_one_by_one_and_all(name: str) -> None:
-    blocks = tuple(block.name for block in surveyed(name).topology.blocks)
+    blocks = tuple(block.name for block in surveyed(name).topology.blocks if block.exact)
     for dropped in {(block,) for block in blocks} | {blocks}:
         assert_equal(name, KeptChannels(groups={}, dropped=dropped))
+
+
+@pytest.mark.parametrize("name", WHOLE_ZOO)
+def test_the_cost_without_blocks_and_layers_is_known_before_the_cut(name: str) -> None:
+    """Without all blocks that are exact, without all layers, and without every other one of all."""
+    found = surveyed(name)
+    exact = tuple(block.name for block in found.topology.blocks if block.exact)
+    layers = tuple(block.name for block in found.topology.blocks if block.repeated)
+    for dropped in {exact, layers, (*exact, *layers)[::2]} - {()}:
+        smaller = cut(found.model, found.topology, KeptChannels(groups={}, dropped=dropped))
+        cost = found.topology.cost({}, dropped)
+        assert cost.parameters == count_parameters(smaller)
+        assert cost.multiply_adds == count_multiply_adds(smaller, found.inputs)
 
 
 @pytest.mark.parametrize("name", WHOLE_ZOO)

@@ -71,6 +71,12 @@ def test_version_3_says_how_much_in_every_way() -> None:
     )
 
 
+def test_version_4_says_how_many_layers_go() -> None:
+    third, fourth = (PruningPlan.from_json((PLANS / f"v{n}.json").read_text(encoding="utf-8")) for n in (3, 4))
+    assert third.layers is None
+    assert fourth == replace(third, layers=BlockPlan(count=2, criterion="added_loss"))
+
+
 def test_the_last_version_is_what_is_written() -> None:
     text = (PLANS / f"v{PLAN_VERSION}.json").read_text(encoding="utf-8")
     assert PruningPlan.from_json(text).to_json() + "\n" == text

@@ -217,6 +217,8 @@ def test_what_a_block_adds_needs_no_trained_weight_but_the_loss(name: str) -> No
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"a criterion for blocks must be one of block_influence.*got 'wanda'"):
+    with pytest.raises(
+        UnknownNameError, match=r"a criterion for blocks must be one of added_loss, block_influence.*got 'wanda'"
+    ):
         block_criterion("wanda")
     assert block_signals_for(("l1", "snip", "block_influence", "fisher")) == ("blocks", "gradients")

@@ -135,7 +135,7 @@ def test_a_protected_block_stays() -> None:
 
 
 def test_unknown_kinds_list_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="blocks, channels, head_width, heads"):
-        space(kinds=("layers",))
+    with pytest.raises(UnknownNameError, match="blocks, channels, head_width, heads, layers"):
+        space(kinds=("experts",))
     with pytest.raises(ConfigurationError, match="kinds must name at least one"):
         space(kinds=())

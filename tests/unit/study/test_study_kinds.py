@@ -101,7 +101,7 @@ STUDIES: Mapping[str, tuple[bool, autoprune.StudySettings]] = {
             space=space(kinds=("blocks",), block_criteria=("block_influence", "random"), steps=2),
         ),
     ),
-    "all": (False, whole(trials=24, seed=3, polish=0.2, space=space(**ALL))),
+    "all": (False, whole(trials=24, seed=5, polish=0.2, space=space(**ALL))),
     "all, direct": (False, whole(trials=10, space=space(**ALL, kind="direct"))),
 }
 

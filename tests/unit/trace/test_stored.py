@@ -85,10 +85,10 @@ def reader() -> tuple[nn.Module, Topology, Tensor]:
 def test_attentions_blocks_and_buffers_come_back() -> None:
     model, topology, inputs = reader()
     heads = next(group.name for group in topology.groups if group.kind == "heads" and "fewer" in group.name)
-    assert [block.name for block in topology.blocks] == ["block"]
+    assert [block.name for block in topology.blocks if block.exact] == ["block"]
     assert "hidden.0" in topology.widths
     for groups in ({heads: (0, 2)}, {"hidden.0": (1, 3, 4)}, {heads: (1,), "hidden.0": tuple(range(1, 20, 2))}, {}):
-        for dropped in ((), ("block",)):
+        for dropped in ((), ("block",), ("whole",), ("block", "fewer")):
             assert_rebuilt(model, topology, KeptChannels(groups=groups, dropped=dropped), inputs)
 
 

@@ -1,0 +1,172 @@
+"""Layers: members of lists of modules that can go whole, also where nothing is added to what they are given."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from autoprune.trace.blocks import Block, Gap, Lane
+from autoprune.trace.flow import Call, Passed
+from autoprune.trace.labels import AxisNodes
+from autoprune.trace.residual import Owners
+
+if TYPE_CHECKING:
+    from autoprune.trace.tracer import Tracer
+
+SHAPE = "gives another shape or type than it takes"
+ALONE = "is not one of several equal modules in a row"
+SHARED = "shares weights with other modules"
+UNCLEAR = "gives more than one tensor, or channels that are not those of a weight"
+
+
+def layers(tracer: Tracer, model: nn.Module, blocks: Sequence[Block]) -> tuple[tuple[Block, ...], Mapping[str, str]]:
+    """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
+
+    Returns:
+        All blocks in the order of the modules, and modules that compute products and are no layers, with the reason.
+
+    """
+    return _Finder(tracer, model, blocks).found()
+
+
+class _Finder:
+    """What is known of the modules of a trace."""
+
+    def __init__(self, tracer: Tracer, model: nn.Module, blocks: Sequence[Block]) -> None:
+        self.tracer, self.flow, self.blocks = tracer, tracer.flow, {block.name: block for block in blocks}
+        self.modules = dict(model.named_modules())
+        self.owners = Owners(tracer, model)
+        self.calls: dict[str, list[Call]] = {}
+        for call in self.flow.calls:
+            self.calls.setdefault(call.module, []).append(call)
+        self.computing = {path for weight in tracer.positions for path in _around(weight)}
+        self.runs = list(self._runs())
+        self.repeated = {path for run in self.runs for path in run}
+        deep = [run for run in self.runs if next(self.modules[run[0]].children(), None) is not None]
+        # What holds a row of layers is none itself, but for a block that is made of equal parts.
+        self.stacks = {
+            path
+            for run in deep
+            for path in _around(run[0])
+            if path not in self.repeated and (path not in self.blocks or run[0] in self.blocks)
+        }
+
+    def found(self) -> tuple[tuple[Block, ...], Mapping[str, str]]:
+        chosen: dict[str, Block] = {}
+        closed: list[str] = []
+        reasons: dict[str, str] = {}
+        for path in self.modules:
+            if path not in self.computing or path in self.stacks or any(_is_in(path, around) for around in closed):
+                continue
+            block = self.blocks.get(path)
+            made = self._exact(block) if block is not None else self._layer(path)
+            if isinstance(made, Block):
+                chosen[path] = made
+                closed += [path] if block is None else [gap.module for gap in block.gaps]
+            elif path in self.calls:
+                reasons[path] = made
+        every = {**self.blocks, **chosen}
+        return tuple(every[path] for path in self.modules if path in every), reasons
+
+    def _exact(self, block: Block) -> Block:
+        """A block, marked where it is a member of a list or of several equal modules in a row."""
+        parent = self.modules[block.name.rpartition(".")[0]]
+        if block.name not in self.repeated and not isinstance(parent, nn.ModuleList | nn.Sequential | nn.ModuleDict):
+            return block
+        other = self._layer(block.name) if not block.is_branch else ""
+        return _marked(block, other if isinstance(other, Block) else None)
+
+    def _layer(self, path: str) -> Block | str:
+        """A module as a layer that hands on its input; why it is none."""
+        gaps = {self._gap(call) for call in self.calls.get(path, ())}
+        tensors = self.owners.tensors((path,))
+        gap = gaps.pop() if len(gaps) == 1 else UNCLEAR
+        if isinstance(gap, str):
+            return gap
+        if path not in self.repeated:
+            return ALONE
+        if tensors is None:
+            return SHARED
+        reads = tuple(name for name in tensors if name in self.owners.numbers)
+        return Block(name=path, gaps=(gap,), tensors=tensors, reads=reads, exact=False, repeated=True)
+
+    def _gap(self, call: Call) -> Gap | str:
+        gave = [passed for passed in call.gave if self.flow.leaves(passed.value, call)]
+        if not gave or not any(_alike(took, one) for took in call.took for one in gave):
+            return SHAPE
+        fitting = [took for took in call.took if _alike(took, gave[0])]
+        lanes = self._lanes(call.module, fitting[0], gave[0]) if len(gave) == 1 and fitting else None
+        if lanes is None:
+            return UNCLEAR
+        position = None if call.outputs == 0 else int(gave[0].place)
+        source, outputs = fitting[0].place, max(call.outputs, 1)
+        return Gap(module=call.module, source=source, position=position, outputs=outputs, lanes=lanes)
+
+    def _lanes(self, module: str, took: Passed, gave: Passed) -> tuple[Lane, ...] | None:
+        """Axes along which input and output may lose different channels; None where it is not known which."""
+        found = []
+        for axis, (read, made) in enumerate(zip(took.axes, gave.axes, strict=True)):
+            if self.tracer.labels.stay_alike(read, made):
+                continue
+            sides = self._side(module, read), self._side(module, made)
+            if None in sides:
+                return None
+            (reads, reads_axis), (makes, makes_axis) = (side or ("", 0) for side in sides)
+            found.append(Lane(axis=axis, reads=reads, reads_axis=reads_axis, makes=makes, makes_axis=makes_axis))
+        return tuple(found)
+
+    def _side(self, module: str, nodes: AxisNodes) -> tuple[str, int] | None:
+        """A tensor of the module and its axis along which channels lie; "" where they all stay."""
+        labels = self.tracer.labels
+        if nodes is None or labels.stay(nodes):
+            return "", 0
+        roots = labels.roots(nodes).tolist()
+        for name, axes in self.tracer.owned.items():
+            for axis, own in enumerate(axes if name.startswith(f"{module}.") else ()):
+                if own is not None and labels.roots(own).tolist() == roots:
+                    return name, axis
+        return None
+
+    def _runs(self) -> Iterator[list[str]]:
+        """Equal children of one module, each of which is computed from what the one before it gives."""
+        alike: dict[object, list[str]] = {}
+        for path, module in self.modules.items():
+            if path in self.calls and path in self.computing:
+                shapes = tuple((name, tuple(tensor.shape)) for name, tensor in module.state_dict().items())
+                alike.setdefault((path.rpartition(".")[0], type(module), shapes), []).append(path)
+        for paths in alike.values():
+            ordered = sorted(paths, key=lambda path: self.calls[path][0].ended)
+            for follows, run in itertools.groupby(itertools.pairwise(ordered), lambda pair: self._follows(*pair)):
+                if follows:
+                    yield list(dict.fromkeys(path for pair in run for path in pair))
+
+    def _follows(self, first: str, second: str) -> bool:
+        given = {passed.value for passed in self.calls[first][0].gave}
+        taken = [passed.value for passed in self.calls[second][0].took]
+        return any(given & self.flow.ancestors(value, down_to=min(given)) for value in taken) if given else False
+
+
+def _marked(block: Block, last: Block | None) -> Block:
+    """A block and what is tried in its place as layers, with one more to try."""
+    otherwise = last if block.otherwise is None else _marked(block.otherwise, last)
+    return replace(block, repeated=True, otherwise=otherwise)
+
+
+def _alike(took: Passed, gave: Passed) -> bool:
+    return took.shape == gave.shape and took.dtype == gave.dtype and took.value != gave.value
+
+
+def _is_in(path: str, around: str) -> bool:
+    return path == around or path.startswith(f"{around}.")
+
+
+def _around(name: str) -> Iterator[str]:
+    """The names of the modules that something is inside of."""
+    path = name.rpartition(".")[0]
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
