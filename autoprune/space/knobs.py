@@ -162,11 +162,17 @@ def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters)
 
 def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
     if settings.block_criteria:
-        counts = {kind: len(blocks_to_choose(topology, kind=kind)) for kind in _BY_NUMBER if kind in settings.kinds}
+        counts = {kind: _most(settings, topology, kind) for kind in _BY_NUMBER if kind in settings.kinds}
         return {kind: IntDistribution(0, count) for kind, count in counts.items() if count}
     if not any(kind in settings.kinds for kind in _BY_NUMBER):
         return {}
     return {f"drop/{name}": CategoricalDistribution((False, True)) for name in blocks_to_choose(topology)}
+
+
+def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
+    """How many may go by number: blocks that are layers count as layers, where these may go."""
+    names = blocks_to_choose(topology, kind=kind)
+    return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
 
 
 def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:

@@ -20,6 +20,7 @@ from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo import convolutional as conv
 from tests.zoo.attention import ATTENTION
+from tests.zoo.depth import DEPTH
 from tests.zoo.experts import EXPERTS
 from tests.zoo.sequence import SEQUENCE
 from tests.zoo.transformers_hub import HUB
@@ -72,6 +73,7 @@ WHOLE_ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
     **{f"hf_{name}": entry for name, entry in HUB.items()},
     **SEQUENCE,
     **ATTENTION,
+    **DEPTH,
     **EXPERTS,
 }
 

@@ -201,7 +201,8 @@ def test_a_block_behind_positive_inputs_is_no_identity() -> None:
             return torch.relu(x + self.f(x))
 
     model = nn.Sequential(Block(), Block(), nn.Linear(6, 2))
-    assert [block.name for block in survey(model, torch.rand(4, 6)).blocks] == ["1"]
+    blocks = survey(model, torch.rand(4, 6)).blocks
+    assert [(block.name, block.is_branch) for block in blocks] == [("0.f", True), ("1", False)]
 
 
 def test_the_generator_of_the_caller_stays_as_it_is() -> None:

@@ -119,3 +119,16 @@ def test_positions_come_back(index: Callable[[], Tensor]) -> None:
     assert torch.equal(positions.index(), index())
     assert positions.fits(int(index().max()) + 1) == (index().numel() <= int(index().max()) + 1)
     assert not positions.fits(int(index().max()))
+
+
+def test_blocks_of_version_1_hand_on_their_input() -> None:
+    """Before branches and layers a block was one module, and said which argument it handed on."""
+    model, topology, inputs = reader()
+    data = plain(StoredTopology.of(topology))
+    assert isinstance(data, dict)
+    old = {"name": "block", "source": 0, "position": None, "outputs": 1, "tensors": ["block.f.weight", "block.f.bias"]}
+    text = json.dumps({**data, "version": 1, "blocks": [old]})
+    again = structure(StoredTopology, parse(text, "here"), "here").topology("here")
+    kept = KeptChannels(groups={"hidden.0": (1, 3, 4)}, dropped=("block",))
+    assert torch.equal(cut(model, again, kept)(inputs), cut(model, topology, kept)(inputs))
+    assert again.blocks[0].exact and not again.blocks[0].is_branch

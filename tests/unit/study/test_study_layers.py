@@ -1,0 +1,111 @@
+"""Studies that may drop layers of an encoder whose norms come last, beside heads and channels."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import autoprune
+from autoprune.candidate import Bench, evaluate_plan, resolve_plan
+from autoprune.errors import AutopruneWarning, ConfigurationError
+from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.amounts import BlockPlan
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import RecoveryPlan
+from autoprune.report.html import write_report
+from autoprune.space.knobs import distributions, knobs_of
+from tests.tasks import image_task
+from tests.unit.study.small import settings, space
+
+KINDS = ("layers", "heads", "channels")
+
+
+class Encoder(nn.Module):
+    """Rows of an image as a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True, dropout=0.0)
+        self.inp, self.out = nn.Linear(8, 12), nn.Linear(12, 4)
+        self.encoder = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.encoder(self.inp(x.squeeze(1))).mean(1))
+
+
+@functools.cache
+def task() -> autoprune.Task:
+    torch.manual_seed(0)
+    return image_task(model=Encoder().eval(), require_trained=False)
+
+
+@functools.cache
+def bench(*kinds: str) -> Bench:
+    return Bench.of(task(), kinds=kinds or KINDS, latency_rounds=0)
+
+
+@pytest.mark.parametrize("criteria", [(), ("block_influence", "added_loss")], ids=["each", "by number"])
+def test_a_study_of_layers_heads_and_channels(criteria: tuple[str, ...], tmp_path: Path) -> None:
+    chosen = settings(trials=10, seed=1, space=space(kinds=KINDS, block_criteria=criteria))
+    study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    study.run()
+    assert not (study.folder.path / "failures").exists()
+    without = [record for record in study.records if record.dropped]
+    assert without
+    for record in without:
+        assert set(record.dropped) <= {f"encoder.layers.{number}" for number in range(3)}
+        model = study.rebuild(record.number)
+        assert record.search.parameters == count_parameters(model)
+        assert record.search.multiply_adds == count_multiply_adds(model, task().example_inputs)
+    again = autoprune.Study.open(study.folder.path)
+    assert [record.dropped for record in again.records] == [record.dropped for record in study.records]
+    assert write_report(study.folder, study.front(), tmp_path / "report.html").exists()
+
+
+def test_two_of_three_layers_go_by_influence_or_by_loss() -> None:
+    for criterion in ("block_influence", "added_loss"):
+        plan = PruningPlan(layers=BlockPlan(count=2, criterion=criterion), recovery=RecoveryPlan(steps=0))
+        resolved, seen = resolve_plan(bench(), plan)
+        assert len(resolved.dropped) == 2
+        assert resolved.layers is None
+        assert seen.forward > 0
+        assert evaluate_plan(bench(), plan).kept.dropped == resolved.dropped
+    with pytest.raises(ConfigurationError, match="the count of layers must be at most 3, but got 4"):
+        resolve_plan(bench(), PruningPlan(layers=BlockPlan(count=4)))
+
+
+def test_layers_and_blocks_are_no_choice_twice() -> None:
+    every = space(kinds=("blocks", "layers"), block_criteria=("random",), learning_rate=0.1)
+    topology = bench("blocks", "layers").topology
+    numbers = {name: drawn.high for name, drawn in distributions(every, topology).items()}
+    assert numbers == {"blocks": 6, "layers": 3}, "attention and feed-forward of each layer, and each layer"
+    resnet = Bench.of(image_task(), kinds=("blocks", "layers"), latency_rounds=0).topology
+    assert set(distributions(every, resnet)) == {"layers"}, "its block is a layer"
+    each = distributions(space(kinds=("layers",), learning_rate=0.1), bench("layers").topology)
+    assert set(each) == {f"drop/encoder.layers.{number}" for number in range(3)}
+
+
+def test_a_plan_names_the_whole_for_its_parts() -> None:
+    topology = bench("blocks", "layers").topology
+    parts = ("encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear1")
+    resolved, _ = resolve_plan(bench("blocks", "layers"), PruningPlan(dropped=parts))
+    assert resolved.dropped == ("encoder.layers.0", "encoder.layers.1.linear1")
+    known = knobs_of(space(kinds=("blocks", "layers")), topology, resolved)
+    assert {name for name, value in known.items() if value is True} == {
+        *(f"drop/{name}" for name in parts),
+        "drop/encoder.layers.0.linear1",
+    }
+
+
+def test_a_study_without_layers_says_why(tmp_path: Path) -> None:
+    flat = image_task(
+        model=nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 4)), require_trained=False
+    )
+    with pytest.raises(ConfigurationError, match=r"No layer can go whole: 1, 3 gives another shape or type"):
+        autoprune.Study.create(flat, settings(space=space(kinds=("layers",))), out=tmp_path / "run")
+    with pytest.warns(AutopruneWarning, match="No layer can go whole"):
+        autoprune.Study.create(flat, settings(space=space(kinds=("layers", "channels"))), out=tmp_path / "run")
