@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_ARGS ?=
 READY := $(VENV)/.ready
+# torchvision and timm need another torch than the project's pin.
+ZOO := .venv-zoo
 
-.PHONY: demo test test-slow lint format bench docs clean
+.PHONY: demo test test-slow lint format bench zoo-real docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,8 +48,18 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.discovery
 
+$(ZOO)/.ready: pyproject.toml constraints.txt benchmarks/zoo/requirements.txt
+	$(PYTHON) -m venv $(ZOO)
+	grep -v '^torch==' constraints.txt > $(ZOO)/constraints.txt
+	$(ZOO)/bin/python -m pip install --quiet $(PIP_ARGS) --constraint $(ZOO)/constraints.txt \
+		--requirement benchmarks/zoo/requirements.txt --editable .
+	touch $(ZOO)/.ready
+
+zoo-real: $(ZOO)/.ready  ## real models of torchvision, timm and Transformers, checked by a decoder of its own
+	$(ZOO)/bin/python -m benchmarks.zoo
+
 docs: $(READY)  ## check that the commands and tables in docs/ match the code
 	$(BIN)/python -m pytest tests/architecture/test_docs.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ZOO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

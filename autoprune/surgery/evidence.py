@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
-from autoprune.surgery.influence import Part, check_own_weights, without_gradient
+from autoprune.surgery.influence import Part, check_own_weights, moving, without_gradient
 from autoprune.surgery.mask import masked, sharing
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
@@ -174,6 +174,10 @@ class Evidence:
     def _effect(self, smaller: nn.Module) -> float:
         outputs = _outputs(smaller, self.inputs)
         return _distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
+
+    def moving(self, topology: Topology, chosen: KeptChannels) -> set[str]:
+        """Names of the parameters on which the outputs of that cut depend."""
+        return moving(cut(self.model, topology, chosen, share=True), self.inputs)
 
     def forget(self) -> None:
         """Drop what was computed for another topology."""

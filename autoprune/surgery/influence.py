@@ -64,6 +64,16 @@ def without_gradient(model: nn.Module, inputs: Inputs, topology: Topology) -> se
     return groups | {("block", block.name) for block in silent}
 
 
+def moving(model: nn.Module, inputs: Inputs) -> set[str]:
+    """Names of the parameters on which the outputs depend, as far as one backward pass tells."""
+    return {name for name, axes in _gradients(model, inputs).items() if bool(axes[0].any())}
+
+
+def matrices(group: ChannelGroup) -> set[str]:
+    """Names of the tensors that make or read the channels of a group."""
+    return {member.tensor for member in group.members if member.role in {"out", "in"}}
+
+
 def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[bool]:
     for member in group.members:
         if member.tensor in slopes:

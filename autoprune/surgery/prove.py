@@ -13,7 +13,7 @@ from torch import nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.depth import with_blocks
 from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.influence import NOTHING, Part
+from autoprune.surgery.influence import NOTHING, Part, matrices
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
 from autoprune.trace.reasons import PROOF_TIME, Reason
@@ -75,6 +75,7 @@ def _proved(topology: Topology, bench: Evidence, seed: int, deadline: float) -> 
     proof = _Proof(topology, bench, seed, deadline)
     for names in _apart(topology):
         proof.settle(names)
+        proof.settle_unheard(names)
     proof.settle_together()
     for names in _apart(proof.topology):
         proof.settle_narrow([name for name in names if name not in proof.reasons])
@@ -181,6 +182,27 @@ class _Proof:
             return False
         self.topology = topology
         return True
+
+    def settle_unheard(self, names: Sequence[str]) -> None:
+        """Prove again, fewer at once, those of some groups that the outputs say nothing of once all are cut.
+
+        Behind units that are dead in a much smaller model a wrong group would pass with the others.
+        """
+        left = self._unheard([name for name in names if name not in self.reasons])
+        halves = (left[: len(left) // 2], left[len(left) // 2 :])
+        for part in halves if len(names) > 1 else ():
+            self.settle(part)
+            self.settle_unheard(part)
+
+    def _unheard(self, names: Sequence[str]) -> list[str]:
+        """Groups with weights that matter in the dense model, and in no draw of all of these groups."""
+        weights = {name: matrices(self.topology.group(name)) for name in names}
+        for draw in ({}, *self.draws) if len(names) > 1 else ():
+            if not any(weights.values()) or self.expired:
+                break
+            heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names if draw}))
+            weights = {name: left - heard if draw else left & heard for name, left in weights.items()}
+        return [name for name, left in weights.items() if left]
 
     def settle_together(self) -> None:
         """What is right apart has to be right together; one by one, a group that is not is withdrawn."""

@@ -37,7 +37,7 @@ def main(
     models: str = "",
     seconds: int = 600,
     out: Path = Path("benchmarks/out/zoo"),
-    markdown: bool = False,  # noqa: FBT001, FBT002  # an option of the command
+    markdown: bool = False,
     one: str = "",
 ) -> None:
     """Check every model that has no result yet. models: names, or library/name, or a library. one: in this process."""
@@ -98,7 +98,7 @@ def _in_process(name: str, seconds: int) -> Record:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
 
     command = [sys.executable, "-m", "benchmarks.zoo", "--one", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limited)  # noqa: PLW1509
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limited)
     if done.returncode == 0:
         record: Record = json.loads(done.stdout.splitlines()[-1])
         return record

@@ -27,7 +27,9 @@ Rule = Callable[[Operator, Args, Kwargs], object]
 class InDouble(TorchDispatchMode):
     """Keeps float64 where a model casts to a coarser type, so that rounding explains nothing."""
 
-    def __torch_dispatch__(self, func: Operator, types: object, args: Args = (), kwargs: Kwargs | None = None) -> object:
+    def __torch_dispatch__(
+        self, func: Operator, types: object, args: Args = (), kwargs: Kwargs | None = None
+    ) -> object:
         del types
         return self.compute(func, args, _in_double(args, kwargs or {}))
 
@@ -149,10 +151,8 @@ def _convolution(func: Operator, args: Args, kwargs: Kwargs) -> object:
     assert isinstance(groups, int)
     out = _computed(func, args, kwargs)
     gone = weight.isnan()
-    if transposed:
-        made = gone.flatten(2).all(2).unflatten(0, (groups, -1)).all(1).flatten()
-    else:
-        made = gone.flatten(1).all(1)
+    # A transposed weight is [in, out / groups, ...], with the inputs group by group.
+    made = (gone.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1) if transposed else gone).flatten(1).all(1)
     # A group into which nothing comes makes nothing.
     silent = source.isnan().movedim(1, 0).flatten(1).all(1).unflatten(0, (groups, -1)).all(1)
     absent = made | silent.repeat_interleave(out.shape[1] // groups) | _is_absent(bias)
@@ -223,9 +223,9 @@ def _softmax(func: Operator, args: Args, kwargs: Kwargs) -> object:
 
 
 def _dims(source: Tensor, dim: object) -> list[int]:
-    if dim is None or dim == [] or dim == ():
-        return list(range(source.ndim))
-    return [dim] if isinstance(dim, int) else list(dim)  # type: ignore[call-overload]  # a list of whole numbers
+    if isinstance(dim, int):
+        return [dim]
+    return list(dim) if isinstance(dim, list | tuple) and dim else list(range(source.ndim))
 
 
 def _given(args: Args, kwargs: Kwargs, place: int, name: str, default: object = None) -> object:

@@ -33,7 +33,7 @@ class Found:
     """What one model gave; plain values, for a line of JSON.
 
     left: share of the multiply-adds with every group halved. whole: share of the multiply-adds in layers whose outputs
-    stay, output layers left out. worst: largest difference of any draw. effect: smallest change of the outputs by a draw.
+    stay, output layers left out. worst: largest difference of any draw. effect: smallest change that one made.
     wrong, unchecked: of the draws, in words. reasons: of what stays, the largest first.
     """
 

@@ -23,14 +23,26 @@ def _pixels(side: int) -> Inputs:
     return {"pixel_values": torch.randn(2, 3, side, side)}
 
 
+def _new(name: str, **settings: object) -> object:
+    """An object of a class of transformers."""
+    import transformers
+
+    made: object = getattr(transformers, name)(**settings)
+    return made
+
+
+def _model(name: str, config: object) -> nn.Module:
+    import transformers
+
+    made: nn.Module = getattr(transformers, name)(config)
+    return made
+
+
 def _made(model: str, config: str, inputs: Callable[[], Inputs], **settings: object) -> Maker:
     """model, config: classes of transformers; settings: of the configuration."""
 
     def make() -> Built:
-        import transformers
-
-        made = getattr(transformers, model)(getattr(transformers, config)(**settings))
-        return made, inputs()
+        return _model(model, _new(config, **settings)), inputs()
 
     return make
 
@@ -89,9 +101,9 @@ def _whisper() -> Inputs:
 
 
 def _resnet_of_detection() -> object:
-    from transformers import ResNetConfig
 
-    return ResNetConfig(
+    return _new(
+        "ResNetConfig",
         embedding_size=16,
         hidden_sizes=[16, 24, 32, 48],
         depths=[1, 1, 1, 1],
@@ -101,9 +113,9 @@ def _resnet_of_detection() -> object:
 
 
 def _detr() -> Built:
-    from transformers import DetrConfig, DetrForObjectDetection
 
-    config = DetrConfig(
+    config = _new(
+        "DetrConfig",
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
@@ -118,20 +130,21 @@ def _detr() -> Built:
         decoder_ffn_dim=48,
         num_labels=5,
     )
-    return DetrForObjectDetection(config), _pixels(64)
+    return _model("DetrForObjectDetection", config), _pixels(64)
 
 
 def _rt_detr() -> Built:
-    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
 
-    backbone = RTDetrResNetConfig(
+    backbone = _new(
+        "RTDetrResNetConfig",
         embedding_size=16,
         hidden_sizes=[16, 24, 32, 48],
         depths=[1, 1, 1, 1],
         layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
     )
-    config = RTDetrConfig(
+    config = _new(
+        "RTDetrConfig",
         backbone_config=backbone,
         encoder_hidden_dim=32,
         encoder_in_channels=[24, 32, 48],
@@ -148,13 +161,13 @@ def _rt_detr() -> Built:
         num_labels=5,
         anchor_image_size=None,
     )
-    return RTDetrForObjectDetection(config), _pixels(64)
+    return _model("RTDetrForObjectDetection", config), _pixels(64)
 
 
 def _mask2former() -> Built:
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    backbone = SwinConfig(
+    backbone = _new(
+        "SwinConfig",
         image_size=64,
         patch_size=4,
         embed_dim=16,
@@ -163,7 +176,8 @@ def _mask2former() -> Built:
         window_size=4,
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-    config = Mask2FormerConfig(
+    config = _new(
+        "Mask2FormerConfig",
         backbone_config=backbone,
         feature_size=32,
         mask_feature_size=32,
@@ -176,11 +190,10 @@ def _mask2former() -> Built:
         num_queries=6,
         num_labels=5,
     )
-    return Mask2FormerForUniversalSegmentation(config), _pixels(64)
+    return _model("Mask2FormerForUniversalSegmentation", config), _pixels(64)
 
 
 def _clip() -> Built:
-    from transformers import CLIPConfig, CLIPModel
 
     text = {
         "vocab_size": _WORDS,
@@ -194,7 +207,7 @@ def _clip() -> Built:
         "bos_token_id": 1,
     }
     vision = {key: value for key, value in _VIT.items() if key != "num_labels"}
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+    model = _model("CLIPModel", _new("CLIPConfig", text_config=text, vision_config=vision, projection_dim=24))
     words = torch.cat([torch.randint(3, _WORDS, (2, 8)), torch.full((2, 1), 2)], 1)
     return model, {"input_ids": words, "pixel_values": torch.randn(2, 3, 32, 32)}
 
@@ -222,7 +235,15 @@ TRANSFORMERS: Mapping[str, Maker] = {
     ),
     "modernbert": _bert("ModernBert", pad_token_id=0, cls_token_id=1, sep_token_id=2, global_attn_every_n_layers=2),
     "gpt2": _made(
-        "GPT2LMHeadModel", "GPT2Config", _ids, vocab_size=_WORDS, n_positions=32, n_embd=48, n_layer=3, n_head=4, use_cache=False
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        _ids,
+        vocab_size=_WORDS,
+        n_positions=32,
+        n_embd=48,
+        n_layer=3,
+        n_head=4,
+        use_cache=False,
     ),
     "gpt_neox": _causal("GPTNeoX"),
     "gptj": _made(
@@ -261,7 +282,14 @@ TRANSFORMERS: Mapping[str, Maker] = {
     "gemma2": _causal("Gemma2", head_dim=16, query_pre_attn_scalar=16, sliding_window=16),
     "olmo2": _causal("Olmo2"),
     "mamba": _made(
-        "MambaForCausalLM", "MambaConfig", _ids, vocab_size=_WORDS, hidden_size=32, num_hidden_layers=2, state_size=4, use_cache=False
+        "MambaForCausalLM",
+        "MambaConfig",
+        _ids,
+        vocab_size=_WORDS,
+        hidden_size=32,
+        num_hidden_layers=2,
+        state_size=4,
+        use_cache=False,
     ),
     "t5": _made(
         "T5ForConditionalGeneration",
