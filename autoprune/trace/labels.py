@@ -163,11 +163,7 @@ class Labels:
             return False
         row, column = np.array(keys, dtype=np.int64).T
         nodes = self.roots(np.array([self._products[key] for key in keys], dtype=np.int64))
-        own = nodes[
-            (self._row[nodes] != _NONE)
-            & (self.roots(self._row[nodes]) == self.roots(row))
-            & (self.roots(self._column[nodes]) == self.roots(column))
-        ]
+        own = nodes[self._is_product(nodes, row, column)]
         self._row[own] = self._column[own] = _NONE
         self._known_atoms.clear()
         self.unify(nodes, column)
@@ -185,8 +181,7 @@ class Labels:
 
     def stay(self, nodes: AxisNodes) -> bool:
         """Whether nothing of an axis can be removed."""
-        roots = set() if nodes is None else set(self.roots(nodes).tolist())
-        return all(self.reason(atom) for root in roots for atom in self.atoms(root))
+        return nodes is None or bool((self._frozen[self.atoms_of(nodes)] != _NONE).all())
 
     def stay_alike(self, left: AxisNodes, right: AxisNodes) -> bool:
         """Whether two axes of one length hold the same channels, or can lose none."""
@@ -248,12 +243,17 @@ class Labels:
             self.unify(self._row[c], self._row[d])
             self.unify(self._column[c], self._column[d])
             a, b = self.roots(a), self.roots(b)
-            same = (self.roots(self._row[a]) == self.roots(self._row[b])) & (
-                self.roots(self._column[a]) == self.roots(self._column[b])
-            )
-            ready = (a != b) & (~products | ((self._row[a] != _NONE) & (self._row[b] != _NONE) & same))
+            ready = (a != b) & (~products | self._is_product(a, self._row[b], self._column[b]))
             a, b = a[ready], b[ready]
         self._join(*_apart(a, b))
+
+    def _is_product(self, nodes: Nodes, rows: Nodes, columns: Nodes) -> npt.NDArray[np.bool_]:
+        """Whether each representative is the product of that row and that column."""
+        found: npt.NDArray[np.bool_] = (self._row[nodes] != _NONE) & (rows != _NONE)
+        known = np.flatnonzero(found)
+        for table, sides in ((self._row, rows), (self._column, columns)):
+            found[known] &= self.roots(table[nodes[known]]) == self.roots(sides[known])
+        return found
 
     def _holds(self, nodes: Nodes, others: Nodes) -> npt.NDArray[np.bool_]:
         """Whether each node is a product with the other among its atoms. others: representatives."""

@@ -123,6 +123,16 @@ def test_two_products_that_are_the_same_have_the_same_factors() -> None:
     assert not same(labels, factors[0][0], factors[0][1])
 
 
+def test_nothing_depends_on_what_memory_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.trace.labels.np.empty", lambda shape, dtype: np.full(shape, 10**6, dtype))
+    labels = Labels()
+    grids = [labels.product(labels.new(2), labels.new(2)) for _ in range(2)]
+    plain = labels.new(2)
+    labels.unify(np.append(grids[0], plain[:1]), np.append(grids[1], plain[1:]))
+    assert all(same(labels, a, b) for a, b in zip(grids[0], grids[1], strict=True))
+    assert same(labels, plain[0], plain[1])
+
+
 def test_a_product_that_is_its_own_factor_collapses_into_one_channel() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
