@@ -30,6 +30,7 @@ class Skip(nn.Module):
             if name not in own:
                 own[name] = value
         self._gap, self._picks = gap, tuple(picks)
+        self._is_attention = isinstance(module, nn.MultiheadAttention)
         self.training = module.training
 
     def forward(self, *args: object, **kwargs: object) -> object:
@@ -38,7 +39,7 @@ class Skip(nn.Module):
         value = args[gap.source] if isinstance(gap.source, int) else kwargs[gap.source]
         if gap.single is not None:
             assert isinstance(value, Tensor)
-            value = _zeros(value, gap.single)
+            value = _zeros(value, list(gap.single))
         for axis, where in self._picks:
             assert isinstance(value, Tensor)
             value = _taken(value, axis, where)
@@ -47,8 +48,13 @@ class Skip(nn.Module):
         return tuple(value if place == gap.position else None for place in range(gap.outputs))
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """Give torch.jit.script, which knows no variable arguments, a module that takes one tensor where that does."""
+        """Give torch.jit.script, which knows no variable arguments, a module that takes one tensor where that does.
+
+        Torch's own attention takes more, by a signature that is known.
+        """
         gap = self._gap
+        if self._is_attention and (gap.source, gap.position) == (0, 0) and gap.single is not None:
+            return NoAttention(gap.single)
         if gap.source != 0 or gap.position is not None or len(self._picks) > 1:
             return self
         if self._picks:
@@ -56,21 +62,45 @@ class Skip(nn.Module):
         return nn.Identity() if gap.single is None else Zeros(gap.single)
 
 
-class Zeros(nn.Module):
-    """Zeros in the place of a module that takes one tensor. single: axes along which they have one place."""
+class _Zeroing(nn.Module):
+    """single: axes along which the zeros have one place."""
+
+    # As values: torch.jit.script knows no annotations of a class that are text, nor what an empty list is of.
+    __annotations__ = {"single": list[int]}
 
     def __init__(self, single: Sequence[int]) -> None:
         super().__init__()
         self.single = list(single)
 
+
+class Zeros(_Zeroing):
+    """Zeros in the place of a module that takes one tensor."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Zeros."""
-        for axis in self.single:
-            x = x.narrow(axis, 0, 1)
-        return torch.zeros_like(x)
+        return _zeros(x, self.single)
 
 
-def _zeros(like: Tensor, single: Sequence[int]) -> Tensor:
+class NoAttention(_Zeroing):
+    """Zeros in the place of an nn.MultiheadAttention."""
+
+    def forward(  # noqa: PLR0913, PLR0917  # torch's own signature
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Zeros, and no weights."""
+        del key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+        return _zeros(query, self.single), None
+
+
+def _zeros(like: Tensor, single: list[int]) -> Tensor:
     for axis in single:
         like = like.narrow(axis, 0, 1)
     return torch.zeros_like(like)

@@ -302,6 +302,29 @@ def test_a_model_without_a_block_can_be_scripted() -> None:
     assert torch.equal(torch.jit.script(smaller)(inputs), smaller(inputs))
 
 
+class Attended(nn.Module):
+    """Attention and a linear layer that torch.jit.script can compile; the additions stand around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(12)
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.linear = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.linear(x)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("dropped", ["1.attention", "1.linear"])
+def test_a_model_without_a_branch_can_be_scripted(dropped: str) -> None:
+    model, inputs = nn.Sequential(nn.Linear(9, 12), Attended(), nn.Linear(12, 5)).eval(), torch.randn(3, 4, 9)
+    smaller = cut(model, survey(model, inputs), KeptChannels(groups={}, dropped=(dropped,)))
+    assert torch.equal(torch.jit.script(smaller)(inputs), smaller(inputs))
+
+
 def test_a_cut_of_a_cut() -> None:
     model, inputs = stirred(Stack(*(Mlp(pre_norm) for _ in range(3)))), torch.randn(4, 10)
     topology = survey(model, inputs)
