@@ -264,8 +264,9 @@ def _bench(task: Task, settings: StudySettings) -> Bench:
             latency_backend=settings.latency_backend,
         )
     if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
-        reasons = "; ".join(f"{u.module}: {u.reason}" for u in bench.topology.unprunable[:5])
-        asked = layers_told(settings.space, bench)
+        left = bench.topology.unprunable[:5]
+        reasons = "; ".join(f"{u.module}: {u.reason}" for u in left)
+        remedies = dict.fromkeys((layers_told(settings.space, bench), *(u.why.kind.remedy for u in left)))
         expected = "have a group of channels that can be pruned"
-        raise ConfigurationError(fault("the model", expected, f"none ({reasons})", asked))
+        raise ConfigurationError(fault("the model", expected, f"none ({reasons})", " ".join(filter(None, remedies))))
     return bench

@@ -1,7 +1,6 @@
 """Why channels are left alone: every kind of reason in words, with what to do about it.
 
-A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others. The page
-docs/left_alone.md says the same at length, and a test keeps both in step.
+A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others.
 """
 
 from __future__ import annotations
@@ -12,9 +11,6 @@ from types import CodeType
 
 from autoprune.trace.operators import Call, shown
 
-#: The page that has a section for every kind.
-PAGE = "docs/left_alone.md"
-
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -22,7 +18,7 @@ class Kind:
 
     Args:
         name: What it is stored as.
-        title: Heading of its section in the docs.
+        title: A heading.
         words: What follows the name of a layer; `{detail}` in it is filled in.
         remedy: What to do about it, in sentences.
 
@@ -32,11 +28,6 @@ class Kind:
     title: str
     words: str
     remedy: str
-
-    @property
-    def anchor(self) -> str:
-        """The section of the docs, as a link from the root of the repository."""
-        return f"{PAGE}#{self.title.lower().replace(' ', '-').replace(',', '')}"
 
 
 OUTPUT = Kind(

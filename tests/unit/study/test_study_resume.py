@@ -15,6 +15,7 @@ import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
 from autoprune.study.loop import FAILURES_IN_A_ROW
 from autoprune.study.storage import exclusive
+from autoprune.trace.reasons import OUTPUT
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import ResNet
@@ -323,8 +324,9 @@ def test_nothing_to_prune(tmp_path: Path) -> None:
     """One layer from inputs to outputs: every channel is part of the answer."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     bare = image_task(model=model, require_trained=False)
-    with pytest.raises(ConfigurationError, match="have a group of channels that can be pruned, but got none"):
+    with pytest.raises(ConfigurationError, match="have a group of channels that can be pruned, but got none") as error:
         autoprune.Study.create(bare, settings(), out=tmp_path / "run")
+    assert OUTPUT.remedy in str(error.value), "what to do"
     assert not (tmp_path / "run").exists()
 
 
