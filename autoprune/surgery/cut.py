@@ -65,7 +65,7 @@ def cut(
     if wrong:
         was = "the dense model" if parent is None else "what its parent kept"
         raise SurgeryError(fault("the model to cut", f"be {was}", f"other shapes of {', '.join(sorted(wrong)[:5])}"))
-    _settle(smaller, touched, topology, kept)
+    _settle(smaller, touched, topology, kept, now)
     return smaller
 
 
@@ -113,7 +113,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     names_of = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     # All were replaced; those of other shapes are what a cut changes.
     smaller = [m for m in touched if any(names_of.get(id(t)) in keep for t in _own(m))]
-    _settle(model, smaller, topology, kept)
+    _settle(model, smaller, topology, kept, target)
     return model
 
 
@@ -140,8 +140,17 @@ def sliced(
     }
 
 
-def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept: KeptChannels) -> None:
-    """Make the numbers that modules keep true: first those that follow a group, then those that follow weights."""
+def _settle(
+    model: nn.Module,
+    touched: list[nn.Module],
+    topology: Topology,
+    kept: KeptChannels,
+    alive: Mapping[tuple[str, int], Tensor],
+) -> None:
+    """Make the numbers that modules keep true: first those that follow a group, then those that follow weights.
+
+    alive: the positions that `kept` leaves on each axis.
+    """
     for module in touched:
         SlimMultiheadAttention.adopt(module)
     for module in model.modules():
@@ -150,7 +159,6 @@ def _settle(model: nn.Module, touched: list[nn.Module], topology: Topology, kept
     rescale(model, topology, kept)
     for module in touched:
         repair(module)
-    alive = alive_positions(topology, kept)
     for block in topology.dropped(kept.dropped):
         skip(model, block, topology, alive)
     renew_kept(model)

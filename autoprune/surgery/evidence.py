@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
-from autoprune.surgery.influence import Part, check_own_weights, moving, without_gradient
+from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, moving, without_gradient
 from autoprune.surgery.mask import masked, sharing
 from autoprune.task.clone import clone_with, renew_kept
 from autoprune.task.data import Inputs, call
@@ -43,6 +43,7 @@ class Evidence:
     silenced: outputs of masks that were computed last, by what they keep; they do not depend on what modules note
         beside their weights, so that one serves every change that is tried. `forget` them with another topology.
     values: name of a parameter -> its value in `model`, which is masked in place.
+    slopes: where gradients of the outputs are other than zero, see `influence.gradients`.
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Evidence:
     tolerance: _Tolerance
     trains: bool
     values: Callable[[str], Tensor]
+    slopes: Mapping[str, Axes]
     silenced: OrderedDict[object, list[Tensor]] = field(default_factory=OrderedDict)
 
     @classmethod
@@ -109,6 +111,7 @@ class Evidence:
             tolerance=_Tolerance.of(_precisions(scratch, inputs)),
             trains=_trains(scratch, inputs),
             values=values,
+            slopes=gradients(scratch, inputs),
         )
 
     def redrawn(self, seed: int) -> Evidence | None:
@@ -135,7 +138,7 @@ class Evidence:
     def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> Reason | None:
         """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
         try:
-            smaller = cut(self.model, topology, chosen, share=True)
+            smaller = self._cut(topology, chosen)
             outputs = _outputs(smaller, self.inputs)
         except Exception as error:  # any failure of the cut model means the same: do not offer the group
             return _raised(NOT_RUNNING, error)
@@ -154,21 +157,21 @@ class Evidence:
     def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
         try:
-            outputs = _outputs(cut(self.model, topology, chosen, share=True), self.inputs)
+            outputs = _outputs(self._cut(topology, chosen), self.inputs)
         except Exception as error:  # user code runs in here
-            return f"does not run without it ({describe_exception(error).splitlines()[0][:200]})"
+            return f"does not run without it ({_short(error)})"
         if [(tensor.shape, tensor.dtype) for tensor in outputs] != [(one.shape, one.dtype) for one in self.dense]:
             return "gives outputs of another number, shape or type without it"
         return None
 
     def silent(self, topology: Topology, cuts: Mapping[Part, Iterable[KeptChannels]]) -> list[Part]:
         """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
-        suspects = without_gradient(self.model, self.inputs, topology)
+        suspects = without_gradient(self.slopes, topology)
         return [
             part
             for part, choices in cuts.items()
             if part in suspects
-            and all(self._effect(cut(self.model, topology, one)) <= self.tolerance.noise for one in choices)
+            and all(self._effect(self._cut(topology, one)) <= self.tolerance.noise for one in choices)
         ]
 
     def _effect(self, smaller: nn.Module) -> float:
@@ -177,11 +180,15 @@ class Evidence:
 
     def moving(self, topology: Topology, chosen: KeptChannels) -> set[str]:
         """Names of the parameters on which the outputs of that cut depend."""
-        return moving(cut(self.model, topology, chosen, share=True), self.inputs)
+        return moving(gradients(self._cut(topology, chosen), self.inputs))
 
     def forget(self) -> None:
         """Drop what was computed for another topology."""
         self.silenced.clear()
+
+    def _cut(self, topology: Topology, chosen: KeptChannels) -> nn.Module:
+        """A cut that is only looked at."""
+        return cut(self.model, topology, chosen, share=True)
 
     def _silenced_outputs(self, topology: Topology, chosen: KeptChannels) -> list[Tensor]:
         key = (tuple(chosen.groups.items()), chosen.dropped)
@@ -204,7 +211,11 @@ class Evidence:
 
 def _raised(kind: Kind, error: Exception) -> Reason:
     """What an error of the model says, and where it was raised."""
-    return Reason(kind=kind, detail=describe_exception(error).splitlines()[0][:200], line=raised_from(error))
+    return Reason(kind=kind, detail=_short(error), line=raised_from(error))
+
+
+def _short(error: Exception) -> str:
+    return describe_exception(error).splitlines()[0][:200]
 
 
 def _trains(model: nn.Module, inputs: Inputs) -> bool:

@@ -52,21 +52,20 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor])
         )
 
 
-def without_gradient(model: nn.Module, inputs: Inputs, topology: Topology) -> set[Part]:
+def without_gradient(slopes: Mapping[str, Axes], topology: Topology) -> set[Part]:
     """Groups and blocks on none of whose weights the outputs depend, as far as one backward pass tells.
 
-    All of them where there is none, as in a model that answers with classes.
+    All of them where there is none, as in a model that answers with classes. slopes: of `gradients`.
     """
-    slopes = _gradients(model, inputs)
     groups = {("group", group.name) for group in topology.groups if not any(_runs_through(group, slopes))}
-    moving = {name for name, axes in slopes.items() if bool(axes[0].any())}
-    silent = [block for block in topology.blocks if moving.isdisjoint(block.tensors)]
+    some = moving(slopes)
+    silent = [block for block in topology.blocks if some.isdisjoint(block.tensors)]
     return groups | {("block", block.name) for block in silent}
 
 
-def moving(model: nn.Module, inputs: Inputs) -> set[str]:
-    """Names of the parameters on which the outputs depend, as far as one backward pass tells."""
-    return {name for name, axes in _gradients(model, inputs).items() if bool(axes[0].any())}
+def moving(slopes: Mapping[str, Axes]) -> set[str]:
+    """Names of the parameters on which the outputs depend. slopes: of `gradients`."""
+    return {name for name, axes in slopes.items() if bool(axes[0].any())}
 
 
 def matrices(group: ChannelGroup) -> set[str]:
@@ -80,7 +79,7 @@ def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[b
             yield bool(slopes[member.tensor][member.axis][member.index.flatten()].any())
 
 
-def _gradients(model: nn.Module, inputs: Inputs) -> dict[str, Axes]:
+def gradients(model: nn.Module, inputs: Inputs) -> dict[str, Axes]:
     """Where the gradient of a mixture of all outputs is other than zero; empty where there is none.
 
     Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.

@@ -13,7 +13,7 @@ from torch import nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.depth import with_blocks
 from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.influence import NOTHING, Part, matrices
+from autoprune.surgery.influence import NOTHING, Part, matrices, moving
 from autoprune.surgery.remedies import Change, changes
 from autoprune.task.data import Inputs
 from autoprune.trace.reasons import PROOF_TIME, Reason
@@ -196,12 +196,15 @@ class _Proof:
 
     def _unheard(self, names: Sequence[str]) -> list[str]:
         """Groups with weights that matter in the dense model, and in no draw of all of these groups."""
-        weights = {name: matrices(self.topology.group(name)) for name in names}
-        for draw in ({}, *self.draws) if len(names) > 1 else ():
+        if len(names) < 2:
+            return list(names)
+        dense = moving(self.bench.slopes)
+        weights = {name: matrices(self.topology.group(name)) & dense for name in names}
+        for draw in self.draws:
             if not any(weights.values()) or self.expired:
                 break
-            heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names if draw}))
-            weights = {name: left - heard if draw else left & heard for name, left in weights.items()}
+            heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names}))
+            weights = {name: left - heard for name, left in weights.items()}
         return [name for name, left in weights.items() if left]
 
     def settle_together(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -83,7 +83,18 @@ class Block:
 
     def holds(self, module: str) -> bool:
         """True for its modules and for what is inside them."""
-        return any(module == gap.module or module.startswith(f"{gap.module}.") for gap in self.gaps)
+        return any(is_in(module, gap.module) for gap in self.gaps)
+
+
+def is_in(path: str, module: str) -> bool:
+    """Whether a name is that of a module, or of something inside it."""
+    return path == module or path.startswith(f"{module}.")
+
+
+def around(path: str) -> Iterator[str]:
+    """The names of the modules that something is inside of, the innermost first."""
+    while path := path.rpartition(".")[0]:
+        yield path
 
 
 def settled(blocks: Sequence[Block], names: Iterable[str]) -> tuple[str, ...]:

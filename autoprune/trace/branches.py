@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.blocks import Block, Gap, around
 from autoprune.trace.flow import Call, Operator, Passed
 
 if TYPE_CHECKING:
@@ -90,10 +90,9 @@ class _Finder:
     def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners) -> None:
         self.flow, self._labels, self._owners = tracer.flow, tracer.labels, owners
         self._sizes = {path: _size(module) for path, module in model.named_modules()}
-        self._calls: dict[str, list[Call]] = {}
+        self._calls = self.flow.by_module()
         self._givers: dict[int, list[str]] = {}
         for call in self.flow.calls:
-            self._calls.setdefault(call.module, []).append(call)
             for gave in call.gave:
                 self._givers.setdefault(gave.value, []).append(call.module)
 
@@ -164,7 +163,7 @@ class _Finder:
         near = dict.fromkeys(m for value in sorted(serving) for m in self._givers.get(value, ()))
         inside = [module for module in near if module and self._inside(module, serving)]
         known = set(inside)
-        return [m for m in inside if known.isdisjoint(_around(m))]
+        return [m for m in inside if known.isdisjoint(around(m))]
 
     def _entry(self, gaps: Sequence[Gap], carried: set[int]) -> tuple[str, int | str] | None:
         """Where one of the modules is given what the branch is added to."""
@@ -182,7 +181,7 @@ class _Finder:
         return found.pop() if len(found) == 1 else None
 
     def _gap_of(self, call: Call, *, ends: bool) -> Gap | None:
-        alive = [passed for passed in call.gave if self.flow.leaves(passed.value, call)]
+        alive = self.flow.leaving(call)
         if not call.plain or len(alive) != 1:
             return None
         gave = alive[0]
@@ -190,14 +189,7 @@ class _Finder:
         if not fitting:
             return None
         source, unlike = min(((took.place, self._unlike(took, gave)) for took in fitting), key=lambda one: len(one[1]))
-        bare = call.outputs == 0
-        return Gap(
-            module=call.module,
-            source=source,
-            position=None if bare else int(gave.place),
-            outputs=max(call.outputs, 1),
-            single=unlike if ends or unlike else None,
-        )
+        return call.gap(source, gave, single=unlike if ends or unlike else None)
 
     def _unlike(self, took: Passed, gave: Passed) -> tuple[int, ...]:
         """Axes along which an output is not as long as an input, or would not be once channels are cut."""
@@ -212,11 +204,3 @@ def _size(module: nn.Module) -> tuple[int, bool]:
     """How large a module's weights are, norms and biases left out, and whether it has any parameter."""
     parameters = list(module.parameters())
     return sum(parameter.numel() for parameter in parameters if parameter.ndim > 1), len(parameters) > 0
-
-
-def _around(module: str) -> Iterator[str]:
-    """The names of the modules that a module is inside of."""
-    path = module.rpartition(".")[0]
-    while path:
-        yield path
-        path = path.rpartition(".")[0]

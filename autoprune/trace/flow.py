@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from autoprune.trace.blocks import Gap, Lane
 from autoprune.trace.values import tensors_in
 
 
@@ -55,6 +56,14 @@ class Call:
     plain: bool = False
     ended: int = 0
 
+    def gap(
+        self, source: int | str, gave: Passed, *, single: tuple[int, ...] | None = None, lanes: tuple[Lane, ...] = ()
+    ) -> Gap:
+        """The gap that the module leaves, with something of the argument `source` in the place of what it gave."""
+        position = None if self.outputs == 0 else int(gave.place)
+        outputs = max(self.outputs, 1)
+        return Gap(module=self.module, source=source, position=position, outputs=outputs, single=single, lanes=lanes)
+
 
 @dataclass(slots=True)
 class Flow:
@@ -71,6 +80,13 @@ class Flow:
     _numbers: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     _written: dict[int, int] = field(default_factory=dict)
     _count: int = 0
+
+    def by_module(self) -> dict[str, list[Call]]:
+        """The calls of each module."""
+        found: dict[str, list[Call]] = {}
+        for call in self.calls:
+            found.setdefault(call.module, []).append(call)
+        return found
 
     def number(self, tensor: Tensor) -> int:
         """The value that a tensor holds now."""
@@ -157,8 +173,11 @@ class Flow:
         """Nothing reads the value."""
         return value not in self.readers and value not in self.results
 
-    def leaves(self, value: int, call: Call) -> bool:
-        """Whether anything reads a value once a call of a module has ended."""
+    def leaving(self, call: Call) -> list[Passed]:
+        """Those of the tensors that a module gave which anything reads once its call has ended."""
+        return [passed for passed in call.gave if self._leaves(passed.value, call)]
+
+    def _leaves(self, value: int, call: Call) -> bool:
         return value in self.results or any(one.turn >= call.ended for one in self.readers.get(value, ()))
 
     def _reads_of(self, value: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoprune.trace.blocks import Block, Gap, Lane
+from autoprune.trace.blocks import Block, Gap, Lane, around, is_in
 from autoprune.trace.flow import Call, Passed
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.residual import Owners
@@ -23,27 +23,27 @@ SHARED = "shares weights with other modules"
 UNCLEAR = "gives more than one tensor, or channels that are not those of a weight"
 
 
-def layers(tracer: Tracer, model: nn.Module, blocks: Sequence[Block]) -> tuple[tuple[Block, ...], Mapping[str, str]]:
+def layers(
+    tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[Block]
+) -> tuple[tuple[Block, ...], Mapping[str, str]]:
     """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
 
     Returns:
         All blocks in the order of the modules, and modules that compute products and are no layers, with the reason.
 
     """
-    return _Finder(tracer, model, blocks).found()
+    return _Finder(tracer, model, owners, blocks).found()
 
 
 class _Finder:
     """What is known of the modules of a trace."""
 
-    def __init__(self, tracer: Tracer, model: nn.Module, blocks: Sequence[Block]) -> None:
+    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[Block]) -> None:
         self.tracer, self.flow, self.blocks = tracer, tracer.flow, {block.name: block for block in blocks}
         self.modules = dict(model.named_modules())
-        self.owners = Owners(tracer, model)
-        self.calls: dict[str, list[Call]] = {}
-        for call in self.flow.calls:
-            self.calls.setdefault(call.module, []).append(call)
-        self.computing = {path for weight in tracer.positions for path in _around(weight)}
+        self.owners = owners
+        self.calls = self.flow.by_module()
+        self.computing = {path for weight in tracer.positions for path in around(weight)}
         self.runs = list(self._runs())
         self.repeated = {path for run in self.runs for path in run}
         deep = [run for run in self.runs if next(self.modules[run[0]].children(), None) is not None]
@@ -51,7 +51,7 @@ class _Finder:
         self.stacks = {
             path
             for run in deep
-            for path in _around(run[0])
+            for path in around(run[0])
             if path not in self.repeated and (path not in self.blocks or run[0] in self.blocks)
         }
 
@@ -60,7 +60,7 @@ class _Finder:
         closed: list[str] = []
         reasons: dict[str, str] = {}
         for path in self.modules:
-            if path not in self.computing or path in self.stacks or any(_is_in(path, around) for around in closed):
+            if path not in self.computing or path in self.stacks or any(is_in(path, one) for one in closed):
                 continue
             block = self.blocks.get(path)
             made = self._exact(block) if block is not None else self._layer(path)
@@ -95,16 +95,14 @@ class _Finder:
         return Block(name=path, gaps=(gap,), tensors=tensors, reads=reads, exact=False, repeated=True)
 
     def _gap(self, call: Call) -> Gap | str:
-        gave = [passed for passed in call.gave if self.flow.leaves(passed.value, call)]
+        gave = self.flow.leaving(call)
         if not gave or not any(_alike(took, one) for took in call.took for one in gave):
             return SHAPE
         fitting = [took for took in call.took if _alike(took, gave[0])]
         lanes = self._lanes(call.module, fitting[0], gave[0]) if len(gave) == 1 and fitting else None
         if lanes is None:
             return UNCLEAR
-        position = None if call.outputs == 0 else int(gave[0].place)
-        source, outputs = fitting[0].place, max(call.outputs, 1)
-        return Gap(module=call.module, source=source, position=position, outputs=outputs, lanes=lanes)
+        return call.gap(fitting[0].place, gave[0], lanes=lanes)
 
     def _lanes(self, module: str, took: Passed, gave: Passed) -> tuple[Lane, ...] | None:
         """Axes along which input and output may lose different channels; None where it is not known which."""
@@ -158,15 +156,3 @@ def _marked(block: Block, last: Block | None) -> Block:
 
 def _alike(took: Passed, gave: Passed) -> bool:
     return took.shape == gave.shape and took.dtype == gave.dtype and took.value != gave.value
-
-
-def _is_in(path: str, around: str) -> bool:
-    return path == around or path.startswith(f"{around}.")
-
-
-def _around(name: str) -> Iterator[str]:
-    """The names of the modules that something is inside of."""
-    path = name.rpartition(".")[0]
-    while path:
-        yield path
-        path = path.rpartition(".")[0]

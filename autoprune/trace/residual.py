@@ -24,13 +24,12 @@ CARRYING: Mapping[str, int | None] = {
 }
 
 
-def blocks(tracer: Tracer, model: nn.Module) -> tuple[Block, ...]:
+def blocks(tracer: Tracer, model: nn.Module, owners: Owners) -> tuple[Block, ...]:
     """Everything that may be dropped whole without a trace, nested ones as well, in the order of the modules.
 
     Of several that mean the same a module that adds to its input comes before the branch inside of it, the innermost
     first; the others are what to try otherwise.
     """
-    owners = Owners(tracer, model)
     adding = sorted(_adding(tracer.flow, model, owners), key=lambda block: -len(block.name))
     found: dict[frozenset[str], list[Block]] = {}
     for block in (*adding, *branches(tracer, model, owners, {block.name for block in adding})):
@@ -75,9 +74,7 @@ class Owners:
 
 def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
     """Modules with parameters that add to their input."""
-    calls: dict[str, list[Call]] = {}
-    for call in flow.calls:
-        calls.setdefault(call.module, []).append(call)
+    calls = flow.by_module()
     for path, module in model.named_modules():
         if not path or path not in calls or next(module.parameters(), None) is None:
             continue
@@ -97,7 +94,5 @@ def _addition(flow: Flow, call: Call) -> Gap | None:
             if took.value == gave.value or took.shape != gave.shape:
                 continue
             if took.value in flow.carriers(gave.value, CARRYING, down_to=took.value):
-                bare = call.outputs == 0
-                position = None if bare else int(gave.place)
-                return Gap(module=call.module, source=took.place, position=position, outputs=max(call.outputs, 1))
+                return call.gap(took.place, gave)
     return None

@@ -14,7 +14,7 @@ from autoprune.trace.attributes import Attributes, runs_of
 from autoprune.trace.layers import layers
 from autoprune.trace.modules import fewest, normalisations
 from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
-from autoprune.trace.residual import blocks
+from autoprune.trace.residual import Owners, blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
 from autoprune.trace.tracer import Tracer, run
 
@@ -53,7 +53,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
             owner.update(dict.fromkeys(atoms, name))
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
     numbers = attributes.by_group(owner)
-    found, staying = layers(tracer, scratch, blocks(tracer, scratch))
+    owners = Owners(tracer, scratch)
+    found, staying = layers(tracer, scratch, owners, blocks(tracer, scratch, owners))
     return Topology(
         groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),

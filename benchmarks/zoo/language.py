@@ -79,6 +79,16 @@ _VIT = {
     "num_labels": 5,
 }
 
+_BART = {
+    "d_model": 48,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 96,
+    "decoder_ffn_dim": 96,
+}
+
 
 def _bert(name: str, **more: object) -> Maker:
     return _made(f"{name}ForSequenceClassification", f"{name}Config", _ids, **{**_BERT, **more})
@@ -100,10 +110,9 @@ def _whisper() -> Inputs:
     return {"input_features": torch.randn(2, 8, 32), "decoder_input_ids": torch.randint(3, _WORDS, (2, 6))}
 
 
-def _resnet_of_detection() -> object:
-
+def _resnet_of_detection(config: str) -> object:
     return _new(
-        "ResNetConfig",
+        config,
         embedding_size=16,
         hidden_sizes=[16, 24, 32, 48],
         depths=[1, 1, 1, 1],
@@ -113,13 +122,12 @@ def _resnet_of_detection() -> object:
 
 
 def _detr() -> Built:
-
     config = _new(
         "DetrConfig",
         use_timm_backbone=False,
         use_pretrained_backbone=False,
         backbone=None,
-        backbone_config=_resnet_of_detection(),
+        backbone_config=_resnet_of_detection("ResNetConfig"),
         num_queries=6,
         d_model=32,
         encoder_layers=2,
@@ -134,18 +142,9 @@ def _detr() -> Built:
 
 
 def _rt_detr() -> Built:
-
-    backbone = _new(
-        "RTDetrResNetConfig",
-        embedding_size=16,
-        hidden_sizes=[16, 24, 32, 48],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )
     config = _new(
         "RTDetrConfig",
-        backbone_config=backbone,
+        backbone_config=_resnet_of_detection("RTDetrResNetConfig"),
         encoder_hidden_dim=32,
         encoder_in_channels=[24, 32, 48],
         feat_strides=[8, 16, 32],
@@ -165,7 +164,6 @@ def _rt_detr() -> Built:
 
 
 def _mask2former() -> Built:
-
     backbone = _new(
         "SwinConfig",
         image_size=64,
@@ -194,7 +192,6 @@ def _mask2former() -> Built:
 
 
 def _clip() -> Built:
-
     text = {
         "vocab_size": _WORDS,
         "hidden_size": 48,
@@ -309,15 +306,9 @@ TRANSFORMERS: Mapping[str, Maker] = {
         "BartConfig",
         _t5,
         vocab_size=_WORDS,
-        d_model=48,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=96,
-        decoder_ffn_dim=96,
         max_position_embeddings=32,
         use_cache=False,
+        **_BART,
     ),
     "whisper": _made(
         "WhisperForConditionalGeneration",
@@ -325,13 +316,6 @@ TRANSFORMERS: Mapping[str, Maker] = {
         _whisper,
         vocab_size=_WORDS,
         num_mel_bins=8,
-        d_model=48,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=96,
-        decoder_ffn_dim=96,
         max_source_positions=16,
         max_target_positions=32,
         pad_token_id=0,
@@ -339,6 +323,7 @@ TRANSFORMERS: Mapping[str, Maker] = {
         eos_token_id=2,
         decoder_start_token_id=1,
         use_cache=False,
+        **_BART,
     ),
     "wav2vec2": _made(
         "Wav2Vec2ForSequenceClassification",

@@ -84,16 +84,6 @@ def _swin(version: str) -> Maker:
     return make
 
 
-def _segmentation(name: str) -> Maker:
-    def make() -> Built:
-        import torchvision
-
-        model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=5)
-        return model, torch.randn(2, 3, 64, 64)
-
-    return make
-
-
 _FEW = {"num_classes": 10}
 
 TORCHVISION: Mapping[str, Maker] = {
@@ -138,9 +128,9 @@ TORCHVISION: Mapping[str, Maker] = {
         hidden_dim=48,
         mlp_dim=96,
     ),
-    "deeplabv3_mobilenet_v3_large": _segmentation("deeplabv3_mobilenet_v3_large"),
-    "lraspp_mobilenet_v3_large": _segmentation("lraspp_mobilenet_v3_large"),
-    "fcn_resnet50": _segmentation("fcn_resnet50"),
+    "deeplabv3_mobilenet_v3_large": _torchvision("deeplabv3_mobilenet_v3_large", weights_backbone=None, num_classes=5),
+    "lraspp_mobilenet_v3_large": _torchvision("lraspp_mobilenet_v3_large", weights_backbone=None, num_classes=5),
+    "fcn_resnet50": _torchvision("fcn_resnet50", weights_backbone=None, num_classes=5),
     "r2plus1d_18": _torchvision("r2plus1d_18", (4, 32, 32), **_FEW),
     "s3d": _torchvision("s3d", (16, 224, 224), **_FEW),
 }
