@@ -161,6 +161,11 @@ def _convolution(func: Operator, args: Args, kwargs: Kwargs) -> object:
     source, weight, bias = _tensor(args[0]), _tensor(args[1]), args[2]
     transposed, groups = args[6], args[8]
     assert isinstance(groups, int)
+    for axis in range(2, source.ndim):
+        places = _there(source, axis)
+        if 0 < len(places) < source.shape[axis]:  # it slides along channels: those that are there are neighbours
+            shorter = _tensor(_convolution(func, (source.index_select(axis, places), *args[1:]), kwargs))
+            return func(source, *args[1:], **kwargs).fill_(math.nan).index_copy_(axis, places, shorter)
     out = _computed(func, args, kwargs)
     gone = weight.isnan()
     # A transposed weight is [in, out / groups, ...], with the inputs group by group.
@@ -169,6 +174,11 @@ def _convolution(func: Operator, args: Args, kwargs: Kwargs) -> object:
     silent = source.isnan().movedim(1, 0).flatten(1).all(1).unflatten(0, (groups, -1)).all(1)
     absent = made | silent.repeat_interleave(out.shape[1] // groups) | _is_absent(bias)
     return out.masked_fill_(absent.view(-1, *[1] * (out.ndim - 2)), math.nan)
+
+
+def _there(source: Tensor, axis: int) -> Tensor:
+    """Positions of an axis at which anything is."""
+    return (~source.isnan().movedim(axis, 0).flatten(1).all(1)).nonzero().squeeze(1)
 
 
 def _moments(source: Tensor, dims: list[int]) -> tuple[Tensor, Tensor, Tensor]:

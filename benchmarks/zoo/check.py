@@ -36,7 +36,8 @@ class Found:
 
     left: share of the multiply-adds with every group halved. whole: share of the multiply-adds in layers whose outputs
     stay, output layers left out. worst: largest difference of any draw. effect: smallest change that one made.
-    blocks, layers: that can go; blocks are exact, and layers are not. wrong, unchecked: of the draws, in words. reasons: of what stays, the largest first.
+    blocks, layers: that can go; blocks are exact, and layers are not. wrong, unchecked: of the draws, in words.
+    reasons: of what stays, the largest first.
     """
 
     parameters: int = 0

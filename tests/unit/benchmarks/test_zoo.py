@@ -99,6 +99,7 @@ def test_other_values_at_the_right_places_are_found() -> None:
         check_values(model, smaller, decoded)
 
 
+SLIDING = torch.tensor([[[0.5, 2.0, -1.0]]], dtype=torch.float64)
 CHANNELS = torch.tensor([0, 2, 3, 5])
 
 
@@ -116,6 +117,7 @@ CHANNELS = torch.tensor([0, 2, 3, 5])
         (lambda x: x / x.std(-1, keepdim=True), True),
         (lambda x: F.hardswish(x) + F.gelu(x) * F.hardsigmoid(x) - F.relu6(x), True),
         (lambda x: x * torch.sigmoid(x.amax(-1, keepdim=True)), True),
+        (lambda x: F.conv1d(x.flatten(0, 1).unsqueeze(1), SLIDING, padding=1).view(x.shape), True),
         (lambda x: x.max(-1).values, False),
         (lambda x: x.var(-1, correction=0), False),
         (lambda x: x @ x.transpose(-1, -2), False),
