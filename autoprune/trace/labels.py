@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autoprune.trace.reasons import Reason
+from autoprune.trace.reasons import COUPLED, Reason
 
 T = TypeVar("T", bound=Hashable)
 Nodes = npt.NDArray[np.int64]
@@ -234,7 +234,9 @@ class Labels:
         inside = self._holds(a, b) | self._holds(b, a)
         if inside.any():
             first = int(np.flatnonzero(inside)[0])
-            self._collapse(int(a[first] if self._row[a[first]] != _NONE else b[first]))
+            pair = int(a[first]), int(b[first])
+            product, atom = pair if self._holds(a[first : first + 1], b[first : first + 1])[0] else pair[::-1]
+            self._collapse(product, atom)
             return
         products = (self._row[a] != _NONE) & (self._row[b] != _NONE)
         if products.any():
@@ -278,11 +280,19 @@ class Labels:
             assert reason is not None
             self.freeze((node,), reason)
 
-    def _collapse(self, node: int) -> None:
-        """Give up a product: its factors and itself become one channel. Only more is coupled, never less."""
+    def _collapse(self, node: int, atom: int) -> None:
+        """Give up a product that is to go with one of its atoms alone. Only more is coupled, never less.
+
+        If that is one of its two factors, the other one stays: queries that share a head of keys go when that goes.
+        Deeper inside, its atoms and itself become one channel.
+        """
+        factors = self.find(self._row.item(node)), self.find(self._column.item(node))
         atoms = sorted(self.atoms(node))
         self._row[node] = self._column[node] = _NONE
         self._known_atoms.clear()
+        if atom in factors and factors[0] != factors[1]:
+            self.freeze((factors[factors[0] == atom],), Reason(kind=COUPLED))
+            atoms = [atom]
         self.unify(np.full(len(atoms), node), np.array(atoms, dtype=np.int64))
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
-from autoprune.trace.scales import is_kept
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -41,7 +40,7 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     tracer.role(weight, in_axis, "in")
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
-        tracer.biases.add(bias, made)
+        tracer.role(bias, 0, "shift")
     places = _places(tracer, args, result)
     counted = source if transposed else result
     if tracer.is_whole(weight) and all(nodes is None for nodes in places):
@@ -150,7 +149,7 @@ def _add(tracer: Tracer, added: object, result: Tensor) -> None:
         if added.shape[-1 - axis] == result.shape[-1 - axis]:
             axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, UNMADE)
     if added.ndim == 1:
-        tracer.biases.add(added, axes[-1])
+        tracer.role(added, 0, "shift")
     tracer.put(result, axes)
 
 
@@ -161,11 +160,19 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
     inner = tracer.unify(left_axes[2], right_axes[1], UNMADE)
-    batch = tracer.unify(left_axes[0], right_axes[0], UNMADE)
+    batch = _with_copies(tracer, left_axes[0], right_axes[0])
     for weight, contracted in ((right, 1), (left, 2)):
         _batched_roles(tracer, weight, contracted)
     tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]], batch=batch)
     tracer.put(result, [batch, left_axes[1], right_axes[2]])
+
+
+def _with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNodes:
+    """Channels along which products are independent; one side may hold copies, which are as many as are asked for."""
+    if nodes is None or others is None:
+        return others if nodes is None else nodes
+    tracer.labels.unify(nodes, others)
+    return nodes
 
 
 def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
@@ -212,14 +219,13 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     for nodes, count in ((k[-3], key.shape[-3]), (v[-3], value.shape[-3])):
         # Grouped queries: several query heads read the same key and value head.
         repeated = nodes if nodes is None or count == query.shape[-3] else np.repeat(nodes, query.shape[-3] // count)
-        heads = tracer.unify(heads, repeated, UNMADE)
+        heads = _with_copies(tracer, heads, repeated)
     for bias in tensors_in([*args[3:], *kwargs.values()]):
         if bias.ndim > 2 and bias.shape[-3] == query.shape[-3] > 1:
             own = tracer.axes(bias)[-3]
             heads = heads if own is None else tracer.unify(heads, own, UNMADE)  # zeros for each head follow a number
     width = tracer.unify(q[-1], k[-1], UNMADE)
-    scale = kwargs.get("scale")
-    if scale is None or not is_kept(tracer, scale):
+    if kwargs.get("scale") is None:
         tracer.scales(width)
     result = tensors_in(out)[0]
     rows = [*query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]]
@@ -246,7 +252,7 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     made = w_axes[0]
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
-        tracer.biases.add(bias, made)
+        tracer.role(bias, 0, "shift")
     tracer.product(weight, source.numel() // max(source.shape[-1], 1))
     tracer.put(result, [*axes[:-1], made])
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, Kind
@@ -124,13 +125,19 @@ def roll(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """x[i, :, j]: the axes that are picked from stay whole, the others are kept."""
+    """x[i, :, j]: the axes that are picked from stay whole, the others are kept.
+
+    Of an axis that is picked from by its end, what lies before is free.
+    """
     source, indices, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(indices, list | tuple)
-    picked = picked_axes(indices)
+    items = dict(_items(indices))
+    picked = list(items)
     axes = tracer.axes(source)
-    for axis in picked:
-        tracer.freeze(axes[axis], PICKED)
+    for axis, item in items.items():
+        nodes = axes[axis]
+        from_end = nodes is not None and item.dtype == torch.int64 and item.numel() and int(item.max()) < 0
+        tracer.freeze(nodes[int(item.min()) :] if nodes is not None and from_end else nodes, PICKED)
     kept: Axes = [nodes for axis, nodes in enumerate(axes) if axis not in picked]
     made: Axes = [None] * (result.ndim - len(kept))
     first = first_made(picked)
@@ -148,16 +155,19 @@ def first_made(picked: Sequence[int]) -> int:
 
 def picked_axes(indices: Sequence[object]) -> list[int]:
     """The axes that indices pick positions from."""
-    axes: list[int] = []
+    return [axis for axis, _ in _items(indices)]
+
+
+def _items(indices: Sequence[object]) -> Iterator[tuple[int, Tensor]]:
+    """Axes that indices pick from, each with its index."""
     axis = 0
     for item in indices:
         width = 1
         if isinstance(item, Tensor):
             # A mask stands for as many axes as it has itself.
-            width = max(item.ndim, 1) if not item.is_floating_point() and str(item.dtype) == "torch.bool" else 1
-            axes += range(axis, axis + width)
+            width = max(item.ndim, 1) if item.dtype == torch.bool else 1
+            yield from ((axis + number, item) for number in range(width))
         axis += width
-    return axes
 
 
 def gather(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:

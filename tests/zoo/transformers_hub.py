@@ -128,8 +128,6 @@ def t5(**options: object) -> nn.Module:
 
     sizes = {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 4}
     buckets = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}
-    sizes = {"d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 4}
-    buckets = {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}
     options = {**sizes, **buckets, **options}
     return built(T5ForConditionalGeneration, T5Config, vocab_size=VOCAB, use_cache=False, **options)
 
@@ -321,6 +319,24 @@ def mamba() -> nn.Module:
     return built(MambaForCausalLM, MambaConfig, **TOKENS, vocab_size=VOCAB, **sizes, use_cache=False)
 
 
+def falcon(**options: object) -> nn.Module:
+    """Queries, keys and values of a head lie beside each other, biased by distance."""
+    from transformers import FalconConfig, FalconForCausalLM
+
+    plain = {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "alibi": True}
+    return built(FalconForCausalLM, FalconConfig, **{**DECODER, "num_hidden_layers": 1, **plain, **options})
+
+
+def falcon_multi_query() -> nn.Module:
+    """One projection holds all queries, and at its end the one head of keys and values that they share."""
+    return falcon(multi_query=True, parallel_attn=True, alibi=False, bias=False)
+
+
+def falcon_grouped() -> nn.Module:
+    """One projection holds, for each head of keys and values, the queries that share it before them."""
+    return falcon(new_decoder_architecture=True, num_kv_heads=2, parallel_attn=True, alibi=False)
+
+
 def ids(length: int = 6) -> torch.Tensor:
     return torch.randint(3, VOCAB, (2, length))
 
@@ -377,4 +393,7 @@ HUB: dict[str, tuple[Callable[[], nn.Module], Callable[[], Inputs]]] = {
     "mpnet": (mpnet, tokens),
     "segformer": (segformer, pixels(32)),
     "mamba": (mamba, tokens),
+    "falcon": (falcon, tokens),
+    "falcon_multi_query": (falcon_multi_query, tokens),
+    "falcon_grouped": (falcon_grouped, tokens),
 }

@@ -133,23 +133,35 @@ def test_nothing_depends_on_what_memory_held(monkeypatch: pytest.MonkeyPatch) ->
     assert same(labels, plain[0], plain[1])
 
 
-def test_a_product_that_is_its_own_factor_collapses_into_one_channel() -> None:
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_product_that_is_its_own_factor_goes_with_it_and_the_other_factor_stays(side: int) -> None:
+    labels = Labels()
+    sides = labels.new(2), labels.new(3)
+    grid = labels.product(*sides).reshape(2, 3)
+    labels.unify(grid.reshape(-1), np.repeat(sides[0], 3) if side == 0 else np.tile(sides[1], 2))
+    for row, column in np.ndindex(2, 3):
+        assert labels.atoms(int(grid[row, column])) == {labels.find(int(sides[side][(row, column)[side]]))}
+    assert len({labels.find(int(node)) for node in sides[side]}) == len(sides[side])
+    assert not any(labels.reason(int(node)) for node in sides[side])
+    assert all(labels.reason(int(node)) for node in sides[1 - side]), "only more is coupled, never less"
+
+
+def test_a_product_of_a_product_that_is_one_of_its_factors_becomes_one_channel() -> None:
+    labels = Labels()
+    x, y, z = labels.new(1), labels.new(1), labels.new(1)
+    outer = labels.product(labels.product(x, y), z)
+    labels.unify(outer, x)
+    assert {labels.find(int(node)) for node in (*x, *y, *z, *outer)} == {labels.find(int(x[0]))}
+
+
+def test_giving_up_a_product_keeps_what_was_frozen() -> None:
     labels = Labels()
     rows, columns = labels.new(2), labels.new(2)
     grid = labels.product(rows, columns)
+    labels.freeze(rows[:1], WHY)
     labels.unify(grid[:1], rows[:1])
-    assert same(labels, grid[0], rows[0])
-    assert same(labels, grid[0], columns[0]), "only more is coupled, never less"
-    assert labels.atoms(int(grid[0])) == {labels.find(int(rows[0]))}
-
-
-def test_collapse_keeps_what_was_frozen() -> None:
-    labels = Labels()
-    rows, columns = labels.new(2), labels.new(2)
-    grid = labels.product(rows, columns)
-    labels.freeze(columns[:1], WHY)
-    labels.unify(grid[:1], rows[:1])
-    assert labels.reason(int(rows[0])) == WHY
+    assert labels.reason(int(grid[0])) == labels.reason(int(rows[0])) == WHY
+    assert labels.reason(int(columns[0])) is not None
 
 
 def test_a_product_of_a_product_that_is_unified_with_its_factor_ends() -> None:
@@ -228,7 +240,8 @@ def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
     assert all(same(labels, a, b) for a, b in history.unified)
     assert all(labels.reason(atom) for node in history.frozen for atom in labels.atoms(node))
     for node, row, column in history.products:
-        assert labels.atoms(node) == labels.atoms(row) | labels.atoms(column)
+        free = [{atom for atom in labels.atoms(n) if labels.reason(atom) is None} for n in (node, row, column)]
+        assert free[0] == free[1] | free[2]
 
 
 def classes(labels: Labels, axis: Axis) -> set[frozenset[int]]:

@@ -187,10 +187,25 @@ def test_groups_that_share_a_channel() -> None:
     assert_groups(Free(lambda m, x: m.b(m.a(x).repeat_interleave(2, 1)), **layers), torch.randn(IMAGES), {"a": 2})
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: x[:, :-2] * x[:, [-2]] + x[:, [-1]],
+        lambda x: x[:, :-2] * x[:, -2, None] + x[:, -1:],
+        lambda x: x[:, :-2] * x[:, [-1, -2]].sum(1, keepdim=True),
+    ],
+    ids=["index", "select", "several"],
+)
+def test_channels_before_those_that_are_picked_from_the_end_are_free(between: Between) -> None:
+    assert_groups(linear(between, 16, 14), torch.randn(FLAT), {"a": 14})
+
+
 NUMBERED: Mapping[str, tuple[Between, tuple[int, ...], str]] = {
     "roll": (lambda x: x.roll(2, 1), FLAT, "is rolled by a fixed number of positions"),
     "roll all": (lambda x: x.roll(2), FLAT, "is rolled by a fixed number of positions"),
     "index": (lambda x: x[:, torch.arange(16)], FLAT, "is picked by its number"),
+    "index from both ends": (lambda x: x[:, [*range(-8, 0), *range(8)]], FLAT, "is picked by its number"),
+    "index from the end": (lambda x: x[:, [*range(-16, 0)]], FLAT, "is picked by its number"),
     "index by a mask": (lambda x: x[:, torch.ones(16, dtype=torch.bool)], FLAT, "is picked by its number"),
     "index_select": (lambda x: x.index_select(-1, torch.arange(16)), FLAT, "is picked by its number"),
     "gather": (lambda x: x.gather(1, torch.arange(16).expand(3, 16)), FLAT, "is picked by its number"),
