@@ -8,6 +8,8 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
+from autoprune.errors import SurgeryError, fault
+from autoprune.trace.numbers import put_number
 from autoprune.trace.topology import Topology, remaining
 
 
@@ -20,7 +22,10 @@ def repair(module: nn.Module) -> None:
 
 
 def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
-    """Set the numbers that follow a group's width, such as num_heads, in place."""
+    """Set the numbers that follow a group's width, such as num_heads, in place.
+
+    Raises SurgeryError where a module keeps no such number.
+    """
     shares = {
         group.name: Fraction(kept.widths.get(group.name, group.channels), group.channels) for group in topology.groups
     }
@@ -33,8 +38,11 @@ def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
     for (path, name), value in values.items():
         if any(block.holds(path) for block in gone):
             continue
-        module = model.get_submodule(path)
-        setattr(module, name, (value,) if isinstance(getattr(module, name), tuple) else value)
+        try:
+            put_number(model.get_submodule(path), name, value)
+        except (LookupError, AttributeError, TypeError) as error:
+            where = f"{path}.{name}" if path else name
+            raise SurgeryError(fault("the model to cut", f"keep a whole number in {where}", str(error))) from error
 
 
 def _convolution(module: nn.Module) -> None:

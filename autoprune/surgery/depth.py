@@ -62,7 +62,7 @@ def _depths(blocks: Sequence[Block]) -> list[list[Block]]:
     """Blocks with no others inside of them, then those with only these inside, and so on."""
     left, found = list(blocks), []
     while left:
-        found.append([block for block in left if not any(is_part(other, block) for other in left)])
+        found.append([block for block in left if not any(other.needed < block.needed for other in left)])
         left = [block for block in left if block not in found[-1]]
     return found
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale
 
 #: Most changes tried for one group.
-MOST = 32
+MOST = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,24 +19,42 @@ class KeptScale:
     """A model that divides by the square root of a width changes its scale with it: make up for it in the weights.
 
     module: last part of the names of the modules that make the channels, such as q_proj.
-    part, step: which of the positions of a channel; all of them, or the queries' third of a fused projection,
-    which lies in one piece or alternates with keys and values.
+    first, of: which of the positions of a channel, the first so many of that many: the queries of a fused projection
+        lie before its keys and values. alternating: again and again, where queries, keys and values alternate.
+    computed: only where the scale was seen to be worked out from the width, not where the model keeps it.
     """
 
     module: str
-    part: int = 1
-    step: int = 1
+    first: int = 1
+    of: int = 1
+    alternating: bool = False
+    computed: bool = False
 
-    def of(self, group: ChannelGroup) -> tuple[Rescale, ...]:
-        """The weights to rescale."""
-        return tuple(
-            Rescale(tensor=member.tensor, axis=member.axis, index=self._index(member).flatten())
+    def of_group(self, group: ChannelGroup) -> tuple[Rescale, ...]:
+        """The weights to rescale, with the biases of what they make."""
+        places = _places(group) if self.computed else [""]
+        chosen = [
+            (member, self._positions(member))
+            for member in _makers(group)
+            if _leaf(member) == self.module and any(_inside(member, place) for place in places)
+        ]
+        made = {member.tensor: positions for member, positions in chosen}
+        biases = [
+            (member, _shifted(member, made[member.beside[0]]))
             for member in group.members
-            if _makes(member) and _leaf(member) == self.module
+            if member.role == "shift" and member.beside is not None and member.beside[0] in made
+        ]
+        return tuple(
+            Rescale(tensor=member.tensor, axis=member.axis, index=positions)
+            for member, positions in (*chosen, *biases)
+            if len(positions)
         )
 
-    def _index(self, member: Member) -> Tensor:
-        return member.index[:, : member.index.shape[1] // self.part : self.step]
+    def _positions(self, member: Member) -> Tensor:
+        rows = member.index.shape[1]
+        number = torch.arange(rows)
+        taken = number % self.of < self.first if self.alternating else number < rows * self.first // self.of
+        return member.index[:, taken].flatten()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +70,7 @@ class Change:
     def __call__(self, group: ChannelGroup, guesses: Sequence[Attribute]) -> ChannelGroup | None:
         """The group with the change, None where there is nothing to change."""
         found = tuple(guess for guess in guesses if guess.name in self.numbers)
-        rescaled = self.scale.of(group) if self.scale is not None else ()
+        rescaled = self.scale.of_group(group) if self.scale is not None else ()
         if not found and not rescaled:
             return None
         certain = tuple(attribute for attribute in group.attributes if attribute.certain)
@@ -66,28 +85,76 @@ class Change:
 def changes(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Change]:
     """What could help, the likeliest first."""
     names = frozenset(guess.name for guess in guesses)
-    everything = Change(numbers=names)
+    everything = [Change(numbers=chosen) for chosen in _likely(group, guesses)]
     scales = list(_scales(group))
-    found = [everything, *(replace(everything, scale=scale) for scale in scales)]
-    fewer = [*everything.smaller(), *(Change(numbers=frozenset((name,))) for name in sorted(names))]
+    found = [*everything, *(replace(change, scale=scale) for scale in scales for change in everything)]
+    fewer = [*Change(numbers=names).smaller(), *(Change(numbers=frozenset((name,))) for name in sorted(names))]
     found += fewer
     found += [replace(change, scale=scale) for change in fewer for scale in scales]
     return list(dict.fromkeys(found))[:MOST]
 
 
+def _likely(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[frozenset[str]]:
+    """Numbers that modules keep themselves, then those in what they hold too, then those of modules around them."""
+    here = [guess for guess in guesses if guess.module in group.reshaped]
+    plain = [guess for guess in here if guess.name.isidentifier()]
+    return list(dict.fromkeys(frozenset(guess.name for guess in some) for some in (plain, here, guesses)))
+
+
 def _scales(group: ChannelGroup) -> Iterator[KeptScale]:
-    if not group.reshaped and not group.hint:
+    """Scales that may be kept; those that the model was seen to work out first."""
+    if not group.reshaped and not group.scaling:
         return
-    for name in dict.fromkeys(_leaf(member) for member in group.members if _makes(member)):
-        counts = [member.index.shape[1] for member in group.members if _makes(member) and _leaf(member) == name]
-        yield KeptScale(module=name)
-        if all(count % 3 == 0 for count in counts):
-            yield KeptScale(module=name, part=3)
-            yield KeptScale(module=name, step=3)
+    makers = _makers(group)
+    near = [member for member in makers if any(_inside(member, place) for place in (*group.reshaped, *group.scaling))]
+    counts: dict[str, list[int]] = {}
+    for member in near or makers:
+        counts.setdefault(_leaf(member), []).append(member.index.shape[1])
+    parts = [(name, part) for name, numbers in counts.items() for part in _parts(numbers)]
+    for name, (first, of, alternating) in sorted(parts, key=lambda part: part[1][1] > 3):
+        scale = KeptScale(module=name, first=first, of=of, alternating=alternating)
+        if group.scaling:
+            yield replace(scale, computed=True)
+        yield scale
+
+
+def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """All positions of a channel; or the queries': one of three, or more for each key and value, which they share."""
+    yield 1, 1, False
+    for of in range(3, min(counts) + 1):
+        if all(count % of == 0 for count in counts):
+            yield of - 2, of, False
+            if of < max(counts):
+                yield of - 2, of, True
+
+
+def _makers(group: ChannelGroup) -> list[Member]:
+    """Weights that make the channels, norms, and biases that are no weight's own."""
+    return [member for member in group.members if _makes(member)]
 
 
 def _makes(member: Member) -> bool:
-    return member.role in ("out", "scale", "shift")
+    return member.role in ("out", "scale") or (member.role == "shift" and member.beside is None)
+
+
+def _places(group: ChannelGroup) -> list[str]:
+    """The modules that work out a scale, or the next ones around them that hold weights of the group."""
+    makers, found = _makers(group), []
+    for place in group.scaling:
+        while place and not any(_inside(member, place) for member in makers):
+            place = place.rpartition(".")[0]
+        found.append(place)
+    return found
+
+
+def _inside(member: Member, place: str) -> bool:
+    return not place or member.tensor.startswith(f"{place}.")
+
+
+def _shifted(member: Member, positions: Tensor) -> Tensor:
+    """Positions of a bias that is added to these of a weight's channels."""
+    start = member.beside[1] if member.beside is not None else 0
+    return member.index[torch.isin(member.index + start, positions)]
 
 
 def _leaf(member: Member) -> str:

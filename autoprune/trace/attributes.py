@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from autoprune.trace.numbers import near, numbers_in
 from autoprune.trace.topology import Attribute, Run
 from autoprune.trace.tracer import Follower, Grid, Tracer
 
@@ -23,7 +24,10 @@ _OUT_WORDS, _IN_WORDS = ("out", "nf", "num_output"), ("in", "nx", "num_input")
 
 
 class _Claim(NamedTuple):
-    """A number of a module that may be the length of an axis, or of a grid of `nodes` times `others`."""
+    """A number of a module that may be the length of an axis, or of a grid of `nodes` times `others`.
+
+    side: "rows" or "columns" of a grid, if it is one. unsure: it may as well be the other.
+    """
 
     module: str
     name: str
@@ -33,6 +37,8 @@ class _Claim(NamedTuple):
     whole: bool
     certain: bool = False
     of_weight: bool = False
+    side: str = ""
+    unsure: bool = False
 
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -50,9 +56,9 @@ class Attributes:
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
         self._tracer, self._model = tracer, model
-        self._claims = [claim for grid in tracer.grids for claim in _claims(tracer, model, grid)]
+        self._claims = list(_decided([claim for grid in tracer.grids for claim in _claims(tracer, grid)]))
         sides = {(claim.module, claim.name) for claim in self._claims}
-        lengths = [claim for length in tracer.lengths for claim in _lengths(model, length)]
+        lengths = [claim for length in tracer.lengths for claim in _lengths(tracer, length)]
         lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
@@ -83,13 +89,11 @@ class Attributes:
         found = dict.fromkeys(view.module for view, own in self._views if members & own)
         return tuple(name for name in found if not isinstance(self._tracer.modules[name], _SELF_REPAIRED))
 
-    def hint(self, atoms: Sequence[int]) -> str:
-        """What else the width of the group of `atoms` decides."""
+    def scaling(self, atoms: Sequence[int]) -> tuple[str, ...]:
+        """Modules that work out a scale from the width of the group of `atoms`."""
         members = {self._tracer.labels.find(atom) for atom in atoms}
-        for scaled in self._tracer.scaling:
-            if members & _atoms(self._tracer, scaled.nodes):
-                return f"sets the scale of the attention logits (in {scaled.module})"
-        return ""
+        found = (scaled.module for scaled in self._tracer.scaling if members & _atoms(self._tracer, scaled.nodes))
+        return tuple(dict.fromkeys(found))
 
     def _couple(self) -> None:
         """Sides that share a number shrink together."""
@@ -123,43 +127,76 @@ def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
     return any(tracer.labels.reason(atom) for atom in _atoms(tracer, nodes))
 
 
-def _lengths(model: nn.Module, length: Follower) -> Iterator[_Claim]:
-    """Numbers of a module as large as an axis that it splits off or reshapes."""
-    module = model.get_submodule(length.module)
-    for name, value in vars(module).items():
-        if type(value) is int and value == length.value and not isinstance(module, _SELF_REPAIRED):
-            yield _Claim(length.module, name, value, length.nodes, _NONE, whole=False)
+def _lengths(tracer: Tracer, length: Follower) -> Iterator[_Claim]:
+    """Numbers of a module as large as an axis that it splits off or reshapes; of those near it where it has none."""
+    if isinstance(tracer.modules[length.module], _SELF_REPAIRED):
+        return
+    found = [
+        [
+            _Claim(path, name, value, length.nodes, _NONE, whole=False)
+            for name, value in numbers_in(tracer.modules[path]).items()
+            if value == length.value
+        ]
+        for path in (length.module, *near(tracer.modules, length.module))
+    ]
+    yield from found[0] or itertools.chain(*found)
 
 
 def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
     return {atom for node in nodes.tolist() for atom in tracer.labels.atoms(node)}
 
 
-def _claims(tracer: Tracer, model: nn.Module, grid: Grid) -> Iterator[_Claim]:
+def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
     """Numbers of the module that are as large as a side of its grid, or as the grid.
+
+    Of the modules near it those that count what no number of its own does.
+    """
+    if isinstance(tracer.modules[grid.module], _SELF_REPAIRED):
+        return
+    own = list(_counting(tracer, grid, grid.module))
+    yield from own
+    counted = {(len(claim.nodes), len(claim.others)) for claim in own}
+    for path in near(tracer.modules, grid.module):
+        yield from (
+            claim for claim in _counting(tracer, grid, path) if (len(claim.nodes), len(claim.others)) not in counted
+        )
+
+
+def _decided(claims: Sequence[_Claim]) -> Iterator[_Claim]:
+    """Of claims for either side of a grid the one that other grids tell, where the sides are unequal; else the rows."""
+    told: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for claim in claims:
+        if claim.side and not claim.unsure:
+            told[claim.module, claim.name].add(claim.side)
+    for claim in claims:
+        sides = told.get((claim.module, claim.name), {"rows"})
+        if not claim.unsure or claim.side == ("columns" if sides == {"columns"} else "rows"):
+            yield claim
+
+
+def _counting(tracer: Tracer, grid: Grid, path: str) -> Iterator[_Claim]:
+    """Numbers of one module for a grid.
 
     Rows that are heads times batch, or columns times a window, count every class once.
     """
-    module = model.get_submodule(grid.module)
+    module = tracer.modules[path]
     certain = type(module) is nn.MultiheadAttention  # its cut form keeps the names of its numbers
-    if isinstance(module, _SELF_REPAIRED):
-        return
     rows, columns = ({len(side): side for side in _sides(tracer, nodes)} for nodes in grid[1:])
     numbers = {
-        name: value
-        for name, value in vars(module).items()
-        if type(value) is int and not name.startswith("_") and not any(word in name for word in _OTHER_WORDS)
+        name: value for name, value in numbers_in(module).items() if not any(word in name for word in _OTHER_WORDS)
     }
     # A width may be the number of rows only where nothing else counts them.
     counted = any(value in rows and not _is_width(name) for name, value in numbers.items())
     for name, value in numbers.items():
-        if value in rows and not (_is_width(name) and (counted or value in columns)):
-            yield _Claim(grid.module, name, value, rows[value], _NONE, whole=False, certain=certain)
-        elif value in columns and not _is_count(name):
-            yield _Claim(grid.module, name, value, columns[value], _NONE, whole=False, certain=certain)
+        row = value in rows and not (_is_width(name) and (counted or value in columns))
+        column = value in columns and not _is_count(name)
+        for side, sides in (("rows", rows if row else {}), ("columns", columns if column else {})):
+            if value in sides:
+                claim = _Claim(path, name, value, sides[value], _NONE, whole=False, certain=certain, side=side)
+                yield claim._replace(unsure=row and column)
         for row_side, column_side in itertools.product(rows.values(), columns.values()):
             if value == len(row_side) * len(column_side):
-                yield _Claim(grid.module, name, value, row_side, column_side, whole=True)
+                yield _Claim(path, name, value, row_side, column_side, whole=True)
 
 
 def _is_width(name: str) -> bool:
@@ -168,6 +205,7 @@ def _is_width(name: str) -> bool:
 
 def _is_count(name: str) -> bool:
     """True for names of a number of heads or groups, which lie in rows."""
+    name = name.rpartition(".")[2]
     return not _is_width(name) and (name.startswith(("num_", "n_")) or name.endswith(("heads", "groups")))
 
 

@@ -123,11 +123,4 @@ def is_part(block: Block, other: Block) -> bool:
     """Whether dropping the other one leaves nothing of a block."""
     if block == other:
         return False
-    if block.needed == other.needed:
-        return block.exact and not other.exact
-    return block.needed < other.needed or (_is_within(block, other) and not _is_within(other, block))
-
-
-def _is_within(block: Block, other: Block) -> bool:
-    """Whether the modules of a block go with those of the other one, whatever it reads beside them."""
-    return all(other.holds(gap.module) for gap in block.gaps)
+    return block.needed < other.needed or (block.needed == other.needed and block.exact and not other.exact)

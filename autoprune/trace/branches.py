@@ -151,7 +151,7 @@ class _Finder:
             name=max(free, key=self._sizes.__getitem__),
             gaps=gaps,
             tensors=tensors,
-            reads=tuple(name for name, number in self._owners.numbers.items() if number in serving or name in tensors),
+            reads=self._owners.read(tensors, serving),
             entry=self._entry(gaps, {term.carried for term in terms}),
         )
         # Code between its modules may need what they make.

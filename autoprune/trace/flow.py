@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -151,14 +151,17 @@ class Flow:
                     left.append(number)
         return list(found)
 
-    def serving(self, values: Iterable[int]) -> set[int]:
-        """Values that the model needs for these alone, and themselves: every way on from them leads through one."""
+    def serving(self, values: Iterable[int], without: Container[int] = ()) -> set[int]:
+        """Values that the model needs for these alone, and themselves: every way on from them leads through one.
+
+        without: values that are left out, with all that they were computed from.
+        """
         found = set(values)
         left = [-number for value in found for number in self._reads_of(value)]
         heapify(left)
         while left:  # from the latest on, so that all that reads a value is settled before it
             value = -heappop(left)
-            if value in found or value in self.results:
+            if value in found or value in self.results or value in without:
                 continue
             if all(self._serves(operator, found) for operator in self.readers.get(value, ())):
                 found.add(value)

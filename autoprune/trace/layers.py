@@ -91,7 +91,7 @@ class _Finder:
             return ALONE
         if tensors is None:
             return SHARED
-        reads = tuple(name for name in tensors if name in self.owners.numbers)
+        reads = self.owners.read_by(self.calls[path], gap, tensors)
         return Block(name=path, gaps=(gap,), tensors=tensors, reads=reads, exact=False, repeated=True)
 
     def _gap(self, call: Call) -> Gap | str:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from autoprune.trace.flow import Call, Passed
+from autoprune.trace.labels import AxisNodes
 from autoprune.trace.topology import Member
+from autoprune.trace.values import tensors_in
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
@@ -28,6 +32,7 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
             stack.append(Call(name, _passed(tracer, (*enumerate(args), *kwargs.items()))))
             tracer.module = name
             tracer.inputs.append(args)
+            tracer.made.append([])
             if args and isinstance(args[0], Tensor):
                 _follow_widths(tracer, module, args[0])
 
@@ -37,7 +42,9 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
         del module, args
         ended = stack.pop()
         tracer.inputs.pop()
+        tracer.made.pop()
         tracer.module = stack[-1].module
+        _give(tracer, output)
         several = isinstance(output, tuple | list)
         outputs = list(output) if isinstance(output, tuple | list) else [output]
         ended.gave, ended.outputs = _passed(tracer, enumerate(outputs)), len(outputs) if several else 0
@@ -64,6 +71,36 @@ def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple
         for place, value in values
         if isinstance(value, Tensor)
     )
+
+
+def tie(tracer: Tracer, nodes: AxisNodes) -> None:
+    """Where a module is asked to: channels that it reshapes are as many as those of its input.
+
+    Attention in the forward of the model itself has an input without channels: there those that its parts gave it.
+    """
+    if nodes is None or tracer.module not in tracer.tied or not tracer.inputs:
+        return
+    # In order of their first position: a window repeats every channel.
+    nodes = np.array(list({tracer.labels.find(node): node for node in nodes.tolist()}.values()))
+    if tracer.tables.issuperset(nodes.tolist()):
+        return  # places, not channels: a mask for each window, say
+    known = _channels(tracer, tracer.inputs[-1]) or [*tracer.made[-1]]
+    sides = {len(side) for grid in tracer.grids if grid.module == tracer.module for side in grid[1:]}
+    if len(nodes) not in sides:  # heads are no width, though there may be as many
+        known.append(tracer.lengths_of_tied.setdefault((tracer.module, len(nodes)), nodes))
+    for own in known:
+        if len(own) == len(nodes):
+            tracer.labels.unify(nodes, own)
+
+
+def _give(tracer: Tracer, output: object) -> None:
+    """Note what a part gave the module around it, if that is tied."""
+    if tracer.module in tracer.tied and tracer.made:
+        tracer.made[-1] += _channels(tracer, output)
+
+
+def _channels(tracer: Tracer, value: object) -> list[npt.NDArray[np.int64]]:
+    return [own for tensor in tensors_in(value) for own in tracer.axes(tensor) if own is not None]
 
 
 def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
+from autoprune.trace.scales import is_kept
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -40,7 +41,7 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     tracer.role(weight, in_axis, "in")
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
-        tracer.role(bias, 0, "shift")
+        tracer.biases.add(bias, made)
     places = _places(tracer, args, result)
     counted = source if transposed else result
     if tracer.is_whole(weight) and all(nodes is None for nodes in places):
@@ -149,7 +150,7 @@ def _add(tracer: Tracer, added: object, result: Tensor) -> None:
         if added.shape[-1 - axis] == result.shape[-1 - axis]:
             axes[-1 - axis] = tracer.unify(axes[-1 - axis], nodes, UNMADE)
     if added.ndim == 1:
-        tracer.role(added, 0, "shift")
+        tracer.biases.add(added, axes[-1])
     tracer.put(result, axes)
 
 
@@ -225,7 +226,8 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
             own = tracer.axes(bias)[-3]
             heads = heads if own is None else tracer.unify(heads, own, UNMADE)  # zeros for each head follow a number
     width = tracer.unify(q[-1], k[-1], UNMADE)
-    if kwargs.get("scale") is None:
+    scale = kwargs.get("scale")
+    if scale is None or not is_kept(tracer, scale):
         tracer.scales(width)
     result = tensors_in(out)[0]
     rows = [*query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]]
@@ -252,7 +254,7 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     made = w_axes[0]
     if isinstance(bias, Tensor):
         made = tracer.unify(made, tracer.axes(bias)[0], UNMADE)
-        tracer.role(bias, 0, "shift")
+        tracer.biases.add(bias, made)
     tracer.product(weight, source.numel() // max(source.shape[-1], 1))
     tracer.put(result, [*axes[:-1], made])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,7 @@ class Owners:
     """
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
+        self._flow = tracer.flow
         numbers = {name: tracer.flow.number(tensor) for name, tensor in tracer.named.items()}
         self.numbers = {name: number for name, number in numbers.items() if not tracer.flow.is_dead(number)}
         first: dict[int, str] = {}
@@ -71,6 +72,17 @@ class Owners:
                 found.append(first)
         return tuple(found)
 
+    def read(self, tensors: Container[str], serving: Container[int]) -> tuple[str, ...]:
+        """Names of what is computed with: those of some tensors that the forward reads, and others that serve alone."""
+        return tuple(name for name, number in self.numbers.items() if number in serving or name in tensors)
+
+    def read_by(self, calls: Sequence[Call], gap: Gap, tensors: Container[str]) -> tuple[str, ...]:
+        """The same for a module that hands on its input; tensors: its own."""
+        given = {passed.value for call in calls for passed in call.took if passed.place == gap.source}
+        taken = {passed.value for call in calls for passed in call.took}
+        gave = {passed.value for call in calls for passed in call.gave}
+        return self.read(tensors, self._flow.serving(gave - taken, without=given))
+
 
 def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
     """Modules with parameters that add to their input."""
@@ -82,8 +94,10 @@ def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
         ways = {_addition(flow, call) for call in calls[path]}
         way = ways.pop()
         tensors = owners.tensors((path,)) if way is not None and not ways else None
-        reads = tuple(name for name in tensors or () if name in owners.numbers)
-        if way is not None and tensors is not None and reads:
+        if way is None or tensors is None:
+            continue
+        reads = owners.read_by(calls[path], way, tensors)
+        if reads:
             yield Block(name=path, gaps=(way,), tensors=tensors, reads=reads)
 
 

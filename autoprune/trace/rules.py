@@ -15,6 +15,7 @@ from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES
 from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.reasons import ACCUMULATED, PLACES, RANKED, UNMADE
+from autoprune.trace.scales import note_scale
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer
 from autoprune.trace.values import tensors_in
@@ -36,8 +37,10 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
                 if axis - result.ndim + tensor.ndim >= 0
                 and tensor.shape[axis - result.ndim + tensor.ndim] == result.shape[axis]
             ]
+            # What is expanded to the size of another is the same all along, and as long as that.
+            varying = [(tensor, place) for tensor, place in present if tensor.stride(place)]
             if present and result.shape[axis] > 1:
-                axes[axis] = _join(tracer, present)
+                axes[axis] = _join(tracer, varying or present)
         tracer.put(result, axes)
         # A weight computed from one parameter (weight normalisation, say) still stands for it in a product.
         weights = [tensor for tensor in operands if tensor.shape == result.shape and tracer.origin(tensor)]
@@ -50,9 +53,26 @@ def divided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Pointwise; a weight that is divided by is zero where it is silenced, which the mask has to know."""
     pointwise(tracer, args, kwargs, out)
     divisor = args[-1]
+    note_scale(tracer, args[0], divisor)
     if isinstance(divisor, Tensor) and tracer.origin(divisor) is not None:
         for nodes in tracer.axes(divisor):
             tracer.statistic(nodes)
+
+
+def multiplied(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Pointwise; a number may be a scale that the module takes from a width."""
+    pointwise(tracer, args, kwargs, out)
+    note_scale(tracer, args[0], args[1])
+
+
+def added(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """Pointwise; a vector that is added to what a weight makes is its bias."""
+    pointwise(tracer, args, kwargs, out)
+    for vector, other in (args[:2], args[1::-1]):
+        if isinstance(vector, Tensor) and isinstance(other, Tensor) and vector.ndim <= other.ndim:
+            places = [axis - vector.ndim for axis, size in enumerate(vector.shape) if size > 1]
+            if len(places) == 1 and vector.shape[places[0]] == other.shape[places[0]]:
+                tracer.biases.add(vector, tracer.axes(other)[places[0]])
 
 
 def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
@@ -170,6 +190,12 @@ def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [*([None] * (result.ndim - 1)), tracer.axes(weight)[1]])
 
 
+def alike(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """zeros_like and its kind: as long as the source along every axis, and nothing else of it."""
+    assert isinstance(args[0], Tensor)
+    tracer.put(tensors_in(out)[0], tracer.axes(args[0]))
+
+
 def nothing(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Makes fresh values that no channel runs along."""
     del tracer, args, kwargs, out
@@ -177,15 +203,17 @@ def nothing(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 _POINTWISE = """
 abs add add_ addcdiv addcmul alias atan bitwise_and bitwise_not bitwise_or celu ceil clamp clamp_ clamp_max clamp_min
-clone copy_ cos detach div div_ dropout elu elu_ eq erf exp expm1 fill_ floor floor_divide full_like ge gelu gelu_ gt
+clone copy_ cos detach div div_ dropout elu elu_ eq erf exp expm1 fill_ floor floor_divide ge gelu gelu_ gt
 hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ isnan le leaky_relu leaky_relu_ lift_fresh log log1p
 log_sigmoid_forward logical_and logical_not logical_or lt masked_fill masked_fill_ maximum minimum mish mish_ mul mul_
-native_dropout ne neg ones_like pow reciprocal relu relu6 relu_ remainder round rsqrt rsub scalar_tensor sigmoid
-sigmoid_ sign silu silu_ sin softplus sqrt square sub sub_ tanh tanh_ threshold threshold_ trunc where zeros_like
-_prelu_kernel _to_copy empty_like hardshrink softshrink acos asin atan2 cosh deg2rad erfinv fmod frac isfinite isinf
-lerp log10 log2 logit nan_to_num nextafter rand_like randn_like sinc sinh special_expit sgn tan xlogy logical_xor
+native_dropout ne neg pow reciprocal relu relu6 relu_ remainder round rsqrt rsub scalar_tensor sigmoid
+sigmoid_ sign silu silu_ sin softplus sqrt square sub sub_ tanh tanh_ threshold threshold_ trunc where
+_prelu_kernel _to_copy hardshrink softshrink acos asin atan2 cosh deg2rad erfinv fmod frac isfinite isinf
+lerp log10 log2 logit nan_to_num nextafter sinc sinh special_expit sgn tan xlogy logical_xor
 logaddexp exp_ pow_ sin_ cos_ logical_not_ where_ zero_ rsqrt_ sqrt_ neg_ clamp_min_ clamp_max_ exp2 bernoulli
 """
+#: Values of their own in the shape of others.
+_LIKE = "full_like ones_like zeros_like empty_like rand_like randn_like"
 _SPATIAL = """
 max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
 _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d
@@ -208,6 +236,9 @@ sym_size is_same_size linspace eye tril_indices triu_indices randperm scalar_ten
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **dict.fromkeys(("div", "div_", "reciprocal", "rsqrt"), divided),
+    **dict.fromkeys(("mul", "mul_"), multiplied),
+    **dict.fromkeys(("add", "add_"), added),
+    **dict.fromkeys(_LIKE.split(), alike),
     **dict.fromkeys(_SPATIAL.split(), spatial),
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(_COUNTED.split(), counted),

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.modules import tie
 from autoprune.trace.reasons import CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
 from autoprune.trace.values import tensors_in
@@ -35,7 +36,7 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
             tracer.measure(part)
             tracer.view(part)
             if len(before) == len(after) == 1:
-                tracer.tie(part)
+                tie(tracer, part)
     tracer.put(result, new)
 
 
@@ -89,7 +90,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
         return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
     if (grid == grid[:1]).all():
         return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
-    tracer.tie(nodes)
+    tie(tracer, nodes)
     row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
     tracer.grids.append(Grid(tracer.module, row_nodes, column_nodes))
     return [row_nodes, *_unflatten(tracer, column_nodes, sizes[1:])]
@@ -148,6 +149,8 @@ def concatenate(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
             for nodes in columns[1:]:
                 axes[axis] = tracer.unify(axes[axis], nodes, UNMADE)
     tracer.put(result, axes)
+    if result.ndim == 1:
+        tracer.biases.join(result, parts)
 
 
 def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[int]) -> AxisNodes:
@@ -179,14 +182,13 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = _dim(args, kwargs, 2, 0) % source.ndim
     axes = tracer.axes(source)
     whole = axes[dim]
-    numbers = tracer.numbers()
     tracer.measure(whole)
     unequal = len({piece.shape[dim] for piece in pieces}) > 1
-    # Unequal parts can only shrink where a number of the module gives the length of each.
+    # Unequal parts can only shrink where numbers of the module give the length of each.
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
-    if whole is not None and unequal and not packed and any(piece.shape[dim] not in numbers for piece in pieces):
-        tracer.freeze(whole, UNEQUAL)
     sizes = [piece.shape[dim] for piece in pieces]
+    if whole is not None and unequal and not packed and not all(_is_kept(tracer, size) for size in sizes):
+        tracer.freeze(whole, UNEQUAL)
     parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
     equal = [part for part in parts if part is not None and len(part) == sizes[0]]
     if equal:
@@ -195,6 +197,12 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         tracer.measure(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
+
+
+def _is_kept(tracer: Tracer, size: int) -> bool:
+    """Whether a size is a number of the module at work, or the product of two of them."""
+    numbers = tracer.sizes()
+    return size in numbers or any(size % number == 0 and size // number in numbers for number in numbers)
 
 
 def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:

@@ -27,18 +27,19 @@ ROLES = ("out", "in", "scale", "shift", "statistic", "other")
 class Member:
     """One axis of one tensor that a group's channels run along.
 
-    tensor: name in the model's state dict (parameter or buffer).
-    axis: the axis.
+    tensor: name in the model's state dict (parameter or buffer). axis: the axis.
     index: positions on that axis, int64 [channels, k]: row c is removed with channel c.
     plain: derived; channel c is position c, as nearly everywhere.
     role: "out" (a weight makes the channel), "in" (a weight reads it), "scale" and "shift" (of a norm, or
         a bias), "statistic" (running mean or variance), "other".
+    beside: of a bias, the weight to whose channels it is added, and the position of the first of these.
     """
 
     tensor: str
     axis: int
     index: Tensor
     role: str
+    beside: tuple[str, int] | None = None
     plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ def remaining(runs: Iterable[Run], shares: Mapping[str, Fraction]) -> int:
 class Attribute:
     """A whole number that a module keeps beside its weights and that shrinks with groups, such as num_heads.
 
-    module: its name. name: of the attribute. value: in the dense model.
+    module: its name. name: where it lies, such as config.num_heads or shape[0]. value: in the dense model.
     runs: the positions that it counts; those that stay are its new value.
     certain: known from torch's own module; else a guess, for the proof to find out whether it is needed.
     """
@@ -98,6 +99,7 @@ class ChannelGroup:
     attributes: numbers of modules that follow the group's width.
     rescaled: weights that are multiplied by the square root of the share of channels that stays.
     reshaped: modules that reshape the channels into a grid, of which they are a side.
+    scaling: modules that were seen to work out a scale, of attention logits say, from the number of channels.
     hint: "" or what else the width decides, in words that follow "it".
     least: fewest channels with which the model runs.
     """
@@ -108,6 +110,7 @@ class ChannelGroup:
     attributes: tuple[Attribute, ...] = ()
     rescaled: tuple[Rescale, ...] = ()
     reshaped: tuple[str, ...] = ()
+    scaling: tuple[str, ...] = ()
     hint: str = ""
     kind: str = "channels"
     least: int = 1

@@ -51,7 +51,9 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
                 refused.update(dict.fromkeys(atoms, Reason(kind=FEWEST)))
                 continue
             owner.update(dict.fromkeys(atoms, name))
-            groups.append(replace(group, reshaped=attributes.reshaped(atoms), hint=attributes.hint(atoms)))
+            scaling = attributes.scaling(atoms)
+            hint = f"sets the scale of the attention logits (in {scaling[0]})" if scaling else ""
+            groups.append(replace(group, reshaped=attributes.reshaped(atoms), scaling=scaling, hint=hint))
     numbers = attributes.by_group(owner)
     owners = Owners(tracer, scratch)
     found, staying = layers(tracer, scratch, owners, blocks(tracer, scratch, owners))
@@ -190,6 +192,7 @@ def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
             axis=axis,
             index=torch.tensor([place[tensor, axis] for place in places], dtype=torch.int64),
             role=tracer.roles.get((tensor, axis), "other"),
+            beside=tracer.biases.beside.get(tensor),
         )
         for tensor, axis in keys
     )

@@ -20,9 +20,11 @@ from autoprune.errors import TraceError, describe_exception
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
+from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
 from autoprune.trace.labels import AxisNodes, Labels
 from autoprune.trace.modules import watched
+from autoprune.trace.numbers import near, numbers_in
 from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, WITHOUT_RULE, Kind, Reason, located
 from autoprune.trace.topology import Product
 from autoprune.trace.values import fresh, outputs_in, tensors_in
@@ -76,12 +78,14 @@ class Tracer(TorchDispatchMode):
 
     labels: the union-find. named, owned: parameters and buffers, and the nodes of their axes; tables: nodes of buffers.
     roles: (tensor name, axis) -> role. readers: those that are read. order: tensors that make channels, in turn.
+    biases: to what vectors are added. rows: of embedding tables.
     positions, contracted: multiply-adds by weight, and of products of activations. read: nodes summed over in these;
-    independent: nodes along which they do not mix. together: nodes looked at together. rows: of embedding tables.
+    independent: nodes along which they do not mix. together: nodes looked at together.
     steps: every operator in turn, and what ran along the axes of its first argument.
     grids, followers, lengths, scaling, views: what modules did with channels, from which their numbers are guessed.
     flow: what every value was computed from, and which modules took and gave it.
-    module, inputs: the innermost module at work, and what that and those around it were given.
+    module, inputs, made: the innermost module at work, what that and those around it were given, and the channels of
+        what their parts gave them, for modules that are tied.
     operator: at work; "" before and after the forward.
     seconds: after that long every operator counts as not understood, so that a trace always ends.
     tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
@@ -93,6 +97,7 @@ class Tracer(TorchDispatchMode):
         self.modules = dict(model.named_modules())
         self.tied = tied
         self.inputs: list[tuple[object, ...]] = []
+        self.made: list[list[npt.NDArray[np.int64]]] = []
         self.lengths_of_tied: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
         self.roles: dict[tuple[str, int], str] = {}
@@ -116,6 +121,8 @@ class Tracer(TorchDispatchMode):
         self.module = ""
         self.operator = ""
         self._reasons: dict[tuple[Kind, str], Reason] = {}
+        self._sizes: dict[str, frozenset[int]] = {}
+        self.biases = Biases(self)
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
         self.tables: set[int] = set()
@@ -178,11 +185,19 @@ class Tracer(TorchDispatchMode):
         module = self.modules.get(self.module)
         return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
 
+    def sizes(self) -> frozenset[int]:
+        """Whole numbers above one that the module at work keeps, or one near it, also inside of what they hold."""
+        known = self._sizes.get(self.module)
+        if known is None:
+            modules = (self.modules[name] for name in (self.module, *near(self.modules, self.module)))
+            known = frozenset(value for module in modules for value in numbers_in(module).values() if value > 1)
+            self._sizes[self.module] = known
+        return known
+
     def measure(self, nodes: AxisNodes) -> None:
         """The module at work may keep a number of these channels."""
-        name = None if nodes is None else self.numbers().get(len(nodes))
-        if nodes is not None and name is not None:
-            self.lengths.append(Follower(self.module, name, nodes, len(nodes)))
+        if nodes is not None and len(nodes) in self.sizes():
+            self.lengths.append(Follower(self.module, "", nodes, len(nodes)))
 
     def view(self, nodes: AxisNodes) -> None:
         """The module at work reads these channels in another shape."""
@@ -190,25 +205,9 @@ class Tracer(TorchDispatchMode):
             self.views.append(Follower(self.module, "", nodes, len(nodes)))
 
     def scales(self, nodes: AxisNodes) -> None:
-        """The module at work divides attention logits by the square root of this many channels."""
+        """The module at work works out a scale from the number of these channels."""
         if nodes is not None:
             self.scaling.append(Follower(self.module, "", nodes, len(nodes)))
-
-    def tie(self, nodes: AxisNodes) -> None:
-        """Where a module is asked to: channels that it reshapes are as many as those of its input."""
-        if nodes is None or self.module not in self.tied or not self.inputs:
-            return
-        # In order of their first position: a window repeats every channel.
-        nodes = np.array(list({self.labels.find(node): node for node in nodes.tolist()}.values()))
-        if self.tables.issuperset(nodes.tolist()):
-            return  # places, not channels: a mask for each window, say
-        known = [own for tensor in tensors_in(self.inputs[-1]) for own in self.axes(tensor)]
-        sides = {len(side) for grid in self.grids if grid.module == self.module for side in grid[1:]}
-        if len(nodes) not in sides:  # heads are no width, though there may be as many
-            known.append(self.lengths_of_tied.setdefault((self.module, len(nodes)), nodes))
-        for own in known:
-            if own is not None and len(own) == len(nodes):
-                self.labels.unify(nodes, own)
 
     def unify(self, left: AxisNodes, right: AxisNodes, kind: Kind) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes cannot shrink, so the other one freezes."""

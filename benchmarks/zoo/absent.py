@@ -7,6 +7,7 @@ cut removed computes what is left of it, without being told which channels of an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ class InDouble(TorchDispatchMode):
 
     def compute(self, func: Operator, args: Args, kwargs: Kwargs) -> object:
         """The result of one operator."""
+        if func.overloadpacket is torch.ops.aten._grouped_mm:
+            return _rows_times_matrices(*args)
         return func(*args, **kwargs)
 
 
@@ -50,7 +53,7 @@ class WithoutAbsent(InDouble):
         name = func.overloadpacket.__name__
         given = [tensor for tensor in tensors_in((*args, *kwargs.values())) if tensor.is_floating_point()]
         if name in MOVES or not any(_is_absent(tensor).any() for tensor in given):
-            return func(*args, **kwargs)
+            return super().compute(func, args, kwargs)
         rule = RULES.get(name)
         if rule is not None:
             return rule(func, args, kwargs)
@@ -137,10 +140,19 @@ def _product(first: int) -> Rule:
     return rule
 
 
+def _rows_times_matrices(rows: object, matrices: object, ends: object) -> Tensor:
+    """Rows [T, K] in spans that end there, each with its own matrix of [E, K, N]; torch has no such for float64."""
+    source, starts = _tensor(rows), [0, *_tensor(ends).tolist()]
+    parts = [source[start:end] for start, end in itertools.pairwise(starts)]
+    out = torch.cat([part @ matrix for part, matrix in zip(parts, _tensor(matrices), strict=True)])
+    return torch.nn.functional.pad(out, (0, 0, 0, len(source) - len(out)))
+
+
 def _grouped_product(func: Operator, args: Args, kwargs: Kwargs) -> object:
-    """Rows [T, K] in spans, each with its own matrix of [E, K, N]."""
+    """The same where something is absent."""
+    del func, kwargs
     a, b = _tensor(args[0]), _tensor(args[1])
-    out = _computed(func, args, kwargs)
+    out = _rows_times_matrices(_zeroed(a), _zeroed(b), args[2])
     absent = a.isnan().all(-1).unsqueeze(-1) | b.isnan().flatten(0, -2).all(0)
     return out.masked_fill_(absent, math.nan)
 
@@ -149,6 +161,11 @@ def _convolution(func: Operator, args: Args, kwargs: Kwargs) -> object:
     source, weight, bias = _tensor(args[0]), _tensor(args[1]), args[2]
     transposed, groups = args[6], args[8]
     assert isinstance(groups, int)
+    for axis in range(2, source.ndim):
+        places = _there(source, axis)
+        if 0 < len(places) < source.shape[axis]:  # it slides along channels: those that are there are neighbours
+            shorter = _tensor(_convolution(func, (source.index_select(axis, places), *args[1:]), kwargs))
+            return func(source, *args[1:], **kwargs).fill_(math.nan).index_copy_(axis, places, shorter)
     out = _computed(func, args, kwargs)
     gone = weight.isnan()
     # A transposed weight is [in, out / groups, ...], with the inputs group by group.
@@ -157,6 +174,11 @@ def _convolution(func: Operator, args: Args, kwargs: Kwargs) -> object:
     silent = source.isnan().movedim(1, 0).flatten(1).all(1).unflatten(0, (groups, -1)).all(1)
     absent = made | silent.repeat_interleave(out.shape[1] // groups) | _is_absent(bias)
     return out.masked_fill_(absent.view(-1, *[1] * (out.ndim - 2)), math.nan)
+
+
+def _there(source: Tensor, axis: int) -> Tensor:
+    """Positions of an axis at which anything is."""
+    return (~source.isnan().movedim(axis, 0).flatten(1).all(1)).nonzero().squeeze(1)
 
 
 def _moments(source: Tensor, dims: list[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,6 +24,8 @@ from benchmarks.zoo.decoder import DecodeError, check_values, decode, removed
 
 #: Cuts of each model: half of every group and half of the blocks; any channels; any channels and blocks.
 DRAWS = ("half", "any", "any with blocks")
+#: Not compared but run and counted: layers without which a model computes what nothing else does.
+LAYERS = "layers"
 #: Outputs are equal up to that share of their size, in float64.
 ROUNDING = 1e-7
 
@@ -34,13 +36,15 @@ class Found:
 
     left: share of the multiply-adds with every group halved. whole: share of the multiply-adds in layers whose outputs
     stay, output layers left out. worst: largest difference of any draw. effect: smallest change that one made.
-    wrong, unchecked: of the draws, in words. reasons: of what stays, the largest first.
+    blocks, layers: that can go; blocks are exact, and layers are not. wrong, unchecked: of the draws, in words.
+    reasons: of what stays, the largest first.
     """
 
     parameters: int = 0
     multiply_adds: int = 0
     groups: int = 0
     blocks: int = 0
+    layers: int = 0
     left: float = 1.0
     whole: float = 1.0
     seconds: float = 0.0
@@ -63,7 +67,9 @@ def check(model: nn.Module, inputs: Inputs) -> Found:
     dense = topology.cost({}).multiply_adds
     halves = {group.name: max(group.least, group.channels // 2) for group in topology.groups}
     found.multiply_adds, found.left = dense, topology.share(halves)
-    found.groups, found.blocks = len(topology.groups), len(topology.blocks)
+    found.groups = len(topology.groups)
+    found.blocks = sum(block.exact for block in topology.blocks)
+    found.layers = len(topology.blocks) - found.blocks
     staying = stays(model, topology)
     found.whole = sum(share for share, _, _ in staying)
     found.reasons = [f"{name}: {share:.1%}, {reason}" for share, name, reason in sorted(staying, reverse=True)]
@@ -71,6 +77,10 @@ def check(model: nn.Module, inputs: Inputs) -> Found:
         kept = drawn(topology, draw, number)
         if kept.groups or kept.dropped:
             _check_draw(model, inputs, topology, kept, found)
+    if found.layers:
+        found.draws += 1
+        fault = layers_fault(model, inputs, topology)
+        found.wrong += [f"{LAYERS}: {fault}"] if fault is not None else []
     return found
 
 
@@ -87,14 +97,14 @@ def _check_draw(model: nn.Module, inputs: Inputs, topology: Topology, kept: Kept
 
 
 def drawn(topology: Topology, draw: str, seed: int) -> KeptChannels:
-    """Channels and blocks that stay, at random; two or more of a group, as a product over one is no longer one."""
+    """Channels and exact blocks that stay, at random; two or more of a group: a product over one is no longer one."""
     choose = random.Random(seed)
     groups = {}
     for group in topology.groups:
         least = min(group.channels, max(2, group.least))
         count = max(least, group.channels // 2) if draw == "half" else choose.randint(least, group.channels)
         groups[group.name] = tuple(choose.sample(range(group.channels), count))
-    blocks = [block.name for block in topology.blocks]
+    blocks = [block.name for block in topology.blocks if block.exact]
     dropped = choose.sample(blocks, len(blocks) // 2) if draw != "any" else []
     return KeptChannels(groups=groups, dropped=tuple(dropped))
 
@@ -153,6 +163,26 @@ def cost_fault(model: nn.Module, inputs: Inputs, topology: Topology, kept: KeptC
     if known.multiply_adds != multiply_adds:
         return f"{multiply_adds} multiply-adds are left where {known.multiply_adds} were foretold"
     return None
+
+
+def layers_fault(model: nn.Module, inputs: Inputs, topology: Topology) -> str | None:
+    """Say what is wrong without half of the layers that are not exact, and half of every group.
+
+    The model has to run, give outputs of the shapes that it gives with them, and cost what was foretold.
+    """
+    layers = [block.name for block in topology.blocks if not block.exact]
+    half = drawn(topology, DRAWS[0], 0).groups
+    kept = KeptChannels(groups=half, dropped=tuple(random.Random(0).sample(layers, (len(layers) + 1) // 2)))
+    try:
+        with torch.no_grad():
+            got = outputs_in(call(cut(model, topology, kept), fresh(inputs)))
+    except Exception as error:  # the library's code runs in here
+        return f"the cut model does not run ({error})"
+    with torch.no_grad():
+        whole = outputs_in(call(copy.deepcopy(model), fresh(inputs)))
+    if [tensor.shape for tensor in got] != [tensor.shape for tensor in whole]:
+        return "the outputs have other shapes"
+    return cost_fault(model, inputs, topology, kept)
 
 
 def stays(model: nn.Module, topology: Topology) -> list[tuple[float, str, str]]:

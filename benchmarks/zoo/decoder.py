@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 #: Cuts a model; the decoder knows nothing else of it.
 Cut = Callable[[nn.Module], nn.Module]
+#: How the name of a direction of torch's weight norm ends.
+DIRECTION = ".original1"
 
 
 class DecodeError(Exception):
@@ -68,7 +70,8 @@ def check_values(model: nn.Module, smaller: nn.Module, decoded: Decoded) -> None
 def removed(model: nn.Module, decoded: Decoded) -> nn.Module:
     """A copy of the dense model in which NaN stands for every element that a cut removed.
 
-    Parameters of which nothing is left belong to what was dropped whole, and are zero. Scales are as they were.
+    Parameters of which nothing is left belong to what was dropped whole, and are zero; of a weight norm its lengths
+    are, as directions of zero are none. Scales are as they were.
     """
     scratch = copy.deepcopy(model)
     parameters = dict(scratch.named_parameters())
@@ -76,7 +79,7 @@ def removed(model: nn.Module, decoded: Decoded) -> nn.Module:
         if not tensor.is_floating_point():
             continue
         if name in decoded.gone:
-            if name in parameters:
+            if name in parameters and not name.endswith(DIRECTION):
                 tensor.zero_()
             continue
         for axis, positions in enumerate(decoded.kept[name]):

@@ -29,7 +29,7 @@ def verdict(record: Record) -> str:
 
 def print_results(records: Mapping[str, Record]) -> None:
     """The table, and how many there are of each verdict."""
-    columns = ("model", "parameters", "groups", "blocks", "left", "whole", "seconds", "verdict", "why")
+    columns = ("model", "parameters", "groups", "blocks", "layers", "left", "whole", "seconds", "verdict", "why")
     print_table("Real models", columns, [_row(name, record) for name, record in records.items()])
     verdicts = Counter(verdict(record) for record in records.values())
     draws = sum(int(_number(record, "draws")) for record in records.values())
@@ -39,13 +39,14 @@ def print_results(records: Mapping[str, Record]) -> None:
 
 def _row(name: str, record: Record) -> list[str]:
     if record.get("error"):
-        return [name, *[""] * 6, verdict(record), str(record["error"])]
+        return [name, *[""] * 7, verdict(record), str(record["error"])]
     said = verdict(record)
     return [
         name,
         f"{_number(record, 'parameters') / 1e6:.2f} M",
         str(record["groups"]),
         str(record["blocks"]),
+        str(record["layers"]),
         f"{_number(record, 'left'):.0%}",
         f"{_number(record, 'whole'):.1%}",
         f"{_number(record, 'seconds'):.0f}",

@@ -16,7 +16,7 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
 from autoprune.trace.topology import TensorInfo
 from benchmarks.zoo.absent import WithoutAbsent, plain
-from benchmarks.zoo.check import DRAWS, check, compare, cost_fault, drawn, stays
+from benchmarks.zoo.check import DRAWS, check, compare, cost_fault, drawn, layers_fault, stays
 from benchmarks.zoo.controls import control
 from benchmarks.zoo.decoder import DecodeError, check_values, decode, removed
 from benchmarks.zoo.stir import stir
@@ -99,6 +99,7 @@ def test_other_values_at_the_right_places_are_found() -> None:
         check_values(model, smaller, decoded)
 
 
+SLIDING = torch.tensor([[[0.5, 2.0, -1.0]]], dtype=torch.float64)
 CHANNELS = torch.tensor([0, 2, 3, 5])
 
 
@@ -116,6 +117,7 @@ CHANNELS = torch.tensor([0, 2, 3, 5])
         (lambda x: x / x.std(-1, keepdim=True), True),
         (lambda x: F.hardswish(x) + F.gelu(x) * F.hardsigmoid(x) - F.relu6(x), True),
         (lambda x: x * torch.sigmoid(x.amax(-1, keepdim=True)), True),
+        (lambda x: F.conv1d(x.flatten(0, 1).unsqueeze(1), SLIDING, padding=1).view(x.shape), True),
         (lambda x: x.max(-1).values, False),
         (lambda x: x.var(-1, correction=0), False),
         (lambda x: x @ x.transpose(-1, -2), False),
@@ -134,6 +136,53 @@ def test_what_is_absent_has_no_part_in_a_statistic(compute: Callable[[Tensor], T
         assert got[..., [1, 4]].isnan().all()
         got = got[..., CHANNELS]
     assert torch.allclose(got, compute(whole[..., CHANNELS]), rtol=1e-12, atol=0)
+
+
+def test_rows_of_experts_are_multiplied_in_double() -> None:
+    rows, matrices = torch.randn(7, 6, dtype=torch.float64), torch.randn(3, 6, 4, dtype=torch.float64)
+    ends = torch.tensor([2, 2, 5], dtype=torch.int32)
+    gone, less = rows.index_fill(1, torch.tensor([1]), math.nan), matrices.index_fill(2, torch.tensor([3]), math.nan)
+    with plain(), WithoutAbsent():
+        whole = torch.nn.functional.grouped_mm(rows, matrices, offs=ends)
+        got = torch.nn.functional.grouped_mm(gone, less.index_fill(1, torch.tensor([1]), math.nan), offs=ends)
+    expected = torch.cat([rows[:2] @ matrices[0], rows[2:5] @ matrices[2], torch.zeros(2, 4, dtype=torch.float64)])
+    assert torch.equal(whole, expected)
+    rows[:, 1] = 0
+    expected = torch.cat([rows[:2] @ matrices[0], rows[2:5] @ matrices[2], torch.zeros(2, 4, dtype=torch.float64)])
+    assert torch.allclose(got[:, :3], expected[:, :3], rtol=1e-12, atol=0)
+    assert got[:, 3].isnan().all()
+
+
+def test_a_dropped_weight_norm_is_zero() -> None:
+    """Its lengths are: a direction of zero is none."""
+
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 8), nn.Linear(8, 3)
+            self.mid = nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return self.last(y + self.mid(y).tanh())
+
+    model, inputs = Added().eval(), torch.randn(4, 5)
+    topology = survey(model, inputs)
+    assert [block.name for block in topology.blocks] == ["mid"]
+    assert not compare(model, inputs, topology, KeptChannels(groups={}, dropped=("mid",))).fault
+
+
+def test_layers_that_are_not_exact_are_run_and_counted() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), *(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(4)))
+    model, inputs = nn.Sequential(*model, nn.Linear(8, 3)).eval(), torch.randn(4, 5)
+    topology = survey(model, inputs)
+    assert check(model, inputs).layers == len(topology.blocks) == 4
+    assert layers_fault(model, inputs, topology) is None
+    other = replace(topology, products=topology.products[1:])
+    assert "multiply-adds" in (layers_fault(model, inputs, other) or "")
+    names = [replace(block, gaps=(replace(block.gaps[0], position=1, outputs=2),)) for block in topology.blocks]
+    assert "does not run" in (layers_fault(model, inputs, replace(topology, blocks=tuple(names))) or "")
 
 
 def test_an_operator_that_nobody_thought_of_is_told() -> None:

@@ -200,3 +200,34 @@ def test_a_module_of_several_layers_goes_from_all() -> None:
     names = [block.name.rpartition("albert_layers.0.")[2] for block in topology.blocks]
     assert names == ["attention.dense", "ffn"]
     assert not any(block.repeated for block in topology.blocks)
+
+
+def test_a_layer_holds_a_branch_that_reads_what_lies_outside_of_it() -> None:
+    """As a local layer among global ones is the only one to read the frequencies of its window."""
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.mix, self.mlp = nn.LayerNorm(12), nn.Linear(12, 12), nn.Linear(12, 12)
+
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            x = x + self.mix(self.norm(x) * scale)
+            return x + self.mlp(x.tanh())
+
+    class Scaled(Net):
+        def __init__(self) -> None:
+            super().__init__(nn.ModuleList([Layer(), Layer()]))
+            self.scales = nn.ParameterList([torch.rand(12), torch.rand(12)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.inp(x)
+            for layer, scale in zip(self.layers, self.scales, strict=True):
+                x = layer(x, scale.sigmoid())
+            return self.out(x)
+
+    model, inputs = Scaled(), torch.randn(4, 10)
+    topology = proved(model, inputs)
+    branches = ["layers.1.mix", "layers.1.mlp"]
+    assert {"layers.1", *branches} <= {block.name for block in topology.blocks}
+    assert [block.name for block in topology.dropped(["layers.1", *branches])] == ["layers.1"]
+    assert_cut_is_mask(model, topology, inputs, dropped=("layers.1", *branches))

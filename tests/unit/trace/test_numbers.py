@@ -1,0 +1,122 @@
+"""Whole numbers of modules: found inside of what they hold, and changed for one module only."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from autoprune.trace.numbers import near, numbers_in, put_number
+from autoprune.trace.topology import Member
+from autoprune.trace.trace import trace
+from tests.zoo.numbers import Layers, ScaledAttention, SplitBiasAttention
+
+Sizes = namedtuple("Sizes", "heads width")
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    heads: int
+    name: str = "x"
+
+
+class Keeper(nn.Module):
+    def __init__(self, shared: object = None) -> None:
+        super().__init__()
+        self.num_heads, self.ratio, self.flag = 4, 0.5, True
+        self.shape, self.sizes = (16, 1, 1), [3, (8, 2)]
+        self.named = Sizes(4, 8)
+        self.table = OrderedDict({"a.b": 12, 2: 7, "deep": {"x": 5, "deeper": [9]}})
+        self.config = SimpleNamespace(heads=4, pad_token_id=3, num_hidden_layers=6, text=SimpleNamespace(width=20))
+        self.frozen, self.shared = Frozen(6), shared
+        self.layer = nn.Linear(2, 2)
+
+
+def test_numbers_have_the_name_of_the_place_where_they_lie() -> None:
+    assert numbers_in(Keeper()) == {
+        "num_heads": 4,
+        "shape[0]": 16,
+        "shape[1]": 1,
+        "shape[2]": 1,
+        "sizes[0]": 3,
+        "sizes[1][0]": 8,
+        "sizes[1][1]": 2,
+        "named[0]": 4,
+        "named[1]": 8,
+        'table["a.b"]': 12,
+        "table[2]": 7,
+        'table["deep"]["x"]': 5,
+        "config.heads": 4,
+        "config.text.width": 20,
+        "frozen.heads": 6,
+    }
+
+
+@pytest.mark.parametrize("name", numbers_in(Keeper()))
+def test_each_can_be_set_and_nothing_else_changes(name: str) -> None:
+    keeper = Keeper()
+    before = numbers_in(keeper)
+    put_number(keeper, name, 99)
+    assert numbers_in(keeper) == before | {name: 99}
+    assert type(keeper.named) is Sizes
+    assert type(keeper.table) is OrderedDict
+
+
+def test_what_several_modules_hold_is_copied_for_the_one_that_changes() -> None:
+    config = SimpleNamespace(heads=4, inner=SimpleNamespace(width=8), other=[1, 2])
+    first, second = Keeper(config), Keeper(config)
+    put_number(first, "shared.inner.width", 6)
+    put_number(first, "shared.heads", 2)
+    assert (first.shared.heads, first.shared.inner.width) == (2, 6)  # type: ignore[attr-defined]
+    assert second.shared is config
+    assert (config.heads, config.inner.width) == (4, 8)
+    assert first.shared.other is config.other  # type: ignore[attr-defined]
+
+
+def test_a_tuple_of_one_number_goes_by_its_own_name_in_older_topologies() -> None:
+    norm = nn.LayerNorm(8)
+    put_number(norm, "normalized_shape", 5)
+    assert norm.normalized_shape == (5,)
+
+
+@pytest.mark.parametrize("name", ["config.no", "sizes[9]", 'table["no"]', "num_heads.x", "nothing[0]"])
+def test_a_number_that_is_not_there_is_not_made(name: str) -> None:
+    with pytest.raises((LookupError, AttributeError, TypeError)):
+        put_number(Keeper(), name, 3)
+
+
+def test_modules_around_and_inside_are_near_but_no_lists_and_none_of_torch() -> None:
+    model = nn.Module()
+    model.blocks = nn.ModuleList([Keeper(), Keeper()])
+    model.blocks[0].inner = Keeper()
+    modules = dict(model.named_modules())
+    assert near(modules, "blocks.0") == ("blocks.0.inner",)  # the model itself is torch's own class here
+    assert near(modules, "blocks.0.inner") == ("blocks.0",)
+    assert near(dict(Keeper().named_modules()), "") == ()
+
+
+def members_of(model: nn.Module, tensor: str) -> list[Member]:
+    topology = trace(model.eval(), torch.randn(2, 6, 5))
+    return [member for group in topology.groups for member in group.members if member.tensor == tensor]
+
+
+def test_a_bias_that_is_added_in_a_step_of_its_own_is_a_bias() -> None:
+    """As for a Linear whose input is transposed."""
+    model = Layers(ScaledAttention(16, 2, fixed=False), transposed=True)
+    (found,) = {(m.role, m.beside) for m in members_of(model, "layers.0.qkv.bias")}
+    assert found == ("shift", ("layers.0.qkv.weight", 0))
+
+
+def test_biases_that_are_joined_know_which_channels_they_are_added_to() -> None:
+    model = Layers(SplitBiasAttention(16, 2))
+    places = {
+        name: {(m.role, m.beside) for m in members_of(model, f"layers.0.{name}")} for name in ("q_bias", "v_bias")
+    }
+    assert places == {
+        "q_bias": {("shift", ("layers.0.qkv.weight", 0))},
+        "v_bias": {("shift", ("layers.0.qkv.weight", 32))},
+    }
