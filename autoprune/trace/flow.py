@@ -17,6 +17,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 from autoprune.trace.blocks import Gap, Lane
 from autoprune.trace.values import tensors_in
 
+#: Operators that look at nothing of what they read but its shape.
+_OF_SHAPE = (
+    *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_empty", "new_full"),
+)
+
 
 class Operator(NamedTuple):
     """One operator that ran: which in turn, its name, and the numbers of the values that it read and made."""
@@ -175,6 +181,11 @@ class Flow:
     def is_dead(self, value: int) -> bool:
         """Nothing reads the value."""
         return value not in self.readers and value not in self.results
+
+    def is_unread(self, value: int) -> bool:
+        """Nothing reads more of the value than its shape."""
+        names = (operator.name for operator in self.readers.get(value, ()))
+        return value not in self.results and all(name in _OF_SHAPE for name in names)
 
     def leaving(self, call: Call) -> list[Passed]:
         """Those of the tensors that a module gave which anything reads once its call has ended."""

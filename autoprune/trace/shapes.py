@@ -222,13 +222,17 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """select(dim, index): one position; numbered channels cannot move. Counted from the end, those before are free."""
+    """select(dim, index): one position; numbered channels cannot move where the rest of the model reads it.
+
+    Counted from the end, those before are free.
+    """
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     dim, position = _dim(args, kwargs, 1, 0) % source.ndim, _index(args, 2, 0)
     axes = tracer.axes(source)
     nodes = axes[dim]
-    tracer.freeze(nodes[position:] if nodes is not None and position < 0 else nodes, PICKED)
+    nodes = nodes[position:] if nodes is not None and position < 0 else nodes
+    tracer.picked.append((nodes, tracer.reason(PICKED), tracer.flow.number(result)))
     tracer.derive(result, source, [axis for axis in range(source.ndim) if axis != dim])
     tracer.put(result, [*axes[:dim], *axes[dim + 1 :]])
 

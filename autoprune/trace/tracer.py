@@ -27,7 +27,7 @@ from autoprune.trace.modules import watched
 from autoprune.trace.numbers import near, numbers_in
 from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, WITHOUT_RULE, Kind, Reason, located
 from autoprune.trace.topology import Product
-from autoprune.trace.values import fresh, outputs_in, tensors_in
+from autoprune.trace.values import fresh, named_tensors, outputs_in, tensors_in
 
 #: Seconds of watching after which a trace stops to look closely; what comes later is left alone.
 TRACE_SECONDS = 60.0
@@ -84,6 +84,7 @@ class Tracer(TorchDispatchMode):
     steps: every operator in turn, and what ran along the axes of its first argument.
     grids, followers, lengths, scaling, views: what modules did with channels, from which their numbers are guessed.
     flow: what every value was computed from, and which modules took and gave it.
+    picked: channels of which one was picked, why they have to stay if anything reads it, and the value that it is.
     module, inputs, made: the innermost module at work, what that and those around it were given, and the channels of
         what their parts gave them, for modules that are tied.
     operator: at work; "" before and after the forward.
@@ -118,6 +119,7 @@ class Tracer(TorchDispatchMode):
         self.scaling: list[Follower] = []
         self.views: list[Follower] = []
         self.flow = Flow()
+        self.picked: list[tuple[AxisNodes, Reason, int]] = []
         self.module = ""
         self.operator = ""
         self._reasons: dict[tuple[Kind, str], Reason] = {}
@@ -126,7 +128,7 @@ class Tracer(TorchDispatchMode):
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
         self.tables: set[int] = set()
-        for name, tensor in _named_tensors(model):
+        for name, tensor in named_tensors(model):
             self.named[name] = tensor
             # Whole numbers say where to look, not what is there.
             channels = tensor.is_floating_point() or tensor.is_complex()
@@ -221,7 +223,7 @@ class Tracer(TorchDispatchMode):
     def freeze(self, nodes: AxisNodes, kind: Kind, detail: str = "") -> None:
         """Channels that have to stay; the operator, the module at work and the line of code are noted with the kind."""
         if nodes is not None:
-            self.labels.freeze(nodes.tolist(), self._reason(kind, detail))
+            self.labels.freeze(nodes.tolist(), self.reason(kind, detail))
 
     def freeze_all(self, value: object, kind: Kind, detail: str = "") -> None:
         """Freeze every axis of every tensor in a nested value."""
@@ -229,7 +231,7 @@ class Tracer(TorchDispatchMode):
             for nodes in self.axes(tensor):
                 self.freeze(nodes, kind, detail)
 
-    def _reason(self, kind: Kind, detail: str) -> Reason:
+    def reason(self, kind: Kind, detail: str = "") -> Reason:
         """The same for all that one operator freezes, as it takes a walk along the stack."""
         key = (kind, detail)
         if key not in self._reasons:
@@ -320,7 +322,7 @@ Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None
 
 def copied(model: nn.Module) -> nn.Module:
     """A copy in eval mode that shares nothing with the model. Raises TraceError where there can be none."""
-    if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in _named_tensors(model)):
+    if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in named_tensors(model)):
         raise TraceError("the model must have weights, but got lazy modules: call it once first")
     try:
         scratch = clone_with(model).eval()
@@ -328,10 +330,10 @@ def copied(model: nn.Module) -> nn.Module:
         raise TraceError(
             f"the model must be copyable with copy.deepcopy, but got {describe_exception(error)}"
         ) from error
-    own = {id(tensor) for _, tensor in _named_tensors(model)}
-    if scratch is model or any(id(tensor) in own for _, tensor in _named_tensors(scratch)):
+    own = {id(tensor) for _, tensor in named_tensors(model)}
+    if scratch is model or any(id(tensor) in own for _, tensor in named_tensors(scratch)):
         raise TraceError("the model must copy its weights in copy.deepcopy, but got a copy that shares some of them")
-    if any(tensor.is_meta for _, tensor in _named_tensors(model)):
+    if any(tensor.is_meta for _, tensor in named_tensors(model)):
         raise TraceError("the model must have weights, but got some on the meta device")
     return scratch
 
@@ -382,12 +384,10 @@ def watch(
         raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
     tracer.module = tracer.operator = ""
     tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
+    for nodes, reason, value in tracer.picked:
+        if nodes is not None and not tracer.flow.is_unread(value):
+            tracer.labels.freeze(nodes.tolist(), reason)
     tracer.freeze_all(outputs, OUTPUT)
     for nodes in tracer.rows:
         tracer.freeze(nodes, ROW)
     return tracer
-
-
-def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()

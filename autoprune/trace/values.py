@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoprune.errors import TraceError
 from autoprune.task.data import Inputs
@@ -22,6 +22,12 @@ def tensors_in(value: object) -> list[Tensor]:
     if hasattr(value, "__dataclass_fields__"):
         return [tensor for name in value.__dataclass_fields__ for tensor in tensors_in(getattr(value, name))]
     return []
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, then buffers, by name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def outputs_in(value: object) -> list[Tensor]:

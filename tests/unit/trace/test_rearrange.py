@@ -200,6 +200,20 @@ def test_channels_before_those_that_are_picked_from_the_end_are_free(between: Be
     assert_groups(linear(between, 16, 14), torch.randn(FLAT), {"a": 14})
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: x.repeat(1, 1) / x[:, -1].shape[0],
+        lambda x: x * torch.ones_like(x[..., 0])[:, None],
+        lambda x: x + x[:, -1].new_zeros(3, 1),
+    ],
+    ids=["shape", "ones", "zeros"],
+)
+def test_what_is_picked_for_its_shape_alone_leaves_all_channels_free(between: Between) -> None:
+    """Transformers do so, to look up positions for as many words as there are."""
+    assert_groups(linear(between, 16, 16), torch.randn(FLAT), {"a": 16})
+
+
 NUMBERED: Mapping[str, tuple[Between, tuple[int, ...], str]] = {
     "roll": (lambda x: x.roll(2, 1), FLAT, "is rolled by a fixed number of positions"),
     "roll all": (lambda x: x.roll(2), FLAT, "is rolled by a fixed number of positions"),
