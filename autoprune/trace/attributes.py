@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,14 @@ from autoprune.trace.tracer import Follower, Grid, Tracer
 #: Where rows and columns are equally many, names with these parts are taken for the number of columns.
 _WIDTH_WORDS = ("dim", "size", "width", "channel", "d_k", "d_v", "kv_proj")
 #: Names that are never the length of a flattened grid, or of a side of one, however large they are.
-_OTHER_WORDS = ("num_buckets", "max_", "_length", "position", "window", "vocab", "layer", "value_groups", "n_rep")
+_OTHER_WORDS = ("num_buckets", "max_", "_length", "position", "vocab", "layer", "value_groups", "n_rep")
+#: Parts of names of what counts or measures places, which is no width of channels.
+_PLACES = ("img_size", "image_size", "grid_size", "patch_size", "patches", "resolution", "reduction", "window")
 #: Names of the length of the axis that a weight makes, and of the one that it reads.
 _OUT_WORDS, _IN_WORDS = ("out", "nf", "num_output"), ("in", "nx", "num_input")
+
+
+_T = TypeVar("_T")
 
 
 class _Claim(NamedTuple):
@@ -58,7 +63,7 @@ class Attributes:
         self._tracer, self._model = tracer, model
         self._claims = list(_decided([claim for grid in tracer.grids for claim in _claims(tracer, grid)]))
         sides = {(claim.module, claim.name) for claim in self._claims}
-        lengths = [claim for length in tracer.lengths for claim in _lengths(tracer, length)]
+        lengths = _in_order(tracer, [claim for length in tracer.lengths for claim in _lengths(tracer, length)])
         lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
@@ -135,11 +140,33 @@ def _lengths(tracer: Tracer, length: Follower) -> Iterator[_Claim]:
         [
             _Claim(path, name, value, length.nodes, _NONE, whole=False)
             for name, value in numbers_in(tracer.modules[path]).items()
-            if value == length.value
+            if value == length.value and not any(word in name for word in _PLACES)
         ]
         for path in (length.module, *near(tracer.modules, length.module))
     ]
     yield from found[0] or itertools.chain(*found)
+
+
+def _in_order(tracer: Tracer, claims: Sequence[_Claim]) -> list[_Claim]:
+    """Without claims of numbers of one list for each other's parts: equal ones are the lengths of parts in turn."""
+    names: dict[tuple[str, str, int], list[str]] = defaultdict(list)
+    parts: dict[tuple[str, str, int], list[tuple[int, ...]]] = defaultdict(list)
+    places = []
+    for claim in claims:
+        key = claim.module, claim.name.rpartition("[")[0], claim.value
+        part = tuple(tracer.labels.roots(claim.nodes).tolist())
+        places.append((key, _place(names[key], claim.name), _place(parts[key], part)))
+    return [
+        claim
+        for claim, (key, name, part) in zip(claims, places, strict=True)
+        if name == part or not key[1] or len(names[key]) != len(parts[key])
+    ]
+
+
+def _place(known: list[_T], item: _T) -> int:
+    if item not in known:
+        known.append(item)
+    return known.index(item)
 
 
 def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
@@ -183,7 +210,9 @@ def _counting(tracer: Tracer, grid: Grid, path: str) -> Iterator[_Claim]:
     certain = type(module) is nn.MultiheadAttention  # its cut form keeps the names of its numbers
     rows, columns = ({len(side): side for side in _sides(tracer, nodes)} for nodes in grid[1:])
     numbers = {
-        name: value for name, value in numbers_in(module).items() if not any(word in name for word in _OTHER_WORDS)
+        name: value
+        for name, value in numbers_in(module).items()
+        if not any(word in name for word in (*_OTHER_WORDS, *_PLACES))
     }
     # A width may be the number of rows only where nothing else counts them.
     counted = any(value in rows and not _is_width(name) for name, value in numbers.items())

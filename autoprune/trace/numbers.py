@@ -15,6 +15,8 @@ from types import FunctionType, MethodType, ModuleType
 import torch
 from torch import Tensor, nn
 
+from autoprune.trace.code import names_read
+
 #: How far inside of what a module holds numbers are looked for, and the most entries of a container that is looked at.
 _DEEPEST, _LONGEST = 2, 64
 #: One step of a name: a field, a position or a key.
@@ -28,15 +30,17 @@ _Steps = list[str | int | tuple[str]]
 
 
 def numbers_in(module: nn.Module) -> dict[str, int]:
-    """Whole numbers of a module by name, its own before those in what it holds."""
+    """Whole numbers of a module by name, its own before those in what it holds and its forward reads."""
     return {name: value for name, value in values_in(module).items() if type(value) is int}
 
 
 def values_in(module: nn.Module) -> dict[str, int | float]:
-    """Numbers of a module by name, fractions too, its own before those in what it holds."""
+    """Numbers of a module by name, fractions too, as `numbers_in`."""
     attributes = {name: value for name, value in vars(module).items() if _is_own(name)}
     own = {name: value for name, value in attributes.items() if type(value) in (int, float)}
-    return own | {path: number for name, value in attributes.items() for path, number in _inside(value, name, 0)}
+    read = names_read(type(module))
+    held = {name: value for name, value in attributes.items() if read is None or name in read}
+    return own | {path: number for name, value in held.items() for path, number in _inside(value, name, 0)}
 
 
 def put_number(module: nn.Module, name: str, value: int) -> None:
@@ -61,9 +65,18 @@ def near(modules: Mapping[str, nn.Module], path: str) -> tuple[str, ...]:
         around = around.rpartition(".")[0]
         if not isinstance(modules[around], nn.Sequential | nn.ModuleList | nn.ModuleDict):
             break
-    inside = (f"{path}.{name}" if path else name for name, child in modules[path].named_children())
-    found = [around, *inside] if path else list(inside)
+    inside = [_known_as(modules, path, name) for name, _ in modules[path].named_children()]
+    found = [around, *inside] if path else inside
     return tuple(name for name in found if not type(modules[name]).__module__.startswith("torch.nn."))
+
+
+def _known_as(modules: Mapping[str, nn.Module], path: str, child: str) -> str:
+    """Name of what a module holds; the first of its names where several modules hold it."""
+    name = f"{path}.{child}" if path else child
+    if name in modules:
+        return name
+    held = getattr(modules[path], child)
+    return next(first for first, module in modules.items() if module is held)
 
 
 def _is_own(name: str) -> bool:

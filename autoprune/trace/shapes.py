@@ -183,13 +183,14 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes = tracer.axes(source)
     whole = axes[dim]
     tracer.measure(whole)
-    unequal = len({piece.shape[dim] for piece in pieces}) > 1
-    # Unequal parts can only shrink where numbers of the module give the length of each.
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     sizes = [piece.shape[dim] for piece in pieces]
-    if whole is not None and unequal and not packed and not all(_is_kept(tracer, size) for size in sizes):
-        tracer.freeze(whole, UNEQUAL)
     parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
+    if len(set(sizes)) > 1 and not packed:
+        # Of unequal parts those can shrink whose lengths are numbers of the module; others are numbers in its code.
+        for part, size in zip(parts, sizes, strict=True):
+            if not _is_kept(tracer, size):
+                tracer.freeze(part, UNEQUAL)
     equal = [part for part in parts if part is not None and len(part) == sizes[0]]
     if equal:
         tracer.labels.balance(np.stack(equal))

@@ -176,6 +176,72 @@ class CosineAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).contiguous().view(batch, places, self.all_head_size))
 
 
+class SeparableAttention(nn.Module):
+    """MobileViTv2's: one channel of queries beside keys and values as wide as the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.qkv, self.proj = nn.Linear(width, 1 + 2 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).split([1, self.width, self.width], -1)
+        return self.proj(F.relu(v) * (q.softmax(1) * k).sum(1, keepdim=True))
+
+
+class PartlyConvolved(nn.Module):
+    """MambaOut's gate: some of the gated channels are convolved first; all widths lie in a tuple."""
+
+    def __init__(self, width: int, hidden: int = 12, convolved: int = 5) -> None:
+        super().__init__()
+        self.parts = (hidden, hidden - convolved, convolved)
+        self.expand, self.proj = nn.Linear(width, 2 * hidden), nn.Linear(hidden, width)
+        self.conv = nn.Conv1d(convolved, convolved, 3, padding=1, groups=convolved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, plain, convolved = self.expand(x).split(self.parts, -1)
+        convolved = self.conv(convolved.transpose(1, 2)).transpose(1, 2)
+        return self.proj(F.silu(gate) * torch.cat((plain, convolved), -1))
+
+
+class WindowsByHead(nn.Module):
+    """CoaT's positions: heads in sets of unequal number, each with a convolution; several layers share it."""
+
+    def __init__(self, width: int, heads: tuple[int, ...]) -> None:
+        super().__init__()
+        self.parts = [width * count for count in heads]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(part, part, 2 * number + 1, padding=number, groups=part) for number, part in enumerate(self.parts)
+        )
+
+    def forward(self, q: Tensor, v: Tensor) -> Tensor:
+        batch, heads, places, width = v.shape
+        parts = v.transpose(-1, -2).reshape(batch, heads * width, places).split(self.parts, 1)
+        made = torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], 1)
+        return q * made.reshape(batch, heads, width, places).transpose(-1, -2)
+
+
+class FactorisedAttention(nn.Module):
+    """CoaT's, with the width of its input."""
+
+    def __init__(self, width: int, heads: int, windows: WindowsByHead) -> None:
+        super().__init__()
+        self.num_heads, self.scale, self.windows = heads, (width // heads) ** -0.5, windows
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, places, width = x.shape
+        qkv = self.qkv(x).reshape(batch, places, 3, self.num_heads, width // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = self.scale * (q @ (k.softmax(2).transpose(-1, -2) @ v)) + self.windows(q, v)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, places, width))
+
+
+def _windows() -> nn.Module:
+    shared = WindowsByHead(3, (2, 3, 3))
+    return Layers(*(FactorisedAttention(24, 8, shared) for _ in range(2)), width=24)
+
+
 def _places(width: int = 5) -> Callable[[], Inputs]:
     return lambda: torch.randn(2, 6, width)
 
@@ -191,5 +257,8 @@ NUMBERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Inputs]]] = {
     "transposed_attention": (lambda: Layers(ScaledAttention(16, 2, fixed=False), transposed=True), _places()),
     "one_scale_is_fixed": (lambda: _scaled(False, True, True, False), _places()),
     "inline_attention": (InlineAttention, _places()),
+    "separable_attention": (lambda: Layers(SeparableAttention(16)), _places()),
+    "partly_convolved": (lambda: Layers(PartlyConvolved(16)), _places()),
+    "windows_by_head": (_windows, _places()),
     "cosine_attention": (lambda: Layers(CosineAttention()), _places()),
 }

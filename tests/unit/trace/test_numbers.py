@@ -13,7 +13,14 @@ from torch import nn
 from autoprune.trace.numbers import near, numbers_in, put_number
 from autoprune.trace.topology import Member
 from autoprune.trace.trace import trace
-from tests.zoo.numbers import Layers, ScaledAttention, SplitBiasAttention
+from tests.zoo.numbers import (
+    FactorisedAttention,
+    Layers,
+    ScaledAttention,
+    SeparableAttention,
+    SplitBiasAttention,
+    WindowsByHead,
+)
 
 Sizes = namedtuple("Sizes", "heads width")
 
@@ -120,3 +127,61 @@ def test_biases_that_are_joined_know_which_channels_they_are_added_to() -> None:
         "q_bias": {("shift", ("layers.0.qkv.weight", 0))},
         "v_bias": {("shift", ("layers.0.qkv.weight", 32))},
     }
+
+
+def test_a_module_that_several_hold_goes_by_its_first_name() -> None:
+    model = nn.Module()
+    model.first, model.second = nn.Module(), Keeper()
+    model.first.shared = model.second.shared = Keeper()
+    assert near(dict(model.named_modules()), "second") == ("first.shared",)
+
+
+class Reader(nn.Module):
+    """Reads some of the numbers that it holds, one in a method, one in a function, one by its name in a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused, self.called, self.given, self.texts = (2, 3), (4, 5), [6], [7], {"a": 8}
+        self.plain = 9
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return outside(self, x.reshape(self.used)) + self.inside(x) + len(getattr(self, "texts"))  # noqa: B009
+
+    def inside(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.called[0]
+
+
+def outside(module: Reader, x: torch.Tensor) -> torch.Tensor:
+    return x * module.given[0]
+
+
+class ReaderOfMore(Reader):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.unused[0]
+
+
+def test_what_a_module_holds_counts_where_its_forward_reads_it() -> None:
+    read = {"plain": 9, "used[0]": 2, "used[1]": 3, "called[0]": 6, "given[0]": 7, 'texts["a"]': 8}
+    assert numbers_in(Reader()) == read
+    assert numbers_in(ReaderOfMore()) == read | {"unused[0]": 4, "unused[1]": 5}
+
+
+def numbers_of(model: nn.Module) -> dict[str, set[tuple[int, tuple[str, ...]]]]:
+    """Names of numbers -> how many positions of which groups."""
+    topology = trace(model.eval(), torch.randn(2, 6, 5))
+    found = [attribute for group in topology.groups for attribute in group.attributes]
+    return {a.name: {(run.positions, run.groups) for run in a.runs} for a in found}
+
+
+def test_equal_numbers_of_one_list_are_the_lengths_of_parts_in_turn() -> None:
+    shared = WindowsByHead(3, (2, 3, 3))
+    found = numbers_of(Layers(FactorisedAttention(24, 8, shared), width=24))
+    assert [len(found[f"parts[{number}]"]) for number in range(3)] == [1, 1, 1]
+    assert found["parts[1]"] != found["parts[2]"]
+
+
+def test_of_unequal_parts_those_of_a_number_in_the_code_stay() -> None:
+    topology = trace(Layers(SeparableAttention(16)).eval(), torch.randn(2, 6, 5))
+    (kept,) = [group for group in topology.unprunable if group.module == "layers.0.qkv"]
+    assert kept.channels == 1
+    assert topology.group("layers.0.qkv").channels == 16
