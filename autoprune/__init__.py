@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoprune.cli import main as main
+    from autoprune.explaining.explained import explain as explain
+    from autoprune.explaining.explanation import Explanation as Explanation
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
     from autoprune.front.limits import Limits as Limits
@@ -43,6 +45,7 @@ except OSError:  # it was removed
 
 _WHERE = {
     "BlockPlan": "autoprune.plan.amounts",
+    "Explanation": "autoprune.explaining.explanation",
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.amounts",
     "Limits": "autoprune.front.limits",
@@ -58,6 +61,7 @@ _WHERE = {
     "StudySettings": "autoprune.study.settings",
     "Task": "autoprune.task.task",
     "WeightPlan": "autoprune.plan.weights",
+    "explain": "autoprune.explaining.explained",
     "fit_normalize": "autoprune.task.preprocessing",
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
@@ -81,20 +81,32 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 @app.command()
 @reported
-def explain(script: ScriptArgument) -> None:
-    """Show what can be pruned, what cannot and why, and the costs within reach. Nothing is written."""
-    from autoprune.candidate import Bench
-    from autoprune.script import load_script
-    from autoprune.study.checks import told
-    from autoprune.terminal import show_topology
+def explain(
+    script: ScriptArgument,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every layer and tensor, however many are alike.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything.")] = False,
+) -> None:
+    """Show what can be pruned, what the study searches, what is left alone and why, and the costs within reach.
 
-    found = load_script(script)
-    space = found.settings.space
-    _tell(f"The task: {found.task.summary()}")
-    bench = Bench.of(found.task, protect=space.protect)
-    show_topology(bench.topology, space, found.task.prediction.kind)
-    for line in told(space, bench):
-        _tell(line)
+    Nothing is written.
+    """
+    import contextlib
+    import json
+
+    from autoprune.explaining.explained import explain as explained
+    from autoprune.explaining.text import show
+    from autoprune.script import load_script
+
+    # What the script prints is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        loaded = load_script(script)
+        found = explained(loaded.task, loaded.settings.space)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show(found, everything=everything)
 
 
 @app.command()
@@ -120,16 +132,24 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     """Search. Resumes when the folder holds this study; ends with the front and a report."""
     from autoprune.following import live, show_next, show_start
     from autoprune.report.html import write_report
-    from autoprune.script import load_script, made_sampler, name_of, read_baseline, read_limits
+    from autoprune.script import (
+        check_numbers,
+        check_out,
+        load_script,
+        made_sampler,
+        name_of,
+        read_baseline,
+        read_limits,
+    )
     from autoprune.study.study import Study
     from autoprune.terminal import show_front
 
-    _check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
+    check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
     # The script may change the working directory: it is asked for before the script is imported.
     start = context.obj if isinstance(context.obj, Path) else Path.cwd()
     named = out if out is not None else Path("runs") / name_of(script)
     folder, script = start / named, script.absolute()
-    _check_out(folder)
+    check_out(folder)
     limits = read_limits(limit) if limit else None
     given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
     given["uniform_points"] = read_baseline(baseline)
@@ -347,27 +367,6 @@ def _open(folder: Path) -> Study:
     from autoprune.study.study import Study
 
     return Study.open(folder)
-
-
-def _check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed: int | None) -> None:
-    """Before the script is imported, since that may train a model first."""
-    from autoprune.errors import raise_all
-
-    faults = [fault(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0]
-    if seconds is not None and seconds <= 0:
-        faults.append(fault("--seconds", "be > 0", seconds))
-    if seed is not None and seed < 0:
-        faults.append(fault("--seed", "be >= 0", seed))
-    raise_all("the command line", faults)
-
-
-def _check_out(folder: Path) -> None:
-    """Before the script is imported, since that may train a model first."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise ConfigurationError(
-            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which cannot")
-        )
 
 
 def _check_tested(studies: Sequence[Study]) -> None:

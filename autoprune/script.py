@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from autoprune.errors import (
     UnknownNameError,
     describe_exception,
     fault,
+    raise_all,
 )
 from autoprune.front.limits import Limits
 from autoprune.study.settings import UNIFORM_POINTS, StudySettings
@@ -40,6 +42,32 @@ class Script:
     task: Task
     settings: StudySettings
     sampler: MakeSampler | None = None
+
+
+def check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed: int | None) -> None:
+    """Raise ConfigurationError for numbers of the command line: before a script is imported, as it may train a model.
+
+    Args:
+        counts: Option -> what it was given; None where it was not.
+        seconds: Of `--seconds`.
+        seed: Of `--seed`.
+
+    """
+    faults = [fault(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0]
+    if seconds is not None and seconds <= 0:
+        faults.append(fault("--seconds", "be > 0", seconds))
+    if seed is not None and seed < 0:
+        faults.append(fault("--seed", "be >= 0", seed))
+    raise_all("the command line", faults)
+
+
+def check_out(folder: Path) -> None:
+    """Raise ConfigurationError for a run folder that cannot be written: before a script is imported, too."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise ConfigurationError(
+            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which cannot")
+        )
 
 
 def name_of(script: Path) -> str:

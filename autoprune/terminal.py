@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import IO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import lines, number_text, shortened
+from autoprune.display import lines, number_text
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
-from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.report.findings import share_of_dense
-from autoprune.sensitivity.cost_model import CostModel
-from autoprune.space.optimizers import described
-from autoprune.space.settings import NO_MASKS, SpaceSettings
-from autoprune.space.space import reach
-from autoprune.study.description import block_rows, group_rows
 from autoprune.study.importance import Importances
 from autoprune.study.repeats import Repeats
 from autoprune.study.solving import Solved
-from autoprune.surgery.sparsity import fitting, maskable, unmaskable
-from autoprune.trace.topology import Topology
 
 
 class _SafeConsole(Console):
     """A console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments.
 
-    width: where there is no terminal to take it from.
+    width: where there is no terminal to take it from. file: what is written to, plainly; None for the terminal.
     """
 
-    def __init__(self, *, stderr: bool = False, width: int = 160, soft_wrap: bool = False) -> None:
-        super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+    def __init__(
+        self, *, stderr: bool = False, width: int = 160, soft_wrap: bool = False, file: IO[str] | None = None
+    ) -> None:
+        super().__init__(
+            stderr=stderr,
+            soft_wrap=soft_wrap,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            file=file,
+            force_terminal=None if file is None else False,
+        )
         if not self.is_terminal:
             self.width = width
 
@@ -42,9 +43,19 @@ class _SafeConsole(Console):
         return super().render_str(lines(text), **how)  # type: ignore[arg-type]
 
 
-def safe_console(*, stderr: bool = False, width: int = 160, soft_wrap: bool = False) -> Console:
-    """Make a console on which text is data. width: where there is no terminal to take it from."""
-    return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap)
+def safe_console(
+    *, stderr: bool = False, width: int = 160, soft_wrap: bool = False, file: IO[str] | None = None
+) -> Console:
+    """Make a console on which text is data.
+
+    Args:
+        stderr: Print to standard error.
+        width: Where there is no terminal to take it from.
+        soft_wrap: Leave it to the terminal to break lines.
+        file: What is written to, without styles; None for the terminal.
+
+    """
+    return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap, file=file)
 
 
 def show_front(front: Front) -> None:
@@ -122,133 +133,6 @@ def show_solved(found: Solved) -> None:
     )
     for note in found.notes:
         console.print(note)
-
-
-def show_topology(topology: Topology, settings: SpaceSettings, kind: str = "") -> None:
-    """What `explain` prints. kind: what is predicted."""
-    console = _SafeConsole(width=140)
-    whole = topology.cost({})
-    console.print(
-        f"{whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds, {whole.size_bytes:,} bytes of weights"
-    )
-    console.print(_groups_table(topology))
-    if topology.blocks:
-        console.print(_blocks_table(topology, settings))
-    if topology.unprunable:
-        console.print(_left_table(topology))
-    console.print(_masks_table(topology, settings))
-    if topology.groups:
-        console.print(_reach_table(topology, settings))
-    console.print(described(settings, topology, kind), highlight=False, markup=False)
-    if maskable(topology):
-        console.print(_sparsest(topology, settings))
-        for line in _misfits(topology, settings):
-            console.print(line)
-
-
-def _blocks_table(topology: Topology, settings: SpaceSettings) -> Table:
-    missing = [kind for kind in ("blocks", "layers") if kind not in settings.kinds]
-    asked = f" with {' or '.join(map(repr, missing))} in kinds" if missing else ""
-    table = Table("name", "is a", "parameters", "multiply-adds", title=f"Can be dropped whole{asked}: share that goes")
-    table.title_justify = "left"
-    for row in block_rows(topology):
-        saved = [f"{row[name]:.1%}" for name in ("parameters_saved", "multiply_adds_saved")]
-        table.add_row(str(row["name"]), str(row["kind"]), *saved)
-    return table
-
-
-def _left_table(topology: Topology) -> Table:
-    table = Table("module", "channels", "why", title="Left alone", title_justify="left")
-    alike: dict[tuple[int, str], list[str]] = {}
-    for entry in topology.unprunable:
-        alike.setdefault((entry.channels, entry.reason), []).append(entry.module)
-    for (channels, reason), modules in alike.items():
-        table.add_row(shortened(modules), str(channels), reason)
-    return table
-
-
-def _groups_table(topology: Topology) -> Table:
-    title = "Can be pruned (share that goes when the group is halved)"
-    columns = ("group", "number", "of", "made by", "tensors", "parameters", "multiply-adds")
-    table = Table(*columns, title=title, title_justify="left")
-    for row in group_rows(topology):
-        layers = row["layers"]
-        assert isinstance(layers, list)
-        table.add_row(
-            str(row["name"]),
-            str(row["channels"]),
-            str(row["kind"]),
-            shortened(layers),
-            str(row["tensors"]),
-            f"{row['parameters_saved_by_half']:.1%}",
-            f"{row['multiply_adds_saved_by_half']:.1%}",
-        )
-    return table
-
-
-def _masks_table(topology: Topology, settings: SpaceSettings) -> Table:
-    """Parameters that masks may be laid on, and the others by the reason why not."""
-    title = "Single weights" if "weights" in settings.kinds else 'Single weights (masked with "weights" in kinds)'
-    table = Table("tensors", "number", "parameters", "of all", "", title=title, title_justify="left")
-    alike: dict[str, list[str]] = {"can be masked": list(maskable(topology))}
-    for name, reason in unmaskable(topology).items():
-        alike.setdefault(f"no: it {reason}", []).append(name)
-    whole = max(topology.cost({}).parameters, 1)
-    for verdict, names in alike.items():
-        parameters = _only(topology, names).cost({}).parameters
-        table.add_row(shortened(names), str(len(names)), f"{parameters:,}", f"{parameters / whole:.1%}", verdict)
-    return table
-
-
-def _only(topology: Topology, names: Sequence[str]) -> Topology:
-    """The topology of these tensors alone, for their part of the parameters."""
-    tensors = {name: topology.tensors[name] for name in names}
-    return replace(topology, tensors=tensors, products=(), contractions=(), blocks=())
-
-
-def _sparsest(topology: Topology, settings: SpaceSettings) -> str:
-    """How few parameters other than zero the masks of the space leave."""
-    shares = [
-        WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.sparsity[1]).target
-        for pattern in settings.patterns
-        if pattern != NO_MASKS
-    ]
-    share, masked = max(shares, default=0.0), _only(topology, maskable(topology))
-
-    def left(widths: Mapping[str, int]) -> str:
-        return f"{topology.cost(widths).parameters - round(share * masked.cost(widths).parameters):,}"
-
-    smallest = f", {left(reach(settings, topology)['smallest'])} of the smallest" if topology.groups else ""
-    return f"With masks of {share:.0%} zeros about {left({})} parameters of the largest model are not zero{smallest}."
-
-
-def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
-    """Patterns of the space that leave some weights whole, with the rule."""
-    among = len(maskable(topology))
-    fit = {pattern: len(fitting(pattern, topology)) for pattern in settings.patterns if pattern != NO_MASKS}
-    return [
-        f"{pattern} masks something of {count} of these {among} tensors: "
-        f"{'N:M needs M inputs' if group_pattern(pattern) else 'one block of each always stays'}."
-        for pattern, count in fit.items()
-        if count < among
-    ]
-
-
-def _reach_table(topology: Topology, settings: SpaceSettings) -> Table:
-    table = Table(
-        "", "parameters", "multiply-adds", "of dense", "bytes", title="Costs within reach", title_justify="left"
-    )
-    dense = CostModel(topology, settings.cost).dense
-    for label, widths in reach(settings, topology).items():
-        cost = topology.cost(widths)
-        table.add_row(
-            label,
-            f"{cost.parameters:,}",
-            f"{cost.multiply_adds:,}",
-            f"{getattr(cost, settings.cost) / dense:.1%}",
-            f"{cost.size_bytes:,}",
-        )
-    return table
 
 
 def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:

@@ -13,10 +13,10 @@ from autoprune.criteria.blocks import block_signals_for, score_block
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
-from autoprune.display import shortened
 from autoprune.errors import ConfigurationError, fault
 from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import apart
 from autoprune.trace.topology import ChannelGroup, Topology
 
@@ -106,7 +106,7 @@ def check_count(kind: str, count: int, topology: Topology, dropped: Sequence[str
     """Raise ConfigurationError where more "blocks" or "layers" are to go than there are beside those that are named."""
     left = blocks_to_choose(topology, dropped, kind)
     if count > len(left):
-        why = "" if left or kind == "blocks" else no_layers(topology)
+        why = "" if left else why_none(kind, topology)
         raise ConfigurationError(fault(f"the count of {kind}", f"be at most {len(left)}", count, why))
 
 
@@ -118,17 +118,6 @@ def blocks_to_choose(topology: Topology, dropped: Sequence[str] = (), kind: str 
     gone = topology.gone(dropped)
     wanted = [block for block in topology.blocks if kind not in ("blocks", "layers") or block.is_of(kind)]
     return [block.name for block in apart(wanted) if block.name not in gone]
-
-
-def no_layers(topology: Topology) -> str:
-    """Why a model has no layers that can go, in a sentence; "" where it has some."""
-    if any(block.repeated for block in topology.blocks):
-        return ""
-    why: dict[str, list[str]] = {}
-    for module, reason in topology.staying.items():
-        why.setdefault(reason, []).append(module)
-    looked = [f"{shortened(modules)} {reason}" for reason, modules in why.items()]
-    return f"No layer can go whole: {'; '.join(looked) or 'no module computes products of weights'}."
 
 
 def _names(topology: Topology, dropped: Sequence[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
+from autoprune.study.left_alone import causes
 from autoprune.study.manifest import Manifest
 from autoprune.task.checkpoint import write_atomically
 
@@ -185,5 +186,17 @@ def _importances(folder: RunFolder) -> list[Section]:
 
 
 def _left_alone(stored: Manifest) -> list[Section]:
-    rows = tuple((row.module, row.reason, str(row.channels)) for row in stored.unprunable)
-    return [Section(title="Left alone", table=Table(head=("module", "why", "channels"), rows=rows))] if rows else []
+    """What is left alone by reason, as `explain` lists it, with what to do about it."""
+    head = ("layers (channels that stay)", "why", "where", "what to do", "multiply-adds that stay")
+    rows = tuple(
+        (
+            ", ".join(f"{row.module} ({row.channels})" for row in place.layers),
+            place.detail or cause.why,
+            place.where,
+            cause.remedy,
+            f"{place.multiply_adds:.1%}" if cause.remedy else "",
+        )
+        for cause in causes(stored.unprunable)
+        for place in cause.places
+    )
+    return [Section(title="Left alone", table=Table(head=head, rows=rows))] if rows else []

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import check_count, check_ranking, no_layers, planned_widths
+from autoprune.criteria.amounts import check_count, check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import check_applicable, fitting
 from autoprune.criteria.rehearsal import Parts, rehearse
@@ -27,6 +27,8 @@ from autoprune.space.space import reach
 from autoprune.surgery.sparsity import check_pattern, maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import call
+from autoprune.trace.absent import why_none
+from autoprune.trace.topology import KINDS as GROUP_KINDS
 from autoprune.trace.topology import Topology
 
 #: What to do about an error before a study has begun.
@@ -149,15 +151,24 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
 
 
 def told(space: SpaceSettings, bench: Bench) -> list[str]:
-    """Say what is to be known of a task before work: of frozen models, of layers, and what `modes_told` says."""
+    """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
     frozen = frozen_told(bench) if space.lengths != (0, 0) else ""
-    missing = layers_told(space, bench)
-    return [*([frozen] if frozen else []), *([missing] if missing else []), *modes_told(space.distillation, bench)]
+    return [*([frozen] if frozen else []), *modes_told(space.distillation, bench)]
 
 
-def layers_told(space: SpaceSettings, bench: Bench) -> str:
-    """Say why no layers can go where they are asked for; "" where some can."""
-    return no_layers(bench.topology) if "layers" in space.kinds else ""
+def absent_told(space: SpaceSettings, bench: Bench) -> list[str]:
+    """Say of each kind that was asked for and of which the model has nothing why that is, in sentences.
+
+    All three kinds of groups are there by default, on models without heads too: then none of them was asked for.
+    """
+    default = set(GROUP_KINDS) <= set(space.kinds)
+    asked = [kind for kind in space.kinds if not (default and kind in GROUP_KINDS)]
+    return [why for kind in asked if (why := none_told(kind, bench))]
+
+
+def none_told(kind: str, bench: Bench) -> str:
+    """Say why there is nothing of a kind; "" where there is something."""
+    return "" if kind == "weights" and bench.masks_weights else why_none(kind, bench.topology)
 
 
 def frozen_told(bench: Bench) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from autoprune.errors import ConfigurationError, StudyConflictError, fault
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
+from autoprune.study.manifest import BlockRow, GroupRow, Unprunable
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
@@ -36,55 +39,53 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
         "quality": task.quality,
         "metrics": list(task.metric_set),
         "higher_is_better": task.higher_is_better,
-        "groups": group_rows(bench.topology),
-        "blocks": block_rows(bench.topology),
+        "groups": plain(group_rows(bench.topology)),
+        "blocks": plain(block_rows(bench.topology)),
         "costs": CostTable.of(bench.topology).to_dict(),
         "ties": list(Frame(settings=settings.space, topology=bench.topology).leaders),
-        "unprunable": [
-            {"module": u.module, "channels": u.channels, "reason": u.reason} for u in bench.topology.unprunable
-        ],
+        "unprunable": plain(left_rows(bench.topology)),
     }
 
 
-def group_rows(topology: Topology) -> list[dict[str, object]]:
+def group_rows(topology: Topology) -> list[GroupRow]:
     """Name, channels, layers and the share of parameters and multiply-adds that go when a group is halved."""
     whole = topology.cost({})
-    rows: list[dict[str, object]] = []
+    rows: list[GroupRow] = []
     for group in topology.groups:
         half = topology.cost({group.name: max(group.least, group.channels // 2)})
         rows.append(
-            {
-                "name": group.name,
-                "channels": group.channels,
-                "kind": group.kind.replace("_", " "),
-                "layers": _layers(group),
-                "tensors": len({member.tensor for member in group.members}),
-                "parameters_saved_by_half": 1 - half.parameters / max(whole.parameters, 1),
-                "multiply_adds_saved_by_half": 1 - half.multiply_adds / max(whole.multiply_adds, 1),
-            }
+            GroupRow(
+                name=group.name,
+                channels=group.channels,
+                kind=group.kind.replace("_", " "),
+                layers=tuple(layers_of(group)),
+                tensors=len({member.tensor for member in group.members}),
+                parameters_saved_by_half=1 - half.parameters / max(whole.parameters, 1),
+                multiply_adds_saved_by_half=1 - half.multiply_adds / max(whole.multiply_adds, 1),
+            )
         )
     return rows
 
 
-def _layers(group: ChannelGroup) -> list[str]:
-    """Modules that make the channels, in the order of the model."""
+def layers_of(group: ChannelGroup) -> list[str]:
+    """Return the modules that make the channels, in the order of the model."""
     makers = (member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role == "out")
     return list(dict.fromkeys(makers))
 
 
-def block_rows(topology: Topology) -> list[dict[str, object]]:
+def block_rows(topology: Topology) -> list[BlockRow]:
     """Name, kind and the share of parameters and multiply-adds that go when a block is dropped."""
     whole = topology.cost({})
-    rows: list[dict[str, object]] = []
+    rows: list[BlockRow] = []
     for block in topology.blocks:
         without = topology.cost({}, dropped=(block.name,))
         rows.append(
-            {
-                "name": block.name,
-                "kind": _kind(block),
-                "parameters_saved": 1 - without.parameters / max(whole.parameters, 1),
-                "multiply_adds_saved": 1 - without.multiply_adds / max(whole.multiply_adds, 1),
-            }
+            BlockRow(
+                name=block.name,
+                kind=_kind(block),
+                parameters_saved=1 - without.parameters / max(whole.parameters, 1),
+                multiply_adds_saved=1 - without.multiply_adds / max(whole.multiply_adds, 1),
+            )
         )
     return rows
 
@@ -94,6 +95,36 @@ def _kind(block: Block) -> str:
     if block.exact:
         return "layer" if block.repeated else "block"
     return "layer, not exact"
+
+
+def left_rows(topology: Topology) -> list[Unprunable]:
+    """Return what is left alone, why, where, and what to do about it."""
+    spent: dict[str, int] = defaultdict(int)
+    for product in topology.products:
+        spent[product.weight.rpartition(".")[0]] += product.positions * math.prod(
+            topology.tensors[product.weight].shape
+        )
+    whole = max(topology.cost({}).multiply_adds, 1)
+    return [
+        Unprunable(
+            module=left.module,
+            channels=left.channels,
+            of=left.of,
+            reason=left.reason,
+            kind=left.why.kind.name,
+            title=left.why.kind.title,
+            why=left.why.words,
+            remedy=left.why.kind.remedy,
+            docs=left.why.kind.anchor,
+            operator=left.why.written,
+            at=left.why.module,
+            line=left.why.line,
+            group=left.group,
+            parts=(left.kind or "channels").replace("_", " "),
+            multiply_adds=spent[left.module] * left.channels / max(left.of, 1) / whole,
+        )
+        for left in topology.unprunable
+    ]
 
 
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:

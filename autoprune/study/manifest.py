@@ -12,6 +12,11 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
 
 FOLDER_VERSION = 1
+#: What is known of what is left alone beside module, channels and reason.
+_SINCE_KINDS = (
+    *("of", "kind", "title", "why", "remedy", "docs", "operator", "at", "line", "group", "parts"),
+    "multiply_adds",
+)
 
 
 @stored(Format(what="a row of groups", optional=None))
@@ -46,14 +51,34 @@ class BlockRow:
     multiply_adds_saved: float = 0.0
 
 
-@stored(Format(what="a module that is left alone"))
+@stored(Format(what="a module that is left alone", optional=_SINCE_KINDS))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unprunable:
-    """A module whose channels all stay, how many they are, and why."""
+    """A module of whose channels some stay.
+
+    module, channels, of: how many stay of how many it makes. reason: why and where, in words.
+    In a run folder of an earlier version these are empty:
+    kind, title, why, remedy, docs: kind of reason, its name, why in words, what to do, and the section of the docs.
+    operator, at, line: what it is due to, in which module, and in which line of code.
+    group: the group that was withdrawn. parts: what stays, such as heads.
+    multiply_adds: share of the dense model's that stays with it, in [0, 1].
+    """
 
     module: str
     channels: int
     reason: str
+    of: int = 0
+    kind: str = ""
+    title: str = ""
+    why: str = ""
+    remedy: str = ""
+    docs: str = ""
+    operator: str = ""
+    at: str = ""
+    line: str = ""
+    group: str = ""
+    parts: str = "channels"
+    multiply_adds: float = 0.0
 
 
 @stored(Format(what="a study", version=FOLDER_VERSION, optional=None))

@@ -26,7 +26,7 @@ from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.checks import BEFORE, check_plan, check_space, frozen_told, layers_told, modes_told
+from autoprune.study.checks import BEFORE, absent_told, check_plan, check_space, frozen_told, modes_told, none_told
 from autoprune.study.description import check_free, check_same, describe
 from autoprune.study.ending import Ending
 from autoprune.study.folder import STUDY, RunFolder
@@ -115,9 +115,8 @@ class Study:
         if bench is not None:
             _warn_of_distillation(settings.space.distillation, bench)
             frozen = frozen_told(bench) if settings.space.lengths != (0, 0) else ""
-            for told in (frozen, layers_told(settings.space, bench)):
-                if told:
-                    warnings.warn(told, AutopruneWarning, stacklevel=3)
+            for told in (*([frozen] if frozen else []), *absent_told(settings.space, bench)):
+                warnings.warn(told, AutopruneWarning, stacklevel=3)
         return study
 
     @property
@@ -264,9 +263,6 @@ def _bench(task: Task, settings: StudySettings) -> Bench:
             latency_backend=settings.latency_backend,
         )
     if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
-        left = bench.topology.unprunable[:5]
-        reasons = "; ".join(f"{u.module}: {u.reason}" for u in left)
-        remedies = dict.fromkeys((layers_told(settings.space, bench), *(u.why.kind.remedy for u in left)))
-        expected = "have a group of channels that can be pruned"
-        raise ConfigurationError(fault("the model", expected, f"none ({reasons})", " ".join(filter(None, remedies))))
+        why = " ".join(none_told(kind, bench) for kind in settings.space.kinds)
+        raise ConfigurationError(fault("the model", "have something that can be pruned", "none", why))
     return bench

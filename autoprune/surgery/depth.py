@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
 from autoprune.trace.blocks import Block, is_part
+from autoprune.trace.left_alone import Staying
+from autoprune.trace.reasons import INEXACT, NEEDED, NEEDED_ONE, PROOF_TIME, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
-
-#: Said of layers that go one by one and not together.
-TOGETHER = "cannot go together with others: the model does not run without all of them"
 
 
 def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]) -> Topology:
@@ -27,7 +26,7 @@ def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]
         expired: True once the time for proving is over.
 
     Returns:
-        The topology with the blocks that are proved.
+        The topology with the blocks that are proved; of the others it says why they stay.
 
     """
     proof, proved = _Proof(topology, bench, expired), list[Block]()
@@ -36,13 +35,13 @@ def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]
     bench.forget()  # a layer may have been tried as a block of the same name
     left = [way for block in topology.blocks for way in _ways(block) if not way.exact]
     known = [block.needed for block in proved]
-    layers, reasons = proof.running([layer for layer in left if layer.needed not in known])
+    layers = proof.running([layer for layer in left if layer.needed not in known])
     narrow = {group.name: _half(group) for group in topology.groups}
     proved = [*proof.right(proved, narrow), *proof.right(layers, narrow)]
     order = {block.needed: number for number, block in enumerate(topology.blocks)}
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
     whole = [block for block in found if not _is_stack(block, found)]
-    return replace(topology, blocks=tuple(whole), staying={**topology.staying, **reasons})
+    return replace(topology, blocks=tuple(whole), staying=(*topology.staying, *proof.staying(proved)))
 
 
 def _ways(block: Block) -> Iterator[Block]:
@@ -74,6 +73,18 @@ class _Proof:
     topology: Topology
     bench: Evidence
     expired: Callable[[], bool]
+    faults: dict[Block, Reason] = field(default_factory=dict)
+
+    def staying(self, proved: Sequence[Block]) -> Iterator[Staying]:
+        """What may be found instead of a block or layer, and why, where nothing of these is proved that means it."""
+        for block in self.topology.blocks:
+            ways = list(_ways(block))
+            for kind in ("blocks", "layers"):
+                tried = [way for way in ways if way.is_of(kind)]
+                if tried and not any(way in proved for way in tried):
+                    why = next((self.faults[way] for way in reversed(tried) if way in self.faults), None)
+                    if why is not None:
+                        yield Staying(kind=kind, module=block.name, why=why)
 
     def droppable(self, blocks: Sequence[Block]) -> list[Block]:
         """Those of the blocks that can go, or what means exactly the same as they do."""
@@ -87,36 +98,44 @@ class _Proof:
 
     def right(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:
         """Those of the blocks that are right: all at once, else half by half. groups: channels that stay beside."""
-        if not blocks or self.expired():
+        if not blocks:
             return []
-        if self.bench.difference(*self._without(blocks, groups)) is None:
+        fault = Reason(kind=PROOF_TIME) if self.expired() else self._inexact(blocks, groups)
+        if fault is None:
             return list(blocks)
-        if len(blocks) == 1:
+        if len(blocks) == 1 or fault.kind == PROOF_TIME:
+            self.faults.update(dict.fromkeys(blocks, fault))
             return []
         middle = len(blocks) // 2
         return self.right(blocks[:middle], groups) + self.right(blocks[middle:], groups)
 
-    def running(self, layers: Sequence[Block]) -> tuple[list[Block], dict[str, str]]:
-        """The layers without which the model runs, and why it does not without the others."""
-        if not layers or self.expired():
-            return [], {}
-        if all(self._fault(some) is None for some in _sets(layers)):
-            return list(layers), {}
-        alone = {layer.name: self._fault([layer]) for layer in layers}
-        found: list[Block] = []
-        reasons = {name: reason for name, reason in alone.items() if reason is not None}
-        for layer in (layer for layer in layers if layer.name not in reasons):
-            if found and self._fault([*found, layer]) is not None:
-                reasons[layer.name] = TOGETHER
-            else:
-                found.append(layer)
-        return found, reasons
+    def _inexact(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> Reason | None:
+        why = self.bench.difference(*self._without(blocks, groups))
+        if why is None:
+            return None
+        note = "; with half of the channels beside" if groups else ""
+        return Reason(kind=INEXACT, detail=f"{why.words}{note}", line=why.line)
 
-    def _fault(self, layers: Sequence[Block]) -> str | None:
+    def running(self, layers: Sequence[Block]) -> list[Block]:
+        """The layers without which the model runs."""
+        if not layers or all(self._needed(some) is None for some in _sets(layers)):
+            return list(layers)
+        found: list[Block] = []
+        for layer in layers:
+            fault = self._needed([layer])
+            if fault is None and found and self._needed([*found, layer]) is not None:
+                fault = Reason(kind=NEEDED_ONE)
+            if fault is None:
+                found.append(layer)
+            else:
+                self.faults[layer] = fault
+        return found
+
+    def _needed(self, layers: Sequence[Block]) -> Reason | None:
         if self.expired():
-            return "was not tried in the time that a proof may take"
+            return Reason(kind=PROOF_TIME)
         reason = self.bench.runs(*self._without(layers, {}))
-        return None if reason is None else f"cannot go: the model {reason}"
+        return None if reason is None else Reason(kind=NEEDED, detail=reason)
 
     def _without(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> tuple[Topology, KeptChannels]:
         kept = KeptChannels(groups=groups, dropped=tuple(block.name for block in blocks))

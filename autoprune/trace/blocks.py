@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,13 @@ class Block:
         return frozenset(self.reads)
 
     def is_of(self, kind: str) -> bool:
-        """Whether it is one of the "blocks", proved to be exact, or one of the "layers"."""
-        return self.exact if kind == "blocks" else self.repeated
+        """Whether it is one of the "blocks", proved to be exact, or one of the "layers"; of no other kind."""
+        return {"blocks": self.exact, "layers": self.repeated}.get(kind, False)
+
+    def matches(self, pattern: str) -> bool:
+        """True where a shell-style pattern is of its name, or of a module that goes with it."""
+        names = (self.name, *(tensor.rpartition(".")[0] for tensor in self.tensors))
+        return any(fnmatchcase(name, pattern) for name in names)
 
     def holds(self, module: str) -> bool:
         """True for its modules and for what is inside them."""

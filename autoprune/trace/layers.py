@@ -12,20 +12,16 @@ from torch import nn
 from autoprune.trace.blocks import Block, Gap, Lane, around, is_in
 from autoprune.trace.flow import Call, Passed
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, Kind
 from autoprune.trace.residual import Owners
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
-SHAPE = "gives another shape or type than it takes"
-ALONE = "is not one of several equal modules in a row"
-SHARED = "shares weights with other modules"
-UNCLEAR = "gives more than one tensor, or channels that are not those of a weight"
-
 
 def layers(
     tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[Block]
-) -> tuple[tuple[Block, ...], Mapping[str, str]]:
+) -> tuple[tuple[Block, ...], Mapping[str, Kind]]:
     """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
 
     Returns:
@@ -55,10 +51,10 @@ class _Finder:
             if path not in self.repeated and (path not in self.blocks or run[0] in self.blocks)
         }
 
-    def found(self) -> tuple[tuple[Block, ...], Mapping[str, str]]:
+    def found(self) -> tuple[tuple[Block, ...], Mapping[str, Kind]]:
         chosen: dict[str, Block] = {}
         closed: list[str] = []
-        reasons: dict[str, str] = {}
+        reasons: dict[str, Kind] = {}
         for path in self.modules:
             if path not in self.computing or path in self.stacks or any(is_in(path, one) for one in closed):
                 continue
@@ -66,6 +62,8 @@ class _Finder:
             made = self._exact(block) if block is not None else self._layer(path)
             if isinstance(made, Block):
                 chosen[path] = made
+                if not made.repeated:
+                    reasons[path] = NO_ROW
                 closed += [path] if block is None else [gap.module for gap in block.gaps]
             elif path in self.calls:
                 reasons[path] = made
@@ -77,27 +75,27 @@ class _Finder:
         parent = self.modules[block.name.rpartition(".")[0]]
         if block.name not in self.repeated and not isinstance(parent, nn.ModuleList | nn.Sequential | nn.ModuleDict):
             return block
-        other = self._layer(block.name) if not block.is_branch else ""
+        other = self._layer(block.name) if not block.is_branch else None
         return _marked(block, other if isinstance(other, Block) else None)
 
-    def _layer(self, path: str) -> Block | str:
+    def _layer(self, path: str) -> Block | Kind:
         """A module as a layer that hands on its input; why it is none."""
         gaps = {self._gap(call) for call in self.calls.get(path, ())}
         tensors = self.owners.tensors((path,))
         gap = gaps.pop() if len(gaps) == 1 else UNCLEAR
-        if isinstance(gap, str):
+        if isinstance(gap, Kind):
             return gap
         if path not in self.repeated:
-            return ALONE
+            return NO_ROW
         if tensors is None:
             return SHARED
         reads = self.owners.read_by(self.calls[path], gap, tensors)
         return Block(name=path, gaps=(gap,), tensors=tensors, reads=reads, exact=False, repeated=True)
 
-    def _gap(self, call: Call) -> Gap | str:
+    def _gap(self, call: Call) -> Gap | Kind:
         gave = self.flow.leaving(call)
         if not gave or not any(_alike(took, one) for took in call.took for one in gave):
-            return SHAPE
+            return RESHAPING
         fitting = [took for took in call.took if _alike(took, gave[0])]
         lanes = self._lanes(call.module, fitting[0], gave[0]) if len(gave) == 1 and fitting else None
         if lanes is None:

@@ -1,15 +1,18 @@
 """Why channels are left alone: every kind of reason in words, with what to do about it.
 
-A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others.
+A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others. The page
+docs/left_alone.md says the same at length, and a test keeps both in step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import CodeType
 
-from autoprune.trace.operators import Call, shown
+from autoprune.trace.operators import shown
+
+#: The page that has a section for every kind.
+PAGE = "docs/left_alone.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Kind:
 
     Args:
         name: What it is stored as.
-        title: A heading.
+        title: Heading of its section of the docs.
         words: What follows the name of a layer; `{detail}` in it is filled in.
         remedy: What to do about it, in sentences.
 
@@ -28,6 +31,11 @@ class Kind:
     title: str
     words: str
     remedy: str
+
+    @property
+    def anchor(self) -> str:
+        """The section of the docs, as a link from the root of the repository."""
+        return f"{PAGE}#{self.title.lower().replace(' ', '-').replace(',', '')}"
 
 
 OUTPUT = Kind(
@@ -269,40 +277,57 @@ NOT_SEARCHED = Kind(
     "is left whole by kinds={detail}",
     "Add its kind to kinds of SpaceSettings.",
 )
+RESHAPING = Kind(
+    "reshaping",
+    "Layers that change the shape",
+    "gives another shape or type than it takes",
+    "Nothing can stand in its place. Its channels may go, and so may layers of a list that give what they take.",
+)
+NO_ROW = Kind(
+    "no_row",
+    "No row of equal layers",
+    "is not one of several equal modules in a row",
+    "Stack equal modules in an nn.ModuleList or nn.Sequential, each computed from what the one before it gives, or add "
+    "what it computes to its input, which makes it a block.",
+)
+SHARED = Kind(
+    "shared_weights",
+    "Shared weights",
+    "shares weights with other modules",
+    "Give each layer weights of its own where it is to go alone.",
+)
+UNCLEAR = Kind(
+    "unclear_output",
+    "Layers of which it is not clear what they give",
+    "gives more than one tensor, or channels that are not those of a weight",
+    "Return one tensor that is as wide as a weight of the layer, first among what it returns, and do the same at every "
+    "call.",
+)
+NEEDED = Kind(
+    "needed",
+    "Needed by other code",
+    "cannot go: the model {detail}",
+    "Code outside of it reads its weights or settings, or counts what it gives. Keep what other code needs on the "
+    "model, outside of its layers.",
+)
+NEEDED_ONE = Kind(
+    "needed_together",
+    "Needed as one of several",
+    "cannot go together with others: the model does not run without all of them",
+    "Code needs one of them, such as a stack of what they give. The others can go.",
+)
+INEXACT = Kind(
+    "inexact",
+    "Blocks that are more than what they add",
+    "is no block: without it the model does not compute what it does with its weights at zero ({detail})",
+    "Let nothing but an addition lie between what it computes and what that is added to, and let nothing else read it. "
+    'A member of a list of equal modules may go without that: kinds=("layers",).',
+)
 #: Words that a reason was stored with, of which nothing else is known.
 OTHER = Kind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
 
 #: Name -> kind, all of them.
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
-
-#: Operators without a rule, for which more is to be said than that.
-WITHOUT_RULE: Mapping[str, Kind] = {
-    **dict.fromkeys(("kthvalue", "median", "mode", "msort", "bincount", "unique_dim", "_unique2"), RANKED),
-    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r", "view_as_complex", "view_as_real", "complex"), FOURIER),
-    **dict.fromkeys(("polar", "real", "imag", "_conj", "angle", "stft", "istft"), FOURIER),
-    **dict.fromkeys(
-        (
-            "fake_quantize_per_tensor_affine_cachemask",
-            "fake_quantize_per_channel_affine_cachemask",
-            "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
-            "_fake_quantize_learnable_per_tensor_affine",
-            "_fake_quantize_learnable_per_channel_affine",
-            "_fused_moving_avg_obs_fq_helper",
-            "fused_moving_avg_obs_fake_quant",
-            "quantize_per_tensor",
-            "quantize_per_channel",
-        ),
-        QUANTISED,
-    ),
-}
-
-#: Functions of torch in which any reason is one of these; what they are made of says nothing to people.
-FUNCTIONS: Mapping[str, Kind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
-#: The same of modules that torch puts into a model under these names.
-MODULES: Mapping[str, Kind] = {
-    "parametrizations": PARAMETRISED,
-    **dict.fromkeys(("activation_post_process", "weight_fake_quant"), QUANTISED),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,33 +361,18 @@ class Reason:
         return "; ".join(filter(None, (self.kind.words.format(detail=self.detail), self.note)))
 
     @property
+    def written(self) -> str:
+        """The operator as people write it; "" where none is to be named."""
+        return shown(self.operator) if self.operator else ""
+
+    @property
     def place(self) -> str:
         """Operator, module and line, as far as they are known; "" where nothing is."""
         where = f"in {self.module}" if self.module else "in the model's own forward" if self.operator else ""
-        what = " ".join(filter(None, (shown(self.operator) if self.operator else "", where)))
+        what = " ".join(filter(None, (self.written, where)))
         return ", ".join(filter(None, (what, self.line)))
 
     @property
     def text(self) -> str:
         """Why and where."""
         return f"{self.words} ({self.place})" if self.place else self.words
-
-
-def located(kind: Kind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
-    """Return the reason of an operator at work, which is another one inside some functions and modules of torch.
-
-    Args:
-        kind: Of the reason.
-        detail: Of the reason.
-        where: The operator, "" where the forward is over, and the module at work.
-        until: Code of the function that ran the model.
-
-    """
-    operator, module = where
-    if not operator:
-        return Reason(kind=kind, detail=detail, module=module)
-    call = Call.of(until)
-    for function in call.functions & FUNCTIONS.keys():
-        return Reason(kind=FUNCTIONS[function], operator=function, module=module, line=call.line)
-    kind = next((MODULES[part] for part in module.split(".") if part in MODULES), kind)
-    return Reason(kind=kind, detail=detail, operator=operator, module=module, line=call.line)

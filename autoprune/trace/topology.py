@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.blocks import Block, is_part, settled
+from autoprune.trace.left_alone import Staying, Unprunable
 from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
 
 #: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
@@ -117,27 +118,6 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unprunable:
-    """A layer that is left alone.
-
-    module: its name. channels: how many of its output channels stay. of: how many it has. why: kind and place.
-    group, kind: name and kind of the group that was withdrawn; "" where the trace found none.
-    """
-
-    module: str
-    channels: int
-    of: int
-    why: Reason
-    group: str = ""
-    kind: str = ""
-
-    @property
-    def reason(self) -> str:
-        """Why and where, in words."""
-        return self.why.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
     """One matrix product or convolution: multiply-adds = positions * number of elements of `weight` (as cut).
 
@@ -200,7 +180,7 @@ class Topology:
     has_statistics: some group's channels are normalised or reduced together.
     reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
         several.
-    staying: module that is no layer to drop -> why, in words.
+    staying: modules that might have been blocks, layers or heads that can go, and why they are not.
     norms: "batch" and "layer", those kinds of normalisation that the model has; see `autoprune.trace.modules`.
     """
 
@@ -213,7 +193,7 @@ class Topology:
     has_statistics: bool = False
     reads: Mapping[str, int] = field(default_factory=dict)
     norms: tuple[str, ...] = ()
-    staying: Mapping[str, str] = field(default_factory=dict)
+    staying: tuple[Staying, ...] = ()
     _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -322,18 +302,30 @@ class Topology:
         patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches nothing.
         """
         withdrawn: dict[str, Reason] = {}
-        staying = set()
+        staying: dict[str, Reason] = {}
         for pattern in patterns:
             matched = [group.name for group in self.groups if _matches(group, pattern)]
-            held = {block.name for block in self.blocks if _holds_match(block, pattern)}
-            staying |= held
+            held = {block.name for block in self.blocks if block.matches(pattern)}
             if not matched and not held:
                 raise ConfigurationError(
                     fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
                 )
-            withdrawn.update(dict.fromkeys(matched, Reason(kind=PROTECTED, detail=repr(pattern))))
-        left = tuple(block for block in self.blocks if block.name not in staying)
-        return replace(self.without(withdrawn), blocks=left)
+            why = Reason(kind=PROTECTED, detail=repr(pattern))
+            withdrawn.update(dict.fromkeys(matched, why))
+            staying.update(dict.fromkeys(held, why))
+        return self.without(withdrawn).without_blocks(staying)
+
+    def without_blocks(self, withdrawn: Mapping[str, Reason]) -> Topology:
+        """The same topology with blocks and layers withdrawn: name -> reason."""
+        gone = [
+            Staying(kind=kind, module=block.name, why=withdrawn[block.name])
+            for block in self.blocks
+            if block.name in withdrawn
+            for kind in ("blocks", "layers")
+            if block.is_of(kind)
+        ]
+        left = tuple(block for block in self.blocks if block.name not in withdrawn)
+        return replace(self, blocks=left, staying=(*self.staying, *gone))
 
     def only(self, kinds: Sequence[str]) -> Topology:
         """The topology with groups of these kinds alone, and with blocks and layers if they are among them."""
@@ -363,10 +355,6 @@ def _holders(group: ChannelGroup) -> list[str]:
 def _matches(group: ChannelGroup, pattern: str) -> bool:
     modules = {member.tensor.rpartition(".")[0] for member in group.members if member.role == "out"}
     return any(fnmatchcase(name, pattern) for name in (group.name, *modules))
-
-
-def _holds_match(block: Block, pattern: str) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (block.name, *(t.rpartition(".")[0] for t in block.tensors)))
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, runs_of
 from autoprune.trace.layers import layers
+from autoprune.trace.left_alone import Staying, Unprunable
 from autoprune.trace.modules import fewest, normalisations
 from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
 from autoprune.trace.residual import Owners, blocks
-from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology, Unprunable
+from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology
 from autoprune.trace.tracer import Tracer, run
 
 #: (tensor name, axis) -> positions, for one class of coupled channels.
@@ -56,14 +57,17 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), scaling=scaling, hint=hint))
     numbers = attributes.by_group(owner)
     owners = Owners(tracer, scratch)
-    found, staying = layers(tracer, scratch, owners, blocks(tracer, scratch, owners))
+    found, no_layers = layers(tracer, scratch, owners, blocks(tracer, scratch, owners))
     return Topology(
         groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
         blocks=found,
-        staying=staying,
+        staying=(
+            *_staying(tracer, names, groups, crossing, refused),
+            *(Staying(kind="layers", module=module, why=Reason(kind=why)) for module, why in no_layers.items()),
+        ),
         contractions=_contractions(tracer, owner),
         has_statistics=bool(tracer.together),
         reads=_reads(tracer),
@@ -150,8 +154,7 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
 
 def _kinds(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> Callable[[Sequence[int]], str]:
     """What the channels of a group are, by the products that they take part in."""
-    heads = {atom for node in tracer.independent for atom in tracer.labels.atoms(node)}
-    across = {other for atom, others in crossing.items() if atom in heads for other in others}
+    heads, across = _attention(tracer, crossing)
 
     def kind(atoms: Sequence[int]) -> str:
         if atoms[0] in heads:
@@ -159,6 +162,30 @@ def _kinds(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> Callable[[
         return "head_width" if atoms[0] in across else "channels"
 
     return kind
+
+
+def _attention(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> tuple[set[int], set[int]]:
+    """Classes of heads, and of their widths."""
+    heads = {atom for node in tracer.independent for atom in tracer.labels.atoms(node)}
+    return heads, {other for atom, others in crossing.items() if atom in heads for other in others}
+
+
+def _staying(
+    tracer: Tracer,
+    names: Mapping[str, str],
+    groups: Sequence[ChannelGroup],
+    crossing: Mapping[int, frozenset[int]],
+    refused: Mapping[int, Reason],
+) -> Iterator[Staying]:
+    """Modules that make heads or widths of heads, and why these stay, where all of that kind do."""
+    for kind, atoms in zip(("heads", "head_width"), _attention(tracer, crossing), strict=True):
+        if atoms and not any(group.kind == kind for group in groups):
+            for tensor, axes in tracer.owned.items():
+                nodes = [node for axis in axes if axis is not None for node in axis.tolist()]
+                own = (atom for node in nodes for atom in tracer.labels.atoms(node) if atom in atoms)
+                why = next(filter(None, (_reason(tracer, atom, refused) for atom in own)), None)
+                if why is not None:
+                    yield Staying(kind=kind, module=names[tensor], why=why)
 
 
 def _makes(tracer: Tracer, name: str, axis: int) -> bool:

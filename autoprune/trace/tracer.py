@@ -23,9 +23,10 @@ from autoprune.task.models import borrowing
 from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
 from autoprune.trace.labels import AxisNodes, Labels
+from autoprune.trace.located import WITHOUT_RULE, located
 from autoprune.trace.modules import watched
 from autoprune.trace.numbers import near, numbers_in
-from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, WITHOUT_RULE, Kind, Reason, located
+from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, Kind, Reason
 from autoprune.trace.topology import Product
 from autoprune.trace.values import fresh, named_tensors, outputs_in, tensors_in
 

@@ -28,6 +28,7 @@ from autoprune.study.settings import StudySettings
 from autoprune.surgery.sparsity import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
+from autoprune.trace.reasons import KINDS, PAGE
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -97,6 +98,18 @@ def test_every_setting_is_in_the_docs(settings: type) -> None:
     for field in fields(settings):
         if field.init and field.name not in ("space", "checkpoint", "search_share"):
             assert f"`{field.name}`" in text, field.name
+
+
+def test_every_reason_has_a_section_of_what_to_do_and_every_section_a_reason() -> None:
+    page = (ROOT / PAGE).read_text()
+    sections = re.split(r"^## (.+)\n", page, flags=re.MULTILINE)[1:]
+    assert sections[::2] == [kind.title for kind in KINDS.values()]
+    for kind, text in zip(KINDS.values(), sections[1::2], strict=True):
+        slug = re.sub(r"[^\w -]", "", kind.title.lower()).replace(" ", "-")  # as GitHub makes it
+        assert kind.anchor == f"{PAGE}#{slug}"
+        assert len(text.split()) > 5, kind.title
+        words = re.split(r"[ ,;(=]*\{detail\}", kind.words)[0]
+        assert kind.name == "other" or re.split(r"[,:;]", words)[0] in re.sub(r"\s+", " ", text), kind.title
 
 
 def test_every_sampler_and_space_has_a_row() -> None:

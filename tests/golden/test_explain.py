@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from autoprune.explaining.explained import explained
+from autoprune.explaining.text import show
 from autoprune.space.settings import SpaceSettings
 from autoprune.surgery.prove import survey
 from autoprune.task.data import Inputs
-from autoprune.terminal import show_topology
 from tests.zoo.convolutional import PaddedShortcut, ResNet
 from tests.zoo.registry import build_any
 
@@ -37,7 +38,7 @@ def test_what_explain_prints(
 ) -> None:
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
-    show_topology(survey(model.eval(), inputs), SpaceSettings())
+    show(explained(survey(model.eval(), inputs), SpaceSettings()))
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     printed = re.sub(r"(\.py):\d+", r"\1:N", printed)  # code of the zoo may move
     assert printed == (TEXTS / f"{name}.txt").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ def test_what_explain_prints(
 def test_explain_says_which_patterns_leave_weights_whole(capsys: pytest.CaptureFixture[str]) -> None:
     topology = survey(ResNet(widths=(8, 16, 32), depth=2).eval(), IMAGE)
     patterns = ("none", "unstructured", "2:4", "1:16", "block-99x999")
-    show_topology(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns))
+    show(explained(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns)))
     printed = capsys.readouterr().out
     assert "2:4 masks something of 15 of these 16 tensors: N:M needs M inputs." in printed
     assert "block-99x999 masks something of 0 of these 16 tensors: one block of each always stays." in printed

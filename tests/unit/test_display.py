@@ -15,14 +15,17 @@ import autoprune
 from autoprune import display, following, terminal
 from autoprune.cli import _fail, _print_path, app
 from autoprune.errors import UnknownNameError, fault
+from autoprune.explaining.explained import explained
+from autoprune.explaining.text import show
 from autoprune.front.front import Front
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importance, ImportanceRow, Importances
 from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
 from autoprune.study.settings import StudySettings
+from autoprune.trace.left_alone import Unprunable
 from autoprune.trace.reasons import UNKNOWN, Reason
-from autoprune.trace.topology import Topology, Unprunable
+from autoprune.trace.topology import Topology
 from tests.unit.front.builders import dense, measurement, record
 
 #: A name -> what may be seen of it.
@@ -95,7 +98,7 @@ def shown(name: str, tmp_path: Path) -> None:
     terminal.show_candidate(front, front.records[-1])
     following.show_next(front, Path(name), tmp_path / name)
     terminal.show_importances(importances_of(name))
-    terminal.show_topology(topology_of(name), autoprune.SpaceSettings())
+    show(explained(topology_of(name), autoprune.SpaceSettings()))
     terminal.show_repeats(Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front,)))
 
 

@@ -156,7 +156,8 @@ def test_the_table_has_a_row_for_each_member(full: str) -> None:
         "0.50 (0.48 to 0.52)",
     ]
     assert [row[0] for row in rows[1:4]] == ["0", "1", "2"], "the dominated candidate 3 is not among them"
-    assert rows[4:] == [["module", "why", "channels"], ["digits", "it is digits", "7"]]
+    head = ["layers (channels that stay)", "why", "where", "what to do", "multiply-adds that stay"]
+    assert rows[4:] == [head, ["digits (7)", "it is digits", "", "", ""]], "of a run of an earlier version"
 
 
 def test_the_words_are_there_and_warnings_are_marked(full: str) -> None:
@@ -200,7 +201,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     )
     page = Page(text_of(tmp_path, [dense(), evil], scan, name=EVIL))
     assert page.headings[0] == EVIL
-    assert page.rows[-1] == [EVIL, f"it is {EVIL}", "7"]
+    assert page.rows[-1] == [f"{EVIL} (7)", f"it is {EVIL}", "", "", ""]
     assert page.title == f"{EVIL}: autoprune"
     assert not any("evil" in str(attributes) or "onclick" in attributes for _, attributes in page.tags)
     assert page.figures == 7

@@ -33,7 +33,7 @@ def front_named(name: str) -> Front:
 def written(name: str, path: Path) -> str:
     folder = RunFolder(path / "run")
     groups = [{"name": name, "channels": 4}, {"name": f"{name}\x1b[0m", "channels": 4}]
-    left = {"module": name, "reason": f"it is {name}", "channels": 7}
+    left = {"module": name, "reason": f"it is {name}", "channels": 7, "line": name, "remedy": name}
     described = {"name": name, "quality": name, "higher_is_better": True, "settings": {}}
     folder.write_study({**described, "groups": groups, "unprunable": [left]})
     added = {group["name"]: (0.1,) for group in groups}
@@ -72,7 +72,7 @@ def test_a_report_shows_text_as_text(name: str, tmp_path: Path, monkeypatch: pyt
     page, seen = Page(text), plain_text(name)
     assert page.title == f"{seen}: autoprune"
     assert page.headings[0] == seen
-    assert page.rows[-1] == [seen, f"it is {seen}", "7"]
+    assert page.rows[-1] == [f"{seen} (7)", f"it is {seen}", seen, seen, "0.0%"]
     assert [row for row in page.rows if row[:2] == ["knob", seen]]
     assert any(line.startswith(f"Dense: {seen} 0.9") for line, _ in page.items)
     known = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "p", "ul", "li", "div"}

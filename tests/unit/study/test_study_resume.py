@@ -324,7 +324,7 @@ def test_nothing_to_prune(tmp_path: Path) -> None:
     """One layer from inputs to outputs: every channel is part of the answer."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     bare = image_task(model=model, require_trained=False)
-    with pytest.raises(ConfigurationError, match="have a group of channels that can be pruned, but got none") as error:
+    with pytest.raises(ConfigurationError, match="have something that can be pruned, but got none") as error:
         autoprune.Study.create(bare, settings(), out=tmp_path / "run")
     assert OUTPUT.remedy in str(error.value), "what to do"
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,9 @@ from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
+from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import Gap
+from autoprune.trace.reasons import INEXACT
 from autoprune.trace.topology import Cost, Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
@@ -411,3 +413,23 @@ def test_cost_without_blocks(make: Callable[[], nn.Module], shape: tuple[int, ..
 def test_tracing_alone_gives_outer_before_inner() -> None:
     traced = names(trace(Stack(Outer(pre_norm)), torch.randn(4, 10)))
     assert [name for name in traced if name in ("blocks.0", "blocks.0.inner")] == ["blocks.0", "blocks.0.inner"]
+
+
+def test_a_branch_that_is_no_block_says_why() -> None:
+    """What the branch computes is read beside the addition, so that zeros are not what its weights at zero give."""
+
+    class Read(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inp, self.out = nn.Linear(5, 8), nn.Linear(8, 2)
+            self.mlp = nn.Sequential(nn.Linear(8, 8), nn.Softmax(-1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.inp(x)
+            return self.out(x + self.mlp(x))
+
+    topology = survey(stirred(Read()), torch.randn(3, 5))
+    assert topology.blocks == ()
+    ((kind, module, why),) = [(one.kind, one.module, one.why) for one in topology.staying if one.kind == "blocks"]
+    assert (kind, module, why.kind) == ("blocks", "mlp", INEXACT)
+    assert why_none("blocks", topology).startswith("No blocks can go: mlp is no block: without it the model does not")

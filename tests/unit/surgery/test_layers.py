@@ -7,13 +7,15 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.amounts import blocks_to_choose, no_layers
+from autoprune.criteria.amounts import blocks_to_choose
 from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
 from autoprune.task.data import Inputs, call
+from autoprune.trace.absent import why_none
+from autoprune.trace.reasons import NEEDED, NEEDED_ONE, RESHAPING, Reason
 from autoprune.trace.topology import Topology
 from tests.unit.surgery.helpers import stirred
 from tests.zoo.registry import build_any, random_kept
@@ -21,6 +23,11 @@ from tests.zoo.registry import build_any, random_kept
 
 def layers(topology: Topology) -> list[str]:
     return [block.name for block in topology.blocks if block.repeated]
+
+
+def staying(topology: Topology) -> dict[str, Reason]:
+    """Why modules are no layers that can go."""
+    return {one.module: one.why for one in topology.staying if one.kind == "layers"}
 
 
 @torch.no_grad()
@@ -62,7 +69,7 @@ def test_equal_convolutions() -> None:
     topology = counted(Convolutions(), torch.randn(3, 1, 5, 5))
     assert layers(topology) == ["body.0", "body.2", "body.4"]
     assert not any(block.exact for block in topology.blocks)
-    assert topology.staying["stem"] == "gives another shape or type than it takes"
+    assert staying(topology)["stem"] == Reason(kind=RESHAPING)
     assert set(topology.widths) == {"stem", "body.0", "body.2", "body.4"}, "channels of each are a choice of their own"
 
 
@@ -128,7 +135,9 @@ def test_layers_that_are_told_their_number_and_give_a_tuple() -> None:
 def test_a_layer_without_which_the_model_does_not_run_stays_and_says_why() -> None:
     topology = survey(stirred(Numbered(reads=True)), torch.randn(3, 5))
     assert layers(topology) == ["layers.0", "layers.1", "layers.3"]
-    assert topology.staying["layers.2"].startswith("cannot go: the model does not run without it (AttributeError")
+    why = staying(topology)["layers.2"]
+    assert why.kind == NEEDED
+    assert why.text.startswith("cannot go: the model does not run without it (AttributeError")
 
 
 def test_one_layer_stays_where_the_model_needs_one() -> None:
@@ -143,7 +152,7 @@ def test_one_layer_stays_where_the_model_needs_one() -> None:
 
     topology = survey(stirred(Collected()), torch.randn(3, 1, 5, 5))
     assert len(layers(topology)) == 2
-    assert [why for why in topology.staying.values() if why.startswith("cannot go together")]
+    assert Reason(kind=NEEDED_ONE) in staying(topology).values()
 
 
 def test_queries_keys_and_values_are_no_row() -> None:
@@ -159,12 +168,12 @@ def test_queries_keys_and_values_are_no_row() -> None:
 
     topology = survey(stirred(Attention()), torch.randn(2, 4, 5))
     assert topology.blocks == ()
-    why = no_layers(topology)
-    assert why.startswith("No layer can go whole: ")
+    why = why_none("layers", topology)
+    assert why.startswith("No layers can go: ")
     assert "q, k and 1 more is not one of several equal modules in a row" in why
     assert "inp, out gives another shape or type than it takes" in why
 
 
 def test_one_layer_that_is_used_again_and_again_is_a_whole_stack() -> None:
     model, inputs = build_any("hf_albert")
-    assert "in a row" in no_layers(survey(model, inputs))
+    assert "in a row" in why_none("layers", survey(model, inputs))

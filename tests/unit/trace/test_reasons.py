@@ -12,8 +12,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autoprune.surgery.prove import survey
 from autoprune.trace import reasons
+from autoprune.trace.located import FUNCTIONS, WITHOUT_RULE
 from autoprune.trace.operators import shown
-from autoprune.trace.reasons import FUNCTIONS, KINDS, WITHOUT_RULE, Kind, Reason
+from autoprune.trace.reasons import KINDS, Kind, Reason
 from autoprune.trace.rules import RULES
 from autoprune.trace.trace import trace
 

@@ -1,0 +1,1 @@
+"""What `explain` says of a model: as data, as text and as JSON."""

@@ -1,0 +1,217 @@
+"""What a model and the settings of a study make of an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from autoprune.candidate import Bench
+from autoprune.criteria.amounts import blocks_to_choose
+from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
+from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.space.optimizers import described
+from autoprune.space.settings import NO_MASKS, SpaceSettings
+from autoprune.space.space import reach
+from autoprune.study.checks import told
+from autoprune.study.description import layers_of, left_rows
+from autoprune.surgery.sparsity import fitting, maskable, unmaskable
+from autoprune.task.task import Task
+from autoprune.trace.absent import why_none
+from autoprune.trace.blocks import Block
+from autoprune.trace.left_alone import Staying
+from autoprune.trace.topology import KINDS as GROUP_KINDS
+from autoprune.trace.topology import Cost, Member, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model's topology, what is searched of it and the costs of parts."""
+
+    topology: Topology
+    settings: SpaceSettings
+    searched: Topology
+    whole: Cost = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", self.topology.cost({}))
+
+    def part(self, name: str, left: Cost) -> Part:
+        """What a model that costs `left` has lost."""
+        return Part(
+            name=name,
+            saved=Cost(
+                parameters=self.whole.parameters - left.parameters,
+                multiply_adds=self.whole.multiply_adds - left.multiply_adds,
+                size_bytes=self.whole.size_bytes - left.size_bytes,
+            ),
+            parameters=1 - left.parameters / max(self.whole.parameters, 1),
+            multiply_adds=1 - left.multiply_adds / max(self.whole.multiply_adds, 1),
+        )
+
+
+def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
+    """Say what can be pruned of a task's model, what a study searches of that, and what is left alone and why.
+
+    Args:
+        task: Model, data and metrics.
+        space: What the study may choose from; the default where there is none.
+
+    Returns:
+        The same that `autoprune explain` prints: `print(explain(task))`.
+
+    Raises:
+        TraceError: When the model cannot be copied or run.
+        ConfigurationError: For a pattern of `protect` that matches nothing.
+
+    """
+    settings = SpaceSettings() if space is None else space
+    bench = Bench.of(task, protect=settings.protect)
+    found = explained(bench.topology, settings, task.prediction.kind)
+    return replace(found, task=task.summary(), notes=(*found.notes, *told(settings, bench)))
+
+
+def explained(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:
+    """Say the same of a model without a task.
+
+    Args:
+        topology: Proved, with all kinds of parts.
+        settings: Of the study.
+        prediction: What is predicted, as `Prediction.kind`; it may decide on the optimizer.
+
+    """
+    model = _Model(topology, settings, topology.only(settings.kinds))
+    return Explanation(
+        model=model.whole,
+        space=settings,
+        sections=(*_group_sections(model), *_whole_sections(model)),
+        weights=_weights(topology),
+        left_alone=tuple(left_rows(topology)),
+        reach=tuple(_reach(model)),
+        notes=(described(settings, topology, prediction), *_misfits(topology, settings)),
+    )
+
+
+def _group_sections(model: _Model) -> Iterator[Section]:
+    """Channels, heads and widths of heads."""
+    fewest = reach(model.settings, model.searched)["smallest"] if model.searched.groups else {}
+    for kind in GROUP_KINDS:
+        parts = []
+        for group in model.topology.groups:
+            if group.kind == kind:
+                half = model.topology.cost({group.name: max(group.least, group.channels // 2)})
+                part = replace(model.part(group.name, half), channels=group.channels, fewest=fewest.get(group.name))
+                members = tuple(_axis(member) for member in group.members)
+                parts.append(replace(part, layers=tuple(layers_of(group)), members=members))
+        yield _section(model, kind, parts, goes="half of each")
+
+
+def _axis(member: Member) -> Axis:
+    return Axis(tensor=member.tensor, axis=member.axis, role=member.role, positions=member.index.shape[1])
+
+
+def _whole_sections(model: _Model) -> Iterator[Section]:
+    """Blocks and layers; where both are searched, a block that is a layer is listed as a layer."""
+    both = {"blocks", "layers"} <= {*model.settings.kinds}
+    for kind in ("blocks", "layers"):
+        searched = kind in model.settings.kinds
+        chosen = blocks_to_choose(model.searched) if searched else blocks_to_choose(model.topology, kind=kind)
+        own = [block for block in model.topology.blocks if block.is_of(kind)]
+        listed = [block for block in own if not (both and kind == "blocks" and block.repeated)]
+        parts = [
+            replace(model.part(block.name, model.topology.cost({}, dropped=(block.name,))), exact=block.exact)
+            for block in listed
+            if block.name in chosen
+        ]
+        together = tuple(block.name for block in listed if block.name not in chosen)
+        found = _section(model, kind, parts, goes="each", together=together)
+        yield replace(found, none=_why_no_choice(kind, own, together) if own and not parts else found.none)
+
+
+def _why_no_choice(kind: str, own: Sequence[Block], together: Sequence[str]) -> str:
+    """Why there is none to choose from where there are some."""
+    if together:
+        return f"No choice of their own, as they are nothing but blocks together: {', '.join(together)}."
+    return f"All {kind} are layers, too: {', '.join(block.name for block in own)}."
+
+
+def _section(model: _Model, kind: str, parts: Sequence[Part], *, goes: str, together: tuple[str, ...] = ()) -> Section:
+    return Section(
+        kind=kind,
+        searched=kind in model.settings.kinds,
+        goes=goes,
+        parts=tuple(parts),
+        together=together,
+        none=why_none(kind, model.topology),
+        stay=tuple(_stays(one) for one in model.topology.staying if one.kind == kind),
+    )
+
+
+def _stays(one: Staying) -> Stays:
+    why = one.why
+    return Stays(
+        module=one.module,
+        kind=why.kind.name,
+        why=why.words,
+        remedy=why.kind.remedy,
+        docs=why.kind.anchor,
+        operator=why.written,
+        at=why.module,
+        line=why.line,
+    )
+
+
+def _weights(topology: Topology) -> tuple[Weights, ...]:
+    alike: dict[str, list[str]] = {"": list(maskable(topology))}
+    for name, reason in unmaskable(topology).items():
+        alike.setdefault(f"it {reason}", []).append(name)
+    return tuple(
+        Weights(tensors=tuple(names), parameters=_only(topology, names).cost({}).parameters, why=why)
+        for why, names in alike.items()
+        if names
+    )
+
+
+def _only(topology: Topology, names: Sequence[str]) -> Topology:
+    """The topology of these tensors alone, for their part of the parameters."""
+    tensors = {name: topology.tensors[name] for name in names}
+    return replace(topology, tensors=tensors, products=(), contractions=())
+
+
+def _reach(model: _Model) -> Iterator[Reach]:
+    topology, settings = model.searched, model.settings
+    blocks = [block.name for block in topology.blocks]
+    widths: Mapping[str, Mapping[str, int]] = reach(settings, topology) if topology.groups else {}
+    if blocks and not topology.groups:
+        widths = {"smallest": {}, "largest": {}}
+    dense = float(getattr(model.whole, settings.cost))
+    masked, zeros = _only(topology, maskable(topology)), _most_zeros(settings)
+    for name, chosen in widths.items():
+        dropped = blocks if name == "smallest" else []
+        cost = topology.cost(chosen, dropped)
+        nonzero = cost.parameters - round(zeros * masked.cost(chosen, dropped).parameters)
+        share = getattr(cost, settings.cost) / max(dense, 1.0)
+        yield Reach(name=name, cost=cost, share=share, nonzero=nonzero if zeros else None)
+
+
+def _most_zeros(settings: SpaceSettings) -> float:
+    """Largest share of zeros that a mask of the space may have; 0 where none are searched."""
+    return max(
+        (
+            WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.sparsity[1]).target
+            for pattern in settings.masks
+            if pattern != NO_MASKS
+        ),
+        default=0.0,
+    )
+
+
+def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
+    """Patterns of the space that leave some weights whole, with the rule."""
+    among = len(maskable(topology))
+    fit = {pattern: len(fitting(pattern, topology)) for pattern in settings.masks if pattern != NO_MASKS}
+    return [
+        f"{pattern} masks something of {count} of these {among} tensors: "
+        f"{'N:M needs M inputs' if group_pattern(pattern) else 'one block of each always stays'}."
+        for pattern, count in fit.items()
+        if count < among
+    ]

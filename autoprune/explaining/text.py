@@ -1,0 +1,230 @@
+"""The text of an explanation: what can be pruned, what the study searches of it, what is left alone and what to do."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from autoprune.study.left_alone import Cause, Place, causes
+from autoprune.terminal import safe_console
+from autoprune.trace.absent import title
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autoprune.explaining.explanation import Explanation, Part, Section, Stays
+    from autoprune.study.manifest import Unprunable
+
+#: Layers shown of one place, and places of one reason, where not all are asked for.
+_FEW = 3
+#: Characters of a line where there is no terminal, but for names that are longer.
+_WIDTH = 100
+#: Characters that a table may need.
+_WIDEST = 10_000
+
+
+def written(found: Explanation, *, everything: bool = False) -> str:
+    """Write an explanation as text.
+
+    Args:
+        found: What to write.
+        everything: Name all layers and tensors where there are many alike.
+
+    """
+    file = io.StringIO()
+    show(found, everything=everything, console=safe_console(width=_WIDTH, file=file))
+    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
+
+
+def show(found: Explanation, *, everything: bool = False, console: Console | None = None) -> None:
+    """Print what can be pruned, what is searched, what is left alone and the costs within reach.
+
+    Names of groups, blocks and layers are whole, as plans and `protect` take them, whatever the width of the terminal.
+
+    Args:
+        found: What to print.
+        everything: Print all layers and tensors where there are many alike.
+        console: Where to; standard output where there is none.
+
+    """
+    _Writer(found, console or safe_console(width=_WIDTH), None if everything else _FEW).write()
+
+
+class _Writer:
+    """What is printed, and where to.
+
+    most: how many of many that are alike; None for all.
+    """
+
+    def __init__(self, found: Explanation, console: Console, most: int | None) -> None:
+        self._found, self._console, self._most = found, console, most
+
+    def write(self) -> None:
+        found = self._found
+        if found.task:
+            self._say(f"The task: {found.task}")
+        self._say(
+            f"{found.model.parameters:,} parameters, {found.model.multiply_adds:,} multiply-adds, "
+            f"{found.model.size_bytes:,} bytes of weights"
+        )
+        self._say(f"The study searches {_listed([title(kind) for kind in found.space.kinds])}.")
+        for section in sorted(found.sections, key=lambda section: not section.searched):
+            self._section(section)
+        self._weights()
+        self._left()
+        if found.reach:
+            self._head("Costs within reach")
+            self._print(self._reach())
+        self._say("")
+        for note in found.notes:
+            self._say(note)
+        if self._most is not None:
+            self._say("--all lists every layer and tensor, --json gives all of this to programs.")
+
+    def _section(self, section: Section) -> None:
+        name = title(section.kind).capitalize()
+        if not section.parts:
+            if section.searched:
+                self._head(f"{name}: none")
+                self._say(section.none)
+            return
+        asked = "" if section.searched else f'; not searched, as "{section.kind}" is not in kinds'
+        self._head(f"{name}: {len(section.parts)}{asked} (share of the model that goes with {section.goes})")
+        self._print(self._parts(section))
+        if section.together:
+            self._say(
+                f"No choice of their own, as they are nothing but others together: {', '.join(section.together)}."
+            )
+        if section.searched or self._most is None:
+            self._stays(section)
+
+    def _parts(self, section: Section) -> Table:
+        counted = section.parts[0].channels is not None
+        fewest = section.searched and counted
+        heads = [*(["number"] if counted else []), *(["fewest"] if fewest else []), "parameters", "multiply-adds"]
+        table = _table()
+        for column in heads:
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("group" if counted else section.kind.removesuffix("s"), no_wrap=True, overflow="ignore")
+        if not all(part.exact in (None, True) for part in section.parts):
+            table.add_column("", no_wrap=True, overflow="ignore")
+        for part in section.parts:
+            numbers = [*([str(part.channels)] if counted else []), *([str(part.fewest)] if fewest else [])]
+            shares = (f"{part.parameters:.1%}", f"{part.multiply_adds:.1%}")
+            table.add_row(*numbers, *shares, self._named(part), *(["not exact"] if part.exact is False else []))
+        return table
+
+    def _named(self, part: Part) -> str:
+        """The name, and below it the other layers that make the same channels."""
+        others = [layer for layer in part.layers if layer != part.name.partition("#")[0]]
+        return "\n".join([part.name, *(f"  + {line}" for line in self._few(others))])
+
+    def _stays(self, section: Section) -> None:
+        """What might have been of a kind of which there is something, by reason."""
+        alike: dict[tuple[str, str], list[Stays]] = {}
+        for one in section.stay:
+            alike.setdefault((one.kind, one.why), []).append(one)
+        for (_, why), rows in alike.items():
+            names = ", ".join(self._few([row.module for row in rows]))
+            remedy = f" {rows[0].remedy}" if self._most is None else ""
+            self._say(f"No {title(section.kind)}: {names}: {why}.{remedy} ({rows[0].docs})")
+
+    def _weights(self) -> None:
+        searched = "weights" in self._found.space.kinds
+        asked = "" if searched else '; not searched, as "weights" is not in kinds'
+        self._head(f"Single weights{asked}")
+        whole = max(self._found.model.parameters, 1)
+        for row in self._found.weights:
+            verdict = f"no: {row.why}" if row.why else "can be masked"
+            tensors = f"{len(row.tensors)} tensor{'s' * (len(row.tensors) > 1)}"
+            self._say(f"  {row.parameters:,} parameters ({row.parameters / whole:.1%}) in {tensors}: {verdict}")
+            for name in row.tensors if self._most is None else ():
+                self._say(f"    {name}")
+
+    def _left(self) -> None:
+        found = causes(self._found.left_alone)
+        if not found:
+            return
+        self._head("Left alone (share of the multiply-adds in these layers)")
+        table = _table()
+        table.show_header = False
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(overflow="fold")
+        for cause in found:
+            share = f"{cause.multiply_adds:.1%}"
+            for indent, text in self._cause(cause):
+                table.add_row(share, Padding(self._console.render_str(text), (0, 0, 0, indent)))
+                share = ""
+        self._print(table)
+
+    def _cause(self, cause: Cause) -> Iterator[tuple[int, str]]:
+        """Lines, each with how far it is set in."""
+        yield 0, cause.why
+        shown = cause.places[: self._most]
+        for place in shown:
+            yield from ((2, line) for line in self._place(place))
+        if len(shown) < len(cause.places):
+            layers = sum(len(place.layers) for place in cause.places[len(shown) :])
+            yield 2, f"and {layers} layers in {len(cause.places) - len(shown)} more places"
+        yield 0, f"-> {cause.remedy} ({cause.docs})"
+
+    def _place(self, place: Place) -> Iterator[str]:
+        if place.detail:
+            yield place.detail
+        layers = ", ".join(self._few(list(dict.fromkeys(_counted(row) for row in place.layers))))
+        yield ": ".join(filter(None, (place.where, layers)))
+
+    def _reach(self) -> Table:
+        table = _table()
+        sparse = any(row.nonzero is not None for row in self._found.reach)
+        for column in ("", "parameters", *(["not zero"] if sparse else []), "multiply-adds", "of dense", "bytes"):
+            table.add_column(column, justify="right" if column else "left", no_wrap=True)
+        for row in self._found.reach:
+            nonzero = [f"{row.nonzero:,}"] if row.nonzero is not None else []
+            cost = row.cost
+            table.add_row(
+                *(row.name, f"{cost.parameters:,}", *nonzero, f"{cost.multiply_adds:,}"),
+                *(f"{row.share:.1%}", f"{cost.size_bytes:,}"),
+            )
+        return table
+
+    def _few(self, names: Sequence[str]) -> list[str]:
+        """The first names, and how many more there are."""
+        if self._most is None or len(names) <= self._most:
+            return list(names)
+        return [*names[: self._most], f"{len(names) - self._most} more"]
+
+    def _head(self, text: str) -> None:
+        self._console.print()
+        self._console.print(Text(text, style="bold"))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text)
+
+    def _print(self, table: Table) -> None:
+        """As wide as its names need, even where the terminal is narrower: it wraps what the table must not cut."""
+        console, width = self._console, self._console.width
+        needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
+        wraps = any(not column.no_wrap for column in table.columns)
+        console.width = max(width, needed.minimum if wraps else needed.maximum)
+        console.print(table, crop=False, no_wrap=True, overflow="ignore")
+        console.width = width
+
+
+def _counted(row: Unprunable) -> str:
+    stay = str(row.channels) if row.channels == row.of else f"{row.channels} of {row.of}"
+    return f"{row.group or row.module} ({stay} {row.parts})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

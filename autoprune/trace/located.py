@@ -1,0 +1,58 @@
+"""Which reason an operator at work has, and its place: the module and the line of code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import CodeType
+
+from autoprune.trace.operators import Call
+from autoprune.trace.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Kind, Reason
+
+#: Operators without a rule, for which more is to be said than that.
+WITHOUT_RULE: Mapping[str, Kind] = {
+    **dict.fromkeys(("kthvalue", "median", "mode", "msort", "bincount", "unique_dim", "_unique2"), RANKED),
+    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r", "view_as_complex", "view_as_real", "complex"), FOURIER),
+    **dict.fromkeys(("polar", "real", "imag", "_conj", "angle", "stft", "istft"), FOURIER),
+    **dict.fromkeys(
+        (
+            "fake_quantize_per_tensor_affine_cachemask",
+            "fake_quantize_per_channel_affine_cachemask",
+            "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+            "_fake_quantize_learnable_per_tensor_affine",
+            "_fake_quantize_learnable_per_channel_affine",
+            "_fused_moving_avg_obs_fq_helper",
+            "fused_moving_avg_obs_fake_quant",
+            "quantize_per_tensor",
+            "quantize_per_channel",
+        ),
+        QUANTISED,
+    ),
+}
+
+#: Functions of torch in which any reason is one of these; what they are made of says nothing to people.
+FUNCTIONS: Mapping[str, Kind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
+#: The same of modules that torch puts into a model under these names.
+MODULES: Mapping[str, Kind] = {
+    "parametrizations": PARAMETRISED,
+    **dict.fromkeys(("activation_post_process", "weight_fake_quant"), QUANTISED),
+}
+
+
+def located(kind: Kind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
+    """Return the reason of an operator at work, which is another one inside some functions and modules of torch.
+
+    Args:
+        kind: Of the reason.
+        detail: Of the reason.
+        where: The operator, "" where the forward is over, and the module at work.
+        until: Code of the function that ran the model.
+
+    """
+    operator, module = where
+    if not operator:
+        return Reason(kind=kind, detail=detail, module=module)
+    call = Call.of(until)
+    for function in call.functions & FUNCTIONS.keys():
+        return Reason(kind=FUNCTIONS[function], operator=function, module=module, line=call.line)
+    kind = next((MODULES[part] for part in module.split(".") if part in MODULES), kind)
+    return Reason(kind=kind, detail=detail, operator=operator, module=module, line=call.line)
