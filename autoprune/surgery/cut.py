@@ -25,6 +25,7 @@ def cut(
     *,
     parent: KeptChannels | None = None,
     share: bool = False,
+    scaled: torch.dtype | None = None,
 ) -> nn.Module:
     """A smaller copy that has only the kept channels; the model itself is not touched.
 
@@ -32,6 +33,7 @@ def cut(
     kept: channels in dense indices, a subset of the parent's.
     parent: what `model` still has; None for the dense model.
     share: parameters that lose nothing are the model's own, for a copy that is only looked at.
+    scaled: the type of weights that are multiplied by a factor; their own when not given.
 
     The copy keeps training mode, requires_grad, dtype, device, memory format and hooks. Raises SurgeryError
     when the kept set does not fit.
@@ -57,6 +59,7 @@ def cut(
             return tensor if name in shared else None
         smaller = scratch.slice(tensor, axes)
         if name in scales:
+            smaller = smaller.to(scaled)
             _multiply(smaller, scales[name], {axis: now.get((name, axis)) for axis in axes})
         return smaller
 

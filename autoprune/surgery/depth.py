@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoprune.criteria.kept import KeptChannels
@@ -13,7 +13,7 @@ from autoprune.trace.reasons import INEXACT, NEEDED, NEEDED_ONE, PROOF_TIME, Rea
 from autoprune.trace.topology import ChannelGroup, Topology
 
 
-def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]) -> Topology:
+def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     """Keep the blocks and layers that can be dropped, those inside of others too.
 
     Those of one depth are tried at once, and halved where that is wrong. What is right with whole channels has to be
@@ -23,13 +23,15 @@ def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]
     Args:
         topology: With the blocks to prove.
         bench: What cuts and masks are compared on.
-        expired: True once the time for proving is over.
 
     Returns:
         The topology with the blocks that are proved; of the others it says why they stay.
 
+    Raises:
+        OutOfTime: When the deadline of `bench` passes.
+
     """
-    proof, proved = _Proof(topology, bench, expired), list[Block]()
+    proof, proved = _Proof(topology, bench), list[Block]()
     for blocks in _depths([block for block in topology.blocks if block.exact]):
         proved += proof.droppable(blocks)
     bench.forget()  # a layer may have been tried as a block of the same name
@@ -41,7 +43,27 @@ def with_blocks(topology: Topology, bench: Evidence, expired: Callable[[], bool]
     order = {block.needed: number for number, block in enumerate(topology.blocks)}
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
     whole = [block for block in found if not _is_stack(block, found)]
-    return replace(topology, blocks=tuple(whole), staying=(*topology.staying, *proof.staying(proved)))
+    return replace(
+        topology, blocks=tuple(whole), staying=(*topology.staying, *_staying(topology, proved, proof.faults))
+    )
+
+
+def without_depth(topology: Topology) -> Topology:
+    """The topology without blocks and layers, for want of time to try them."""
+    faults = {way: Reason(kind=PROOF_TIME) for block in topology.blocks for way in _ways(block)}
+    return replace(topology, blocks=(), staying=(*topology.staying, *_staying(topology, (), faults)))
+
+
+def _staying(topology: Topology, proved: Sequence[Block], faults: Mapping[Block, Reason]) -> Iterator[Staying]:
+    """What may be found instead of a block or layer, and why, where nothing of these is proved that means it."""
+    for block in topology.blocks:
+        ways = list(_ways(block))
+        for kind in ("blocks", "layers"):
+            tried = [way for way in ways if way.is_of(kind)]
+            if tried and not any(way in proved for way in tried):
+                why = next((faults[way] for way in reversed(tried) if way in faults), None)
+                if why is not None:
+                    yield Staying(kind=kind, module=block.name, why=why)
 
 
 def _ways(block: Block) -> Iterator[Block]:
@@ -72,19 +94,7 @@ class _Proof:
 
     topology: Topology
     bench: Evidence
-    expired: Callable[[], bool]
     faults: dict[Block, Reason] = field(default_factory=dict)
-
-    def staying(self, proved: Sequence[Block]) -> Iterator[Staying]:
-        """What may be found instead of a block or layer, and why, where nothing of these is proved that means it."""
-        for block in self.topology.blocks:
-            ways = list(_ways(block))
-            for kind in ("blocks", "layers"):
-                tried = [way for way in ways if way.is_of(kind)]
-                if tried and not any(way in proved for way in tried):
-                    why = next((self.faults[way] for way in reversed(tried) if way in self.faults), None)
-                    if why is not None:
-                        yield Staying(kind=kind, module=block.name, why=why)
 
     def droppable(self, blocks: Sequence[Block]) -> list[Block]:
         """Those of the blocks that can go, or what means exactly the same as they do."""
@@ -100,10 +110,10 @@ class _Proof:
         """Those of the blocks that are right: all at once, else half by half. groups: channels that stay beside."""
         if not blocks:
             return []
-        fault = Reason(kind=PROOF_TIME) if self.expired() else self._inexact(blocks, groups)
+        fault = self._inexact(blocks, groups)
         if fault is None:
             return list(blocks)
-        if len(blocks) == 1 or fault.kind == PROOF_TIME:
+        if len(blocks) == 1:
             self.faults.update(dict.fromkeys(blocks, fault))
             return []
         middle = len(blocks) // 2
@@ -132,8 +142,6 @@ class _Proof:
         return found
 
     def _needed(self, layers: Sequence[Block]) -> Reason | None:
-        if self.expired():
-            return Reason(kind=PROOF_TIME)
         reason = self.bench.runs(*self._without(layers, {}))
         return None if reason is None else Reason(kind=NEEDED, detail=reason)
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError
+from autoprune.surgery.mask import sharing
+from autoprune.surgery.precise import Forwards
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
 from autoprune.trace.reasons import NO_EFFECT, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
-from autoprune.trace.tracer import plain_operators
 from autoprune.trace.values import fresh, outputs_in
 
 #: "group" or "block", and its name.
@@ -26,7 +27,7 @@ NOTHING = Reason(kind=NO_EFFECT)
 
 
 @torch.no_grad()
-def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor]) -> None:
+def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor], forwards: Forwards) -> None:
     """Demand that a copy with other weights gives other outputs, and computes with none of the model's own.
 
     dense: outputs of the model. A copy bound to the model gives the same ones whatever its weights are, cut or silenced
@@ -36,10 +37,15 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor])
     if not any(_is_number(tensor) for tensor in dense):
         return
     own = {name for name, parameter in model.named_parameters() if _is_number(parameter)}
-    other = clone_with(model, lambda name, tensor: _other(tensor) if name in own else None)
+
+    def changed(name: str, tensor: Tensor) -> Tensor | None:
+        forwards.check_time()  # much to write in a large model
+        return _other(tensor) if name in own else None
+
+    other = clone_with(model, changed)
     borrowed = Borrowed(model)
     try:
-        with plain_operators(other), borrowed:
+        with forwards.of(other), borrowed:
             outputs = outputs_in(call(other, fresh(inputs)))
     except Exception:  # user code runs in here, and values may decide on its path
         return
@@ -79,22 +85,23 @@ def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[b
             yield bool(slopes[member.tensor][member.axis][member.index.flatten()].any())
 
 
-def gradients(model: nn.Module, inputs: Inputs) -> dict[str, Axes]:
+def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str, Axes]:
     """Where the gradient of a mixture of all outputs is other than zero; empty where there is none.
 
     Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.
     """
-    copied = clone_with(model, lambda _, tensor: tensor).requires_grad_(False)
+    copied = sharing(model).requires_grad_(False)
     named = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.is_floating_point()}
     found: dict[str, Axes] = {}
     for name, parameter in named.items():
         parameter.register_post_accumulate_grad_hook(partial(_look, found, name))
     try:
-        with torch.enable_grad(), plain_operators(copied):
+        with torch.enable_grad(), forwards.of(copied):
             outputs = [tensor for tensor in outputs_in(call(copied, fresh(inputs))) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
             slopes = [torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5 for tensor in outputs]
-            torch.autograd.backward(outputs, slopes)
+        with torch.enable_grad():
+            forwards.backward(outputs, slopes)
     except Exception:  # no outputs that have one, or a step without
         return {}
     return found

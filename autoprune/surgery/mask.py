@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,34 +43,27 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     return _with_statistics(silenced, alive, None) if topology.has_statistics else silenced
 
 
-@contextmanager
-def masked(
-    model: nn.Module, topology: Topology, kept: KeptChannels, values: Callable[[str], Tensor], traced: Tracer
-) -> Iterator[nn.Module]:
-    """Mask a model in place for a while, which copies no weight.
+def masked(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tracer) -> nn.Module:
+    """Mask a model for a forward on the inputs of a trace, which saves tracing it again.
 
     Args:
-        model: The dense model in eval mode. It does not run itself: it could keep what it computed.
+        model: The dense model in eval mode.
         topology: Its topology.
         kept: The channels and blocks that stay.
-        values: Name of a parameter -> its value, which is put back at the end.
-        traced: A trace of the model on the inputs that it is called with.
+        traced: A trace of the model on the inputs that the copy will be called with.
 
-    Yields:
-        A copy that shares the parameters of `model` and computes what `mask` computes.
+    Returns:
+        A copy that computes what `mask` computes, and shares the parameters that lose nothing with `model`.
     """
     kept.check(topology)
     alive = alive_positions(topology, kept)
-    try:
-        _silence(model, topology, kept, alive)
-        silenced = sharing(model)
-        known = None if _skip_layers(silenced, topology, kept, alive) else traced
-        yield _with_statistics(silenced, alive, known) if topology.has_statistics else silenced
-    finally:
-        with torch.no_grad():
-            tensors = dict(model.named_parameters())
-            for name in _silent(topology, kept, alive) & tensors.keys():
-                tensors[name].copy_(values(name))
+    gone = topology.dropped(kept.dropped)
+    changed = {name for name, _ in alive} | {name for block in gone for name in block.tensors}
+    parameters = {name for name, _ in model.named_parameters()}
+    silenced = clone_with(model, lambda name, tensor: tensor if name in parameters - changed else None)
+    _silence(silenced, topology, kept, alive)
+    known = None if _skip_layers(silenced, topology, kept, alive) else traced
+    return _with_statistics(silenced, alive, known) if topology.has_statistics else silenced
 
 
 def _skip_layers(
@@ -88,11 +80,6 @@ def sharing(model: nn.Module) -> nn.Module:
     """A copy that shares the parameters of the model, and nothing else."""
     parameters = {name for name, _ in model.named_parameters()}
     return clone_with(model, lambda name, tensor: tensor if name in parameters else None)
-
-
-def _silent(topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> set[str]:
-    """Names of the tensors that lose something."""
-    return {name for name, _ in alive} | {name for block in topology.dropped(kept.dropped) for name in block.tensors}
 
 
 def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> None:

@@ -362,19 +362,24 @@ def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
 
 
 def _runs(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[Run, ...]]:
-    found: dict[tuple[str, int], dict[int, list[str]]] = {}
+    found: dict[tuple[str, int], list[tuple[str, Tensor]]] = {}
     for group in groups:
         for member in group.members:
-            positions = found.setdefault((member.tensor, member.axis), {})
-            for position in member.index.reshape(-1).tolist():
-                positions.setdefault(position, []).append(group.name)
-    return {
-        key: tuple(
-            Run(positions=count, groups=names)
-            for names, count in Counter(tuple(names) for names in positions.values()).items()
-        )
-        for key, positions in found.items()
-    }
+            found.setdefault((member.tensor, member.axis), []).append((group.name, member.index.reshape(-1)))
+    return {key: _counted(places) for key, places in found.items()}
+
+
+def _counted(places: Sequence[tuple[str, Tensor]]) -> tuple[Run, ...]:
+    """Positions of one axis by the groups that run along them. places: name of a group and its positions."""
+    if len(places) == 1:
+        ((name, index),) = places
+        return (Run(positions=len(index), groups=(name,)),)
+    names: dict[int, list[str]] = {}
+    for name, index in places:
+        for position in index.tolist():
+            names.setdefault(position, []).append(name)
+    counts = Counter(tuple(own) for own in names.values())
+    return tuple(Run(positions=count, groups=own) for own, count in counts.items())
 
 
 def _digest(index: Tensor) -> str:

@@ -365,7 +365,7 @@ def run(
     """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
     scratch = copied(model)
     with Borrowed(model) as borrowed:
-        tracer = watch(scratch, example_inputs, seconds=seconds, tied=tied)
+        tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
     if borrowed.found:
         raise TraceError(borrowing(model, borrowed))
     return tracer, scratch
@@ -373,8 +373,11 @@ def run(
 
 def watch(
     scratch: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
-) -> Tracer:
-    """Trace a model in eval mode that nobody needs afterwards. Raises TraceError if it does not run."""
+) -> tuple[Tracer, list[Tensor]]:
+    """Trace a model in eval mode that nobody needs afterwards; gives its outputs, too.
+
+    Raises TraceError if it does not run.
+    """
     try:
         tracer, inputs = Tracer(scratch, seconds=seconds, tied=tied), fresh(example_inputs)
         with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
@@ -391,4 +394,4 @@ def watch(
     tracer.freeze_all(outputs, OUTPUT)
     for nodes in tracer.rows:
         tracer.freeze(nodes, ROW)
-    return tracer
+    return tracer, outputs

@@ -1,0 +1,204 @@
+"""Forwards of a proof: computed in float64 from weights of any type, stopped when the time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autoprune.task.data import Inputs, call
+from autoprune.trace.tracer import plain_operators
+from autoprune.trace.values import fresh, outputs_in, tensors_in
+
+_FINEST = {
+    torch.float32: torch.float64,
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.complex64: torch.complex128,
+}
+_SHORT = {
+    torch.float64: torch.float32,
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.complex128: torch.complex64,
+}
+#: Operators that only pick values, from tables that may be large: these are picked first.
+_PICKING = frozenset(("embedding", "index_select", "index", "gather"))
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+#: Elements of a weight that are converted at once.
+_LARGE = 2**18
+
+
+class OutOfTime(BaseException):
+    """The time of a proof is over. No Exception, which code of the model might catch."""
+
+
+class WritesWeightsError(RuntimeError):
+    """A forward changes weights in place that belong to the user's model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwards:
+    """How the models of a proof run.
+
+    deadline: in seconds of processor time.
+    promotes: every operator computes in float64, whatever the types of its arguments. Weights are converted one by one
+        as they are used, so that no second copy of a model is needed.
+    guarded: storages that no forward may write to.
+    precisions: the floating-point types of results so far: a model may well cast inside, unless promoted.
+    """
+
+    deadline: float
+    promotes: bool
+    guarded: frozenset[int] = frozenset()
+    precisions: set[torch.dtype] = field(default_factory=set)
+
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[None]:
+        """Run `model` in here, in its own mode."""
+        with plain_operators(model), _Run(self, _FINEST):
+            yield
+
+    def backward(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Go back from outputs of a forward, in float32: gradients are only asked whether they are zero."""
+        with _Run(self, _SHORT, back=True):
+            torch.autograd.backward(outputs, gradients)
+
+    def outputs(self, model: nn.Module, inputs: Inputs) -> list[Tensor]:
+        """The outputs, without gradients."""
+        given = fresh(inputs)
+        with torch.no_grad(), self.of(model):
+            return outputs_in(call(model, given))
+
+    def check_time(self) -> None:
+        """Raise OutOfTime once the deadline has passed."""
+        if time.process_time() > self.deadline:
+            raise OutOfTime
+
+
+def storages(model: nn.Module) -> frozenset[int]:
+    """What holds the parameters of a model."""
+    strided = (tensor for tensor in model.parameters() if tensor.layout == torch.strided)
+    return frozenset(tensor.untyped_storage()._cdata for tensor in strided)
+
+
+class _Run(TorchDispatchMode):
+    """A forward, or a backward. types: of arguments that are converted, and to what. back: it is a backward."""
+
+    def __init__(self, forwards: Forwards, types: Mapping[torch.dtype, torch.dtype], *, back: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._forwards, self._types, self._back = forwards, types, back
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        del types
+        kwargs = kwargs or {}
+        self._forwards.check_time()
+        views, written = _aliases(func)
+        targets = [target for target in (_argument(place, args, kwargs) for place in written) if target is not None]
+        self._guard(targets)
+        # A gradient gets the type that the engine asks for: that of its weight.
+        if views or (self._back and func.overloadpacket.__name__ == "_to_copy"):
+            return func(*args, **kwargs)
+        if not self._forwards.promotes:
+            out = func(*args, **kwargs)
+        elif targets:
+            out = _written(func, args, kwargs, targets[0].dtype)
+        else:
+            out = self._converted(func, args, kwargs)
+        if not self._back:
+            # Constants may be coarse without harm; what is computed from several values may not.
+            found = (tensor for tensor in tensors_in(out) if tensor.is_floating_point() and tensor.ndim > 1)
+            self._forwards.precisions.update(tensor.dtype for tensor in found)
+        return out
+
+    def _converted(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        if func.overloadpacket.__name__ in _PICKING:
+            return _mapped(func(*args, **kwargs), self._cast)
+        if func in _PRODUCTS and not kwargs:
+            *bias, values, weight = args
+            if isinstance(values, Tensor) and isinstance(weight, Tensor) and self._is_large(weight):
+                product = _product(self._cast(values), weight, self._cast)
+                return sum((self._cast(one) for one in bias if isinstance(one, Tensor)), product)
+        words = {name: _mapped(arg, self._cast, self._types) for name, arg in kwargs.items()}
+        return _mapped(func(*(_mapped(arg, self._cast, self._types) for arg in args), **words), self._cast)
+
+    def _is_large(self, weight: Tensor) -> bool:
+        return weight.dtype in self._types and weight.numel() > _LARGE
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        dtype = self._types.get(tensor.dtype)
+        return tensor if dtype is None else tensor.to(dtype)
+
+    def _guard(self, targets: list[Tensor]) -> None:
+        for target in targets:
+            if target.layout == torch.strided and target.untyped_storage()._cdata in self._forwards.guarded:
+                raise WritesWeightsError("the model changes its weights in its forward")
+
+
+def _product(values: Tensor, weight: Tensor, cast: Callable[[Tensor], Tensor]) -> Tensor:
+    """A product with a weight that is converted part by part, in the order in which it lies in memory."""
+    out = values.new_zeros(values.shape[0], weight.shape[1])
+    along = 0 if weight.stride(1) == 1 else 1
+    step = max(1, _LARGE // weight.shape[1 - along])
+    for start in range(0, weight.shape[along], step):
+        if along == 0:
+            out.addmm_(values[:, start : start + step], cast(weight[start : start + step]))
+        else:
+            out[:, start : start + step] = values @ cast(weight[:, start : start + step])
+    return out
+
+
+@cache
+def _aliases(func: torch._ops.OpOverload) -> tuple[bool, tuple[tuple[int, str], ...]]:
+    """Whether an operator only gives a view, and the places of the arguments that it writes to."""
+    marked = [
+        (place, argument.name, argument.alias_info.is_write)
+        for place, argument in enumerate(func._schema.arguments)
+        if argument.alias_info is not None
+    ]
+    written = tuple((place, name) for place, name, writes in marked if writes)
+    return bool(marked) and not written, written
+
+
+def _argument(place: tuple[int, str], args: tuple[object, ...], kwargs: Mapping[str, object]) -> Tensor | None:
+    position, name = place
+    value = args[position] if position < len(args) else kwargs.get(name)
+    return value if isinstance(value, Tensor) else None
+
+
+def _written(
+    func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object], dtype: torch.dtype
+) -> object:
+    """An operator in place computes in the type of what it writes to."""
+
+    def fitted(tensor: Tensor) -> Tensor:
+        floating = tensor.is_floating_point() and dtype.is_floating_point
+        return tensor.to(dtype) if floating and tensor.dtype != dtype else tensor
+
+    return func(*(_mapped(arg, fitted) for arg in args), **{name: _mapped(arg, fitted) for name, arg in kwargs.items()})
+
+
+def _mapped(
+    value: object, change: Callable[[Tensor], Tensor], types: Mapping[torch.dtype, torch.dtype] = MappingProxyType({})
+) -> object:
+    """Lists of tensors are the only nested arguments and results of operators. types: in the place of types."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, torch.dtype):
+        return types.get(value, value)
+    if isinstance(value, tuple | list) and any(isinstance(item, Tensor) for item in value):
+        return type(value)(_mapped(item, change) for item in value)
+    return value

@@ -1,0 +1,387 @@
+"""One proof under way: which groups are right, which become right by a change, and which are withdrawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.surgery.depth import with_blocks, without_depth
+from autoprune.surgery.evidence import Evidence
+from autoprune.surgery.influence import NOTHING, Part, matrices, moving
+from autoprune.surgery.precise import OutOfTime
+from autoprune.surgery.remedies import Change, changes
+from autoprune.trace.reasons import PROOF_TIME, Reason
+from autoprune.trace.topology import Attribute, ChannelGroup, Topology
+
+#: Other weights that are tried where a cut changes nothing.
+REDRAWS = 3
+#: How many channels stay in a draw; in each, some groups keep one of these and some another.
+_AMOUNTS = ("half", "any", "all but one")
+
+Draw = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a proof found out, by the names of layers without the numbers in them, to start another one from.
+
+    changes: those that made a group right -> the layers of these groups. reasons: of groups that were withdrawn.
+    least: fewest channels, where that is more than one. tied: modules that were traced with their channels tied.
+    """
+
+    changes: Mapping[Change, set[str]] = field(default_factory=dict)
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
+    tied: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Proof:
+    """One proof under way.
+
+    reasons: groups that are withdrawn so far, and why. learned: as in `Lessons`.
+    draws: which channels stay of every group; the last is for groups together, the others for sets of them.
+    passed: groups and draws that were right with the topology as it is now.
+    """
+
+    topology: Topology
+    bench: Evidence
+    seed: int
+    lessons: Lessons = field(default_factory=Lessons)
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    learned: dict[Change, set[str]] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    passed: set[tuple[tuple[str, ...], int]] = field(default_factory=set)
+    guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
+    draws: tuple[Draw, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bench.forget()
+        groups = self.topology.groups
+        self.draws = tuple(
+            {
+                group.name: _keep(group, _AMOUNTS[(number + draw) % len(_AMOUNTS)], self.seed + number)
+                for number, group in enumerate(groups)
+            }
+            for draw in range(len(_AMOUNTS))
+        )
+        # Numbers of modules that were guessed are left as they are until a group turns out to need them.
+        self.guesses = {group.name: tuple(a for a in group.attributes if not a.certain) for group in groups}
+        certain = [replace(g, attributes=tuple(a for a in g.attributes if a.certain)) for g in groups]
+        self.topology = replace(self.topology, groups=tuple(self._taught(group) for group in certain))
+
+    def _taught(self, group: ChannelGroup) -> ChannelGroup:
+        """The group as its like was right in an earlier proof."""
+        layer = layer_of(group.name)
+        if layer in self.lessons.reasons:
+            self.reasons[group.name] = self._explained(group, self.lessons.reasons[layer])
+            return group
+        least = min(self.lessons.least.get(layer, group.least), _two(group))
+        group = replace(group, least=max(group.least, least))
+        for change, layers in self.lessons.changes.items():
+            changed = change(group, self.guesses[group.name]) if layer in layers else None
+            if changed is not None:
+                self.learned.setdefault(change, set()).add(layer)
+                return changed
+        return group
+
+    def passes_at_once(self) -> bool:
+        """Whether nothing is wrong with the first draw."""
+        return all(self.fault(self._left(names), draws=self.draws[:1]) is None for names in self._apart())
+
+    def learn(self) -> Topology:
+        """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
+        with suppress(OutOfTime):
+            for names in self._apart():
+                self.settle(names)
+            self.settle_together()
+            self._settle_narrow_at_once()
+        return self.topology.without(self.reasons)
+
+    def run(self) -> Topology:
+        """The topology with what is wrong withdrawn, and what is not proved when the time is over."""
+        try:
+            self.bench.slopes()  # first, as they say what cannot be left unproved when the time is over
+            for names in self._apart():
+                self.settle(names)
+                self._settle_unheard(names)
+            self.settle_together()
+        except OutOfTime:
+            self.reasons |= dict.fromkeys(self._left(self.topology.widths), Reason(kind=PROOF_TIME))
+            return without_depth(self.topology.without(self.reasons))
+        try:
+            self._settle_narrow_at_once()
+        except OutOfTime:
+            for group in self.topology.groups:
+                self._adopt(replace(group, least=_two(group)))
+        return self._finished(self.topology.without(self.reasons))
+
+    def taught(self) -> Lessons:
+        """What was found out."""
+        groups = [group for group in self.topology.groups if group.name not in self.reasons]
+        offered = {layer_of(group.name) for group in groups}
+        reasons = {layer_of(name): replace(reason, note="") for name, reason in self.reasons.items()}
+        return Lessons(
+            changes=self.learned,
+            reasons={layer: reason for layer, reason in reasons.items() if layer not in offered},
+            least={layer_of(group.name): group.least for group in groups if group.least > 1},
+        )
+
+    def fault(
+        self, names: Sequence[str], topology: Topology | None = None, *, draws: Sequence[Draw] = ()
+    ) -> Reason | None:
+        """Why these groups cannot be cut together, None when they can. draws: those for sets when not given."""
+        for draw in (draws or self.draws[:-1]) if names else ():
+            key = tuple(names), self.draws.index(draw)
+            if topology is None and key in self.passed:
+                continue
+            kept = KeptChannels(groups={name: draw[name] for name in names})
+            together = draw is self.draws[-1]
+            reason = self.bench.difference(topology or self.topology, kept, in_training=together)
+            if reason is not None:
+                return reason
+            if topology is None:
+                self.passed.add(key)
+        return None
+
+    def settle(self, names: Sequence[str]) -> None:
+        """Find the groups of these that are wrong, one after the other; what helps one is taken for its likes."""
+        left = self._left(names)
+        while (reason := self.fault(left)) is not None:
+            name, sound, reason = self._culprit(left, reason, self.draws[:-1])
+            alone = self.fault([name])
+            if not self._remedied(name, [] if alone is not None else sound, self.draws[:-1]):
+                self.reasons[name] = self._explained(self.topology.group(name), alone or _together(reason, sound))
+                self._settle_likes(name, left)
+            left = self._left(left)
+
+    def _settle_unheard(self, names: Sequence[str]) -> None:
+        """Prove again, fewer at once, those of some groups that the outputs say nothing of once all are cut.
+
+        Behind units that are dead in a much smaller model a wrong group would pass with the others.
+        """
+        left = self._unheard(self._left(names))
+        halves = (left[: len(left) // 2], left[len(left) // 2 :])
+        for part in halves if len(names) > 1 else ():
+            self.settle(part)
+            self._settle_unheard(part)
+
+    def _unheard(self, names: Sequence[str]) -> list[str]:
+        """Groups with weights that matter in the dense model, and in no draw of all of these groups."""
+        if len(names) < 2:
+            return list(names)
+        dense = moving(self.bench.slopes())
+        weights = {name: matrices(self.topology.group(name)) & dense for name in names}
+        for draw in self.draws[:-1]:
+            if not any(weights.values()):
+                break
+            heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names}))
+            weights = {name: left - heard for name, left in weights.items()}
+        return [name for name, left in weights.items() if left]
+
+    def _settle_likes(self, name: str, names: Sequence[str]) -> None:
+        """What does not help one group does not help its likes: withdraw those that are wrong, too."""
+        for like in self._left(names):
+            reason = self.fault([like]) if layer_of(like) == layer_of(name) else None
+            if reason is not None:
+                self.reasons[like] = self._explained(self.topology.group(like), reason)
+
+    def settle_together(self) -> None:
+        """What is right apart has to be right together; a group that is not is withdrawn."""
+        draws, left = self.draws[-1:], self._left(self.topology.widths)
+        while (reason := self.fault(left, draws=draws)) is not None:
+            name, sound, reason = self._culprit(left, reason, draws)
+            if not self._remedied(name, sound, draws):
+                self.reasons[name] = self._explained(self.topology.group(name), _together(reason, sound))
+            left = self._left(left)
+
+    def _culprit(self, names: Sequence[str], reason: Reason, draws: Sequence[Draw]) -> tuple[str, list[str], Reason]:
+        """The first group that is wrong with those before it; these, and what went wrong. names: wrong together."""
+        right, wrong = 0, len(names)
+        while wrong - right > 1:
+            middle = (right + wrong) // 2
+            found = self.fault(names[:middle], draws=draws)
+            if found is None:
+                right = middle
+            else:
+                wrong, reason = middle, found
+        return names[right], list(names[:right]), reason
+
+    def _explained(self, group: ChannelGroup, reason: Reason) -> Reason:
+        note = "; ".join(filter(None, (reason.note, f"it {group.hint}" if group.hint else "")))
+        return replace(reason, note=note)
+
+    def _remedied(self, name: str, others: Sequence[str], draws: Sequence[Draw]) -> bool:
+        """Look for a change to a group that makes it right; what helped another group is tried first."""
+        known = sorted(self.learned, key=lambda change: layer_of(name) not in self.learned[change])
+        names = [*others, name]
+        for number, change in enumerate([*known, *changes(self.topology.group(name), self.guesses[name])]):
+            changed = self._works(change, names, draws)
+            if changed is None:
+                continue
+            if number >= len(known):
+                change, changed = self._least(change, names, draws) or (change, changed)
+            self._adopt(changed)
+            self.settled.add(name)
+            self.learned.setdefault(change, set()).add(layer_of(name))
+            self._spread(change, name)
+            return True
+        return False
+
+    def _spread(self, change: Change, name: str) -> None:
+        """Change the likes of a group as it was changed; whether that is right is seen when they are proved."""
+        for like in self._left(self.topology.widths):
+            if like not in self.settled and layer_of(like) == layer_of(name):
+                changed = change(self.topology.group(like), self.guesses[like])
+                if changed is not None:
+                    self._adopt(changed)
+
+    def _least(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> tuple[Change, ChannelGroup] | None:
+        """A number that is not needed only looks like a width: leave it. None where all are needed."""
+        least = self._narrowed(change, names, draws)
+        changed = None if least == change else self._works(least, names, draws)
+        return None if changed is None else (least, changed)
+
+    def _narrowed(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> Change:
+        """The change without every number that the first draw does not need."""
+        for smaller in change.smaller():
+            if (smaller.numbers or smaller.scale) and self._works(smaller, names, draws[:1]) is not None:
+                return self._narrowed(smaller, names, draws)
+        return change
+
+    def _works(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> ChannelGroup | None:
+        """The last of the groups with the change, None where there is nothing to change or that is not right."""
+        changed = change(self.topology.group(names[-1]), self.guesses[names[-1]])
+        if changed is None or self.fault(names, _with(self.topology, changed), draws=draws) is not None:
+            return None
+        return changed
+
+    def _adopt(self, changed: ChannelGroup) -> None:
+        self.topology = _with(self.topology, changed)
+        self.passed.clear()
+
+    def _settle_narrow_at_once(self) -> None:
+        """Find the groups that need more than one channel: something is squeezed, or spread out over them."""
+        if self._narrow_fault(self._left(self.topology.widths)) is not None:
+            for names in self._apart():
+                self._settle_narrow(self._left(names))
+
+    def _narrow_fault(self, names: Sequence[str]) -> Reason | None:
+        if not names:
+            return None
+        one = {name: self.draws[1][name][: self.topology.group(name).least] for name in names}
+        return self.bench.difference(self.topology, KeptChannels(groups=one))
+
+    def _settle_narrow(self, names: Sequence[str]) -> None:
+        reason = self._narrow_fault(names)
+        if reason is None:
+            return
+        if len(names) > 1:
+            middle = len(names) // 2
+            self._settle_narrow(names[:middle])
+            self._settle_narrow(names[middle:])
+            return
+        group = self.topology.group(names[0])
+        if group.channels < 3 or group.least > 1:
+            self.reasons[group.name] = self._explained(group, reason)
+        else:
+            self._adopt(replace(group, least=2))
+
+    def _finished(self, topology: Topology) -> Topology:
+        """The topology with the blocks that are proved, without what has no effect."""
+        try:
+            return self._with_effect(with_blocks(topology, self.bench))
+        except OutOfTime:
+            suspects = self.bench.suspects(topology)
+            unseen = dict.fromkeys((name for kind, name in suspects if kind == "group"), Reason(kind=PROOF_TIME))
+            self.reasons |= unseen
+            return without_depth(topology.without(unseen))
+
+    def _with_effect(self, topology: Topology) -> Topology:
+        """The topology without the groups and blocks whose cut changes nothing: a wrong one would pass as well.
+
+        What changes nothing with these weights is proved with others, if it does something there.
+        """
+        cuts = {
+            ("group", group.name): [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
+            for group in topology.groups
+        } | {("block", block.name): [KeptChannels(groups={}, dropped=(block.name,))] for block in topology.blocks}
+        gone = dict.fromkeys(self.bench.silent(topology, cuts), NOTHING)
+        for draw in range(REDRAWS):
+            silent = {part: cuts[part] for part, reason in gone.items() if reason == NOTHING}
+            other = self.bench.redrawn(draw) if silent else None
+            if other is not None:
+                found = _faults(other, topology, silent)
+                gone = {part: found.get(part, gone[part]) for part in gone if part in found or part not in silent}
+        withdrawn = {name: reason for (kind, name), reason in gone.items() if kind == "group"}
+        self.reasons |= withdrawn
+        left = tuple(block for block in topology.blocks if ("block", block.name) not in gone)
+        return replace(topology.without(withdrawn), blocks=left)
+
+    def _left(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name not in self.reasons]
+
+    def _apart(self) -> list[list[str]]:
+        """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
+        topology = self.topology
+        shared: dict[str, set[str]] = {name: set() for name in topology.widths}
+        numbers = [a.runs for group in topology.groups for a in (*group.attributes, *self.guesses[group.name])]
+        together = [{name for run in runs for name in run.groups} for runs in numbers]
+        together += [set(run.groups) for runs in topology.runs.values() for run in runs]
+        for names in together:
+            for name in names & shared.keys():
+                shared[name] |= names - {name}
+        sets: list[list[str]] = []
+        for name in topology.widths:
+            free = next((names for names in sets if not shared[name].intersection(names)), None)
+            if free is None:
+                sets.append([name])
+            else:
+                free.append(name)
+        return sets
+
+
+def layer_of(name: str) -> str:
+    """The name without the numbers in it: the same for the same layer of all blocks."""
+    return re.sub(r"\d+", "#", name)
+
+
+def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:
+    """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
+    found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
+    for part in [part for part in cuts if part not in found]:
+        for chosen in cuts[part]:
+            reason = bench.difference(topology, chosen)
+            if reason is not None:
+                found[part] = reason
+    return found
+
+
+def _together(reason: Reason, others: Sequence[str]) -> Reason:
+    return replace(reason, note="together with other groups") if others else reason
+
+
+def _with(topology: Topology, changed: ChannelGroup) -> Topology:
+    groups = tuple(changed if group.name == changed.name else group for group in topology.groups)
+    return replace(topology, groups=groups)
+
+
+def _two(group: ChannelGroup) -> int:
+    """Two channels, or as many as the group needs; one where two would be all."""
+    return max(min(2, group.channels - 1), group.least)
+
+
+def _keep(group: ChannelGroup, draw: str, seed: int) -> tuple[int, ...]:
+    """Random channels of a group; at least two where it has more, since one is a case of its own, and never all."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(group.channels, generator=generator)
+    least = _two(group)
+    count = {"half": group.channels // 2, "all but one": group.channels - 1}.get(draw)
+    if count is None:
+        count = int(torch.randint(least, group.channels, (1,), generator=generator))
+    return tuple(order[: max(least, count)].tolist())
