@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.trace.labels import AxisNodes
+from autoprune.trace.labels import AxisNodes, Nodes
 from autoprune.trace.modules import tie
 from autoprune.trace.reasons import CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
@@ -176,28 +176,45 @@ def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Split and chunk: equal parts must stay equally wide."""
+    """Split and chunk: equal parts must stay equally wide, and a shorter last one as much shorter."""
     source, pieces = args[0], tensors_in(out)
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 2, 0) % source.ndim
     axes = tracer.axes(source)
     whole = axes[dim]
     tracer.measure(whole)
-    packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     sizes = [piece.shape[dim] for piece in pieces]
     parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
-    if len(set(sizes)) > 1 and not packed:
-        # Of unequal parts those can shrink whose lengths are numbers of the module; others are numbers in its code.
-        for part, size in zip(parts, sizes, strict=True):
-            if not _is_kept(tracer, size):
-                tracer.freeze(part, UNEQUAL)
-    equal = [part for part in parts if part is not None and len(part) == sizes[0]]
-    if equal:
-        tracer.labels.balance(np.stack(equal))
+    known = [part for part in parts if part is not None]
+    if isinstance(args[1], int):
+        _chunked(tracer, known)
+    else:
+        _parts(tracer, known)
     for piece, part in zip(pieces, parts, strict=True):
         tracer.measure(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
+
+
+def _chunked(tracer: Tracer, parts: Sequence[Nodes]) -> None:
+    """Parts of one length, of which the last may be shorter: all lose equally many, and what it lacks stays."""
+    shortest = min(map(len, parts), default=0)
+    for part in parts:
+        tracer.freeze(part[shortest:], UNEQUAL)
+    if shortest:
+        tracer.labels.balance(np.stack([part[:shortest] for part in parts]))
+
+
+def _parts(tracer: Tracer, parts: Sequence[Nodes]) -> None:
+    """Parts with a length each. Of unequal ones those can shrink that are numbers of the module, not of its code."""
+    packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
+    if len({len(part) for part in parts}) > 1 and not packed:
+        for part in parts:
+            if not _is_kept(tracer, len(part)):
+                tracer.freeze(part, UNEQUAL)
+    equal = [part for part in parts if len(part) == len(parts[0])]
+    if equal:
+        tracer.labels.balance(np.stack(equal))
 
 
 def _is_kept(tracer: Tracer, size: int) -> bool:

@@ -187,6 +187,30 @@ def test_groups_that_share_a_channel() -> None:
     assert_groups(Free(lambda m, x: m.b(m.a(x).repeat_interleave(2, 1)), **layers), torch.randn(IMAGES), {"a": 2})
 
 
+def chunks_mixed(x: Tensor) -> Tensor:
+    first, second, third = x.chunk(3, 1)
+    return torch.cat([first * second, third, second], 1)
+
+
+@pytest.mark.parametrize(("made", "read", "free"), [(16, 16, 4), (11, 11, 3), (9, 9, 3), (8, 8, 2)])
+def test_chunks_of_which_the_last_is_shorter_lose_equally_many(made: int, read: int, free: int) -> None:
+    model, inputs = linear(chunks_mixed, made, read), torch.randn(FLAT)
+    assert_groups(model, inputs, {"a": free})
+    (index,) = [member.index for member in survey(model, inputs).group("a").members if member.role == "shift"]
+    wide = -(-made // 3)
+    assert torch.equal(index, torch.arange(free)[:, None] + torch.tensor([0, wide, 2 * wide]))
+    left = [entry for entry in trace(model, inputs).unprunable if entry.module == "a"]
+    assert [(entry.channels, entry.reason.partition(" (")[0]) for entry in left] == (
+        [] if made == 3 * free else [(made - 3 * free, "is split into parts of unequal width")]
+    )
+
+
+def test_pieces_of_a_width_that_is_written_in_code_stay() -> None:
+    model, inputs = linear(lambda x: torch.cat(x.split(6, 1)[::-1], 1)), torch.randn(FLAT)
+    assert trace(model, inputs).widths == {"a": 4}
+    assert survey(stirred(model), inputs).widths == {}
+
+
 @pytest.mark.parametrize(
     "between",
     [
