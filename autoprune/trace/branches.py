@@ -10,6 +10,7 @@ from torch import nn
 
 from autoprune.trace.blocks import Block, Gap, around
 from autoprune.trace.flow import Call, Operator, Passed
+from autoprune.trace.products import PRODUCT_RULES
 
 if TYPE_CHECKING:
     from autoprune.trace.residual import Owners
@@ -142,8 +143,10 @@ class _Finder:
         gaps = tuple(gap for gap in others if self._owners.tensors((gap.module,)) is not None)
         gaps = (*gaps, end)
         tensors = self._owners.tensors([gap.module for gap in gaps])
-        if tensors is None:
+        if tensors is None or any(self._shortens(gap, gaps, terms) for gap in gaps):
             gaps, tensors = (end,), self._owners.tensors((last,))
+            if not self._sizes[last][0] or self._shortens(end, gaps, terms):
+                return None
         free = [gap.module for gap in gaps if gap.module not in names]
         if tensors is None or not free:
             return None
@@ -157,6 +160,17 @@ class _Finder:
         # Code between its modules may need what they make.
         less = replace(whole, name=last, gaps=(end,), tensors=tuple(t for t in tensors if t.startswith(f"{last}.")))
         return replace(whole, otherwise=less) if len(gaps) > 1 and last not in names else whole
+
+    def _shortens(self, gap: Gap, gaps: Sequence[Gap], terms: Sequence[_Term]) -> bool:
+        """Whether a product that stays gets less to do where zeros have one place; it was counted with all."""
+        if not gap.single:
+            return False
+        gave = {passed.value for call in self._calls[gap.module] for passed in call.gave}
+        gone = [call for other in gaps for call in self._calls[other.module]]
+        return any(
+            operator.name in PRODUCT_RULES and not any(call.began <= operator.turn < call.ended for call in gone)
+            for operator in self.flow.following(gave, until={term.value for term in terms})
+        )
 
     def _parts(self, serving: set[int]) -> list[str]:
         """The outermost modules that serve a branch alone, in the order in which they end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
@@ -52,7 +52,8 @@ class Call:
     """One call of a module.
 
     took, gave: tensors among its arguments and outputs. outputs: how many outputs there are; 0 for a bare tensor.
-    plain: the outputs are a tensor, or a tuple or list of tensors and None. ended: operators that had run by then.
+    plain: the outputs are a tensor, or a tuple or list of tensors and None. began, ended: operators that had run by
+    then.
     """
 
     module: str
@@ -60,6 +61,7 @@ class Call:
     gave: tuple[Passed, ...] = ()
     outputs: int = 0
     plain: bool = False
+    began: int = 0
     ended: int = 0
 
     def gap(
@@ -190,6 +192,17 @@ class Flow:
     def leaving(self, call: Call) -> list[Passed]:
         """Those of the tensors that a module gave which anything reads once its call has ended."""
         return [passed for passed in call.gave if self._leaves(passed.value, call)]
+
+    def following(self, values: Iterable[int], until: Container[int]) -> Iterator[Operator]:
+        """Operators that compute with some values, and with what is made of these; until: values to stop at."""
+        left = [value for value in values if value not in until]
+        seen = {*left}
+        while left:
+            for operator in self.readers.get(left.pop(), ()):
+                yield operator
+                new = [value for value in operator.makes if value not in seen and value not in until]
+                seen.update(new)
+                left += new
 
     def _leaves(self, value: int, call: Call) -> bool:
         return value in self.results or any(one.turn >= call.ended for one in self.readers.get(value, ()))

@@ -40,6 +40,9 @@ class _Finder:
         self.owners = owners
         self.calls = self.flow.by_module()
         self.computing = {path for weight in tracer.positions for path in around(weight)}
+        # What serves a branch beside the modules that go with it is a part of that, however alike its parts are.
+        read = ((block, name.rpartition(".")[0]) for block in blocks for name in block.reads)
+        self.serving = {path for block, path in read if not block.holds(path)} - self.blocks.keys()
         self.runs = list(self._runs())
         self.repeated = {path for run in self.runs for path in run}
         deep = [run for run in self.runs if next(self.modules[run[0]].children(), None) is not None]
@@ -131,7 +134,7 @@ class _Finder:
         """Equal children of one module, each of which is computed from what the one before it gives."""
         alike: dict[object, list[str]] = {}
         for path, module in self.modules.items():
-            if path in self.calls and path in self.computing:
+            if path in self.calls and path in self.computing and path not in self.serving:
                 shapes = tuple((name, tuple(tensor.shape)) for name, tensor in module.state_dict().items())
                 alike.setdefault((path.rpartition(".")[0], type(module), shapes), []).append(path)
         for paths in alike.values():

@@ -29,7 +29,8 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     def enter(name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
         def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
             # Here, as a module may change what it is given in place.
-            stack.append(Call(name, _passed(tracer, (*enumerate(args), *kwargs.items()))))
+            took = _passed(tracer, (*enumerate(args), *kwargs.items()))
+            stack.append(Call(name, took, began=len(tracer.flow.operators)))
             tracer.module = name
             tracer.inputs.append(args)
             tracer.made.append([])

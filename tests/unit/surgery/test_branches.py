@@ -231,3 +231,24 @@ def test_a_layer_holds_a_branch_that_reads_what_lies_outside_of_it() -> None:
     assert {"layers.1", *branches} <= {block.name for block in topology.blocks}
     assert [block.name for block in topology.dropped(["layers.1", *branches])] == ["layers.1"]
     assert_cut_is_mask(model, topology, inputs, dropped=("layers.1", *branches))
+
+
+def test_products_that_stay_are_as_long_without_a_branch() -> None:
+    """Pooled keys and values could be zeros of one place, but the attention over them was counted over all."""
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.k, self.v = (nn.Conv1d(12, 12, 2, 2, groups=12) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ self.k(x.mT) / 3).softmax(-1) @ self.v(x.mT).mT
+
+    class Inline(Net):
+        def add(self, layer: nn.Module, x: Tensor) -> Tensor:
+            assert isinstance(layer, Pooled)
+            return x + (x @ layer.k(x.mT) / 3).softmax(-1) @ layer.v(x.mT).mT
+
+    layers = nn.ModuleList([Pooled()])
+    assert [block.name for block in proved(Net(layers), torch.randn(2, 6, 10)).blocks] == ["layers.0"]
+    assert proved(Inline(layers), torch.randn(2, 6, 10)).blocks == ()
