@@ -8,7 +8,7 @@ becomes the product of a row node and a column node (`split`): it goes when eith
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -126,35 +126,41 @@ class Labels:
         for row in table[1:]:
             self.unify(table[0], row)
 
-    def balance(self, table: Nodes) -> None:
+    def balance(self, table: Nodes) -> Nodes:
         """Every row of a table loses as many positions as the first, so that all stay equally long.
 
         Where each position is a channel of its own, the same positions go in every row. Where some already go
         together, as after a shuffle, that would couple more than it has to: a channel that lies in all rows equally
-        often is right as it is, and the others are joined with those that make up for them.
+        often is right as it is, and the others are joined with those that make up for them. Gives those that nothing
+        makes up for, as other channels stay: they have to stay too.
         """
         roots = self.roots(table.reshape(-1))
         found, first, where = np.unique(roots, return_index=True, return_inverse=True)
         if len(found) == len(roots) or (self._row[found] != _NONE).any():
             self.unify_rows(table)
-            return
+            return table[0, :0]
         counts = np.zeros((len(found), len(table)), dtype=np.int64)
         np.add.at(counts, (where.reshape(-1), np.repeat(np.arange(len(table)), table.shape[1])), 1)
-        # How often a class lies in the only row where it lies -> the classes of each row, in order of position.
-        alone: dict[int, list[list[int]]] = {}
+        # The classes of each row that lie in no other, in order of position, by how often they do; and all others.
+        alone: list[dict[int, list[int]]] = [{} for _ in table]
         rest = []
         for number in np.argsort(first).tolist():
-            held = np.flatnonzero(counts[number]).tolist()
+            node, held = int(found[number]), np.flatnonzero(counts[number]).tolist()
+            if self._frozen[node] != _NONE:
+                continue
             if len(held) == 1:
-                rows = alone.setdefault(int(counts[number].max()), [[] for _ in table])
-                rows[held[0]].append(int(found[number]))
+                alone[held[0]].setdefault(int(counts[number].max()), []).append(node)
             elif len(set(counts[number].tolist())) > 1:
-                rest.append(int(found[number]))
-        for rows in alone.values():
-            matched = min(map(len, rows))
-            self.unify_rows(np.array([row[:matched] for row in rows], dtype=np.int64))
-            rest += [node for row in rows for node in row[matched:]]
-        self.unify_rows(np.array(rest, dtype=np.int64)[:, None])
+                rest.append(number)
+        sets, left = _made_up(alone)
+        for together in sets:
+            self.unify_rows(np.array(together, dtype=np.int64)[:, None])
+        rest += np.flatnonzero(np.isin(found, left)).tolist()
+        unmatched: Nodes = found[rest]
+        if len(set(counts[rest].sum(0).tolist())) > 1:
+            return unmatched
+        self.unify_rows(unmatched[:, None])
+        return unmatched[:0]
 
     def without_rows(self, rows: Nodes, columns: Nodes) -> bool:
         """Give up the rows of a grid: its positions go with their column alone. False when there is no such grid."""
@@ -313,6 +319,30 @@ class _Numbered(Generic[T]):
     def value(self, number: int) -> T | None:
         """The value of a number, None for none."""
         return None if number == _NONE else self._values[number]
+
+
+def _made_up(rows: Sequence[Mapping[int, list[int]]]) -> tuple[list[list[int]], list[int]]:
+    """Sets of classes that lie in all rows equally often, and the classes that are left.
+
+    rows: for each row, its classes by how often they lie in it. Alike ones are joined first, in order.
+    """
+    sets: list[list[int]] = []
+    left: list[list[tuple[int, int]]] = [[] for _ in rows]
+    for count in sorted({count for row in rows for count in row}):
+        alike = [row.get(count, []) for row in rows]
+        matched = min(map(len, alike))
+        sets += [list(together) for together in zip(*(nodes[:matched] for nodes in alike), strict=True)]
+        for own, nodes in zip(left, alike, strict=True):
+            own += [(count, node) for node in nodes[matched:]]
+    sums, open_ = [0] * len(rows), list[int]()
+    while left[shortest := sums.index(min(sums))]:
+        count, node = left[shortest].pop(0)
+        sums[shortest] += count
+        open_.append(node)
+        if len(set(sums)) == 1:
+            sets.append(open_)
+            open_ = []
+    return sets, open_ + [node for row in left for _, node in row]
 
 
 def _apart(a: Nodes, b: Nodes) -> tuple[Nodes, Nodes]:

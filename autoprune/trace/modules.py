@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.trace.flow import Call, Passed
-from autoprune.trace.labels import AxisNodes
+from autoprune.trace.labels import AxisNodes, Nodes
+from autoprune.trace.reasons import UNEQUAL
 from autoprune.trace.topology import Member
 from autoprune.trace.values import tensors_in
 
@@ -74,24 +75,36 @@ def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple
     )
 
 
-def tie(tracer: Tracer, nodes: AxisNodes) -> None:
+def tie(tracer: Tracer, nodes: AxisNodes, *, split: bool = False) -> AxisNodes:
     """Where a module is asked to: channels that it reshapes are as many as those of its input.
 
+    They count as the same channels. split: they are about to become a grid; an input of which some already go together
+    is given back then, as they would be coupled along both sides of it.
     Attention in the forward of the model itself has an input without channels: there those that its parts gave it.
     """
     if nodes is None or tracer.module not in tracer.tied or not tracer.inputs:
-        return
+        return None
     # In order of their first position: a window repeats every channel.
     nodes = np.array(list({tracer.labels.find(node): node for node in nodes.tolist()}.values()))
     if tracer.tables.issuperset(nodes.tolist()):
-        return  # places, not channels: a mask for each window, say
+        return None  # places, not channels: a mask for each window, say
     known = _channels(tracer, tracer.inputs[-1]) or [*tracer.made[-1]]
     sides = {len(side) for grid in tracer.grids if grid.module == tracer.module for side in grid[1:]}
     if len(nodes) not in sides:  # heads are no width, though there may be as many
         known.append(tracer.lengths_of_tied.setdefault((tracer.module, len(nodes)), nodes))
+    apart = None
     for own in known:
         if len(own) == len(nodes):
-            tracer.labels.unify(nodes, own)
+            if split and len(np.unique(tracer.labels.roots(own))) < len(own):
+                apart = own
+            else:
+                tracer.labels.unify(nodes, own)
+    return apart
+
+
+def balance(tracer: Tracer, table: Nodes) -> None:
+    """Let rows of channels lose equally many; those that nothing makes up for stay."""
+    tracer.freeze(tracer.labels.balance(table), UNEQUAL)
 
 
 def _give(tracer: Tracer, output: object) -> None:

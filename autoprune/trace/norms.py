@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.modules import balance
 from autoprune.trace.reasons import SEVERAL_AXES, UNMADE
 from autoprune.trace.tracer import Rule, Tracer
 from autoprune.trace.values import tensors_in
@@ -73,7 +74,7 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if nodes is not None and groups == len(nodes):
         tracer.follow("num_groups", nodes, groups)
     elif nodes is not None:
-        tracer.labels.balance(nodes.reshape(groups, -1))
+        balance(tracer, nodes.reshape(groups, -1))
     tracer.put(tensors_in(out)[0], axes)
 
 

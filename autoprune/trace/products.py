@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
+from autoprune.trace.modules import balance
 from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.scales import is_kept
 from autoprune.trace.tracer import Axes, Rule, Tracer
@@ -101,7 +102,7 @@ def _grouped_transposed(
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
         tracer.follow("groups", read, groups)
         return read
-    tracer.labels.balance(read.reshape(groups, -1))
+    balance(tracer, read.reshape(groups, -1))
     if len(read) == groups:
         tracer.freeze(read, GROUPED)
     return np.tile(out_nodes, groups)

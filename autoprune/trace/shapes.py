@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprune.trace.labels import AxisNodes, Nodes
-from autoprune.trace.modules import tie
-from autoprune.trace.reasons import CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
+from autoprune.trace.modules import balance, tie
+from autoprune.trace.reasons import COUPLED, CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
 from autoprune.trace.values import tensors_in
 
@@ -90,8 +90,12 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
         return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
     if (grid == grid[:1]).all():
         return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
-    tie(tracer, nodes)
+    apart = tie(tracer, nodes, split=True)
     row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
+    if apart is not None and tracer.labels.without_rows(row_nodes, column_nodes):
+        # Sets of the input's channels are made up for by columns, as many in every row.
+        tracer.freeze(row_nodes, COUPLED)
+        balance(tracer, np.stack([nodes, apart]))
     tracer.grids.append(Grid(tracer.module, row_nodes, column_nodes))
     return [row_nodes, *_unflatten(tracer, column_nodes, sizes[1:])]
 
@@ -202,7 +206,7 @@ def _chunked(tracer: Tracer, parts: Sequence[Nodes]) -> None:
     for part in parts:
         tracer.freeze(part[shortest:], UNEQUAL)
     if shortest:
-        tracer.labels.balance(np.stack([part[:shortest] for part in parts]))
+        balance(tracer, np.stack([part[:shortest] for part in parts]))
 
 
 def _parts(tracer: Tracer, parts: Sequence[Nodes]) -> None:
@@ -214,7 +218,7 @@ def _parts(tracer: Tracer, parts: Sequence[Nodes]) -> None:
                 tracer.freeze(part, UNEQUAL)
     equal = [part for part in parts if len(part) == len(parts[0])]
     if equal:
-        tracer.labels.balance(np.stack(equal))
+        balance(tracer, np.stack(equal))
 
 
 def _is_kept(tracer: Tracer, size: int) -> bool:

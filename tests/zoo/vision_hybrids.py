@@ -232,6 +232,44 @@ class XCABlock(nn.Module):
         return x + self.drop_path(self.gamma2 * self.mlp(self.norm2(x)))
 
 
+class SplitTransposeBlock(nn.Module):
+    """EdgeNeXt's: parts of the channels, the last one narrower, convolved and added up; then attention and an MLP."""
+
+    def __init__(self, dim: int, parts: int, num_heads: int) -> None:
+        super().__init__()
+        width = -(-dim // parts)
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, groups=width) for _ in range(parts - 1))
+        self.norm_xca = nn.LayerNorm(dim)
+        self.gamma_xca = nn.Parameter(torch.rand(dim) + 0.5)
+        self.xca = XCA(dim, num_heads)
+        self.norm = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, dim * 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.chunk(len(self.convs) + 1, dim=1)
+        made, part = [], torch.zeros((), dtype=x.dtype)
+        for conv, given in zip(self.convs, parts, strict=False):
+            part = conv(part + given)
+            made.append(part)
+        b, c, h, w = x.shape
+        y = torch.cat([*made, parts[-1]], 1).reshape(b, c, h * w).permute(0, 2, 1)
+        y = y + self.gamma_xca * self.xca(self.norm_xca(y))
+        y = self.mlp(self.norm(y))
+        return x + y.permute(0, 2, 1).reshape(b, c, h, w)
+
+
+def edgenext() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 4, 4),
+        SplitTransposeBlock(16, 3, 2),
+        conv_bn(16, 22),
+        SplitTransposeBlock(22, 3, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(22, 5),
+    )
+
+
 class ClassAttentionBlock(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -342,5 +380,6 @@ HYBRIDS: Catalogue = {
     "mobilevit": (stirred(lambda: mobilevit(MobileVitBlock)), images()),
     "mobilevit_v2": (stirred(lambda: mobilevit(MobileVitV2Block)), images()),
     "xcit": (stirred(Xcit), images()),
+    "edgenext": (stirred(edgenext), images()),
     "clip_resnet": (stirred(clip_resnet), images()),
 }

@@ -266,12 +266,26 @@ def test_rows_whose_channels_go_together_lose_equally_many() -> None:
     )
 
 
-def test_channels_that_nothing_makes_up_for_go_together() -> None:
+def test_several_channels_make_up_for_one_that_lies_at_several_positions() -> None:
     labels = Labels()
     single, pairs = labels.new(4), labels.new(2)
     axis = np.concatenate([single, np.repeat(pairs, 2)])
     labels.balance(axis.reshape(2, 4))
-    assert classes(labels, axis) == {frozenset(range(8))}
+    assert classes(labels, axis) == {frozenset((0, 1, 4, 5)), frozenset((2, 3, 6, 7))}
+    threes, fours = labels.new(4), labels.new(3)
+    axis = np.concatenate([np.repeat(threes, 3), np.repeat(fours, 4)])
+    labels.balance(axis.reshape(2, 12))
+    assert classes(labels, axis) == {frozenset(range(24))}
+
+
+def test_channels_that_stay_anyway_need_none_to_make_up_for_them() -> None:
+    labels = Labels()
+    fixed, single, pairs = labels.new(1), labels.new(3), labels.new(2)
+    labels.freeze(fixed.tolist(), WHY)
+    axis = np.concatenate([fixed, single, np.repeat(pairs, 2)])
+    unmatched = labels.balance(axis.reshape(2, 4))
+    assert classes(labels, axis) == {frozenset((0,)), frozenset((1, 2, 4, 5)), frozenset((3,)), frozenset((6, 7))}
+    assert set(unmatched.tolist()) == {single[2], pairs[1]}
 
 
 @given(rows=st.integers(2, 4), columns=st.integers(1, 8), data=st.data())
@@ -281,9 +295,11 @@ def test_any_sets_leave_balanced_rows_equally_long(rows: int, columns: int, data
     nodes = labels.new(rows * columns)
     picked = data.draw(st.lists(st.sampled_from(nodes.tolist()), min_size=len(nodes), max_size=len(nodes)))
     table = np.array(picked, dtype=np.int64).reshape(rows, columns)
-    labels.balance(table)
+    fixed = data.draw(st.lists(st.sampled_from(nodes.tolist()), max_size=3))
+    labels.freeze(fixed, WHY)
+    labels.freeze(labels.balance(table).tolist(), WHY)
     roots = labels.roots(table.reshape(-1)).reshape(rows, columns)
-    for root in np.unique(roots):
+    for root in (root for root in np.unique(roots) if labels.reason(int(root)) is None):
         assert len(set((roots == root).sum(1).tolist())) == 1
 
 
