@@ -52,6 +52,13 @@ UNMADE = Kind(
     "Values that forward computes or holds as numbers, such as positions: make them in __init__ and keep them with "
     "register_buffer, so that they are cut along. The model's own input: read it by a layer first.",
 )
+ALONG_PLACES = Kind(
+    "along_places",
+    "One value for each place",
+    "is combined with values for each place of the input, such as a token or a step",
+    "Nothing to do: there are as many places as the input has. The hidden channels of layers that mix places are "
+    "pruned; fewer places take smaller inputs or larger patches.",
+)
 PICKED = Kind(
     "picked",
     "Picked by number",

@@ -14,7 +14,7 @@ from autoprune.trace.labels import AxisNodes
 from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES
 from autoprune.trace.rearrange import REARRANGE_RULES
-from autoprune.trace.reasons import ACCUMULATED, PLACES, RANKED, UNMADE
+from autoprune.trace.reasons import ACCUMULATED, ALONG_PLACES, PLACES, RANKED, UNMADE
 from autoprune.trace.scales import note_scale
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import Axes, Rule, Tracer
@@ -78,8 +78,11 @@ def added(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     first, position = present[0]
     nodes = tracer.axes(first)[position]
+    absent = [tensor for tensor, axis in present if tracer.axes(tensor)[axis] is None]
+    # What has channels on another axis has places on this one.
+    along = any(nodes is not None for tensor in absent for nodes in tracer.axes(tensor))
     for tensor, axis in present[1:]:
-        nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], UNMADE)
+        nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], ALONG_PLACES if along else UNMADE)
     # Places stay places when a table of the model is added to them: positions, a mask for each window.
     labelled = [tracer.origin(tensor) for tensor, axis in present if tracer.axes(tensor)[axis] is not None]
     return None if len(labelled) < len(present) and all(labelled) else nodes

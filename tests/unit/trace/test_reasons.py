@@ -56,6 +56,23 @@ CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], Kind, str]] = {
 }
 
 
+def test_what_mixes_tokens_has_one_value_for_each() -> None:
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.positions = nn.Linear(6, 8), nn.Parameter(torch.randn(5, 8))
+            self.mix, self.back, self.head = nn.Linear(5, 12), nn.Linear(12, 5), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.embed(x) + self.positions
+            return self.head(x + self.back(self.mix(x.mT).relu()).mT)
+
+    topology = survey(Mixer().eval(), torch.randn(2, 5, 6))
+    assert topology.widths == {"embed": 8, "mix": 12}
+    (left,) = [entry.why for entry in topology.unprunable if entry.module == "back"]
+    assert (left.kind, shown(left.operator)) == (reasons.ALONG_PLACES, "x + y")
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_reason_names_kind_operator_module_and_line(name: str) -> None:
     change, kind, operator = CHANGES[name]
