@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from autoprune.candidate import Bench
-from autoprune.codec import plain
-from autoprune.errors import ConfigurationError, StudyConflictError, fault
+from autoprune.codec import plain, structure
+from autoprune.criteria.amounts import blocks_to_choose
+from autoprune.display import shortened
+from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, fault
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
-from autoprune.study.manifest import BlockRow, GroupRow, Unprunable
+from autoprune.study.manifest import BlockRow, GroupRow, Manifest, Unprunable
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
@@ -74,8 +78,8 @@ def layers_of(group: ChannelGroup) -> list[str]:
 
 
 def block_rows(topology: Topology) -> list[BlockRow]:
-    """Name, kind and the share of parameters and multiply-adds that go when a block is dropped."""
-    whole = topology.cost({})
+    """Name, kind, whether trials choose it, and the share of parameters and multiply-adds that go with a block."""
+    whole, chosen = topology.cost({}), blocks_to_choose(topology)
     rows: list[BlockRow] = []
     for block in topology.blocks:
         without = topology.cost({}, dropped=(block.name,))
@@ -83,6 +87,7 @@ def block_rows(topology: Topology) -> list[BlockRow]:
             BlockRow(
                 name=block.name,
                 kind=_kind(block),
+                chosen=block.name in chosen,
                 parameters_saved=1 - without.parameters / max(whole.parameters, 1),
                 multiply_adds_saved=1 - without.multiply_adds / max(whole.multiply_adds, 1),
             )
@@ -127,13 +132,38 @@ def left_rows(topology: Topology) -> list[Unprunable]:
     ]
 
 
+def continued(bench: Bench, stored: Manifest) -> Bench:
+    """Leave out the blocks that were not found when a study began: what it chooses from stays what it was.
+
+    Args:
+        bench: With what is found now.
+        stored: The study that goes on.
+
+    """
+    known = {row.name for row in stored.blocks}
+    began = tuple(block for block in bench.topology.blocks if block.name in known)
+    later = [block.name for block in bench.topology.blocks if block.name not in known]
+    if not later:
+        return bench
+    warnings.warn(
+        f"{stored.name} chooses from the blocks and layers that it began with. Since then {shortened(later)} can go, "
+        "too: a new study searches them as well.",
+        AutopruneWarning,
+        stacklevel=4,
+    )
+    return replace(bench, topology=replace(bench.topology, blocks=began))
+
+
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     """Raise StudyConflictError that names what differs between the stored study and this one."""
     stored = folder.read_study()
     known = ("structure", "weights", "quality", "metrics")
     differences = [key for key in known if plain(getattr(stored, key)) != new[key]]
-    asked = new["settings"]
+    asked, found = new["settings"], new["blocks"]
     assert isinstance(asked, Mapping)
+    assert isinstance(found, Sequence)
+    blocks = [structure(BlockRow, row, "blocks") for row in found]
+    differences += [] if _same_blocks(stored.blocks, blocks) else ["blocks"]
     apart = _apart(_completed(stored.settings), asked)
     differences += apart
     if differences:
@@ -145,6 +175,16 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
                 f"Name another --out, or remove the folder.{_stored(apart)}",
             )
         )
+
+
+def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
+    """Whether they have the same names, are choices in both, and the same goes with each."""
+    return len(stored) == len(found) and all(
+        (old.name, old.chosen) == (new.name, new.chosen)
+        and math.isclose(old.parameters_saved, new.parameters_saved, abs_tol=1e-9)
+        and math.isclose(old.multiply_adds_saved, new.multiply_adds_saved, abs_tol=1e-9)
+        for old, new in zip(stored, found, strict=True)
+    )
 
 
 def _stored(apart: Mapping[str, object]) -> str:

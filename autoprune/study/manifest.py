@@ -42,11 +42,13 @@ class GroupRow:
 class BlockRow:
     """A residual block or a layer.
 
-    name: of the block. kind: what it is. parameters_saved, multiply_adds_saved: shares of the model that go with it.
+    name: of the block. kind: what it is. chosen: trials choose whether it goes, and not only its parts.
+    parameters_saved, multiply_adds_saved: shares of the model that go with it.
     """
 
     name: str
     kind: str = "block"
+    chosen: bool = True
     parameters_saved: float = 0.0
     multiply_adds_saved: float = 0.0
 

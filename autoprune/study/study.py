@@ -27,7 +27,7 @@ from autoprune.space.space import Space, build_space
 from autoprune.study import checkpoints, lineage, trials
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.checks import BEFORE, absent_told, check_plan, check_space, frozen_told, modes_told, none_told
-from autoprune.study.description import check_free, check_same, describe
+from autoprune.study.description import check_free, check_same, continued, describe
 from autoprune.study.ending import Ending
 from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.importance import Importances, read_importances
@@ -72,6 +72,8 @@ class Study:
             with user_code("The check that the model is trained", BEFORE):
                 assert_trained(task)
         bench = _bench(task, settings)
+        if folder.holds_study:
+            bench = continued(bench, folder.read_study())
         check_space(settings.space, bench, scanned=settings.scanned)
         if settings.scanned and bench.topology.groups:
             extent(bench, settings.space.scan_criterion, samples=settings.scan_samples)
@@ -96,7 +98,7 @@ class Study:
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         bench = None
         if task is not None:
-            bench = _bench(task, settings)
+            bench = continued(_bench(task, settings), stored)
             check_same(folder, describe(bench, settings, stored.name))
         return cls._of(folder, settings, bench)
 
