@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from autoprune.criteria.amounts import blocks_to_choose
 from autoprune.errors import SelectionError
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
@@ -59,14 +60,16 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
 
 def _scan(study: Study, settings: StudySettings) -> str:
     assert study.bench is not None
-    groups = len(study.bench.topology.groups)
-    if not settings.scanned or not groups:
+    topology = study.bench.topology
+    groups, blocks = len(topology.groups), len(blocks_to_choose(topology))
+    if not settings.scanned or not groups + blocks:
         return "No sensitivity scan."
     if study.folder.read_sensitivity() is not None:
         return ""
     size = extent(study.bench, settings.space.scan_criterion, samples=settings.scan_samples)
-    each = f"{len(size.keep_shares)} shares of each of {groups} groups on {size.samples} samples"
-    return f"First a sensitivity scan: {each}, {size.forward:,} samples forward in all."
+    cuts = f"{len(size.keep_shares)} shares of each of {groups} groups" if groups else ""
+    each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers left out one by one" if blocks else "")))
+    return f"First a sensitivity scan: {each} on {size.samples} samples, {size.forward:,} samples forward in all."
 
 
 def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:

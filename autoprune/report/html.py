@@ -17,7 +17,7 @@ from autoprune.report import figures
 from autoprune.report.findings import findings, share_of_dense
 from autoprune.report.growth import growth, tree
 from autoprune.report.page import Page, Section, Table, render
-from autoprune.report.sensitivity import heat_map
+from autoprune.report.sensitivity import bars, heat_map
 from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
@@ -44,7 +44,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
         sections.append(Section(title="Quality, size and latency", figure=figures.pareto_3d(front, hovers)))
     sections.append(Section(title="Layers of a candidate", figure=figures.layers(front, groups)))
     if scan is not None:
-        sections.append(_sensitivity(scan, front, groups))
+        sections += [*([_sensitivity(scan, front, groups)] if scan.added_loss else []), *_depth(scan)]
     start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, scan.seconds)
     curve = convergence(front, start=start)
     sections += [
@@ -134,6 +134,24 @@ def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, 
         figure=heat_map(scan.added_loss, scan.keep_shares, found.factors),
         notes=tuple(line for line in lines if line),
     )
+
+
+def _depth(scan: Sensitivity) -> list[Section]:
+    """What each block or layer alone brings and costs, by the scan; nothing where there is none."""
+    if not scan.dropped:
+        return []
+    head = ("block or layer", "loss added without it", "parameters that go", "multiply-adds that go")
+    rows = tuple(
+        (one.name, f"{one.added_loss:.3g}", f"{one.parameters:.1%}", f"{one.multiply_adds:.1%}") for one in scan.dropped
+    )
+    return [
+        Section(
+            title="Sensitivity of blocks and layers",
+            figure=bars(scan.dropped),
+            notes=("Loss added where one is left out alone, after recalibration; below 0 the loss falls.",),
+            table=Table(head=head, rows=rows),
+        )
+    ]
 
 
 def _rungs(front: Front) -> Section:

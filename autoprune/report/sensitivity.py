@@ -1,4 +1,4 @@
-"""The sensitivity scan as a heat map, and what the trials said of it."""
+"""The sensitivity scan as a heat map, what the trials said of it, and blocks and layers as bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.report.labels import labels
+from autoprune.sensitivity.scan import Dropped
 
 #: Height in pixels of a row, and of what is around the rows.
 _ROW, _AROUND = 34, 190
@@ -43,6 +44,24 @@ def heat_map(
     )
     figure.update_xaxes(type="category")
     figure.update_xaxes(tickangle=-45, row=2 if corrected else 1, col=1)
+    return figure
+
+
+def bars(dropped: Sequence[Dropped]) -> go.Figure:
+    """Loss that each block or layer adds when it is left out alone, coloured by the multiply-adds that go with it."""
+    shares = [one.multiply_adds for one in dropped]
+    trace = go.Bar(
+        x=labels([one.name for one in dropped]),
+        y=[one.added_loss for one in dropped],
+        marker={"color": shares, "colorscale": "Cividis", "colorbar": {"title": "multiply-adds", "tickformat": ".0%"}},
+        customdata=[[one.parameters, one.multiply_adds] for one in dropped],
+        hovertemplate="%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} of "
+        "the multiply-adds go<extra></extra>",
+    )
+    figure = go.Figure(trace)
+    figure.update_layout(template="plotly_white", height=420, margin={"l": 80, "r": 20, "t": 20, "b": 120})
+    figure.update_xaxes(type="category", tickangle=-45)
+    figure.update_yaxes(title="added loss")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The sensitivity scan: loss after cutting one group alone, for a few shares of its channels."""
+"""The sensitivity scan: loss after cutting one group alone, for a few shares of its channels, or without one block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from autoprune.candidate import Bench
 from autoprune.codec import Format, parse, plain, shown, stored, structure
-from autoprune.criteria.amounts import width_of
+from autoprune.criteria.amounts import blocks_to_choose, width_of
 from autoprune.criteria.gathering import gather, passes
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
@@ -26,7 +26,7 @@ from autoprune.recovery.fine_tune import Samples
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch, call, take
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.topology import ChannelGroup
+from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Shares of a group's channels that stay when it is scanned.
 KEEP_SHARES = (0.75, 0.5, 0.25, 0.1)
@@ -36,14 +36,30 @@ _FLOOR = 1e-3
 _FEW = 32
 
 
-@stored(Format(what="a scan", version=1, optional=("note", "seconds")))
+@stored(Format(what="a block that a scan left out"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A block or a layer that was left out, all others whole.
+
+    name: of the block. added_loss: what the loss rises by; below 0 where it falls.
+    parameters, multiply_adds: what goes with it, as shares of the dense model's, in [0, 1].
+    """
+
+    name: str
+    added_loss: float
+    parameters: float
+    multiply_adds: float
+
+
+@stored(Format(what="a scan", version=1, optional=("note", "seconds", "dropped")))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """Loss added by keeping only a share of one group's channels, all others whole.
+    """Loss added by keeping only a share of one group's channels, or by leaving out one block, all others whole.
 
     keep_shares: descending, in (0, 1). added_loss: group name -> added loss per share, non-decreasing.
     criterion: what ranked the channels. samples_forward, samples_trained: what the scan took.
     note: "" or what was left out to keep to a number of samples. seconds: that it took; no part of what it found.
+    dropped: blocks and layers that a study decides on, each left out alone; none in a scan of an earlier version.
     """
 
     keep_shares: tuple[float, ...]
@@ -53,6 +69,7 @@ class Sensitivity:
     samples_trained: int
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
+    dropped: tuple[Dropped, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_loss", MappingProxyType({k: tuple(v) for k, v in self.added_loss.items()}))
@@ -118,17 +135,18 @@ def extent(
     """What a scan looks at so that it sees no more than `samples` samples by forwards; all for None.
 
     Where that is short: down to two shares of each group, then fewer calibration samples down to _FEW, then one share,
-    then fewer samples still. The same for every group. Raises ConfigurationError where not even that fits.
+    then fewer samples still. The same for every group; blocks and layers are each left out once. Raises
+    ConfigurationError where not even that fits.
     """
     task, shares = bench.task, tuple(keep_shares)
     held = sum(batch.size for batch in task.calibration)
     norms = any(keeps_statistics(module) for module in task.dense.modules())
     once = 1 + passes(signals_for((criterion,)))[0]
-    groups = len(bench.topology.groups)
+    groups, blocks = len(bench.topology.groups), len(blocks_to_choose(bench.topology))
 
     def each(count: int) -> int:
         """Forwards of each calibration sample, with so many shares of each group."""
-        return once + groups * count * (2 if norms else 1)
+        return once + (groups * count + blocks) * (2 if norms else 1)
 
     if samples is None or each(len(shares)) * held <= samples:
         return Extent(keep_shares=shares, samples=held, forward=each(len(shares)) * held)
@@ -139,7 +157,8 @@ def extent(
     left = held if whole else min(samples // each(count), held)
     least = 2 if norms else 1  # a norm's variance takes two
     if left < least:
-        expected = f"be >= {each(1) * least}, for {least} calibration samples and one share of each group"
+        what = "one share of each group" + " and each block" * (blocks > 0)
+        expected = f"be >= {each(1) * least}, for {least} calibration samples and {what}"
         raise ConfigurationError(fault("scan_samples", expected, samples, "scan=False leaves the scan out."))
     note = f"{count} of {len(shares)} shares of each group, on {left} of {held} calibration samples"
     return Extent(
@@ -164,12 +183,12 @@ def scan(
     keep_shares: Sequence[float] = KEEP_SHARES,
     *,
     samples: int | None = None,
-    on_group: Callable[[int, int], None] | None = None,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
-    """Cut each group alone, recalibrate, and take the loss on the calibration batches.
+    """Cut each group and leave out each block alone, recalibrate, and take the loss on the calibration batches.
 
-    samples: most samples seen by forwards, see `extent`; None for no limit. on_group: called after each group with
-    how many are done and how many there are.
+    samples: most samples seen by forwards, see `extent`; None for no limit. on_part: called after each group and each
+    block with how many are done and how many there are.
     Only training data is used, so that the search split is not spent on it.
     """
     start, task, topology = time.monotonic(), bench.task, bench.topology
@@ -179,28 +198,77 @@ def scan(
     needed = signals_for((criterion,))
     signals = gather(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
     base = _loss(bench, task.dense, batches)
-    held = sum(batch.size for batch in batches)
-    forward, added = held, {}
+    trial = _Trial(bench, batches, base)
+    added: dict[str, tuple[float, ...]] = {}
+    dropped: list[Dropped] = []
+    count = parts(topology)
     for group in topology.groups:
         losses, highest = [], 0.0
         for number, kept in enumerate(_nested(group, criterion, signals, size.keep_shares)):
-            model = cut(task.dense, topology, kept)
-            forward += recalibrate(model, batches, task.least_batch) + held
             floor = _FLOOR * abs(base) * (number + 1)
-            highest = max(highest, floor, _loss(bench, model, batches) - base)
+            highest = max(highest, floor, trial.added(kept))
             losses.append(highest)
         added[group.name] = tuple(losses)
-        if on_group is not None:
-            on_group(len(added), len(topology.groups))
+        if on_part is not None:
+            on_part(len(added), count)
+    for name in blocks_to_choose(topology):
+        dropped.append(trial.without(name))
+        if on_part is not None:
+            on_part(len(added) + len(dropped), count)
     return Sensitivity(
         keep_shares=size.keep_shares,
         added_loss=added,
         criterion=criterion,
-        samples_forward=forward + held * passes(needed)[0],
-        samples_trained=held * passes(needed)[1],
+        samples_forward=trial.forward + trial.held * passes(needed)[0],
+        samples_trained=trial.held * passes(needed)[1],
         note=size.note,
         seconds=time.monotonic() - start,
+        dropped=tuple(dropped),
     )
+
+
+def parts(topology: Topology) -> int:
+    """Count what a scan looks at one by one: groups, and blocks and layers that a study decides on."""
+    return len(topology.groups) + len(blocks_to_choose(topology))
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Cuts of the dense model, and what they add to its loss.
+
+    base: the loss of the dense model. forward: samples seen until now.
+    """
+
+    bench: Bench
+    batches: Sequence[Batch]
+    base: float
+    forward: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forward = self.held
+
+    @property
+    def held(self) -> int:
+        """Samples in all batches."""
+        return sum(batch.size for batch in self.batches)
+
+    def added(self, kept: KeptChannels) -> float:
+        """What the loss rises by."""
+        task = self.bench.task
+        model = cut(task.dense, self.bench.topology, kept)
+        self.forward += recalibrate(model, self.batches, task.least_batch) + self.held
+        return _loss(self.bench, model, self.batches) - self.base
+
+    def without(self, block: str) -> Dropped:
+        """What a block or a layer brings, and costs."""
+        topology = self.bench.topology
+        whole, left = topology.cost({}), topology.cost({}, dropped=(block,))
+        return Dropped(
+            name=block,
+            added_loss=self.added(KeptChannels(groups={}, dropped=(block,))),
+            parameters=1 - left.parameters / max(whole.parameters, 1),
+            multiply_adds=1 - left.multiply_adds / max(whole.multiply_adds, 1),
+        )
 
 
 def spent(sensitivity: Sensitivity) -> Samples:

@@ -17,7 +17,7 @@ from autoprune.candidate import Bench
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
-from autoprune.sensitivity.scan import scan
+from autoprune.sensitivity.scan import parts, scan
 from autoprune.space.space import Space, build_space
 from autoprune.study import attempts, polish, resolve, trials
 from autoprune.study.ending import Ending
@@ -108,15 +108,16 @@ class Loop:
     def _space(self) -> Space:
         folder, settings = self.folder, self.settings
         sensitivity = folder.read_sensitivity()
-        if sensitivity is None and settings.scanned and self.bench.topology.groups:
+        there = parts(self.bench.topology)
+        if sensitivity is None and settings.scanned and there:
             start = time.monotonic()
 
             def follow(done: int, total: int) -> None:
                 self._report("scan", part=(done, total), remaining=extrapolated(start, (done, total)))
 
-            self._report("scan", part=(0, len(self.bench.topology.groups)))
+            self._report("scan", part=(0, there))
             criterion = settings.space.scan_criterion
-            sensitivity = scan(self.bench, criterion, samples=settings.scan_samples, on_group=follow)
+            sensitivity = scan(self.bench, criterion, samples=settings.scan_samples, on_part=follow)
             folder.write_sensitivity(sensitivity)
         return build_space(settings.space, self.bench.topology, sensitivity)
 

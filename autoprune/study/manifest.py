@@ -117,12 +117,16 @@ class Manifest:
             raise StorageError(fault(where, "hold a study", f"one in which {wrong}"))
 
     def check_scan(self, scan: Sensitivity, where: str) -> None:
-        """Raise StorageError for a scan of other groups than the study's. where: the file, for the message."""
+        """Raise StorageError for a scan of other groups or blocks. where: the file, for the message."""
         groups, scanned = {row.name for row in self.groups}, scan.added_loss.keys()
         other = sorted(groups ^ scanned)
         if other:
             got = f"others, such as {other[0]!r}"
             raise StorageError(fault(f"added_loss of {where}", "hold the groups of study.json", got))
+        odd = [one.name for one in scan.dropped if one.name not in {row.name for row in self.blocks}]
+        if odd:
+            got = f"others, such as {odd[0]!r}"
+            raise StorageError(fault(f"dropped of {where}", "hold blocks of study.json", got))
 
     def check_records(self, records: Sequence[CandidateRecord], where: str) -> None:
         """Raise StorageError for candidates that are not of this study, or whose parents lead nowhere.

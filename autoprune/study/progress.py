@@ -19,7 +19,8 @@ class Progress:
     stage: "scan", "trial", "test" or "end". done: finished candidates. target: asked for. front: as it is now.
     elapsed_seconds: since run() began. remaining_seconds: estimate for the stage, None before there is one.
     failed: the error of the trial that just crashed, "" otherwise.
-    part: (done, total) of a scan's groups or of the candidates to measure on the test split; (0, 0) in other stages.
+    part: (done, total) of a scan's groups and blocks, or of the candidates to measure on the test split; (0, 0) in
+        other stages.
     ending: why the run ended, with the stage "end" alone.
     """
 

@@ -20,7 +20,7 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Samples
-from autoprune.sensitivity.scan import extent, spent
+from autoprune.sensitivity.scan import extent, parts, spent
 from autoprune.space.optimizers import settled
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, build_space
@@ -75,7 +75,7 @@ class Study:
         if folder.holds_study:
             bench = continued(bench, folder.read_study())
         check_space(settings.space, bench, scanned=settings.scanned)
-        if settings.scanned and bench.topology.groups:
+        if settings.scanned and parts(bench.topology):
             extent(bench, settings.space.scan_criterion, samples=settings.scan_samples)
         new = describe(bench, settings, name or folder.path.name)
         build_space(settings.space, bench.topology, None)
@@ -186,7 +186,7 @@ class Study:
 
         trials, seconds: override the settings. sampler: any Optuna sampler in place of the settings'; it is used as it
         is, with its own seed and state, so that a run that is resumed goes on differently.
-        on_progress: called after each group of the scan, each trial and each test measurement, and at the end.
+        on_progress: called after each part of the scan, each trial and each test measurement, and at the end.
         What fails on the test split is in `untested`, with an AutopruneWarning, and the front stands.
         A trial that crashes is recorded as failed and the study goes on; sys.exit in the user's code is such a crash.
         The dense model's trial is tried again, since nothing can be said without it. `ending` says why the run ended.

@@ -11,7 +11,7 @@ from autoprune.errors import NotFoundError
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
 from autoprune.report.html import write_report
-from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.scan import Dropped, Sensitivity
 from autoprune.study.folder import RunFolder
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
@@ -267,3 +267,26 @@ def test_the_audit_of_the_rungs_has_a_row_for_each(tmp_path: Path) -> None:
 
 def test_without_rungs_the_report_says_so(tmp_path: Path) -> None:
     assert "No candidate was looked at on its way." in text_of(tmp_path, [dense()], None)
+
+
+def test_blocks_that_a_scan_left_out_have_bars_and_a_table(tmp_path: Path) -> None:
+    """Also where there are no groups at all."""
+    left = (
+        Dropped(name="layers.0", added_loss=0.25, parameters=0.4, multiply_adds=0.123),
+        Dropped(name=EVIL, added_loss=-0.5, parameters=0.1, multiply_adds=0.2),
+    )
+    folder, scan = RunFolder(tmp_path), dataclasses.replace(SCAN, added_loss={}, dropped=left)
+    rows = [{"name": name} for name in ("layers.0", EVIL)]
+    described = {"name": "depth", "quality": "accuracy", "higher_is_better": True, "settings": {}}
+    folder.write_study({**described, "groups": [], "blocks": rows})
+    folder.write_sensitivity(scan)
+    page = Page(write_report(folder, front_of(untimed())).read_text(encoding="utf-8"))
+    assert "Sensitivity" not in page.headings
+    assert "Sensitivity of blocks and layers" in page.headings
+    place = page.rows.index(["block or layer", "loss added without it", "parameters that go", "multiply-adds that go"])
+    assert page.rows[place + 1 : place + 3] == [
+        ["layers.0", "0.25", "40.0%", "12.3%"],
+        [EVIL, "-0.5", "10.0%", "20.0%"],
+    ]
+    assert page.figures == 7, "the bars among them"
+    assert not any("evil" in str(attributes) for _, attributes in page.tags)

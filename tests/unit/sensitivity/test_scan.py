@@ -12,8 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.candidate import Bench
+from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, StorageError
+from autoprune.measure.cost import count_parameters
+from autoprune.recovery.batch_norm import recalibrate
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, extent, scan, spent
+from autoprune.surgery.cut import cut
+from autoprune.task.data import call
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
@@ -146,7 +151,7 @@ def test_a_group_is_not_scanned_below_what_it_needs() -> None:
 def forwards(bench: Bench, shares: int, samples: int, criterion: str = "l2") -> int:
     """What a scan sees: the dense model once, and each cut one twice, to recalibrate and to take its loss."""
     once = 2 if criterion == "mean_activation" else 1
-    return samples * (once + 2 * shares * len(bench.topology.groups))
+    return samples * (once + 2 * (shares * len(bench.topology.groups) + len(bench.topology.blocks)))
 
 
 @pytest.mark.parametrize("criterion", ["l2", "mean_activation"])
@@ -204,3 +209,80 @@ def test_the_scan_of_ties_is_a_sum() -> None:
         samples_trained=0,
     )  # fmt: skip
     assert dict(scan.summed({"a": ("a", "c"), "b": ("b",)}).added_loss) == {"a": (5.0,), "b": (2.0,)}
+
+
+def deep(**changes: object) -> Bench:
+    """A bench whose blocks may go beside its channels."""
+    return Bench.of(image_task(**changes), kinds=("channels", "blocks", "layers"), latency_rounds=0)
+
+
+@torch.no_grad()
+def test_each_block_is_left_out_alone_with_its_loss_and_its_costs() -> None:
+    """The model without it, recalibrated as a cut is; no loss is raised to a floor."""
+    bench = deep()
+    found, task = scan(bench, "l2", (0.5,)), bench.task
+    names = [block.name for block in bench.topology.blocks]
+    assert [one.name for one in found.dropped] == names == ["blocks.0"]
+    model = cut(task.dense, bench.topology, KeptChannels(groups={}, dropped=("blocks.0",)))
+    recalibrate(model, task.calibration, task.least_batch)
+    (only,) = found.dropped
+    assert only.added_loss == pytest.approx(mean_loss(bench, model) - mean_loss(bench, task.dense), rel=1e-4, abs=1e-6)
+    assert only.parameters == pytest.approx(1 - count_parameters(model) / count_parameters(task.dense))
+    assert only.multiply_adds == pytest.approx(1 - bench.topology.share({}, ("blocks.0",)))
+    assert (
+        found.added_loss == scan(Bench.of(image_task(), kinds=("channels",), latency_rounds=0), "l2", (0.5,)).added_loss
+    )
+
+
+def mean_loss(bench: Bench, model: nn.Module) -> float:
+    held = sum(batch.size for batch in bench.task.calibration)
+    losses = [
+        float(bench.task.objective(call(model.eval(), batch.inputs), batch.targets)) * batch.size
+        for batch in bench.task.calibration
+    ]
+    return sum(losses) / held
+
+
+def test_a_block_that_does_harm_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    harmful = copy.deepcopy(trained_resnet())
+    norm = harmful.get_submodule("blocks.0.bn2")
+    with torch.no_grad():
+        norm.weight.copy_(8 * torch.randn(norm.weight.shape))
+    bench = deep(model=harmful.eval(), require_trained=False)
+    (only,) = scan(bench, "l2", (0.5,)).dropped
+    whole, left = scan(deep(), "l2", (0.5,)).dropped[0].added_loss, only.added_loss
+    assert left < 0 < whole
+
+
+def test_samples_of_blocks_are_counted_and_kept_to() -> None:
+    bench = deep(model=Counting(trained_resnet()).eval())
+    SEEN.clear()
+    steps: list[tuple[int, int]] = []
+    found = scan(bench, "l2", (0.5, 0.25), on_part=lambda done, total: steps.append((done, total)))
+    assert sum(SEEN) == found.samples_forward == extent(bench, "l2", (0.5, 0.25)).forward
+    total = len(bench.topology.groups) + 1
+    assert steps == [(done, total) for done in range(1, total + 1)]
+    limit = found.samples_forward // 2
+    few = scan(bench, "l2", samples=limit)
+    assert few.samples_forward <= limit
+    assert len(few.dropped) == 1
+    with pytest.raises(ConfigurationError, match="one share of each group and each block"):
+        extent(bench, "l2", samples=3)
+
+
+def test_what_was_left_out_is_stored_and_a_scan_of_before_has_none() -> None:
+    found = scan(deep(), "l2", (0.5,))
+    assert Sensitivity.from_json(found.to_json()) == found
+    stored = json.loads(found.to_json())
+    assert stored["dropped"] == [
+        {
+            "name": "blocks.0",
+            "added_loss": found.dropped[0].added_loss,
+            "parameters": found.dropped[0].parameters,
+            "multiply_adds": found.dropped[0].multiply_adds,
+        }
+    ]
+    del stored["dropped"]
+    assert Sensitivity.from_json(json.dumps(stored)) == replace(found, dropped=())
+    assert found.summed({name: (name,) for name in found.added_loss}).dropped == found.dropped

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.candidate import Bench, evaluate_plan, resolve_plan
-from autoprune.errors import AutopruneWarning, ConfigurationError
+from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.amounts import BlockPlan
 from autoprune.plan.plan import PruningPlan
@@ -109,3 +109,22 @@ def test_a_study_without_layers_says_why(tmp_path: Path) -> None:
         autoprune.Study.create(flat, settings(space=space(kinds=("layers",))), out=tmp_path / "run")
     with pytest.warns(AutopruneWarning, match="No layers can go"):
         autoprune.Study.create(flat, settings(space=space(kinds=("layers", "channels"))), out=tmp_path / "run")
+
+
+def test_a_study_of_layers_alone_scans_them(tmp_path: Path) -> None:
+    study = autoprune.Study.create(task(), settings(trials=4, space=space(kinds=("layers",))), out=tmp_path / "run")
+    told: list[tuple[int, int]] = []
+    study.run(on_progress=lambda progress: told.append(progress.part) if progress.stage == "scan" else None)
+    assert told == [(done, 3) for done in range(4)]
+    scanned = study.folder.read_sensitivity()
+    assert scanned is not None
+    assert [one.name for one in scanned.dropped] == [f"encoder.layers.{number}" for number in range(3)]
+    assert scanned.added_loss == {}
+    costs = {row.name: row.multiply_adds_saved for row in study.folder.read_study().blocks}
+    assert {one.name: one.multiply_adds for one in scanned.dropped} == pytest.approx(costs)
+    text = write_report(study.folder, study.front(), tmp_path / "report.html").read_text()
+    assert "Sensitivity of blocks and layers" in text
+    path = study.folder.path / "sensitivity.json"
+    path.write_text(path.read_text().replace("encoder.layers.0", "encoder.layers.9"))
+    with pytest.raises(StorageError, match=r"dropped of .* must hold blocks of study.json, but got others, such as"):
+        study.folder.read_sensitivity()
