@@ -102,20 +102,21 @@ def _likely(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[frozenset
 
 
 def _scales(group: ChannelGroup) -> Iterator[KeptScale]:
-    """Scales that may be kept; those that the model was seen to work out first."""
-    if not group.reshaped and not group.scaling:
-        return
+    """Scales that may be kept; first those of the modules that were seen to work one out."""
     makers = _makers(group)
-    near = [member for member in makers if any(_inside(member, place) for place in (*group.reshaped, *group.scaling))]
+    working = _within(makers, _places(group))
+    yield from (replace(scale, computed=True) for scale in _scales_of(working))
+    if group.reshaped or group.scaling:
+        yield from _scales_of(_within(makers, (*group.reshaped, *group.scaling)) or makers)
+
+
+def _scales_of(makers: Sequence[Member]) -> Iterator[KeptScale]:
     counts: dict[str, list[int]] = {}
-    for member in near or makers:
+    for member in makers:
         counts.setdefault(_leaf(member), []).append(member.index.shape[1])
     parts = [(name, part) for name, numbers in counts.items() for part in _parts(numbers)]
     for name, (first, of, alternating) in sorted(parts, key=lambda part: part[1][1] > 3):
-        scale = KeptScale(module=name, first=first, of=of, alternating=alternating)
-        if group.scaling:
-            yield replace(scale, computed=True)
-        yield scale
+        yield KeptScale(module=name, first=first, of=of, alternating=alternating)
 
 
 def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
@@ -145,6 +146,10 @@ def _places(group: ChannelGroup) -> list[str]:
             place = place.rpartition(".")[0]
         found.append(place)
     return found
+
+
+def _within(makers: Sequence[Member], places: Sequence[str]) -> list[Member]:
+    return [member for member in makers if any(_inside(member, place) for place in places)]
 
 
 def _inside(member: Member, place: str) -> bool:

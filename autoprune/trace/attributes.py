@@ -77,8 +77,8 @@ class Attributes:
         found: dict[tuple[str, str], Attribute] = {}
         for claim in sorted(self._claims, key=lambda claim: (not claim.certain, not claim.of_weight, claim.whole)):
             key = (claim.module, claim.name)
-            if key not in found:
-                runs = _runs(self._tracer, owner, claim)
+            runs = _runs(self._tracer, owner, claim) if key not in found else ()
+            if any(run.groups for run in runs):  # as large as a kernel, say, it may be the width of a group as well
                 found[key] = Attribute(
                     module=claim.module, name=claim.name, value=claim.value, runs=runs, certain=claim.certain
                 )

@@ -204,6 +204,26 @@ class PartlyConvolved(nn.Module):
         return self.proj(F.silu(gate) * torch.cat((plain, convolved), -1))
 
 
+class StateSpace(nn.Module):
+    """Mamba's parts of unequal width, as many states as places of a kernel whose weights are reshaped before."""
+
+    def __init__(self, width: int, states: int = 4, rank: int = 3) -> None:
+        super().__init__()
+        self.rank, self.states = rank, states
+        self.conv = nn.Conv1d(width, width, states, groups=width, padding=states - 1)
+        self.parts, self.steps = nn.Linear(width, rank + 2 * states), nn.Linear(rank, width)
+        self.decay = nn.Parameter(torch.rand(width, states))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.conv.weight.view(x.shape[-1], -1)
+        padded = F.pad(x.transpose(1, 2), (kernel.shape[1] - 1, 0))
+        x = F.silu(F.conv1d(padded, kernel.unsqueeze(1), self.conv.bias, groups=x.shape[-1])).transpose(1, 2)
+        steps, given, read = self.parts(x).split([self.rank, self.states, self.states], -1)
+        steps = F.softplus(self.steps(steps))
+        state = torch.einsum("bpw,ws,bps->bpws", steps * x, torch.exp(-self.decay), given).cumsum(1)
+        return torch.einsum("bpws,bps->bpw", state, read)
+
+
 class WindowsByHead(nn.Module):
     """CoaT's positions: heads in sets of unequal number, each with a convolution; several layers share it."""
 
@@ -259,6 +279,7 @@ NUMBERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Inputs]]] = {
     "inline_attention": (InlineAttention, _places()),
     "separable_attention": (lambda: Layers(SeparableAttention(16)), _places()),
     "partly_convolved": (lambda: Layers(PartlyConvolved(16)), _places()),
+    "state_space": (lambda: Layers(StateSpace(16)), _places()),
     "windows_by_head": (_windows, _places()),
     "cosine_attention": (lambda: Layers(CosineAttention()), _places()),
 }

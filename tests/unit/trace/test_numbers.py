@@ -19,6 +19,7 @@ from tests.zoo.numbers import (
     ScaledAttention,
     SeparableAttention,
     SplitBiasAttention,
+    StateSpace,
     WindowsByHead,
 )
 
@@ -185,3 +186,9 @@ def test_of_unequal_parts_those_of_a_number_in_the_code_stay() -> None:
     (kept,) = [group for group in topology.unprunable if group.module == "layers.0.qkv"]
     assert kept.channels == 1
     assert topology.group("layers.0.qkv").channels == 16
+
+
+def test_a_number_as_large_as_a_kernel_is_the_width_that_it_is() -> None:
+    found = numbers_of(Layers(StateSpace(16)))
+    assert found["states"] == {(4, ("layers.0.parts#2",))}
+    assert found["rank"] == {(3, ("layers.0.parts",))}
