@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale
 
 #: Most changes tried for one group.
 MOST = 48
+#: Of these, scales of several kinds of attention.
+JOINT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +62,18 @@ class KeptScale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Numbers of modules that follow the group, of those that were guessed, and a scale that is kept.
+    """Numbers of modules that follow the group, of those that were guessed, and scales that are kept.
 
-    numbers: names of attributes. scale: None to leave scales alone.
+    numbers: names of attributes. scales: one for each kind of attention that shares the group.
     """
 
     numbers: frozenset[str] = frozenset()
-    scale: KeptScale | None = None
+    scales: tuple[KeptScale, ...] = ()
 
     def __call__(self, group: ChannelGroup, guesses: Sequence[Attribute]) -> ChannelGroup | None:
         """The group with the change, None where there is nothing to change."""
         found = tuple(guess for guess in guesses if guess.name in self.numbers)
-        rescaled = self.scale.of_group(group) if self.scale is not None else ()
+        rescaled = tuple(weights for scale in self.scales for weights in scale.of_group(group))
         if not found and not rescaled:
             return None
         certain = tuple(attribute for attribute in group.attributes if attribute.certain)
@@ -86,11 +89,11 @@ def changes(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Change]:
     """What could help, the likeliest first."""
     names = frozenset(guess.name for guess in guesses)
     everything = [Change(numbers=chosen) for chosen in _likely(group, guesses)]
-    scales = list(_scales(group))
-    found = [*everything, *(replace(change, scale=scale) for scale in scales for change in everything)]
+    scales = [*_joint_scales(group), *((scale,) for scale in _scales(group))]
+    found = [*everything, *(replace(change, scales=some) for some in scales for change in everything)]
     fewer = [*Change(numbers=names).smaller(), *(Change(numbers=frozenset((name,))) for name in sorted(names))]
     found += fewer
-    found += [replace(change, scale=scale) for change in fewer for scale in scales]
+    found += [replace(change, scales=some) for change in fewer for some in scales]
     return list(dict.fromkeys(found))[:MOST]
 
 
@@ -117,6 +120,25 @@ def _scales_of(makers: Sequence[Member]) -> Iterator[KeptScale]:
     parts = [(name, part) for name, numbers in counts.items() for part in _parts(numbers)]
     for name, (first, of, alternating) in sorted(parts, key=lambda part: part[1][1] > 3):
         yield KeptScale(module=name, first=first, of=of, alternating=alternating)
+
+
+def _joint_scales(group: ChannelGroup) -> list[tuple[KeptScale, ...]]:
+    """Scales that are kept together where attentions of several kinds, as their layers are named, share the group."""
+    makers = _makers(group)
+    kinds = dict.fromkeys(
+        tuple(dict.fromkeys(_leaf(member) for member in makers if _inside(member, place))) for place in _places(group)
+    )
+    options = [
+        [
+            KeptScale(module=leaf, first=1, of=of, alternating=alternating, computed=True)
+            for leaf in leaves
+            for of, alternating in ((1, False), (3, False), (3, True))
+        ]
+        for leaves in kinds
+    ]
+    # The likeliest first: queries are made first of all.
+    ranked = sorted(itertools.product(*map(enumerate, options)), key=lambda some: sum(rank for rank, _ in some))
+    return [tuple(scale for _, scale in some) for some in ranked[:JOINT]] if len(kinds) > 1 else []
 
 
 def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

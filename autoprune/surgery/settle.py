@@ -250,7 +250,7 @@ class Proof:
     def _narrowed(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> Change:
         """The change without every number that the first draw does not need."""
         for smaller in change.smaller():
-            if (smaller.numbers or smaller.scale) and self._works(smaller, names, draws[:1]) is not None:
+            if (smaller.numbers or smaller.scales) and self._works(smaller, names, draws[:1]) is not None:
                 return self._narrowed(smaller, names, draws)
         return change
 

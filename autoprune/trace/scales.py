@@ -38,13 +38,16 @@ def note_scale(tracer: Tracer, source: object, factor: object) -> None:
 
 
 def is_kept(tracer: Tracer, factor: object) -> bool:
-    """Whether a scale is a number that the module at work keeps, which stays as it is in a cut."""
+    """Whether a scale is a number that the module at work keeps, which stays as it is in a cut.
+
+    Of the root of one it is not known: torch takes it in `scaled_dot_product_attention` of a number that it is given as
+    well as of the default, whatever else the module keeps.
+    """
     if not isinstance(factor, float) or factor <= 0:
         return False
     module = tracer.modules[tracer.module]
     kept = [abs(value) for value in values_in(module).values() if isinstance(value, float) and value]
-    forms = (factor, 1 / factor, factor**2, factor**-2)
-    return any(math.isclose(value, form, rel_tol=_NEAR) for value in kept for form in forms)
+    return any(math.isclose(value, form, rel_tol=_NEAR) for value in kept for form in (factor, 1 / factor))
 
 
 def _beside(tracer: Tracer, source: Tensor) -> Iterator[npt.NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tests.zoo.vision_hybrids import HYBRIDS
 from tests.zoo.vision_layers import Catalogue, DropPath, LayerScale, Mlp, images, stirred
 from tests.zoo.vision_levit import LEVITS
+from tests.zoo.vision_local import LOCAL
 from tests.zoo.vision_mixers import MIXERS
 from tests.zoo.vision_pyramids import PYRAMIDS
 from tests.zoo.vision_tokens import TOKENS
@@ -395,4 +396,5 @@ VISION_TRANSFORMERS: Catalogue = {
     **LEVITS,
     **PYRAMIDS,
     **MIXERS,
+    **LOCAL,
 }

@@ -147,3 +147,18 @@ def test_a_module_may_reshape_by_a_number_of_another_next_to_it(inside: bool, nu
     topology = survey(Around(inside=inside).eval(), torch.randn(2, 6, 5))
     (heads,) = (group for group in topology.groups if group.kind == "heads")
     assert [(found.module, found.name) for found in heads.attributes] == [number]
+
+
+def test_each_of_two_kinds_of_attention_that_share_a_width_keeps_its_scale() -> None:
+    """The queries are a third of what one layer makes in windows, and all of what another one makes for all places."""
+    model, _, topology = surveyed("twins")
+    (group,) = [group for group in topology.groups if group.kind == "head_width"]
+    shares = {
+        weights.tensor: len(weights.index) / model.get_parameter(weights.tensor).shape[0] for weights in group.rescaled
+    }
+    assert shares == {
+        "blocks.0.attn.qkv.weight": pytest.approx(1 / 3),
+        "blocks.0.attn.qkv.bias": pytest.approx(1 / 3),
+        "blocks.1.attn.q.weight": 1,
+        "blocks.1.attn.q.bias": 1,
+    }
