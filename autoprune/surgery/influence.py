@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError
-from autoprune.surgery.mask import sharing
 from autoprune.surgery.precise import Forwards
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
 from autoprune.trace.reasons import NO_EFFECT, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
-from autoprune.trace.values import fresh, outputs_in
+from autoprune.trace.values import fresh, map_tensors, outputs_in
 
 #: "group" or "block", and its name.
 Part = tuple[str, str]
@@ -90,18 +89,18 @@ def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str,
 
     Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.
     """
-    copied = sharing(model).requires_grad_(False)
-    named = {name: p.requires_grad_() for name, p in copied.named_parameters() if p.is_floating_point()}
     found: dict[str, Axes] = {}
-    for name, parameter in named.items():
-        parameter.register_post_accumulate_grad_hook(partial(_look, found, name))
+    given = map_tensors(fresh(inputs), forwards.shortened)
     try:
-        with torch.enable_grad(), forwards.of(copied):
-            outputs = [tensor for tensor in outputs_in(call(copied, fresh(inputs))) if tensor.requires_grad]
+        with torch.enable_grad(), forwards.short(model) as copied:
+            copied.requires_grad_(False)
+            for name, parameter in copied.named_parameters():
+                if parameter.is_floating_point():
+                    parameter.requires_grad_().register_post_accumulate_grad_hook(partial(_look, found, name))
+            outputs = [tensor for tensor in outputs_in(call(copied, given)) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
             slopes = [torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5 for tensor in outputs]
-        with torch.enable_grad():
-            forwards.backward(outputs, slopes)
+            torch.autograd.backward(outputs, slopes)
     except Exception:  # no outputs that have one, or a step without
         return {}
     return found

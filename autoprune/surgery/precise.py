@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.tracer import plain_operators
 from autoprune.trace.values import fresh, outputs_in, tensors_in
@@ -66,10 +67,25 @@ class Forwards:
         with plain_operators(model), _Run(self, _FINEST):
             yield
 
-    def backward(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Go back from outputs of a forward, in float32: gradients are only asked whether they are zero."""
-        with _Run(self, _SHORT, back=True):
-            torch.autograd.backward(outputs, gradients)
+    @contextmanager
+    def short(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Run a copy of `model` forward and back in here; it shares parameters, and is in float32 if it is promoted.
+
+        That is enough to ask of gradients whether they are zero.
+        """
+        parameters = {name for name, _ in model.named_parameters()}
+
+        def own(name: str, tensor: Tensor) -> Tensor | None:
+            short = self.shortened(tensor)
+            return None if short is tensor and name not in parameters else short
+
+        copied = clone_with(model, own)
+        with plain_operators(copied), _Run(self, _SHORT, back=True):
+            yield copied
+
+    def shortened(self, tensor: Tensor) -> Tensor:
+        """A tensor as `short` needs it."""
+        return tensor.to(_SHORT.get(tensor.dtype)) if self.promotes else tensor
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> list[Tensor]:
         """The outputs, without gradients."""
@@ -90,7 +106,7 @@ def storages(model: nn.Module) -> frozenset[int]:
 
 
 class _Run(TorchDispatchMode):
-    """A forward, or a backward. types: of arguments that are converted, and to what. back: it is a backward."""
+    """A forward, or one with its backward. types: of arguments that are converted, and to what. back: with one."""
 
     def __init__(self, forwards: Forwards, types: Mapping[torch.dtype, torch.dtype], *, back: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -76,6 +76,7 @@ def _surveyed(model: nn.Module, inputs: Inputs, topology: Topology, seed: int, d
     if lessons.tied:
         tied = frozenset(name for name, _ in model.named_modules() if layer_of(name) in lessons.tied)
         topology = trace(model, inputs, tied=tied)
+        proof.bench.forget()
     return Proof(topology, proof.bench, seed, lessons).run()
 
 
@@ -86,6 +87,7 @@ def _better(
     found = step(proof)
     tied = frozenset(module for name in proof.reasons for module in proof.topology.group(name).reshaped)
     if tied:
+        proof.bench.forget()
         second = Proof(trace(model, inputs, tied=tied), proof.bench, proof.seed)
         again = step(second)
         # Tied groups are fewer, so they have to reach much farther.

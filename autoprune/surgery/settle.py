@@ -61,7 +61,6 @@ class Proof:
     draws: tuple[Draw, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bench.forget()
         groups = self.topology.groups
         self.draws = tuple(
             {

@@ -170,7 +170,7 @@ def _place(known: list[_T], item: _T) -> int:
 
 
 def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
-    return {atom for node in nodes.tolist() for atom in tracer.labels.atoms(node)}
+    return set(tracer.labels.atoms_of(nodes).tolist())
 
 
 def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:

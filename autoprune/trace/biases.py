@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,8 @@ class Biases:
 
     def __init__(self, tracer: Tracer) -> None:
         self.beside: dict[str, tuple[str, int]] = {}
-        self._tracer = tracer
+        # The tracer holds this: a cycle would keep the copy of the model that it traced.
+        self._tracer: Tracer = weakref.proxy(tracer)
         self._parts = WeakIdKeyDictionary()
         self._owners: dict[int, tuple[str, int]] = {}
 

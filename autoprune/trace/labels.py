@@ -61,9 +61,11 @@ class Labels:
     def find(self, node: int) -> int:
         """Representative of a node's class."""
         parent = self._parent
-        root = node
-        while (above := parent.item(root)) != root:
-            root = above
+        root = parent.item(node)
+        if (above := parent.item(root)) == root:
+            return root
+        while above != root:
+            root, above = above, parent.item(above)
         while (above := parent.item(node)) != root:
             parent[node] = root
             node = above

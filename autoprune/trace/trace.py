@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -98,11 +98,14 @@ def _places(tracer: Tracer) -> dict[int, Places]:
     removable: dict[int, list[int]] = {}
     for name, axes in tracer.owned.items():
         for axis, nodes in enumerate(axes):
+            found: dict[int, list[int]] = defaultdict(list)
             for position, root in enumerate([] if nodes is None else tracer.labels.roots(nodes).tolist()):
                 if root not in removable:
                     removable[root] = [atom for atom in tracer.labels.atoms(root) if not tracer.labels.reason(atom)]
                 for atom in removable[root]:
-                    places[atom].setdefault((name, axis), []).append(position)
+                    found[atom].append(position)
+            for atom, positions in found.items():
+                places[atom][name, axis] = positions
     return places
 
 
@@ -246,12 +249,12 @@ def _left_alone(
             if nodes is None or not _makes(tracer, tensor, axis):
                 continue
             reasons: dict[Reason, int] = defaultdict(int)
-            for node in nodes.tolist():
+            for node, count in Counter(tracer.labels.roots(nodes).tolist()).items():
                 # One side of a grid may stay while the other goes.
                 removable = any(atom in owner for atom in tracer.labels.atoms(node))
                 reason = None if removable else _reason(tracer, node, refused)
                 if reason is not None:
-                    reasons[reason] += 1
+                    reasons[reason] += count
             found += [
                 Unprunable(module=names[tensor], channels=count, of=len(nodes), why=why)
                 for why, count in reasons.items()
