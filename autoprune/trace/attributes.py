@@ -101,7 +101,7 @@ class Attributes:
         return tuple(dict.fromkeys(found))
 
     def _couple(self) -> None:
-        """Sides that share a number shrink together."""
+        """Sides that share a number shrink together, but for two sides of one grid: each has a number of its own."""
         labels = self._tracer.labels
         sides: dict[tuple[str, str], list[_Claim]] = defaultdict(list)
         for claim in self._claims:
@@ -109,8 +109,15 @@ class Attributes:
                 sides[claim.module, claim.name].append(claim)
         for claims in sides.values():
             for claim in claims[1:]:
-                if len(claim.nodes) == len(claims[0].nodes):
+                if len(claim.nodes) == len(claims[0].nodes) and not self._cross(claims[0], claim):
                     labels.unify(claims[0].nodes, claim.nodes)
+
+    def _cross(self, first: _Claim, second: _Claim) -> bool:
+        """Whether two claims are for different sides of a grid, as heads and points that are equally many."""
+        one, other = (_atoms(self._tracer, claim.nodes) for claim in (first, second))
+        grids = [grid for grid in self._tracer.grids if grid.module == first.module and one != other]
+        sides = [(_atoms(self._tracer, grid.rows), _atoms(self._tracer, grid.columns)) for grid in grids]
+        return any((one & a and other & b) or (other & a and one & b) for a, b in sides)
 
 
 def runs_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[Run, ...]:

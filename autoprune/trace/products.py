@@ -162,14 +162,14 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
     left_axes, right_axes = tracer.axes(left), tracer.axes(right)
     inner = tracer.unify(left_axes[2], right_axes[1], UNMADE)
-    batch = _with_copies(tracer, left_axes[0], right_axes[0])
+    batch = with_copies(tracer, left_axes[0], right_axes[0])
     for weight, contracted in ((right, 1), (left, 2)):
         _batched_roles(tracer, weight, contracted)
     tracer.contract([batch, left_axes[1], inner, right_axes[2]], [*left.shape, right.shape[2]], batch=batch)
     tracer.put(result, [batch, left_axes[1], right_axes[2]])
 
 
-def _with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNodes:
+def with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNodes:
     """Channels along which products are independent; one side may hold copies, which are as many as are asked for."""
     if nodes is None or others is None:
         return others if nodes is None else nodes
@@ -221,7 +221,7 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     for nodes, count in ((k[-3], key.shape[-3]), (v[-3], value.shape[-3])):
         # Grouped queries: several query heads read the same key and value head.
         repeated = nodes if nodes is None or count == query.shape[-3] else np.repeat(nodes, query.shape[-3] // count)
-        heads = _with_copies(tracer, heads, repeated)
+        heads = with_copies(tracer, heads, repeated)
     for bias in tensors_in([*args[3:], *kwargs.values()]):
         if bias.ndim > 2 and bias.shape[-3] == query.shape[-3] > 1:
             own = tracer.axes(bias)[-3]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autoprune.trace.labels import AxisNodes
 from autoprune.trace.norms import NORM_RULES
-from autoprune.trace.products import PRODUCT_RULES
+from autoprune.trace.products import PRODUCT_RULES, with_copies
 from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.reasons import ACCUMULATED, ALONG_PLACES, PLACES, RANKED, UNMADE
 from autoprune.trace.scales import note_scale
@@ -105,6 +105,16 @@ def spatial(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         tracer.freeze(nodes, PLACES)
     for result in tensors_in(out):
         tracer.put(result, [*axes[:kept], *([None] * (result.ndim - kept))])
+
+
+def sampled(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+    """grid_sampler: values of [N, C, H, W] at the places [N, H', W', 2], such as those that a head computes."""
+    source, places = args[0], args[1]
+    assert isinstance(source, Tensor) and isinstance(places, Tensor)
+    axes, where = tracer.axes(source), tracer.axes(places)
+    for nodes in (*axes[2:], where[-1]):
+        tracer.freeze(nodes, PLACES)
+    tracer.put(tensors_in(out)[0], [with_copies(tracer, axes[0], where[0]), axes[1], *where[1:-1]])
 
 
 def _spatial_rank(tensor: Tensor) -> int:
@@ -222,7 +232,7 @@ max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_m
 _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d
 upsample_linear1d upsample_trilinear3d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa
 max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d _upsample_nearest_exact1d _upsample_nearest_exact3d
-grid_sampler_2d grid_sampler_3d reflection_pad3d
+reflection_pad3d
 reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d
 """
 #: Reductions that are taken of the channels that stay, and those whose order comes before their axes.
@@ -243,6 +253,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("add", "add_"), added),
     **dict.fromkeys(_LIKE.split(), alike),
     **dict.fromkeys(_SPATIAL.split(), spatial),
+    **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), sampled),
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(_COUNTED.split(), counted),
     **dict.fromkeys(_ALONG.split(), along),

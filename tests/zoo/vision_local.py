@@ -114,12 +114,12 @@ class DeformableAttention(nn.Module):
 class DeformableDetr(nn.Module):
     """Two maps of one width, queries that are learned with the places that they refer to, boxes."""
 
-    def __init__(self, dim: int = 24, queries: int = 5) -> None:
+    def __init__(self, dim: int = 24, queries: int = 5, points: int = 3) -> None:
         super().__init__()
         self.first, self.second = conv_bn(3, 12), conv_bn(12, 16)
         self.projections = nn.ModuleList(nn.Conv2d(width, dim, 1) for width in (12, 16))
         self.queries, self.reference = nn.Embedding(queries, dim), nn.Embedding(queries, 2)
-        self.cross_attn, self.norm1 = DeformableAttention(dim, 4, 2, 3), nn.LayerNorm(dim)
+        self.cross_attn, self.norm1 = DeformableAttention(dim, 4, 2, points), nn.LayerNorm(dim)
         self.mlp, self.norm2 = Mlp(dim, dim * 2), nn.LayerNorm(dim)
         self.class_embed, self.bbox_embed = nn.Linear(dim, 4), nn.Linear(dim, 4)
 
