@@ -17,8 +17,9 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     """Keep the blocks and layers that can be dropped, those inside of others too.
 
     Those of one depth are tried at once, and halved where that is wrong. What is right with whole channels has to be
-    right with half of them too. Layers without which the model computes what nothing else computes have to run: all
-    dropped together, and sets of them in which any two are apart once.
+    right with half of them too. Blocks without which others may take another way are tried without these as well.
+    Layers without which the model computes what nothing else computes have to run: all dropped together, and sets of
+    them in which any two are apart once.
 
     Args:
         topology: With the blocks to prove.
@@ -39,7 +40,7 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     known = [block.needed for block in proved]
     layers = proof.running([layer for layer in left if layer.needed not in known])
     narrow = {group.name: _half(group) for group in topology.groups}
-    proved = [*proof.right(proved, narrow), *proof.right(layers, narrow)]
+    proved = [*proof.steady(proof.right(proved, narrow), narrow), *proof.right(layers, narrow)]
     order = {block.needed: number for number, block in enumerate(topology.blocks)}
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
     whole = [block for block in found if not _is_stack(block, found)]
@@ -125,6 +126,18 @@ class _Proof:
             return None
         note = "; with half of the channels beside" if groups else ""
         return Reason(kind=INEXACT, detail=f"{why.words}{note}", line=why.line)
+
+    def steady(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:
+        """Those of the blocks that are right beside others that stay, and take another way where something is missing.
+
+        All at once would hide that. Sets are dropped in which any two are apart once.
+        """
+        left = [block for block in blocks if block.withholds]
+        for some in _sets(left):
+            for kept in ({}, groups):
+                right = self.right([block for block in some if block in left], kept)
+                left = [block for block in left if block not in some or block in right]
+        return [block for block in blocks if block in left or not block.withholds]
 
     def running(self, layers: Sequence[Block]) -> list[Block]:
         """The layers without which the model runs."""

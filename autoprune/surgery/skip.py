@@ -34,9 +34,11 @@ class Skip(nn.Module):
         self.training = module.training
 
     def forward(self, *args: object, **kwargs: object) -> object:
-        """The argument, or zeros; None for whatever else the module gave."""
+        """The argument, or zeros; what was handed on is, and None stands for whatever else the module gave."""
         gap = self._gap
-        value = args[gap.source] if isinstance(gap.source, int) else kwargs[gap.source]
+        given: dict[int | str, object] = dict(enumerate(args))
+        given.update(kwargs.items())
+        value = given[gap.source]
         if gap.single is not None:
             assert isinstance(value, Tensor)
             value = _zeros(value, list(gap.single))
@@ -45,7 +47,8 @@ class Skip(nn.Module):
             value = _taken(value, axis, where)
         if gap.position is None:
             return value
-        return tuple(value if place == gap.position else None for place in range(gap.outputs))
+        others = {place: given.get(source) for place, source in gap.passes}
+        return tuple(value if place == gap.position else others.get(place) for place in range(gap.outputs))
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Give torch.jit.script, which knows no variable arguments, a module that takes one tensor where that does.

@@ -28,7 +28,8 @@ class Gap:
 
     module: its name. source: the argument that is handed on, by position or keyword.
     position, outputs: the place of the result among the module's outputs, and how many there are; position is None
-        for a bare tensor. The other outputs become None.
+        for a bare tensor.
+    passes: places of outputs that are arguments, and which. The others become None.
     single: None hands the argument on. Axes: zeros of the argument's shape, with one place along these axes, so that
         they can be added to anything.
     lanes: axes along which channels of the argument that are gone come back as zeros, and others go.
@@ -38,6 +39,7 @@ class Gap:
     source: int | str
     position: int | None = None
     outputs: int = 1
+    passes: tuple[tuple[int, int | str], ...] = ()
     single: tuple[int, ...] | None = None
     lanes: tuple[Lane, ...] = ()
 
@@ -56,6 +58,7 @@ class Block:
     exact: proved equal to the model with the block's weights at zero; else a layer of which no more is known than that
         the model runs without it.
     repeated: a layer: a member of a list of modules, or one of several equal modules in a row.
+    withholds: something else that it gives is read by others, which then get None and may take another way.
     otherwise: what means the same, for the proof to try where this is wrong.
     """
 
@@ -66,6 +69,7 @@ class Block:
     entry: tuple[str, int | str] | None = None
     exact: bool = True
     repeated: bool = False
+    withholds: bool = False
     otherwise: Block | None = None
 
     @property

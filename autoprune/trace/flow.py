@@ -70,7 +70,21 @@ class Call:
         """The gap that the module leaves, with something of the argument `source` in the place of what it gave."""
         position = None if self.outputs == 0 else int(gave.place)
         outputs = max(self.outputs, 1)
-        return Gap(module=self.module, source=source, position=position, outputs=outputs, single=single, lanes=lanes)
+        passes = tuple((int(one.place), self.handed[one.value]) for one in self.gave if one.value in self.handed)
+        return Gap(
+            module=self.module,
+            source=source,
+            position=position,
+            outputs=outputs,
+            passes=tuple(one for one in passes if one[0] != position),
+            single=single,
+            lanes=lanes,
+        )
+
+    @property
+    def handed(self) -> Mapping[int, int | str]:
+        """Value of each argument -> where it was given."""
+        return {passed.value: passed.place for passed in reversed(self.took)}
 
 
 @dataclass(slots=True)
@@ -190,8 +204,9 @@ class Flow:
         return value not in self.results and all(name in _OF_SHAPE for name in names)
 
     def leaving(self, call: Call) -> list[Passed]:
-        """Those of the tensors that a module gave which anything reads once its call has ended."""
-        return [passed for passed in call.gave if self._leaves(passed.value, call)]
+        """Those of the tensors that a module made and gave which anything reads once its call has ended."""
+        handed = call.handed
+        return [one for one in call.gave if one.value not in handed and self._leaves(one.value, call)]
 
     def following(self, values: Iterable[int], until: Container[int]) -> Iterator[Operator]:
         """Operators that compute with some values, and with what is made of these; until: values to stop at."""

@@ -98,7 +98,8 @@ def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
             continue
         reads = owners.read_by(calls[path], way, tensors)
         if reads:
-            yield Block(name=path, gaps=(way,), tensors=tensors, reads=reads)
+            withholds = any(len(flow.leaving(call)) > 1 for call in calls[path])
+            yield Block(name=path, gaps=(way,), tensors=tensors, reads=reads, withholds=withholds)
 
 
 def _addition(flow: Flow, call: Call) -> Gap | None:

@@ -6,6 +6,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -164,8 +165,9 @@ def test_blocks_that_return_tuples() -> None:
 
 
 def test_a_tuple_of_which_more_is_read() -> None:
-    model = Stack(Mlp(lambda b, x: (pre_norm(b, x), x)), take=lambda out: out[0] + out[1])  # type: ignore[index]
-    assert found(model, torch.randn(4, 10)) == ["blocks.0.up"]
+    for other, block in ((lambda x: x, "blocks.0"), (lambda x: x * 2, "blocks.0.up")):
+        made = Mlp(lambda b, x, other=other: (pre_norm(b, x), other(x)))  # type: ignore[misc]
+        assert found(Stack(made, take=lambda out: out[0] + out[1]), torch.randn(4, 10)) == [block]  # type: ignore[index]
 
 
 def test_blocks_called_with_keywords() -> None:
@@ -433,3 +435,61 @@ def test_a_branch_that_is_no_block_says_why() -> None:
     ((kind, module, why),) = [(one.kind, one.module, one.why) for one in topology.staying if one.kind == "blocks"]
     assert (kind, module, why.kind) == ("blocks", "mlp", INEXACT)
     assert why_none("blocks", topology).startswith("No blocks can go: mlp is no block: without it the model does not")
+
+
+class Biased(nn.Module):
+    """Attention that makes a bias for its likes where it is given none: of a table, or of zeros."""
+
+    def __init__(self, *, first: bool) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.out = 4, nn.Linear(12, 24), nn.Linear(8, 12)
+        self.table = nn.Parameter(torch.randn(4, 5, 5)) if first else None
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, -1, 2).permute(2, 0, 3, 1, 4)
+        if bias is None:
+            bias = torch.zeros(self.heads, 5, 5).to(x) if self.table is None else self.table
+        y = (q @ k.mT / 3 + bias).softmax(-1) @ v
+        return x + self.out(y.transpose(1, 2).flatten(2)), bias
+
+
+class SharedBias(nn.Module):
+    """As in T5: what the first layer makes is handed from layer to layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inp, self.head = nn.Linear(10, 12), nn.Linear(12, 3)
+        self.layers = nn.ModuleList(Biased(first=number == 0) for number in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, bias = self.inp(x), None
+        for layer in self.layers:
+            x, bias = layer(x, bias)
+        return self.head(x)
+
+
+def test_what_a_block_is_given_and_hands_on_is_handed_on_without_it() -> None:
+    model, inputs = stirred(SharedBias()), torch.randn(2, 5, 10)
+    topology = survey(model, inputs)
+    assert [block.name for block in topology.blocks] == ["layers.0.out", "layers.1", "layers.2"]
+    assert topology.block("layers.1").gaps == (
+        Gap(module="layers.1", source=0, position=0, outputs=2, passes=((1, 1),)),
+    )
+    assert "heads" in {group.kind for group in topology.groups}
+    for dropped in (("layers.1",), ("layers.0.out",), ("layers.1", "layers.2")):
+        assert_cut_is_mask(model, topology, inputs, dropped=dropped)
+
+
+def test_a_block_that_withholds_what_others_read_is_proved_beside_them() -> None:
+    """All layers without their bias are right together: none is left that could miss it."""
+    model, inputs = stirred(SharedBias()), torch.randn(2, 5, 10)
+    traced = trace(model, inputs)
+    assert [block.name for block in traced.blocks if block.withholds] == ["layers.0"]
+    proved = survey(model, inputs)
+    assert proved.blocks and "layers.0" not in [block.name for block in proved.blocks]
+    topology = replace(proved, blocks=traced.blocks)
+    half = {group.name: tuple(range(group.channels // 2)) for group in proved.groups}
+    every = KeptChannels(groups=half, dropped=tuple(block.name for block in traced.blocks))
+    torch.testing.assert_close(cut(model, topology, every)(inputs), mask(model, topology, every)(inputs))
+    with pytest.raises(RuntimeError, match="must match"):
+        cut(model, topology, replace(every, dropped=("layers.0",)))(inputs)

@@ -17,6 +17,7 @@ from autoprune.surgery.prove import survey
 from autoprune.trace.stored import Positions, StoredTopology
 from autoprune.trace.topology import Topology
 from tests.unit.surgery.attentions import MIXES, Attention, Model
+from tests.unit.surgery.test_blocks import SharedBias
 from tests.zoo.registry import ZOO, random_kept, specimen
 
 
@@ -119,6 +120,12 @@ def test_positions_come_back(index: Callable[[], Tensor]) -> None:
     assert torch.equal(positions.index(), index())
     assert positions.fits(int(index().max()) + 1) == (index().numel() <= int(index().max()) + 1)
     assert not positions.fits(int(index().max()))
+
+
+def test_what_blocks_hand_on_comes_back() -> None:
+    topology = survey(SharedBias(), torch.randn(2, 5, 10))
+    assert any(gap.passes for block in topology.blocks for gap in block.gaps)
+    assert [block.gaps for block in read_back(topology).blocks] == [block.gaps for block in topology.blocks]
 
 
 def test_blocks_of_version_1_hand_on_their_input() -> None:
