@@ -303,7 +303,7 @@ def _stirred_weights(model: nn.Module) -> nn.Module:
 
 def _says_nothing(values: Tensor) -> bool:
     """Whether all values are the same, or next to zero. Some of many are looked at first, as these mostly tell."""
-    for some in (values.flatten()[:1024].double(), values.double()):
+    for some in (part.double() for part in (values.flatten()[:1024], values)):
         if float(some.abs().max()) >= 1e-3 and (some.numel() == 1 or float(some.std()) >= 1e-6):
             return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -57,56 +57,77 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
 
     seconds: as in `prove`, without the trace.
     """
+    start = time.process_time()
     topology = trace(model, example_inputs)
     if not topology.groups and not topology.blocks:
         return topology
-    deadline = time.process_time() + seconds
+    now = time.process_time()
     try:
-        return _surveyed(model, example_inputs, topology, seed, deadline)
+        return _Survey(model, example_inputs, seed, now + seconds, now - start).run(topology)
     except OutOfTime:
         return _unproved(topology)
 
 
-def _surveyed(model: nn.Module, inputs: Inputs, topology: Topology, seed: int, deadline: float) -> Topology:
-    """What is proved of a model that may have repeats, which are left out to learn what helps."""
-    proof = Proof(topology, Evidence.of(model, inputs, deadline), seed)
-    lessons = None if proof.passes_at_once() else _rehearsed(model, inputs, seed, deadline)
-    if lessons is None:
-        return _better(model, inputs, proof, Proof.run)[0]
-    if lessons.tied:
-        tied = frozenset(name for name, _ in model.named_modules() if layer_of(name) in lessons.tied)
-        topology = trace(model, inputs, tied=tied)
-        proof.bench.forget()
-    return Proof(topology, proof.bench, seed, lessons).run()
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """One survey under way. deadline: in processor time. trace_seconds: what one trace takes of it."""
 
+    model: nn.Module
+    inputs: Inputs
+    seed: int
+    deadline: float
+    trace_seconds: float
 
-def _better(
-    model: nn.Module, inputs: Inputs, proof: Proof, step: Callable[[Proof], Topology]
-) -> tuple[Topology, Lessons]:
-    """What a step of a proof gives, or what it gives with tied channels where that is better; and what it found out."""
-    found = step(proof)
-    tied = frozenset(module for name in proof.reasons for module in proof.topology.group(name).reshaped)
-    if tied:
-        proof.bench.forget()
-        second = Proof(trace(model, inputs, tied=tied), proof.bench, proof.seed)
-        again = step(second)
-        # Tied groups are fewer, so they have to reach much farther.
-        if _half(again) < 0.7 * _half(found):
-            return again, replace(second.taught(), tied=frozenset(map(layer_of, tied)))
-    return found, proof.taught()
+    def run(self, topology: Topology) -> Topology:
+        """What is proved of a model that may have repeats, which are left out to learn what helps."""
+        proof = Proof(topology, Evidence.of(self.model, self.inputs, self.deadline), self.seed)
+        lessons = None if proof.passes_at_once() else self._learn_without_repeats()
+        if lessons is None:
+            return self._better(proof, Proof.run)[0]
+        if lessons.tied:
+            tied = frozenset(name for name, _ in self.model.named_modules() if layer_of(name) in lessons.tied)
+            topology = self._traced(tied) or topology
+            proof.bench.forget()
+        return Proof(topology, proof.bench, self.seed, lessons).run()
 
+    def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
+        """What a step of a proof gives, or gives with tied channels where that is better; and what it found out."""
+        found = step(proof)
+        wrong = [name for name, reason in proof.reasons.items() if reason.kind != PROOF_TIME]
+        tied = frozenset(module for name in wrong for module in proof.topology.group(name).reshaped)
+        other = self._traced(tied) if tied else None
+        if other is not None:
+            proof.bench.forget()
+            second = Proof(other, proof.bench, self.seed)
+            again = step(second)
+            # Tied groups are fewer, so they have to reach much farther.
+            if _half(again) < 0.7 * _half(found):
+                return again, replace(second.taught(), tied=frozenset(map(layer_of, tied)))
+        return found, proof.taught()
 
-def _rehearsed(model: nn.Module, inputs: Inputs, seed: int, deadline: float) -> Lessons | None:
-    """What is found out on a copy without repeated layers, None where there is none, or it does not run."""
-    shallow = without_repeats(model)
-    if shallow is None:
-        return None
-    half = (time.process_time() + deadline) / 2  # the other half is for the proof itself
-    try:
-        proof = Proof(trace(shallow, inputs), Evidence.of(shallow, inputs, half, rough=_is_fine(shallow)), seed)
-    except (Exception, OutOfTime):  # user code runs in here, and may want all of its layers
-        return None
-    return _better(shallow, inputs, proof, Proof.learn)[1]
+    def _traced(self, tied: frozenset[str]) -> Topology | None:
+        """Another trace, None when there is no time left for one."""
+        if time.process_time() + self.trace_seconds > self.deadline:
+            return None
+        return trace(self.model, self.inputs, tied=tied)
+
+    def _learn_without_repeats(self) -> Lessons | None:
+        """What is found out on a copy without repeated layers, None where there is none, or it does not run."""
+        shallow = without_repeats(self.model)
+        if shallow is None:
+            return None
+        start = time.process_time()
+        half = (start + self.deadline) / 2  # the other half is for the proof itself
+        if start + self.trace_seconds > half:
+            return None
+        try:
+            topology = trace(shallow, self.inputs)
+            bench = Evidence.of(shallow, self.inputs, half, rough=_is_fine(shallow))
+        except (Exception, OutOfTime):  # user code runs in here, and may want all of its layers
+            return None
+        seconds = time.process_time() - start
+        rehearsal = _Survey(shallow, self.inputs, self.seed, half, seconds)
+        return rehearsal._better(Proof(topology, bench, self.seed), Proof.learn)[1]
 
 
 def _is_fine(model: nn.Module) -> bool:
