@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from autoprune.errors import SurgeryError
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
-from autoprune.surgery.remedies import KeptScale
+from autoprune.surgery.remedies import KeptScale, changes
 from autoprune.task.data import Inputs
 from autoprune.trace.stored import StoredTopology
 from autoprune.trace.topology import ChannelGroup, Member, Topology
@@ -92,6 +93,18 @@ def test_positions_of_the_queries(scale: KeptScale, rows: range | tuple[int, ...
     found = {rescale.tensor: sorted(rescale.index.tolist()) for rescale in scale.of_group(fused(12))}
     wanted = sorted(2 * row + column for row in rows for column in range(2))
     assert found == ({"a.qkv.weight": wanted, "a.qkv.bias": wanted} if wanted else {})
+
+
+def test_scales_are_kept_first_where_one_is_worked_out() -> None:
+    made = [Member(tensor=f"{name}.weight", axis=0, index=torch.arange(4)[:, None], role="out") for name in "abcd"]
+    inner = replace(made[0], tensor="block.attention.query.weight")
+    group = ChannelGroup(
+        name="a", channels=4, kind="channels", members=(*made, inner), reshaped=("",), scaling=("block.attention",)
+    )
+    tried = [change.scale for change in changes(group, ()) if change.scale is not None]
+    assert tried[0] == KeptScale(module="query", computed=True)
+    assert {scale.module for scale in tried[1:] if not scale.computed} == {"a", "b", "c", "d", "query"}
+    assert [scale.module for scale in tried if scale.computed] == ["query"]
 
 
 def test_a_number_that_the_model_does_not_keep_is_said() -> None:

@@ -192,3 +192,19 @@ def test_a_number_as_large_as_a_kernel_is_the_width_that_it_is() -> None:
     found = numbers_of(Layers(StateSpace(16)))
     assert found["states"] == {(4, ("layers.0.parts#2",))}
     assert found["rank"] == {(3, ("layers.0.parts",))}
+
+
+class Windows(nn.Module):
+    """Knows how large its images and windows are, as many as its channels and groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.img_size, self.window_size, self.groups = (16, 1), 8, 8
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.img_size[0] == 16
+        return x.reshape(2, 6, self.groups, 2).flip(-1).reshape(2, 6, 16)
+
+
+def test_what_measures_places_is_no_width() -> None:
+    assert set(numbers_of(Layers(Windows()))) == {"groups"}
