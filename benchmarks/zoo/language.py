@@ -285,7 +285,7 @@ TRANSFORMERS: Mapping[str, Maker] = {
         vocab_size=_WORDS,
         hidden_size=32,
         num_hidden_layers=2,
-        state_size=4,
+        state_size=8,
         use_cache=False,
     ),
     "t5": _made(
@@ -297,7 +297,7 @@ TRANSFORMERS: Mapping[str, Maker] = {
         d_kv=12,
         num_heads=4,
         d_ff=96,
-        num_layers=2,
+        num_layers=3,
         use_cache=False,
         decoder_start_token_id=0,
     ),
