@@ -41,7 +41,7 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     layers = proof.running([layer for layer in left if layer.needed not in known])
     narrow = {group.name: _half(group) for group in topology.groups}
     proved = [*proof.steady(proof.right(proved, narrow), narrow), *proof.right(layers, narrow)]
-    order = {block.needed: number for number, block in enumerate(topology.blocks)}
+    order = {way.needed: number for number, block in enumerate(topology.blocks) for way in _ways(block)}
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
     whole = [block for block in found if not _is_stack(block, found)]
     return replace(

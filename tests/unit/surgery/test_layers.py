@@ -177,3 +177,35 @@ def test_queries_keys_and_values_are_no_row() -> None:
 def test_one_layer_that_is_used_again_and_again_is_a_whole_stack() -> None:
     model, inputs = build_any("hf_albert")
     assert "in a row" in why_none("layers", survey(model, inputs))
+
+
+def test_a_layer_that_adds_to_two_values_of_which_one_is_needed() -> None:
+    """As in TNT: pixels and patches. What the last layer adds to the pixels nobody reads."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.proj, self.outer = nn.Linear(7, 7), nn.Linear(7, 12), nn.Linear(12, 12)
+
+        def forward(self, pixels: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+            pixels = pixels + self.inner(pixels).tanh()
+            patches = patches + self.proj(pixels)
+            return pixels, patches + self.outer(patches).tanh()
+
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pixels, self.patches, self.out = nn.Linear(10, 7), nn.Linear(7, 12), nn.Linear(12, 3)
+            self.layers = nn.ModuleList(Both() for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            pixels = self.pixels(x)
+            patches = self.patches(pixels)
+            for layer in self.layers:
+                pixels, patches = layer(pixels, patches)
+            return self.out(patches)
+
+    topology = survey(stirred(Nested()), torch.randn(4, 10))
+    last = topology.block("layers.1")
+    assert not last.exact
+    assert (last.gaps[0].source, last.gaps[0].position) == (1, 1)
