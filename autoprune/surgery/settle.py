@@ -319,8 +319,8 @@ class Proof:
                 gone = {part: found.get(part, gone[part]) for part in gone if part in found or part not in silent}
         withdrawn = {name: reason for (kind, name), reason in gone.items() if kind == "group"}
         self.reasons |= withdrawn
-        left = tuple(block for block in topology.blocks if ("block", block.name) not in gone)
-        return replace(topology.without(withdrawn), blocks=left)
+        silent_blocks = {name: reason for (kind, name), reason in gone.items() if kind == "block"}
+        return topology.without(withdrawn).without_blocks(silent_blocks)
 
     def _left(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self.reasons]

@@ -20,7 +20,7 @@ from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import Gap
-from autoprune.trace.reasons import INEXACT
+from autoprune.trace.reasons import INEXACT, NO_EFFECT
 from autoprune.trace.topology import Cost, Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
@@ -493,3 +493,20 @@ def test_a_block_that_withholds_what_others_read_is_proved_beside_them() -> None
     torch.testing.assert_close(cut(model, topology, every)(inputs), mask(model, topology, every)(inputs))
     with pytest.raises(RuntimeError, match="must match"):
         cut(model, topology, replace(every, dropped=("layers.0",)))(inputs)
+
+
+def test_a_block_without_effect_says_so() -> None:
+    """A wrong gap in its place would not be seen."""
+
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inp, self.out, self.mlp = nn.Linear(5, 8), nn.Linear(8, 2), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.inp(x)
+            return self.out(x + 0.0 * self.mlp(x))
+
+    topology = survey(stirred(Closed()), torch.randn(3, 5))
+    assert topology.blocks == ()
+    assert [(one.module, one.why.kind) for one in topology.staying if one.kind == "blocks"] == [("mlp", NO_EFFECT)]
