@@ -238,8 +238,9 @@ NOT_RUNNING = Kind(
     "not_running",
     "Sizes written in code",
     "the model does not run once it is cut ({detail})",
-    "A size is written in code there. Read it from the tensor (x.shape[1], flatten, -1), or keep it as a whole number "
-    "of the module (self.width), which is then cut along.",
+    "A size is written in code there, or read from a tensor that stays as wide. Read it from the tensor that is "
+    "reshaped (x.shape[1], flatten, -1), or keep it as a whole number of the module (self.width), which is then cut "
+    "along.",
 )
 OTHER_PATH = Kind(
     "other_path",
