@@ -31,7 +31,8 @@ _T = TypeVar("_T")
 class _Claim(NamedTuple):
     """A number of a module that may be the length of an axis, or of a grid of `nodes` times `others`.
 
-    side: "rows" or "columns" of a grid, if it is one. unsure: it may as well be the other.
+    side: "rows" or "columns" of a grid, if it is one. unsure: it may as well be the other. lent: the grid is that of a
+    module near it.
     """
 
     module: str
@@ -44,6 +45,7 @@ class _Claim(NamedTuple):
     of_weight: bool = False
     side: str = ""
     unsure: bool = False
+    lent: bool = False
 
 
 _NONE = np.empty(0, dtype=np.int64)
@@ -62,7 +64,7 @@ class Attributes:
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
         self._tracer, self._model = tracer, model
         self._claims = list(_decided([claim for grid in tracer.grids for claim in _claims(tracer, grid)]))
-        sides = {(claim.module, claim.name) for claim in self._claims}
+        sides = {(claim.module, claim.name) for claim in self._claims if not claim.lent}
         lengths = _in_order(tracer, [claim for length in tracer.lengths for claim in _lengths(tracer, length)])
         lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
@@ -75,7 +77,7 @@ class Attributes:
     def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
         """Group name -> attributes that follow it. owner: class of channels -> group name."""
         found: dict[tuple[str, str], Attribute] = {}
-        for claim in sorted(self._claims, key=lambda claim: (not claim.certain, not claim.of_weight, claim.whole)):
+        for claim in sorted(self._claims, key=_last):
             key = (claim.module, claim.name)
             runs = _runs(self._tracer, owner, claim) if key not in found else ()
             if any(run.groups for run in runs):  # as large as a kernel, say, it may be the width of a group as well
@@ -118,6 +120,11 @@ class Attributes:
         grids = [grid for grid in self._tracer.grids if grid.module == first.module and one != other]
         sides = [(_atoms(self._tracer, grid.rows), _atoms(self._tracer, grid.columns)) for grid in grids]
         return any((one & a and other & b) or (other & a and one & b) for a, b in sides)
+
+
+def _last(claim: _Claim) -> tuple[bool, ...]:
+    """In which order claims of one number count: the likeliest first."""
+    return not claim.certain, not claim.of_weight, claim.lent, claim.whole
 
 
 def runs_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[Run, ...]:
@@ -192,7 +199,9 @@ def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
     counted = {(len(claim.nodes), len(claim.others)) for claim in own}
     for path in near(tracer.modules, grid.module):
         yield from (
-            claim for claim in _counting(tracer, grid, path) if (len(claim.nodes), len(claim.others)) not in counted
+            claim._replace(lent=True)
+            for claim in _counting(tracer, grid, path)
+            if (len(claim.nodes), len(claim.others)) not in counted
         )
 
 

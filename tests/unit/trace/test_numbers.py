@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from autoprune.surgery.prove import survey
 from autoprune.trace.numbers import near, numbers_in, put_number
 from autoprune.trace.topology import Member
 from autoprune.trace.trace import trace
@@ -208,3 +209,29 @@ class Windows(nn.Module):
 
 def test_what_measures_places_is_no_width() -> None:
     assert set(numbers_of(Layers(Windows()))) == {"groups"}
+
+
+def test_a_number_is_the_length_of_a_part_though_a_module_inside_has_a_grid_as_wide() -> None:
+    """As in SKNet: halves by the number of channels taken, and weights for two ways of as many that are made."""
+
+    class Ways(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ways, self.select = 2, nn.Linear(16, 32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.select(x.sum(1)).view(x.shape[0], self.ways, x.shape[2]).softmax(1)
+
+    class Selective(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.taken, self.made = 16, 16
+            self.paths, self.ways = nn.ModuleList(nn.Linear(8, 16) for _ in range(2)), Ways()
+
+        def forward(self, x: Tensor) -> Tensor:
+            halves = x.split(self.taken // 2, 1)
+            made = torch.stack([path(half).tanh() for path, half in zip(self.paths, halves, strict=True)], 1)
+            return (made * self.ways(made)).sum(1)
+
+    model = nn.Sequential(nn.Linear(10, 16), Selective(), nn.Linear(16, 3)).eval()
+    assert survey(model, torch.randn(4, 10)).widths == {"0": 8, "1.paths.0": 16}
