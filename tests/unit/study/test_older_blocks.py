@@ -58,7 +58,7 @@ def task() -> autoprune.Task:
 
 
 def chosen(criteria: tuple[str, ...] = ()) -> autoprune.StudySettings:
-    return settings(trials=10, seed=3, space=space(kinds=("channels", "blocks"), block_criteria=criteria))
+    return settings(trials=8, seed=3, space=space(steps=1, kinds=("channels", "blocks"), block_criteria=criteria))
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_a_study_goes_on_with_the_blocks_that_it_began_with(
 ) -> None:
     """Whole layers were found once, and now their halves are, too: the other trials are what they would have been."""
     finding(LAYERS)
-    began(tmp_path / "old", 5, criteria)
-    whole = began(tmp_path / "whole", 10, criteria)
+    began(tmp_path / "old", 4, criteria)
+    whole = began(tmp_path / "whole", 8, criteria)
     finding((*LAYERS, *HALVES))
     with pytest.warns(AutopruneWarning, match=r"Since then layers.0.mixer, layers.0.mlp and 2 more can go, too"):
         study = autoprune.Study.create(task(), chosen(criteria), out=tmp_path / "old")
