@@ -11,7 +11,7 @@ from torch import nn
 
 from autoprune.errors import UnknownNameError
 from autoprune.measure.measurement import Latency
-from autoprune.task.data import Inputs, call
+from autoprune.task.data import Inputs, call, evaluating
 
 #: Shortest stretch that the clock is trusted with; quicker models are called several times a round.
 _STRETCH_SECONDS = 0.001
@@ -44,15 +44,8 @@ def compare(model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int =
     """
     if backend not in BACKENDS:
         raise UnknownNameError("a latency backend", backend, BACKENDS)
-    modes = (model.training, dense.training)
-    runs = [BACKENDS[backend](module.eval(), inputs) for module in (model, dense)]
-    repeats = [_repeats(run) for run in runs]
-    times: list[list[float]] = [[], []]
-    for number in range(rounds):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
-            times[which].append(_time(runs[which], repeats[which]))
-    model.train(modes[0])
-    dense.train(modes[1])
+    with evaluating(model), evaluating(dense):
+        times = _in_turn([BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
     ratios = [a / b for a, b in zip(*times, strict=True)]
     low, high = median_interval(times[0])
     ratio_low, ratio_high = median_interval(ratios)
@@ -67,6 +60,16 @@ def compare(model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int =
         backend=backend,
         rounds=rounds,
     )
+
+
+def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> tuple[list[float], ...]:
+    """Seconds of one run of each, round by round; who is first alternates."""
+    repeats = [_repeats(run) for run in runs]
+    times: tuple[list[float], ...] = tuple([] for _ in runs)
+    for number in range(rounds):
+        for which in range(len(runs)) if number % 2 == 0 else reversed(range(len(runs))):
+            times[which].append(_time(runs[which], repeats[which]))
+    return times
 
 
 def median(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from autoprune.errors import UnknownNameError
 from autoprune.measure import latency
@@ -132,6 +132,24 @@ def test_modes_are_restored(log: list[Timed], modes: tuple[bool, bool]) -> None:
     model, dense = Timed(1.0).train(modes[0]), Timed(1.0).train(modes[1])
     compare(model, dense, torch.zeros(1), rounds=1, backend="fake")
     assert (model.training, dense.training) == modes
+
+
+def test_modes_are_restored_module_by_module_after_an_error() -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("no forward")
+
+    model, dense = Fails().train(), nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).train()
+    model.norm.eval()
+    dense[1].eval()
+    with pytest.raises(RuntimeError, match="no forward"):
+        compare(model, dense, torch.zeros(2, 3))
+    assert (model.training, model.norm.training) == (True, False)
+    assert (dense.training, dense[0].training, dense[1].training) == (True, True, False)
 
 
 def test_an_unknown_backend_lists_the_known() -> None:
