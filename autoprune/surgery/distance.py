@@ -40,7 +40,7 @@ def distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
         if a.shape != b.shape:
             return math.inf
         if not torch.equal(a, b):
-            worst = max(worst, _farthest(_wide(a).flatten(), _wide(b).flatten()))
+            worst = max(worst, _farthest(a.flatten(), b.flatten()))
     return worst
 
 
@@ -53,7 +53,7 @@ def _farthest(a: Tensor, b: Tensor) -> float:
     usual, worst = _usual(a, b), 0.0
     for got, wanted in zip(a.split(_MANY), b.split(_MANY), strict=True):
         gaps = _gaps(got, wanted)
-        farthest = float((gaps / wanted.abs().add_(usual)).masked_fill_(gaps == 0, 0.0).max())
+        farthest = float((gaps / _wide(wanted).abs().add_(usual)).masked_fill_(gaps == 0, 0.0).max())
         if not math.isfinite(farthest):
             return math.inf
         worst = max(worst, farthest)
@@ -69,12 +69,12 @@ def _usual(a: Tensor, b: Tensor) -> float:
     gaps, some = _gaps(a[::step], b[::step]), b[::step]
     if not bool(gaps.any()):
         gaps, some = _gaps(a, b), b  # so few differ that none of these does
-    sizes, wanted = (values[torch.isfinite(values)].abs() for values in (some[some != 0], some[gaps != 0]))
+    sizes, wanted = (_wide(values[torch.isfinite(values)]).abs() for values in (some[some != 0], some[gaps != 0]))
     smallest = float(sizes.sort().values[len(sizes) // 4]) if len(sizes) else 0.0
     return max(smallest, float(wanted.median()) if len(wanted) else 0.0, 1e-12)
 
 
 def _gaps(a: Tensor, b: Tensor) -> Tensor:
     """Differences; none between infinite values that are equal, or between two that are no numbers."""
-    gaps = (a - b).abs()
+    gaps = (_wide(a) - _wide(b)).abs()
     return gaps if bool(gaps.isfinite().all()) else gaps.masked_fill_((a == b) | (a.isnan() & b.isnan()), 0.0)

@@ -45,7 +45,7 @@ class Proof:
     """One proof under way.
 
     reasons: groups that are withdrawn so far, and why. learned: as in `Lessons`.
-    draws: which channels stay of every group; the last is for groups together, the others for sets of them.
+    draws: which channels stay of every group; the last is for groups together, the first `apart` for sets of them.
     passed: groups and draws that were right with the topology as it is now.
     """
 
@@ -57,6 +57,7 @@ class Proof:
     learned: dict[Change, set[str]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     passed: set[tuple[tuple[str, ...], int]] = field(default_factory=set)
+    apart: int = len(_AMOUNTS) - 1
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[Draw, ...] = field(init=False)
 
@@ -95,6 +96,7 @@ class Proof:
 
     def learn(self) -> Topology:
         """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
+        self.apart = 1
         with suppress(OutOfTime):
             for names in self._apart():
                 self.settle(names)
@@ -135,7 +137,7 @@ class Proof:
         self, names: Sequence[str], topology: Topology | None = None, *, draws: Sequence[Draw] = ()
     ) -> Reason | None:
         """Why these groups cannot be cut together, None when they can. draws: those for sets when not given."""
-        for draw in (draws or self.draws[:-1]) if names else ():
+        for draw in (draws or self.draws[: self.apart]) if names else ():
             key = tuple(names), self.draws.index(draw)
             if topology is None and key in self.passed:
                 continue
@@ -152,9 +154,9 @@ class Proof:
         """Find the groups of these that are wrong, one after the other; what helps one is taken for its likes."""
         left = self._left(names)
         while (reason := self.fault(left)) is not None:
-            name, sound, reason = self._culprit(left, reason, self.draws[:-1])
+            name, sound, reason = self._culprit(left, reason, self.draws[: self.apart])
             alone = self.fault([name])
-            if not self._remedied(name, [] if alone is not None else sound, self.draws[:-1]):
+            if not self._remedied(name, [] if alone is not None else sound, self.draws[: self.apart]):
                 self.reasons[name] = self._explained(self.topology.group(name), alone or _together(reason, sound))
                 self._settle_likes(name, left)
             left = self._left(left)
@@ -176,7 +178,7 @@ class Proof:
             return list(names)
         dense = moving(self.bench.slopes())
         weights = {name: matrices(self.topology.group(name)) & dense for name in names}
-        for draw in self.draws[:-1]:
+        for draw in self.draws[: self.apart]:
             if not any(weights.values()):
                 break
             heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names}))

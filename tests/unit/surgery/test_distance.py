@@ -51,6 +51,7 @@ def test_masked_scores_do_not_hide_a_difference() -> None:
 
 def test_classes_and_complex_numbers_count_too() -> None:
     assert distance([torch.tensor([1, 2])], [torch.tensor([1, 3])]) > 0.1
+    assert distance([torch.tensor([True, False])], [torch.tensor([True, True])]) > 0.1
     assert distance([torch.tensor([1 + 1j])], [torch.tensor([1 + 2j])]) > 0.1
     assert distance([torch.zeros(2)], [torch.zeros(3)]) == math.inf
 
