@@ -359,5 +359,5 @@ def test_python_use(tmp_path: Path) -> None:
 def test_the_studies_of_the_repository_are_scripts() -> None:
     for script in (ROOT / "studies").glob("*/study.py"):
         text = script.read_text()
-        assert "def task()" in text
+        assert "\ndef task(" in text
         assert text.rstrip().endswith('if __name__ == "__main__":\n    autoprune.main()')
