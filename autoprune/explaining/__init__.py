@@ -1,1 +1,1 @@
-"""What `explain` says of a model: as data, as text and as JSON."""
+"""Explanations of a model: as data, as text and as JSON."""

@@ -1,4 +1,4 @@
-"""What a model and the settings of a study make of an explanation."""
+"""Explanations made from a model and the settings of a study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class _Model:
         object.__setattr__(self, "whole", self.topology.cost({}))
 
     def part(self, name: str, left: Cost) -> Part:
-        """What a model that costs `left` has lost."""
+        """The part without which the model costs `left`."""
+        parameters, multiply_adds = self.whole.shares_gone(left)
         return Part(
             name=name,
             saved=Cost(
@@ -44,8 +45,8 @@ class _Model:
                 multiply_adds=self.whole.multiply_adds - left.multiply_adds,
                 size_bytes=self.whole.size_bytes - left.size_bytes,
             ),
-            parameters=1 - left.parameters / max(self.whole.parameters, 1),
-            multiply_adds=1 - left.multiply_adds / max(self.whole.multiply_adds, 1),
+            parameters=parameters,
+            multiply_adds=multiply_adds,
         )
 
 

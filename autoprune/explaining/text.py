@@ -57,7 +57,7 @@ def show(found: Explanation, *, everything: bool = False, console: Console | Non
 
 
 class _Writer:
-    """What is printed, and where to.
+    """An explanation, and the console that it is printed on.
 
     most: how many of many that are alike; None for all.
     """
@@ -126,7 +126,7 @@ class _Writer:
         return "\n".join([part.name, *(f"  + {line}" for line in self._few(others))])
 
     def _stays(self, section: Section) -> None:
-        """What might have been of a kind of which there is something, by reason."""
+        """Print the modules that might have been of a kind and are not, by reason."""
         alike: dict[tuple[str, str], list[Stays]] = {}
         for one in section.stay:
             alike.setdefault((one.kind, one.why), []).append(one)

@@ -137,7 +137,7 @@ def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, 
 
 
 def _depth(scan: Sensitivity) -> list[Section]:
-    """What each block or layer alone brings and costs, by the scan; nothing where there is none."""
+    """Added loss and costs of each block or layer left out alone; empty where the scan left out none."""
     if not scan.dropped:
         return []
     head = ("block or layer", "loss added without it", "parameters that go", "multiply-adds that go")

@@ -253,21 +253,21 @@ class _Trial:
         return sum(batch.size for batch in self.batches)
 
     def added(self, kept: KeptChannels) -> float:
-        """What the loss rises by."""
+        """The rise of the loss."""
         task = self.bench.task
         model = cut(task.dense, self.bench.topology, kept)
         self.forward += recalibrate(model, self.batches, task.least_batch) + self.held
         return _loss(self.bench, model, self.batches) - self.base
 
     def without(self, block: str) -> Dropped:
-        """What a block or a layer brings, and costs."""
+        """The loss and the costs without one block or layer."""
         topology = self.bench.topology
-        whole, left = topology.cost({}), topology.cost({}, dropped=(block,))
+        parameters, multiply_adds = topology.cost({}).shares_gone(topology.cost({}, dropped=(block,)))
         return Dropped(
             name=block,
             added_loss=self.added(KeptChannels(groups={}, dropped=(block,))),
-            parameters=1 - left.parameters / max(whole.parameters, 1),
-            multiply_adds=1 - left.multiply_adds / max(whole.multiply_adds, 1),
+            parameters=parameters,
+            multiply_adds=multiply_adds,
         )
 
 

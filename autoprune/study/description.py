@@ -57,6 +57,7 @@ def group_rows(topology: Topology) -> list[GroupRow]:
     rows: list[GroupRow] = []
     for group in topology.groups:
         half = topology.cost({group.name: max(group.least, group.channels // 2)})
+        parameters, multiply_adds = whole.shares_gone(half)
         rows.append(
             GroupRow(
                 name=group.name,
@@ -64,8 +65,8 @@ def group_rows(topology: Topology) -> list[GroupRow]:
                 kind=group.kind.replace("_", " "),
                 layers=tuple(layers_of(group)),
                 tensors=len({member.tensor for member in group.members}),
-                parameters_saved_by_half=1 - half.parameters / max(whole.parameters, 1),
-                multiply_adds_saved_by_half=1 - half.multiply_adds / max(whole.multiply_adds, 1),
+                parameters_saved_by_half=parameters,
+                multiply_adds_saved_by_half=multiply_adds,
             )
         )
     return rows
@@ -82,14 +83,14 @@ def block_rows(topology: Topology) -> list[BlockRow]:
     whole, chosen = topology.cost({}), blocks_to_choose(topology)
     rows: list[BlockRow] = []
     for block in topology.blocks:
-        without = topology.cost({}, dropped=(block.name,))
+        parameters, multiply_adds = whole.shares_gone(topology.cost({}, dropped=(block.name,)))
         rows.append(
             BlockRow(
                 name=block.name,
                 kind=_kind(block),
                 chosen=block.name in chosen,
-                parameters_saved=1 - without.parameters / max(whole.parameters, 1),
-                multiply_adds_saved=1 - without.multiply_adds / max(whole.multiply_adds, 1),
+                parameters_saved=parameters,
+                multiply_adds_saved=multiply_adds,
             )
         )
     return rows

@@ -17,9 +17,9 @@ from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.distance import Tolerance, distance
 from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, moving, without_gradient
-from autoprune.surgery.mask import masked, sharing
+from autoprune.surgery.mask import masked
 from autoprune.surgery.precise import Forwards, storages
-from autoprune.task.clone import clone_with, renew_kept
+from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs
 from autoprune.trace.operators import raised_from
 from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Kind, Reason

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.skip import skip
-from autoprune.task.clone import clone_with, renew_kept
+from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import Labels
 from autoprune.trace.modules import watched
@@ -37,10 +37,7 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     would still count; then the copy is wrapped, and its forward takes such statistics over the channels that stay.
     """
     kept.check(topology)
-    silenced, alive = clone_with(model), alive_positions(topology, kept)
-    _silence(silenced, topology, kept, alive)
-    _skip_layers(silenced, topology, kept, alive)
-    return _with_statistics(silenced, alive, None) if topology.has_statistics else silenced
+    return _silenced(clone_with(model), topology, kept, alive_positions(topology, kept), None)
 
 
 def masked(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tracer) -> nn.Module:
@@ -59,11 +56,20 @@ def masked(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tra
     alive = alive_positions(topology, kept)
     gone = topology.dropped(kept.dropped)
     changed = {name for name, _ in alive} | {name for block in gone for name in block.tensors}
-    parameters = {name for name, _ in model.named_parameters()}
-    silenced = clone_with(model, lambda name, tensor: tensor if name in parameters - changed else None)
-    _silence(silenced, topology, kept, alive)
-    known = None if _skip_layers(silenced, topology, kept, alive) else traced
-    return _with_statistics(silenced, alive, known) if topology.has_statistics else silenced
+    return _silenced(sharing(model, but=changed), topology, kept, alive, traced)
+
+
+def _silenced(
+    model: nn.Module,
+    topology: Topology,
+    kept: KeptChannels,
+    alive: Mapping[tuple[str, int], Tensor],
+    traced: Tracer | None,
+) -> nn.Module:
+    """Mask a copy in place. traced: a trace on the inputs to come; None to trace every forward."""
+    _silence(model, topology, kept, alive)
+    known = None if _skip_layers(model, topology, kept, alive) else traced
+    return _with_statistics(model, alive, known) if topology.has_statistics else model
 
 
 def _skip_layers(
@@ -74,12 +80,6 @@ def _skip_layers(
     for layer in layers:
         skip(model, layer, topology, alive, whole=True)
     return len(layers) > 0
-
-
-def sharing(model: nn.Module) -> nn.Module:
-    """A copy that shares the parameters of the model, and nothing else."""
-    parameters = {name for name, _ in model.named_parameters()}
-    return clone_with(model, lambda name, tensor: tensor if name in parameters else None)
 
 
 def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> None:

@@ -47,6 +47,7 @@ class Proof:
     reasons: groups that are withdrawn so far, and why. learned: as in `Lessons`.
     draws: which channels stay of every group; the last is for groups together, the first `apart` for sets of them.
     passed: groups and draws that were right with the topology as it is now.
+    sets: names of all groups, those that share something apart.
     """
 
     topology: Topology
@@ -60,6 +61,7 @@ class Proof:
     apart: int = len(_AMOUNTS) - 1
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[Draw, ...] = field(init=False)
+    sets: list[list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         groups = self.topology.groups
@@ -73,6 +75,7 @@ class Proof:
         # Numbers of modules that were guessed are left as they are until a group turns out to need them.
         self.guesses = {group.name: tuple(a for a in group.attributes if not a.certain) for group in groups}
         certain = [replace(g, attributes=tuple(a for a in g.attributes if a.certain)) for g in groups]
+        self.sets = _apart(self.topology)
         self.topology = replace(self.topology, groups=tuple(self._taught(group) for group in certain))
 
     def _taught(self, group: ChannelGroup) -> ChannelGroup:
@@ -92,13 +95,13 @@ class Proof:
 
     def passes_at_once(self) -> bool:
         """Whether nothing is wrong with the first draw."""
-        return all(self.fault(self._left(names), draws=self.draws[:1]) is None for names in self._apart())
+        return all(self.fault(self._left(names), draws=self.draws[:1]) is None for names in self.sets)
 
     def learn(self) -> Topology:
         """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
         self.apart = 1
         with suppress(OutOfTime):
-            for names in self._apart():
+            for names in self.sets:
                 self.settle(names)
             self.settle_together()
             self._settle_narrow_at_once()
@@ -108,7 +111,7 @@ class Proof:
         """The topology with what is wrong withdrawn, and what is not proved when the time is over."""
         try:
             self.bench.slopes()  # first, as they say what cannot be left unproved when the time is over
-            for names in self._apart():
+            for names in self.sets:
                 self.settle(names)
                 self._settle_unheard(names)
             self.settle_together()
@@ -269,7 +272,7 @@ class Proof:
     def _settle_narrow_at_once(self) -> None:
         """Find the groups that need more than one channel: something is squeezed, or spread out over them."""
         if self._narrow_fault(self._left(self.topology.widths)) is not None:
-            for names in self._apart():
+            for names in self.sets:
                 self._settle_narrow(self._left(names))
 
     def _narrow_fault(self, names: Sequence[str]) -> Reason | None:
@@ -327,29 +330,29 @@ class Proof:
     def _left(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self.reasons]
 
-    def _apart(self) -> list[list[str]]:
-        """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
-        topology = self.topology
-        shared: dict[str, set[str]] = {name: set() for name in topology.widths}
-        numbers = [a.runs for group in topology.groups for a in (*group.attributes, *self.guesses[group.name])]
-        together = [{name for run in runs for name in run.groups} for runs in numbers]
-        together += [set(run.groups) for runs in topology.runs.values() for run in runs]
-        for names in together:
-            for name in names & shared.keys():
-                shared[name] |= names - {name}
-        sets: list[list[str]] = []
-        for name in topology.widths:
-            free = next((names for names in sets if not shared[name].intersection(names)), None)
-            if free is None:
-                sets.append([name])
-            else:
-                free.append(name)
-        return sets
-
 
 def layer_of(name: str) -> str:
     """The name without the numbers in it: the same for the same layer of all blocks."""
     return re.sub(r"\d+", "#", name)
+
+
+def _apart(topology: Topology) -> list[list[str]]:
+    """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
+    shared: dict[str, set[str]] = {name: set() for name in topology.widths}
+    numbers = [attribute.runs for group in topology.groups for attribute in group.attributes]
+    together = [{name for run in runs for name in run.groups} for runs in numbers]
+    together += [set(run.groups) for runs in topology.runs.values() for run in runs]
+    for names in together:
+        for name in names & shared.keys():
+            shared[name] |= names - {name}
+    sets: list[list[str]] = []
+    for name in topology.widths:
+        free = next((names for names in sets if not shared[name].intersection(names)), None)
+        if free is None:
+            sets.append([name])
+        else:
+            free.append(name)
+    return sets
 
 
 def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from autoprune.surgery.mask import sharing
+from autoprune.task.clone import sharing
 
 
 class _Part(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from types import ModuleType
 
@@ -34,6 +34,12 @@ def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
     cloned = clone_and_touched(model, replace or _nothing)[0]
     renew_kept(cloned)
     return cloned
+
+
+def sharing(model: nn.Module, but: Container[str] = ()) -> nn.Module:
+    """Copy a model, its parameters shared and nothing else. but: names of parameters that are copied, too."""
+    shared = {name for name, _ in model.named_parameters() if name not in but}
+    return clone_with(model, lambda name, tensor: tensor if name in shared else None)
 
 
 def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, list[nn.Module]]:

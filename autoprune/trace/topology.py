@@ -140,6 +140,11 @@ class Cost:
     multiply_adds: int
     size_bytes: int
 
+    def shares_gone(self, left: Cost) -> tuple[float, float]:
+        """Shares of the parameters and of the multiply-adds that are not in `left`, in [0, 1]."""
+        gone = 1 - left.parameters / max(self.parameters, 1)
+        return gone, 1 - left.multiply_adds / max(self.multiply_adds, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contraction:

@@ -40,7 +40,8 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
     refused: dict[int, Reason] = {}
     read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
     crossing = _crossing(tracer)
-    kinds = _kinds(tracer, crossing)
+    attention = _attention(tracer, crossing)
+    kinds = _kinds(attention)
     for atoms in _clusters(tracer, places, crossing):
         name = _name(tracer, names, places[atoms[0]], groups)
         reason = _ineligible(tracer, places[atoms[0]], atoms, read)
@@ -65,7 +66,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
         tensors=_infos(tracer),
         blocks=found,
         staying=(
-            *_staying(tracer, names, groups, crossing, refused),
+            *_staying(tracer, names, groups, attention, refused),
             *(Staying(kind="layers", module=module, why=Reason(kind=why)) for module, why in no_layers.items()),
         ),
         contractions=_contractions(tracer, owner),
@@ -155,9 +156,9 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
     return {atom: frozenset(others) for atom, others in found.items()}
 
 
-def _kinds(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> Callable[[Sequence[int]], str]:
+def _kinds(attention: tuple[set[int], set[int]]) -> Callable[[Sequence[int]], str]:
     """What the channels of a group are, by the products that they take part in."""
-    heads, across = _attention(tracer, crossing)
+    heads, across = attention
 
     def kind(atoms: Sequence[int]) -> str:
         if atoms[0] in heads:
@@ -177,11 +178,11 @@ def _staying(
     tracer: Tracer,
     names: Mapping[str, str],
     groups: Sequence[ChannelGroup],
-    crossing: Mapping[int, frozenset[int]],
+    attention: tuple[set[int], set[int]],
     refused: Mapping[int, Reason],
 ) -> Iterator[Staying]:
     """Modules that make heads or widths of heads, and why these stay, where all of that kind do."""
-    for kind, atoms in zip(("heads", "head_width"), _attention(tracer, crossing), strict=True):
+    for kind, atoms in zip(("heads", "head_width"), attention, strict=True):
         if atoms and not any(group.kind == kind for group in groups):
             for tensor, axes in tracer.owned.items():
                 nodes = [node for axis in axes if axis is not None for node in axis.tolist()]
