@@ -121,7 +121,8 @@ class _Proof:
         return self.right(blocks[:middle], groups) + self.right(blocks[middle:], groups)
 
     def _inexact(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> Reason | None:
-        why = self.bench.difference(*self._without(blocks, groups))
+        compare = self.bench.difference if groups else self.bench.first_difference
+        why = compare(*self._without(blocks, groups))
         if why is None:
             return None
         note = "; with half of the channels beside" if groups else ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ _SAME = 1e-4
 #: Outputs of masks that are held: those of a proof's three draws.
 _HELD = 3
 
+_Found = TypeVar("_Found")
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -45,6 +47,7 @@ class Evidence:
     silenced: outputs of masks that were computed last, by what they keep; they do not depend on what modules note
         beside their weights, so that one serves every change that is tried. `forget` them with another topology.
     _slopes: of `slopes`, once they are worked out.
+    _coarse: the same in float32, for a first look; empty where float32 cannot tell.
     """
 
     model: nn.Module
@@ -55,6 +58,7 @@ class Evidence:
     forwards: Forwards
     silenced: OrderedDict[object, list[Tensor]] = field(default_factory=OrderedDict)
     _slopes: list[Mapping[str, Axes]] = field(default_factory=list)
+    _coarse: list[Evidence] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -72,8 +76,11 @@ class Evidence:
             except Exception as found:  # user code runs in here
                 error = found
                 continue
-            if not rough:
-                check_own_weights(made.model, made.inputs, made.dense, made.forwards)
+            if rough:
+                return made
+            made._see_coarsely()
+            seen = made._coarse[0] if made._coarse else made
+            check_own_weights(seen.model, seen.inputs, seen.dense, seen.forwards)
             return made
         raise TraceError(
             f"the model must run on example_inputs more than once, but got {describe_exception(error)}"
@@ -109,6 +116,22 @@ class Evidence:
             forwards=forwards,
         )
 
+    def _see_coarsely(self) -> None:
+        """Run the model in float32 as well, where it has such weights and gives what it gives in float64."""
+        types = {parameter.dtype for parameter in self.model.parameters() if parameter.ndim > 1}
+        if not self.forwards.promotes or types - {torch.float32}:
+            return
+        forwards = replace(self.forwards, promotes=False, precisions=set())
+        model = self.forwards.shortened_model(self.model)
+        inputs = map_tensors(self.inputs, self.forwards.shortened)
+        try:
+            dense = forwards.outputs(sharing(model), inputs)
+        except Exception:  # user code runs in here
+            return
+        tolerance = Tolerance.of(forwards.precisions or {torch.float32})
+        if _shapes(dense) == _shapes(self.dense) and distance(dense, self.dense) <= tolerance.most:
+            self._coarse.append(Evidence(model, inputs, self.traced, dense, tolerance, forwards))
+
     def redrawn(self, seed: int) -> Evidence | None:
         """The same with other weights of the same size, None where the model does not run with them.
 
@@ -128,6 +151,19 @@ class Evidence:
         except Exception:  # user code runs in here
             return None
 
+    def first_difference(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
+        """The same as `difference`, by float32 alone where that sees nothing wrong."""
+        return self._looked(lambda bench: bench.difference(topology, chosen))
+
+    def _looked(self, look: Callable[[Evidence], _Found | None]) -> _Found | None:
+        """What a look finds in float32, None for nothing; only what is found in float64 counts."""
+        if self._coarse and look(self._coarse[0]) is None:
+            return None
+        found = look(self)
+        if found is None:
+            self._coarse.clear()  # float32 misled
+        return found
+
     def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> Reason | None:
         """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
         try:
@@ -138,7 +174,7 @@ class Evidence:
             expected = self._silenced_outputs(topology, chosen)
         except Exception as error:  # where values decide on the path, say
             return _raised(OTHER_PATH, error)
-        if len(outputs) != len(expected) or any(a.shape != b.shape for a, b in zip(outputs, expected, strict=True)):
+        if _shapes(outputs) != _shapes(expected):
             return Reason(kind=OTHER_SHAPE)
         worst = distance(outputs, expected)
         if not self.tolerance.allows(worst, lambda: distance(expected, self.dense)):
@@ -148,6 +184,9 @@ class Evidence:
 
     def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
+        return self._looked(lambda bench: bench._runs(topology, chosen))
+
+    def _runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         try:
             outputs = self._cut_outputs(topology, chosen)
         except Exception as error:  # user code runs in here
@@ -186,6 +225,8 @@ class Evidence:
     def forget(self) -> None:
         """Drop what was computed for another topology."""
         self.silenced.clear()
+        for coarse in self._coarse:
+            coarse.forget()
 
     def _cut(self, topology: Topology, chosen: KeptChannels) -> nn.Module:
         """A cut that is only looked at."""
@@ -251,6 +292,10 @@ def _short(error: Exception) -> str:
     return describe_exception(error).splitlines()[0][:200]
 
 
+def _shapes(outputs: Iterable[Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in outputs]
+
+
 def _few(model: nn.Module, inputs: Inputs, forwards: Forwards) -> Inputs:
     """Three samples of the inputs, where these give what they give among all.
 
@@ -268,7 +313,7 @@ def _few(model: nn.Module, inputs: Inputs, forwards: Forwards) -> Inputs:
     except Exception:  # user code runs in here
         return inputs
     alone = [tensor[:_FEW] for tensor in everything]
-    same = [a.shape for a in alone] == [b.shape for b in outputs] and distance(outputs, alone) < _SAME
+    same = _shapes(alone) == _shapes(outputs) and distance(outputs, alone) < _SAME
     return fewer if same else inputs
 
 

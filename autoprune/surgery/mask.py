@@ -23,6 +23,8 @@ from autoprune.trace.tracer import Step, Tracer, plain_operators, run
 from autoprune.trace.values import fresh
 
 Args = tuple[object, ...]
+#: The operator that only changes the type of values.
+_CHANGES_TYPE = "_to_copy"
 #: (operator, arguments, positions alive on each axis of the first argument) -> result, None to run it as it is.
 Statistic = Callable[[torch._ops.OpOverload, Args, Mapping[str, object], Sequence[Tensor | None]], object]
 
@@ -145,6 +147,8 @@ class _Statistics(TorchDispatchMode):
     def __init__(self, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._traced, self._gone, self._step = traced, gone, 0
+        # In another precision a model has other types to change.
+        self._steps = [step for step in traced.steps if step.name != _CHANGES_TYPE]
         self._known: dict[int, Tensor | None] = {}
 
     def __torch_dispatch__(
@@ -156,7 +160,7 @@ class _Statistics(TorchDispatchMode):
     ) -> object:
         del types
         name, first = func.overloadpacket.__name__, args[0] if args else None
-        step = self._traced.steps[self._step] if self._step < len(self._traced.steps) else None
+        step = self._steps[self._step] if self._step < len(self._steps) else None
         if step is None or Step.of(name, first, step.axes) != step:
             return func(*args, **(kwargs or {}))  # not the model's own: a hook, or a step of autograd
         self._step += 1
@@ -169,7 +173,7 @@ class _Statistics(TorchDispatchMode):
     @property
     def finished(self) -> bool:
         """Whether the model took all the steps of its trace."""
-        return self._step == len(self._traced.steps)
+        return self._step == len(self._steps)
 
     def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
         if id(nodes) not in self._known:  # arrays of the trace, which outlive this

@@ -73,15 +73,19 @@ class Forwards:
 
         That is enough to ask of gradients whether they are zero.
         """
+        copied = self.shortened_model(model)
+        with plain_operators(copied), _Run(self, _SHORT, back=True):
+            yield copied
+
+    def shortened_model(self, model: nn.Module) -> nn.Module:
+        """A copy in float32 if forwards are promoted; it shares the parameters that are so already."""
         parameters = {name for name, _ in model.named_parameters()}
 
         def own(name: str, tensor: Tensor) -> Tensor | None:
             short = self.shortened(tensor)
             return None if short is tensor and name not in parameters else short
 
-        copied = clone_with(model, own)
-        with plain_operators(copied), _Run(self, _SHORT, back=True):
-            yield copied
+        return clone_with(model, own)
 
     def shortened(self, tensor: Tensor) -> Tensor:
         """A tensor as `short` needs it."""

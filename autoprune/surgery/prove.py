@@ -88,7 +88,7 @@ class _Survey:
             tied = frozenset(name for name, _ in self.model.named_modules() if layer_of(name) in lessons.tied)
             topology = self._traced(tied) or topology
             proof.bench.forget()
-        return Proof(topology, proof.bench, self.seed, lessons).run()
+        return Proof(topology, proof.bench, self.seed, lessons, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
         """What a step of a proof gives, or gives with tied channels where that is better; and what it found out."""

@@ -45,7 +45,8 @@ class Proof:
     """One proof under way.
 
     reasons: groups that are withdrawn so far, and why. learned: as in `Lessons`.
-    draws: which channels stay of every group; the last is for groups together, the first `apart` for sets of them.
+    draws: which channels stay of every group; the last is for groups together, the first `apart` for sets of them:
+        one, where like layers were right with all of them in an earlier proof.
     passed: groups and draws that were right with the topology as it is now.
     sets: names of all groups, those that share something apart.
     """
@@ -57,7 +58,7 @@ class Proof:
     reasons: dict[str, Reason] = field(default_factory=dict)
     learned: dict[Change, set[str]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
-    passed: set[tuple[tuple[str, ...], int]] = field(default_factory=set)
+    passed: set[tuple[tuple[str, ...], int, bool]] = field(default_factory=set)
     apart: int = len(_AMOUNTS) - 1
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[Draw, ...] = field(init=False)
@@ -99,7 +100,6 @@ class Proof:
 
     def learn(self) -> Topology:
         """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
-        self.apart = 1
         with suppress(OutOfTime):
             for names in self.sets:
                 self.settle(names)
@@ -141,12 +141,15 @@ class Proof:
     ) -> Reason | None:
         """Why these groups cannot be cut together, None when they can. draws: those for sets when not given."""
         for draw in (draws or self.draws[: self.apart]) if names else ():
-            key = tuple(names), self.draws.index(draw)
+            together = draw is self.draws[-1]
+            key = tuple(names), self.draws.index(draw), together
             if topology is None and key in self.passed:
                 continue
             kept = KeptChannels(groups={name: draw[name] for name in names})
-            together = draw is self.draws[-1]
-            reason = self.bench.difference(topology or self.topology, kept, in_training=together)
+            if together:
+                reason = self.bench.difference(topology or self.topology, kept, in_training=True)
+            else:
+                reason = self.bench.first_difference(topology or self.topology, kept)
             if reason is not None:
                 return reason
             if topology is None:
@@ -279,7 +282,7 @@ class Proof:
         if not names:
             return None
         one = {name: self.draws[1][name][: self.topology.group(name).least] for name in names}
-        return self.bench.difference(self.topology, KeptChannels(groups=one))
+        return self.bench.first_difference(self.topology, KeptChannels(groups=one))
 
     def _settle_narrow(self, names: Sequence[str]) -> None:
         reason = self._narrow_fault(names)

@@ -99,6 +99,28 @@ class Labels:
             left = np.unique(self.roots(factors))
         return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
+    def removable(self, nodes: Nodes) -> dict[int, list[int]]:
+        """Atoms that lie along an axis and are not frozen, in order, with the positions of each."""
+        positions, left = np.arange(len(nodes), dtype=np.int64), self.roots(nodes)
+        found = []
+        while len(left):
+            product = self._row[left] != _NONE
+            free = ~product & (self._frozen[left] == _NONE)
+            found.append(np.stack((left[free], positions[free]), axis=1))
+            factors = np.concatenate((self._row[left[product]], self._column[left[product]]))
+            positions, left = np.tile(positions[product], 2), self.roots(factors)
+        pairs = np.unique(np.concatenate(found), axis=0) if found else np.empty((0, 2), dtype=np.int64)
+        atoms, starts = np.unique(pairs[:, 0], return_index=True)
+        held = np.split(pairs[:, 1], starts[1:])
+        order = np.argsort(pairs[starts, 1], kind="stable").tolist()
+        return {int(atoms[number]): held[number].tolist() for number in order}
+
+    def products_among(self, axes: Sequence[Nodes]) -> Nodes:
+        """Representatives of classes that are a row and a column of a grid, each once."""
+        roots = np.unique(np.concatenate([self.roots(nodes) for nodes in axes])) if axes else np.empty(0, np.int64)
+        found: Nodes = roots[self._row[roots] != _NONE]
+        return found
+
     def marked(self, nodes: Nodes, atoms: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Whether an atom of each node is among some. atoms: for each node whether it is; later ones are not."""
         roots = self.roots(nodes)

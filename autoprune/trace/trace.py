@@ -96,16 +96,16 @@ def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction
 def _places(tracer: Tracer) -> dict[int, Places]:
     """Where every unfrozen class of channels lies."""
     places: dict[int, Places] = defaultdict(dict)
-    removable: dict[int, list[int]] = {}
+    known: dict[bytes, dict[int, list[int]]] = {}  # many axes hold the same classes in the same places
     for name, axes in tracer.owned.items():
         for axis, nodes in enumerate(axes):
-            found: dict[int, list[int]] = defaultdict(list)
-            for position, root in enumerate([] if nodes is None else tracer.labels.roots(nodes).tolist()):
-                if root not in removable:
-                    removable[root] = [atom for atom in tracer.labels.atoms(root) if not tracer.labels.reason(atom)]
-                for atom in removable[root]:
-                    found[atom].append(position)
-            for atom, positions in found.items():
+            if nodes is None:
+                continue
+            roots = tracer.labels.roots(nodes)
+            key = roots.tobytes()
+            if key not in known:
+                known[key] = tracer.labels.removable(roots)
+            for atom, positions in known[key].items():
                 places[atom][name, axis] = positions
     return places
 
@@ -114,7 +114,7 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[in
     """Classes that lie on the same axes equally often can be exchanged for each other: one group."""
     clusters: dict[object, list[int]] = defaultdict(list)
     for atom, place in places.items():
-        signature = tuple(sorted((key, len(positions)) for key, positions in place.items()))
+        signature = tuple((key, len(positions)) for key, positions in place.items())
         clusters[signature, tracer.labels.family(atom)].append(atom)
     rank = {name: position for position, name in enumerate(tracer.order)}
 
@@ -135,7 +135,8 @@ def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list
     """Rows and columns of one grid hold the same positions, so they are never one group, however alike they look."""
     parts: list[list[int]] = []
     for atom in atoms:
-        free = next((part for part in parts if crossing.get(atom, frozenset()).isdisjoint(part)), None)
+        others = crossing.get(atom)
+        free = next((part for part in parts if not others or others.isdisjoint(part)), None)
         if free is None:
             parts.append([atom])
         else:
@@ -146,13 +147,11 @@ def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list
 def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
     """Class of channels -> classes that share a position with it."""
     found: dict[int, set[int]] = defaultdict(set)
-    seen: set[int] = set()
-    for nodes in (nodes for axes in tracer.owned.values() for nodes in axes if nodes is not None):
-        for root in set(tracer.labels.roots(nodes).tolist()) - seen:
-            seen.add(root)
-            atoms = tracer.labels.atoms(root)
-            for atom in atoms if len(atoms) > 1 else ():
-                found[atom] |= atoms - {atom}
+    axes = [nodes for axes in tracer.owned.values() for nodes in axes if nodes is not None]
+    for root in tracer.labels.products_among(axes).tolist():
+        atoms = tracer.labels.atoms(root)
+        for atom in atoms:
+            found[atom] |= atoms - {atom}
     return {atom: frozenset(others) for atom, others in found.items()}
 
 
@@ -198,7 +197,7 @@ def _makes(tracer: Tracer, name: str, axis: int) -> bool:
 
 def _first_position(tracer: Tracer, place: Places) -> list[int]:
     """Order of channels: by their first position on the axis that makes them."""
-    made = [positions for (name, axis), positions in sorted(place.items()) if _makes(tracer, name, axis)]
+    made = [positions for (name, axis), positions in place.items() if _makes(tracer, name, axis)]
     return min(made) if made else min(place.values())
 
 
@@ -245,20 +244,18 @@ def _left_alone(
 ) -> tuple[Unprunable, ...]:
     """For each weight that makes channels: how many of them stay, and the reasons."""
     found: list[Unprunable] = []
+    known: dict[bytes, dict[Reason, int]] = {}
     for tensor, axes in tracer.owned.items():
         for axis, nodes in enumerate(axes):
             if nodes is None or not _makes(tracer, tensor, axis):
                 continue
-            reasons: dict[Reason, int] = defaultdict(int)
-            for node, count in Counter(tracer.labels.roots(nodes).tolist()).items():
-                # One side of a grid may stay while the other goes.
-                removable = any(atom in owner for atom in tracer.labels.atoms(node))
-                reason = None if removable else _reason(tracer, node, refused)
-                if reason is not None:
-                    reasons[reason] += count
+            roots = tracer.labels.roots(nodes)
+            key = roots.tobytes()
+            if key not in known:
+                known[key] = _stays(tracer, roots.tolist(), refused, owner)
             found += [
                 Unprunable(module=names[tensor], channels=count, of=len(nodes), why=why)
-                for why, count in reasons.items()
+                for why, count in known[key].items()
             ]
     held = {entry.module for entry in found}
     for name, parameter in model.named_parameters():
@@ -266,6 +263,20 @@ def _left_alone(
             size, why = parameter.shape[0], _unseen(tracer, name, refused)
             found.append(Unprunable(module=names[name], channels=size, of=size, why=why))
     return tuple(found)
+
+
+def _stays(
+    tracer: Tracer, roots: Sequence[int], refused: Mapping[int, Reason], owner: Mapping[int, str]
+) -> dict[Reason, int]:
+    """How many positions of an axis stay, and why. roots: of its nodes."""
+    reasons: dict[Reason, int] = defaultdict(int)
+    for node, count in Counter(roots).items():
+        # One side of a grid may stay while the other goes.
+        removable = any(atom in owner for atom in tracer.labels.atoms(node))
+        reason = None if removable else _reason(tracer, node, refused)
+        if reason is not None:
+            reasons[reason] += count
+    return reasons
 
 
 def _offered(tracer: Tracer, name: str, owner: Mapping[int, str]) -> bool:

@@ -6,15 +6,18 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.influence import gradients
 from autoprune.surgery.precise import Forwards, OutOfTime, WritesWeightsError, storages
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import prove, survey
+from autoprune.trace.trace import trace
 
 
 class Words(nn.Module):
@@ -108,3 +111,83 @@ def test_a_forward_ends_with_the_time_though_the_model_catches_every_exception()
 
     with pytest.raises(OutOfTime):
         Forwards(time.process_time() + 0.01, promotes=False).outputs(Stubborn(), torch.zeros(2))
+
+
+class Faint(nn.Module):
+    """A branch that adds next to nothing."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.main, self.up, self.down = nn.Linear(8, 4), nn.Linear(8, 6), nn.Linear(6, 4)
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.main(x) + self.share * self.down(torch.tanh(self.up(x)))
+        return y
+
+
+@pytest.mark.parametrize(("share", "first"), [(1e-6, False), (1.0, True)])
+def test_a_fault_that_float32_cannot_see_is_found_in_float64(share: float, first: bool) -> None:
+    model, inputs = Faint(share).eval(), torch.randn(5, 8)
+    topology = trace(model, inputs)
+    group = topology.group("up")
+    shifted = tuple(
+        replace(member, index=member.index.roll(1, 0)) if member.tensor == "down.weight" else member
+        for member in group.members
+    )
+    wrong = replace(topology, groups=(replace(group, members=shifted),))
+    bench, kept = Evidence.of(model, inputs), KeptChannels(groups={"up": (0, 2, 3)})
+    assert (bench.first_difference(wrong, kept) is not None) is first
+    assert bench.difference(wrong, kept) is not None
+    assert prove(model, wrong, inputs).groups == ()
+
+
+def test_float64_is_asked_only_where_float32_sees_something() -> None:
+    model, inputs = Faint(1.0).eval(), torch.randn(5, 8)
+    topology, bench = trace(model, inputs), Evidence.of(model, inputs)
+    kept = KeptChannels(groups={"up": (0, 2, 3)})
+    assert bench.first_difference(topology, kept) is None
+    assert not bench.silenced
+    assert bench.difference(topology, kept) is None
+    assert len(bench.silenced) == 1
+
+
+class Ill(nn.Module):
+    """Digits cancel, so that float32 gives other outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down(torch.relu((self.up(x) + 1e5) - 1e5))
+        return y
+
+
+def test_a_model_that_float32_computes_badly_is_proved_in_float64_alone() -> None:
+    model, inputs = Ill().eval(), torch.randn(5, 8)
+    assert [group.name for group in survey(model, inputs).groups] == ["up"]
+
+
+class Casts(nn.Module):
+    """Gives its input the type of its weights, as Transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm, self.down = nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.down(self.norm(self.up(x.to(self.up.weight.dtype))))
+        return y
+
+
+def test_a_mask_in_float32_takes_the_steps_of_a_trace_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_other_path(*args: object) -> None:
+        raise AssertionError("the model took other steps")
+
+    monkeypatch.setattr("autoprune.surgery.mask._Following", no_other_path)
+    model, inputs = Casts().eval(), torch.randn(5, 8)
+    topology, bench = trace(model, inputs), Evidence.of(model, inputs)
+    kept = KeptChannels(groups={"up": (0, 2, 3)})
+    assert bench.first_difference(topology, kept) is None
+    assert bench.difference(topology, kept) is None
