@@ -83,7 +83,8 @@ class Evidence:
             check_own_weights(seen.model, seen.inputs, seen.dense, seen.forwards)
             return made
         raise TraceError(
-            f"the model must run on example_inputs more than once, but got {describe_exception(error)}"
+            "the model must run on example_inputs more than once and give finite values, but got "
+            f"{describe_exception(error)}"
         ) from error
 
     @classmethod
@@ -105,7 +106,8 @@ class Evidence:
         runs = sharing(scratch)
         with forwards.of(runs):
             traced, dense = watch(runs, inputs)
-        if finite and not all(bool(torch.isfinite(tensor).all()) for tensor in dense):
+        telling = [torch.isfinite(tensor) for tensor in dense]
+        if not any(bool(some.any()) for some in telling) or (finite and not all(bool(some.all()) for some in telling)):
             raise ValueError("outputs that are not finite")
         return cls(
             model=scratch,

@@ -100,6 +100,8 @@ def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str,
             outputs = [tensor for tensor in outputs_in(call(copied, given)) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
             slopes = [torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5 for tensor in outputs]
+            # Values that are not finite are alike in a cut and a mask, whatever lies before them.
+            slopes = [slope * tensor.isfinite() for slope, tensor in zip(slopes, outputs, strict=True)]
             torch.autograd.backward(outputs, slopes)
     except Exception:  # no outputs that have one, or a step without
         return {}
@@ -109,7 +111,8 @@ def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str,
 def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
     """Note on which positions of each axis a gradient is other than zero, and drop it."""
     if parameter.grad is not None:
-        some = (parameter.grad != 0).cpu()
+        # A gradient that is no number tells nothing.
+        some = ((parameter.grad > 0) | (parameter.grad < 0)).cpu()
         others = [[other for other in range(some.ndim) if other != axis] for axis in range(some.ndim)]
         found[name] = tuple(some.any(dim=axes) if axes else some for axes in others) or (some.reshape(1),)
         parameter.grad = None
