@@ -95,8 +95,15 @@ def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
 
 def shortened(names: Sequence[str], most: int = 2) -> str:
     """Write the first names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    shown = few(names, most)
+    return ", ".join(shown) if len(names) <= most else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def few(names: Sequence[str], most: int | None) -> list[str]:
+    """Take the first names, and how many more there are as the last one; all of them where `most` is None."""
+    if most is None or len(names) <= most:
+        return list(names)
+    return [*names[:most], f"{len(names) - most} more"]
 
 
 def _known(value: object) -> object:

@@ -11,9 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from autoprune.display import few
 from autoprune.study.left_alone import Cause, Place, causes
 from autoprune.terminal import safe_console
 from autoprune.trace.absent import title
+from autoprune.trace.reasons import said_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 #: Layers shown of one place, and places of one reason, where not all are asked for.
 _FEW = 3
+#: What "not exact" means.
+_NOT_EXACT = (
+    "Not exact: the layer is replaced by its own input, which no weights of it would give; it is proved that the model "
+    "runs without it, not what that does to the quality."
+)
 #: Characters of a line where there is no terminal, but for names that are longer.
 _WIDTH = 100
 #: Characters that a table may need.
@@ -97,6 +104,8 @@ class _Writer:
         asked = "" if section.searched else f'; not searched, as "{section.kind}" is not in kinds'
         self._head(f"{name}: {len(section.parts)}{asked} (share of the model that goes with {section.goes})")
         self._print(self._parts(section))
+        if any(part.exact is False for part in section.parts):
+            self._say(_NOT_EXACT)
         if section.together:
             self._say(
                 f"No choice of their own, as they are nothing but others together: {', '.join(section.together)}."
@@ -123,7 +132,7 @@ class _Writer:
     def _named(self, part: Part) -> str:
         """The name, and below it the other layers that make the same channels."""
         others = [layer for layer in part.layers if layer != part.name.partition("#")[0]]
-        return "\n".join([part.name, *(f"  + {line}" for line in self._few(others))])
+        return "\n".join([part.name, *(f"  + {line}" for line in few(others, self._most))])
 
     def _stays(self, section: Section) -> None:
         """Print the modules that might have been of a kind and are not, by reason."""
@@ -131,9 +140,9 @@ class _Writer:
         for one in section.stay:
             alike.setdefault((one.kind, one.why), []).append(one)
         for (_, why), rows in alike.items():
-            names = ", ".join(self._few([row.module for row in rows]))
+            names = few([row.module for row in rows], self._most)
             remedy = f" {rows[0].remedy}" if self._most is None else ""
-            self._say(f"No {title(section.kind)}: {names}: {why}.{remedy} ({rows[0].docs})")
+            self._say(f"Not among them: {said_of(names, why)}.{remedy} ({rows[0].docs})")
 
     def _weights(self) -> None:
         searched = "weights" in self._found.space.kinds
@@ -177,7 +186,7 @@ class _Writer:
     def _place(self, place: Place) -> Iterator[str]:
         if place.detail:
             yield place.detail
-        layers = ", ".join(self._few(list(dict.fromkeys(_counted(row) for row in place.layers))))
+        layers = ", ".join(few(list(dict.fromkeys(map(_counted, place.layers))), self._most))
         yield ": ".join(filter(None, (place.where, layers)))
 
     def _reach(self) -> Table:
@@ -193,12 +202,6 @@ class _Writer:
                 *(f"{row.share:.1%}", f"{cost.size_bytes:,}"),
             )
         return table
-
-    def _few(self, names: Sequence[str]) -> list[str]:
-        """The first names, and how many more there are."""
-        if self._most is None or len(names) <= self._most:
-            return list(names)
-        return [*names[: self._most], f"{len(names) - self._most} more"]
 
     def _head(self, text: str) -> None:
         self._console.print()

@@ -44,7 +44,7 @@ def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> st
     """A sentence on what trains the candidates, and why where the study chooses."""
     rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
     names = optimizers(settings, topology, kind)
-    each = [f"{name} at a rate of {' to '.join(rates) or f'{RATES[name]:g}'}" for name in names]
+    each = [f"{name} at a learning rate of {' to '.join(rates) or f'{RATES[name]:g}'}" for name in names]
     why = ""
     if AUTO in settings.optimizers:
         kinds = {("layer",): "has LayerNorm and no BatchNorm", (): "has neither BatchNorm nor LayerNorm"}
@@ -52,4 +52,4 @@ def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> st
         why = (
             f"; {suited(topology, kind)} suits {'a loss in the unit of the targets' if kind == 'regression' else suits}"
         )
-    return f"Candidates are trained by {' or '.join(each)}{why}."
+    return f"Candidates are trained with {' or '.join(each)}{why}."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from autoprune.display import shortened
-from autoprune.trace.reasons import Kind, Reason
+from autoprune.display import few
+from autoprune.trace.reasons import Kind, Reason, said_of
 from autoprune.trace.topology import Topology
 
 #: Kind -> what is said where nothing was found that could have been one, and what the parts are called.
@@ -15,7 +15,10 @@ _NOTHING: Mapping[str, tuple[str, str]] = {
     "head_width": ("widths of heads", "no attention with several heads was found"),
     "blocks": ("blocks", "no module was found that computes what is added to an earlier value"),
     "layers": ("layers", "no module computes products of weights"),
-    "weights": ("single weights", "no parameter of two or more dims is summed over in a product that is understood"),
+    "weights": (
+        "single weights",
+        "no parameter is in a matrix product or convolution that is understood",
+    ),
 }
 #: Reasons that are named.
 _FEW = 3
@@ -45,7 +48,7 @@ def why_none(kind: str, topology: Topology) -> str:
         found.setdefault(why.text, {})[module] = why.kind
     told = list(found.items())[:_FEW]
     more = f"; and {len(found) - _FEW} more reasons" if len(found) > _FEW else ""
-    said = "; ".join(f"{shortened(list(modules))} {text}" for text, modules in told) or nothing
+    said = "; ".join(said_of(few(list(modules), 2), text) for text, modules in told) or nothing
     remedies = dict.fromkeys(one.remedy for _, modules in told for one in modules.values())
     return " ".join((f"No {names} can go: {said}{more}.", *remedies))
 

@@ -6,7 +6,7 @@ docs/left_alone.md says the same at length, and a test keeps both in step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprune.trace.operators import shown
@@ -327,12 +327,34 @@ NEEDED_ONE = Kind(
 INEXACT = Kind(
     "inexact",
     "Blocks that are more than what they add",
-    "is no block: without it the model does not compute what it does with its weights at zero ({detail})",
+    "is no block: leaving it out is not the same as setting its weights to zero ({detail})",
     "Let nothing but an addition lie between what it computes and what that is added to, and let nothing else read it. "
     'A member of a list of equal modules may go without that: kinds=("layers",).',
 )
 #: Words that a reason was stored with, of which nothing else is known.
 OTHER = Kind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
+
+#: How the words of reasons begin that are sentences of their own, and do not follow the name of a layer.
+_SENTENCES = ("cutting it ", "the model ")
+
+
+def said_of(names: Sequence[str], words: str) -> str:
+    """Say a reason of modules.
+
+    Args:
+        names: Of modules, or how many more there are.
+        words: Of the reason.
+
+    Example:
+        >>> said_of(["first", "second"], "makes one channel")
+        'each of first and second makes one channel'
+
+    """
+    if words.startswith(_SENTENCES):
+        return f"{', '.join(names)}: {words}"
+    several = f"each of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"{several} {words}"
+
 
 #: Name -> kind, all of them.
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}

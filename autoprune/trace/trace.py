@@ -54,7 +54,7 @@ def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = fr
                 continue
             owner.update(dict.fromkeys(atoms, name))
             scaling = attributes.scaling(atoms)
-            hint = f"sets the scale of the attention logits (in {scaling[0]})" if scaling else ""
+            hint = f"sets a scale that {scaling[0] or 'the model'} works out from it" if scaling else ""
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), scaling=scaling, hint=hint))
     numbers = attributes.by_group(owner)
     owners = Owners(tracer, scratch)

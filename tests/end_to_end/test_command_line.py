@@ -241,7 +241,7 @@ def test_explain_says_what_can_be_pruned_and_writes_nothing(tmp_path: Path, monk
     for group in ("0", "3", "6"):
         assert re.search(rf" {group} *$", answer.out, re.MULTILINE), f"group {group}"
     assert "is part of the model's output" in answer.sentence
-    assert "trained by sgd at a rate of 0.015; sgd suits a model that has BatchNorm" in answer.sentence
+    assert "trained with sgd at a learning rate of 0.015; sgd suits a model that has BatchNorm" in answer.sentence
     for label in ("smallest", "middle", "largest", "100.0%"):
         assert label in answer.out
     assert files(tmp_path) == before

@@ -219,11 +219,21 @@ def test_a_kind_that_was_asked_for_and_is_not_there_says_why() -> None:
     assert whys["heads"] == "No heads can go: no attention with several heads was found."
     assert whys["blocks"] == "No blocks can go: no module was found that computes what is added to an earlier value."
     assert whys["layers"].startswith(
-        "No layers can go: first, second and 1 more gives another shape or type than it takes. Nothing can stand"
+        "No layers can go: each of first, second and 1 more gives another shape or type than it takes. Nothing can"
     )
     text = re.sub(r"\s+", " ", found.text())
     for kind in ("heads", "blocks", "layers"):
         assert whys[kind] in text
+
+
+def test_layers_that_are_not_exact_and_modules_that_are_no_layers_are_explained_below_their_table() -> None:
+    found = autoprune.explain(task(), SpaceSettings(kinds=("layers",)))
+    assert any(part.exact is False for part in sections(found)["layers"].parts)
+    text = re.sub(r"\s+", " ", found.text())
+    assert "it is proved that the model runs without it, not what that does to the quality." in text
+    assert "Not among them: each of inp and out gives another shape or type than it takes." in text
+    exact = re.sub(r"\s+", " ", explained(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))).text())
+    assert "Not exact" not in exact
 
 
 def test_what_is_protected_is_no_more_there_and_says_so() -> None:

@@ -51,7 +51,7 @@ def test_the_optimizer_and_its_rate_suit_the_model(norms: tuple[nn.Module, ...],
     plan = space.decode(space.uniform(0.5), seed=0)
     assert (plan.recovery.optimizer, plan.recovery.learning_rate) == (name, RATES[name])
     assert described(settings, topology) == (
-        f"Candidates are trained by {name} at a rate of {RATES[name]:g}; {name} suits a model that {why}."
+        f"Candidates are trained with {name} at a learning rate of {RATES[name]:g}; {name} suits a model that {why}."
     )
     # What is protected, and kinds that stay, make no other model of it.
     assert build_space(settings, topology.only(("heads",)), None).decode({}, seed=0).recovery.optimizer == name
@@ -64,7 +64,7 @@ def test_what_is_said_holds_whatever_the_model_has() -> None:
     recovery = space.decode(space.uniform(0.5), seed=0).recovery
     assert recovery.optimizer == "sgd"
     assert recovery.learning_rate == pytest.approx(0.0316, abs=1e-4)
-    assert described(settings, topology) == "Candidates are trained by sgd at a rate of 0.01 to 0.1."
+    assert described(settings, topology) == "Candidates are trained with sgd at a learning rate of 0.01 to 0.1."
 
 
 def test_each_optimizer_that_is_drawn_has_its_own_rate() -> None:

@@ -105,7 +105,7 @@ def test_a_study_without_layers_says_why(tmp_path: Path) -> None:
     flat = image_task(
         model=nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 4)), require_trained=False
     )
-    with pytest.raises(ConfigurationError, match=r"No layers can go: 1, 3 gives another shape or type"):
+    with pytest.raises(ConfigurationError, match=r"No layers can go: each of 1 and 3 gives another shape or"):
         autoprune.Study.create(flat, settings(space=space(kinds=("layers",))), out=tmp_path / "run")
     with pytest.warns(AutopruneWarning, match="No layers can go"):
         autoprune.Study.create(flat, settings(space=space(kinds=("layers", "channels"))), out=tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,41 @@ class Between(nn.Module):
 
 def model_with(change: Callable[[Tensor], Tensor]) -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), Between(change), nn.Linear(8, 3)).eval()
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "said"),
+    [
+        (["a"], "makes one channel", "a makes one channel"),
+        (["a", "b"], "makes one channel", "each of a and b makes one channel"),
+        (["a", "b", "2 more"], "makes one channel", "each of a, b and 2 more makes one channel"),
+        (["a", "b"], "the model does not run once it is cut", "a, b: the model does not run once it is cut"),
+        (["a"], "cutting it changes the outputs", "a: cutting it changes the outputs"),
+    ],
+)
+def test_a_reason_is_a_sentence_with_its_modules(names: list[str], words: str, said: str) -> None:
+    assert reasons.said_of(names, words) == said
+
+
+def test_every_reason_is_a_sentence_with_its_module() -> None:
+    verbs = {"is", "comes", "has", "passes", "makes", "gives", "shares", "was", "cannot"}
+    for kind in KINDS.values():
+        sentence = reasons.said_of(["a"], kind.words)
+        assert sentence.startswith("a: ") or sentence.split()[1] in verbs or kind is reasons.OTHER, kind.name
+
+
+def test_a_scale_of_the_models_own_forward_is_told_as_such() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.out = nn.Embedding(7, 12), nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.out(torch.relu(self.table(x) * math.sqrt(self.table.embedding_dim)))
+            return made
+
+    (group,) = trace(Scaled().eval(), torch.randint(7, (4, 5))).groups
+    assert group.hint == "sets a scale that the model works out from it"
 
 
 def line_of(function: Callable[[Tensor], Tensor]) -> str:
