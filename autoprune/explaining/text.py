@@ -14,8 +14,7 @@ from rich.text import Text
 from autoprune.display import few
 from autoprune.study.left_alone import Cause, Place, causes
 from autoprune.terminal import safe_console
-from autoprune.trace.absent import title
-from autoprune.trace.reasons import said_of
+from autoprune.trace.absent import said_of, title
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -222,7 +221,8 @@ class _Writer:
 
 def _counted(row: Unprunable) -> str:
     stay = str(row.channels) if row.channels == row.of else f"{row.channels} of {row.of}"
-    return f"{row.group or row.module} ({stay} {row.parts})"
+    counted = f"head width {stay}" if row.parts == "head width" else f"{stay} {row.parts}"
+    return f"{row.group or row.module} ({counted})"
 
 
 def _listed(names: Sequence[str]) -> str:

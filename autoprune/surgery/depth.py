@@ -9,7 +9,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.evidence import Evidence
 from autoprune.trace.blocks import Block, is_part
 from autoprune.trace.left_alone import Staying
-from autoprune.trace.reasons import DIFFERS, INEXACT, NEEDED, NEEDED_ONE, PROOF_TIME, Reason
+from autoprune.trace.reasons import DIFFERS, INEXACT, NEEDED, NEEDED_ONE, NOT_RUNNING, PROOF_TIME, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
 
 
@@ -126,7 +126,8 @@ class _Proof:
         if why is None:
             return None
         note = "; with half of the channels beside" if groups else ""
-        how = f"the outputs differ {why.detail}" if why.kind == DIFFERS else why.words
+        plain = {DIFFERS: f"the outputs differ {why.detail}", NOT_RUNNING: f"the model does not run: {why.detail}"}
+        how = plain.get(why.kind, why.words)
         return Reason(kind=INEXACT, detail=f"{how}{note}", line=why.line)
 
     def steady(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:

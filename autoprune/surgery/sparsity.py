@@ -73,8 +73,8 @@ def _fits(pattern: str, shape: Sequence[int], axis: int) -> bool:
     return outputs > rows or math.prod(shape) > outputs * width
 
 
-_TOO_FLAT = "has one dimension, like biases and the weights of norms"
-_NOT_SUMMED = "is in no matrix product or convolution that is understood, like the table of an embedding"
+_TOO_FLAT = "has one dimension, like a bias"
+_NOT_SUMMED = "is in no known product, like an embedding's table"
 
 
 def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float = 1.0) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from autoprune.display import few
-from autoprune.trace.reasons import Kind, Reason, said_of
+from autoprune.trace.reasons import Kind, Reason
 from autoprune.trace.topology import Topology
 
 #: Kind -> what is said where nothing was found that could have been one, and what the parts are called.
@@ -22,6 +22,26 @@ _NOTHING: Mapping[str, tuple[str, str]] = {
 }
 #: Reasons that are named.
 _FEW = 3
+#: How the words of reasons begin that are sentences of their own, and do not follow the name of a layer.
+_SENTENCES = ("cutting it ", "the model ")
+
+
+def said_of(names: Sequence[str], words: str) -> str:
+    """Say a reason of modules.
+
+    Args:
+        names: Of modules, or how many more there are.
+        words: Of the reason.
+
+    Example:
+        >>> said_of(["first", "second"], "makes one channel")
+        'each of first and second makes one channel'
+
+    """
+    if words.startswith(_SENTENCES):
+        return f"{', '.join(names)}: {words}"
+    several = f"each of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"{several} {words}"
 
 
 def title(kind: str) -> str:

@@ -6,7 +6,7 @@ docs/left_alone.md says the same at length, and a test keeps both in step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoprune.trace.operators import shown
@@ -333,28 +333,6 @@ INEXACT = Kind(
 )
 #: Words that a reason was stored with, of which nothing else is known.
 OTHER = Kind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
-
-#: How the words of reasons begin that are sentences of their own, and do not follow the name of a layer.
-_SENTENCES = ("cutting it ", "the model ")
-
-
-def said_of(names: Sequence[str], words: str) -> str:
-    """Say a reason of modules.
-
-    Args:
-        names: Of modules, or how many more there are.
-        words: Of the reason.
-
-    Example:
-        >>> said_of(["first", "second"], "makes one channel")
-        'each of first and second makes one channel'
-
-    """
-    if words.startswith(_SENTENCES):
-        return f"{', '.join(names)}: {words}"
-    several = f"each of {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
-    return f"{several} {words}"
-
 
 #: Name -> kind, all of them.
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}

@@ -14,6 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from autoprune.display import shortened
 from autoprune.errors import ConfigurationError, fault
 from autoprune.trace.blocks import Block, is_part, settled
 from autoprune.trace.left_alone import Staying, Unprunable
@@ -309,14 +310,16 @@ class Topology:
         withdrawn: dict[str, Reason] = {}
         staying: dict[str, Reason] = {}
         for pattern in patterns:
-            matched = [group.name for group in self.groups if _matches(group, pattern)]
+            matched = {group.name: _matched(group, pattern) for group in self.groups if _matched(group, pattern)}
             held = {block.name for block in self.blocks if block.matches(pattern)}
             if not matched and not held:
+                known = shortened([*self.widths, *(block.name for block in self.blocks)], 5)
                 raise ConfigurationError(
-                    fault("a pattern of protect", f"match a module of {', '.join(self.widths)}", repr(pattern))
+                    fault("a pattern of protect", f"match a module of {known}", repr(pattern), "See autoprune explain.")
                 )
             why = Reason(kind=PROTECTED, detail=repr(pattern))
-            withdrawn.update(dict.fromkeys(matched, why))
+            for name, module in matched.items():
+                withdrawn[name] = why if module == name else replace(why, note=f"{module} shares its channels")
             staying.update(dict.fromkeys(held, why))
         return self.without(withdrawn).without_blocks(staying)
 
@@ -337,8 +340,9 @@ class Topology:
         why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
         others = {group.name: why for group in self.groups if group.kind not in kinds}
         found = self.without(others) if others else self
-        wanted = [b for b in self.blocks if any(kind in kinds and b.is_of(kind) for kind in ("blocks", "layers"))]
-        return replace(found, blocks=tuple(wanted))
+        wanted = [kind for kind in ("blocks", "layers") if kind in kinds]
+        unwanted = [block.name for block in self.blocks if not any(map(block.is_of, wanted))]
+        return found.without_blocks(dict.fromkeys(unwanted, why))
 
     def fingerprint(self) -> str:
         """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""
@@ -357,9 +361,10 @@ def _holders(group: ChannelGroup) -> list[str]:
     ]
 
 
-def _matches(group: ChannelGroup, pattern: str) -> bool:
-    modules = {member.tensor.rpartition(".")[0] for member in group.members if member.role == "out"}
-    return any(fnmatchcase(name, pattern) for name in (group.name, *modules))
+def _matched(group: ChannelGroup, pattern: str) -> str:
+    """The name of a group or of a module that makes its channels, whichever matches first; "" where none does."""
+    modules = (member.tensor.rpartition(".")[0] for member in group.members if member.role == "out")
+    return next((name for name in (group.name, *modules) if fnmatchcase(name, pattern)), "")
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:

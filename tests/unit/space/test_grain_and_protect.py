@@ -58,8 +58,16 @@ def test_protected_groups_are_withdrawn_with_the_pattern() -> None:
     assert any("'blocks.1.*'" in entry.reason for entry in left.unprunable)
 
 
+def test_what_shares_channels_with_a_protected_layer_names_it() -> None:
+    left = TOPOLOGY.protected(["blocks.1.shortcut.0"])
+    (shared,) = {entry.why.words for entry in left.unprunable if "protected" in entry.why.words}
+    assert shared == "is protected by the pattern 'blocks.1.shortcut.0'; blocks.1.shortcut.0 shares its channels"
+    (own,) = {entry.why.words for entry in TOPOLOGY.protected(["blocks.1.conv1"]).unprunable if entry.group}
+    assert own == "is protected by the pattern 'blocks.1.conv1'"
+
+
 def test_a_pattern_that_matches_nothing_lists_the_groups() -> None:
-    with pytest.raises(ConfigurationError, match=r"a pattern of protect must match a module of stem\.0"):
+    with pytest.raises(ConfigurationError, match=r"must match a module of stem\.0, .* and \d+ more, but got 'stm"):
         TOPOLOGY.protected(["stm.*"])
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from autoprune.surgery.prove import survey
 from autoprune.trace import reasons
+from autoprune.trace.absent import said_of
 from autoprune.trace.located import FUNCTIONS, WITHOUT_RULE
 from autoprune.trace.operators import shown
 from autoprune.trace.reasons import KINDS, Kind, Reason
@@ -48,13 +49,13 @@ def model_with(change: Callable[[Tensor], Tensor]) -> nn.Module:
     ],
 )
 def test_a_reason_is_a_sentence_with_its_modules(names: list[str], words: str, said: str) -> None:
-    assert reasons.said_of(names, words) == said
+    assert said_of(names, words) == said
 
 
 def test_every_reason_is_a_sentence_with_its_module() -> None:
     verbs = {"is", "comes", "has", "passes", "makes", "gives", "shares", "was", "cannot"}
     for kind in KINDS.values():
-        sentence = reasons.said_of(["a"], kind.words)
+        sentence = said_of(["a"], kind.words)
         assert sentence.startswith("a: ") or sentence.split()[1] in verbs or kind is reasons.OTHER, kind.name
 
 
