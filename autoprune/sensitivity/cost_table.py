@@ -127,6 +127,14 @@ class CostTable:
         largest = max((math.prod(whole[number] for number in term.lengths) for term in self.terms), default=0.0)
         if min((*whole, *prices), default=0.0) < 0 or not largest * max(prices, default=0.0) < _HIGHEST:
             return "lengths or prices are below 0, or too high"
+        return self._free() if groups else ""
+
+    def _free(self) -> str:
+        """What the dense model has none of, in words; "" for nothing. A group is read by some layer, so it has each."""
+        sizes = [math.prod(self.lengths[number].whole for number in term.lengths) for term in self.terms]
+        for axis in ("multiply_adds", "parameters", "size_bytes"):
+            if not any(size * getattr(term, axis) > 0 for size, term in zip(sizes, self.terms, strict=True)):
+                return f"the dense model costs no {axis}, of which budgets are shares"
         return ""
 
 

@@ -206,6 +206,9 @@ THIRD = "candidates/00003/candidate.json"
         ("study.json", lambda d: d["groups"][0].update(channels=77), "costs are of other groups"),
         ("study.json", lambda d: d["ties"].__setitem__(0, 5), r"ties\[0\]"),
         ("study.json", lambda d: d["costs"]["terms"][0].update(lengths=[9999]), "terms name lengths beyond"),
+        ("study.json", lambda d: d["costs"]["terms"].clear(), "the dense model costs no multiply_adds"),
+        ("study.json", lambda d: [one.update(size_bytes=0) for one in d["costs"]["terms"]], "costs no size_bytes"),
+        ("study.json", lambda d: [one.update(whole=0) for one in d["costs"]["lengths"]], "costs no multiply_adds"),
     ],
 )
 def test_what_contradicts_itself_is_told(
