@@ -130,11 +130,24 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
 
 
 def _weight_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
-    """Roles of a 2-D weight that may be transposed."""
-    order = tracer.order_of(weight)
-    if order is not None and len(order) == 2:
-        for position, axis in enumerate(order):
+    """Roles of a 2-D weight that may be transposed, or a parameter in another shape."""
+    for position in range(2):
+        for axis in _along(tracer, weight, position):
             tracer.role(weight, axis, "in" if position == contracted else "out")
+
+
+def _along(tracer: Tracer, weight: Tensor, position: int) -> list[int]:
+    """Axes of a parameter that lie along an axis of what was made of it, alone or flattened with others."""
+    order, name = tracer.order_of(weight), tracer.origin(weight)
+    if order is not None and len(order) == weight.ndim:
+        return [order[position]]
+    nodes = tracer.axes(weight)[position]
+    if name is None or nodes is None:
+        return []
+    labels = tracer.labels
+    here = {atom for node in nodes.tolist() for atom in labels.atoms(node)}
+    owned = enumerate(tracer.owned[name])
+    return [axis for axis, own in owned if own is not None and not here.isdisjoint(labels.atoms(int(own[0])))]
 
 
 def addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -179,10 +192,10 @@ def with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNode
 
 def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
     """Roles of a parameter in a batched product, its axes in any order: one is read, one is made."""
-    order = tracer.order_of(weight)
-    if order is not None and len(order) == 3:
-        tracer.role(weight, order[contracted], "in")
-        tracer.role(weight, order[3 - contracted], "out")
+    for axis in _along(tracer, weight, contracted):
+        tracer.role(weight, axis, "in")
+    for axis in _along(tracer, weight, 3 - contracted):
+        tracer.role(weight, axis, "out")
 
 
 def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:

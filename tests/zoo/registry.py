@@ -24,6 +24,7 @@ from tests.zoo.depth import DEPTH
 from tests.zoo.experts import EXPERTS
 from tests.zoo.numbers import NUMBERS
 from tests.zoo.sequence import SEQUENCE
+from tests.zoo.shaped import SHAPED
 from tests.zoo.transformers_hub import HUB
 from tests.zoo.vision import VISION
 from tests.zoo.vision_transformers import VISION_TRANSFORMERS
@@ -77,6 +78,7 @@ WHOLE_ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
     **DEPTH,
     **EXPERTS,
     **NUMBERS,
+    **SHAPED,
 }
 
 

@@ -14,7 +14,7 @@ from autoprune.trace.reasons import PROTECTED, Reason
 from autoprune.trace.topology import ROLES, Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import mlp
-from tests.zoo.registry import ZOO, build
+from tests.zoo.registry import ZOO, build, build_any
 
 EXPECTED = {
     "resnet": {
@@ -441,3 +441,11 @@ def test_without_moves_groups_to_the_unprunable() -> None:
         "0",
     )
     assert topology.widths == {"0": 32, "2": 16}
+
+
+def test_a_parameter_in_another_shape_makes_channels_along_each_of_its_axes() -> None:
+    attention, convolved = trace(*build_any("einsum_attention")), trace(*build_any("convolved_by_hand"))
+    assert attention.widths == {"inp": 12, "q": 3, "q#2": 5, "v": 5}
+    assert attention.group("q").kind == "heads"
+    assert convolved.widths == {"stem": 6, "kernel": 10, "sides": 2, "sides#2": 3}
+    assert {left.module for left in (*attention.unprunable, *convolved.unprunable)} == {"out"}
