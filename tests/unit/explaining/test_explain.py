@@ -22,6 +22,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.space.knobs import distributions
 from autoprune.space.settings import KINDS, SpaceSettings
 from autoprune.surgery.prove import survey
+from autoprune.trace.absent import why_none
 from autoprune.trace.reasons import PROTECTED
 from autoprune.trace.topology import Topology
 from tests.end_to_end.script import command, write
@@ -310,3 +311,9 @@ def test_what_a_script_prints_is_no_json(tmp_path: Path) -> None:
     answer = command("explain", script, "--json")
     assert json.loads(answer.out)["space"]["steps"] == 5
     assert "loading" in answer.err
+
+
+def test_blocks_that_are_not_searched_are_no_blocks_that_are_not_there() -> None:
+    why = why_none("blocks", topology().only(("channels", "layers")))
+    assert re.match(r"No blocks can go: each of .* is left whole by kinds=\('channels', 'layers'\)", why)
+    assert why_none("layers", topology().only(("channels", "layers"))) == ""
