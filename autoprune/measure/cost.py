@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.task.checkpoint import serialize, serialize_smallest
 from autoprune.task.data import Inputs, call, evaluating
-from autoprune.trace.tracer import plain_operators
+from autoprune.trace.running import plain_operators
 
 
 def count_parameters(model: nn.Module) -> int:

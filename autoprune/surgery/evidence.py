@@ -19,12 +19,15 @@ from autoprune.surgery.distance import Tolerance, distance
 from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, moving, without_gradient
 from autoprune.surgery.mask import masked
 from autoprune.surgery.precise import Forwards, storages
+from autoprune.surgery.stirring import stir_statistics, stirred, stirred_weights
 from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs
+from autoprune.task.modes import LossMode
 from autoprune.trace.operators import raised_from
 from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Kind, Reason
+from autoprune.trace.running import copied
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, copied, watch
+from autoprune.trace.tracer import Tracer, watch
 from autoprune.trace.values import map_tensors, tensors_in
 
 #: Samples that a proof runs on: an odd number, in which a size written in code does not go by chance.
@@ -93,11 +96,11 @@ class Evidence:
         forwards.check_time()
         scratch = _shared(model, attempt.dtype) if attempt.shares else copied(model)
         _widen(scratch, attempt)
-        _stir_statistics(scratch)
+        stir_statistics(scratch)
         if attempt.stirs_weights:
-            scratch = _stirred_weights(scratch)
+            scratch = stirred_weights(scratch)
         renew_kept(scratch)
-        inputs = map_tensors(example_inputs, partial(_stirred, dtype=attempt.dtype, noise=attempt.stirs_inputs))
+        inputs = map_tensors(example_inputs, partial(stirred, dtype=attempt.dtype, noise=attempt.stirs_inputs))
         return cls._on(scratch, inputs, forwards, finite=attempt.stirs_weights or attempt.stirs_inputs)
 
     @classmethod
@@ -176,13 +179,22 @@ class Evidence:
             expected = self._silenced_outputs(topology, chosen)
         except Exception as error:  # where values decide on the path, say
             return _raised(OTHER_PATH, error)
+        reason = self._apart(outputs, expected, lambda: self.dense)
+        if reason is not None:
+            return reason
+        return self._fault_in_training(topology, chosen) if in_training else None
+
+    def _apart(
+        self, outputs: list[Tensor], expected: list[Tensor], dense: Callable[[], list[Tensor]], note: str = ""
+    ) -> Reason | None:
+        """Say how outputs of a cut differ from those of a mask, beyond rounding. dense: gives those of the model."""
         if _shapes(outputs) != _shapes(expected):
             return Reason(kind=OTHER_SHAPE)
         worst = distance(outputs, expected)
-        if not self.tolerance.allows(worst, lambda: distance(expected, self.dense)):
-            how = f"by {worst:.2g} of their size" if math.isfinite(worst) else "to some that are not finite"
-            return Reason(kind=DIFFERS, detail=how)
-        return self._fault_in_training(topology, chosen) if in_training else None
+        if self.tolerance.allows(worst, lambda: distance(expected, dense())):
+            return None
+        how = f"by {worst:.2g} of their size" if math.isfinite(worst) else "to some that are not finite"
+        return Reason(kind=DIFFERS, detail=f"{note}{how}")
 
     def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
@@ -230,11 +242,12 @@ class Evidence:
         for coarse in self._coarse:
             coarse.forget()
 
-    def _cut(self, topology: Topology, chosen: KeptChannels) -> nn.Module:
+    def _cut(self, topology: Topology, chosen: KeptChannels, model: nn.Module | None = None) -> nn.Module:
         """A cut that is only looked at."""
         self.forwards.check_time()
         # To round a weight that is multiplied by a factor would look like a fault.
-        return cut(self.model, topology, chosen, share=True, scaled=torch.float64 if self.forwards.promotes else None)
+        scaled = torch.float64 if self.forwards.promotes else None
+        return cut(model or self.model, topology, chosen, share=True, scaled=scaled)
 
     def _cut_outputs(self, topology: Topology, chosen: KeptChannels, *, training: bool = False) -> list[Tensor]:
         return self.forwards.outputs(self._cut(topology, chosen).train(training), self.inputs)
@@ -254,7 +267,26 @@ class Evidence:
             self._cut_outputs(topology, chosen, training=True)
         except Exception as error:
             return _raised(NOT_TRAINING, error) if self._trains() else None
+        unread = self.traced.unread()
+        groups = (topology.group(name) for name in chosen.groups)
+        if any(member.tensor in unread for group in groups for member in group.members):
+            return self._fault_at_rest(topology, chosen)
         return None
+
+    def _fault_at_rest(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
+        """Compare cut and mask in training mode at rest: eval mode does not show weights that only training reads."""
+        try:
+            outputs = self._at_rest(lambda model: self._cut(topology, chosen, model))
+            expected = self._at_rest(lambda model: masked(model, topology, chosen, self.traced))
+        except Exception as error:  # user code runs in here
+            return _raised(NOT_TRAINING, error)
+        return self._apart(outputs, expected, lambda: self._at_rest(sharing), "in training mode, ")
+
+    def _at_rest(self, make: Callable[[nn.Module], nn.Module]) -> list[Tensor]:
+        """Outputs in training mode at rest of a model that is made from one in that mode."""
+        model = sharing(self.model)
+        with LossMode(trains=True).on(model):
+            return self.forwards.outputs(make(model), self.inputs)
 
     def _trains(self) -> bool:
         try:
@@ -319,43 +351,6 @@ def _few(model: nn.Module, inputs: Inputs, forwards: Forwards) -> Inputs:
     return fewer if same else inputs
 
 
-@torch.no_grad()
-def _stir_statistics(model: nn.Module) -> None:
-    """Norms get statistics of their own for every channel: fresh ones hide channels in a wrong order."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
-            noise = torch.rand(module.running_mean.shape, generator=generator, dtype=torch.float64)
-            module.running_mean += noise.to(module.running_mean)
-
-
-def _stirred_weights(model: nn.Module) -> nn.Module:
-    """A copy whose parameters that are the same everywhere, or next to zero, get values; it shares the others.
-
-    A branch that is scaled by zero hides anything.
-    """
-    generator = torch.Generator().manual_seed(1)
-    parameters = {name for name, _ in model.named_parameters()}
-
-    def telling(name: str, tensor: Tensor) -> Tensor | None:
-        if name not in parameters:
-            return None
-        if not tensor.is_floating_point() or not tensor.numel() or not _says_nothing(tensor):
-            return tensor
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        return tensor + (noise * 0.1).to(tensor)
-
-    return clone_with(model, telling)
-
-
-def _says_nothing(values: Tensor) -> bool:
-    """Whether all values are the same, or next to zero. Some of many are looked at first, as these mostly tell."""
-    for some in (part.double() for part in (values.flatten()[:1024], values)):
-        if float(some.abs().max()) >= 1e-3 and (some.numel() == 1 or float(some.std()) >= 1e-6):
-            return False
-    return True
-
-
 def _shared(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     """A copy in eval mode that shares what is large, and has biases, scales and buffers of the type of the proof.
 
@@ -379,16 +374,3 @@ def _widen(model: nn.Module, attempt: _Attempt) -> None:
     for module in model.modules() if attempt.dtype is not None else ():
         if not attempt.shares or isinstance(module, nn.RNNBase | nn.RNNCellBase):
             module.to(attempt.dtype)
-
-
-def _stirred(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
-    """An input in the precision of the proof, with noise of its own size: images of zeros would hide anything."""
-    if not tensor.is_floating_point():
-        return tensor
-    tensor = tensor.to(dtype) if dtype is not None else tensor
-    finite = tensor[torch.isfinite(tensor)].double()
-    if not noise or finite.numel() == 0:
-        return tensor
-    spread = float(finite.std()) if finite.numel() > 1 else 0.0
-    drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    return tensor.add((drawn * (spread or 1.0)).to(tensor))

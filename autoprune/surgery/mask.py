@@ -18,8 +18,9 @@ from autoprune.task.data import Inputs, call
 from autoprune.trace.labels import Labels
 from autoprune.trace.modules import watched
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
+from autoprune.trace.running import plain_operators
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Step, Tracer, plain_operators, run
+from autoprune.trace.tracer import Step, Tracer, run
 from autoprune.trace.values import fresh
 
 Args = tuple[object, ...]

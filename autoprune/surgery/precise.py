@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
-from autoprune.trace.tracer import plain_operators
+from autoprune.trace.running import plain_operators
 from autoprune.trace.values import fresh, outputs_in, tensors_in
 
 _FINEST = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from autoprune.surgery.precise import OutOfTime
 from autoprune.surgery.settle import Lessons, Proof, layer_of
 from autoprune.surgery.shallow import without_repeats
 from autoprune.task.data import Inputs
-from autoprune.trace.reasons import PROOF_TIME, Reason
+from autoprune.trace.reasons import NOT_TRAINING, PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
@@ -51,9 +52,10 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
 
     Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
     could not be proved for that, the model is traced once more with the two tied, and that topology is given if it
-    reaches much smaller models. Where something is wrong in a model of many like layers, what makes it right is looked
-    for in a copy without the repeats; the whole model is proved with what was found. Raises TraceError when the model
-    cannot be copied or run.
+    reaches much smaller models. Where cuts do not run in training mode, the model is traced in that mode, too: a
+    parameter that is read there alone has to follow the channels that it is used with. Where something is wrong in a
+    model of many like layers, what makes it right is looked for in a copy without the repeats; the whole model is
+    proved with what was found. Raises TraceError when the model cannot be copied or run.
 
     seconds: as in `prove`, without the trace.
     """
@@ -66,6 +68,21 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
         return _Survey(model, example_inputs, seed, now + seconds, now - start).run(topology)
     except OutOfTime:
         return _unproved(topology)
+
+
+class _Way(NamedTuple):
+    """How a model is traced, as in `trace`."""
+
+    tied: frozenset[str] = frozenset()
+    in_training: bool = False
+
+
+class _Tried(NamedTuple):
+    """What a step of a proof found, and the trace that it began from."""
+
+    found: Topology
+    proof: Proof
+    way: _Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +101,40 @@ class _Survey:
         lessons = None if proof.passes_at_once() else self._learn_without_repeats()
         if lessons is None:
             return self._better(proof, Proof.run)[0]
-        if lessons.tied:
+        if lessons.tied or lessons.in_training:
             tied = frozenset(name for name, _ in self.model.named_modules() if layer_of(name) in lessons.tied)
-            topology = self._traced(tied) or topology
+            topology = self._traced(_Way(tied, lessons.in_training)) or topology
             proof.bench.forget()
         return Proof(topology, proof.bench, self.seed, lessons, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
-        """What a step of a proof gives, or gives with tied channels where that is better; and what it found out."""
-        found = step(proof)
-        wrong = [name for name, reason in proof.reasons.items() if reason.kind != PROOF_TIME]
-        tied = frozenset(module for name in wrong for module in proof.topology.group(name).reshaped)
-        other = self._traced(tied) if tied else None
-        if other is not None:
-            proof.bench.forget()
-            second = Proof(other, proof.bench, self.seed)
-            again = step(second)
+        """Take a step of a proof, again with other traces where these are better; gives its lessons, too."""
+        best = _Tried(step(proof), proof, _Way())
+        if any(reason.kind == NOT_TRAINING for reason in proof.reasons.values()):
+            best = self._or(best, best.way._replace(in_training=True), step, far=1.0)
+        wrong = [name for name, reason in best.proof.reasons.items() if reason.kind != PROOF_TIME]
+        tied = frozenset(module for name in wrong for module in best.proof.topology.group(name).reshaped)
+        if tied:
             # Tied groups are fewer, so they have to reach much farther.
-            if _half(again) < 0.7 * _half(found):
-                return again, replace(second.taught(), tied=frozenset(map(layer_of, tied)))
-        return found, proof.taught()
+            best = self._or(best, best.way._replace(tied=tied), step, far=0.7)
+        tied = frozenset(map(layer_of, best.way.tied))
+        return best.found, replace(best.proof.taught(), tied=tied, in_training=best.way.in_training)
 
-    def _traced(self, tied: frozenset[str]) -> Topology | None:
+    def _or(self, best: _Tried, way: _Way, step: Callable[[Proof], Topology], far: float) -> _Tried:
+        """Try another trace, which is better where it leaves less than that share of the best one so far."""
+        topology = self._traced(way)
+        if topology is None:
+            return best
+        best.proof.bench.forget()
+        proof = Proof(topology, best.proof.bench, self.seed)
+        other = _Tried(step(proof), proof, way)
+        return other if _half(other.found) < far * _half(best.found) else best
+
+    def _traced(self, way: _Way) -> Topology | None:
         """Another trace, None when there is no time left for one."""
         if time.process_time() + self.trace_seconds > self.deadline:
             return None
-        return trace(self.model, self.inputs, tied=tied)
+        return trace(self.model, self.inputs, tied=way.tied, in_training=way.in_training)
 
     def _learn_without_repeats(self) -> Lessons | None:
         """What is found out on a copy without repeated layers, None where there is none, or it does not run."""

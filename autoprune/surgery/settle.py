@@ -32,12 +32,14 @@ class Lessons:
 
     changes: those that made a group right -> the layers of these groups. reasons: of groups that were withdrawn.
     least: fewest channels, where that is more than one. tied: modules that were traced with their channels tied.
+    in_training: whether training mode was traced, too.
     """
 
     changes: Mapping[Change, set[str]] = field(default_factory=dict)
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     least: Mapping[str, int] = field(default_factory=dict)
     tied: frozenset[str] = frozenset()
+    in_training: bool = False
 
 
 @dataclass(slots=True)

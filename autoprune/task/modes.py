@@ -77,7 +77,7 @@ class LossMode:
             with evaluating(model):
                 yield
             return
-        with evaluating(model), _same_buffers(model), _seeded(model, seed), _Rest():
+        with evaluating(model), _same_buffers(model), seeded(model, seed), _Rest():
             self._enter(model)
             yield
 
@@ -300,8 +300,14 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _seeded(model: nn.Module, seed: int) -> Iterator[None]:
-    """The generators that a model may draw from, seeded; as before after that."""
+def seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed the generators that a model may draw from; their states are as before after that.
+
+    Args:
+        model: Whose devices are seeded.
+        seed: For each of the generators.
+
+    """
     cuda = sorted({tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}, key=str)
     python, numbers = random.getstate(), np.random.get_state()
     try:

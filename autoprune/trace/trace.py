@@ -23,15 +23,19 @@ from autoprune.trace.tracer import Tracer, run
 Places = dict[tuple[str, int], list[int]]
 
 
-def trace(model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = frozenset()) -> Topology:
+def trace(
+    model: nn.Module, example_inputs: Inputs, *, tied: frozenset[str] = frozenset(), in_training: bool = False
+) -> Topology:
     """Find the coupled channel groups of a model.
 
-    The model is copied and run once on the example inputs. What comes out is not yet proved:
-    tied: modules that take the number of channels that they reshape from their input, as in `B, N, C = x.shape`.
+    The model is copied and run once on the example inputs. The topology is not yet proved:
     `autoprune.surgery.prove` compares a cut with a mask for every group. Raises TraceError when the model
     cannot be copied or run.
+
+    tied: modules that take the number of channels that they reshape from their input, as in `B, N, C = x.shape`.
+    in_training: run it in training mode, too, and couple the channels that only this couples.
     """
-    tracer, scratch = run(model, example_inputs, tied=tied)
+    tracer, scratch = run(model, example_inputs, tied=tied, in_training=in_training)
     names = _module_of(scratch)
     attributes = Attributes(tracer, scratch)  # first, as it may find more channels to be the same
     places = _places(tracer)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from autoprune.errors import TraceError, describe_exception
-from autoprune.task.clone import Borrowed, clone_with
+from autoprune.task.clone import Borrowed
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
+from autoprune.task.modes import LossMode
 from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
 from autoprune.trace.labels import AxisNodes, Labels
@@ -27,6 +26,7 @@ from autoprune.trace.located import WITHOUT_RULE, located
 from autoprune.trace.modules import watched
 from autoprune.trace.numbers import near, numbers_in
 from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, Kind, Reason
+from autoprune.trace.running import copied, plain_operators
 from autoprune.trace.topology import Product
 from autoprune.trace.values import fresh, named_tensors, outputs_in, tensors_in
 
@@ -312,6 +312,12 @@ class Tracer(TorchDispatchMode):
             for result in tensors_in(out):
                 self.put(result, [None] * result.ndim)
 
+    def unread(self) -> frozenset[str]:
+        """Names of the parameters that no operator read."""
+        return frozenset(
+            name for name, tensor in self.named.items() if self.flow.number(tensor) not in self.flow.readers
+        )
+
     def statistic(self, nodes: AxisNodes) -> None:
         """These channels are looked at together: removing some changes what is computed of the others."""
         if nodes is not None:
@@ -321,51 +327,23 @@ class Tracer(TorchDispatchMode):
 Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A copy in eval mode that shares nothing with the model. Raises TraceError where there can be none."""
-    if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in named_tensors(model)):
-        raise TraceError("the model must have weights, but got lazy modules: call it once first")
-    try:
-        scratch = clone_with(model).eval()
-    except Exception as error:  # modules that hold what cannot be copied
-        raise TraceError(
-            f"the model must be copyable with copy.deepcopy, but got {describe_exception(error)}"
-        ) from error
-    own = {id(tensor) for _, tensor in named_tensors(model)}
-    if scratch is model or any(id(tensor) in own for _, tensor in named_tensors(scratch)):
-        raise TraceError("the model must copy its weights in copy.deepcopy, but got a copy that shares some of them")
-    if any(tensor.is_meta for _, tensor in named_tensors(model)):
-        raise TraceError("the model must have weights, but got some on the meta device")
-    return scratch
-
-
-@contextmanager
-def plain_operators(model: nn.Module) -> Iterator[None]:
-    """No fused operators for whole layers: attention and recurrent layers show the steps they are made of.
-
-    What is drawn at random is the same each time, and the caller's generator stays as it is.
-    """
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())
-    mkldnn = torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(mkldnn and not recurrent)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        torch._C._set_mkldnn_enabled(mkldnn)
-
-
 def run(
-    model: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    seconds: float = TRACE_SECONDS,
+    tied: frozenset[str] = frozenset(),
+    in_training: bool = False,
 ) -> tuple[Tracer, nn.Module]:
-    """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run."""
+    """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run.
+
+    in_training: channels that are the same in training mode at rest are the same, too.
+    """
     scratch = copied(model)
     with Borrowed(model) as borrowed:
         tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
+        if in_training:
+            _watch_training(tracer, scratch, example_inputs)
     if borrowed.found:
         raise TraceError(borrowing(model, borrowed))
     return tracer, scratch
@@ -379,13 +357,19 @@ def watch(
     Raises TraceError if it does not run.
     """
     try:
-        tracer, inputs = Tracer(scratch, seconds=seconds, tied=tied), fresh(example_inputs)
-        with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
-            outputs = outputs_in(call(scratch, inputs))
+        tracer = Tracer(scratch, seconds=seconds, tied=tied)
+        return tracer, _follow(tracer, scratch, example_inputs)
     except TraceError:
         raise
     except Exception as error:  # user code runs in here
         raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
+
+
+def _follow(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> list[Tensor]:
+    """Watch one forward, whose outputs keep all of their channels."""
+    inputs = fresh(example_inputs)
+    with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
+        outputs = outputs_in(call(scratch, inputs))
     tracer.module = tracer.operator = ""
     tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
     for nodes, reason, value in tracer.picked:
@@ -394,4 +378,17 @@ def watch(
     tracer.freeze_all(outputs, OUTPUT)
     for nodes in tracer.rows:
         tracer.freeze(nodes, ROW)
-    return tracer, outputs
+    return outputs
+
+
+def _watch_training(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> None:
+    """Follow the same channels in training mode at rest; costs, values and steps stay those of eval mode."""
+    known = (tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked)
+    tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = Flow(), [], {}, [], []
+    try:
+        with LossMode(trains=True).on(scratch):
+            _follow(tracer, scratch, example_inputs)
+    except Exception:  # user code runs in here, and what does not train has no channels to follow
+        tracer.module = tracer.operator = ""
+    finally:
+        tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = known

@@ -19,8 +19,8 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import survey
 from autoprune.task.data import Inputs, call
+from autoprune.trace.running import plain_operators
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import plain_operators
 from autoprune.trace.values import map_tensors, tensors_in
 from tests.zoo.registry import WHOLE_ZOO, build_any
 

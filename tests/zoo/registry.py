@@ -25,6 +25,7 @@ from tests.zoo.experts import EXPERTS
 from tests.zoo.numbers import NUMBERS
 from tests.zoo.sequence import SEQUENCE
 from tests.zoo.shaped import SHAPED
+from tests.zoo.training import TRAINING
 from tests.zoo.transformers_hub import HUB
 from tests.zoo.vision import VISION
 from tests.zoo.vision_transformers import VISION_TRANSFORMERS
@@ -79,6 +80,7 @@ WHOLE_ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
     **EXPERTS,
     **NUMBERS,
     **SHAPED,
+    **TRAINING,
 }
 
 

@@ -1,0 +1,58 @@
+"""Weights, statistics and inputs that hide nothing from a proof."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.task.clone import clone_with
+
+
+@torch.no_grad()
+def stir_statistics(model: nn.Module) -> None:
+    """Norms get statistics of their own for every channel: fresh ones hide channels in a wrong order."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
+            noise = torch.rand(module.running_mean.shape, generator=generator, dtype=torch.float64)
+            module.running_mean += noise.to(module.running_mean)
+
+
+def stirred_weights(model: nn.Module) -> nn.Module:
+    """A copy whose parameters that are the same everywhere, or next to zero, get values; it shares the others.
+
+    A branch that is scaled by zero hides anything.
+    """
+    generator = torch.Generator().manual_seed(1)
+    parameters = {name for name, _ in model.named_parameters()}
+
+    def telling(name: str, tensor: Tensor) -> Tensor | None:
+        if name not in parameters:
+            return None
+        if not tensor.is_floating_point() or not tensor.numel() or not _says_nothing(tensor):
+            return tensor
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        return tensor + (noise * 0.1).to(tensor)
+
+    return clone_with(model, telling)
+
+
+def _says_nothing(values: Tensor) -> bool:
+    """Whether all values are the same, or next to zero. Some of many are looked at first, as these mostly tell."""
+    for some in (part.double() for part in (values.flatten()[:1024], values)):
+        if float(some.abs().max()) >= 1e-3 and (some.numel() == 1 or float(some.std()) >= 1e-6):
+            return False
+    return True
+
+
+def stirred(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
+    """An input in the precision of the proof, with noise of its own size: images of zeros would hide anything."""
+    if not tensor.is_floating_point():
+        return tensor
+    tensor = tensor.to(dtype) if dtype is not None else tensor
+    finite = tensor[torch.isfinite(tensor)].double()
+    if not noise or finite.numel() == 0:
+        return tensor
+    spread = float(finite.std()) if finite.numel() > 1 else 0.0
+    drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return tensor.add((drawn * (spread or 1.0)).to(tensor))

@@ -1,0 +1,115 @@
+"""Parameters that training mode alone reads follow the channels that they are used with, and are proved there."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autoprune.criteria.kept import KeptChannels
+from autoprune.surgery.cut import cut
+from autoprune.surgery.mask import mask
+from autoprune.surgery.prove import prove, survey
+from autoprune.task.modes import LossMode
+from autoprune.trace.reasons import DIFFERS, NO_EFFECT
+from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.trace import trace
+from tests.zoo.registry import build_any
+from tests.zoo.training import MaskedByWidth, MaskedPlaces
+
+
+def halved(topology: Topology) -> KeptChannels:
+    return KeptChannels(groups={group.name: tuple(range(0, group.channels, 2)) for group in topology.groups})
+
+
+def at_rest(model: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
+    with torch.no_grad(), LossMode(trains=True).on(model):
+        out = model(inputs)
+    return out if isinstance(out, tuple) else (out,)
+
+
+def masked_places(kind: type[MaskedPlaces] = MaskedPlaces) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return kind(), torch.randn(3, 6, 5)
+
+
+@pytest.mark.parametrize("name", ["masked_places", "auxiliary_head"])
+def test_they_are_cut_with_the_channels_that_they_are_used_with(name: str) -> None:
+    model, inputs = build_any(name)
+    assert isinstance(inputs, Tensor)
+    topology = survey(model, inputs)
+    assert topology.group("stem" if name == "masked_places" else "stem.0")
+    model, kept = model.double(), halved(topology)
+    cut(model, topology, kept).train()(inputs.double())
+    if name == "auxiliary_head":  # a mask of LayerNorm traces eval mode
+        smaller, silenced = (at_rest(make(model, topology, kept), inputs.double()) for make in (cut, mask))
+        for got, expected in zip(smaller, silenced, strict=True):
+            torch.testing.assert_close(got, expected)
+
+
+def test_channels_that_eval_mode_does_not_read_are_no_group() -> None:
+    topology = survey(*build_any("auxiliary_head"))
+    assert [entry.why.kind for entry in topology.unprunable if entry.module == "auxiliary.0"] == [NO_EFFECT]
+
+
+def test_eval_mode_alone_offers_no_channels_that_training_mode_holds_whole() -> None:
+    model, inputs = masked_places()
+    assert [group.name for group in prove(model, trace(model, inputs), inputs).groups] == ["mlp.0"]
+
+
+def test_what_depends_on_the_number_of_channels_in_training_alone_is_refused() -> None:
+    model, inputs = masked_places(MaskedByWidth)
+    topology = survey(model, inputs)
+    assert [group.name for group in topology.groups] == ["mlp.0"]
+    proved = prove(model, trace(model, inputs, in_training=True), inputs)
+    assert [group.name for group in proved.groups] == ["mlp.0"]
+    why = next(entry.why for entry in proved.unprunable if entry.module == "stem")
+    assert why.kind == DIFFERS
+    assert why.words.startswith("cutting it changes the outputs in training mode, by")
+
+
+def test_a_wrong_order_of_what_training_alone_reads_is_found() -> None:
+    def shifted(group: ChannelGroup) -> ChannelGroup:
+        members = tuple(
+            replace(member, index=member.index.roll(1, 0)) if member.tensor == "mask_vector" else member
+            for member in group.members
+        )
+        return replace(group, members=members)
+
+    model, inputs = masked_places()
+    right = trace(model, inputs, in_training=True)
+    wrong = replace(right, groups=tuple(map(shifted, right.groups)))
+    assert len(prove(model, right, inputs).groups) == 2
+    assert [group.name for group in prove(model, wrong, inputs).groups] == ["mlp.0"]
+
+
+def test_costs_are_those_of_eval_mode() -> None:
+    model, inputs = build_any("auxiliary_head")
+    eval_mode, both = trace(model, inputs), trace(model, inputs, in_training=True)
+    assert both.cost({}) == eval_mode.cost({})
+    assert both.blocks == eval_mode.blocks
+
+
+class DrawsFromNumpy(nn.Module):
+    """Noise from NumPy and Python in eval mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).relu() * (1 + np.random.rand()) * (1 + random.random())
+        out: Tensor = self.second(hidden)
+        return out
+
+
+def test_models_that_draw_from_numpy_and_python_are_proved() -> None:
+    torch.manual_seed(0)
+    before = np.random.get_state()[1].tolist()
+    topology = survey(DrawsFromNumpy(), torch.randn(3, 5))
+    assert [group.name for group in topology.groups] == ["first"]
+    assert np.random.get_state()[1].tolist() == before
