@@ -49,6 +49,24 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     )
 
 
+def block_faults(topology: Topology, blocks: Sequence[Block], bench: Evidence) -> Mapping[str, Reason]:
+    """Find the blocks that are wrong on other evidence than they were proved on.
+
+    Args:
+        topology: With its blocks proved.
+        blocks: Those to look at.
+        bench: The other evidence.
+
+    Returns:
+        By name, the reason of each block that is wrong.
+
+    """
+    proof = _Proof(topology, bench)
+    for some in _depths(blocks):
+        proof.right(some, {})
+    return {block.name: reason for block, reason in proof.faults.items()}
+
+
 def without_depth(topology: Topology) -> Topology:
     """The topology without blocks and layers, for want of time to try them."""
     faults = {way: Reason(kind=PROOF_TIME) for block in topology.blocks for way in _ways(block)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.distance import Tolerance, distance
-from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, moving, without_gradient
+from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, joined, moving, without_gradient
 from autoprune.surgery.mask import masked
 from autoprune.surgery.precise import Forwards, storages
 from autoprune.surgery.stirring import stir_statistics, stirred, stirred_weights
@@ -219,14 +219,22 @@ class Evidence:
         """Parts that may have no effect on the outputs, as far as a gradient tells."""
         return without_gradient(self.slopes(), topology)
 
-    def silent(self, topology: Topology, cuts: Mapping[Part, Iterable[KeptChannels]]) -> list[Part]:
+    def silent(self, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> list[Part]:
         """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
         suspects = self.suspects(topology)
-        return [
-            part
-            for part, choices in cuts.items()
-            if part in suspects and all(self._effect(topology, one) <= self.tolerance.noise for one in choices)
-        ]
+        left = {part: choices for part, choices in cuts.items() if part in suspects}
+        if self.slopes():
+            return self._silent(topology, left)
+        # Of classes each may change, and all together not, by chance.
+        return [part for part, choices in left.items() if self._silent(topology, {part: choices})]
+
+    def _silent(self, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> list[Part]:
+        """The same of some parts: all at once, then half by half, as parts that nothing depends on are often many."""
+        if all(self._effect(topology, one) <= self.tolerance.noise for one in joined(cuts.values())):
+            return list(cuts)
+        parts = list(cuts)
+        halves = (parts[: len(parts) // 2], parts[len(parts) // 2 :]) if len(parts) > 1 else ()
+        return [part for half in halves for part in self._silent(topology, {part: cuts[part] for part in half})]
 
     def _effect(self, topology: Topology, chosen: KeptChannels) -> float:
         outputs = self._cut_outputs(topology, chosen)

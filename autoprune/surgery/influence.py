@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
 from autoprune.surgery.precise import Forwards
 from autoprune.task.clone import Borrowed, clone_with
@@ -71,6 +72,18 @@ def without_gradient(slopes: Mapping[str, Axes], topology: Topology) -> set[Part
 def moving(slopes: Mapping[str, Axes]) -> set[str]:
     """Names of the parameters on which the outputs depend. slopes: of `gradients`."""
     return {name for name, axes in slopes.items() if bool(axes[0].any())}
+
+
+def joined(cuts: Collection[Sequence[KeptChannels]]) -> list[KeptChannels]:
+    """Make cuts of all parts at once from cuts of each; a part with fewer of them begins anew."""
+    return [
+        KeptChannels(
+            groups={name: kept for one in some for name, kept in one.groups.items()},
+            dropped=tuple(dict.fromkeys(name for one in some for name in one.dropped)),
+        )
+        for number in range(max(map(len, cuts), default=0))
+        for some in [[choices[number % len(choices)] for choices in cuts]]
+    ]
 
 
 def matrices(group: ChannelGroup) -> set[str]:

@@ -16,7 +16,7 @@ from autoprune.surgery.precise import OutOfTime
 from autoprune.surgery.settle import Lessons, Proof, layer_of
 from autoprune.surgery.shallow import without_repeats
 from autoprune.task.data import Inputs
-from autoprune.trace.reasons import NOT_TRAINING, PROOF_TIME, Reason
+from autoprune.trace.reasons import NO_EFFECT, PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
@@ -52,8 +52,8 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
 
     Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
     could not be proved for that, the model is traced once more with the two tied, and that topology is given if it
-    reaches much smaller models. Where cuts do not run in training mode, the model is traced in that mode, too: a
-    parameter that is read there alone has to follow the channels that it is used with. Where something is wrong in a
+    reaches much smaller models. Where eval mode leaves weights unread, training mode is traced, too: weights that are
+    read there alone have to follow the channels that they are used with. Where something is wrong in a
     model of many like layers, what makes it right is looked for in a copy without the repeats; the whole model is
     proved with what was found. Raises TraceError when the model cannot be copied or run.
 
@@ -108,27 +108,33 @@ class _Survey:
         return Proof(topology, proof.bench, self.seed, lessons, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
-        """Take a step of a proof, again with other traces where these are better; gives its lessons, too."""
-        best = _Tried(step(proof), proof, _Way())
-        if any(reason.kind == NOT_TRAINING for reason in proof.reasons.values()):
-            best = self._or(best, best.way._replace(in_training=True), step, far=1.0)
-        wrong = [name for name, reason in best.proof.reasons.items() if reason.kind != PROOF_TIME]
+        """Take a step of a proof, again with tied channels where that is better; gives its lessons, too."""
+        proof, way = self._with_training(proof)
+        best = _Tried(step(proof), proof, way)
+        wrong = [name for name, reason in best.proof.reasons.items() if reason.kind not in (PROOF_TIME, NO_EFFECT)]
         tied = frozenset(module for name in wrong for module in best.proof.topology.group(name).reshaped)
-        if tied:
+        topology = self._traced(way._replace(tied=tied)) if tied else None
+        if topology is not None:
+            again = self._anew(proof, topology)
+            other = _Tried(step(again), again, way._replace(tied=tied))
             # Tied groups are fewer, so they have to reach much farther.
-            best = self._or(best, best.way._replace(tied=tied), step, far=0.7)
-        tied = frozenset(map(layer_of, best.way.tied))
-        return best.found, replace(best.proof.taught(), tied=tied, in_training=best.way.in_training)
+            if _half(other.found) < 0.7 * _half(best.found):
+                best = other
+        layers = frozenset(map(layer_of, best.way.tied))
+        return best.found, replace(best.proof.taught(), tied=layers, in_training=way.in_training)
 
-    def _or(self, best: _Tried, way: _Way, step: Callable[[Proof], Topology], far: float) -> _Tried:
-        """Try another trace, which is better where it leaves less than that share of the best one so far."""
-        topology = self._traced(way)
-        if topology is None:
-            return best
-        best.proof.bench.forget()
-        proof = Proof(topology, best.proof.bench, self.seed)
-        other = _Tried(step(proof), proof, way)
-        return other if _half(other.found) < far * _half(best.found) else best
+    def _with_training(self, proof: Proof) -> tuple[Proof, _Way]:
+        """Begin from a trace of training mode, too, where eval mode leaves weights unread and no channel is lost."""
+        way = _Way(in_training=True)
+        topology = self._traced(way) if proof.bench.traced.unread() else None
+        if topology is None or _half(topology) > _half(proof.topology):
+            return proof, _Way()
+        return self._anew(proof, topology), way
+
+    def _anew(self, proof: Proof, topology: Topology) -> Proof:
+        """Begin a proof of another topology of the same model."""
+        proof.bench.forget()
+        return Proof(topology, proof.bench, self.seed)
 
     def _traced(self, way: _Way) -> Topology | None:
         """Another trace, None when there is no time left for one."""

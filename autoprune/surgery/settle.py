@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.depth import with_blocks, without_depth
+from autoprune.surgery.depth import block_faults, with_blocks, without_depth
 from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.influence import NOTHING, Part, matrices, moving
 from autoprune.surgery.precise import OutOfTime
@@ -363,12 +363,14 @@ def _apart(topology: Topology) -> list[list[str]]:
 def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:
     """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
     found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
-    for part in [part for part in cuts if part not in found]:
+    heard = [part for part in cuts if part not in found]
+    for part in (part for part in heard if part[0] == "group"):
         for chosen in cuts[part]:
             reason = bench.difference(topology, chosen)
             if reason is not None:
                 found[part] = reason
-    return found
+    blocks = [block for block in topology.blocks if ("block", block.name) in heard]
+    return found | {("block", name): reason for name, reason in block_faults(topology, blocks, bench).items()}
 
 
 def _together(reason: Reason, others: Sequence[str]) -> Reason:

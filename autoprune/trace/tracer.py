@@ -313,10 +313,9 @@ class Tracer(TorchDispatchMode):
                 self.put(result, [None] * result.ndim)
 
     def unread(self) -> frozenset[str]:
-        """Names of the parameters that no operator read."""
-        return frozenset(
-            name for name, tensor in self.named.items() if self.flow.number(tensor) not in self.flow.readers
-        )
+        """Names of the weights that no operator read: of floating-point parameters and buffers."""
+        readers, tensors = self.flow.readers, ((n, t) for n, t in self.named.items() if t.is_floating_point())
+        return frozenset(name for name, tensor in tensors if self.flow.number(tensor) not in readers)
 
     def statistic(self, nodes: AxisNodes) -> None:
         """These channels are looked at together: removing some changes what is computed of the others."""
