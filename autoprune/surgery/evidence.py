@@ -18,7 +18,7 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.distance import Tolerance, distance
 from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, joined, moving, without_gradient
 from autoprune.surgery.mask import masked
-from autoprune.surgery.precise import Forwards, storages
+from autoprune.surgery.precise import Forwards, most_of, storages
 from autoprune.surgery.stirring import stir_statistics, stirred, stirred_weights
 from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs
@@ -92,7 +92,7 @@ class Evidence:
 
     @classmethod
     def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: _Attempt, deadline: float) -> Evidence:
-        forwards = Forwards(deadline, promotes=attempt.dtype is not None, guarded=storages(model))
+        forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model))
         forwards.check_time()
         scratch = _shared(model, attempt.dtype) if attempt.shares else copied(model)
         _widen(scratch, attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from autoprune.surgery.memory import give_back, resident
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.running import plain_operators
@@ -53,12 +55,14 @@ class Forwards:
     promotes: every operator computes in float64, whatever the types of its arguments. Weights are converted one by one
         as they are used, so that no second copy of a model is needed.
     guarded: storages that no forward may write to.
+    most: bytes in memory above which freed memory is given back after each forward.
     precisions: the floating-point types of results so far: a model may well cast inside, unless promoted.
     """
 
     deadline: float
     promotes: bool
     guarded: frozenset[int] = frozenset()
+    most: float = math.inf
     precisions: set[torch.dtype] = field(default_factory=set)
 
     @contextmanager
@@ -76,6 +80,7 @@ class Forwards:
         copied = self.shortened_model(model)
         with plain_operators(copied), _Run(self, _SHORT, back=True):
             yield copied
+        give_back(self.most)
 
     def shortened_model(self, model: nn.Module) -> nn.Module:
         """A copy in float32 if forwards are promoted; it shares the parameters that are so already."""
@@ -95,12 +100,19 @@ class Forwards:
         """The outputs, without gradients."""
         given = fresh(inputs)
         with torch.no_grad(), self.of(model):
-            return outputs_in(call(model, given))
+            outputs = outputs_in(call(model, given))
+        give_back(self.most)
+        return outputs
 
     def check_time(self) -> None:
         """Raise OutOfTime once the deadline has passed."""
         if time.process_time() > self.deadline:
             raise OutOfTime
+
+
+def most_of(model: nn.Module) -> int:
+    """How many bytes may be in memory before freed ones are given back: those there now, and 1.5 times the weights."""
+    return resident() + 3 * sum(parameter.nbytes for parameter in model.parameters()) // 2
 
 
 def storages(model: nn.Module) -> frozenset[int]:

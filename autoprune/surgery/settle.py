@@ -102,9 +102,11 @@ class Proof:
 
     def learn(self) -> Topology:
         """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
+        whole = self.apart
         with suppress(OutOfTime):
-            for names in self.sets:
-                self.settle(names)
+            for self.apart in range(1, whole + 1):  # what helps with one draw mostly helps with all
+                for names in self.sets:
+                    self.settle(names)
             self.settle_together()
             self._settle_narrow_at_once()
         return self.topology.without(self.reasons)
