@@ -171,7 +171,7 @@ def test_queries_keys_and_values_are_no_row() -> None:
     why = why_none("layers", topology)
     assert why.startswith("No layers can go: ")
     assert "q, k and 1 more is not one of several equal modules in a row" in why
-    assert "inp, out gives another shape or type than it takes" in why
+    assert "each of inp and out gives another shape or type than it takes" in why
 
 
 def test_one_layer_that_is_used_again_and_again_is_a_whole_stack() -> None:

@@ -18,6 +18,7 @@ from autoprune.task.modes import LossMode
 from autoprune.trace.reasons import DIFFERS, NO_EFFECT
 from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trace.trace import trace
+from tests.zoo.numbers import SplitBiasAttention
 from tests.zoo.registry import build_any
 from tests.zoo.training import MaskedByWidth, MaskedPlaces
 
@@ -92,6 +93,53 @@ def test_costs_are_those_of_eval_mode() -> None:
     eval_mode, both = trace(model, inputs), trace(model, inputs, in_training=True)
     assert both.cost({}) == eval_mode.cost({})
     assert both.blocks == eval_mode.blocks
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each trace of a survey, whether training mode was traced, too."""
+    seen: list[bool] = []
+
+    def noted(*args: object, in_training: bool = False, **options: object) -> Topology:
+        seen.append(in_training)
+        return trace(*args, in_training=in_training, **options)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr("autoprune.surgery.prove.trace", noted)
+    return seen
+
+
+def test_training_mode_is_traced_once_and_only_where_eval_mode_leaves_weights_unread(traces: list[bool]) -> None:
+    survey(*build_any("auxiliary_head"))
+    assert traces == [False, True]
+    traces.clear()
+    survey(*build_any("residual_mlp"))
+    assert traces == [False]
+
+
+class MaskedLayers(MaskedPlaces):
+    """The same before equal attentions, the number of heads of which is found in a copy without the repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(SplitBiasAttention(16, 2) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.training:
+            x[torch.from_numpy(np.random.rand(*x.shape[:2]) < 0.5)] = self.masking(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        out: Tensor = self.head(x.mean(1))
+        return out
+
+
+def test_what_a_copy_without_repeats_shows_is_traced_in_training_mode_too(traces: list[bool]) -> None:
+    torch.manual_seed(0)
+    topology = survey(MaskedLayers(), torch.randn(3, 6, 5))
+    assert traces[:3] == [False, False, True]  # the model, the copy, the copy in training mode too
+    assert traces[-1]
+    trunk = next(group for group in topology.groups if "mask_vector" in {member.tensor for member in group.members})
+    assert {"stem.weight", "head.weight"} <= {member.tensor for member in trunk.members}
 
 
 class DrawsFromNumpy(nn.Module):
