@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
     from autoprune.front.limits import Limits as Limits
-    from autoprune.plan.amounts import BlockPlan as BlockPlan
-    from autoprune.plan.amounts import GroupPlan as GroupPlan
-    from autoprune.plan.amounts import RankingPlan as RankingPlan
+    from autoprune.plan.allocation import BlockPlan as BlockPlan
+    from autoprune.plan.allocation import GroupPlan as GroupPlan
+    from autoprune.plan.allocation import RankingPlan as RankingPlan
     from autoprune.plan.plan import PruningPlan as PruningPlan
     from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
@@ -44,14 +44,14 @@ except OSError:  # it was removed
     STARTED_IN = None
 
 _WHERE = {
-    "BlockPlan": "autoprune.plan.amounts",
+    "BlockPlan": "autoprune.plan.allocation",
     "Explanation": "autoprune.explaining.explanation",
     "Front": "autoprune.front.front",
-    "GroupPlan": "autoprune.plan.amounts",
+    "GroupPlan": "autoprune.plan.allocation",
     "Limits": "autoprune.front.limits",
     "Progress": "autoprune.study.progress",
     "PruningPlan": "autoprune.plan.plan",
-    "RankingPlan": "autoprune.plan.amounts",
+    "RankingPlan": "autoprune.plan.allocation",
     "RecoveryPlan": "autoprune.plan.recovery",
     "Scaler": "autoprune.task.preprocessing",
     "Repeats": "autoprune.study.repeats",

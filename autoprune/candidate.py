@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from autoprune.criteria.amounts import planned_widths, resolve, signals_to_resolve
-from autoprune.criteria.gathering import gather, passes
+from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.resolve import planned_widths, resolve_allocation, signals_to_resolve
 from autoprune.errors import user_code
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
-from autoprune.measure.latency import compare
+from autoprune.measure.latency import compare_latency
 from autoprune.measure.measurement import Latency, Measurement
 from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.plan.plan import PruningPlan
@@ -153,14 +153,16 @@ def resolve_plan(bench: Bench, plan: PruningPlan) -> tuple[PruningPlan, Samples]
     Raises ConfigurationError for amounts that cannot be had.
     """
     if not plan.needs_scores:
-        return resolve(plan, bench.topology, None), Samples()
+        return resolve_allocation(plan, bench.topology, None), Samples()
     task, names = bench.task, signals_to_resolve(plan)
     whole = KeptChannels.whole(bench.topology)
     with user_code("Scoring the dense model"):
-        signals = gather(task.dense, names, (bench.topology, whole), task.calibration, task.objective, plan.seed)
+        signals = gather_signals(
+            task.dense, names, (bench.topology, whole), task.calibration, task.objective, plan.seed
+        )
     seen = sum(batch.size for batch in task.calibration)
-    forward, trained = passes(names, len(bench.topology.blocks))
-    return resolve(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)
+    forward, trained = count_passes(names, len(bench.topology.blocks))
+    return resolve_allocation(plan, bench.topology, signals), Samples(forward=seen * forward, trained=seen * trained)
 
 
 def evaluate_plan(
@@ -318,7 +320,9 @@ def measure_latency(bench: Bench, model: nn.Module) -> Latency | None:
     if bench.latency_rounds == 0:
         return None
     task = bench.task
-    return compare(model, task.dense, task.example_inputs, rounds=bench.latency_rounds, backend=bench.latency_backend)
+    return compare_latency(
+        model, task.dense, task.example_inputs, rounds=bench.latency_rounds, backend=bench.latency_backend
+    )
 
 
 @torch.no_grad()
@@ -332,7 +336,7 @@ def measure_masks(bench: Bench, model: nn.Module) -> Latency | None:
             # The values do not matter to the clock, but that they are neither zero nor denormal.
             parameter.masked_fill_(parameter == 0, 0.01)
     inputs = bench.task.example_inputs
-    return compare(model, filled, inputs, rounds=bench.latency_rounds, backend=bench.latency_backend)
+    return compare_latency(model, filled, inputs, rounds=bench.latency_rounds, backend=bench.latency_backend)
 
 
 def measure_test(bench: Bench, model: nn.Module, search: Measurement) -> Measurement | None:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from autoprune.display import csv_cell, json_rows, lines
+from autoprune.display import csv_cell, json_rows, printable_lines
 from autoprune.errors import (
     AutopruneError,
     AutopruneWarning,
     ConfigurationError,
     StorageError,
     UnknownNameError,
-    fault,
+    error_message,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ LimitOption = Annotated[
 ]
 
 
-def reported(command: Callable[P, R]) -> Callable[P, R]:
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
     """Errors of ours become one message: exit code 2 for wrong input and files, 1 for anything else."""
 
     @functools.wraps(command)
@@ -72,7 +72,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         except AutopruneError as error:
             _fail(str(error), 1)
         except OSError as error:
-            _fail(fault("a file or folder", "be one that can be written and read", str(error), "Name another path."), 2)
+            _fail(f"A file or folder cannot be read or written: {error}. Name another path.", 2)
         except KeyboardInterrupt:
             _fail("Interrupted. What is finished is kept; the same command goes on from here.", 130)
 
@@ -80,7 +80,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 @app.command()
-@reported
+@report_errors
 def explain(
     script: ScriptArgument,
     everything: Annotated[
@@ -110,7 +110,7 @@ def explain(
 
 
 @app.command()
-@reported
+@report_errors
 def run(  # noqa: PLR0913, PLR0917  # one option each
     context: typer.Context,
     script: ScriptArgument,
@@ -136,10 +136,10 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         check_numbers,
         check_out,
         load_script,
-        made_sampler,
-        name_of,
+        make_sampler,
         read_baseline,
         read_limits,
+        study_name,
     )
     from autoprune.study.study import Study
     from autoprune.terminal import show_front
@@ -147,7 +147,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
     # The script may change the working directory: it is asked for before the script is imported.
     start = context.obj if isinstance(context.obj, Path) else Path.cwd()
-    named = out if out is not None else Path("runs") / name_of(script)
+    named = out if out is not None else Path("runs") / study_name(script)
     folder, script = start / named, script.absolute()
     check_out(folder)
     limits = read_limits(limit) if limit else None
@@ -158,8 +158,8 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     if seeds > 1:
         _repeat(script, found, seeds, folder)
         return
-    study = Study.create(found.task, settings, out=folder, name=name_of(script))
-    sampler = made_sampler(script, found.sampler, settings.seed)
+    study = Study.create(found.task, settings, out=folder, name=study_name(script))
+    sampler = make_sampler(script, found.sampler, settings.seed)
     show_start(study, named, settings, type(sampler).__name__ if sampler is not None else "")
     with live(study) as on_progress:
         front = study.run(trials=settings.trials, seconds=settings.seconds, sampler=sampler, on_progress=on_progress)
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
 
 
 @app.command()
-@reported
+@report_errors
 def front(
     folder: FolderArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -181,7 +181,7 @@ def front(
     from autoprune.terminal import show_front
 
     if as_json and as_csv:
-        raise ConfigurationError(fault("the format", "be --json or --csv", "both"))
+        raise ConfigurationError(error_message("the format", "be --json or --csv", "both"))
     study = _open(folder)
     found = study.front()
     if as_json:
@@ -194,7 +194,7 @@ def front(
 
 
 @app.command()
-@reported
+@report_errors
 def choose(  # noqa: PLR0913, PLR0917  # one option each
     folder: FolderArgument,
     max_drop: Annotated[
@@ -219,7 +219,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     named = {"max_drop": max_drop, "max_latency_ms": max_latency_ms, "max_size_bytes": max_size_bytes}
     given = [*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())]
     if knee and given:
-        raise ConfigurationError(fault("a choice", "be by limits or by --knee", "both"))
+        raise ConfigurationError(error_message("a choice", "be by limits or by --knee", "both"))
     # Without any of its own, those of the search.
     limits = read_limits(given) if given else None
     found = _open(folder).front()
@@ -229,7 +229,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
 
 
 @app.command()
-@reported
+@report_errors
 def importances(
     folder: FolderArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -248,7 +248,7 @@ def importances(
 
 
 @app.command()
-@reported
+@report_errors
 def solve(
     folder: FolderArgument,
     budget: Annotated[float, typer.Option(help="Share of the dense cost, such as 0.3.")],
@@ -273,7 +273,7 @@ def solve(
 
 
 @app.command()
-@reported
+@report_errors
 def report(
     folder: FolderArgument,
     to: Annotated[
@@ -288,7 +288,7 @@ def report(
 
 
 @app.command()
-@reported
+@report_errors
 def export(
     folder: FolderArgument,
     candidate: Annotated[int, typer.Option(help="Number of the candidate, as `front` and `choose` print it.")],
@@ -298,12 +298,12 @@ def export(
     ] = "safetensors",
 ) -> None:
     """Write a candidate as files that need neither the study nor Optuna."""
-    from autoprune.export.formats import FORMATS
+    from autoprune.export.formats import EXPORT_FORMATS
 
-    if format not in FORMATS:
-        raise UnknownNameError("--format", format, FORMATS)
+    if format not in EXPORT_FORMATS:
+        raise UnknownNameError("--format", format, EXPORT_FORMATS)
     study = _open(folder)
-    for path in FORMATS[format](study.folder, study.front().get(candidate), to):
+    for path in EXPORT_FORMATS[format](study.folder, study.front().get(candidate), to):
         _print_path(path)
 
 
@@ -313,14 +313,14 @@ def main() -> None:
     Does nothing while the command line imports the script.
     """
     import autoprune
-    from autoprune.script import SCRIPT
+    from autoprune.script import SCRIPT_MODULE
 
     script = sys.modules["__main__"]
     path = getattr(script, "__file__", None)
     caller = sys._getframe(1).f_globals.get("__name__")
     if caller != "__main__" or path is None:
         return
-    sys.modules[SCRIPT] = script
+    sys.modules[SCRIPT_MODULE] = script
     arguments = sys.argv[1:]
     command = arguments.pop(0) if arguments[:1] == ["explain"] else "run"
     app(args=[command, str(path), *arguments], prog_name=Path(path).name, obj=autoprune.STARTED_IN)
@@ -333,7 +333,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     from autoprune.following import live, show_ending, show_start
     from autoprune.report.html import write_report
     from autoprune.report.repeats import write_repeats_report
-    from autoprune.script import made_sampler
+    from autoprune.script import make_sampler
     from autoprune.study.repeats import repeat
     from autoprune.terminal import show_repeats
 
@@ -353,7 +353,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
             seeds,
             out=folder,
             follow=follow,
-            make_sampler=functools.partial(made_sampler, script, found.sampler),
+            make_sampler=functools.partial(make_sampler, script, found.sampler),
         )
     for own, front in zip(repeats.folders, repeats.fronts, strict=True):
         write_report(own, front)
@@ -385,12 +385,12 @@ def _show_warning(others: Callable[..., None], message: Warning | str, category:
 
 def _tell(message: object, *, fg: str | None = None, err: bool = False) -> None:
     """Print a sentence, which may hold text of the user's."""
-    typer.secho(lines(message), fg=fg, err=err)
+    typer.secho(printable_lines(message), fg=fg, err=err)
 
 
 def _print_path(path: Path) -> None:
     """For people as safe text; for programs byte by byte, whatever the name holds."""
-    typer.echo(lines(path) if sys.stdout.isatty() else os.fsencode(path))
+    typer.echo(printable_lines(path) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -19,7 +19,7 @@ from cattrs import Converter
 from cattrs.errors import ClassValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
-from autoprune.errors import AutopruneError, StorageError, UnknownNameError, fault
+from autoprune.errors import AutopruneError, StorageError, UnknownNameError, error_message
 
 T = TypeVar("T")
 #: Integers lie between minus this and this, so that arrays can hold them.
@@ -53,24 +53,24 @@ class Format:
 
 
 #: How each class is stored.
-FORMATS: dict[type, Format] = {}
+STORED_FORMATS: dict[type, Format] = {}
 
 
 def stored(form: Format) -> Callable[[type[T]], type[T]]:
-    """Enter a dataclass into FORMATS."""
+    """Enter a dataclass into STORED_FORMATS."""
 
     def enter(kind: type[T]) -> type[T]:
-        FORMATS[kind] = form
+        STORED_FORMATS[kind] = form
         return kind
 
     return enter
 
 
-def structure(kind: type[T], data: object, where: str, raises: type[AutopruneError] = StorageError) -> T:
+def from_plain(kind: type[T], data: object, where: str, raises: type[AutopruneError] = StorageError) -> T:
     """Make a dataclass from parsed JSON.
 
     Args:
-        kind: A class of FORMATS.
+        kind: A class of STORED_FORMATS.
         data: What `parse` gave.
         where: What holds the data, for the message, such as the path of a file.
         raises: Class of the error.
@@ -86,30 +86,30 @@ def structure(kind: type[T], data: object, where: str, raises: type[AutopruneErr
     path, error = faults[0]
     if isinstance(error, _VersionError):
         raise raises(f"{where}: {error.located(path)}.")
-    if len(faults) == 1 and not path and where == FORMATS[kind].what and isinstance(error, raises):
+    if len(faults) == 1 and not path and where == STORED_FORMATS[kind].what and isinstance(error, raises):
         raise error  # it names the whole already
     told = "; ".join(_told(path, error) for path, error in faults[:_TOLD])
     more = f" (and {len(faults) - _TOLD} more)" if len(faults) > _TOLD else ""
-    raise raises(fault(where, f"hold {FORMATS[kind].what}", f"one in which {told}{more}"))
+    raise raises(error_message(where, f"hold {STORED_FORMATS[kind].what}", f"one in which {told}{more}"))
 
 
-def plain(value: object) -> object:
-    """Make JSON-ready data of a dataclass, mapping or sequence; `structure` reads it."""
+def to_plain(value: object) -> object:
+    """Make JSON-ready data of a dataclass, mapping or sequence; `from_plain` reads it."""
     if is_dataclass(value) and not isinstance(value, type):
-        form = FORMATS.get(type(value), Format(what=""))
+        form = STORED_FORMATS.get(type(value), Format(what=""))
         names = [one.name for one in fields(value) if one.name not in form.apart]
         version = {"version": form.version} if form.version else {}
-        return {**version, **{name: plain(getattr(value, name)) for name in names}}
+        return {**version, **{name: to_plain(getattr(value, name)) for name in names}}
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): to_plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [to_plain(one) for one in value]
     return value
 
 
-def plain_object(value: object) -> dict[str, object]:
+def to_plain_object(value: object) -> dict[str, object]:
     """Make a JSON object of a dataclass."""
-    return cast("dict[str, object]", plain(value))
+    return cast("dict[str, object]", to_plain(value))
 
 
 def parse(data: bytes | str, where: str, raises: type[AutopruneError] = StorageError) -> object:
@@ -125,13 +125,13 @@ def parse(data: bytes | str, where: str, raises: type[AutopruneError] = StorageE
         problem = f"bytes that are not UTF-8 ({error.reason} at byte {error.start})"
     except ValueError as error:  # JSONDecodeError, and integers of thousands of digits
         problem = f"text that does not parse ({_short(str(error))})"
-    raise raises(fault(where, "be JSON", problem))
+    raise raises(error_message(where, "be JSON", problem))
 
 
-def load(kind: type[T], path: Path, where: str = "") -> T:
+def load_dataclass(kind: type[T], path: Path, where: str = "") -> T:
     """Read a dataclass from a file. Raises StorageError, which names the file, and the field where one is at fault."""
     where = where or str(path)
-    return structure(kind, parse(read_bytes(path), where), where)
+    return from_plain(kind, parse(read_bytes(path), where), where)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -139,10 +139,12 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StorageError(fault(str(path), "be a file that can be read", error.strerror or repr(error))) from error
+        raise StorageError(
+            error_message(str(path), "be a file that can be read", error.strerror or repr(error))
+        ) from error
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """Describe a wrong value in a few words, whatever it is."""
     if value is None:
         return "null"
@@ -170,7 +172,7 @@ class _WrongError(Exception):
 
     def located(self, path: str) -> str:
         """The sentence about the value at a path."""
-        return fault(path.removeprefix(".") or "it", self.expected, self.got).removesuffix(".")
+        return error_message(path.removeprefix(".") or "it", self.expected, self.got).removesuffix(".")
 
 
 class _VersionError(_WrongError):
@@ -204,14 +206,14 @@ def _below(step: str, error: Exception) -> list[tuple[str, Exception]]:
 
 def _integer(data: object, _: object) -> int:
     if type(data) is not int or abs(data) >= _LARGEST:
-        raise _WrongError("be an integer", shown(data))
+        raise _WrongError("be an integer", describe_value(data))
     return data
 
 
 def _number(data: object, _: object) -> float:
     if not (type(data) is float and abs(data) < _HIGHEST) and not (type(data) is int and abs(data) < _LARGEST):
         too_high = type(data) is float and math.isfinite(data)
-        raise _WrongError(f"be a number below {_HIGHEST:g}" if too_high else "be a finite number", shown(data))
+        raise _WrongError(f"be a number below {_HIGHEST:g}" if too_high else "be a finite number", describe_value(data))
     return data
 
 
@@ -221,27 +223,27 @@ def _any_number(data: object, kind: object) -> float:
 
 def _text(data: object, _: object) -> str:
     if not isinstance(data, str):
-        raise _WrongError("be a text", shown(data))
+        raise _WrongError("be a text", describe_value(data))
     return data
 
 
 def _boolean(data: object, _: object) -> bool:
     if not isinstance(data, bool):
-        raise _WrongError("be true or false", shown(data))
+        raise _WrongError("be true or false", describe_value(data))
     return data
 
 
 def _list(converter: Converter, data: object, kind: object) -> tuple[object, ...]:
     """A tuple of any length, or of as many as its annotation has."""
     if not isinstance(data, list | tuple):
-        raise _WrongError("be a list", shown(data))
+        raise _WrongError("be a list", describe_value(data))
     kinds = get_args(kind)
     if len(kinds) == 2 and kinds[1] is ...:
         if kinds[0] is int and _are_integers(data):
             return tuple(data)
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
-        raise _WrongError(f"be a list of {len(kinds)}", shown(data))
+        raise _WrongError(f"be a list of {len(kinds)}", describe_value(data))
     return tuple(_each(converter, ((f"[{place}]", one, kinds[place]) for place, one in enumerate(data))))
 
 
@@ -261,7 +263,7 @@ def _mapping(converter: Converter, data: object, kind: object) -> dict[str, obje
 
 def _object(data: object) -> Mapping[str, object]:
     if not isinstance(data, Mapping):
-        raise _WrongError("be an object", shown(data))
+        raise _WrongError("be an object", describe_value(data))
     return data
 
 
@@ -294,7 +296,8 @@ def _union(converter: Converter, data: object, kind: object) -> object:
     if len(wrong) < len(errors):  # of the right kind, and wrong inside
         raise next(error for error in errors if isinstance(error, _MisfitError))
     raise _WrongError(
-        _either([error.expected for error in wrong] + ["be null"] * (len(kinds) < len(get_args(kind)))), shown(data)
+        _either([error.expected for error in wrong] + ["be null"] * (len(kinds) < len(get_args(kind)))),
+        describe_value(data),
     )
 
 
@@ -305,7 +308,7 @@ def _either(expected: list[str]) -> str:
 
 def _class(converter: Converter, kind: type) -> Callable[[object, object], object]:
     """The hook of a dataclass."""
-    form = FORMATS.get(kind, Format(what=kind.__name__))
+    form = STORED_FORMATS.get(kind, Format(what=kind.__name__))
     here = [one for one in fields(kind) if one.name not in form.apart]
     with_default = {one.name for one in here if one.default is not MISSING or one.default_factory is not MISSING}
     optional = _chosen(form.optional, with_default)
@@ -346,7 +349,9 @@ def _version(given: Mapping[str, object], form: Format) -> int:
     if type(found) is not int or not 1 <= found <= form.version:
         later = type(found) is int and found > form.version
         expected = f"be 1 to {form.version}" if form.version > 1 else "be 1"
-        wrong = _VersionError(expected, f"{shown(found)}. Upgrade autoprune" if later else shown(found))
+        wrong = _VersionError(
+            expected, f"{describe_value(found)}. Upgrade autoprune" if later else describe_value(found)
+        )
         raise _MisfitError([("", wrong)])
     return found
 

@@ -3,8 +3,8 @@
 Such text is data. `errors.plain_text` takes terminal escapes out, spells out what does not print and shortens. Each
 medium has one function that everything passes through on top of it:
 
-- terminal: `lines`, called by the console of `autoprune.terminal`, and by the command line for errors;
-- HTML: `line`, called by the environment of `autoprune.report.page` on all that its templates put in, then escaped;
+- terminal: `printable_lines`, called by the console of `autoprune.terminal` and by the command line for errors;
+- HTML: `printable_line`, called by `autoprune.report.page` on each value of a template and then escaped;
 - plotly: `autoprune.report.labels.label`, since plotly reads tags in any text;
 - CSV: `csv_cell`;
 - JSON: the encoder, which spells out everything that is not ASCII; tables by `json_rows`.
@@ -19,12 +19,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from autoprune.errors import plain_text
 
 #: Most characters of one value, and of a message of several lines.
-LINE, MESSAGE = 2_000, 20_000
+MAX_LINE, MAX_MESSAGE = 2_000, 20_000
 #: A spreadsheet takes a cell that begins so for a formula; the wide forms too.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def lines(value: object, most: int = MESSAGE) -> str:
+def printable_lines(value: object, most: int = MAX_MESSAGE) -> str:
     r"""Return the text of a value as lines of printable characters, shortened.
 
     Args:
@@ -46,8 +46,8 @@ def lines(value: object, most: int = MESSAGE) -> str:
     return plain_text(text, most)
 
 
-def line(value: object, most: int = LINE) -> str:
-    """Return the text of a value like `lines`, with a space for each line break and tab.
+def printable_line(value: object, most: int = MAX_LINE) -> str:
+    """Return the text of a value like `printable_lines`, with a space for each line break and tab.
 
     Args:
         value: any object.
@@ -57,7 +57,7 @@ def line(value: object, most: int = LINE) -> str:
         One line of printable text.
 
     """
-    return lines(value, most).replace("\n", " ").replace("\t", " ")
+    return printable_lines(value, most).replace("\n", " ").replace("\t", " ")
 
 
 def csv_cell(value: object) -> object:
@@ -76,7 +76,7 @@ def csv_cell(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    return f"'{line(value)}" if value.lstrip(" ").startswith(_FORMULA) else line(value)
+    return f"'{printable_line(value)}" if value.lstrip(" ").startswith(_FORMULA) else printable_line(value)
 
 
 def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
@@ -93,13 +93,13 @@ def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
     return json.dumps(known, indent=1)
 
 
-def shortened(names: Sequence[str], most: int = 2) -> str:
+def summarize_names(names: Sequence[str], most: int = 2) -> str:
     """Write the first names, and how many more there are."""
-    shown = few(names, most)
+    shown = first_names(names, most)
     return ", ".join(shown) if len(names) <= most else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def few(names: Sequence[str], most: int | None) -> list[str]:
+def first_names(names: Sequence[str], most: int | None) -> list[str]:
     """Take the first names, and how many more there are as the last one; all of them where `most` is None."""
     if most is None or len(names) <= most:
         return list(names)

@@ -39,7 +39,7 @@ __all__ = [
     "UnknownNameError",
     "UserCodeError",
     "describe_exception",
-    "fault",
+    "error_message",
     "plain_text",
     "raise_all",
     "user_code",
@@ -84,7 +84,7 @@ class UnknownNameError(ConfigurationError):
         self._made_of = (kind, name, names)
         close = difflib.get_close_matches(str(name)[:100], names, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else ""
-        super().__init__(fault(kind, f"be one of {', '.join(names)}", repr(name), hint))
+        super().__init__(error_message(kind, f"be one of {', '.join(names)}", repr(name), hint))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), self._made_of
@@ -122,7 +122,7 @@ class StorageError(AutopruneError):
     """A file of a run cannot be read."""
 
 
-def fault(what: str, expected: str, got: object, remedy: str = "") -> str:
+def error_message(what: str, expected: str, got: object, remedy: str = "") -> str:
     """The sentence that every message follows: what, what was expected, what came, what to do.
 
     Names and values in it are the user's: they become plain text of limited length.
@@ -195,11 +195,11 @@ def _name_of(error: BaseException) -> str:
 
 
 #: What follows from an error of the user's code, where nothing else is said.
-KEPT = "What is finished is kept: once the code is mended, the same call goes on from there."
+RESUME_ADVICE = "What is finished is kept: once the code is mended, the same call goes on from there."
 
 
 @contextmanager
-def user_code(stage: str, advice: str = KEPT) -> Iterator[None]:
+def user_code(stage: str, advice: str = RESUME_ADVICE) -> Iterator[None]:
     """Turn whatever the user's code raises in a stage of a run into one UserCodeError that says where it was raised.
 
     An interrupt stays one, errors of autoprune pass as they are, and SystemExit is an error: no code of the user's ends

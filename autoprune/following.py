@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from autoprune.criteria.amounts import blocks_to_choose
+from autoprune.criteria.resolve import prunable_blocks
 from autoprune.errors import SelectionError
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
-from autoprune.report.findings import limited
+from autoprune.report.findings import limit_findings
 from autoprune.sensitivity.scan import extent
 from autoprune.study.ending import Ending
 from autoprune.study.progress import OnProgress, Progress
@@ -61,7 +61,7 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
 def _scan(study: Study, settings: StudySettings) -> str:
     assert study.bench is not None
     topology = study.bench.topology
-    groups, blocks = len(topology.groups), len(blocks_to_choose(topology))
+    groups, blocks = len(topology.groups), len(prunable_blocks(topology))
     if not settings.scanned or not groups + blocks:
         return "No sensitivity scan."
     if study.folder.read_sensitivity() is not None:
@@ -238,7 +238,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     console = safe_console(soft_wrap=True)
     show_ending(ending, console)
     console.print(f"Report: {report}")
-    for line, warning in limited(front):
+    for line, warning in limit_findings(front):
         console.print(line, style="yellow" if warning else None)
     # As it can be pasted: a name that begins with a dash would be taken for an option.
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))

@@ -18,7 +18,7 @@ from autoprune.errors import (
     NotFoundError,
     UnknownNameError,
     describe_exception,
-    fault,
+    error_message,
     raise_all,
 )
 from autoprune.front.limits import Limits
@@ -26,7 +26,7 @@ from autoprune.study.settings import UNIFORM_POINTS, StudySettings
 from autoprune.task.task import Task
 
 #: Name under which a study script is imported; main() in it does nothing then.
-SCRIPT = "autoprune_study_script"
+SCRIPT_MODULE = "autoprune_study_script"
 #: Seed of a study -> what proposes its trials.
 MakeSampler = Callable[[int], BaseSampler]
 
@@ -53,11 +53,13 @@ def check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed:
         seed: Of `--seed`.
 
     """
-    faults = [fault(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0]
+    faults = [
+        error_message(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0
+    ]
     if seconds is not None and seconds <= 0:
-        faults.append(fault("--seconds", "be > 0", seconds))
+        faults.append(error_message("--seconds", "be > 0", seconds))
     if seed is not None and seed < 0:
-        faults.append(fault("--seed", "be >= 0", seed))
+        faults.append(error_message("--seed", "be >= 0", seed))
     raise_all("the command line", faults)
 
 
@@ -66,11 +68,11 @@ def check_out(folder: Path) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise ConfigurationError(
-            fault("--out", "be a folder that can be written", f"{folder} in {existing}, which cannot")
+            error_message("--out", "be a folder that can be written", f"{folder} in {existing}, which cannot")
         )
 
 
-def name_of(script: Path) -> str:
+def study_name(script: Path) -> str:
     """What a study of this script is called: its folder for study.py, else its own name."""
     path = script.resolve()
     return path.parent.name if path.stem == "study" else path.stem
@@ -84,12 +86,12 @@ def read_limits(given: Sequence[str]) -> Limits:
         if name not in Limits.__slots__:
             raise UnknownNameError("--limit", name, Limits.__slots__)
         if name in found:
-            raise ConfigurationError(fault(f"--limit {name}", "be given once", "twice"))
+            raise ConfigurationError(error_message(f"--limit {name}", "be given once", "twice"))
         try:
             found[name] = float(number)
         except ValueError:
             expected = "be a name and a number, such as max_drop=0.01"
-            raise ConfigurationError(fault("--limit", expected, repr(text))) from None
+            raise ConfigurationError(error_message("--limit", expected, repr(text))) from None
     return Limits(**found)
 
 
@@ -112,27 +114,29 @@ def load_script(script: Path, given: Mapping[str, object] | None = None) -> Scri
     settings = StudySettings() if settings is None else settings
     if not isinstance(settings, StudySettings):
         raise ConfigurationError(
-            fault(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
+            error_message(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
         )
     settings = replace(settings, **(given or {}))  # type: ignore[arg-type]  # checked by the class
     sampler = getattr(module, "sampler", None)
     if sampler is not None and (not callable(sampler) or isinstance(sampler, type)):
         expected = "be a function sampler(seed) that returns an Optuna sampler"
-        raise ConfigurationError(fault(f"sampler in {script}", expected, repr(sampler)))
+        raise ConfigurationError(error_message(f"sampler in {script}", expected, repr(sampler)))
     return Script(task=_made(script, module), settings=settings, sampler=sampler)
 
 
-def made_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampler | None:
+def make_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampler | None:
     """The sampler of a script for a seed; None where it has none. Raises ConfigurationError for what is no sampler."""
     if make is None:
         return None
     try:
         found = make(seed)
     except (Exception, SystemExit) as error:  # the user's code runs here
-        raise ConfigurationError(fault(f"sampler({seed}) in {script}", "run", describe_exception(error))) from error
+        raise ConfigurationError(
+            error_message(f"sampler({seed}) in {script}", "run", describe_exception(error))
+        ) from error
     if not isinstance(found, BaseSampler):
         raise ConfigurationError(
-            fault(f"sampler({seed}) in {script}", "return an Optuna sampler", type(found).__name__)
+            error_message(f"sampler({seed}) in {script}", "return an Optuna sampler", type(found).__name__)
         )
     return found
 
@@ -141,34 +145,36 @@ def _made(script: Path, module: ModuleType) -> Task:
     make = getattr(module, "task", None)
     if not callable(make):
         expected, advice = "define task() -> autoprune.Task", "See studies/digits/study.py."
-        raise ConfigurationError(fault(f"the study script {script}", expected, "no function task", advice))
+        raise ConfigurationError(error_message(f"the study script {script}", expected, "no function task", advice))
     try:
         task = make()
     except AutopruneError:
         raise
     except (Exception, SystemExit) as error:  # the user's code runs here
-        raise ConfigurationError(fault(f"task() in {script}", "run", describe_exception(error))) from error
+        raise ConfigurationError(error_message(f"task() in {script}", "run", describe_exception(error))) from error
     if not isinstance(task, Task):
-        raise ConfigurationError(fault(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
+        raise ConfigurationError(error_message(f"task() in {script}", "return an autoprune.Task", type(task).__name__))
     return task
 
 
 def _import(script: Path) -> ModuleType:
     if not script.is_file():
-        raise NotFoundError(fault("a study script", "be a Python file", str(script)))
-    known = sys.modules.get(SCRIPT)
+        raise NotFoundError(error_message("a study script", "be a Python file", str(script)))
+    known = sys.modules.get(SCRIPT_MODULE)
     if known is not None and Path(str(known.__file__)).resolve() == script.resolve():
         return known
-    spec = importlib.util.spec_from_file_location(SCRIPT, script)
+    spec = importlib.util.spec_from_file_location(SCRIPT_MODULE, script)
     if spec is None or spec.loader is None:
-        raise ConfigurationError(fault("a study script", "be a Python file that ends in .py", str(script)))
+        raise ConfigurationError(error_message("a study script", "be a Python file that ends in .py", str(script)))
     module = importlib.util.module_from_spec(spec)
-    sys.modules[SCRIPT] = module
+    sys.modules[SCRIPT_MODULE] = module
     sys.path.insert(0, str(script.parent.resolve()))
     try:
         spec.loader.exec_module(module)
     except AutopruneError:
         raise
     except (Exception, SystemExit) as error:  # the user's script runs here
-        raise ConfigurationError(fault(f"the study script {script}", "import", describe_exception(error))) from error
+        raise ConfigurationError(
+            error_message(f"the study script {script}", "import", describe_exception(error))
+        ) from error
     return module

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import lines, number_text
+from autoprune.display import number_text, printable_lines
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
 from autoprune.report.findings import share_of_dense
@@ -40,7 +40,7 @@ class _SafeConsole(Console):
 
     def render_str(self, text: str, **how: object) -> Text:
         """Make any string that is printed, cells and titles of tables among them, a safe Text."""
-        return super().render_str(lines(text), **how)  # type: ignore[arg-type]
+        return super().render_str(printable_lines(text), **how)  # type: ignore[arg-type]
 
 
 def safe_console(

@@ -29,8 +29,8 @@ import typer
 
 import autoprune
 from autoprune.front import dominance
-from autoprune.front.audit import audit
 from autoprune.front.record import CandidateRecord
+from autoprune.front.rung_audit import audit_rungs
 from autoprune.study.early_stopping import RULES, Past, Situation
 from autoprune.study.rungs import STOPPABLE, costs_of, past_of
 from benchmarks.reporting import print_machine, print_table, spread
@@ -60,7 +60,7 @@ def main(seeds: int = 3, trials: int = 70, steps: int = 40, orders: int = 20) ->
         ("training done", *(f"study {seed}" for seed in range(seeds))),
         [
             [f"{rows[0].share:.0%}", *(f"{row.correlation:.2f} ({row.low:.2f} to {row.high:.2f})" for row in rows)]
-            for rows in zip(*(audit(records) for records in studies), strict=True)
+            for rows in zip(*(audit_rungs(records) for records in studies), strict=True)
         ],
     )
     columns = ("rule", *(f"{what}, %" for what in ("training saved", "spent on looks", "hypervolume", "front stopped")))
@@ -112,7 +112,7 @@ def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[C
         ended.append(1.0 if stop is None else stop)
     steps = np.array([candidate.plan.recovery.steps for candidate in records], dtype=float)
     kept = [candidate for candidate, share in zip(records, ended, strict=True) if share == 1.0]
-    points = dominance.values(everything, OBJECTIVES, True)
+    points = dominance.objective_matrix(everything, OBJECTIVES, True)
     best = {record.number for record, on in zip(everything, dominance.non_dominated(points), strict=True) if on}
     return Result(
         saved=float(((1.0 - np.array(ended)) * steps).sum() / steps.sum()),

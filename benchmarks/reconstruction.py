@@ -16,10 +16,10 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from autoprune.criteria.amounts import select
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
-from autoprune.plan.amounts import GroupPlan
+from autoprune.criteria.resolve import select_channels
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
@@ -109,7 +109,7 @@ def _trained(build: Callable[[], nn.Module], seed: int, images: Tensor, targets:
 def _lowest_go(model: nn.Module, topology: Topology, ratio: float) -> KeptChannels:
     plan = PruningPlan(groups={group.name: GroupPlan(ratio=ratio, criterion="l2") for group in topology.groups})
     loss = nn.functional.cross_entropy  # L2 looks at weights alone
-    return select(plan, topology, gather(model, (), (topology, KeptChannels(groups={})), [], loss, 0))
+    return select_channels(plan, topology, gather_signals(model, (), (topology, KeptChannels(groups={})), [], loss, 0))
 
 
 @torch.no_grad()

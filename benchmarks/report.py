@@ -20,7 +20,7 @@ from optuna.trial import create_trial
 
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency, Measurement
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.report.html import write_report
 from autoprune.sensitivity.scan import Sensitivity

@@ -23,11 +23,11 @@ import torch_pruning
 import typer
 from torch import nn
 
-from autoprune.criteria.amounts import select
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.resolve import select_channels
 from autoprune.measure.latency import median
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.surgery.cut import cut
@@ -94,8 +94,8 @@ def _built(name: str) -> tuple[nn.Module, torch.Tensor]:
 def _ours(model: nn.Module, topology: Topology) -> nn.Module:
     half = {name: GroupPlan(ratio=0.5, criterion="l2") for name in topology.widths}
     plan = PruningPlan(groups=half, recovery=RecoveryPlan(steps=0), seed=0)
-    signals = gather(model, (), (topology, KeptChannels.whole(topology)), (), nn.functional.mse_loss, 0)
-    return cut(model, topology, select(plan, topology, signals))
+    signals = gather_signals(model, (), (topology, KeptChannels.whole(topology)), (), nn.functional.mse_loss, 0)
+    return cut(model, topology, select_channels(plan, topology, signals))
 
 
 def _theirs(model: nn.Module, inputs: torch.Tensor) -> nn.Module:

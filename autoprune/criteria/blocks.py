@@ -11,8 +11,8 @@ from torch import Tensor
 from autoprune.criteria import single_weights
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.magnitude import NEARLY_ZERO, TINY
-from autoprune.criteria.signals import Signals, block_weights, blocks_left, dense_noise, finite, wide
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.criteria.signals import Signals, block_weights, dense_noise, remaining_blocks, sanitize, upcast
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.trace.blocks import Block
 from autoprune.trace.topology import Topology
 
@@ -44,7 +44,7 @@ def block_influence(block: Block, topology: Topology, signals: Signals) -> Tenso
     known = signals.need_blocks("block_influence")
     if block.name not in known:
         expected = "be used on blocks that the forward calls and gives what they add to"
-        raise ConfigurationError(fault("criterion 'block_influence'", expected, repr(block.name)))
+        raise ConfigurationError(error_message("criterion 'block_influence'", expected, repr(block.name)))
     return torch.tensor(known[block.name])
 
 
@@ -56,7 +56,7 @@ def added_loss(block: Block, topology: Topology, signals: Signals) -> Tensor:
     Models, 2024.
     """
     known = signals.need_block_losses("added_loss")
-    there = [known[other.name] for other in blocks_left(topology, signals.kept)]
+    there = [known[other.name] for other in remaining_blocks(topology, signals.kept)]
     return torch.tensor(known[block.name] - min(there))
 
 
@@ -105,7 +105,7 @@ def l0(block: Block, topology: Topology, signals: Signals) -> Tensor:
     Source: the connections left in Han et al., Learning both Weights and Connections, 2015, for blocks.
     """
     names = block_weights(block, topology, signals)
-    sizes = [wide(signals.weights[name]).abs().flatten().cpu() for name in names]
+    sizes = [upcast(signals.weights[name]).abs().flatten().cpu() for name in names]
     shares = torch.cat([size / size.max().clamp(min=TINY) for size in sizes])
     return (shares > NEARLY_ZERO).to(shares.dtype).mean() + _TIE * shares.mean()
 
@@ -123,8 +123,8 @@ def bn_scale(block: Block, topology: Topology, signals: Signals) -> Tensor:
     found = sorted(there & (scales | known))
     if not found:
         expected = "be used on blocks with a norm"
-        raise ConfigurationError(fault("criterion 'bn_scale'", expected, f"block {block.name!r} without one"))
-    return torch.cat([wide(signals.weights[name]).flatten().cpu() for name in found]).abs().mean()
+        raise ConfigurationError(error_message("criterion 'bn_scale'", expected, f"block {block.name!r} without one"))
+    return torch.cat([upcast(signals.weights[name]).flatten().cpu() for name in found]).abs().mean()
 
 
 def taylor_activation(block: Block, topology: Topology, signals: Signals) -> Tensor:
@@ -163,7 +163,7 @@ def movement(block: Block, topology: Topology, signals: Signals) -> Tensor:
     _reached(block, topology, signals, known, "movement")
     sums = {
         other.name: sum(float(known[name].double().sum()) for name in names)
-        for other in blocks_left(topology, signals.kept)
+        for other in remaining_blocks(topology, signals.kept)
         if (names := [name for name in block_weights(other, topology, signals) if name in known])
     }
     return torch.tensor(sums[block.name] - min(sums.values()))
@@ -179,7 +179,7 @@ def taylor_weight(block: Block, topology: Topology, signals: Signals) -> Tensor:
     gradients = signals.need_gradients("taylor_weight")
     sums = [
         torch.stack(
-            [(wide(gradient) * wide(signals.weights[name])).sum().double().cpu() for gradient in gradients[name]]
+            [(upcast(gradient) * upcast(signals.weights[name])).sum().double().cpu() for gradient in gradients[name]]
         )
         for name in _reached(block, topology, signals, gradients, "taylor_weight")
     ]
@@ -254,26 +254,29 @@ def score_block(name: str, block: Block, topology: Topology, signals: Signals) -
 
     Raises UnknownNameError for a criterion that there is not, ConfigurationError for a block that it cannot score.
     """
-    return finite(block_criterion(name).function(block, topology, signals))
+    return sanitize(block_criterion(name).function(block, topology, signals))
 
 
 def score_blocks(name: str, topology: Topology, signals: Signals) -> dict[str, float]:
     """Name of each block that the model still has -> its score. Raises as score_block."""
     return {
-        block.name: float(score_block(name, block, topology, signals)) for block in blocks_left(topology, signals.kept)
+        block.name: float(score_block(name, block, topology, signals))
+        for block in remaining_blocks(topology, signals.kept)
     }
 
 
 def _joined(block: Block, topology: Topology, signals: Signals) -> Tensor:
     """All entries of the block's weights, [entries]."""
-    return torch.cat([wide(signals.weights[name]).flatten().cpu() for name in block_weights(block, topology, signals)])
+    return torch.cat(
+        [upcast(signals.weights[name]).flatten().cpu() for name in block_weights(block, topology, signals)]
+    )
 
 
 def _known(known: Mapping[str, Tensor], block: Block, criterion: str) -> Tensor:
     """What a signal holds of a block, on the CPU."""
     if block.name not in known:
         expected = "be used on blocks that the loss reaches"
-        raise ConfigurationError(fault(f"criterion {criterion!r}", expected, f"block {block.name!r}"))
+        raise ConfigurationError(error_message(f"criterion {criterion!r}", expected, f"block {block.name!r}"))
     return known[block.name].cpu()
 
 
@@ -284,7 +287,7 @@ def _reached(
     found = [name for name in block_weights(block, topology, signals) if name in known]
     if not found:
         expected = "be used on blocks with weights that the loss reaches and that are not frozen"
-        raise ConfigurationError(fault(f"criterion {criterion!r}", expected, f"block {block.name!r}"))
+        raise ConfigurationError(error_message(f"criterion {criterion!r}", expected, f"block {block.name!r}"))
     return found
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from autoprune.criteria.readers import Read, watching
-from autoprune.errors import ConfigurationError, fault
+from autoprune.criteria.layer_inputs import LayerInput, capture_inputs
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import Batch, Inputs, call, evaluating
 from autoprune.task.modes import in_mode_of
 
@@ -21,11 +21,11 @@ Key = TypeVar("Key", str, int)
 Loss = Callable[[object, object], Tensor]
 
 #: Rademacher probes for each batch that estimate the diagonal of the Hessian.
-PROBES = 4
+HESSIAN_PROBES = 4
 #: Parts of the weights that make channels, probed one after the other: what lies in other parts adds no noise.
-PARTS = 8
+HESSIAN_PARTS = 8
 #: What a probe of all parts costs, in forwards and backwards of the whole model: each part needs some of it.
-PARTS_COST = 3
+HESSIAN_PARTS_COST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class ActivationStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class InputPositions:
     """Where one group's channels are on the input axis of a weight.
 
     group: its name. where: positions, int64 [channels alive, k]. size: length of the axis.
@@ -113,12 +113,12 @@ class Reading:
 
 
 @torch.no_grad()
-def activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, ActivationStatistics]:
+def measure_activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, ActivationStatistics]:
     """Name of a weight -> what is read by it, per input channel, for the weights of readers.watching; one forward."""
     found: dict[str, ActivationStatistics] = {}
     parts: dict[str, dict[int, ActivationStatistics]] = {}
 
-    def see(read: Read) -> None:
+    def see(read: LayerInput) -> None:
         values = read.x.detach().movedim(read.axis, 0).flatten(1).float()
         if values.shape[1] > 0:
             statistics = ActivationStatistics.of(values, read.weight_axis)
@@ -126,7 +126,7 @@ def activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, Activat
             for part in read.parts:
                 _join(parts.setdefault(read.weight, {}), part, statistics)
 
-    with evaluating(model), watching(model, see):
+    with evaluating(model), capture_inputs(model, see):
         for batch in batches:
             call(model, batch.inputs)
     of_parts = {name: tuple(values for _, values in sorted(each.items())) for name, each in parts.items()}
@@ -138,12 +138,12 @@ def _join(found: dict[Key, ActivationStatistics], key: Key, statistics: Activati
 
 
 @torch.enable_grad()
-def gradients(
+def measure_gradients(
     model: nn.Module,
     batches: Sequence[Batch],
     loss: Loss,
     names: Sequence[str],
-    readings: Mapping[str, Sequence[Reading]],
+    readings: Mapping[str, Sequence[InputPositions]],
 ) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
     """One forward and backward, in the mode of the loss: with the statistics of the model, not of one batch.
 
@@ -154,14 +154,14 @@ def gradients(
     of = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     products = _Products(readings)
-    seen: list[Read] = []
+    seen: list[LayerInput] = []
 
-    def see(read: Read) -> None:
+    def see(read: LayerInput) -> None:
         if read.weight in readings and read.x.requires_grad:
             seen.append(read)
 
     # What the layers read has a gradient whether or not weights before it are frozen.
-    with in_mode_of(loss, model), _unfrozen(model, bool(readings)), watching(model, see):
+    with in_mode_of(loss, model), _unfrozen(model, bool(readings)), capture_inputs(model, see):
         for batch in batches:
             seen.clear()
             value = loss(call(model, batch.inputs), batch.targets)
@@ -179,11 +179,11 @@ def gradients(
 class _Products:
     """Adds up Reading.products over batches and over the uses of a layer."""
 
-    def __init__(self, readings: Mapping[str, Sequence[Reading]]) -> None:
+    def __init__(self, readings: Mapping[str, Sequence[InputPositions]]) -> None:
         self._readings = readings
         self._totals: dict[tuple[str, str], tuple[Tensor, int]] = {}
 
-    def add(self, read: Read, gradient: Tensor | None) -> None:
+    def add(self, read: LayerInput, gradient: Tensor | None) -> None:
         if gradient is None:
             return
         for reading in self._readings[read.weight]:
@@ -217,16 +217,16 @@ class Probes:
         """The probe of that number for a parameter."""
         return self.signs(name, number).to(weight) * (weight if self.sized else weight != 0)
 
-    def apart(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def apart(self, measure_gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """What is probed together, part by part."""
         found: dict[int, dict[str, Tensor]] = {}
-        for name, gradient in gradients.items():
+        for name, gradient in measure_gradients.items():
             found.setdefault(self.parts.get(name, 0), {})[name] = gradient
         return list(found.values())
 
 
 @torch.enable_grad()
-def hessian(
+def estimate_hessian(
     model: nn.Module,
     batches: Sequence[Batch],
     loss: Loss,
@@ -252,11 +252,11 @@ def hessian(
             reached = {name: gradient for name, gradient in zip(names, first, strict=True) if gradient is not None}
             for name in reached:
                 found.setdefault(name, torch.zeros_like(of[name], dtype=_wide(of[name])))
-            numbers = range(number * PROBES, (number + 1) * PROBES)
+            numbers = range(number * HESSIAN_PROBES, (number + 1) * HESSIAN_PROBES)
             for probe, chosen in itertools.product(numbers, probes.apart(reached)):
                 z = {name: probes.of(name, probe, of[name].detach()) for name in chosen}
                 for name, product in _hessian_times(z, chosen, of).items():
-                    found[name] += z[name].to(found[name].dtype) * product / (PROBES * len(batches))
+                    found[name] += z[name].to(found[name].dtype) * product / (HESSIAN_PROBES * len(batches))
     if not probes.sized:
         return found
     return {name: _over_square(changes, of[name].detach().to(changes.dtype)) for name, changes in found.items()}
@@ -275,16 +275,16 @@ def _over_square(changes: Tensor, weight: Tensor) -> Tensor:
 
 
 def _hessian_times(
-    z: Mapping[str, Tensor], gradients: Mapping[str, Tensor], of: Mapping[str, Tensor]
+    z: Mapping[str, Tensor], measure_gradients: Mapping[str, Tensor], of: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """H z by a backward through the gradients; what is not in the result is 0."""
-    curved = [name for name, gradient in gradients.items() if gradient.requires_grad]
+    curved = [name for name, gradient in measure_gradients.items() if gradient.requires_grad]
     if not curved:
         return {}
     try:
         products = torch.autograd.grad(
-            [gradients[name] for name in curved],
-            [of[name] for name in gradients],
+            [measure_gradients[name] for name in curved],
+            [of[name] for name in measure_gradients],
             [z[name] for name in curved],
             retain_graph=True,
             allow_unused=True,
@@ -293,9 +293,9 @@ def _hessian_times(
         if "not implemented" not in str(error):
             raise
         raise ConfigurationError(
-            fault("the signal 'hessian'", "be gathered on a model that has second derivatives", str(error))
+            error_message("the signal 'hessian'", "be gathered on a model that has second derivatives", str(error))
         ) from error
-    return {name: product for name, product in zip(gradients, products, strict=True) if product is not None}
+    return {name: product for name, product in zip(measure_gradients, products, strict=True) if product is not None}
 
 
 @contextmanager
@@ -311,7 +311,7 @@ def _unfrozen(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 
 @contextmanager
-def calling(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
+def functional_model(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
     """A function (tensors by name, inputs) -> outputs of the model with those tensors in place of its own.
 
     In the mode in which the loss is defined; the model itself stays as it is.

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.criteria.calibration import ActivationStatistics
-from autoprune.criteria.signals import Signals, module_of, slices, wide
-from autoprune.errors import ConfigurationError, fault
+from autoprune.criteria.signals import Signals, channel_slices, module_name, upcast
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.topology import ChannelGroup, Member
 
 #: Weight of the mean |x| in apoz: it decides between shares that are as near as this.
@@ -28,10 +28,10 @@ def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """
     gradients = signals.need_gradients("taylor")
     trained = [member for member in group.members if member.tensor in gradients]
-    norms = {module_of(member) for member in trained if member.role == "scale"}
+    norms = {module_name(member) for member in trained if member.role == "scale"}
     if norms:
         # Behind a norm its scale and shift are the gate; the bias of the layer before it is none.
-        trained = [member for member in trained if module_of(member) in norms]
+        trained = [member for member in trained if module_name(member) in norms]
     gated = replace(group, members=tuple(trained))
     changes = _products(gated, signals, "taylor", ("scale", "shift") if norms else ("out", "shift"))
     return _mean([_sum(change).square() for change in changes])
@@ -81,11 +81,11 @@ def obd(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Source: LeCun et al., Optimal Brain Damage, 1989; the estimate as in Yao et al., ADAHESSIAN, 2021.
     """
     known = signals.need_hessian("obd")
-    curvatures = slices(group, signals, "out", known)
+    curvatures = channel_slices(group, signals, "out", known)
     if not curvatures:
         raise _unreached("obd", group, "second derivatives")
-    weights = slices(group, signals, "out", {name: signals.weights[name] for name in known})
-    return _sum([wide(h) * wide(w).square() / 2 for h, w in zip(curvatures, weights, strict=True)]).abs()
+    weights = channel_slices(group, signals, "out", {name: signals.weights[name] for name in known})
+    return _sum([upcast(h) * upcast(w).square() / 2 for h, w in zip(curvatures, weights, strict=True)]).abs()
 
 
 def taylor_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -160,7 +160,7 @@ def wanda(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     alive = signals.alive(group)
     found = []
     for member, statistics in _readers(group, signals, "wanda"):
-        weight = wide(signals.weights[member.tensor]).abs().movedim(member.axis, 0)
+        weight = upcast(signals.weights[member.tensor]).abs().movedim(member.axis, 0)
         # [input channels, shares of the rows], as a grouped convolution's rows read one group's channels each.
         norms = statistics.norms(len(weight)).T
         sizes = weight.reshape(len(weight), norms.shape[1], -1).sum(2)
@@ -195,10 +195,10 @@ def _products(
         at = {name: values[number] for name, values in of.items() if len(values) > number}
         weights = {name: signals.weights[name] for name in at}
         yield [
-            wide(gradient) * wide(weight)
+            upcast(gradient) * upcast(weight)
             for role in roles
             for gradient, weight in zip(
-                slices(group, signals, role, at), slices(group, signals, role, weights), strict=True
+                channel_slices(group, signals, role, at), channel_slices(group, signals, role, weights), strict=True
             )
         ]
 
@@ -229,7 +229,7 @@ def _seen(
 
 def _unreached(criterion: str, group: ChannelGroup, what: str) -> ConfigurationError:
     return ConfigurationError(
-        fault(
+        error_message(
             f"criterion {criterion!r}",
             "be used on weights that the loss reaches and that are not frozen",
             f"group {group.name!r} without {what}",
@@ -239,4 +239,4 @@ def _unreached(criterion: str, group: ChannelGroup, what: str) -> ConfigurationE
 
 def _unread(criterion: str, group: ChannelGroup, also: str) -> ConfigurationError:
     what = f"be used on groups that a layer reads {also}".strip()
-    return ConfigurationError(fault(f"criterion {criterion!r}", what, f"group {group.name!r}"))
+    return ConfigurationError(error_message(f"criterion {criterion!r}", what, f"group {group.name!r}"))

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.calibration import Loss, calling
-from autoprune.criteria.residual import crossing
+from autoprune.criteria.block_effects import hook_blocks
+from autoprune.criteria.calibration import Loss, functional_model
 from autoprune.task.data import Batch
 from autoprune.trace.blocks import Block
 
 #: Passes over the calibration batches that learning takes, and Adam's rate.
-PASSES = 4
+GATE_PASSES = 4
 _RATE = 0.1
 #: Limits of the stretched distribution, and its temperature.
 _LOW, _HIGH, _TEMPERATURE = -0.1, 1.1, 2 / 3
@@ -51,7 +51,7 @@ class Gate:
 
 
 #: (name of gates, step) -> uniform in [0, 1), of the gates' shape.
-Noise = Callable[[str, int], Tensor]
+GateNoise = Callable[[str, int], Tensor]
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def open_probability(log_alpha: Tensor) -> Tensor:
     return torch.sigmoid(log_alpha - _TEMPERATURE * math.log(-_LOW / _HIGH))
 
 
-def drawn(log_alpha: Tensor, noise: Tensor) -> Tensor:
+def sample_gates(log_alpha: Tensor, noise: Tensor) -> Tensor:
     """Gates in [0, 1] from uniform noise in [0, 1), of one shape."""
     u = noise.to(log_alpha).clamp(_EDGE, 1 - _EDGE)
     stretched = torch.sigmoid((torch.logit(u) + log_alpha) / _TEMPERATURE) * (_HIGH - _LOW) + _LOW
@@ -67,8 +67,8 @@ def drawn(log_alpha: Tensor, noise: Tensor) -> Tensor:
 
 
 @torch.enable_grad()
-def learn(
-    model: nn.Module, batches: Sequence[Batch], loss: Loss, gates: Sequence[Gate], noise: Noise, total: int
+def learn_gates(
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, gates: Sequence[Gate], noise: GateNoise, total: int
 ) -> dict[str, Tensor]:
     """Name of gates -> their log alpha, float of their shape, after PASSES passes of Adam on the log alphas alone.
 
@@ -90,9 +90,9 @@ def learn(
         del before, after
         return now[block.name]
 
-    with calling(model, loss) as run, crossing(model, blocks, gated):
-        for step, batch in enumerate(batch for _ in range(PASSES) for batch in batches):
-            now.update({name: drawn(log_alpha, noise(name, step)) for name, log_alpha in of.items()})
+    with functional_model(model, loss) as run, hook_blocks(model, blocks, gated):
+        for step, batch in enumerate(batch for _ in range(GATE_PASSES) for batch in batches):
+            now.update({name: sample_gates(log_alpha, noise(name, step)) for name, log_alpha in of.items()})
             value = loss(run(_gated(known, gates, now), batch.inputs), batch.targets)
             if not value.requires_grad or not torch.isfinite(value):
                 continue

@@ -12,14 +12,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria import calibration, residual
-from autoprune.criteria.calibration import PARTS, PARTS_COST, PROBES, Probes, Reading
-from autoprune.criteria.gates import PASSES as GATE_PASSES
-from autoprune.criteria.gates import Gate, Noise, learn
+from autoprune.criteria import block_effects, calibration
+from autoprune.criteria.calibration import HESSIAN_PARTS, HESSIAN_PARTS_COST, HESSIAN_PROBES, InputPositions, Probes
+from autoprune.criteria.gates import GATE_PASSES, Gate, GateNoise, learn_gates
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.criteria.movement import PASSES as MOVEMENT_PASSES
-from autoprune.criteria.movement import moved
-from autoprune.criteria.signals import SIGNALS, Signals, block_weights, blocks_left, dense_noise, module_of
+from autoprune.criteria.movement import MOVEMENT_PASSES, measure_movement
+from autoprune.criteria.signals import SIGNALS, Signals, block_weights, dense_noise, module_name, remaining_blocks
 from autoprune.errors import UnknownNameError
 from autoprune.task.data import Batch
 from autoprune.trace.topology import ChannelGroup, Topology
@@ -29,7 +27,7 @@ _SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})
 _GATES = {"gates", "weight_gates", "block_gates"}
 
 
-def passes(names: Iterable[str], blocks: int = 0) -> tuple[int, int]:
+def count_passes(names: Iterable[str], blocks: int = 0) -> tuple[int, int]:
     """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
 
     A probe of the Hessian counts as one forward and backward more, one in parts as PARTS_COST. A movement that is
@@ -37,12 +35,14 @@ def passes(names: Iterable[str], blocks: int = 0) -> tuple[int, int]:
     """
     names = set(names)
     trained = sum(not names.isdisjoint(together) for together in _SLOPES)
-    trained += (1 + PARTS_COST * PROBES) * ("hessian" in names) + (1 + PROBES) * ("weight_hessian" in names)
+    trained += (1 + HESSIAN_PARTS_COST * HESSIAN_PROBES) * ("hessian" in names) + (1 + HESSIAN_PROBES) * (
+        "weight_hessian" in names
+    )
     trained += GATE_PASSES * len(names & _GATES) + MOVEMENT_PASSES * ("movement" in names)
     return len(names & {"activations", "blocks"}) + blocks * ("block_losses" in names), trained
 
 
-def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and has a name
+def gather_signals(  # noqa: PLR0913  # what only a trainer has to give comes last and has a name
     model: nn.Module,
     names: Sequence[str],
     parent: tuple[Topology, KeptChannels],
@@ -70,7 +70,7 @@ def gather(  # noqa: PLR0913  # what only a trainer has to give comes last and h
     return replace(
         bare,
         gradients=gradients if "gradients" in names else None,
-        activations=calibration.activations(model, batches) if "activations" in names else None,
+        activations=calibration.measure_activations(model, batches) if "activations" in names else None,
         activation_gradients=products if "activation_gradients" in names else None,
         hessian=source.hessian(source.making(), of_channels=True) if "hessian" in names else None,
         weight_hessian=source.hessian(source.weights(), of_channels=False) if "weight_hessian" in names else None,
@@ -107,7 +107,7 @@ class _Source:
 
     def weights(self) -> set[str]:
         """Parameters of two or more axes, and what else counts as the weights of a block."""
-        there = blocks_left(self.topology, self.bare.kept)
+        there = remaining_blocks(self.topology, self.bare.kept)
         return set(self.matrices()).union(*(block_weights(block, self.topology, self.bare) for block in there))
 
     def gradients(self, names: Sequence[str]) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
@@ -115,20 +115,20 @@ class _Source:
             return {}, {}
         wanted = self.trained() if "gradients" in names else []
         readings = _readings(self.topology, self.bare) if "activation_gradients" in names else {}
-        return calibration.gradients(self.model, self.batches, self.loss, wanted, readings)
+        return calibration.measure_gradients(self.model, self.batches, self.loss, wanted, readings)
 
     def hessian(self, of: Set[str], *, of_channels: bool) -> dict[str, Tensor]:
         """of_channels: sums over filters are wanted, else single entries; docs/criteria.md has what that changes."""
         wanted = [name for name in self.trained() if name in of]
         signs = partial(_signs, self.topology, self.bare)
         probes = Probes(signs=signs, parts=self._parts() if of_channels else {}, sized=of_channels)
-        return calibration.hessian(self.model, self.batches, self.loss, wanted, probes)
+        return calibration.estimate_hessian(self.model, self.batches, self.loss, wanted, probes)
 
     def _parts(self) -> dict[str, int]:
         """Name of a parameter -> its part of PARTS, in which no two neighbours of the dense model are together."""
         known = [name for name, info in self.topology.tensors.items() if info.is_parameter]
         layers = itertools.accumulate(len(self.topology.tensors[name].shape) > 1 for name in known)
-        return {name: layer % PARTS for name, layer in zip(known, layers, strict=True)}
+        return {name: layer % HESSIAN_PARTS for name, layer in zip(known, layers, strict=True)}
 
     def gates(self) -> dict[str, Tensor]:
         found = [_gate(group, self.bare) for group in self.topology.groups]
@@ -143,33 +143,35 @@ class _Source:
         return self._learned(found, lambda name, step: self.bare.noise(f"{name}/{step}", name), total)
 
     def block_gates(self) -> dict[str, Tensor]:
-        found = [Gate(name=block.name, block=block) for block in blocks_left(self.topology, self.bare.kept)]
+        found = [Gate(name=block.name, block=block) for block in remaining_blocks(self.topology, self.bare.kept)]
         return self._learned(found, partial(_of_block, self.bare), len(self.topology.blocks))
 
-    def _learned(self, gates: Sequence[Gate], noise: Noise, total: int) -> dict[str, Tensor]:
-        return learn(self.model, self.batches, self.loss, gates, noise, total)
+    def _learned(self, gates: Sequence[Gate], noise: GateNoise, total: int) -> dict[str, Tensor]:
+        return learn_gates(self.model, self.batches, self.loss, gates, noise, total)
 
     def movement(self) -> dict[str, Tensor]:
-        return moved(self.model, self.batches, self.loss, self.trained())
+        return measure_movement(self.model, self.batches, self.loss, self.trained())
 
     def blocks(self) -> dict[str, float]:
-        return residual.block_changes(self.model, self.batches, blocks_left(self.topology, self.bare.kept))
+        return block_effects.measure_block_changes(
+            self.model, self.batches, remaining_blocks(self.topology, self.bare.kept)
+        )
 
     def block_losses(self) -> dict[str, float]:
-        there = blocks_left(self.topology, self.bare.kept)
-        return residual.block_losses(self.model, self.batches, self.loss, there)
+        there = remaining_blocks(self.topology, self.bare.kept)
+        return block_effects.measure_block_losses(self.model, self.batches, self.loss, there)
 
     def block_gradients(self) -> dict[str, Tensor]:
-        there = blocks_left(self.topology, self.bare.kept)
-        return residual.block_gradients(self.model, self.batches, self.loss, there)
+        there = remaining_blocks(self.topology, self.bare.kept)
+        return block_effects.measure_block_gradients(self.model, self.batches, self.loss, there)
 
 
 def _gate(group: ChannelGroup, signals: Signals) -> Gate:
     """Where a group's channels are silenced: at the scale and shift of their norms, else at what makes them."""
     there = [member for member in group.members if member.tensor in signals.weights]
-    norms = {module_of(member) for member in there if member.role == "scale"}
+    norms = {module_name(member) for member in there if member.role == "scale"}
     if norms:
-        there = [member for member in there if module_of(member) in norms]
+        there = [member for member in there if module_name(member) in norms]
     roles = ("scale", "shift") if norms else ("out", "shift")
     alive = signals.alive(group)
     places = tuple(
@@ -180,15 +182,15 @@ def _gate(group: ChannelGroup, signals: Signals) -> Gate:
     return Gate(name=group.name, shape=(len(alive),), places=places)
 
 
-def _readings(topology: Topology, signals: Signals) -> dict[str, list[Reading]]:
+def _readings(topology: Topology, signals: Signals) -> dict[str, list[InputPositions]]:
     """Name of a weight -> the groups that it reads."""
-    found: dict[str, list[Reading]] = {}
+    found: dict[str, list[InputPositions]] = {}
     for group in topology.groups:
         for member in group.members:
             if member.role == "in" and member.tensor in signals.weights:
                 where = signals.where(member.tensor, member.axis, member.index[signals.alive(group)])
                 size = signals.weights[member.tensor].shape[member.axis]
-                found.setdefault(member.tensor, []).append(Reading(group=group.name, where=where, size=size))
+                found.setdefault(member.tensor, []).append(InputPositions(group=group.name, where=where, size=size))
     return found
 
 

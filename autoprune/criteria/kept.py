@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from autoprune.errors import ConfigurationError, SurgeryError, fault
+from autoprune.errors import ConfigurationError, SurgeryError, error_message
 from autoprune.trace.topology import Topology
 
 
@@ -29,7 +29,9 @@ class KeptChannels:
         ordered = {name: tuple(sorted(set(indices))) for name, indices in self.groups.items()}
         for name, indices in ordered.items():
             if not indices or indices[0] < 0:
-                raise ConfigurationError(fault(f"kept channels of {name}", "be one or more indices >= 0", str(indices)))
+                raise ConfigurationError(
+                    error_message(f"kept channels of {name}", "be one or more indices >= 0", str(indices))
+                )
         object.__setattr__(self, "groups", MappingProxyType(ordered))
         object.__setattr__(self, "dropped", tuple(sorted(set(self.dropped))))
 
@@ -50,12 +52,12 @@ class KeptChannels:
         known = topology.widths
         for name, indices in self.groups.items():
             if name not in known:
-                raise SurgeryError(fault("a kept group", f"be one of {', '.join(known)}", repr(name)))
+                raise SurgeryError(error_message("a kept group", f"be one of {', '.join(known)}", repr(name)))
             if indices[-1] >= known[name]:
-                raise SurgeryError(fault(f"kept channels of {name}", f"be < {known[name]}", indices[-1]))
+                raise SurgeryError(error_message(f"kept channels of {name}", f"be < {known[name]}", indices[-1]))
             least = topology.group(name).least
             if len(indices) < least:
-                raise SurgeryError(fault(f"kept channels of {name}", f"be {least} or more", len(indices)))
+                raise SurgeryError(error_message(f"kept channels of {name}", f"be {least} or more", len(indices)))
 
     def contains(self, other_widths: Mapping[str, int], topology: Topology) -> bool:
         """True when every group is at least as wide as asked."""

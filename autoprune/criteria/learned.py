@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autoprune.criteria.gates import open_probability
-from autoprune.criteria.signals import Signals, slices, wide
-from autoprune.errors import ConfigurationError, fault
+from autoprune.criteria.signals import Signals, channel_slices, upcast
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.topology import ChannelGroup
 
 
@@ -24,7 +24,7 @@ def hard_concrete(group: ChannelGroup, signals: Signals) -> Float[Tensor, " chan
     gates = signals.need_gates("hard_concrete")
     if group.name not in gates:
         expected = "be used on groups that the loss reaches"
-        raise ConfigurationError(fault("criterion 'hard_concrete'", expected, f"group {group.name!r}"))
+        raise ConfigurationError(error_message("criterion 'hard_concrete'", expected, f"group {group.name!r}"))
     return open_probability(gates[group.name]).cpu()
 
 
@@ -37,9 +37,11 @@ def movement(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"
     without the signal "movement", or when no weight that makes the channels is trained.
     Source: Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning, 2020; lifted to channels.
     """
-    found = slices(group, signals, "out", signals.need_movement("movement"))
+    found = channel_slices(group, signals, "out", signals.need_movement("movement"))
     if not found:
         expected = "be used on weights that the loss reaches and that are not frozen"
-        raise ConfigurationError(fault("criterion 'movement'", expected, f"group {group.name!r} without movement"))
-    sums = torch.stack([wide(part).sum(1).cpu() for part in found]).sum(0)
+        raise ConfigurationError(
+            error_message("criterion 'movement'", expected, f"group {group.name!r} without movement")
+        )
+    sums = torch.stack([upcast(part).sum(1).cpu() for part in found]).sum(0)
     return sums - sums.min()

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autoprune.criteria.signals import Signals, dense_noise, making, slices, wide
-from autoprune.errors import ConfigurationError, fault
+from autoprune.criteria.signals import Signals, channel_slices, dense_noise, producing_weights, upcast
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.topology import ChannelGroup
 
 #: Share of a tensor's largest entry below which l0 takes an entry for zero.
@@ -22,7 +22,7 @@ def l1(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
     """
-    return torch.stack([w.abs().sum(1) for w in making(group, signals, "l1")]).sum(0)
+    return torch.stack([w.abs().sum(1) for w in producing_weights(group, signals, "l1")]).sum(0)
 
 
 def l2(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -40,7 +40,7 @@ def linf(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: the norm with p = infinity of Li et al., Pruning Filters for Efficient ConvNets, 2017.
     """
-    return torch.stack([w.abs().amax(1) for w in making(group, signals, "linf")]).amax(0)
+    return torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).amax(0)
 
 
 def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -53,8 +53,8 @@ def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """
     whole = [signals.weights[m.tensor] for m in group.members if m.role == "out" and m.tensor in signals.weights]
     # Of a weight that is all zero there is nothing to count, whatever it is divided by.
-    peaks = [wide(tensor).abs().max().clamp(min=TINY) for tensor in whole]
-    shares = [w.abs() / peak for w, peak in zip(making(group, signals, "l0"), peaks, strict=True)]
+    peaks = [upcast(tensor).abs().max().clamp(min=TINY) for tensor in whole]
+    shares = [w.abs() / peak for w, peak in zip(producing_weights(group, signals, "l0"), peaks, strict=True)]
     counted = [share * (share > NEARLY_ZERO) for share in shares]
     count = torch.stack([share.count_nonzero(1) for share in counted]).sum(0)
     return count + 0.5 * torch.stack([share.sum(1) for share in counted]).sum(0) / count.clamp(min=1)
@@ -69,7 +69,7 @@ def fpgm(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     Source: He et al., Filter Pruning via Geometric Median, 2019.
     """
     # Distances of near neighbours come from products of the whole vectors: float32 has too few digits for them.
-    filters = torch.cat([w.cpu().double() for w in making(group, signals, "fpgm")], 1)
+    filters = torch.cat([w.cpu().double() for w in producing_weights(group, signals, "fpgm")], 1)
     return torch.cdist(filters, filters).fill_diagonal_(0.0).sum(1)
 
 
@@ -88,7 +88,7 @@ def lamp(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 def _squared(group: ChannelGroup, signals: Signals, criterion: str) -> Tensor:
     """Squared Euclidean norms, [channels]."""
-    return torch.stack([w.square().sum(1) for w in making(group, signals, criterion)]).sum(0)
+    return torch.stack([w.square().sum(1) for w in producing_weights(group, signals, criterion)]).sum(0)
 
 
 def random(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
@@ -105,9 +105,9 @@ def batch_norm_scale(group: ChannelGroup, signals: Signals) -> Float[Tensor, " c
     Shapes: each scale [channels, 1] -> [channels]. Raises ConfigurationError for a group without a norm.
     Source: Liu et al., Network Slimming, 2017.
     """
-    scales = slices(group, signals, "scale")
+    scales = channel_slices(group, signals, "scale")
     if not scales:
         raise ConfigurationError(
-            fault("criterion 'bn_scale'", "be used on groups with a norm", f"group {group.name!r} without one")
+            error_message("criterion 'bn_scale'", "be used on groups with a norm", f"group {group.name!r} without one")
         )
     return torch.stack([scale.float().abs().mean(1) for scale in scales]).sum(0)

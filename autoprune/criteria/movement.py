@@ -7,16 +7,16 @@ from collections.abc import Collection, Mapping, MutableMapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.calibration import Loss, calling
+from autoprune.criteria.calibration import Loss, functional_model
 from autoprune.task.data import Batch
 
 #: Passes over the calibration batches that the training takes.
-PASSES = 2
+MOVEMENT_PASSES = 2
 #: How far its first step goes, as a share of the weights' norm: near, whatever the scale of the loss.
 _FIRST_STEP = 0.01
 
 
-def accumulate(
+def accumulate_movement(
     total: MutableMapping[str, Tensor], weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rate: float
 ) -> None:
     """Add one step's -rate * gradient * weight to `total`, in place, each [shape of the weight], for every gradient.
@@ -24,12 +24,14 @@ def accumulate(
     weights: as they were when the gradients were taken.
     """
     for name, gradient in gradients.items():
-        moved = -rate * gradient.detach() * weights[name].detach()
-        total[name] = total[name] + moved if name in total else moved
+        measure_movement = -rate * gradient.detach() * weights[name].detach()
+        total[name] = total[name] + measure_movement if name in total else measure_movement
 
 
 @torch.enable_grad()
-def moved(model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collection[str]) -> dict[str, Tensor]:
+def measure_movement(
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collection[str]
+) -> dict[str, Tensor]:
     """Name of a parameter -> minus the sum over steps of rate * gradient * weight, for those that the loss reaches.
 
     Copies of the named parameters are trained for PASSES passes of plain SGD in the mode of the loss, at a rate that
@@ -42,8 +44,8 @@ def moved(model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collect
     }
     total: dict[str, Tensor] = {}
     rate: float | None = None
-    with calling(model, loss) as run:
-        for batch in (batch for _ in range(PASSES) for batch in batches):
+    with functional_model(model, loss) as run:
+        for batch in (batch for _ in range(MOVEMENT_PASSES) for batch in batches):
             value = loss(run(weights, batch.inputs), batch.targets)
             if not weights or not value.requires_grad:
                 continue
@@ -54,7 +56,7 @@ def moved(model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collect
                 break
             if rate is None:
                 rate = _FIRST_STEP * float(_norm(weights) / length) if length > 0 else 0.0
-            accumulate(total, weights, gradients, rate)
+            accumulate_movement(total, weights, gradients, rate)
             with torch.no_grad():
                 for name, gradient in gradients.items():
                     weights[name] -= rate * gradient

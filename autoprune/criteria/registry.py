@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from autoprune.criteria import data_driven, learned, magnitude
-from autoprune.criteria.signals import Signals, finite
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.criteria.signals import Signals, sanitize
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Name of a criterion -> name of what it cannot score -> why, in one sentence.
-Refused = Mapping[str, Mapping[str, str]]
+RefusalReasons = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +78,15 @@ def signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
 
 
-def fitting(names: Iterable[str], group: ChannelGroup, refused: Refused | None = None) -> tuple[str, ...]:
+def applicable_criteria(
+    names: Iterable[str], group: ChannelGroup, refused: RefusalReasons | None = None
+) -> tuple[str, ...]:
     """Those of the criteria that can score a group, in their order. refused: what a rehearsal found out."""
     return tuple(name for name in names if not _why_not(name, group, refused or {}))
 
 
 def check_applicable(
-    names: Iterable[str], topology: Topology, *, per_group: bool = False, refused: Refused | None = None
+    names: Iterable[str], topology: Topology, *, per_group: bool = False, refused: RefusalReasons | None = None
 ) -> None:
     """Raise ConfigurationError when a criterion cannot score some group of the topology.
 
@@ -99,14 +101,16 @@ def check_applicable(
             )
 
 
-def _why_not(name: str, group: ChannelGroup, refused: Refused) -> str:
+def _why_not(name: str, group: ChannelGroup, refused: RefusalReasons) -> str:
     """Why a criterion cannot score a group, "" when it can."""
     missing = criterion(name).lacks(group)
     if missing:
-        return fault(f"criterion {name!r}", f"be used on groups with {missing}", f"group {group.name!r} without one")
+        return error_message(
+            f"criterion {name!r}", f"be used on groups with {missing}", f"group {group.name!r} without one"
+        )
     return refused.get(name, {}).get(group.name, "")
 
 
 def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
     """Scores of the channels alive, float [channels]. Raises UnknownNameError, ConfigurationError."""
-    return finite(criterion(name).function(group, signals))
+    return sanitize(criterion(name).function(group, signals))

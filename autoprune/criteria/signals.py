@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoprune.criteria.calibration import ActivationStatistics
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.blocks import Block
 from autoprune.trace.topology import ChannelGroup, Member, Topology
 
@@ -177,7 +177,7 @@ class Signals:
         return self.as_cut(name, dense_noise(f"{self.seed}/{key}", shape))
 
 
-def blocks_left(topology: Topology, kept: KeptChannels) -> list[Block]:
+def remaining_blocks(topology: Topology, kept: KeptChannels) -> list[Block]:
     """Blocks that a model still has: neither dropped nor a part of what is."""
     gone = topology.gone(kept.dropped)
     return [block for block in topology.blocks if block.name not in gone]
@@ -189,7 +189,7 @@ def block_weights(block: Block, topology: Topology, signals: Signals) -> list[st
     return [name for name in own if signals.weights[name].ndim > 1] or own
 
 
-def module_of(member: Member) -> str:
+def module_name(member: Member) -> str:
     """Name of the module that has a member's tensor."""
     return member.tensor.rpartition(".")[0]
 
@@ -199,29 +199,31 @@ def dense_noise(key: str, shape: Sequence[int]) -> Tensor:
     return torch.rand(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
 
 
-def making(group: ChannelGroup, signals: Signals, criterion: str) -> list[Tensor]:
+def producing_weights(group: ChannelGroup, signals: Signals, criterion: str) -> list[Tensor]:
     """For each weight that makes the channels: [channels, elements]. ConfigurationError when there is none."""
-    found = [wide(weight) for weight in slices(group, signals, "out")]
+    found = [upcast(weight) for weight in channel_slices(group, signals, "out")]
     if not found:
         raise ConfigurationError(
-            fault(
+            error_message(
                 f"criterion {criterion!r}", "be used on groups that weights make", f"group {group.name!r} without any"
             )
         )
     return found
 
 
-def wide(tensor: Tensor) -> Tensor:
+def upcast(tensor: Tensor) -> Tensor:
     """In float32, or float64 if it is that already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def finite(scores: Tensor) -> Tensor:
+def sanitize(scores: Tensor) -> Tensor:
     """In float32; what is not a number is worth nothing."""
     return torch.nan_to_num(scores.detach().float(), nan=0.0, posinf=torch.finfo(torch.float32).max)
 
 
-def slices(group: ChannelGroup, signals: Signals, role: str, of: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+def channel_slices(
+    group: ChannelGroup, signals: Signals, role: str, of: Mapping[str, Tensor] | None = None
+) -> list[Tensor]:
     """For each member of that role: [channels, elements], its values along the channels still alive.
 
     of: tensors by name with the parameters' shapes (gradients, say); the weights themselves when None.
@@ -245,7 +247,7 @@ def _slice(tensor: Tensor, axis: int, where: Tensor) -> Tensor:
 
 def _missing(criterion: str, signal: str) -> ConfigurationError:
     return ConfigurationError(
-        fault(
+        error_message(
             f"criterion {criterion!r}",
             f"be given the signal {signal!r}",
             "signals without it",

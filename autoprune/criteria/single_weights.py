@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.gates import open_probability
-from autoprune.criteria.signals import Signals, finite, wide
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.criteria.signals import Signals, sanitize, upcast
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 
 #: What stands in for a divisor of zero.
 _TINY = torch.finfo(torch.float64).tiny
@@ -99,7 +99,7 @@ def obd(name: str, signals: Signals) -> Tensor:
     known = signals.need_weight_hessian("obd")
     if name not in known:
         raise _unreached("obd", name, "second derivatives")
-    return (wide(known[name]) * wide(signals.weights[name]).square() / 2).abs()
+    return (upcast(known[name]) * upcast(signals.weights[name]).square() / 2).abs()
 
 
 def wanda(name: str, signals: Signals) -> Tensor:
@@ -115,7 +115,7 @@ def wanda(name: str, signals: Signals) -> Tensor:
     if name not in known:
         raise _unwatched("wanda", name)
     statistics = known[name]
-    sizes = wide(signals.weights[name]).abs().movedim(statistics.axis, 0)
+    sizes = upcast(signals.weights[name]).abs().movedim(statistics.axis, 0)
     norms = statistics.norms(len(sizes)).T  # [input channels, shares of the rows]
     scores = sizes.reshape(*norms.shape, -1) * norms.to(sizes.device).unsqueeze(2)
     return scores.reshape(sizes.shape).movedim(0, statistics.axis)
@@ -146,7 +146,7 @@ def hard_concrete(name: str, signals: Signals) -> Tensor:
     known = signals.need_weight_gates("hard_concrete")
     if name not in known:
         expected = "be used on weights that the loss reaches"
-        raise ConfigurationError(fault("criterion 'hard_concrete'", expected, repr(name)))
+        raise ConfigurationError(error_message("criterion 'hard_concrete'", expected, repr(name)))
     return open_probability(known[name])
 
 
@@ -185,7 +185,7 @@ def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
     found = weight_criterion(name)
     if weight not in signals.weights:
         raise UnknownNameError("a weight", weight, signals.weights)
-    return finite(found.function(weight, signals))
+    return sanitize(found.function(weight, signals))
 
 
 def _products(name: str, signals: Signals, criterion: str) -> list[Tensor]:
@@ -193,16 +193,16 @@ def _products(name: str, signals: Signals, criterion: str) -> list[Tensor]:
     gradients = signals.need_gradients(criterion).get(name)
     if not gradients:
         raise _unreached(criterion, name, "gradients")
-    weight = wide(signals.weights[name])
-    return [wide(gradient) * weight for gradient in gradients]
+    weight = upcast(signals.weights[name])
+    return [upcast(gradient) * weight for gradient in gradients]
 
 
 def _unreached(criterion: str, weight: str, what: str) -> ConfigurationError:
     expected = "be used on weights that the loss reaches and that are not frozen"
-    return ConfigurationError(fault(f"criterion {criterion!r}", expected, f"{weight!r} without {what}"))
+    return ConfigurationError(error_message(f"criterion {criterion!r}", expected, f"{weight!r} without {what}"))
 
 
 def _unwatched(criterion: str, weight: str) -> ConfigurationError:
     remedy = "Take another criterion, or leave this weight alone: layers={'" + weight + "': 0}."
     expected = "be used on weights whose input can be watched"
-    return ConfigurationError(fault(f"criterion {criterion!r}", expected, repr(weight), remedy))
+    return ConfigurationError(error_message(f"criterion {criterion!r}", expected, repr(weight), remedy))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import blocks_to_choose
+from autoprune.criteria.resolve import prunable_blocks
 from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.space.optimizers import described
@@ -115,7 +115,7 @@ def _whole_sections(model: _Model) -> Iterator[Section]:
     both = {"blocks", "layers"} <= {*model.settings.kinds}
     for kind in ("blocks", "layers"):
         searched = kind in model.settings.kinds
-        chosen = blocks_to_choose(model.searched) if searched else blocks_to_choose(model.topology, kind=kind)
+        chosen = prunable_blocks(model.searched) if searched else prunable_blocks(model.topology, kind=kind)
         own = [block for block in model.topology.blocks if block.is_of(kind)]
         listed = [block for block in own if not (both and kind == "blocks" and block.repeated)]
         parts = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoprune.codec import plain_object
+from autoprune.codec import to_plain_object
 from autoprune.explaining.text import written
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.left_alone import Cause, causes
@@ -183,7 +183,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, object]:
         """Make what `--json` prints."""
-        return plain_object(self)
+        return to_plain_object(self)
 
     def causes(self) -> list[Cause]:
         """Group what is left alone by reason and place, what keeps the most multiply-adds first."""

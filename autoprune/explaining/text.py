@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import few
+from autoprune.display import first_names
 from autoprune.study.left_alone import Cause, Place, causes
 from autoprune.terminal import safe_console
 from autoprune.trace.absent import said_of, title
@@ -131,7 +131,7 @@ class _Writer:
     def _named(self, part: Part) -> str:
         """The name, and below it the other layers that make the same channels."""
         others = [layer for layer in part.layers if layer != part.name.partition("#")[0]]
-        return "\n".join([part.name, *(f"  + {line}" for line in few(others, self._most))])
+        return "\n".join([part.name, *(f"  + {line}" for line in first_names(others, self._most))])
 
     def _stays(self, section: Section) -> None:
         """Print the modules that might have been of a kind and are not, by reason."""
@@ -139,7 +139,7 @@ class _Writer:
         for one in section.stay:
             alike.setdefault((one.kind, one.why), []).append(one)
         for (_, why), rows in alike.items():
-            names = few([row.module for row in rows], self._most)
+            names = first_names([row.module for row in rows], self._most)
             remedy = f" {rows[0].remedy}" if self._most is None else ""
             self._say(f"Not among them: {said_of(names, why)}.{remedy} ({rows[0].docs})")
 
@@ -185,7 +185,7 @@ class _Writer:
     def _place(self, place: Place) -> Iterator[str]:
         if place.detail:
             yield place.detail
-        layers = ", ".join(few(list(dict.fromkeys(map(_counted, place.layers))), self._most))
+        layers = ", ".join(first_names(list(dict.fromkeys(map(_counted, place.layers))), self._most))
         yield ": ".join(filter(None, (place.where, layers)))
 
     def _reach(self) -> Table:

@@ -10,7 +10,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 
 #: (run folder, candidate, file to write) -> the files that were written.
-Export = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]
+ExportFunction = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]
 
 #: What `export --format` takes; `load_safetensors` reads each of them.
-FORMATS: Mapping[str, Export] = {"safetensors": export_safetensors, "sparse": export_sparse}
+EXPORT_FORMATS: Mapping[str, ExportFunction] = {"safetensors": export_safetensors, "sparse": export_sparse}

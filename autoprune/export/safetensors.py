@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from autoprune.codec import Format, load, plain, stored
+from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import ConfigurationError, NotFoundError, fault
+from autoprune.errors import ConfigurationError, NotFoundError, error_message
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import dense_shapes, rebuild
@@ -62,7 +62,7 @@ def _export(
     folder: RunFolder, record: CandidateRecord, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]
 ) -> tuple[Path, Path]:
     if to.suffix != ".safetensors":
-        raise ConfigurationError(fault("--to", "end in .safetensors", str(to)))
+        raise ConfigurationError(error_message("--to", "end in .safetensors", str(to)))
     source = folder.weights(record.number)
     stored, weights = folder.read_study(), folder.read_weights(record.number)
     folder.check_sound(weights, source)
@@ -73,7 +73,7 @@ def _export(
         "structure": stored.structure,
         "kept": {name: list(indices) for name, indices in record.kept.items()},
         "dropped": list(record.dropped),
-        "topology": plain(folder.read_topology()),
+        "topology": to_plain(folder.read_topology()),
         "plan": record.plan.to_dict(),
         "search": record.search.to_dict(),
         "test": None if record.test is None else record.test.to_dict(),
@@ -99,9 +99,9 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
     for file in (path, architecture):
         if not file.is_file():
             raise NotFoundError(
-                fault("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
+                error_message("an exported model", "be a .safetensors file with a .json beside it", f"no {file}")
             )
-    data, model = load(Architecture, architecture), module_of(dense)
+    data, model = load_dataclass(Architecture, architecture), module_of(dense)
     check_kind(model)
     kept = KeptChannels(groups=data.kept, dropped=data.dropped)
     if data.topology is None:
@@ -112,7 +112,7 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
         other = _other(model, topology)
     if other:
         remedy = "Build it as the study did."
-        raise ConfigurationError(fault("the dense model", "be the definition that was pruned", other, remedy))
+        raise ConfigurationError(error_message("the dense model", "be the definition that was pruned", other, remedy))
     return rebuild(model, topology, kept, read_weights(path, bytes_of(model.state_dict()))).eval()
 
 

@@ -11,7 +11,7 @@ from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
 
 #: What hypervolume is drawn against.
-AXES = ("candidates", "samples", "seconds")
+PROGRESS_AXES = ("candidates", "samples", "seconds")
 
 
 def worst_quality(fronts: Sequence[Front]) -> float:
@@ -45,14 +45,14 @@ def convergence(
     )
 
 
-def spread(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:
+def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:
     """Median, lowest and highest hypervolume of several studies at the same places: `by`, median, low, high.
 
     A study counts with the last hypervolume it had there, 0 before its first candidate; places reach as far as the
     shortest study. Raises UnknownNameError for another axis.
     """
-    if by not in AXES:
-        raise UnknownNameError("what hypervolume is drawn against", by, AXES)
+    if by not in PROGRESS_AXES:
+        raise UnknownNameError("what hypervolume is drawn against", by, PROGRESS_AXES)
     reach = min((float(curve[by].iloc[-1]) for curve in curves if len(curve)), default=0.0)
     places = np.linspace(0.0, reach, points)
     values = np.array([_at(curve, by, places) for curve in curves]).reshape(len(curves), points)
@@ -62,7 +62,7 @@ def spread(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int =
     return pd.DataFrame({by: places, "median": middle, "low": low, "high": high})
 
 
-def reached(curve: pd.DataFrame, hypervolume: float, *, by: str = "samples") -> float:
+def first_reaching(curve: pd.DataFrame, hypervolume: float, *, by: str = "samples") -> float:
     """Where a study first has that hypervolume; infinite when it never does."""
     there = curve[curve["hypervolume"] >= hypervolume]
     return float(there[by].iloc[0]) if len(there) else float("inf")

@@ -22,7 +22,9 @@ def check_objectives(names: Sequence[str]) -> None:
             raise UnknownNameError("an objective", name, OBJECTIVES)
 
 
-def values(records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool) -> np.ndarray:
+def objective_matrix(
+    records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
+) -> np.ndarray:
     """What dominance compares, float [records, objectives], every column to be minimised.
 
     Latency enters as its ratio to dense, measured in turn and so free of the machine's drift, rounded to
@@ -56,7 +58,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     return mask
 
 
-def ranks(points: np.ndarray) -> np.ndarray:
+def pareto_ranks(points: np.ndarray) -> np.ndarray:
     """Int [n]: the layer of each of the points [n, d], all minimised and finite; 0 is that of the front.
 
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.

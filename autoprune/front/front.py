@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, fault
+from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, error_message
 from autoprune.front import dominance
 from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
@@ -50,7 +50,7 @@ class Front:
         Which latencies count as equal follows from all that was measured. What was removed since then stays off.
         """
         complete = [record for record in records if not record.stopped]
-        points = dominance.values(complete, objectives, higher_is_better)
+        points = dominance.objective_matrix(complete, objectives, higher_is_better)
         there = np.array([record.selectable for record in complete], dtype=bool)
         mask = there.copy()
         mask[there] = dominance.non_dominated(points[there])
@@ -81,7 +81,7 @@ class Front:
             if record.number == number:
                 return record
         known = ", ".join(str(record.number) for record in self.records) or "none yet"
-        raise NotFoundError(fault("a candidate", f"be a finished trial (front: {known})", repr(number)))
+        raise NotFoundError(error_message("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
     def cost(self, record: CandidateRecord, objective: str) -> float:
         """The number of an objective ("quality" or a cost) as it is shown and limited.
@@ -138,7 +138,7 @@ class Front:
         """
         points = np.full((len(self.everything), 2), np.nan)
         complete = np.array([not record.stopped for record in self.everything])
-        points[complete] = dominance.values(self.complete, ("quality", cost), self.higher_is_better)
+        points[complete] = dominance.objective_matrix(self.complete, ("quality", cost), self.higher_is_better)
         points[:, 1] /= dense.search.value(cost) if cost != "latency_ms" else 1.0
         finite = points[np.isfinite(points).all(axis=1), 0]
         sign = -1.0 if self.higher_is_better else 1.0
@@ -151,8 +151,8 @@ class Front:
         Source: Das, On characterizing the "knee" of the Pareto curve, 1999. Raises SelectionError when empty.
         """
         if not self.records:
-            raise SelectionError(fault("the front", "hold a candidate", "none"))
-        points = dominance.values(self.records, ("quality", "multiply_adds"), self.higher_is_better)
+            raise SelectionError(error_message("the front", "hold a candidate", "none"))
+        points = dominance.objective_matrix(self.records, ("quality", "multiply_adds"), self.higher_is_better)
         points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
@@ -247,11 +247,13 @@ class Front:
 
     def _none_within(self, limits: Limits, by: str) -> str:
         if not self.records:
-            return fault("the front", "hold a candidate", "none", "Run the study first.")
+            return error_message("the front", "hold a candidate", "none", "Run the study first.")
         for name in (by, *self.limits_of_costs(limits)):
             if not any(np.isfinite(self.cost(record, name)) for record in self.complete):
                 remedy = "StudySettings.latency_rounds says how often; 0 leaves it out."
-                return fault(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
+                return error_message(
+                    f"{name} of the candidates", "be measured where it decides", "no measurement", remedy
+                )
         nearest = min(self.records, key=lambda record: self._excess(record, limits))
         asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
         search = nearest.search
@@ -262,4 +264,4 @@ class Front:
             f"{against}{search.size_bytes} bytes"
             f"{f', {latency:.3g} ms' if np.isfinite(latency) else ''}"
         )
-        return fault("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")
+        return error_message("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
-from autoprune.errors import fault, raise_all
+from autoprune.errors import error_message, raise_all
 from autoprune.measure.measurement import COSTS
 
 #: What a share of the dense model is written after: max_<name>_share.
@@ -43,7 +43,7 @@ class Limits:
         raise_all(
             "the limits",
             [
-                fault(name, f"be {'>=' if name.startswith('max_drop') else '>'} 0", repr(value))
+                error_message(name, f"be {'>=' if name.startswith('max_drop') else '>'} 0", repr(value))
                 for name, value in wrong.items()
             ],
         )

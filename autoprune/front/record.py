@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from autoprune.codec import Format, parse, plain, shown, stored, structure
-from autoprune.errors import StorageError, fault
+from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
+from autoprune.errors import StorageError, error_message
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan
 
@@ -105,7 +105,7 @@ class CandidateRecord:
 
     def to_json(self) -> str:
         """JSON without the test measurement and whether the weights were removed, which are files of their own."""
-        return json.dumps(plain(self), indent=1)
+        return json.dumps(to_plain(self), indent=1)
 
     @classmethod
     def from_json(
@@ -116,24 +116,26 @@ class CandidateRecord:
         where: what holds the text, for the message. Raises StorageError for text that is no record of this or an
         earlier version.
         """
-        record = replace(structure(cls, parse(text, where), where), test=test, removed=removed)
+        record = replace(from_plain(cls, parse(text, where), where), test=test, removed=removed)
         faults = _faults(record)
         if faults:
-            raise StorageError(fault(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
+            raise StorageError(error_message(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
         return record
 
 
 def _faults(record: CandidateRecord) -> list[str]:
     """What cannot be, although each field has its type."""
     work = ("number", "samples_forward", "samples_trained", "lineage_trained")
-    found = [fault(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
+    found = [error_message(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
     if record.origin not in ORIGINS:
-        found.append(fault("origin", f"be one of {', '.join(ORIGINS)}", shown(record.origin)))
+        found.append(error_message("origin", f"be one of {', '.join(ORIGINS)}", describe_value(record.origin)))
     if not 0 <= record.fidelity <= 1:
-        found.append(fault("fidelity", "lie in [0, 1]", record.fidelity))
+        found.append(error_message("fidelity", "lie in [0, 1]", record.fidelity))
     if record.parent is not None and record.parent < 0:
-        found.append(fault("parent", "be >= 0 or null", record.parent))
+        found.append(error_message("parent", "be >= 0 or null", record.parent))
     for name, indices in record.kept.items():
         if not indices or indices[0] < 0 or any(a >= b for a, b in itertools.pairwise(indices)):
-            found.append(fault(f"kept[{name!r}]", "be one or more rising indices >= 0", shown(indices)))
+            found.append(
+                error_message(f"kept[{name!r}]", "be one or more rising indices >= 0", describe_value(indices))
+            )
     return [one.removesuffix(".") for one in found]

@@ -18,7 +18,7 @@ _STRETCH_SECONDS = 0.001
 _WARM_UP = 3
 
 #: Makes a model into a function without arguments that runs it once.
-Prepare = Callable[[nn.Module, Inputs], Callable[[], None]]
+PrepareBackend = Callable[[nn.Module, Inputs], Callable[[], None]]
 
 
 def _torch_eager(model: nn.Module, inputs: Inputs) -> Callable[[], None]:
@@ -34,18 +34,20 @@ def _torch_eager(model: nn.Module, inputs: Inputs) -> Callable[[], None]:
     return run
 
 
-BACKENDS: Mapping[str, Prepare] = {"torch": _torch_eager}
+LATENCY_BACKENDS: Mapping[str, PrepareBackend] = {"torch": _torch_eager}
 
 
-def compare(model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch") -> Latency:
+def compare_latency(
+    model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch"
+) -> Latency:
     """Time both models in turn, `rounds` times; medians with 95 % intervals from order statistics.
 
     Raises UnknownNameError for a backend that no registry holds.
     """
-    if backend not in BACKENDS:
-        raise UnknownNameError("a latency backend", backend, BACKENDS)
+    if backend not in LATENCY_BACKENDS:
+        raise UnknownNameError("a latency backend", backend, LATENCY_BACKENDS)
     with evaluating(model), evaluating(dense):
-        times = _in_turn([BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
+        times = _in_turn([LATENCY_BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
     ratios = [a / b for a, b in zip(*times, strict=True)]
     low, high = median_interval(times[0])
     ratio_low, ratio_high = median_interval(ratios)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from autoprune.codec import Format, plain_object, stored, structure
-from autoprune.errors import fault, raise_all
+from autoprune.codec import Format, from_plain, stored, to_plain_object
+from autoprune.errors import error_message, raise_all
 
 #: The cost axes that a Measurement has; lower is better for each.
 COSTS = ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes", "latency_ms")
@@ -74,7 +74,9 @@ class Measurement:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}
-        wrong = [fault(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]]
+        wrong = [
+            error_message(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]
+        ]
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)
@@ -91,7 +93,7 @@ class Measurement:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
-        return plain_object(self)
+        return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "a measurement") -> Measurement:
@@ -99,4 +101,4 @@ class Measurement:
 
         where: what holds the data, for the message. Raises StorageError for what is no measurement.
         """
-        return structure(cls, data, where)
+        return from_plain(cls, data, where)

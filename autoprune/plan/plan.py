@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from autoprune.codec import Format, parse, plain_object, stored, structure
-from autoprune.errors import ConfigurationError, fault
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
-from autoprune.plan.checks import is_count
+from autoprune.codec import Format, from_plain, parse, stored, to_plain_object
+from autoprune.errors import ConfigurationError, error_message
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.validation import is_count
 from autoprune.plan.weights import WeightPlan
 
 PLAN_VERSION = 4
@@ -45,18 +45,22 @@ class PruningPlan:
     def __post_init__(self) -> None:
         for name, group in self.groups.items():
             if not isinstance(group, GroupPlan):
-                raise ConfigurationError(fault(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
+                raise ConfigurationError(error_message(f"group {name!r} of a plan", "be a GroupPlan", repr(group)))
         kinds = {"ranking": RankingPlan, "blocks": BlockPlan, "layers": BlockPlan, "weights": WeightPlan}
         for name, kind in kinds.items():
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
-                raise ConfigurationError(fault(f"the {name} of a plan", f"be a {kind.__name__} or None", repr(part)))
+                raise ConfigurationError(
+                    error_message(f"the {name} of a plan", f"be a {kind.__name__} or None", repr(part))
+                )
         if not isinstance(self.dropped, tuple | list) or not all(isinstance(name, str) for name in self.dropped):
-            raise ConfigurationError(fault("the dropped blocks of a plan", "be a tuple of names", repr(self.dropped)))
+            raise ConfigurationError(
+                error_message("the dropped blocks of a plan", "be a tuple of names", repr(self.dropped))
+            )
         object.__setattr__(self, "groups", MappingProxyType(dict(self.groups)))
         object.__setattr__(self, "dropped", tuple(sorted(set(self.dropped))))
         if not is_count(self.seed):
-            raise ConfigurationError(fault("a plan's seed", "be an integer >= 0", repr(self.seed)))
+            raise ConfigurationError(error_message("a plan's seed", "be an integer >= 0", repr(self.seed)))
 
     @property
     def needs_scores(self) -> bool:
@@ -76,7 +80,7 @@ class PruningPlan:
 
     def to_dict(self) -> dict[str, object]:
         """The plan as JSON-ready data."""
-        return plain_object(self)
+        return to_plain_object(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PruningPlan:
@@ -86,4 +90,4 @@ class PruningPlan:
     @classmethod
     def from_dict(cls, data: object) -> PruningPlan:
         """Read a plan from parsed JSON; raises ConfigurationError like `from_json`."""
-        return structure(cls, data, "a plan", ConfigurationError)
+        return from_plain(cls, data, "a plan", ConfigurationError)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoprune.codec import Format, stored
-from autoprune.plan.checks import check, is_amount, is_count, is_finite, is_share
+from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
 
 OPTIMIZERS = ("sgd", "adamw")
 #: The rate of each where none is given. They are held constant until the weights of the last steps are averaged.
-RATES: Mapping[str, float] = {"sgd": 0.015, "adamw": 0.001}
+DEFAULT_LEARNING_RATES: Mapping[str, float] = {"sgd": 0.015, "adamw": 0.001}
 #: What the norm of a weight is taken of, where norms are limited.
 NORM_SCOPES = ("channel", "layer")
 #: Shapes of the way from nothing pruned to all of it.
@@ -40,7 +40,7 @@ class SchedulePlan:
     regrowth: float = 0.0
 
     def __post_init__(self) -> None:
-        check(
+        validate(
             "the schedule",
             (
                 (self.name in SCHEDULES, "the schedule", f"be one of {', '.join(SCHEDULES)}", self.name),
@@ -92,19 +92,19 @@ class RecoveryPlan:
     def __post_init__(self) -> None:
         weight, temperature = self.distillation_weight, self.distillation_temperature
         rate, norms, recon = self.learning_rate, self.batch_norm_samples, self.reconstruction_samples
-        check(
+        validate(
             "the recovery plan",
             (
                 (is_count(self.steps), "recovery steps", "be an integer >= 0", self.steps),
                 (self.optimizer in OPTIMIZERS, "the optimizer", f"be one of {', '.join(OPTIMIZERS)}", self.optimizer),
                 (is_finite(rate) and rate > 0, "the learning rate", "be > 0", rate),
                 (isinstance(self.scheduler, str), "the scheduler", "be a name", self.scheduler),
-                (is_amount(self.weight_decay), "weight_decay", "be >= 0", self.weight_decay),
+                (is_non_negative(self.weight_decay), "weight_decay", "be >= 0", self.weight_decay),
                 (is_finite(weight) and 0 <= weight <= 1, "distillation_weight", "lie in [0, 1]", weight),
                 (is_finite(temperature) and temperature > 0, "distillation_temperature", "be > 0", temperature),
                 (is_count(norms), "batch_norm_samples", "be an integer >= 0", norms),
                 (is_count(recon), "reconstruction_samples", "be an integer >= 0", recon),
-                (is_amount(self.max_norm), "max_norm", "be >= 0", self.max_norm),
+                (is_non_negative(self.max_norm), "max_norm", "be >= 0", self.max_norm),
                 (
                     self.max_norm_per in NORM_SCOPES,
                     "max_norm_per",

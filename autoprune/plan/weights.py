@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from autoprune.codec import Format, stored
-from autoprune.errors import fault, raise_all
-from autoprune.plan.checks import check, is_share
+from autoprune.errors import error_message, raise_all
+from autoprune.plan.validation import is_share, validate
 
 #: How a target for all layers is spread over them: the same share of each; Erdos-Renyi-Kernel (Evci et al. 2020),
 #: where wide layers give more; one ranking of all weights.
@@ -56,7 +56,7 @@ class WeightPlan:
     def __post_init__(self) -> None:
         fixed = group_pattern(self.pattern) if isinstance(self.pattern, str) else None
         known = self.pattern == "unstructured" or fixed or block_pattern(str(self.pattern))
-        check(
+        validate(
             "the plan of weights",
             (
                 (bool(known), "a pattern", "be unstructured, N:M with N < M, or block-RxC", self.pattern),
@@ -71,7 +71,7 @@ class WeightPlan:
         raise_all(
             "the plan of weights",
             [
-                fault(f"the sparsity of {name!r}", "be 0" if fixed else "lie in [0, 1)", repr(share))
+                error_message(f"the sparsity of {name!r}", "be 0" if fixed else "lie in [0, 1)", repr(share))
                 for name, share in own.items()
                 if not is_share(share) or (fixed and share)
             ],

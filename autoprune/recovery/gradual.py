@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.amounts import planned_widths, select
-from autoprune.criteria.gathering import gather, passes
+from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import signals_for
+from autoprune.criteria.resolve import planned_widths, select_channels
 from autoprune.criteria.signals import Signals
 from autoprune.criteria.single_weights import score_weights, weight_signals_for
 from autoprune.plan.plan import PruningPlan
@@ -96,7 +96,7 @@ class Gradual:
         teacher: Teacher | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """plan: resolved, see criteria.amounts. start: the parent, which stays as it is, and its channels."""
+        """plan: resolved, see criteria.resolve. start: the parent, which stays as it is, and its channels."""
         self.clock = Clock()
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
@@ -217,7 +217,7 @@ class Gradual:
         groups = self._plan.groups
         criteria = [groups[name].criterion for name, width in widths.items() if width < self._width(name)]
         with self.clock.phase("score"):
-            return select(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
+            return select_channels(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
 
     def _width(self, name: str) -> int:
         return self.kept.widths.get(name, self._topology.widths[name])
@@ -319,10 +319,10 @@ class Gradual:
         task, training = self._task, self._training
         moved = training.movement if training is not None and training.step > 0 and training.movement else None
         batches = task.calibration
-        signals = gather(
+        signals = gather_signals(
             self.model, names, (self._topology, self.kept), batches, task.objective, self._plan.seed, movement=moved
         )
-        forward, trained = passes(name for name in names if moved is None or name != "movement")
+        forward, trained = count_passes(name for name in names if moved is None or name != "movement")
         seen = sum(batch.size for batch in batches)
         self._spent += Samples(forward=seen * forward, trained=seen * trained)
         return signals

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.recovery.schedules import SHORTEST_CYCLE, coupled
 
 #: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
@@ -165,13 +165,13 @@ class Rate:
                 self._scheduler.step()
         except (Exception, SystemExit) as error:  # a scheduler of the user's may raise anything
             raise ConfigurationError(
-                fault("a scheduler", "give a rate for every step", describe_exception(error))
+                error_message("a scheduler", "give a rate for every step", describe_exception(error))
             ) from error
         self._look()
 
     def _look(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
-            raise ConfigurationError(fault("the rate of a scheduler", "be finite and >= 0", self.value))
+            raise ConfigurationError(error_message("the rate of a scheduler", "be finite and >= 0", self.value))
         self._highest = max(self._highest, self.value)
         self._declined = max(self._declined, coupled(self._highest, self.value, self.lowest))
 
@@ -210,12 +210,14 @@ def _build(factory: Factory, optimizer: Optimizer, steps: int) -> LRScheduler:
         made: object = factory(optimizer, steps)
     except (Exception, SystemExit) as error:  # a factory of the user's may raise anything
         got = describe_exception(error)
-        raise ConfigurationError(fault(what, "build one from (optimizer, steps)", got)) from error
+        raise ConfigurationError(error_message(what, "build one from (optimizer, steps)", got)) from error
     if not isinstance(made, LRScheduler):
         got, remedy = type(made).__name__, "Return a torch.optim.lr_scheduler.LRScheduler."
-        raise ConfigurationError(fault(what, "return a scheduler", got, remedy))
+        raise ConfigurationError(error_message(what, "return a scheduler", got, remedy))
     if made.optimizer is not optimizer:
-        raise ConfigurationError(fault(what, "build it on the optimizer that it is given", "one on another optimizer"))
+        raise ConfigurationError(
+            error_message(what, "build it on the optimizer that it is given", "one on another optimizer")
+        )
     return made
 
 

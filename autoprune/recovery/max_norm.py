@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.recovery import NORM_SCOPES
 
 #: Of a dtype's eps; to the nearest an entry moves by half of it at most.
@@ -28,7 +28,7 @@ def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
     if per not in NORM_SCOPES:
         raise UnknownNameError("what a norm is taken of", per, NORM_SCOPES)
     if not limit > 0:
-        raise ConfigurationError(fault("the limit of a norm", "be > 0", limit))
+        raise ConfigurationError(error_message("the limit of a norm", "be > 0", limit))
     scaled = 0
     for module in model.modules():
         made = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) and module.groups == 1 else 0

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.recovery import SchedulePlan
 
 #: (progress in [0, 1], final sparsity in [0, 1]) -> sparsity in [0, final], which never falls as progress grows and is
@@ -124,7 +124,7 @@ def check_regrowth(plan: SchedulePlan, steps: int, updates: Sequence[Update]) ->
     """Raise ConfigurationError where weights are to be exchanged and no update of the timetable can."""
     if plan.regrowth > 0 and not any(update.exchange > 0 for update in updates):
         raise ConfigurationError(
-            fault(
+            error_message(
                 "the regrowth of masks",
                 "have an update after step 0, as there are no gradients before it",
                 f"updates={plan.updates}, end={plan.end:g} and {steps} steps",
@@ -218,7 +218,7 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
     progress = declines(rates)
     if progress[-1] == 0:
         raise ConfigurationError(
-            fault(
+            error_message(
                 "the learning rate under the schedule 'learning_rate'",
                 "fall",
                 f"{rates[0]:.3g} to {rates[-1]:.3g} over {steps} steps without a fall",

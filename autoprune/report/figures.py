@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from autoprune.study.importance import Importances  # what it needs loads torch
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
-COLOURS: Mapping[str, str] = {
+ORIGIN_COLOURS: Mapping[str, str] = {
     "dense": "#000000",
     "uniform": "#E69F00",
     "solved": "#009E73",
@@ -30,7 +30,7 @@ COLOURS: Mapping[str, str] = {
 #: One for each target of the importances, the last target's first.
 _OF_TARGETS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 #: Cost -> axis title.
-TITLES: Mapping[str, str] = {
+COST_TITLES: Mapping[str, str] = {
     "multiply_adds": "multiply-adds",
     "parameters": "parameters",
     "size_bytes": "size on disk (bytes)",
@@ -50,7 +50,7 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
     """
     figure = go.Figure()
     numbers = {record.number for record in front.records}
-    for origin in COLOURS:
+    for origin in ORIGIN_COLOURS:
         members = [record for record in front.everything if record.origin == origin]
         members.sort(key=lambda record: record.number not in numbers)  # the legend looks like the first of them
         if members:
@@ -62,12 +62,12 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
             y=[record.search.quality for record in line],
             mode="lines",
             line={"color": "#444444", "width": 1, "shape": "hv"},
-            name=f"best for its {TITLES[cost]}",
+            name=f"best for its {COST_TITLES[cost]}",
             hoverinfo="skip",
         )
     )
     figure.update_layout(
-        xaxis={"title": TITLES[cost], "type": "log"},
+        xaxis={"title": COST_TITLES[cost], "type": "log"},
         yaxis={"title": f"{label(front.quality_name)} (search split)"},
         template="plotly_white",
         height=460,
@@ -103,8 +103,8 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
         )
     figure.update_layout(
         scene={
-            "xaxis": {"title": TITLES["size_bytes"], "type": "log"},
-            "yaxis": {"title": TITLES["latency_ms"]},
+            "xaxis": {"title": COST_TITLES["size_bytes"], "type": "log"},
+            "yaxis": {"title": COST_TITLES["latency_ms"]},
             "zaxis": {"title": label(front.quality_name)},
         },
         template="plotly_white",
@@ -249,7 +249,7 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers:
         error_x=_latency_bars(front, members) if cost == "latency_ms" else None,
         mode="markers",
         marker={
-            "color": COLOURS[origin],
+            "color": ORIGIN_COLOURS[origin],
             "size": [11 if record.number in inside else 7 for record in members],
             "symbol": ["circle" if record.number in inside else "circle-open" for record in members],
         },

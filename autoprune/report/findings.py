@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from autoprune.front.audit import audit, training_saved
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.record import CandidateRecord
+from autoprune.front.rung_audit import audit_rungs, training_saved
 from autoprune.measure.measurement import Latency
 
 
@@ -17,7 +17,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     dense = front.dense
     if dense is None:
         return [(NO_DENSE, True)]
-    lines = [_dense(front, dense), *limited(front)]
+    lines = [_dense(front, dense), *limit_findings(front)]
     lines += _seen_in_training(front, dense)
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
@@ -31,7 +31,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     return lines
 
 
-def limited(front: Front) -> list[tuple[str, bool]]:
+def limit_findings(front: Front) -> list[tuple[str, bool]]:
     """How many candidates keep to the limits of the search; a warning when none does."""
     if not front.limits.given:
         return []
@@ -44,7 +44,7 @@ def limited(front: Front) -> list[tuple[str, bool]]:
     return [(f"{inside} of {len(front.complete)} candidates keep to the limits of the search ({asked}).", False)]
 
 
-def suggested(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
+def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
     """The cheapest of some candidates whose loss of quality is within the noise; the best of them when none is."""
     dense = front.dense
     fitting = [r for r in records if dense is not None and -front.gain(r) <= _noise(r, dense)]
@@ -88,7 +88,7 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
 def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
     """The cheapest candidate whose loss of quality is not more than the noise of the difference."""
     smaller = [record for record in front.records if record is not dense]
-    if not smaller or -front.gain(record := suggested(front, smaller)) > _noise(record, dense):
+    if not smaller or -front.gain(record := suggest_candidate(front, smaller)) > _noise(record, dense):
         return []
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
     gain, noise = front.gain(record), _noise(record, dense)
@@ -217,7 +217,7 @@ def _by_chance(count: int) -> int:
 
 def _stopped_early(front: Front) -> list[tuple[str, bool]]:
     """What early stopping saved, and whether the rungs it looked at can be trusted."""
-    rungs = audit(front.everything)
+    rungs = audit_rungs(front.everything)
     if not rungs:
         return []
     stopped = len(front.everything) - len(front.complete)

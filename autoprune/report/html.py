@@ -6,18 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autoprune.codec import plain_object
+from autoprune.codec import to_plain_object
 from autoprune.errors import StorageError
-from autoprune.front.audit import audit
 from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
+from autoprune.front.rung_audit import audit_rungs
 from autoprune.measure.measurement import Latency
 from autoprune.report import figures
 from autoprune.report.findings import findings, share_of_dense
-from autoprune.report.growth import growth, tree
+from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
-from autoprune.report.sensitivity import bars, heat_map
+from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.sensitivity.refresh import observe, refreshed
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
@@ -31,13 +31,13 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     """Write the report of a run; gives its path (report.html in the run folder unless `to` says otherwise)."""
     stored = folder.read_study()
     scan = folder.read_sensitivity()
-    groups = [plain_object(row) for row in stored.groups]
+    groups = [to_plain_object(row) for row in stored.groups]
     timed = any(record.search.latency for record in front.everything)
     costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
     hovers = figures.hover_texts(front)
     sections = [Section(title="The front", table=_table(front))]
     sections += [
-        Section(title=f"Quality and {figures.TITLES[cost]}", figure=figures.pareto(front, cost, hovers))
+        Section(title=f"Quality and {figures.COST_TITLES[cost]}", figure=figures.pareto(front, cost, hovers))
         for cost in costs
     ]
     if timed:
@@ -49,8 +49,8 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     curve = convergence(front, start=start)
     sections += [
         Section(title="Progress", figure=figures.progress(front, curve)),
-        Section(title="Hypervolume", figure=growth([curve])),
-        Section(title="Who descends from whom", figure=tree(front)),
+        Section(title="Hypervolume", figure=growth_figure([curve])),
+        Section(title="Who descends from whom", figure=lineage_figure(front)),
         _rungs(front),
         *_importances(folder),
         *_left_alone(stored),
@@ -147,7 +147,7 @@ def _depth(scan: Sensitivity) -> list[Section]:
     return [
         Section(
             title="Sensitivity of blocks and layers",
-            figure=bars(scan.dropped),
+            figure=dropped_block_bars(scan.dropped),
             notes=("Loss added where one is left out alone, after recalibration; below 0 the loss falls.",),
             table=Table(head=head, rows=rows),
         )
@@ -165,7 +165,7 @@ def _rungs(front: Front) -> Section:
             f"{row.correlation:.2f} ({row.low:.2f} to {row.high:.2f})" if math.isfinite(row.correlation) else "",
             str(row.stopped),
         )
-        for row in audit(front.everything)
+        for row in audit_rungs(front.everything)
     )
     if not rows:
         return Section(title=title, notes=("No candidate was looked at on its way.",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from autoprune.display import line
+from autoprune.display import printable_line
 
 #: Characters of a label, and of a line of a hover text.
 _LABEL, _HOVER = 80, 200
@@ -22,7 +22,7 @@ def label(value: object, most: int = _LABEL) -> str:
         Text that plotly shows as it is.
 
     """
-    return html.escape(line(value, most), quote=False)
+    return html.escape(printable_line(value, most), quote=False)
 
 
 def labels(names: Sequence[str]) -> list[str]:

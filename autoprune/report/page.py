@@ -11,7 +11,7 @@ import plotly.io
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from autoprune.display import line
+from autoprune.display import printable_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ def _environment() -> jinja2.Environment:
 
 def _finalize(value: object) -> object:
     """Whatever a template puts in: HTML that we made as it is, anything else as safe text, escaped after this."""
-    return value if isinstance(value, Markup) else line(value)
+    return value if isinstance(value, Markup) else printable_line(value)
 
 
 def _drawn(figure: go.Figure) -> Markup:

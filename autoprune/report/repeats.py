@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from autoprune.display import number_text
-from autoprune.report.growth import growth
+from autoprune.report.history_figures import growth_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.study.repeats import Repeats
 from autoprune.task.checkpoint import write_atomically
@@ -23,7 +23,7 @@ def write_repeats_report(repeats: Repeats, to: Path) -> Path:
         "above the worst of all studies and multiply-adds as a share of dense.",
         sections=[
             Section(title="Over the seeds", table=_table(repeats.summary().reset_index(names="number"))),
-            Section(title="Hypervolume", figure=growth(repeats.curves())),
+            Section(title="Hypervolume", figure=growth_figure(repeats.curves())),
             Section(title="Each study", table=_table(repeats.table())),
         ],
     )

@@ -47,7 +47,7 @@ def heat_map(
     return figure
 
 
-def bars(dropped: Sequence[Dropped]) -> go.Figure:
+def dropped_block_bars(dropped: Sequence[Dropped]) -> go.Figure:
     """Loss that each block or layer adds when it is left out alone, coloured by the multiply-adds that go with it."""
     shares = [one.multiply_adds for one in dropped]
     trace = go.Bar(

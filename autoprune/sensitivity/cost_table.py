@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.codec import Format, plain_object, stored, structure
-from autoprune.errors import StorageError, fault
+from autoprune.codec import Format, from_plain, stored, to_plain_object
+from autoprune.errors import StorageError, error_message
 from autoprune.trace.blocks import Block
 from autoprune.trace.topology import Run, Topology
 
@@ -98,15 +98,15 @@ class CostTable:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data that `from_dict` reads."""
-        return plain_object(self)
+        return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "a table of costs") -> CostTable:
         """Read what `to_dict` gave. where: what holds it, for the message. Raises StorageError for anything else."""
-        table = structure(cls, data, where)
+        table = from_plain(cls, data, where)
         fault_found = table.inconsistency()
         if fault_found:
-            raise StorageError(fault(where, "hold one", f"one in which {fault_found}"))
+            raise StorageError(error_message(where, "hold one", f"one in which {fault_found}"))
         return table
 
     def inconsistency(self) -> str:

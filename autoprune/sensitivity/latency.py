@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.front.record import CandidateRecord
 from autoprune.sensitivity.cost_model import CostModel, Terms
 from autoprune.sensitivity.cost_table import CostTable, Term
@@ -51,7 +51,9 @@ def fit_latency(
     }
     if len(measured) < FEWEST:
         expected = f"have {FEWEST} different candidates that were measured"
-        raise ConfigurationError(fault("the cost latency_ms", expected, len(measured), "Latency is known from trials."))
+        raise ConfigurationError(
+            error_message("the cost latency_ms", expected, len(measured), "Latency is known from trials.")
+        )
     widths = np.array(
         [
             [record.widths.get(name, channels) for name, channels in zip(table.names, table.channels, strict=True)]

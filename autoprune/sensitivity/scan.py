@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.codec import Format, parse, plain, shown, stored, structure
-from autoprune.criteria.amounts import blocks_to_choose, width_of
-from autoprune.criteria.gathering import gather, passes
+from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
+from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
+from autoprune.criteria.resolve import prunable_blocks, width_of
 from autoprune.criteria.signals import Signals
-from autoprune.errors import ConfigurationError, StorageError, fault, user_code
+from autoprune.errors import ConfigurationError, StorageError, error_message, user_code
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Samples
 from autoprune.surgery.cut import cut
@@ -96,22 +96,24 @@ class Sensitivity:
 
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
-        return json.dumps(plain(self))
+        return json.dumps(to_plain(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "a sensitivity file") -> Sensitivity:
         """Read a scan. where: what holds the text, for the message. Raises StorageError for text that is no scan."""
-        found = structure(cls, parse(text, where), where)
+        found = from_plain(cls, parse(text, where), where)
         shares = found.keep_shares
         right = all(0 < share < 1 for share in shares) and all(a > b for a, b in itertools.pairwise(shares))
         if not shares or not right:
-            raise StorageError(fault(f"keep_shares of {where}", "fall, each in (0, 1)", shown(shares)))
+            raise StorageError(error_message(f"keep_shares of {where}", "fall, each in (0, 1)", describe_value(shares)))
         for name, losses in found.added_loss.items():
             if len(losses) != len(shares):
-                raise StorageError(fault(f"added_loss[{name!r}] of {where}", f"hold {len(shares)}", shown(losses)))
+                raise StorageError(
+                    error_message(f"added_loss[{name!r}] of {where}", f"hold {len(shares)}", describe_value(losses))
+                )
         for name in ("samples_forward", "samples_trained", "seconds"):
             if getattr(found, name) < 0:
-                raise StorageError(fault(f"{name} of {where}", "be >= 0", getattr(found, name)))
+                raise StorageError(error_message(f"{name} of {where}", "be >= 0", getattr(found, name)))
         return found
 
 
@@ -141,8 +143,8 @@ def extent(
     task, shares = bench.task, tuple(keep_shares)
     held = sum(batch.size for batch in task.calibration)
     norms = any(keeps_statistics(module) for module in task.dense.modules())
-    once = 1 + passes(signals_for((criterion,)))[0]
-    groups, blocks = len(bench.topology.groups), len(blocks_to_choose(bench.topology))
+    once = 1 + count_passes(signals_for((criterion,)))[0]
+    groups, blocks = len(bench.topology.groups), len(prunable_blocks(bench.topology))
 
     def each(count: int) -> int:
         """Forwards of each calibration sample, with so many shares of each group."""
@@ -159,7 +161,7 @@ def extent(
     if left < least:
         what = "one share of each group" + " and each block" * (blocks > 0)
         expected = f"be >= {each(1) * least}, for {least} calibration samples and {what}"
-        raise ConfigurationError(fault("scan_samples", expected, samples, "scan=False leaves the scan out."))
+        raise ConfigurationError(error_message("scan_samples", expected, samples, "scan=False leaves the scan out."))
     note = f"{count} of {len(shares)} shares of each group, on {left} of {held} calibration samples"
     return Extent(
         keep_shares=_fewer(shares, count),
@@ -196,7 +198,7 @@ def scan(
     batches = take(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
-    signals = gather(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
+    signals = gather_signals(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
     base = _loss(bench, task.dense, batches)
     trial = _Trial(bench, batches, base)
     added: dict[str, tuple[float, ...]] = {}
@@ -211,7 +213,7 @@ def scan(
         added[group.name] = tuple(losses)
         if on_part is not None:
             on_part(len(added), count)
-    for name in blocks_to_choose(topology):
+    for name in prunable_blocks(topology):
         dropped.append(trial.without(name))
         if on_part is not None:
             on_part(len(added) + len(dropped), count)
@@ -219,8 +221,8 @@ def scan(
         keep_shares=size.keep_shares,
         added_loss=added,
         criterion=criterion,
-        samples_forward=trial.forward + trial.held * passes(needed)[0],
-        samples_trained=trial.held * passes(needed)[1],
+        samples_forward=trial.forward + trial.held * count_passes(needed)[0],
+        samples_trained=trial.held * count_passes(needed)[1],
         note=size.note,
         seconds=time.monotonic() - start,
         dropped=tuple(dropped),
@@ -229,7 +231,7 @@ def scan(
 
 def parts(topology: Topology) -> int:
     """Count what a scan looks at one by one: groups, and blocks and layers that a study decides on."""
-    return len(topology.groups) + len(blocks_to_choose(topology))
+    return len(topology.groups) + len(prunable_blocks(topology))
 
 
 @dataclass(slots=True)

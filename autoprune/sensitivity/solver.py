@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.errors import ConfigurationError, fault
-from autoprune.plan.checks import is_finite
+from autoprune.errors import ConfigurationError, error_message
+from autoprune.plan.validation import is_finite
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.rounding import TOLERANCE, Lattice, round_to_budget
@@ -76,7 +76,7 @@ def allocate(
     gives them. Raises ConfigurationError for another budget.
     """
     if not (is_finite(budget) and 0 < budget <= 1):
-        raise ConfigurationError(fault("a budget", "lie in (0, 1], as a share of the dense cost", budget))
+        raise ConfigurationError(error_message("a budget", "lie in (0, 1], as a share of the dense cost", budget))
     shape = np.ones_like(cost_model.channels)
     if sensitivity is not None and cost_model.names:
         shape = solve(cost_model, sensitivity, floor).at(budget) / cost_model.channels

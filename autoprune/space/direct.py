@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from autoprune.criteria.amounts import keep_count
+from autoprune.criteria.resolve import keep_count
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.rounding import round_to_budget
 from autoprune.sensitivity.solver import scaled

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable

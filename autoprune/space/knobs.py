@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.criteria.amounts import blocks_to_choose
-from autoprune.criteria.registry import fitting
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.criteria.registry import applicable_criteria
+from autoprune.criteria.resolve import prunable_blocks
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -166,12 +166,12 @@ def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDis
         return {kind: IntDistribution(0, count) for kind, count in counts.items() if count}
     if not any(kind in settings.kinds for kind in _BY_NUMBER):
         return {}
-    return {f"drop/{name}": CategoricalDistribution((False, True)) for name in blocks_to_choose(topology)}
+    return {f"drop/{name}": CategoricalDistribution((False, True)) for name in prunable_blocks(topology)}
 
 
 def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
     """How many may go by number: blocks that are layers count as layers, where these may go."""
-    names = blocks_to_choose(topology, kind=kind)
+    names = prunable_blocks(topology, kind=kind)
     return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
 
 
@@ -180,7 +180,7 @@ def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[
     groups, blocks = len(topology.groups) > 0, len(_of_blocks(settings, topology)) > 0
     if settings.criterion_per_group:
         found: dict[str, Sequence[Value]] = {
-            f"criterion/{group.name}": fitting(settings.criteria, group) for group in topology.groups
+            f"criterion/{group.name}": applicable_criteria(settings.criteria, group) for group in topology.groups
         }
     else:
         found = {"criterion": settings.criteria if groups else settings.criteria[:1]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autoprune.plan.recovery import RATES
+from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
 from autoprune.space.settings import AUTO, SpaceSettings
 from autoprune.trace.topology import Topology
 
@@ -35,7 +35,7 @@ def optimizers(settings: SpaceSettings, topology: Topology, kind: str = "") -> t
 def rate(settings: SpaceSettings, optimizer: str) -> float:
     """The rate of a plan that is not given one: the middle of a range in the logarithm, or the optimizer's own."""
     if settings.learning_rate is None:
-        return RATES[optimizer]
+        return DEFAULT_LEARNING_RATES[optimizer]
     low, high = settings.rates
     return float((low * high) ** 0.5)
 
@@ -44,7 +44,9 @@ def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> st
     """A sentence on what trains the candidates, and why where the study chooses."""
     rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
     names = optimizers(settings, topology, kind)
-    each = [f"{name} at a learning rate of {' to '.join(rates) or f'{RATES[name]:g}'}" for name in names]
+    each = [
+        f"{name} at a learning rate of {' to '.join(rates) or f'{DEFAULT_LEARNING_RATES[name]:g}'}" for name in names
+    ]
     why = ""
     if AUTO in settings.optimizers:
         kinds = {("layer",): "has LayerNorm and no BatchNorm", (): "has neither BatchNorm nor LayerNorm"}

@@ -9,9 +9,9 @@ from autoprune.codec import Format, stored
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import criterion
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
-from autoprune.plan.checks import Check, check, is_amount, is_count, is_finite, is_share
-from autoprune.plan.recovery import NORM_SCOPES, OPTIMIZERS, PRECISIONS, RATES, SCHEDULES
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
+from autoprune.plan.recovery import DEFAULT_LEARNING_RATES, NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
+from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.space.ties import TIES
@@ -114,15 +114,21 @@ class SpaceSettings:
     def __post_init__(self) -> None:
         for what in (*_CHOICES, "protect", "block_criteria"):
             if not isinstance(getattr(self, what), tuple):
-                raise ConfigurationError(fault(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,)."))
+                raise ConfigurationError(
+                    error_message(what, "be a tuple", repr(getattr(self, what)), "A single one is (x,).")
+                )
         _check_names(self)
-        check("the space", (*_checks_of_amounts(self), *_checks_of_recovery(self)))
+        validate("the space", (*_checks_of_amounts(self), *_checks_of_recovery(self)))
 
     @property
     def rates(self) -> tuple[float, float]:
         """Lowest and highest learning rate that a plan may have."""
         if self.learning_rate is None:
-            own = [rate for name, rate in RATES.items() if name in self.optimizers or AUTO in self.optimizers]
+            own = [
+                rate
+                for name, rate in DEFAULT_LEARNING_RATES.items()
+                if name in self.optimizers or AUTO in self.optimizers
+            ]
             return min(own), max(own)
         if isinstance(self.learning_rate, tuple):
             return self.learning_rate
@@ -195,7 +201,7 @@ def _among(what: str, names: Iterable[object], known: Sequence[str]) -> None:
             raise UnknownNameError(what, name, known)
 
 
-def _checks_of_amounts(settings: SpaceSettings) -> list[Check]:
+def _checks_of_amounts(settings: SpaceSettings) -> list[FieldCheck]:
     grain = settings.round_to
     return [
         *((len(getattr(settings, what)) > 0, what, "name at least one", ()) for what in _CHOICES),
@@ -229,13 +235,13 @@ def _checks_of_amounts(settings: SpaceSettings) -> list[Check]:
     ]
 
 
-def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
+def _checks_of_recovery(settings: SpaceSettings) -> list[FieldCheck]:
     rates, ends, weights = settings.learning_rate, settings.schedule_end, settings.distillation
     rated = rates is None or (
         _are_ordered(rates if isinstance(rates, tuple) else (rates, rates)) and settings.rates[0] > 0
     )
     return [
-        (is_amount(settings.weight_decay), "weight_decay", "be >= 0", settings.weight_decay),
+        (is_non_negative(settings.weight_decay), "weight_decay", "be >= 0", settings.weight_decay),
         (
             is_count(settings.batch_norm_samples),
             "batch_norm_samples",
@@ -273,7 +279,7 @@ def _checks_of_recovery(settings: SpaceSettings) -> list[Check]:
             settings.reconstruction,
         ),
         (
-            all(is_amount(limit) for limit in settings.max_norm),
+            all(is_non_negative(limit) for limit in settings.max_norm),
             "max_norm",
             "be limits >= 0, where 0 is off",
             settings.max_norm,

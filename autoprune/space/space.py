@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from autoprune.criteria.registry import fitting
+from autoprune.criteria.registry import applicable_criteria
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: "none"; "shape": groups of as many channels, of one kind, in tensors of the same shapes; "stage": groups of as many
@@ -25,7 +25,7 @@ def leaders(topology: Topology, tie: str, criteria: Sequence[str] = ()) -> tuple
     found = []
     for number, group in enumerate(topology.groups):
         shapes = tuple(sorted(_shapes(group, topology))) if tie == "shape" else ()
-        key = (stages[number], group.channels, group.kind, group.least, fitting(criteria, group), shapes)
+        key = (stages[number], group.channels, group.kind, group.least, applicable_criteria(criteria, group), shapes)
         found.append(first.setdefault(key, number))
     return tuple(found)
 

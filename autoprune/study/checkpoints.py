@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.codec import Format, load, plain, stored
+from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import NotFoundError, StorageError, fault
+from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.recovery.gradual import Stage
 from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, whole_folder
 from autoprune.surgery.cut import rebuild
@@ -58,7 +58,7 @@ def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
     )
     with whole_folder(final) as temporary:
         write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
-        write_atomically(temporary / RECORD, json.dumps(plain(record), indent=1).encode())
+        write_atomically(temporary / RECORD, json.dumps(to_plain(record), indent=1).encode())
     return final
 
 
@@ -79,7 +79,7 @@ def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Mo
     known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
     if epoch not in known:
         there = ", ".join(str(number) for number in known) or "none, set StudySettings.checkpoint_epochs"
-        raise NotFoundError(fault(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
+        raise NotFoundError(error_message(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
     kept = KeptChannels(groups=found.kept, dropped=found.dropped)
     weights = read_weights(Path(found.path) / WEIGHTS, bytes_of(bench.task.dense.state_dict()))
@@ -91,8 +91,8 @@ def _folder(folder: RunFolder, trial: int) -> Path:
 
 
 def _read(trial: int, path: Path) -> Checkpoint:
-    found = replace(load(Checkpoint, path / RECORD), path=str(path))
+    found = replace(load_dataclass(Checkpoint, path / RECORD), path=str(path))
     if (found.trial, found.epoch) != (trial, int(path.name)) or found.step < 0:
         got = f"trial {found.trial}, epoch {found.epoch} and step {found.step}"
-        raise StorageError(fault(str(path / RECORD), f"be of trial {trial} and epoch {int(path.name)}", got))
+        raise StorageError(error_message(str(path / RECORD), f"be of trial {trial} and epoch {int(path.name)}", got))
     return found

@@ -10,12 +10,12 @@ from functools import partial
 import torch
 
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import check_count, check_ranking, planned_widths
 from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import check_applicable, fitting
-from autoprune.criteria.rehearsal import Parts, rehearse
+from autoprune.criteria.dry_run import CriteriaInUse, dry_run
+from autoprune.criteria.registry import applicable_criteria, check_applicable
+from autoprune.criteria.resolve import check_block_count, check_ranking, planned_widths
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
-from autoprune.errors import ConfigurationError, UnknownNameError, fault, raise_all, user_code
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all, user_code
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -58,7 +58,7 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
     ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED} else ()
     whole = tuple(dict.fromkeys((*scanned, *ranked)))
     masked = maskable(topology) if bench.masks_weights and space.masks != (NO_MASKS,) else ()
-    parts = Parts(
+    parts = CriteriaInUse(
         channels=tuple(dict.fromkeys((*names, *whole))),
         masked=tuple(masked),
         weights=space.weight_criteria if masked else (),
@@ -66,7 +66,7 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
     )
     task = bench.task
     with user_code("The rehearsal of the criteria", BEFORE):
-        found = rehearse(task.dense, task.calibration[:1], task.objective, topology, parts)
+        found = dry_run(task.dense, task.calibration[:1], task.objective, topology, parts)
     yield found.check
     yield partial(_check_distillation, space.distillation, bench)
     for name in (*([] if space.criterion_per_group else names), *whole):
@@ -75,7 +75,7 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
         yield partial(check_applicable, names, topology, per_group=True)
         for name in names:
             # Each group chooses among the criteria that fit it; of those none may turn out to fail.
-            fit = tuple(group for group in topology.groups if fitting((name,), group))
+            fit = tuple(group for group in topology.groups if applicable_criteria((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
     if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
@@ -95,7 +95,7 @@ def _check_room(space: SpaceSettings, topology: Topology) -> None:
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
     came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
     remedy = f"{remedy}: the widest of the groups has {int(lattice.top.max())} channels."
-    raise ConfigurationError(fault("the space", "let some group lose a channel", came, remedy))
+    raise ConfigurationError(error_message("the space", "let some group lose a channel", came, remedy))
 
 
 def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence[int]) -> Iterator[Callable[[], None]]:
@@ -215,7 +215,9 @@ def _check_slope(bench: Bench) -> None:
         loss = task.loss(call(scratch, batch.inputs), batch.targets)
     if not loss.requires_grad:
         remedy = "Leave out detach(), item(), argmax and no_grad on its way, or train nothing: SpaceSettings(steps=0)."
-        raise ConfigurationError(fault("the loss", "have a gradient for some weight", "one that has none", remedy))
+        raise ConfigurationError(
+            error_message("the loss", "have a gradient for some weight", "one that has none", remedy)
+        )
 
 
 def _trained(bench: Bench) -> list[str]:
@@ -247,7 +249,7 @@ def _check_blocks(plan: PruningPlan, topology: Topology) -> None:
     for kind, wanted in (("blocks", plan.blocks), ("layers", plan.layers)):
         if wanted is not None:
             _known("a block criterion", wanted.criterion, BLOCK_CRITERIA)
-            check_count(kind, wanted.count, topology, plan.dropped)
+            check_block_count(kind, wanted.count, topology, plan.dropped)
 
 
 def _known(what: str, name: str, known: Iterable[str]) -> None:

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprune.candidate import Bench
-from autoprune.codec import plain, structure
-from autoprune.criteria.amounts import blocks_to_choose
-from autoprune.display import shortened
-from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, fault
+from autoprune.codec import from_plain, to_plain
+from autoprune.criteria.resolve import prunable_blocks
+from autoprune.display import summarize_names
+from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, error_message
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.space.frame import Frame
 from autoprune.study.folder import RunFolder
@@ -43,11 +43,11 @@ def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, obje
         "quality": task.quality,
         "metrics": list(task.metric_set),
         "higher_is_better": task.higher_is_better,
-        "groups": plain(group_rows(bench.topology)),
-        "blocks": plain(block_rows(bench.topology)),
+        "groups": to_plain(group_rows(bench.topology)),
+        "blocks": to_plain(block_rows(bench.topology)),
         "costs": CostTable.of(bench.topology).to_dict(),
         "ties": list(Frame(settings=settings.space, topology=bench.topology).leaders),
-        "unprunable": plain(left_rows(bench.topology)),
+        "unprunable": to_plain(left_rows(bench.topology)),
     }
 
 
@@ -80,7 +80,7 @@ def layers_of(group: ChannelGroup) -> list[str]:
 
 def block_rows(topology: Topology) -> list[BlockRow]:
     """Name, kind, whether trials choose it, and the share of parameters and multiply-adds that go with a block."""
-    whole, chosen = topology.cost({}), blocks_to_choose(topology)
+    whole, chosen = topology.cost({}), prunable_blocks(topology)
     rows: list[BlockRow] = []
     for block in topology.blocks:
         parameters, multiply_adds = whole.shares_gone(topology.cost({}, dropped=(block.name,)))
@@ -147,8 +147,8 @@ def continued(bench: Bench, stored: Manifest) -> Bench:
     if not later:
         return bench
     warnings.warn(
-        f"{stored.name} chooses from the blocks and layers that it began with. Since then {shortened(later)} can go, "
-        "too: a new study searches them as well.",
+        f"{stored.name} chooses from the blocks and layers that it began with. Since then {summarize_names(later)} "
+        "can go, too: a new study searches them as well.",
         AutopruneWarning,
         stacklevel=4,
     )
@@ -159,17 +159,17 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     """Raise StudyConflictError that names what differs between the stored study and this one."""
     stored = folder.read_study()
     known = ("structure", "weights", "quality", "metrics")
-    differences = [key for key in known if plain(getattr(stored, key)) != new[key]]
+    differences = [key for key in known if to_plain(getattr(stored, key)) != new[key]]
     asked, found = new["settings"], new["blocks"]
     assert isinstance(asked, Mapping)
     assert isinstance(found, Sequence)
-    blocks = [structure(BlockRow, row, "blocks") for row in found]
+    blocks = [from_plain(BlockRow, row, "blocks") for row in found]
     differences += [] if _same_blocks(stored.blocks, blocks) else ["blocks"]
     apart = _apart(_completed(stored.settings), asked)
     differences += apart
     if differences:
         raise StudyConflictError(
-            fault(
+            error_message(
                 "the output folder",
                 "be new or hold this very study",
                 f"{folder.path} with another one (other {', '.join(differences)})",
@@ -217,10 +217,10 @@ def _apart(old: Mapping[str, object], asked: Mapping[str, object], prefix: str =
 def check_free(path: Path) -> None:
     """Raise StudyConflictError for a folder that holds something which is no study."""
     if path.exists() and not path.is_dir():
-        raise StudyConflictError(fault("the output folder", "be a folder", f"the file {path}"))
+        raise StudyConflictError(error_message("the output folder", "be a folder", f"the file {path}"))
     if path.is_dir() and any(not entry.match(".*.tmp") for entry in path.iterdir()):
         raise StudyConflictError(
-            fault(
+            error_message(
                 "the output folder",
                 "be new, empty or hold this study",
                 f"{path} with other files",

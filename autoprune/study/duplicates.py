@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.trace.topology import Topology
@@ -14,7 +14,7 @@ from autoprune.trace.topology import Topology
 def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology) -> CandidateRecord | None:
     """The finished candidate with the same achieved widths, blocks, masks and recovery; None when there is none.
 
-    plan: resolved, see criteria.amounts. Ratios that round to the same widths are the same, and so are seeds. Criteria
+    plan: resolved, see criteria.resolve. Ratios that round to the same widths are the same, and so are seeds. Criteria
     count where channels go by them. Of several the best trained (latest) one answers; a polish stands for what it
     polished. One that was stopped early answers where no other does: it was hopeless then and is now.
     """

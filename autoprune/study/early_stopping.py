@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.front.dominance import ranks
+from autoprune.front.dominance import pareto_ranks
 
 #: Candidates that were trained to the end from which a rule may judge; with fewer it lets go on.
 FEWEST = 8
@@ -114,7 +114,7 @@ def pareto_rank(now: Situation) -> bool:
     passed = [(p.rungs[now.share], p.costs) for p in now.past if math.isfinite(p.rungs.get(now.share, math.nan))]
     if len(passed) < FEWEST or not math.isfinite(now.quality):
         return False
-    found = ranks(np.array([[sign * quality, *costs] for quality, costs in [*passed, (now.quality, now.costs)]]))
+    found = pareto_ranks(np.array([[sign * quality, *costs] for quality, costs in [*passed, (now.quality, now.costs)]]))
     return bool(found[-1] > np.median(found[:-1]))
 
 

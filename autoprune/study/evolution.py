@@ -23,7 +23,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.study.moves import MOVES, REDRAWN, Scene
 from autoprune.study.surrogate import Surrogate, fit
 from autoprune.study.vectors import Coordinates, Value
@@ -104,7 +104,7 @@ class EvolutionSampler(BaseSampler):
 
     def __init__(self, *, seed: int | None = None, families: Sequence[str] = FAMILIES, n_startup: int = 8) -> None:
         if n_startup < 1:
-            raise ConfigurationError(fault("n_startup", "be an integer >= 1", n_startup))
+            raise ConfigurationError(error_message("n_startup", "be an integer >= 1", n_startup))
         self._seed = _entropy() if seed is None else seed
         self._families = tuple(families)
         self._n_startup = n_startup

@@ -9,7 +9,7 @@ from dataclasses import replace
 import optuna
 
 from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from autoprune.codec import load, plain, read_bytes
-from autoprune.errors import NotFoundError, StorageError, fault
+from autoprune.codec import load_dataclass, read_bytes, to_plain
+from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.front.record import RECORD_FILE, CandidateRecord
 from autoprune.measure.measurement import Measurement
 from autoprune.sensitivity.scan import Sensitivity
@@ -68,7 +68,7 @@ class RunFolder:
         """What `write_study` wrote. NotFoundError where there is no study."""
         if not self.holds_study:
             raise NotFoundError(
-                fault(
+                error_message(
                     "a run folder",
                     f"hold {STUDY}",
                     f"{self.path} without it",
@@ -76,19 +76,19 @@ class RunFolder:
                 )
             )
         path = self.path / STUDY
-        manifest = load(Manifest, path)
+        manifest = load_dataclass(Manifest, path)
         manifest.check(str(path))
         return manifest
 
     def write_topology(self, topology: Topology) -> None:
         """Where the channels of the dense model lie, so that an export says it and loading need not find it again."""
-        data = plain(StoredTopology.of(topology))
+        data = to_plain(StoredTopology.of(topology))
         write_atomically(self.path / TOPOLOGY, json.dumps(data, separators=(",", ":")).encode())
 
     def read_topology(self) -> StoredTopology | None:
         """What `write_topology` wrote; None in a run of before there was such a file."""
         path = self.path / TOPOLOGY
-        return load(StoredTopology, path) if path.exists() else None
+        return load_dataclass(StoredTopology, path) if path.exists() else None
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """The scan, measured once per study."""
@@ -114,7 +114,7 @@ class RunFolder:
         if not (self._candidate(number) / REMOVED).is_file():
             remedy = "autoprune did not remove them; evaluate_plan with the candidate's plan makes it anew."
         what = f"the weights of candidate {number}"
-        return NotFoundError(fault(what, f"lie at {self.weights(number)}", "nothing there", remedy))
+        return NotFoundError(error_message(what, f"lie at {self.weights(number)}", "nothing there", remedy))
 
     def remove_weights(self, number: int) -> None:
         """Free their space. What is known of the candidate stays, and that it has lost them."""
@@ -151,14 +151,16 @@ class RunFolder:
             return weights
         self.check_sound(weights, path)
         if digest.exists():
-            raise StorageError(fault(str(path), f"hold the weights that {digest.name} tells", "another file"))
+            raise StorageError(error_message(str(path), f"hold the weights that {digest.name} tells", "another file"))
         return weights
 
     def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
         """Raise StorageError for weights that nobody can use: not finite, or with negative variances."""
         faults = unsound(weights, self.read_study().not_finite if self.holds_study else None)
         if faults:
-            raise StorageError(fault(str(path), "hold weights that are finite, and variances >= 0", told(faults)))
+            raise StorageError(
+                error_message(str(path), "hold weights that are finite, and variances >= 0", told(faults))
+            )
 
     def write_failure(self, number: int, text: str) -> None:
         """Write the traceback of a trial that crashed; what the user's code raised is cut in its middle when long."""
@@ -169,12 +171,12 @@ class RunFolder:
 
     def write_ending(self, ending: Ending) -> None:
         """Write why the run ended."""
-        write_atomically(self.path / ENDING, json.dumps(plain(ending), indent=1).encode())
+        write_atomically(self.path / ENDING, json.dumps(to_plain(ending), indent=1).encode())
 
     def read_ending(self) -> Ending | None:
         """Read why the last run ended; None where none has ended yet, or one goes on."""
         path = self.path / ENDING
-        return load(Ending, path) if path.exists() else None
+        return load_dataclass(Ending, path) if path.exists() else None
 
     def remove_ending(self) -> None:
         """Forget why the last run ended, since one begins."""
@@ -190,10 +192,10 @@ class RunFolder:
         if not folder.exists():
             return None
         path = folder / RECORD
-        test = load(Measurement, folder / TEST) if (folder / TEST).exists() else None
+        test = load_dataclass(Measurement, folder / TEST) if (folder / TEST).exists() else None
         record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
         if record.number != number:
-            raise StorageError(fault(f"number of {path}", f"be {number}, as its folder says", record.number))
+            raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
         return record
 
     def read_candidates(self) -> list[CandidateRecord]:
@@ -203,7 +205,7 @@ class RunFolder:
         for name in names:
             if name != self._candidate(int(name)).name:
                 expected = f"be named {self._candidate(int(name)).name}, which there may be beside it"
-                raise StorageError(fault(f"a candidate in {root}", expected, name))
+                raise StorageError(error_message(f"a candidate in {root}", expected, name))
         found = [self.read_candidate(int(name)) for name in names]
         records = sorted((record for record in found if record is not None), key=lambda record: record.number)
         if self.holds_study:
@@ -258,4 +260,6 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return [*folder.iterdir()] if folder.exists() else []
     except OSError as error:
-        raise StorageError(fault(str(folder), "be a folder that can be read", error.strerror or repr(error))) from error
+        raise StorageError(
+            error_message(str(folder), "be a folder that can be read", error.strerror or repr(error))
+        ) from error

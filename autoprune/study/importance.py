@@ -25,7 +25,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.errors import StorageError, fault
+from autoprune.errors import StorageError, error_message
 from autoprune.study.folder import RunFolder
 from autoprune.study.storage import JOURNAL
 from autoprune.study.trials import origin_of
@@ -193,7 +193,7 @@ def read_importances(folder: RunFolder) -> Importances | None:
     except Exception as error:  # Optuna replays whatever a journal holds, and fails in as many ways
         remedy = "The candidates need no journal; the next run repairs it."
         got = f"{type(error).__name__}: {error}"[:200]
-        raise StorageError(fault(str(path), "be a journal of trials", got, remedy)) from error
+        raise StorageError(error_message(str(path), "be a journal of trials", got, remedy)) from error
 
 
 def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from autoprune.candidate import Bench, Parent
-from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.record import BASELINES, CandidateRecord
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.folder import RunFolder

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
-from autoprune.errors import StorageError, fault
+from autoprune.errors import StorageError, error_message
 from autoprune.front.record import CandidateRecord
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
@@ -114,7 +114,7 @@ class Manifest:
         """Raise StorageError for parts that contradict each other. where: the file, for the message."""
         wrong = self._inconsistency()
         if wrong:
-            raise StorageError(fault(where, "hold a study", f"one in which {wrong}"))
+            raise StorageError(error_message(where, "hold a study", f"one in which {wrong}"))
 
     def check_scan(self, scan: Sensitivity, where: str) -> None:
         """Raise StorageError for a scan of other groups or blocks. where: the file, for the message."""
@@ -122,11 +122,11 @@ class Manifest:
         other = sorted(groups ^ scanned)
         if other:
             got = f"others, such as {other[0]!r}"
-            raise StorageError(fault(f"added_loss of {where}", "hold the groups of study.json", got))
+            raise StorageError(error_message(f"added_loss of {where}", "hold the groups of study.json", got))
         odd = [one.name for one in scan.dropped if one.name not in {row.name for row in self.blocks}]
         if odd:
             got = f"others, such as {odd[0]!r}"
-            raise StorageError(fault(f"dropped of {where}", "hold blocks of study.json", got))
+            raise StorageError(error_message(f"dropped of {where}", "hold blocks of study.json", got))
 
     def check_records(self, records: Sequence[CandidateRecord], where: str) -> None:
         """Raise StorageError for candidates that are not of this study, or whose parents lead nowhere.
@@ -140,7 +140,9 @@ class Manifest:
             wrong = _misfit(record, channels, blocks) or _lost(record, parents)
             if wrong:
                 remedy = f"Without {where}/{record.number:05d} and its descendants the rest can be read."
-                raise StorageError(fault(f"candidate {record.number} in {where}", "be one of the study", wrong, remedy))
+                raise StorageError(
+                    error_message(f"candidate {record.number} in {where}", "be one of the study", wrong, remedy)
+                )
 
     def _inconsistency(self) -> str:
         names = [row.name for row in self.groups]

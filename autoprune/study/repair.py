@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from autoprune.candidate import Bench, expected_costs
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from optuna.samplers import BaseSampler
 
-from autoprune.errors import ConfigurationError, NotFoundError, fault
-from autoprune.front.convergence import convergence, spread, worst_quality
+from autoprune.errors import ConfigurationError, NotFoundError, error_message
+from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
-from autoprune.plan.checks import is_count
+from autoprune.plan.validation import is_count
 from autoprune.sensitivity.scan import spent
 from autoprune.study.folder import RunFolder
 from autoprune.study.progress import OnProgress
@@ -42,7 +42,9 @@ class Repeats:
         studies = [Study.open(path) for path in paths if RunFolder(path).holds_study]
         if not studies:
             remedy = "Name the folder of a run with --seeds."
-            raise NotFoundError(fault("a folder of repeats", "hold seed-0, seed-1, ...", f"{out} without", remedy))
+            raise NotFoundError(
+                error_message("a folder of repeats", "hold seed-0, seed-1, ...", f"{out} without", remedy)
+            )
         return cls(folders=tuple(study.folder for study in studies), fronts=tuple(study.front() for study in studies))
 
     def curves(self, cost: str = "multiply_adds") -> list[pd.DataFrame]:
@@ -53,9 +55,9 @@ class Repeats:
             for folder, front in zip(self.folders, self.fronts, strict=True)
         ]
 
-    def spread(self, *, by: str = "samples", cost: str = "multiply_adds") -> pd.DataFrame:
+    def hypervolume_band(self, *, by: str = "samples", cost: str = "multiply_adds") -> pd.DataFrame:
         """Median, lowest and highest hypervolume of the studies along samples, seconds or candidates."""
-        return spread(self.curves(cost), by=by)
+        return hypervolume_band(self.curves(cost), by=by)
 
     def table(self, cost: str = "multiply_adds") -> pd.DataFrame:
         """One row for each study: seed, candidates, front, samples, seconds, hypervolume, best quality."""
@@ -107,7 +109,7 @@ def repeat(
     Raises ConfigurationError for seeds < 1.
     """
     if not is_count(seeds) or seeds < 1:
-        raise ConfigurationError(fault("seeds", "be an integer >= 1", repr(seeds)))
+        raise ConfigurationError(error_message("seeds", "be an integer >= 1", repr(seeds)))
     for number in range(seeds):
         own = replace(settings, seed=settings.seed + number)
         study = Study.create(task, own, out=Path(out) / f"seed-{own.seed}", name=f"{Path(out).name} {own.seed}")

@@ -71,7 +71,7 @@ def situation(
 def costs_of(records: Sequence[CandidateRecord], objectives: Sequence[str]) -> list[tuple[float, ...]]:
     """The objectives of each but its quality, as dominance compares them."""
     names = [name for name in objectives if name != "quality"]
-    return [tuple(row) for row in dominance.values(records, names, True).tolist()]
+    return [tuple(row) for row in dominance.objective_matrix(records, names, True).tolist()]
 
 
 def past_of(records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]]) -> list[Past]:

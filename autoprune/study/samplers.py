@@ -17,7 +17,7 @@ from optuna.samplers import (
     TPESampler,
 )
 
-from autoprune.errors import ConfigurationError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.study.evolution import EvolutionSampler
 
 #: (seed, random trials at the start) -> sampler.
@@ -99,7 +99,7 @@ def sampler(name_or_object: str | BaseSampler, seed: int, n_startup: int = START
         return name_or_object
     if not isinstance(name_or_object, str):
         raise ConfigurationError(
-            fault("the sampler", f"be an Optuna sampler or one of {', '.join(SAMPLERS)}", repr(name_or_object))
+            error_message("the sampler", f"be an Optuna sampler or one of {', '.join(SAMPLERS)}", repr(name_or_object))
         )
     if name_or_object not in SAMPLERS:
         raise UnknownNameError("the sampler", name_or_object, SAMPLERS)

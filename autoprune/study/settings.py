@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from autoprune.codec import Format, plain_object, stored, structure
+from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import check_objectives
 from autoprune.front.limits import Limits
-from autoprune.measure.latency import BACKENDS
-from autoprune.plan.checks import Check, check, is_count, is_finite, is_share
+from autoprune.measure.latency import LATENCY_BACKENDS
+from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_share, validate
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import AUTO, SAMPLERS
@@ -90,12 +90,12 @@ class StudySettings:
         registries = (
             ("the sampler", self.sampler, (AUTO, *SAMPLERS)),
             ("the rule of early stopping", self.early_stopping, tuple(RULES)),
-            ("the latency backend", self.latency_backend, tuple(BACKENDS)),
+            ("the latency backend", self.latency_backend, tuple(LATENCY_BACKENDS)),
         )
         for what, name, known in registries:
             if name not in known:
                 raise UnknownNameError(what, name, known)
-        check("the settings", (*_counts(self), *_checks(self)))
+        validate("the settings", (*_counts(self), *_checks(self)))
 
     @property
     def scanned(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class StudySettings:
 
     def to_dict(self) -> dict[str, object]:
         """JSON-ready data."""
-        return plain_object(self)
+        return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "stored settings") -> StudySettings:
@@ -124,7 +124,7 @@ class StudySettings:
 
         where: what holds it, for the message. Raises ConfigurationError for the rest.
         """
-        return structure(cls, _completed(data), where, ConfigurationError)
+        return from_plain(cls, _completed(data), where, ConfigurationError)
 
 
 def _completed(data: object) -> object:
@@ -135,7 +135,7 @@ def _completed(data: object) -> object:
     return {**data, "space": {**_BEFORE, **space}} if isinstance(space, Mapping) else data
 
 
-def _counts(settings: StudySettings) -> list[Check]:
+def _counts(settings: StudySettings) -> list[FieldCheck]:
     least = {
         "trials": 1,
         "seed": 0,
@@ -153,7 +153,7 @@ def _counts(settings: StudySettings) -> list[Check]:
     ]
 
 
-def _checks(settings: StudySettings) -> list[Check]:
+def _checks(settings: StudySettings) -> list[FieldCheck]:
     objectives, seconds, samples, limits = settings.objectives, settings.seconds, settings.samples, settings.limits
     different = len(set(objectives)) == len(objectives) >= 2 and "quality" in objectives
     measured = "latency_ms" not in objectives or settings.latency_rounds != 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoprune.errors import NotFoundError, UnknownNameError, fault
+from autoprune.errors import NotFoundError, UnknownNameError, error_message
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.latency import fit_latency
@@ -73,7 +73,9 @@ def _read(study: Study) -> tuple[CostTable, Sequence[int]]:
     stored = study.folder.read_study()
     if stored.costs is None:
         raise NotFoundError(
-            fault("a run folder to solve in", "hold the costs of the model", "one of an earlier version", "Run anew.")
+            error_message(
+                "a run folder to solve in", "hold the costs of the model", "one of an earlier version", "Run anew."
+            )
         )
     return stored.costs, stored.ties
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from autoprune.errors import StorageError, StudyConflictError, fault
+from autoprune.errors import StorageError, StudyConflictError, error_message
 from autoprune.task.checkpoint import cannot_write, sync_folder, write_atomically
 
 JOURNAL = "journal.log"
@@ -191,7 +191,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyConflictError(
-            fault("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
+            error_message("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
         ) from None
     except OSError as error:  # of which Timeout is one
         raise StorageError(cannot_write(folder / "run.lock", error)) from error

@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from torch import nn
 
 from autoprune.candidate import Bench
-from autoprune.errors import AutopruneWarning, ConfigurationError, fault, user_code
+from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
@@ -220,7 +220,9 @@ class Study:
     def _need_bench(self, what: str) -> Bench:
         if self.bench is None:
             raise ConfigurationError(
-                fault(f"a study to {what}", "be opened with its task", "a study without", "Study.open(out, task).")
+                error_message(
+                    f"a study to {what}", "be opened with its task", "a study without", "Study.open(out, task)."
+                )
             )
         return self.bench
 
@@ -266,5 +268,5 @@ def _bench(task: Task, settings: StudySettings) -> Bench:
         )
     if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
         why = " ".join(none_told(kind, bench) for kind in settings.space.kinds)
-        raise ConfigurationError(fault("the model", "have something that can be pruned", "none", why))
+        raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
     return bench

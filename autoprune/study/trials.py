@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.space.knobs import Parameters
 from autoprune.space.space import Space

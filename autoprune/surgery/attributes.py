@@ -8,7 +8,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.errors import SurgeryError, fault
+from autoprune.errors import SurgeryError, error_message
 from autoprune.trace.numbers import put_number
 from autoprune.trace.topology import Topology, remaining
 
@@ -42,7 +42,9 @@ def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
             put_number(model.get_submodule(path), name, value)
         except (LookupError, AttributeError, TypeError) as error:
             where = f"{path}.{name}" if path else name
-            raise SurgeryError(fault("the model to cut", f"keep a whole number in {where}", str(error))) from error
+            raise SurgeryError(
+                error_message("the model to cut", f"keep a whole number in {where}", str(error))
+            ) from error
 
 
 def _convolution(module: nn.Module) -> None:

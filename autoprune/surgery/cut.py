@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.errors import SurgeryError, fault
+from autoprune.errors import SurgeryError, error_message
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.attributes import repair, rescale
 from autoprune.surgery.skip import skip
@@ -67,7 +67,9 @@ def cut(
         smaller, touched = clone_and_touched(model, replace)
     if wrong:
         was = "the dense model" if parent is None else "what its parent kept"
-        raise SurgeryError(fault("the model to cut", f"be {was}", f"other shapes of {', '.join(sorted(wrong)[:5])}"))
+        raise SurgeryError(
+            error_message("the model to cut", f"be {was}", f"other shapes of {', '.join(sorted(wrong)[:5])}")
+        )
     _settle(smaller, touched, topology, kept, now)
     return smaller
 
@@ -76,7 +78,7 @@ def _check_parent(topology: Topology, kept: KeptChannels, parent: KeptChannels |
     """Raise SurgeryError where a block is to be there that the parent has lost."""
     missing = set(parent.dropped if parent is not None else ()) - topology.gone(kept.dropped)
     if missing:
-        raise SurgeryError(fault("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
+        raise SurgeryError(error_message("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
 
 
 def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: Mapping[str, Tensor]) -> nn.Module:
@@ -109,10 +111,10 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     model, touched = clone_and_touched(dense, replace)
     if wrong:
         raise SurgeryError(
-            fault("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
+            error_message("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
         )
     if unfit:
-        raise SurgeryError(fault("stored weights", "fit the cut model", f"others: {told(unfit)}"))
+        raise SurgeryError(error_message("stored weights", "fit the cut model", f"others: {told(unfit)}"))
     names_of = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     # All were replaced; those of other shapes are what a cut changes.
     smaller = [m for m in touched if any(names_of.get(id(t)) in keep for t in _own(m))]
@@ -226,7 +228,9 @@ def _relative(
             where = torch.searchsorted(before, alive)
             if len(alive) > len(before) or not bool((before[where.clamp(max=len(before) - 1)] == alive).all()):
                 raise SurgeryError(
-                    fault("kept channels", "be among the parent's", f"others on {key[0]}", "Cut from a wider parent.")
+                    error_message(
+                        "kept channels", "be among the parent's", f"others on {key[0]}", "Cut from a wider parent."
+                    )
                 )
             if len(where) == len(before):
                 continue
@@ -234,7 +238,9 @@ def _relative(
         relative.setdefault(key[0], {})[key[1]] = alive
     missing = source.keys() - target.keys()
     if missing:
-        raise SurgeryError(fault("kept channels", "be among the parent's", f"a wider axis of {min(missing)[0]}"))
+        raise SurgeryError(
+            error_message("kept channels", "be among the parent's", f"a wider axis of {min(missing)[0]}")
+        )
     return relative
 
 

@@ -8,7 +8,7 @@ from types import MethodType, SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from autoprune.errors import SurgeryError, fault
+from autoprune.errors import SurgeryError, error_message
 from autoprune.trace.blocks import Block, Gap, Lane
 from autoprune.trace.topology import Topology
 
@@ -170,7 +170,7 @@ def _skip(model: nn.Module, gap: Gap, picks: Sequence[tuple[int, list[int]]]) ->
     try:
         module = model.get_submodule(gap.module)
     except AttributeError as error:
-        raise SurgeryError(fault("a block to drop", "be a module of the model", repr(gap.module))) from error
+        raise SurgeryError(error_message("a block to drop", "be a module of the model", repr(gap.module))) from error
     replacement = Skip(gap, module, picks)
     for parent in list(model.modules()):
         for name, child in parent._modules.items():

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError, fault
+from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError, error_message
 from autoprune.plan.weights import PATTERNS, WeightPlan, block_pattern, group_pattern
 from autoprune.trace.topology import Topology
 
@@ -60,7 +60,9 @@ def check_pattern(plan: WeightPlan, topology: Topology) -> None:
         expected = "fit a weight that is masked: N:M needs M inputs, block-RxC more than one block"
         widest = max(topology.tensors[name].shape[topology.reads[name]] for name in wanted)
         raise ConfigurationError(
-            fault(f"the pattern {plan.pattern!r}", expected, f"weights of at most {widest} inputs, all too small")
+            error_message(
+                f"the pattern {plan.pattern!r}", expected, f"weights of at most {widest} inputs, all too small"
+            )
         )
 
 
@@ -110,7 +112,7 @@ def layer_sparsities(shapes: Mapping[str, tuple[int, ...]], plan: WeightPlan) ->
     _check_named(plan, shapes)
     fixed = group_pattern(plan.pattern) is not None
     if plan.spread == "global" and not fixed:
-        raise ConfigurationError(fault("a spread that needs no scores", "be layer or erk", "'global'"))
+        raise ConfigurationError(error_message("a spread that needs no scores", "be layer or erk", "'global'"))
     spread = {name: shape for name, shape in shapes.items() if name not in plan.layers}
     if plan.spread == "erk" and not fixed:
         found = _erdos_renyi_kernel(spread, plan.target)
@@ -161,7 +163,9 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         parameter = parameters.get(name)
         if parameter is None or parameter.shape != mask.shape:
             got = "no such parameter" if parameter is None else f"shape {tuple(parameter.shape)}"
-            raise SurgeryError(fault(f"the mask of {name}", f"fit a parameter of shape {tuple(mask.shape)}", got))
+            raise SurgeryError(
+                error_message(f"the mask of {name}", f"fit a parameter of shape {tuple(mask.shape)}", got)
+            )
         parameter.masked_fill_(~mask.to(parameter.device), 0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Subset
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import IterableSplit, Split, TensorSplit, non_empty
 from autoprune.task.loaders import drawn, sampler_of
 
@@ -39,7 +39,7 @@ def _divide(items: Sequence[int], share: float, generator: torch.Generator, unit
     cut = max(1, round(len(order) * share))
     if cut >= len(order):
         raise ConfigurationError(
-            fault(
+            error_message(
                 "train", f"hold enough {unit} to carve a search split from", len(order), "Pass search=... or more data."
             )
         )
@@ -106,5 +106,5 @@ def _filled(loader: DataLoader[object]) -> Split:
 
 def _can_not(got: str) -> ConfigurationError:
     return ConfigurationError(
-        fault("the search split", "be given when train cannot be divided", got, "Pass search=...")
+        error_message("the search split", "be given when train cannot be divided", got, "Pass search=...")
     )

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from autoprune.errors import ConfigurationError, NotFoundError, StorageError, fault
+from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message
 from autoprune.task.clone import renew_kept
 from autoprune.task.models import common_prefix, without_wrapping
 from autoprune.task.soundness import misfits, told
@@ -36,7 +36,7 @@ def read_weights(path: Path, largest: int | None = None) -> dict[str, Tensor]:
 
     """
     if not path.is_file():
-        raise NotFoundError(fault("checkpoint", "be a file", str(path)))
+        raise NotFoundError(error_message("checkpoint", "be a file", str(path)))
     try:
         if path.suffix == ".safetensors":
             data: object = _read_safetensors(path, largest)
@@ -47,10 +47,14 @@ def read_weights(path: Path, largest: int | None = None) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         # torch's own message advises weights_only=False, which would run whatever the file holds.
         remedy = "Store model.state_dict() with torch.save or safetensors."
-        raise StorageError(fault("checkpoint", "hold tensors alone", f"{path} with other objects", remedy)) from error
+        raise StorageError(
+            error_message("checkpoint", "hold tensors alone", f"{path} with other objects", remedy)
+        ) from error
     except Exception as error:  # a file of anything else fails in many ways inside torch
         got = f"{path} ({type(error).__name__})"
-        raise StorageError(fault("checkpoint", "hold tensors (.safetensors or a torch state dict)", got)) from error
+        raise StorageError(
+            error_message("checkpoint", "hold tensors (.safetensors or a torch state dict)", got)
+        ) from error
     return _tensors(data, path)
 
 
@@ -70,10 +74,10 @@ def _tensors(data: object, path: Path) -> dict[str, Tensor]:
         if isinstance(data, Mapping) and isinstance(data.get(key), Mapping):
             data = data[key]
     if not isinstance(data, Mapping):
-        raise StorageError(fault("checkpoint", "hold a state dict", f"{path} with a {type(data).__name__}"))
+        raise StorageError(error_message("checkpoint", "hold a state dict", f"{path} with a {type(data).__name__}"))
     weights = {str(name): tensor for name, tensor in data.items() if isinstance(tensor, Tensor)}
     if not weights:
-        raise StorageError(fault("checkpoint", "hold tensors", f"{path} without any"))
+        raise StorageError(error_message("checkpoint", "hold tensors", f"{path} without any"))
     return weights
 
 
@@ -95,11 +99,11 @@ def load_into(model: nn.Module, path: Path) -> None:
         ]
         prefix = common_prefix(weights)
         remedy = f"Every key begins with {prefix!r}: is it of a module around the model?" if prefix else ""
-        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})", remedy))
+        raise ConfigurationError(error_message("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})", remedy))
     unfit = misfits(weights, model.state_dict())
     if unfit:
         remedy = "Store it from a model as the task builds it."
-        raise ConfigurationError(fault("checkpoint", "fit the model", f"{path} ({told(unfit)})", remedy))
+        raise ConfigurationError(error_message("checkpoint", "fit the model", f"{path} ({told(unfit)})", remedy))
     model.load_state_dict(weights)
     renew_kept(model)
 
@@ -138,7 +142,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def cannot_write(path: Path, error: OSError) -> str:
     """What to say of a file or folder that cannot be written."""
     remedy = "What was finished is kept: make room, or let it be written, and give the same command again."
-    return fault(str(path), "be one that can be written", error.strerror or repr(error), remedy)
+    return error_message(str(path), "be one that can be written", error.strerror or repr(error), remedy)
 
 
 def sync_folder(folder: Path) -> None:

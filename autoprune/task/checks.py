@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, IterableSplit, Split, as_split
@@ -46,7 +46,7 @@ def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
     except ConfigurationError as error:
         faults.append(str(error))
     except (Exception, SystemExit) as error:  # a factory, loader or dataset of the user's that raises is a fault too
-        faults.append(fault(what, "run", describe_exception(error)))
+        faults.append(error_message(what, "run", describe_exception(error)))
     return None
 
 
@@ -69,7 +69,7 @@ def arguments(task: Task) -> list[str]:
         (task.logits is None or isinstance(task.logits, bool), "logits", "be None, True or False", task.logits),
         (task.ignore_index is None or is_label(task.ignore_index), "ignore_index", "be a label", task.ignore_index),
     )
-    faults = [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok]
+    faults = [error_message(what, want, repr(got)) for ok, what, want, got in checks if not ok]
     return faults + metric_names(task) + _schedulers(task)
 
 
@@ -87,7 +87,7 @@ def build(task: Task) -> nn.Module | None:
     wanted = torch.device(task.device).type
     if isinstance(task.model, nn.Module) and devices - {wanted}:
         raise ConfigurationError(
-            fault(
+            error_message(
                 "the model",
                 f"lie on the task's device {wanted!r}, where the data goes",
                 f"parameters on {', '.join(sorted(devices))}",
@@ -112,7 +112,7 @@ def _copied(model: nn.Module) -> nn.Module:
     except Exception as error:  # modules that hold what cannot be copied
         remedy = "Leave locks, files and the like out in __getstate__ of the module that holds them."
         got = describe_exception(error)
-        raise ConfigurationError(fault("the model", "be copyable with copy.deepcopy", got, remedy)) from error
+        raise ConfigurationError(error_message("the model", "be copyable with copy.deepcopy", got, remedy)) from error
 
 
 def split(task: Task, name: str) -> Split | None:
@@ -141,7 +141,7 @@ def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
             continue
         shared = collect(faults, f"{name} beside {other}", partial(overlap, one, two))
         if shared:
-            faults.append(fault(name, f"be other data than {other}", shared, remedy))
+            faults.append(error_message(name, f"be other data than {other}", shared, remedy))
     return faults
 
 
@@ -152,23 +152,25 @@ def attempt(what: str, action: Callable[[], object]) -> object:
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as error:  # user code may raise anything
-        raise ConfigurationError(fault(what, "run", describe_exception(error))) from error
+        raise ConfigurationError(error_message(what, "run", describe_exception(error))) from error
 
 
 def metric_names(task: Task) -> list[str]:
     """Faults of the metrics that show without running any."""
     metrics = task.metrics
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
-        return [fault("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
+        return [error_message("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
     faults = [wrong for name in metrics if (wrong := _wrong_name("the name of a metric", name))]
     if faults:
         return faults
     if not isinstance(task.quality, str) or task.quality not in metrics:
-        faults.append(fault("quality", f"be one of the metrics {', '.join(metrics)}", repr(task.quality)))
+        faults.append(error_message("quality", f"be one of the metrics {', '.join(metrics)}", repr(task.quality)))
     if not isinstance(metrics, Mapping):
         return faults + [str(UnknownNameError("a metric", name, METRICS)) for name in metrics if name not in METRICS]
     return faults + [
-        fault(f"metric {name!r}", "be a torchmetrics.Metric object", repr(metric), "Call the class to build one.")
+        error_message(
+            f"metric {name!r}", "be a torchmetrics.Metric object", repr(metric), "Call the class to build one."
+        )
         for name, metric in metrics.items()
         if not isinstance(metric, Metric)
     ]
@@ -178,24 +180,26 @@ def _wrong_name(what: str, name: object) -> str:
     """A sentence about a name that tables, files and commands have no place for; "" for others, whatever they hold."""
     if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_NAME:
         return ""
-    return fault(what, f"be printable text of 1 to {LONGEST_NAME} characters", repr(name), "Give it another name.")
+    return error_message(
+        what, f"be printable text of 1 to {LONGEST_NAME} characters", repr(name), "Give it another name."
+    )
 
 
 def _schedulers(task: Task) -> list[str]:
     given: object = task.schedulers
     if not isinstance(given, Mapping):
-        return [fault("schedulers", "be a dict name -> function (optimizer, steps)", repr(given))]
+        return [error_message("schedulers", "be a dict name -> function (optimizer, steps)", repr(given))]
     faults = []
     for name, factory in given.items():
         wrong = _wrong_name("the name of a scheduler", name)
         if wrong:
             faults.append(wrong)
         elif name in BUILT_IN_SCHEDULERS:
-            faults.append(fault("a scheduler of yours", "have a name of its own", f"the built-in {name!r}"))
+            faults.append(error_message("a scheduler of yours", "have a name of its own", f"the built-in {name!r}"))
         if not callable(factory):
             remedy = "It is built anew for each fine-tune: lambda optimizer, steps: ..."
             got = type(factory).__name__
-            faults.append(fault(f"scheduler {name!r}", "be a function (optimizer, steps)", got, remedy))
+            faults.append(error_message(f"scheduler {name!r}", "be a function (optimizer, steps)", got, remedy))
     return faults
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.loaders import own_generators, samples_drawn, seeded_states, swapped
 
 #: What a model is called with: one tensor, a tuple of positional or a dict of keyword arguments.
@@ -133,7 +133,7 @@ class IterableSplit:
                 yield batch if self.divisible else replace(batch, divisible=False)
         if empty:
             remedy = "Can it be read only once, or are its batches larger than its data? Give a list or a DataLoader."
-            raise ConfigurationError(fault(self.name, "hold at least one batch", "none in a pass", remedy))
+            raise ConfigurationError(error_message(self.name, "hold at least one batch", "none in a pass", remedy))
 
     def _seeded(self, seed: int) -> Iterator[Pair]:
         # A generator that a loader or sampler was given knows nothing of torch's seed and may be drawn from as late
@@ -160,7 +160,7 @@ def as_batch(pair: object) -> Batch:
             remedy += ", such as (batch, batch['labels'])"
         elif isinstance(pair, tuple | list) and len(pair) > 2:
             remedy += ", such as ((first, second), targets)"
-        raise ConfigurationError(fault("a batch", "be a pair (inputs, targets)", got, f"{remedy}."))
+        raise ConfigurationError(error_message("a batch", "be a pair (inputs, targets)", got, f"{remedy}."))
     _check_arrays(pair)
     inputs, targets = pair
     if isinstance(inputs, list):
@@ -194,7 +194,7 @@ def as_split(data: object, batch_size: int) -> Split:
         return non_empty(_tensor_split(pair[0], pair[1], batch_size))
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         if isinstance(data, Sized) and len(data) == 0:
-            raise ConfigurationError(fault("a split", "hold at least one sample", "none"))
+            raise ConfigurationError(error_message("a split", "hold at least one sample", "none"))
         return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
     _check_iterable(data)
     return non_empty(IterableSplit(cast("Iterable[Pair]", data)))
@@ -294,7 +294,7 @@ def endless(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batc
                 yield epoch, batch
         if empty:
             expected = f"hold batches of {least} samples or more at every pass: the model cannot be trained on fewer"
-            raise ConfigurationError(fault("the train split", expected, "none", "Set a larger batch size."))
+            raise ConfigurationError(error_message("the train split", expected, "none", "Set a larger batch size."))
         epoch += 1
 
 
@@ -303,25 +303,27 @@ def _check_iterable(data: object) -> None:
     stream: object = data.dataset if isinstance(data, DataLoader) else data
     if stream is data and isinstance(data, IterableDataset):
         remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
-        raise ConfigurationError(fault("a split", "yield batches", "a bare IterableDataset", remedy))
+        raise ConfigurationError(error_message("a split", "yield batches", "a bare IterableDataset", remedy))
     if not isinstance(data, Iterable):
         expected = "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)"
-        raise ConfigurationError(fault("a split", expected, type(data).__name__))
+        raise ConfigurationError(error_message("a split", expected, type(data).__name__))
     own = isinstance(stream, IterableDataset) or not isinstance(data, Sequence | DataLoader)
     if own and isinstance(stream, Iterable) and iter(stream) is iter(stream):
         remedy = "Pass a list or a DataLoader."
-        raise ConfigurationError(fault("a split", "be iterable more than once", "a one-shot iterator", remedy))
+        raise ConfigurationError(error_message("a split", "be iterable more than once", "a one-shot iterator", remedy))
 
 
 def _check_arrays(pair: Sequence[object]) -> None:
     if any(isinstance(part, np.ndarray) for part in pair):
-        raise ConfigurationError(fault("data", "be tensors", "numpy arrays", "Convert them with torch.from_numpy."))
+        raise ConfigurationError(
+            error_message("data", "be tensors", "numpy arrays", "Convert them with torch.from_numpy.")
+        )
 
 
 def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSplit:
     if len(inputs) != len(targets):
         raise ConfigurationError(
-            fault("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
+            error_message("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
         )
     return TensorSplit(inputs, targets, batch_size)
 
@@ -329,7 +331,7 @@ def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSpl
 def non_empty(split: Split) -> Split:
     """The split itself; ConfigurationError when a pass yields nothing."""
     if next(split.ordered(), None) is None:
-        raise ConfigurationError(fault("a split", "hold at least one batch", "none"))
+        raise ConfigurationError(error_message("a split", "hold at least one batch", "none"))
     return split
 
 

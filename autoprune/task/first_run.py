@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, describe_exception, fault
+from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.task.checks import attempt, collect, is_count, is_inputs, metric_names
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, head, shorten
@@ -146,7 +146,7 @@ def _tensor(batch: Batch, where: str) -> Tensor:
         return batch.targets
     remedy = "Stack what the loss needs into one tensor; the loss and the metrics take it apart."
     raise ConfigurationError(
-        fault(f"the targets of {where}", "be a tensor for the metrics", type(batch.targets).__name__, remedy)
+        error_message(f"the targets of {where}", "be a tensor for the metrics", type(batch.targets).__name__, remedy)
     )
 
 
@@ -155,7 +155,7 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
     try:
         batches = [batch.to(torch.device(task.device)) for batch in head(split, samples)]
     except (Exception, SystemExit) as error:  # the user's loader runs here
-        raise ConfigurationError(fault(where, "run", describe_exception(error))) from error
+        raise ConfigurationError(error_message(where, "run", describe_exception(error))) from error
     outputs = task.predictions(call(dense, batches[0].inputs))
     targets = _tensor(batches[0], where)
     ignored = ignored_by(task.loss) if task.ignore_index is None else task.ignore_index
@@ -168,7 +168,9 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
     if found.kind == "regression":
         if task.ignore_index is not None:
             remedy = "Leave it out, or say by kind=... that labels are predicted."
-            raise ConfigurationError(fault("ignore_index", "be left out for numbers", task.ignore_index, remedy))
+            raise ConfigurationError(
+                error_message("ignore_index", "be left out for numbers", task.ignore_index, remedy)
+            )
         return found
     return replace(found, ignore_index=ignored, logits=_logits(task, dense, batches, found.kind, loss))
 
@@ -235,7 +237,9 @@ def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -
         outputs = task.predictions(call(dense, next(few.ordered()).to(torch.device(task.device)).inputs))
     if bool(outputs.isnan().any()):
         got = f"NaN or infinity in {len(where)} of {split.samples} samples, the first at position {int(where[0])}"
-        raise ConfigurationError(fault(f"the inputs of {name}", "be finite", got, "Repair them or leave them out."))
+        raise ConfigurationError(
+            error_message(f"the inputs of {name}", "be finite", got, "Repair them or leave them out.")
+        )
 
 
 def _check_end(split: IterableSplit) -> None:
@@ -247,7 +251,7 @@ def _check_end(split: IterableSplit) -> None:
         most = max(most, len(cast("Sized", split.batches)))
     if sum(1 for _ in islice(split.ordered(), most + 1)) > most:
         remedy = "A candidate is scored on all of it: give a part that ends, or a loader whose length is known."
-        raise ConfigurationError(fault(split.name, f"end after {most:,} batches at most", "more", remedy))
+        raise ConfigurationError(error_message(split.name, f"end after {most:,} batches at most", "more", remedy))
     next(split.ordered())
 
 
@@ -327,7 +331,7 @@ def _train_step(task: Task, dense: nn.Module, batch: Batch, what: str) -> None:
         loss = attempt("loss on train", lambda: task.loss(outputs, batch.targets))
         if isinstance(loss, Tensor) and loss.requires_grad:
             if not math.isfinite(float(loss.detach())):
-                raise ConfigurationError(fault("loss in training mode", "be finite", float(loss.detach())))
+                raise ConfigurationError(error_message("loss in training mode", "be finite", float(loss.detach())))
             attempt("the backward pass of the loss on train", loss.backward)
 
 
@@ -354,10 +358,10 @@ def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ConfigurationError(
-            fault("loss", "return a scalar tensor", got, "Reduce it, such as by reduction='mean'.")
+            error_message("loss", "return a scalar tensor", got, "Reduce it, such as by reduction='mean'.")
         )
     if not math.isfinite(float(loss)):
-        raise ConfigurationError(fault(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
+        raise ConfigurationError(error_message(f"loss on {name}", "be finite", float(loss), "Is the model trained?"))
 
 
 def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:

@@ -13,7 +13,7 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, fault
+from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.task.data import with_samples
 from autoprune.task.prediction import Prediction
 
@@ -154,7 +154,7 @@ def build_metric(name: str, prediction: Prediction) -> Metric:
         )
         remedy += "kind=... says what is predicted."
         expected = f"suit {prediction.kind} outputs"
-        raise ConfigurationError(fault(f"metric {name!r}", expected, "one that does not", remedy))
+        raise ConfigurationError(error_message(f"metric {name!r}", expected, "one that does not", remedy))
     return wanted[name](prediction)
 
 
@@ -162,7 +162,7 @@ def direction_of(name: str, metric: Metric) -> bool:
     """True when higher is better. Raises ConfigurationError when the metric does not say."""
     if metric.higher_is_better is None:
         raise ConfigurationError(
-            fault(
+            error_message(
                 f"metric {name!r}",
                 "say whether higher is better",
                 "higher_is_better=None",
@@ -219,7 +219,7 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
             value = copy.compute()
     except (Exception, SystemExit) as error:  # any error here means: the metric does not fit the outputs
         raise ConfigurationError(
-            fault(
+            error_message(
                 f"metric {name!r}",
                 f"accept outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}",
                 describe_exception(error),
@@ -228,10 +228,12 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
         ) from error
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigurationError(fault(f"metric {name!r}", "give one number", shape, "Choose an average, not None."))
+        raise ConfigurationError(
+            error_message(f"metric {name!r}", "give one number", shape, "Choose an average, not None.")
+        )
     if not math.isfinite(float(value)):
         raise ConfigurationError(
-            fault(
+            error_message(
                 f"metric {name!r}",
                 "be finite after one batch",
                 float(value),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.prune import BasePruningMethod
 
-from autoprune.errors import ConfigurationError, describe_exception, fault
+from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.task.clone import Borrowed, functions_of
 from autoprune.task.data import Inputs, call
 
@@ -44,14 +44,16 @@ def module_of(model: object) -> nn.Module:
         return model
     if isinstance(model, type) or not callable(model):
         raise ConfigurationError(
-            fault("model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...).")
+            error_message(
+                "model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...)."
+            )
         )
     try:
         built: object = model()
     except Exception as error:  # user code may raise anything
-        raise ConfigurationError(fault("the model function", "run", describe_exception(error))) from error
+        raise ConfigurationError(error_message("the model function", "run", describe_exception(error))) from error
     if not isinstance(built, nn.Module):
-        raise ConfigurationError(fault("the model function", "return an nn.Module", type(built).__name__))
+        raise ConfigurationError(error_message("the model function", "return an nn.Module", type(built).__name__))
     return built
 
 
@@ -63,15 +65,19 @@ def check_kind(model: nn.Module) -> None:
     for path, module in model.named_modules():
         where = f"{path} in the model" if path else "the model"
         if any(isinstance(tensor, UninitializedParameter) for tensor in module.parameters(recurse=False)):
-            raise ConfigurationError(fault(where, "have weights", "a lazy module", "Call the model once first."))
+            raise ConfigurationError(
+                error_message(where, "have weights", "a lazy module", "Call the model once first.")
+            )
         remedy = _remedy(module)
         if remedy:
-            raise ConfigurationError(fault(where, "be a plain nn.Module", f"one of class {_kind(module)}", remedy))
+            raise ConfigurationError(
+                error_message(where, "be a plain nn.Module", f"one of class {_kind(module)}", remedy)
+            )
         masked = [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, BasePruningMethod)]
         if masked:
             name = masked[0]._tensor_name
             raise ConfigurationError(
-                fault(
+                error_message(
                     where,
                     "hold its weights themselves",
                     f"a {name} that is computed from {name}_orig and {name}_mask at each call",
@@ -98,7 +104,7 @@ def check_independent(copied: nn.Module, original: nn.Module, inputs: Inputs) ->
 def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
     """Say that a copy computes with weights of the original, and what may be bound to these."""
     held = functions_of(original)
-    return fault(
+    return error_message(
         "a copy of the model",
         "compute with its own weights",
         f"one that computes with those of the original ({', '.join([*borrowed.found][:3])})",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 
 #: Kinds of prediction -> what they are called in a sentence.
 KINDS: Mapping[str, str] = {
@@ -74,7 +74,7 @@ class Prediction:
         """
         if self.kind == "regression":
             if not bool(targets.isfinite().all()):
-                raise ConfigurationError(fault(f"the targets of {where}", "be finite", "NaN or infinity"))
+                raise ConfigurationError(error_message(f"the targets of {where}", "be finite", "NaN or infinity"))
             return
         stray = _stray(targets, self)
         if stray is None:
@@ -83,7 +83,7 @@ class Prediction:
         if float(stray).is_integer():
             remedy += f", or set ignore_index={int(stray)} if that label is to be left out of the metrics"
         expected = f"be labels {self.labels[0]} to {self.labels[-1]}"
-        raise ConfigurationError(fault(f"the targets of {where}", expected, f"{stray:g}", f"{remedy}."))
+        raise ConfigurationError(error_message(f"the targets of {where}", expected, f"{stray:g}", f"{remedy}."))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ def kind_of_prediction(
     if kind == "multiclass" and apart and outputs.shape[:-1] == targets.shape:
         expected = f"have the scores of classes on axis 1, beside targets of shape {tuple(targets.shape)}"
         remedy = "Give predict=lambda outputs: outputs.movedim(-1, 1)."
-        raise ConfigurationError(fault("the outputs", expected, tuple(outputs.shape), remedy))
+        raise ConfigurationError(error_message("the outputs", expected, tuple(outputs.shape), remedy))
     return Prediction(kind=kind, classes=classes_of(kind, outputs))
 
 
@@ -156,7 +156,9 @@ def classes_of(kind: str, outputs: Tensor) -> int:
     if kind in ("multiclass", "multilabel"):
         if outputs.ndim < 2 or outputs.shape[1] < 2:
             got = f"outputs of shape {tuple(outputs.shape)}"
-            raise ConfigurationError(fault(f"kind={kind!r}", "have outputs with one score for each on axis 1", got))
+            raise ConfigurationError(
+                error_message(f"kind={kind!r}", "have outputs with one score for each on axis 1", got)
+            )
         return outputs.shape[1]
     return 2 if kind == "binary" else 0
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from autoprune.errors import ConfigurationError, fault
+from autoprune.errors import ConfigurationError, error_message
 
 Scope = Literal["channel", "feature", "all"]
 
@@ -50,7 +50,7 @@ def fit_normalize(train: Tensor, *, scope: Scope = "all") -> Scaler:
 def _reduced(train: Tensor, scope: Scope) -> list[int]:
     if train.ndim < 1 or len(train) == 0 or not train.is_floating_point():
         raise ConfigurationError(
-            fault(
+            error_message(
                 "the data to fit on",
                 "be a non-empty floating point tensor [N, ...]",
                 f"{train.dtype} {tuple(train.shape)}",
@@ -62,7 +62,7 @@ def _reduced(train: Tensor, scope: Scope) -> list[int]:
         return [0]
     if scope == "channel":
         return [dim for dim in range(train.ndim) if dim != 1]
-    raise ConfigurationError(fault("scope", "be one of all, channel, feature", repr(scope)))
+    raise ConfigurationError(error_message("scope", "be one of all, channel, feature", repr(scope)))
 
 
 def _safe(scale: Tensor) -> Tensor:

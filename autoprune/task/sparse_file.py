@@ -30,7 +30,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from autoprune.errors import StorageError, fault
+from autoprune.errors import StorageError, error_message
 
 VERSION = 1
 METADATA_KEY = "autoprune_sparse"
@@ -75,10 +75,10 @@ def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], largest: 
     entries = _entries(metadata[METADATA_KEY])
     missing = sorted(entries.keys() - tensors.keys())
     if missing:
-        raise StorageError(fault("a compressed file", "hold every tensor that it names", f"no {missing[0]}"))
+        raise StorageError(error_message("a compressed file", "hold every tensor that it names", f"no {missing[0]}"))
     declared = sum(_declared(name, entry) for name, entry in entries.items())
     if largest is not None and declared > largest:
-        raise StorageError(fault("a compressed file", f"declare at most {largest:,} bytes", f"{declared:,}"))
+        raise StorageError(error_message("a compressed file", f"declare at most {largest:,} bytes", f"{declared:,}"))
     return {name: _decoded(name, t, entries[name]) if name in entries else t for name, t in tensors.items()}
 
 
@@ -126,10 +126,12 @@ def _entries(header: str) -> dict[str, Entry]:
         data = json.loads(header)
         version, entries = data["version"], dict(data["tensors"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StorageError(fault("the header of a compressed file", "say how it is encoded", repr(error))) from error
+        raise StorageError(
+            error_message("the header of a compressed file", "say how it is encoded", repr(error))
+        ) from error
     if not isinstance(version, int) or version > VERSION:
         raise StorageError(
-            fault("the version of a compressed file", f"be <= {VERSION}", repr(version), "Upgrade autoprune.")
+            error_message("the version of a compressed file", f"be <= {VERSION}", repr(version), "Upgrade autoprune.")
         )
     return entries
 
@@ -141,7 +143,7 @@ def _declared(name: str, entry: Sequence[object]) -> int:
         return math.prod(_sizes(shape)) * _dtype(dtype).itemsize
     except (ValueError, TypeError) as error:
         raise StorageError(
-            fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
+            error_message(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
         ) from error
 
 
@@ -164,7 +166,7 @@ def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
         return _read(stored, str(encoding), _dtype(dtype), _sizes(shape))
     except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
         raise StorageError(
-            fault(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
+            error_message(f"{name} of a compressed file", "be encoded as its header says", f"{error!r}")
         ) from error
 
 

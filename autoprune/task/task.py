@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, TaskError, fault, plain_text
+from autoprune.errors import ConfigurationError, TaskError, error_message, plain_text
 from autoprune.task import checks
 from autoprune.task.carve import carve
 from autoprune.task.checks import collect
@@ -177,7 +177,7 @@ class Task:
         """
         if not isinstance(batch.targets, Tensor):
             got = type(batch.targets).__name__
-            raise ConfigurationError(fault(f"the targets of {where}", "be a tensor for the metrics", got))
+            raise ConfigurationError(error_message(f"the targets of {where}", "be a tensor for the metrics", got))
         if not isinstance(self.metrics, Mapping):
             self.prediction.check(batch.targets, where)
         return batch.targets
@@ -189,7 +189,7 @@ class Task:
             what, remedy = ("the model's outputs", "Give predict=...")
             if self.predict is not None:
                 what, remedy = ("what predict returns", "Pick the tensor that the metrics compare with the targets.")
-            raise ConfigurationError(fault(what, "be a tensor for the metrics", type(tensor).__name__, remedy))
+            raise ConfigurationError(error_message(what, "be a tensor for the metrics", type(tensor).__name__, remedy))
         return tensor
 
     @property
@@ -229,7 +229,7 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
     enough = max(min(3.0, math.sqrt(seen) / 3) * deviation, 1e-6 * abs(mean))
     if not gain > enough:
         raise ConfigurationError(
-            fault(
+            error_message(
                 f"the dense model's {task.quality}",
                 "be better than against shuffled targets",
                 f"{real:.4g} (shuffled: {mean:.4g} ± {deviation:.4g})",
@@ -254,7 +254,7 @@ def _answers(task: Task, samples: int) -> Answers:
             batch = raw.to(torch.device(task.device))
             outputs, targets = task.predictions(call(task.dense, batch.inputs)), task.labels(batch, "search")
             if bool(outputs.isnan().any()):
-                raise ConfigurationError(fault("the dense model's outputs on search", "be finite", "NaN"))
+                raise ConfigurationError(error_message("the dense model's outputs on search", "be finite", "NaN"))
             if min(outputs.ndim, targets.ndim) == 0:
                 return []
             answers.append((outputs, targets))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from autoprune.display import few
+from autoprune.display import first_names
 from autoprune.trace.reasons import Kind, Reason
 from autoprune.trace.topology import Topology
 
@@ -68,7 +68,7 @@ def why_none(kind: str, topology: Topology) -> str:
         found.setdefault(why.text, {})[module] = why.kind
     told = list(found.items())[:_FEW]
     more = f"; and {len(found) - _FEW} more reasons" if len(found) > _FEW else ""
-    said = "; ".join(said_of(few(list(modules), 2), text) for text, modules in told) or nothing
+    said = "; ".join(said_of(first_names(list(modules), 2), text) for text, modules in told) or nothing
     remedies = dict.fromkeys(one.remedy for _, modules in told for one in modules.values())
     return " ".join((f"No {names} can go: {said}{more}.", *remedies))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autoprune.codec import Format, stored
-from autoprune.errors import StorageError, fault
+from autoprune.errors import StorageError, error_message
 from autoprune.trace.blocks import Block, Gap
 from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale, TensorInfo, Topology
 
@@ -148,7 +148,7 @@ class StoredTopology:
                 inside = 0 <= member.axis < len(shape) and member.index.fits(shape[member.axis])
                 if not inside or (member.role and member.index.shape[0] != group.channels):
                     got = f"others for {group.name} in {member.tensor}"
-                    raise StorageError(fault(where, "hold positions of channels that its tensors have", got))
+                    raise StorageError(error_message(where, "hold positions of channels that its tensors have", got))
         return Topology(
             groups=tuple(_group(group) for group in self.groups),
             unprunable=(),

@@ -14,8 +14,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from autoprune.display import shortened
-from autoprune.errors import ConfigurationError, fault
+from autoprune.display import summarize_names
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.blocks import Block, is_part, settled
 from autoprune.trace.left_alone import Staying, Unprunable
 from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
@@ -226,7 +226,7 @@ class Topology:
             if group.name == name:
                 return group
         raise ConfigurationError(
-            fault("a group", f"be one of {', '.join(self.widths)}", repr(name), "See autoprune explain.")
+            error_message("a group", f"be one of {', '.join(self.widths)}", repr(name), "See autoprune explain.")
         )
 
     def check_names(self, names: Iterable[str]) -> None:
@@ -240,7 +240,9 @@ class Topology:
             if block.name == name:
                 return block
         known = ", ".join(block.name for block in self.blocks) or "none, as this model has no such block"
-        raise ConfigurationError(fault("a block to drop", f"be one of {known}", repr(name), "See autoprune explain."))
+        raise ConfigurationError(
+            error_message("a block to drop", f"be one of {known}", repr(name), "See autoprune explain.")
+        )
 
     def dropped(self, names: Iterable[str]) -> list[Block]:
         """The fewest blocks that go when those of these names do; see `blocks.settled`."""
@@ -313,9 +315,11 @@ class Topology:
             matched = {group.name: _matched(group, pattern) for group in self.groups if _matched(group, pattern)}
             held = {block.name for block in self.blocks if block.matches(pattern)}
             if not matched and not held:
-                known = shortened([*self.widths, *(block.name for block in self.blocks)], 5)
+                known = summarize_names([*self.widths, *(block.name for block in self.blocks)], 5)
                 raise ConfigurationError(
-                    fault("a pattern of protect", f"match a module of {known}", repr(pattern), "See autoprune explain.")
+                    error_message(
+                        "a pattern of protect", f"match a module of {known}", repr(pattern), "See autoprune explain."
+                    )
                 )
             why = Reason(kind=PROTECTED, detail=repr(pattern))
             for name, module in matched.items():

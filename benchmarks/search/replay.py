@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.dominance import hypervolume
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets, build_space

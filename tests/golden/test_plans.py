@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autoprune.criteria.registry import CRITERIA
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

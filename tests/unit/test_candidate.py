@@ -14,7 +14,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
 from autoprune.measure.quality import evaluate
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

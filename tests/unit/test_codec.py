@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.codec import Format, load, parse, plain, stored, structure
+from autoprune.codec import Format, from_plain, load_dataclass, parse, stored, to_plain
 from autoprune.errors import ConfigurationError, StorageError, UnknownNameError
 
 
@@ -52,16 +52,16 @@ GOOD: dict[str, object] = {
 
 
 def test_there_and_back() -> None:
-    found = structure(Whole, GOOD, "f")
+    found = from_plain(Whole, GOOD, "f")
     assert found.parts["a.b"] == Part(count=1, share=(0, 0.5), on=True)
-    assert json.dumps(plain(found)) == json.dumps(GOOD)
+    assert json.dumps(to_plain(found)) == json.dumps(GOOD)
 
 
 def test_what_a_later_version_brought_is_not_missing_in_an_earlier_one() -> None:
     old = {name: value for name, value in GOOD.items() if name != "name"}
-    assert structure(Whole, old | {"version": 1}, "f").name == "none"
+    assert from_plain(Whole, old | {"version": 1}, "f").name == "none"
     with pytest.raises(StorageError, match="must hold name, but got none"):
-        structure(Whole, old, "f")
+        from_plain(Whole, old, "f")
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_what_a_later_version_brought_is_not_missing_in_an_earlier_one() -> None
 )
 def test_each_fault_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(StorageError, match=message):
-        structure(Whole, GOOD | change, "f")
+        from_plain(Whole, GOOD | change, "f")
 
 
 def test_fields_of_a_later_version_are_left_out_but_where_they_are_refused() -> None:
-    assert plain(structure(Whole, GOOD | {"of_the_future": 1}, "f")).keys() == GOOD.keys()  # type: ignore[attr-defined]
+    assert to_plain(from_plain(Whole, GOOD | {"of_the_future": 1}, "f")).keys() == GOOD.keys()  # type: ignore[attr-defined]
     with pytest.raises(UnknownNameError, match="Did you mean 'count'"):
-        structure(Part, {"count": 1, "counts": 2}, "a part", ConfigurationError)
+        from_plain(Part, {"count": 1, "counts": 2}, "a part", ConfigurationError)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_what_is_no_json(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(data)
     with pytest.raises(StorageError, match=message):
-        load(Whole, path)
+        load_dataclass(Whole, path)
 
 
 def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="must be a file that can be read"):
-        load(Whole, tmp_path)
+        load_dataclass(Whole, tmp_path)
 
 
 def test_a_deep_value_in_the_place_of_a_field() -> None:
@@ -137,4 +137,4 @@ def test_a_deep_value_in_the_place_of_a_field() -> None:
         deep = [deep]
     for name in GOOD:
         with pytest.raises(StorageError, match="must"):
-            structure(Whole, GOOD | {name: deep}, "f")
+            from_plain(Whole, GOOD | {name: deep}, "f")

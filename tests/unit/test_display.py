@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import autoprune
 from autoprune import display, following, terminal
 from autoprune.cli import _fail, _print_path, app
-from autoprune.errors import UnknownNameError, fault
+from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explained import explained
 from autoprune.explaining.text import show
 from autoprune.front.front import Front
@@ -46,16 +46,16 @@ class Broken:
 
 @pytest.mark.parametrize(("name", "seen"), EVIL.items())
 def test_what_stays_of_a_text(name: str, seen: str) -> None:
-    assert display.lines(name) == seen
-    assert display.lines(f"one\n{name}\ttwo") == f"one\n{seen}\ttwo"
-    assert display.line(f"one\n{name}\ttwo") == f"one {seen} two"
+    assert display.printable_lines(name) == seen
+    assert display.printable_lines(f"one\n{name}\ttwo") == f"one\n{seen}\ttwo"
+    assert display.printable_line(f"one\n{name}\ttwo") == f"one {seen} two"
 
 
 def test_ten_megabytes_and_what_has_no_text() -> None:
-    text = display.line("x" * 10_000_000)
-    assert len(text) <= display.LINE
+    text = display.printable_line("x" * 10_000_000)
+    assert len(text) <= display.MAX_LINE
     assert "10,000,000 characters" in text
-    assert display.line(Broken()) == "<Broken whose str() raises ValueError>"
+    assert display.printable_line(Broken()) == "<Broken whose str() raises ValueError>"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
@@ -68,7 +68,7 @@ def test_text_in_a_csv_is_no_formula_and_numbers_stay_numbers(text: str) -> None
 @pytest.mark.parametrize("name", EVIL)
 def test_messages_hold_plain_text_of_limited_length(name: str) -> None:
     long = "y" * 1_000_000
-    for message in (fault(name, name, name), str(UnknownNameError("a metric", name + long, ["accuracy"]))):
+    for message in (error_message(name, name, name), str(UnknownNameError("a metric", name + long, ["accuracy"]))):
         assert message.isprintable()
         assert len(message) < 20_000
 
@@ -182,7 +182,7 @@ def test_front_prints_csv_and_json_that_can_be_read_back(
     told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)
     assert told[1]["origin"] == "=cmd()"
     assert told[1]["latency_ms"] is None
-    for row, known in ((dict(rows.iloc[1]), display.line(name)), (told[1], name)):
+    for row, known in ((dict(rows.iloc[1]), display.printable_line(name)), (told[1], name)):
         assert row[f"search_{known}"] == 0.8, "no other column takes its place"
         assert row[f"search_{known}_error"] == 0.25
 

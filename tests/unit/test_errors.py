@@ -59,8 +59,8 @@ def test_an_unknown_name_lists_the_known_sorted_and_guesses() -> None:
 
 
 def test_fault_is_the_sentence_of_every_message() -> None:
-    assert errors.fault("x", "be > 0", -1) == "x must be > 0, but got -1."
-    assert errors.fault("x", "be > 0", -1, "Raise it.") == "x must be > 0, but got -1. Raise it."
+    assert errors.error_message("x", "be > 0", -1) == "x must be > 0, but got -1."
+    assert errors.error_message("x", "be > 0", -1, "Raise it.") == "x must be > 0, but got -1. Raise it."
 
 
 def test_raise_all_raises_once_for_all_and_not_for_none() -> None:
@@ -158,7 +158,7 @@ def test_an_error_of_the_users_code_says_stage_type_message_and_line() -> None:
     line = load.__code__.co_firstlineno + 1
     assert str(caught.value) == (
         "The scan stopped since your code raised FileNotFoundError: [Errno 2] No such file: '[/x]\\x1b[31m.png' "
-        f"(load in {__file__}:{line}). {errors.KEPT}"
+        f"(load in {__file__}:{line}). {errors.RESUME_ADVICE}"
     )
     assert caught.value.__cause__ is cause
 

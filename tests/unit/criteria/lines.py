@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS, Signals
@@ -52,7 +52,7 @@ def on(
     topology = trace(model, inputs[0]) if parent is None else parent[0]
     kept = KeptChannels.whole(topology) if parent is None else parent[1]
     batches = [Batch(inputs=x, targets=torch.zeros(len(x)), size=len(x)) for x in inputs]
-    return gather(model, names, (topology, kept), batches, loss, 0)  # type: ignore[arg-type]
+    return gather_signals(model, names, (topology, kept), batches, loss, 0)  # type: ignore[arg-type]
 
 
 def first_group(model: nn.Module, inputs: Tensor) -> ChannelGroup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import Signals
 from autoprune.task.data import Batch
@@ -49,4 +49,4 @@ def total(outputs: object, targets: object) -> Tensor:
 
 def signals_of(model: nn.Module, *names: str, seed: int = 0, topology: Topology | None = None) -> Signals:
     topology = topology or topology_of(model)
-    return gather(model, names, (topology, KeptChannels.whole(topology)), batches(), total, seed)
+    return gather_signals(model, names, (topology, KeptChannels.whole(topology)), batches(), total, seed)

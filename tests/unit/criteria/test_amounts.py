@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from autoprune.criteria.amounts import planned_widths, resolve, select, signals_to_resolve, width_of
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
+from autoprune.criteria.resolve import planned_widths, resolve_allocation, select_channels, signals_to_resolve, width_of
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.amounts import COST_AXES, BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.allocation import RANKING_COSTS, BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -49,7 +49,7 @@ def counts(plan: PruningPlan) -> dict[str, int | None]:
 def ranked(**said: object) -> dict[str, int | None]:
     """How many go of the two groups."""
     ranking = RankingPlan(criterion="l1", **{"scale": "none", **said})  # type: ignore[arg-type]
-    return counts(resolve(PruningPlan(ranking=ranking), *two_groups()))
+    return counts(resolve_allocation(PruningPlan(ranking=ranking), *two_groups()))
 
 
 # One group
@@ -60,18 +60,18 @@ def test_one_to_five_under_a_threshold(threshold: float, gone: int) -> None:
     """What lies under 2 is the 1. Never more than the group can spare."""
     topology, signals = one_to_five()
     plan = PruningPlan(groups={"0": GroupPlan(threshold=threshold, criterion="l1")})
-    resolved = resolve(plan, topology, signals)
+    resolved = resolve_allocation(plan, topology, signals)
     assert resolved.groups == {"0": GroupPlan(count=gone, criterion="l1")}
-    assert select(resolved, topology, signals).groups["0"] == tuple(range(gone, 5))
+    assert select_channels(resolved, topology, signals).groups["0"] == tuple(range(gone, 5))
 
 
 def test_one_to_five_by_count_and_by_ratio() -> None:
     topology, signals = one_to_five()
     for group in (GroupPlan(count=2, criterion="l1"), GroupPlan(ratio=0.4, criterion="l1")):
         plan = PruningPlan(groups={"0": group})
-        assert resolve(plan, topology, signals) is plan, "nothing to resolve"
+        assert resolve_allocation(plan, topology, signals) is plan, "nothing to resolve"
         assert planned_widths(plan, topology) == {"0": 3}
-        assert select(plan, topology, signals).groups["0"] == (2, 3, 4)
+        assert select_channels(plan, topology, signals).groups["0"] == (2, 3, 4)
 
 
 def test_a_group_keeps_what_it_needs() -> None:
@@ -79,7 +79,7 @@ def test_a_group_keeps_what_it_needs() -> None:
     needy = replace(topology, groups=(replace(topology.groups[0], least=3),))
     assert width_of(needy.groups[0], 0.9) == 3
     plan = PruningPlan(groups={"0": GroupPlan(threshold=9.0, criterion="l1")})
-    assert counts(resolve(plan, needy, signals)) == {"0": 2}
+    assert counts(resolve_allocation(plan, needy, signals)) == {"0": 2}
     with pytest.raises(ConfigurationError, match="the count of group '0' must be at most 2, as 3 of its 5 channels"):
         planned_widths(PruningPlan(groups={"0": GroupPlan(count=3)}), needy)
 
@@ -89,7 +89,7 @@ def test_a_threshold_is_on_the_scores_of_its_own_criterion() -> None:
     topology, signals = one_to_five()
     plan = PruningPlan(groups={"0": GroupPlan(threshold=0.2, criterion="lamp")})
     # 1/55, 4/54 and 9/50 lie under 0.2; 16/41 and 1 do not.
-    assert counts(resolve(plan, topology, signals)) == {"0": 3}
+    assert counts(resolve_allocation(plan, topology, signals)) == {"0": 3}
 
 
 # One ranking of all
@@ -132,11 +132,14 @@ def test_groups_with_a_plan_of_their_own_are_not_ranked() -> None:
     topology, signals = two_groups()
     ranking = RankingPlan(ratio=2 / 3, criterion="l1", scale="none")
     plan = PruningPlan(groups={"0": GroupPlan(ratio=0.25)}, ranking=ranking)
-    resolved = resolve(plan, topology, signals)
+    resolved = resolve_allocation(plan, topology, signals)
     assert resolved.groups == {"0": GroupPlan(ratio=0.25), "1": GroupPlan(count=2, criterion="l1")}
     assert not resolved.needs_scores
     both = replace(plan, groups={"0": GroupPlan(), "1": GroupPlan(threshold=25.0, criterion="l1")})
-    assert resolve(both, topology, signals).groups == {"0": GroupPlan(), "1": GroupPlan(count=2, criterion="l1")}
+    assert resolve_allocation(both, topology, signals).groups == {
+        "0": GroupPlan(),
+        "1": GroupPlan(count=2, criterion="l1"),
+    }
 
 
 def test_all_scores_of_zero_are_not_divided_by() -> None:
@@ -144,16 +147,16 @@ def test_all_scores_of_zero_are_not_divided_by() -> None:
     nothing = {name: tensor * (0 if name == "0.weight" else 1) for name, tensor in signals.weights.items()}
     for scale in ("mean", "max"):
         plan = PruningPlan(ranking=RankingPlan(count=3, criterion="l1", scale=scale))
-        assert counts(resolve(plan, topology, replace(signals, weights=nothing))) == {"0": 3, "1": 0}
+        assert counts(resolve_allocation(plan, topology, replace(signals, weights=nothing))) == {"0": 3, "1": 0}
 
 
-@pytest.mark.parametrize("cost", COST_AXES)
+@pytest.mark.parametrize("cost", RANKING_COSTS)
 @pytest.mark.parametrize("budget", [0.8, 0.4, 0.1])
 def test_a_budget_takes_as_few_as_it_can(cost: str, budget: float) -> None:
     case = specimen("resnet")
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
     ranking = RankingPlan(budget=budget, cost=cost, criterion="l1")
-    resolved = resolve(PruningPlan(ranking=ranking), case.topology, signals)
+    resolved = resolve_allocation(PruningPlan(ranking=ranking), case.topology, signals)
     gone = sum(count or 0 for count in counts(resolved).values())
     dense = getattr(case.topology.cost({}), cost)
 
@@ -162,14 +165,16 @@ def test_a_budget_takes_as_few_as_it_can(cost: str, budget: float) -> None:
 
     assert costs(resolved) <= budget
     one_less = RankingPlan(count=gone - 1, criterion="l1")
-    assert costs(resolve(PruningPlan(ranking=one_less), case.topology, signals)) > budget
+    assert costs(resolve_allocation(PruningPlan(ranking=one_less), case.topology, signals)) > budget
 
 
 def test_the_axes_of_a_budget_differ() -> None:
     case = specimen("resnet")
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
     found = [
-        resolve(PruningPlan(ranking=RankingPlan(budget=0.5, cost=cost, criterion="l1")), case.topology, signals)
+        resolve_allocation(
+            PruningPlan(ranking=RankingPlan(budget=0.5, cost=cost, criterion="l1")), case.topology, signals
+        )
         for cost in ("multiply_adds", "parameters")
     ]
     assert counts(found[0]) != counts(found[1])
@@ -194,16 +199,16 @@ def test_floor_and_cap_are_never_exceeded(shares: list[float], how: str, amount:
     channels = sum(case.topology.widths.values())
     said = {"count": int(amount * channels), "budget": max(amount, 0.01)}.get(how, amount)
     ranking = RankingPlan(criterion="random", scale=scale, floor=floor, cap=cap, **{how: said})  # type: ignore[arg-type]
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, seed)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, seed)
     most = {name: min(math.floor(width * cap + 1e-9), width - 1) for name, width in case.topology.widths.items()}
     fewest = {name: min(math.ceil(width * floor - 1e-9), most[name]) for name, width in case.topology.widths.items()}
     wanted = {"ratio": round(channels * amount), "count": said}.get(how)
     plan = PruningPlan(ranking=ranking)
     if wanted is not None and wanted > sum(most.values()):
         with pytest.raises(ConfigurationError, match="a ranking must take at most"):
-            resolve(plan, case.topology, signals)
+            resolve_allocation(plan, case.topology, signals)
         return
-    gone = {name: count or 0 for name, count in counts(resolve(plan, case.topology, signals)).items()}
+    gone = {name: count or 0 for name, count in counts(resolve_allocation(plan, case.topology, signals)).items()}
     assert all(fewest[name] <= count <= most[name] for name, count in gone.items())
     if wanted is not None:
         assert sum(gone.values()) == max(wanted, sum(fewest.values()))
@@ -214,9 +219,11 @@ def test_floor_and_cap_are_never_exceeded(shares: list[float], how: str, amount:
 def test_nothing_that_goes_is_worth_more_than_what_stays(count: int, seed: int) -> None:
     """But for the last of each group."""
     case = specimen("resnet")
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, seed)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, seed)
     ranking = RankingPlan(count=count, criterion="random", scale="none", cap=0.99)
-    kept = select(resolve(PruningPlan(ranking=ranking), case.topology, signals), case.topology, signals)
+    kept = select_channels(
+        resolve_allocation(PruningPlan(ranking=ranking), case.topology, signals), case.topology, signals
+    )
     gone, stays = [], [math.inf]
     for group in case.topology.groups:
         scores = score("random", group, signals).tolist()
@@ -235,21 +242,23 @@ def test_the_lowest_blocks_go() -> None:
     model, x = residual(TWICE, TURN, TWICE, TURN), torch.ones(1, 2)
     topology, signals = trace(model, x), on(model, [x], ())
     for count, names in enumerate([(), ("1",), ("1", "3"), ("0", "1", "3"), ("0", "1", "2", "3")]):
-        resolved = resolve(PruningPlan(blocks=BlockPlan(count=count, criterion="l1")), topology, signals)
+        resolved = resolve_allocation(PruningPlan(blocks=BlockPlan(count=count, criterion="l1")), topology, signals)
         assert tuple(sorted(resolved.dropped)) == names
         assert not resolved.needs_scores
     named = PruningPlan(dropped=("1",), blocks=BlockPlan(count=1, criterion="l1"))
-    assert sorted(resolve(named, topology, signals).dropped) == ["1", "3"], "beside those that the plan names"
+    assert sorted(resolve_allocation(named, topology, signals).dropped) == ["1", "3"], (
+        "beside those that the plan names"
+    )
     with pytest.raises(ConfigurationError, match="the count of blocks must be at most 3, but got 4"):
-        resolve(replace(named, blocks=BlockPlan(count=4, criterion="l1")), topology, signals)
+        resolve_allocation(replace(named, blocks=BlockPlan(count=4, criterion="l1")), topology, signals)
     with pytest.raises(UnknownNameError, match="a criterion for blocks"):
-        resolve(PruningPlan(blocks=BlockPlan(count=1, criterion="lamp")), topology, signals)
+        resolve_allocation(PruningPlan(blocks=BlockPlan(count=1, criterion="lamp")), topology, signals)
 
 
 def test_what_goes_with_a_block_is_not_ranked() -> None:
     """Its channels are no share of what is left, and cutting them would bring nothing."""
     case = specimen("resnet")
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
     inner = {
         group.name
         for group in case.topology.groups
@@ -257,7 +266,7 @@ def test_what_goes_with_a_block_is_not_ranked() -> None:
     }
     assert inner == {"blocks.0.conv1"}
     plan = PruningPlan(dropped=("blocks.0",), ranking=RankingPlan(ratio=0.5, criterion="l1"))
-    found = counts(resolve(plan, case.topology, signals))
+    found = counts(resolve_allocation(plan, case.topology, signals))
     left = {name: width for name, width in case.topology.widths.items() if name not in inner}
     assert found.keys() == left.keys()
     assert sum(count or 0 for count in found.values()) == round(sum(left.values()) / 2)
@@ -269,7 +278,7 @@ def test_blocks_and_channels_in_one_plan() -> None:
         model[0].weight.copy_(torch.tensor([[1.0], [9.0]]))
     topology, signals = trace(model, X), on(model, [X], ())
     plan = PruningPlan(blocks=BlockPlan(count=1, criterion="l1"), ranking=RankingPlan(count=1, criterion="l1", cap=0.5))
-    resolved = resolve(plan, topology, signals)
+    resolved = resolve_allocation(plan, topology, signals)
     assert resolved.dropped == ("1",)
     assert counts(resolved) == {"0": 1}
     assert not resolved.needs_scores
@@ -301,9 +310,9 @@ def test_more_than_the_cap_allows() -> None:
 def test_names_that_there_are_not() -> None:
     topology, signals = one_to_five()
     with pytest.raises(ConfigurationError, match="'nine'"):
-        resolve(PruningPlan(groups={"nine": GroupPlan(threshold=1.0)}), topology, signals)
+        resolve_allocation(PruningPlan(groups={"nine": GroupPlan(threshold=1.0)}), topology, signals)
     with pytest.raises(UnknownNameError, match="a criterion must be one of"):
-        resolve(PruningPlan(ranking=RankingPlan(count=1, criterion="l3")), topology, signals)
+        resolve_allocation(PruningPlan(ranking=RankingPlan(count=1, criterion="l3")), topology, signals)
 
 
 def test_the_signals_that_a_plan_needs_to_be_resolved() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.criteria.block_effects import measure_block_changes
 from autoprune.criteria.blocks import BLOCK_CRITERIA, block_criterion, block_signals_for, score_blocks
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.residual import block_changes
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
@@ -146,7 +146,7 @@ def test_what_enters_is_taken_before_a_block_adds_to_it_in_place() -> None:
     tensors = ("1.linear.weight",)
     block = Block(name="1", gaps=(Gap(module="1", source=0),), tensors=tensors, reads=tensors)
     batch = Batch(inputs=X.clone(), targets=torch.zeros(1), size=1)
-    assert block_changes(model, [batch], [block]) == {"1": pytest.approx(1 - 0.5**0.5)}
+    assert measure_block_changes(model, [batch], [block]) == {"1": pytest.approx(1 - 0.5**0.5)}
 
 
 def test_the_channels_of_images_lie_along_axis_1() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import data_driven
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
@@ -67,7 +67,7 @@ def test_mean_activation_of_a_convolution_with_flatten() -> None:
     inputs = torch.randn(6, 1, 5, 5)
     topology = trace(model, inputs)
     batch = Batch(inputs=inputs, targets=torch.zeros(6), size=6)
-    signals = gather(model, ("activations",), (topology, KeptChannels.whole(topology)), [batch], total, 0)
+    signals = gather_signals(model, ("activations",), (topology, KeptChannels.whole(topology)), [batch], total, 0)
     found = data_driven.mean_activation(topology.groups[0], signals)
     torch.testing.assert_close(found, model[1](model[0](inputs)).abs().mean((0, 2, 3)).detach())
 
@@ -126,7 +126,9 @@ def test_gathering_changes_nothing(training: bool) -> None:
     before = copy.deepcopy(model.state_dict())
     modes = [module.training for module in model.modules()]
     batch = Batch(inputs=inputs, targets=torch.zeros(2), size=2)
-    signals = gather(model, ("gradients", "activations"), (topology, KeptChannels.whole(topology)), [batch], total, 0)
+    signals = gather_signals(
+        model, ("gradients", "activations"), (topology, KeptChannels.whole(topology)), [batch], total, 0
+    )
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [module.training for module in model.modules()] == modes

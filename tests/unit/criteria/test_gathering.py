@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.criteria.gathering import gather, passes
+from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.criteria.signals import SIGNALS
@@ -70,9 +70,9 @@ def test_one_pass_serves_all(names: tuple[str, ...], forwards: int, counted: tup
     topology = trace(model, INPUTS[0])
     model.register_forward_hook(lambda *_: calls.append(1))
     assert len(topology.blocks) == len(topology.groups) == 1
-    gather(model, names, (topology, KeptChannels.whole(topology)), batches(), half_square, 0)
+    gather_signals(model, names, (topology, KeptChannels.whole(topology)), batches(), half_square, 0)
     assert len(calls) == forwards * len(batches())
-    assert passes(names, blocks=1) == counted
+    assert count_passes(names, blocks=1) == counted
 
 
 @pytest.mark.parametrize("name", ["vgg", "mobilenet"])

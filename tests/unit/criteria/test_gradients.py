@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS
@@ -141,7 +141,7 @@ def test_a_loss_without_curvature_scores_zero() -> None:
 def test_the_estimate_comes_near_where_weights_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     from autoprune.criteria import calibration
 
-    monkeypatch.setattr(calibration, "PROBES", 600)
+    monkeypatch.setattr(calibration, "HESSIAN_PROBES", 600)
     found = scored("obd", straight(), UP_AND_DOWN, half_square)
     # A probe is off by up to w times the sum of all others: the smallest by more of itself.
     expected = [5 / 2 * w * w for w in (1, 2, 3, 4, 5)]
@@ -158,7 +158,7 @@ def test_layers_next_to_each_other_add_no_noise() -> None:
     start = topology, KeptChannels.whole(topology)
     given = [Batch(inputs=x, targets=None, size=len(x)) for x in UP_AND_DOWN]
     for seed in range(3):
-        signals = gather(model, ("hessian",), start, given, half_square, seed)
+        signals = gather_signals(model, ("hessian",), start, given, half_square, seed)
         # h = x^2 v^2, and the score h w^2 / 2
         assert score("obd", topology.groups[0], signals).tolist() == pytest.approx([5 * 2 * 2 * 3 * 3 / 2, 0])
 
@@ -186,13 +186,13 @@ def test_probes_are_those_of_the_dense_model() -> None:
 
 
 def test_another_seed_draws_other_probes() -> None:
-    from autoprune.criteria.gathering import gather
+    from autoprune.criteria.gathering import gather_signals
     from tests.unit.criteria.small import batches
 
     model = small()
     topology = trace(model, INPUTS[0])
     parent = topology, KeptChannels.whole(topology)
-    found = [gather(model, ("hessian",), parent, batches(), half_square, seed).hessian for seed in (0, 0, 1)]
+    found = [gather_signals(model, ("hessian",), parent, batches(), half_square, seed).hessian for seed in (0, 0, 1)]
     first, again, other = (hessian["0.weight"] for hessian in found if hessian is not None)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import gates as learning
-from autoprune.criteria.gates import Gate, drawn, learn, open_probability
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gates import Gate, learn_gates, open_probability, sample_gates
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.movement import accumulate, moved
+from autoprune.criteria.movement import accumulate_movement, measure_movement
 from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
 from autoprune.surgery.cut import cut
@@ -51,17 +51,17 @@ def test_the_probability_that_a_gate_is_open() -> None:
 def test_drawn_gates_are_as_often_open_as_they_should() -> None:
     even = (torch.arange(20_000) + 0.5) / 20_000
     for log_alpha in (-3.0, 0.0, 2.0):
-        values = drawn(torch.full((20_000,), log_alpha), even)
+        values = sample_gates(torch.full((20_000,), log_alpha), even)
         assert values.min() == 0
         assert values.max() == 1
         share = float((values > 0).float().mean())
         assert share == pytest.approx(float(open_probability(torch.tensor(log_alpha))), abs=1e-4)
-    assert drawn(torch.zeros(3), torch.tensor([0.0, 0.5, 1.0])).tolist() == pytest.approx([0, 0.5, 1])
+    assert sample_gates(torch.zeros(3), torch.tensor([0.0, 0.5, 1.0])).tolist() == pytest.approx([0, 0.5, 1])
 
 
 def test_one_step_is_that_of_adam(monkeypatch: pytest.MonkeyPatch) -> None:
     """0.1 down where only the price counts, 0.1 up where the loss does."""
-    monkeypatch.setattr(learning, "PASSES", 1)
+    monkeypatch.setattr(learning, "GATE_PASSES", 1)
     model = line(head=torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0]))
     signals = on(model, [ONE], ("gates",), far_from(20.0))
     assert signals.gates is not None
@@ -83,7 +83,7 @@ def test_gates_are_a_function_of_the_seed() -> None:
     model = line()
     topology = trace(model, ONE)
     parent = topology, KeptChannels.whole(topology)
-    found = [gather(model, ("gates",), parent, [batch()], far_from(3.0), seed) for seed in (0, 0, 1)]
+    found = [gather_signals(model, ("gates",), parent, [batch()], far_from(3.0), seed) for seed in (0, 0, 1)]
     first, again, other = (score("hard_concrete", topology.groups[0], signals) for signals in found)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -113,7 +113,7 @@ def test_a_gate_stands_behind_the_norm() -> None:
     seen.clear()
     signals = on(model, INPUTS, ("gates",), added_up, (topology, KeptChannels.whole(topology)))
     assert signals.gates is not None
-    plain = [model[1](model[0](x)).detach() for x in INPUTS] * learning.PASSES
+    plain = [model[1](model[0](x)).detach() for x in INPUTS] * learning.GATE_PASSES
     assert len(seen) == len(plain)
     every = torch.stack([values[0] / whole[0] for values, whole in zip(seen, plain, strict=True)])
     for values, whole, gates in zip(seen, plain, every, strict=True):
@@ -135,7 +135,7 @@ def test_gates_that_the_loss_does_not_reach_are_left_out() -> None:
     model = nn.ModuleDict({"seen": nn.Linear(1, 2), "unseen": nn.Linear(1, 2)})
     model.forward = model["seen"].forward
     gates = [Gate(name=name, shape=(2, 1), weight=f"{name}.weight") for name in model]
-    found = learn(model, [batch()], added_up, gates, lambda name, step: torch.full((2, 1), 0.5), 4)
+    found = learn_gates(model, [batch()], added_up, gates, lambda name, step: torch.full((2, 1), 0.5), 4)
     assert list(found) == ["seen"]
 
 
@@ -151,7 +151,7 @@ def test_of_two_gates_on_one_weight_both_count() -> None:
         seen.append(outputs.detach())
         return outputs.sum()
 
-    learn(model, [batch(torch.ones(1, 2))], loss, gates, lambda name, step: noise[name], 4)
+    learn_gates(model, [batch(torch.ones(1, 2))], loss, gates, lambda name, step: noise[name], 4)
     wanted = torch.stack([torch.zeros(()), model.weight.detach()[1, 0]])
     torch.testing.assert_close(seen[0][0], wanted)
 
@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_finite_teaches_nothing() -> None:
         return outputs.sum() * math.nan
 
     gate = Gate(name="w", shape=(5, 1), weight="0.weight")
-    assert learn(line(), [batch()], broken, [gate], lambda name, step: torch.rand(5, 1), 5) == {}
+    assert learn_gates(line(), [batch()], broken, [gate], lambda name, step: torch.rand(5, 1), 5) == {}
 
 
 def test_a_recurrent_model_is_as_it_was_after_gates_were_tried_on_it() -> None:
@@ -175,7 +175,7 @@ def test_a_recurrent_model_is_as_it_was_after_gates_were_tried_on_it() -> None:
         assert isinstance(outputs, tuple)
         return outputs[0].square().sum()
 
-    found = learn(model, [batch(x)], loss, [gate], lambda name, step: torch.rand(16, 4), 64)
+    found = learn_gates(model, [batch(x)], loss, [gate], lambda name, step: torch.rand(16, 4), 64)
     assert list(found) == ["1.weight_hh_l0"]
     assert torch.equal(model(x)[0], before)
     model[1].weight_hh_l0.data.zero_()
@@ -188,8 +188,8 @@ def test_a_recurrent_model_is_as_it_was_after_gates_were_tried_on_it() -> None:
 def test_one_step_of_movement() -> None:
     total: dict[str, Tensor] = {}
     weights, gradients = {"w": torch.tensor([2.0, -1.0])}, {"w": torch.tensor([3.0, 4.0])}
-    accumulate(total, weights, gradients, 0.5)
-    accumulate(total, weights, {"w": torch.tensor([1.0, 0.0])}, 1.0)
+    accumulate_movement(total, weights, gradients, 0.5)
+    accumulate_movement(total, weights, {"w": torch.tensor([1.0, 0.0])}, 1.0)
     assert total["w"].tolist() == [-3 - 2, 2]
 
 
@@ -197,7 +197,7 @@ def test_two_steps_on_one_weight() -> None:
     """Its gradient is 3; the first step is a hundredth of its 2, towards zero."""
     model = nn.Linear(1, 1, bias=False).eval()
     nn.init.constant_(model.weight, 2.0)
-    found = moved(model, [batch(torch.tensor([[3.0]]))], added_up, ("weight",))
+    found = measure_movement(model, [batch(torch.tensor([[3.0]]))], added_up, ("weight",))
     assert found["weight"].item() == pytest.approx(-0.02 * 2 - 0.02 * 1.98)
     assert model.weight.item() == 2
 
@@ -227,7 +227,7 @@ def test_a_movement_that_is_handed_over_is_taken() -> None:
     calls: list[int] = []
     model.register_forward_hook(lambda *_: calls.append(1))
     parent = topology, KeptChannels.whole(topology)
-    signals = gather(model, ("movement",), parent, [batch()], added_up, 0, movement=given)
+    signals = gather_signals(model, ("movement",), parent, [batch()], added_up, 0, movement=given)
     assert calls == []
     assert score("movement", topology.groups[0], signals).tolist() == [2, 0, 3, 0, 4]
 
@@ -237,8 +237,8 @@ def test_movement_ends_where_the_loss_is_not_finite() -> None:
         assert isinstance(outputs, Tensor)
         return outputs.sum() * math.inf
 
-    assert moved(line(), [batch()], broken, ("0.weight",)) == {}
-    assert moved(line(), [batch()], added_up, ()) == {}
+    assert measure_movement(line(), [batch()], broken, ("0.weight",)) == {}
+    assert measure_movement(line(), [batch()], added_up, ()) == {}
 
 
 def test_a_frozen_group_does_not_move() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.criteria.signals import Signals
@@ -50,7 +50,7 @@ def gathered(signal: str) -> tuple[Topology, list[Signals]]:
     parts = [slice(first, first + 64) for first in range(0, 256, 64)]
     batches = [Batch(inputs=images[part], targets=targets[part], size=64) for part in parts]
     loss = nn.functional.cross_entropy
-    return topology, [gather(model, (signal,), start, batches, loss, seed) for seed in range(SEEDS)]
+    return topology, [gather_signals(model, (signal,), start, batches, loss, seed) for seed in range(SEEDS)]
 
 
 def agreement(scores: list[Tensor]) -> float:

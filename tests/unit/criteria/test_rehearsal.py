@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import CRITERIA, check_applicable, fitting
-from autoprune.criteria.rehearsal import Parts, Refusals, rehearse
+from autoprune.criteria.dry_run import CriteriaInUse, Inapplicable, dry_run
+from autoprune.criteria.registry import CRITERIA, applicable_criteria, check_applicable
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.surgery.sparsity import maskable
@@ -18,13 +18,13 @@ from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import Add, half_square
 
 X = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
-EVERY = Parts(channels=tuple(CRITERIA), weights=tuple(WEIGHT_CRITERIA), blocks=tuple(BLOCK_CRITERIA))
+EVERY = CriteriaInUse(channels=tuple(CRITERIA), weights=tuple(WEIGHT_CRITERIA), blocks=tuple(BLOCK_CRITERIA))
 
 
-def tried(model: nn.Module, parts: Parts, loss: object = half_square) -> tuple[Topology, Refusals]:
+def tried(model: nn.Module, parts: CriteriaInUse, loss: object = half_square) -> tuple[Topology, Inapplicable]:
     topology = trace(model, X)
     batches = [Batch(inputs=X, targets=torch.zeros(2), size=2)]
-    return topology, rehearse(model, batches, loss, topology, parts)  # type: ignore[arg-type]
+    return topology, dry_run(model, batches, loss, topology, parts)  # type: ignore[arg-type]
 
 
 def stack() -> nn.Sequential:
@@ -33,20 +33,20 @@ def stack() -> nn.Sequential:
 
 def test_what_can_be_scored_is_not_refused() -> None:
     model = stack()
-    parts = Parts(
+    parts = CriteriaInUse(
         channels=EVERY.channels,
         weights=EVERY.weights,
         blocks=tuple(name for name in EVERY.blocks if name != "bn_scale"),
         masked=maskable(trace(model, X)),
     )
     topology, refused = tried(model, parts)
-    assert refused == Refusals()
+    assert refused == Inapplicable()
     refused.check()
     check_applicable(EVERY.channels, topology, refused=refused.channels)
 
 
 def test_blocks_without_a_norm() -> None:
-    _, refused = tried(stack(), Parts(blocks=("l1", "bn_scale")))
+    _, refused = tried(stack(), CriteriaInUse(blocks=("l1", "bn_scale")))
     assert list(refused.blocks) == ["bn_scale"]
     with pytest.raises(ConfigurationError, match=r"'bn_scale' must be used on blocks with a norm, but got block '2'"):
         refused.check()
@@ -64,13 +64,15 @@ class Functional(nn.Module):
 
 
 def test_a_group_whose_reader_can_not_be_watched() -> None:
-    topology, refused = tried(Functional().eval(), Parts(channels=("l2", "wanda", "taylor_activation", "taylor")))
+    topology, refused = tried(
+        Functional().eval(), CriteriaInUse(channels=("l2", "wanda", "taylor_activation", "taylor"))
+    )
     assert {name: list(groups) for name, groups in refused.channels.items()} == {
         "wanda": ["first"],
         "taylor_activation": ["first"],
     }
     (group,) = topology.groups
-    assert fitting(("wanda", "l2", "taylor"), group, refused.channels) == ("l2", "taylor")
+    assert applicable_criteria(("wanda", "l2", "taylor"), group, refused.channels) == ("l2", "taylor")
     with pytest.raises(ConfigurationError, match=r"'wanda' must be used on groups that a layer reads.*per_group=True"):
         check_applicable(("l2", "wanda"), topology, refused=refused.channels)
     check_applicable(("l2", "wanda"), topology, per_group=True, refused=refused.channels)
@@ -79,7 +81,7 @@ def test_a_group_whose_reader_can_not_be_watched() -> None:
 
 
 def test_a_weight_whose_input_can_not_be_watched() -> None:
-    parts = Parts(weights=("l1", "wanda"), masked=("first.weight", "head.weight"))
+    parts = CriteriaInUse(weights=("l1", "wanda"), masked=("first.weight", "head.weight"))
     _, refused = tried(Functional().eval(), parts)
     assert {name: list(weights) for name, weights in refused.weights.items()} == {"wanda": ["head.weight"]}
     with pytest.raises(ConfigurationError, match=r"'wanda' must be used on weights whose input can be watched"):
@@ -88,7 +90,7 @@ def test_a_weight_whose_input_can_not_be_watched() -> None:
 
 def test_frozen_weights() -> None:
     model = stack().requires_grad_(False)
-    parts = Parts(channels=EVERY.channels, weights=EVERY.weights, masked=("0.weight",), blocks=EVERY.blocks)
+    parts = CriteriaInUse(channels=EVERY.channels, weights=EVERY.weights, masked=("0.weight",), blocks=EVERY.blocks)
     _, refused = tried(model, parts)
     trained = {"taylor_weight", "fisher", "snip", "obd", "movement"}
     assert set(refused.channels) == {*trained, "taylor"}
@@ -106,7 +108,7 @@ def test_a_signal_that_can_not_be_gathered() -> None:
         y = outputs.reshape(1, 1, -1, 2)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(y, y, y)[0].square().sum()
 
-    parts = Parts(channels=("obd", "snip"), weights=("obd",), masked=("0.weight",), blocks=("obd", "l1"))
+    parts = CriteriaInUse(channels=("obd", "snip"), weights=("obd",), masked=("0.weight",), blocks=("obd", "l1"))
     _, refused = tried(stack(), parts, fused)
     for found, thing in ((refused.channels, "0"), (refused.weights, "0.weight"), (refused.blocks, "2")):
         assert list(found) == ["obd"]
@@ -114,6 +116,6 @@ def test_a_signal_that_can_not_be_gathered() -> None:
 
 
 def test_unknown_names() -> None:
-    for parts in (Parts(channels=("x",)), Parts(weights=("x",)), Parts(blocks=("x",))):
+    for parts in (CriteriaInUse(channels=("x",)), CriteriaInUse(weights=("x",)), CriteriaInUse(blocks=("x",))):
         with pytest.raises(UnknownNameError, match="but got 'x'"):
             tried(stack(), parts)

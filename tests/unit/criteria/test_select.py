@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.criteria.amounts import keep_count, planned_widths, select
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.criteria.registry import check_applicable, criterion, fitting, score, signals_for
+from autoprune.criteria.registry import applicable_criteria, check_applicable, criterion, score, signals_for
+from autoprune.criteria.resolve import keep_count, planned_widths, select_channels
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.surgery.cut import cut
 from tests.unit.criteria.small import total
@@ -44,8 +44,8 @@ def test_at_least_one_stays_and_no_count_is_further_off_than_half(channels: int,
 def test_the_best_channels_stay() -> None:
     case = specimen("mlp")
     whole = KeptChannels.whole(case.topology)
-    signals = gather(case.model, (), (case.topology, whole), [], total, 0)
-    kept = select(PruningPlan(groups={"2": GroupPlan(ratio=0.75, criterion="l1")}), case.topology, signals)
+    signals = gather_signals(case.model, (), (case.topology, whole), [], total, 0)
+    kept = select_channels(PruningPlan(groups={"2": GroupPlan(ratio=0.75, criterion="l1")}), case.topology, signals)
     order = case.model[2].weight.detach().abs().sum(1).argsort(descending=True)
     assert kept.groups["2"] == tuple(sorted(order[:4].tolist()))
     assert kept.groups["0"] == tuple(range(32)), "a group that the plan does not name stays whole"
@@ -56,13 +56,13 @@ def test_what_stays_is_among_the_parents(seed: int) -> None:
     case = specimen("resnet")
     parent = random_kept(case.topology, seed)
     smaller = cut(case.model, case.topology, parent)
-    signals = gather(smaller, (), (case.topology, parent), [], total, 0)
+    signals = gather_signals(smaller, (), (case.topology, parent), [], total, 0)
     # As wide as the parent in some groups, narrower in others.
     groups = {
         name: GroupPlan(ratio=1 - max(1, len(channels) // 2) / case.topology.widths[name])
         for name, channels in parent.groups.items()
     }
-    kept = select(PruningPlan(groups=groups), case.topology, signals)
+    kept = select_channels(PruningPlan(groups=groups), case.topology, signals)
     for name, channels in kept.groups.items():
         assert set(channels) <= set(parent.groups[name])
         assert len(channels) == max(1, len(parent.groups[name]) // 2)
@@ -72,9 +72,9 @@ def test_a_parent_that_is_too_narrow_is_our_own_mistake() -> None:
     case = specimen("mlp")
     parent = KeptChannels(groups={"0": (0, 1)})
     smaller = cut(case.model, case.topology, parent)
-    signals = gather(smaller, (), (case.topology, parent), [], total, 0)
+    signals = gather_signals(smaller, (), (case.topology, parent), [], total, 0)
     with pytest.raises(AssertionError, match="16 channels planned, 2 alive"):
-        select(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}), case.topology, signals)
+        select_channels(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}), case.topology, signals)
 
 
 def test_planned_widths() -> None:
@@ -115,7 +115,7 @@ def test_scores_that_are_no_numbers_are_worth_nothing(monkeypatch: pytest.Monkey
     broken = registry.Criterion(function=lambda group, signals: torch.tensor([float("nan"), float("inf"), 1.0]))
     monkeypatch.setattr(registry, "CRITERIA", {"broken": broken})
     case = specimen("mlp")
-    signals = gather(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
+    signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
     found = score("broken", case.topology.groups[0], signals)
     assert torch.isfinite(found).all()
     assert found.argsort().tolist() == [0, 2, 1]
@@ -164,7 +164,7 @@ def test_a_group_that_no_layer_reads_is_refused_before_anything_runs() -> None:
     group = topology.groups[0]
     unread = replace(group, members=tuple(member for member in group.members if member.role != "in"))
     bare = replace(topology, groups=(unread,))
-    assert fitting(("l2", "wanda", "taylor_activation", "taylor"), unread) == ("l2", "taylor")
+    assert applicable_criteria(("l2", "wanda", "taylor_activation", "taylor"), unread) == ("l2", "taylor")
     with pytest.raises(ConfigurationError, match="criterion 'wanda' must be used on groups with a layer that reads it"):
         check_applicable(("wanda",), bare)
     check_applicable(("l2", "wanda"), bare, per_group=True)

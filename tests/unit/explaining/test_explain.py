@@ -16,7 +16,7 @@ from autoprune.candidate import Bench, evaluate_plan
 from autoprune.explaining.explained import explained
 from autoprune.explaining.explanation import Explanation, Section
 from autoprune.explaining.text import show
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.space.knobs import distributions

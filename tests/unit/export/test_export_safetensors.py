@@ -14,10 +14,10 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.export.formats import FORMATS
+from autoprune.export.formats import EXPORT_FORMATS
 from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
 from autoprune.front.record import CandidateRecord
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.surgery.sparsity import maskable
@@ -207,12 +207,12 @@ def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune
             assert record.search.masked is None
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
 def test_a_masked_candidate_is_exported_in_every_format(name: str, masked: autoprune.Study, tmp_path: Path) -> None:
     inputs = blobs(60, seed=9)[0]
     for record in masked.records:
         to = tmp_path / f"{record.number}.safetensors"
-        assert FORMATS[name](masked.folder, record, to) == (to, to.with_suffix(".json"))
+        assert EXPORT_FORMATS[name](masked.folder, record, to) == (to, to.with_suffix(".json"))
         model = autoprune.load_safetensors(untrained(), EXAMPLE, to)
         with torch.no_grad():
             assert torch.equal(model(inputs), masked.rebuild(record.number)(inputs))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Latency, Measurement
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from autoprune.front.audit import FEWEST, LOW, audit, training_saved
 from autoprune.front.record import CandidateRecord
+from autoprune.front.rung_audit import LOW_CORRELATION, MIN_CANDIDATES, audit_rungs, training_saved
 from autoprune.plan.recovery import RecoveryPlan
 from tests.unit.front.builders import dense, measurement, record
 
@@ -28,7 +28,7 @@ def pairs(count: int, *, swaps: int = 0) -> list[CandidateRecord]:
 
 
 def test_the_same_order_is_a_correlation_of_one_whatever_the_distances() -> None:
-    (row,) = audit([looked(n, n**3 / 1e6, math.log(n + 1)) for n in range(12)])
+    (row,) = audit_rungs([looked(n, n**3 / 1e6, math.log(n + 1)) for n in range(12)])
     assert (row.share, row.candidates, row.stopped) == (0.25, 12, 0)
     assert row.correlation == pytest.approx(1.0)
     assert row.low == pytest.approx(1.0)
@@ -38,25 +38,25 @@ def test_the_same_order_is_a_correlation_of_one_whatever_the_distances() -> None
 
 def test_by_hand() -> None:
     """1 - 6 * sum of squared differences / (n (n^2 - 1)): one swap of neighbours among five is 1 - 6 * 2 / 120."""
-    (row,) = audit(pairs(5, swaps=1))
+    (row,) = audit_rungs(pairs(5, swaps=1))
     assert row.correlation == pytest.approx(0.9)
     # Fisher's transformation of 0.9, 1.96 times the root of (1 + 0.81 / 2) / 2 to both sides, and back.
     reach = 1.96 * math.sqrt(1.405 / 2)
     assert row.low == pytest.approx(math.tanh(math.atanh(0.9) - reach))
     assert row.high == pytest.approx(math.tanh(math.atanh(0.9) + reach))
     # Equal values have the mean of their ranks: 1.5, 1.5, 3, 4 against 1, 2, 3, 4.
-    (row,) = audit([looked(0, 0.5, 0.1), looked(1, 0.5, 0.2), looked(2, 0.6, 0.3), looked(3, 0.7, 0.4)])
+    (row,) = audit_rungs([looked(0, 0.5, 0.1), looked(1, 0.5, 0.2), looked(2, 0.6, 0.3), looked(3, 0.7, 0.4)])
     assert row.correlation == pytest.approx(math.sqrt(0.9))
 
 
 def test_the_other_way_round_is_minus_one_and_warned_of() -> None:
-    (row,) = audit([looked(n, -n / 100, n / 100) for n in range(12)])
+    (row,) = audit_rungs([looked(n, -n / 100, n / 100) for n in range(12)])
     assert row.correlation == pytest.approx(-1.0)
     assert "the interval holds 0" in row.remark
 
 
 def test_the_interval_holds_the_correlation_and_narrows() -> None:
-    few, many = (audit(pairs(count, swaps=count // 2))[0] for count in (10, 60))
+    few, many = (audit_rungs(pairs(count, swaps=count // 2))[0] for count in (10, 60))
     for row in (few, many):
         assert row.low < row.correlation < row.high < 1.0
     assert many.high - many.low < few.high - few.low
@@ -65,27 +65,27 @@ def test_the_interval_holds_the_correlation_and_narrows() -> None:
 def test_a_low_one_is_warned_of() -> None:
     """Blocks of ten in reverse order: ahead by and large, and not in detail."""
     order = [10 * block + 9 - place for block in range(4) for place in range(10)]
-    high = audit([looked(n, n / 100, late / 100) for n, late in enumerate(order)])[0]
-    assert high.correlation > LOW
+    high = audit_rungs([looked(n, n / 100, late / 100) for n, late in enumerate(order)])[0]
+    assert high.correlation > LOW_CORRELATION
     assert high.remark == ""
     order = [(7 * n + n // 2) % 40 for n in range(40)]
     mixed = [looked(n, (n + order[n]) / 100, n / 100) for n in range(40)]
     low = [looked(n, (0.5 * n + order[n]) / 100, n / 100) for n in range(40)]
-    rows = [audit(records)[0] for records in (mixed, low)]
-    assert rows[0].correlation > LOW
-    assert 0 < rows[1].low < rows[1].correlation < LOW
+    rows = [audit_rungs(records)[0] for records in (mixed, low)]
+    assert rows[0].correlation > LOW_CORRELATION
+    assert 0 < rows[1].low < rows[1].correlation < LOW_CORRELATION
     assert rows[1].remark == "low: below 0.5"
 
 
 def test_what_has_no_correlation_says_so() -> None:
-    assert audit([]) == []
-    assert audit([dense(), record(1, measurement(0.5, 10))]) == []
-    (row,) = audit(pairs(FEWEST - 1))
-    assert row.remark == f"too few candidates to tell, {FEWEST - 1} of {FEWEST}"
-    (row,) = audit([looked(n, 0.5, n / 100) for n in range(12)])
+    assert audit_rungs([]) == []
+    assert audit_rungs([dense(), record(1, measurement(0.5, 10))]) == []
+    (row,) = audit_rungs(pairs(MIN_CANDIDATES - 1))
+    assert row.remark == f"too few candidates to tell, {MIN_CANDIDATES - 1} of {MIN_CANDIDATES}"
+    (row,) = audit_rungs([looked(n, 0.5, n / 100) for n in range(12)])
     assert math.isnan(row.correlation)
     assert row.remark == "all candidates are alike there or in the end"
-    (row,) = audit(pairs(3))
+    (row,) = audit_rungs(pairs(3))
     assert math.isnan(row.correlation)
     assert row.remark.startswith("too few")
 
@@ -97,7 +97,7 @@ def test_only_those_with_an_end_are_compared() -> None:
     ]
     diverged = looked(30, 0.0, 0.9, note="diverged")
     spoiled = looked(31, math.nan, 0.9)
-    rows = audit([*pairs(12), *cut_short, diverged, spoiled])
+    rows = audit_rungs([*pairs(12), *cut_short, diverged, spoiled])
     assert [(row.share, row.candidates, row.stopped) for row in rows] == [(0.0, 0, 0), (0.25, 12, 3)]
     assert rows[1].correlation == pytest.approx(1.0)
 

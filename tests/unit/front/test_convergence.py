@@ -10,7 +10,7 @@ import pytest
 
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
-from autoprune.front.convergence import convergence, reached, spread, worst_quality
+from autoprune.front.convergence import convergence, first_reaching, hypervolume_band, worst_quality
 from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
 
@@ -37,20 +37,20 @@ def test_the_worst_candidate_is_the_reference_unless_it_is_given() -> None:
 def test_several_studies_at_the_same_places() -> None:
     slow = pd.DataFrame({"samples": [100, 300], "hypervolume": [0.2, 0.8]})
     quick = pd.DataFrame({"samples": [50, 200], "hypervolume": [0.4, 0.6]})
-    band = spread([slow, quick], points=5)
+    band = hypervolume_band([slow, quick], points=5)
     assert list(band["samples"]) == [0, 50, 100, 150, 200], "as far as the shortest"
     assert list(band["low"]) == [0.0, 0.0, 0.2, 0.2, 0.2]
     assert list(band["high"]) == [0.0, 0.4, 0.4, 0.4, 0.6]
     assert list(band["median"]) == pytest.approx([0.0, 0.2, 0.3, 0.3, 0.4])
     with pytest.raises(UnknownNameError, match="candidates, samples, seconds"):
-        spread([slow], by="trials")
+        hypervolume_band([slow], by="trials")
 
 
 def test_where_a_hypervolume_is_reached() -> None:
     curve = pd.DataFrame({"samples": [100, 300], "hypervolume": [0.2, 0.8]})
-    assert reached(curve, 0.2) == 100
-    assert reached(curve, 0.21) == 300
-    assert math.isinf(reached(curve, 0.9))
+    assert first_reaching(curve, 0.2) == 100
+    assert first_reaching(curve, 0.21) == 300
+    assert math.isinf(first_reaching(curve, 0.9))
 
 
 @pytest.mark.parametrize("cost", ["multiply_adds", "size_bytes", "latency_ms"])

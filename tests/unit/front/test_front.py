@@ -8,7 +8,7 @@ from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, 
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
-from autoprune.report.findings import findings, limited
+from autoprune.report.findings import findings, limit_findings
 from autoprune.terminal import show_front
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
@@ -382,8 +382,8 @@ def test_without_dense_no_row_says_a_share_of_it(capsys: pytest.CaptureFixture[s
     assert printed.count("unknown") >= 2
     said = [line for line, warning in findings(front) if warning]
     assert any("The dense model has not been measured" in line for line in said)
-    assert [warning for _, warning in limited(front)] == [True], "unknown, not 'none keeps to them'"
-    assert "No candidate keeps" not in limited(front)[0][0]
+    assert [warning for _, warning in limit_findings(front)] == [True], "unknown, not 'none keeps to them'"
+    assert "No candidate keeps" not in limit_findings(front)[0][0]
 
 
 def test_a_share_of_a_latency_that_the_dense_model_lacks_is_kept_by_none() -> None:

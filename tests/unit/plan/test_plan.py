@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
 from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
 

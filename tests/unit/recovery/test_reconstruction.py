@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 from autoprune.candidate import Bench, evaluate_plan
 from autoprune.criteria.kept import KeptChannels, alive_positions
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery import reconstruction

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import autoprune
 from autoprune.candidate import Bench
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import AutopruneWarning, ConfigurationError
@@ -197,7 +197,7 @@ def test_criteria_and_scan_take_the_loss_where_it_is_defined(name: str) -> None:
     task = TASKS[name]()
     bench = Bench.of(task, latency_rounds=0)
     parent = (bench.topology, KeptChannels.whole(bench.topology))
-    signals = gather(task.dense, SIGNALS, parent, task.calibration, task.objective, 0)
+    signals = gather_signals(task.dense, SIGNALS, parent, task.calibration, task.objective, 0)
     model, batch = copy.deepcopy(task.dense).train(), task.calibration[0]
     value = task.loss(model(batch.inputs), batch.targets)
     value.backward()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

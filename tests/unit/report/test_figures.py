@@ -52,8 +52,8 @@ def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
 
 
 def test_no_origin_is_forgotten() -> None:
-    assert set(figures.COLOURS) == set(ORIGINS)
-    assert len(set(figures.COLOURS.values())) == len(ORIGINS)
+    assert set(figures.ORIGIN_COLOURS) == set(ORIGINS)
+    assert len(set(figures.ORIGIN_COLOURS.values())) == len(ORIGINS)
     records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(ORIGINS)]
     assert {data.name for data in pareto(front_of(records), "multiply_adds").data} >= set(ORIGINS)
 
@@ -187,7 +187,7 @@ def test_importance_has_a_bar_for_each_knob_and_target() -> None:
 @pytest.mark.parametrize("records", [[], [dense()]], ids=["none", "dense only"])
 def test_every_figure_works_with_next_to_nothing(records: list[CandidateRecord]) -> None:
     front = front_of(records)
-    for cost in figures.TITLES:
+    for cost in figures.COST_TITLES:
         assert len(pareto(front, cost).data) >= 1
     assert len(figures.layers(front, GROUPS).data) == 1 + len(records)
     assert all(not math.isnan(value) for value in trace(figures.progress(front, convergence(front)), "hypervolume").y)

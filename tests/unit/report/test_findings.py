@@ -7,7 +7,7 @@ import pytest
 from autoprune.front.front import NO_DENSE
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
-from autoprune.report.findings import findings, suggested
+from autoprune.report.findings import findings, suggest_candidate
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 
@@ -178,8 +178,8 @@ def test_a_dense_model_that_was_trained_on_search_is_told() -> None:
 
 def test_what_is_suggested_is_the_cheapest_within_the_noise() -> None:
     records = [dense(0.9, 1000), record(1, measurement(0.89, 500)), record(2, measurement(0.5, 100))]
-    assert suggested(front_of(records), records[1:]).number == 1
-    assert suggested(front_of(records), records[2:]).number == 2
+    assert suggest_candidate(front_of(records), records[1:]).number == 1
+    assert suggest_candidate(front_of(records), records[2:]).number == 2
 
 
 # ---- masks

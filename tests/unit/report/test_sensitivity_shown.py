@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoprune.report.sensitivity import bars, heat_map
+from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.sensitivity.scan import Dropped
 
 ADDED = {"a": (0.1, 1.0), "b": (0.01, 10.0)}
@@ -36,7 +36,7 @@ def test_a_bar_for_each_block_in_the_colour_of_what_goes() -> None:
         Dropped(name=name, added_loss=loss, parameters=0.5, multiply_adds=0.2)
         for name, loss in (("a", 1.0), ("b", -1.0))
     ]
-    (trace,) = bars(left).data
+    (trace,) = dropped_block_bars(left).data
     assert (list(trace.x), list(trace.y)) == (["a", "b"], [1.0, -1.0])
     assert list(trace.marker.color) == [0.2, 0.2]
     assert [list(row) for row in trace.customdata] == [[0.5, 0.2], [0.5, 0.2]]

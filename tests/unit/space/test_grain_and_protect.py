@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import autoprune
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space, reach

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import ConfigurationError
-from autoprune.plan.recovery import RATES
+from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
 from autoprune.space.knobs import distributions
 from autoprune.space.optimizers import described
 from autoprune.space.settings import SpaceSettings
@@ -49,9 +49,10 @@ def test_the_optimizer_and_its_rate_suit_the_model(norms: tuple[nn.Module, ...],
     space = build_space(settings, topology, None)
     assert not {"optimizer", "learning_rate"} & space.distributions.keys()
     plan = space.decode(space.uniform(0.5), seed=0)
-    assert (plan.recovery.optimizer, plan.recovery.learning_rate) == (name, RATES[name])
+    assert (plan.recovery.optimizer, plan.recovery.learning_rate) == (name, DEFAULT_LEARNING_RATES[name])
     assert described(settings, topology) == (
-        f"Candidates are trained with {name} at a learning rate of {RATES[name]:g}; {name} suits a model that {why}."
+        f"Candidates are trained with {name} at a learning rate of {DEFAULT_LEARNING_RATES[name]:g}; "
+        f"{name} suits a model that {why}."
     )
     # What is protected, and kinds that stay, make no other model of it.
     assert build_space(settings, topology.only(("heads",)), None).decode({}, seed=0).recovery.optimizer == name
@@ -72,11 +73,11 @@ def test_each_optimizer_that_is_drawn_has_its_own_rate() -> None:
     settings = SpaceSettings(optimizers=("auto", "sgd", "adamw"))
     assert distributions(settings, topology)["optimizer"].choices == ("adamw", "sgd")  # type: ignore[attr-defined]
     space = build_space(settings, topology, None)
-    for name, rate in RATES.items():
+    for name, rate in DEFAULT_LEARNING_RATES.items():
         recovery = space.decode({**space.uniform(0.5), "optimizer": name}, seed=0).recovery
         assert (recovery.optimizer, recovery.learning_rate) == (name, rate)
-    assert settings.rates == (min(RATES.values()), max(RATES.values()))
-    assert SpaceSettings(optimizers=("adamw",)).rates == (RATES["adamw"],) * 2
+    assert settings.rates == (min(DEFAULT_LEARNING_RATES.values()), max(DEFAULT_LEARNING_RATES.values()))
+    assert SpaceSettings(optimizers=("adamw",)).rates == (DEFAULT_LEARNING_RATES["adamw"],) * 2
 
 
 @pytest.mark.parametrize("rate", ["auto", 0.0, (None, 0.1)])

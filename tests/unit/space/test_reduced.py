@@ -7,7 +7,7 @@ import pytest
 import torch
 from optuna.distributions import FloatDistribution
 
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from autoprune.space.reduced import MULTIPLIERS
 from autoprune.space.settings import SpaceSettings

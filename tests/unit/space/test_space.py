@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.registry import check_applicable
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.sensitivity.scan import Sensitivity

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import UnknownNameError
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.space.frame import Frame

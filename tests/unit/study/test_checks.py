@@ -16,7 +16,7 @@ from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import CRITERIA
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

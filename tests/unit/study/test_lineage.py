@@ -11,10 +11,10 @@ import pytest
 
 import autoprune
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Measurement
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.lineage import choose, nestled

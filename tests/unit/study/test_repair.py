@@ -13,7 +13,7 @@ from autoprune import candidate
 from autoprune.candidate import Bench, evaluate_plan, expected_costs
 from autoprune.front.front import Front
 from autoprune.measure.measurement import Latency
-from autoprune.plan.amounts import GroupPlan
+from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan

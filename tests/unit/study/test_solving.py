@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.candidate import Bench
-from autoprune.codec import plain_object
+from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.sensitivity.cost_model import AXES
 from autoprune.study.folder import RunFolder
@@ -65,7 +65,7 @@ def test_what_can_not_be_asked(study: Study, tmp_path: Path) -> None:
         solve_stored(study, 3.0)
     with pytest.raises(ConfigurationError, match=r"latency_ms must have 8 different candidates .*got 0"):
         solve_stored(study, 0.3, "latency_ms")
-    stored = plain_object(study.folder.read_study())
+    stored = to_plain_object(study.folder.read_study())
     del stored["costs"], stored["version"]
     RunFolder(tmp_path).write_study(stored)
     with pytest.raises(NotFoundError, match=r"hold the costs of the model.*earlier version"):

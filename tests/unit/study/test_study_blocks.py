@@ -12,7 +12,7 @@ import torch
 
 import autoprune
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.record import CandidateRecord

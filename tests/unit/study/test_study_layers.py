@@ -13,7 +13,7 @@ import autoprune
 from autoprune.candidate import Bench, evaluate_plan, resolve_plan
 from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
-from autoprune.plan.amounts import BlockPlan
+from autoprune.plan.allocation import BlockPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.report.html import write_report

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.candidate import Bench
-from autoprune.criteria.amounts import planned_widths
 from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import evaluate

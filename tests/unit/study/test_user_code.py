@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import autoprune
 from autoprune.candidate import Bench, resolve_plan
 from autoprune.errors import AutopruneWarning, TaskError, UserCodeError
-from autoprune.plan.amounts import RankingPlan
+from autoprune.plan.allocation import RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.study import rungs
 from tests.end_to_end.script import command, write

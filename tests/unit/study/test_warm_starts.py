@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.criteria.amounts import planned_widths
+from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import StudyConflictError
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from autoprune.space.space import Space, budgets, build_space

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.amounts import blocks_to_choose
 from autoprune.criteria.kept import KeptChannels
+from autoprune.criteria.resolve import prunable_blocks
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
@@ -86,8 +86,8 @@ def test_layers_with_a_norm_last() -> None:
         **{f"1.layers.{n}.{half}": True for n in (0, 1) for half in ("self_attn", "linear1")},
     }
     # A layer is more than its halves: the norms go with it.
-    assert set(blocks_to_choose(topology)) == set(exact)
-    assert set(blocks_to_choose(topology, kind="layers")) == {"1.layers.0", "1.layers.1"}
+    assert set(prunable_blocks(topology)) == set(exact)
+    assert set(prunable_blocks(topology, kind="layers")) == {"1.layers.0", "1.layers.1"}
     assert topology.gone(["1.layers.0"]) == {"1.layers.0", "1.layers.0.self_attn", "1.layers.0.linear1"}
     halves = ["1.layers.0.self_attn", "1.layers.0.linear1"]
     assert [block.name for block in topology.dropped(halves)] == sorted(halves)

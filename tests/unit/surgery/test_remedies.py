@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.codec import parse, plain, structure
+from autoprune.codec import from_plain, parse, to_plain
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
 from autoprune.surgery.cut import cut
@@ -36,8 +36,8 @@ def positions(group: ChannelGroup) -> dict[str, list[int]]:
 def test_a_config_that_layers_share_is_one_layers_own_once_that_loses_heads() -> None:
     model, tokens, topology = surveyed("counts_in_a_config")
     kept = KeptChannels(groups={"layers.0.qkv_proj": (1,)})
-    text = json.dumps(plain(StoredTopology.of(topology)))
-    read = structure(StoredTopology, parse(text, "here"), "here").topology("here")
+    text = json.dumps(to_plain(StoredTopology.of(topology)))
+    read = from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
     assert isinstance(tokens, Tensor)
     for known in (topology, read):
         smaller = cut(model, known, kept)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.codec import parse, plain, structure
+from autoprune.codec import from_plain, parse, to_plain
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.prove import survey
@@ -22,8 +22,8 @@ from tests.zoo.registry import ZOO, random_kept, specimen
 
 
 def read_back(topology: Topology) -> Topology:
-    text = json.dumps(plain(StoredTopology.of(topology)))
-    return structure(StoredTopology, parse(text, "here"), "here").topology("here")
+    text = json.dumps(to_plain(StoredTopology.of(topology)))
+    return from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
 
 
 @torch.no_grad()
@@ -131,11 +131,11 @@ def test_what_blocks_hand_on_comes_back() -> None:
 def test_blocks_of_version_1_hand_on_their_input() -> None:
     """Before branches and layers a block was one module, and said which argument it handed on."""
     model, topology, inputs = reader()
-    data = plain(StoredTopology.of(topology))
+    data = to_plain(StoredTopology.of(topology))
     assert isinstance(data, dict)
     old = {"name": "block", "source": 0, "position": None, "outputs": 1, "tensors": ["block.f.weight", "block.f.bias"]}
     text = json.dumps({**data, "version": 1, "blocks": [old]})
-    again = structure(StoredTopology, parse(text, "here"), "here").topology("here")
+    again = from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
     kept = KeptChannels(groups={"hidden.0": (1, 3, 4)}, dropped=("block",))
     assert torch.equal(cut(model, again, kept)(inputs), cut(model, topology, kept)(inputs))
     assert again.blocks[0].exact and not again.blocks[0].is_branch

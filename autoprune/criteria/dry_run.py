@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from autoprune.criteria.blocks import block_criterion, score_block
 from autoprune.criteria.calibration import Loss
-from autoprune.criteria.gathering import gather
+from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
-from autoprune.criteria.registry import Refused, criterion, score
+from autoprune.criteria.registry import RefusalReasons, criterion, score
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.criteria.single_weights import score_weights, weight_criterion
 from autoprune.errors import ConfigurationError, raise_all
@@ -20,7 +20,7 @@ from autoprune.trace.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class CriteriaInUse:
     """Names of the criteria that a study may use.
 
     channels, weights, blocks: by what they score. masked: names of the weights that masks may be laid on.
@@ -41,12 +41,12 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusals:
+class Inapplicable:
     """What cannot be scored, and why: groups of channels, weights and blocks, each by criterion."""
 
-    channels: Refused = field(default_factory=dict)
-    weights: Refused = field(default_factory=dict)
-    blocks: Refused = field(default_factory=dict)
+    channels: RefusalReasons = field(default_factory=dict)
+    weights: RefusalReasons = field(default_factory=dict)
+    blocks: RefusalReasons = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise ConfigurationError with the first fault of each criterion for single weights or blocks.
@@ -57,7 +57,9 @@ class Refusals:
         raise_all("the criteria", [next(iter(refused.values())) for refused in every if refused])
 
 
-def rehearse(model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, parts: Parts) -> Refusals:
+def dry_run(
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, parts: CriteriaInUse
+) -> Inapplicable:
     """Score every group, masked weight and block of a dense model by every criterion that is named.
 
     batches: a single small one is enough, on the model's device. Layers whose input cannot be watched, frozen weights,
@@ -79,7 +81,7 @@ def rehearse(model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: T
                     found.setdefault(name, {})[thing] = why
         return found
 
-    return Refusals(
+    return Inapplicable(
         channels=refused(
             parts.channels,
             lambda name: criterion(name).signals,
@@ -113,10 +115,10 @@ def _signals(
 ) -> tuple[Signals, dict[str, str]]:
     """Those that can be gathered, and why the others cannot."""
     parent = (topology, KeptChannels.whole(topology))
-    signals, failed = gather(model, (), parent, batches, loss, 0), {}
+    signals, failed = gather_signals(model, (), parent, batches, loss, 0), {}
     for name in (signal for signal in SIGNALS if signal in names):
         try:
-            found = gather(model, (name,), parent, batches, loss, 0)
+            found = gather_signals(model, (name,), parent, batches, loss, 0)
         except ConfigurationError as error:
             failed[name] = str(error)
         else:

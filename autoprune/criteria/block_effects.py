@@ -16,13 +16,13 @@ from autoprune.trace.blocks import Block, Gap
 
 #: (block, what enters, what leaves) -> a factor on the change from one to the other, or None to leave it. What enters
 #: is None where no module of a branch is given what it is added to; then what is added stands for what leaves.
-Crossed = Callable[[Block, Tensor | None, Tensor], Tensor | None]
+BlockHook = Callable[[Block, Tensor | None, Tensor], Tensor | None]
 #: What entered and what came out -> what leaves, and what comes out with a factor on the change.
 _Leaving = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 @contextmanager
-def crossing(model: nn.Module, blocks: Sequence[Block], crossed: Crossed) -> Iterator[None]:
+def hook_blocks(model: nn.Module, blocks: Sequence[Block], crossed: BlockHook) -> Iterator[None]:
     """Call `crossed` at each call of a block with the tensor that it carries on, before and after."""
     handles: list[RemovableHandle] = []
     for block in blocks:
@@ -34,7 +34,7 @@ def crossing(model: nn.Module, blocks: Sequence[Block], crossed: Crossed) -> Ite
             handle.remove()
 
 
-def _hooks(model: nn.Module, block: Block, crossed: Crossed) -> list[RemovableHandle]:
+def _hooks(model: nn.Module, block: Block, crossed: BlockHook) -> list[RemovableHandle]:
     entered: list[Tensor] = []
     end = block.gaps[-1]
     entry = block.entry if block.is_branch else (end.module, end.source)
@@ -83,7 +83,7 @@ def _with(output: object, end: Gap, new: Tensor) -> tuple[object, ...] | list[ob
 
 
 @torch.no_grad()
-def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
+def measure_block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
     """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
 
     The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
@@ -99,19 +99,21 @@ def block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[B
         axis = along[block.name](before.ndim)
         found.setdefault(block.name, []).append(_cosine(before.double(), after.double(), axis).flatten())
 
-    with evaluating(model), crossing(model, blocks, crossed):
+    with evaluating(model), hook_blocks(model, blocks, crossed):
         for batch in batches if blocks else ():
             call(model, batch.inputs)
     return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items()}
 
 
 @torch.no_grad()
-def block_losses(model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]) -> dict[str, float]:
+def measure_block_losses(
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]
+) -> dict[str, float]:
     """Name of a block -> mean loss of the batches without the change that it makes; one forward for each block."""
     gone = torch.zeros(())
     found: dict[str, float] = {}
     for block in blocks:
-        with in_mode_of(loss, model), crossing(model, [block], lambda *_: gone):
+        with in_mode_of(loss, model), hook_blocks(model, [block], lambda *_: gone):
             losses = [float(loss(call(model, batch.inputs), batch.targets)) * batch.size for batch in batches]
         found[block.name] = sum(losses) / max(sum(batch.size for batch in batches), 1)
     return found
@@ -132,7 +134,7 @@ def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
 
 
 @torch.enable_grad()
-def block_gradients(
+def measure_block_gradients(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]
 ) -> dict[str, Tensor]:
     """Name of a block -> derivative of each batch's loss to a factor on what the block adds, at 1, float64 [batches].
@@ -147,7 +149,7 @@ def block_gradients(
         del before, after
         return factors[block.name]
 
-    with in_mode_of(loss, model), crossing(model, blocks, crossed):
+    with in_mode_of(loss, model), hook_blocks(model, blocks, crossed):
         for batch in batches if blocks else ():
             value = loss(call(model, batch.inputs), batch.targets)
             if not value.requires_grad:

@@ -8,16 +8,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autoprune.front.convergence import spread
+from autoprune.front.convergence import hypervolume_band
 from autoprune.front.front import Front
-from autoprune.report.figures import COLOURS, TITLES
+from autoprune.report.figures import COST_TITLES, ORIGIN_COLOURS
 from autoprune.report.labels import label
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
 
 
-def growth(curves: Sequence[pd.DataFrame]) -> go.Figure:
+def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
     """Hypervolume against samples processed and against seconds: each study, and with several their median and range.
 
     curves: of front.convergence, one for each study.
@@ -25,7 +25,7 @@ def growth(curves: Sequence[pd.DataFrame]) -> go.Figure:
     figure = make_subplots(cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (by, title) in enumerate(_ALONG.items(), start=1):
         if len(curves) > 1:
-            for trace in _band(spread(curves, by=by), by, shown=column == 1):
+            for trace in _band(hypervolume_band(curves, by=by), by, shown=column == 1):
                 figure.add_trace(trace, row=1, col=column)
         for curve in curves:
             figure.add_trace(
@@ -46,7 +46,7 @@ def growth(curves: Sequence[pd.DataFrame]) -> go.Figure:
     return figure
 
 
-def tree(front: Front, cost: str = "multiply_adds") -> go.Figure:
+def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
     """Every candidate at its cost and quality, with a line from the parent whose weights it started from."""
     known = {record.number: record for record in front.everything}
     xs: list[float | None] = []
@@ -60,7 +60,7 @@ def tree(front: Front, cost: str = "multiply_adds") -> go.Figure:
         go.Scatter(x=xs, y=ys, mode="lines", line={"color": "#cccccc", "width": 1}, hoverinfo="skip", showlegend=False)
     )
     members = {record.number for record in front.records}
-    for origin, colour in COLOURS.items():
+    for origin, colour in ORIGIN_COLOURS.items():
         records = [record for record in front.everything if record.origin == origin]
         if not records:
             continue
@@ -82,7 +82,7 @@ def tree(front: Front, cost: str = "multiply_adds") -> go.Figure:
             )
         )
     figure.update_layout(
-        xaxis={"title": TITLES[cost], "type": "log"},
+        xaxis={"title": COST_TITLES[cost], "type": "log"},
         yaxis={"title": f"{label(front.quality_name)} (search split)"},
         template="plotly_white",
         height=460,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
-from autoprune.plan.checks import check, is_amount, is_count, is_finite, is_share
+from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
 
 #: How scores of different groups are made comparable: as they are; over the group's mean; over its largest.
-SCALES = ("none", "mean", "max")
+SCORE_SCALES = ("none", "mean", "max")
 #: Costs that a ranking may be told to reach; each follows from widths alone.
-COST_AXES = ("multiply_adds", "parameters", "size_bytes")
+RANKING_COSTS = ("multiply_adds", "parameters", "size_bytes")
 
 
 @stored(Format(what="the plan of a group", optional=None, refuses_unknown=True))
@@ -33,13 +33,13 @@ class GroupPlan:
 
     def __post_init__(self) -> None:
         given = (self.ratio != 0.0, self.count is not None, self.threshold is not None)
-        check(
+        validate(
             "a group's plan",
             (
                 (isinstance(self.criterion, str), "a group's criterion", "be a name", self.criterion),
                 (is_share(self.ratio), "a group's ratio", "lie in [0, 1), as a share of channels", self.ratio),
                 (self.count is None or is_count(self.count), "a group's count", "be an integer >= 0", self.count),
-                (self.threshold is None or is_amount(self.threshold), "a threshold", "be >= 0", self.threshold),
+                (self.threshold is None or is_non_negative(self.threshold), "a threshold", "be >= 0", self.threshold),
                 (sum(given) <= 1, "a group's plan", "say one of ratio, count and threshold", self._said()),
             ),
         )
@@ -61,9 +61,9 @@ class RankingPlan:
     Exactly one of: ratio: share of these channels that goes, in [0, 1). count: how many go, >= 0. threshold: those
         whose score lies below it go, >= 0. budget: the lowest go until the model costs at most this share of dense, in
         (0, 1].
-    cost: what the budget is a share of, one of COST_AXES.
+    cost: what the budget is a share of, one of RANKING_COSTS.
     criterion: name of the criterion that scores the channels, on the dense model.
-    scale: how scores of different groups are made comparable, one of SCALES.
+    scale: how scores of different groups are made comparable, one of SCORE_SCALES.
     floor, cap: least and most of the channels of any one group that goes, as shares, 0 <= floor <= cap < 1. The floor
         is rounded up and the cap down to whole channels, and neither is ever exceeded: what one group may not give is
         taken from others. What a group needs to run comes before its floor.
@@ -85,7 +85,7 @@ class RankingPlan:
         amounts = (self.ratio, self.count, self.threshold, self.budget)
         budget = self.budget
         ordered = is_share(self.floor) and is_share(self.cap) and self.floor <= self.cap
-        check(
+        validate(
             "a ranking",
             (
                 (
@@ -96,11 +96,21 @@ class RankingPlan:
                 ),
                 (self.ratio is None or is_share(self.ratio), "a ranking's ratio", "lie in [0, 1)", self.ratio),
                 (self.count is None or is_count(self.count), "a ranking's count", "be an integer >= 0", self.count),
-                (self.threshold is None or is_amount(self.threshold), "a threshold", "be >= 0", self.threshold),
+                (self.threshold is None or is_non_negative(self.threshold), "a threshold", "be >= 0", self.threshold),
                 (budget is None or (is_finite(budget) and 0 < budget <= 1), "a budget", "lie in (0, 1]", budget),
-                (self.cost in COST_AXES, "the cost of a ranking", f"be one of {', '.join(COST_AXES)}", self.cost),
+                (
+                    self.cost in RANKING_COSTS,
+                    "the cost of a ranking",
+                    f"be one of {', '.join(RANKING_COSTS)}",
+                    self.cost,
+                ),
                 (isinstance(self.criterion, str), "a ranking's criterion", "be a name", self.criterion),
-                (self.scale in SCALES, "the scale of a ranking", f"be one of {', '.join(SCALES)}", self.scale),
+                (
+                    self.scale in SCORE_SCALES,
+                    "the scale of a ranking",
+                    f"be one of {', '.join(SCORE_SCALES)}",
+                    self.scale,
+                ),
                 (ordered, "floor and cap", "be shares with 0 <= floor <= cap < 1", (self.floor, self.cap)),
             ),
         )
@@ -119,7 +129,7 @@ class BlockPlan:
     criterion: str = "block_influence"
 
     def __post_init__(self) -> None:
-        check(
+        validate(
             "the plan of blocks",
             (
                 (is_count(self.count), "the count of blocks", "be an integer >= 0", self.count),

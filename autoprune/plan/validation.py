@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from autoprune.errors import fault, raise_all
+from autoprune.errors import error_message, raise_all
 
 #: (is it right, what, what was expected, what came).
-Check = tuple[bool, str, str, object]
+FieldCheck = tuple[bool, str, str, object]
 
 
-def check(subject: str, checks: Iterable[Check]) -> None:
+def validate(subject: str, checks: Iterable[FieldCheck]) -> None:
     """Raise one ConfigurationError that lists all that is wrong."""
-    raise_all(subject, [fault(what, want, repr(got)) for ok, what, want, got in checks if not ok])
+    raise_all(subject, [error_message(what, want, repr(got)) for ok, what, want, got in checks if not ok])
 
 
 def is_count(value: object) -> bool:
@@ -33,6 +33,6 @@ def is_share(value: object) -> bool:
     return is_finite(value) and 0 <= value < 1  # type: ignore[operator]  # a number by then
 
 
-def is_amount(value: object) -> bool:
+def is_non_negative(value: object) -> bool:
     """A finite number >= 0."""
     return is_finite(value) and value >= 0  # type: ignore[operator]  # a number by then

@@ -16,7 +16,7 @@ Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
 
 
-class Read(NamedTuple):
+class LayerInput(NamedTuple):
     """One tensor that a weight reads.
 
     weight: its name. x: what it reads. axis: that of the channels of x, from the end.
@@ -31,13 +31,13 @@ class Read(NamedTuple):
     parts: tuple[int, ...] = ()
 
 
-See = Callable[[Read], None]
+Callback = Callable[[LayerInput], None]
 #: (module, positional arguments, keyword arguments) -> what its weights read, under their names in the module.
-Reads = Callable[[nn.Module, Args, Kwargs], Iterator[Read]]
+InputsOf = Callable[[nn.Module, Args, Kwargs], Iterator[LayerInput]]
 
 
 @contextmanager
-def watching(model: nn.Module, see: See) -> Iterator[None]:
+def capture_inputs(model: nn.Module, see: Callback) -> Iterator[None]:
     """Call `see` with what each weight of the layers below reads. Only layers that are called as modules are seen.
 
     Convolutions, linear layers, Hugging Face's Conv1D; nn.MultiheadAttention, whose output projection is taken out of
@@ -49,7 +49,7 @@ def watching(model: nn.Module, see: See) -> Iterator[None]:
     handles: list[RemovableHandle] = []
     again: set[nn.Module] = set()
 
-    def show(read: Read) -> None:
+    def show(read: LayerInput) -> None:
         x = read.x
         # Sequences without their padding, as torch's encoder makes them: their entries one after the other.
         see(read._replace(x=torch.cat([part.flatten(0, -2) for part in x.unbind()])) if x.is_nested else read)
@@ -80,7 +80,7 @@ def _named(path: str, module: nn.Module, names: Mapping[int, str]) -> Callable[[
 
 
 def _before(
-    reads: Reads, name: Callable[[str], str], see: See, again: set[nn.Module]
+    reads: InputsOf, name: Callable[[str], str], see: Callback, again: set[nn.Module]
 ) -> Callable[[nn.Module, Args, dict[str, object]], None]:
     def hook(module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         if module not in again:
@@ -91,7 +91,7 @@ def _before(
 
 
 def _behind(
-    name: str, see: See, again: set[nn.Module]
+    name: str, see: Callback, again: set[nn.Module]
 ) -> Callable[[nn.Module, Args, dict[str, object], object], object]:
     """Runs an attention again without its output projection, shows what that would read, and projects.
 
@@ -112,7 +112,7 @@ def _behind(
             mixed = torch.func.functional_call(module, plain, args, kwargs)[0]
         finally:
             again.discard(module)
-        see(Read(name, mixed, -1))
+        see(LayerInput(name, mixed, -1))
         return (F.linear(mixed, weight, bias), *output[1:]) if mixed.requires_grad else None
 
     return hook
@@ -125,7 +125,7 @@ def _projects_by_itself(module: nn.Module) -> bool:
     return "weight" in module.out_proj._parameters
 
 
-def _reads_of(module: nn.Module) -> Reads | None:
+def _reads_of(module: nn.Module) -> InputsOf | None:
     if any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and _is_matrix(module):
         return _transposed_linear  # Hugging Face's; its weight is [inputs, outputs]
     for kind, reads in _READS.items():
@@ -143,61 +143,61 @@ def _given(args: Args, kwargs: Kwargs, position: int, name: str) -> object:
     return args[position] if len(args) > position else kwargs.get(name)
 
 
-def _linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     del module
     x = _given(args, kwargs, 0, "input")
     if isinstance(x, Tensor):
-        yield Read("weight", x, -1)
+        yield LayerInput("weight", x, -1)
 
 
-def _transposed_linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _transposed_linear(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     del module
     x = _given(args, kwargs, 0, "x")
     if isinstance(x, Tensor):
-        yield Read("weight", x, -1, 0)
+        yield LayerInput("weight", x, -1, 0)
 
 
-def _convolution(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _convolution(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     assert isinstance(module, nn.modules.conv._ConvNd)
     x = _given(args, kwargs, 0, "input")
     if isinstance(x, Tensor):
-        yield Read("weight", x, 1 - module.weight.ndim, 0 if module.transposed else 1)
+        yield LayerInput("weight", x, 1 - module.weight.ndim, 0 if module.transposed else 1)
 
 
-def _recurrent(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _recurrent(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     assert isinstance(module, nn.RNNBase)
     x = _given(args, kwargs, 0, "input")
     x = x.data if isinstance(x, PackedSequence) else x
     if isinstance(x, Tensor):
         for direction in ("", "_reverse") if module.bidirectional else ("",):
-            yield Read(f"weight_ih_l0{direction}", x, -1)
+            yield LayerInput(f"weight_ih_l0{direction}", x, -1)
 
 
-def _cell(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _cell(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     del module
     x, state = _given(args, kwargs, 0, "input"), _given(args, kwargs, 1, "hx")
     state = state[0] if isinstance(state, tuple | list) else state
     for name, value in (("weight_ih", x), ("weight_hh", state)):
         if isinstance(value, Tensor):
-            yield Read(name, value, -1)
+            yield LayerInput(name, value, -1)
 
 
-def _attention(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[Read]:
+def _attention(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerInput]:
     assert isinstance(module, nn.MultiheadAttention)
     given = [_given(args, kwargs, place, name) for place, name in enumerate(("query", "key", "value"))]
     fused: Tensor | None = getattr(module, "in_proj_weight", None)
     if fused is None:
         for own, x in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), given, strict=True):
             if isinstance(x, Tensor):
-                yield Read(own, x, -1)
+                yield LayerInput(own, x, -1)
         return
     for place, x in enumerate(given):
         # A tensor that is read more than once is seen once.
         if isinstance(x, Tensor) and all(x is not other for other in given[:place]):
-            yield Read("in_proj_weight", x, -1, 1, tuple(part for part, other in enumerate(given) if other is x))
+            yield LayerInput("in_proj_weight", x, -1, 1, tuple(part for part, other in enumerate(given) if other is x))
 
 
-_READS: Mapping[type[nn.Module], Reads] = {
+_READS: Mapping[type[nn.Module], InputsOf] = {
     nn.Linear: _linear,
     nn.modules.conv._ConvNd: _convolution,
     nn.MultiheadAttention: _attention,

@@ -12,9 +12,9 @@ import pandas as pd
 from autoprune.front.record import CandidateRecord
 
 #: Candidates from which a correlation says something.
-FEWEST = 10
+MIN_CANDIDATES = 10
 #: Correlation below which decisions at a rung are warned of.
-LOW = 0.5
+LOW_CORRELATION = 0.5
 #: Correlations beyond it are taken for it where 1 would be infinite.
 _ALMOST = 1.0 - 1e-9
 
@@ -38,18 +38,18 @@ class RungAudit:
     @property
     def remark(self) -> str:
         """Why decisions at this rung are not to be trusted; "" when nothing speaks against them."""
-        if self.candidates < FEWEST:
-            return f"too few candidates to tell, {self.candidates} of {FEWEST}"
+        if self.candidates < MIN_CANDIDATES:
+            return f"too few candidates to tell, {self.candidates} of {MIN_CANDIDATES}"
         if not math.isfinite(self.correlation):
             return "all candidates are alike there or in the end"
         if self.low <= 0.0:
             return "what is ahead there need not be ahead in the end: the interval holds 0"
-        if self.correlation < LOW:
-            return f"low: below {LOW:g}"
+        if self.correlation < LOW_CORRELATION:
+            return f"low: below {LOW_CORRELATION:g}"
         return ""
 
 
-def audit(records: Sequence[CandidateRecord]) -> list[RungAudit]:
+def audit_rungs(records: Sequence[CandidateRecord]) -> list[RungAudit]:
     """One row for each rung that was looked at, in the order of their shares.
 
     Candidates that diverged are left out. Those that were stopped have no end to compare with: they are counted, and

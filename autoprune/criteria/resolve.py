@@ -13,8 +13,8 @@ from autoprune.criteria.blocks import block_signals_for, score_block
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
-from autoprune.errors import ConfigurationError, fault
-from autoprune.plan.amounts import BlockPlan, GroupPlan, RankingPlan
+from autoprune.errors import ConfigurationError, error_message
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import apart
@@ -38,12 +38,14 @@ def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
     """Group name -> channels that the plan keeps.
 
     Raises ConfigurationError for a group that does not exist, a count that leaves too few channels, or a plan that
-    says how much by scores: `resolve` it first.
+    says how much by scores: `resolve_allocation` it first.
     """
     topology.check_names(plan.groups)
     if plan.needs_scores:
         raise ConfigurationError(
-            fault("a plan whose widths are asked for", "say them", "thresholds or a ranking", "Resolve it first.")
+            error_message(
+                "a plan whose widths are asked for", "say them", "thresholds or a ranking", "Resolve it first."
+            )
         )
     return {
         group.name: _planned(group, plan.groups[group.name]) if group.name in plan.groups else group.channels
@@ -57,12 +59,12 @@ def _planned(group: ChannelGroup, plan: GroupPlan) -> int:
     most = group.channels - group.least
     if plan.count > most:
         expected = f"be at most {most}, as {group.least} of its {group.channels} channels must stay"
-        raise ConfigurationError(fault(f"the count of group {group.name!r}", expected, plan.count))
+        raise ConfigurationError(error_message(f"the count of group {group.name!r}", expected, plan.count))
     return group.channels - plan.count
 
 
 def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
-    """Signals on the dense model that `resolve` needs beside the weights."""
+    """Signals on the dense model that `resolve_allocation` needs beside the weights."""
     names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
     if plan.ranking is not None:
         names.append(plan.ranking.criterion)
@@ -70,7 +72,7 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
     return tuple(sorted({*signals_for(names), *blocks}))
 
 
-def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> PruningPlan:
+def resolve_allocation(plan: PruningPlan, topology: Topology, signals: Signals | None) -> PruningPlan:
     """The same plan with thresholds, ranking and blocks turned into counts and names.
 
     signals: of the dense model, those of `signals_to_resolve`; None for a plan that needs no scores. Of dropped blocks
@@ -82,7 +84,7 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> P
         return plan if names == plan.dropped else replace(plan, dropped=names)
     dropped = plan.dropped
     for kind, wanted in plan.by_number.items():
-        check_count(kind, wanted.count, topology, plan.dropped)
+        check_block_count(kind, wanted.count, topology, plan.dropped)
         dropped = (*dropped, *_lowest(kind, wanted, dropped, topology, signals))
     groups = {
         name: group if group.threshold is None else _below(topology.group(name), group, signals)
@@ -97,20 +99,20 @@ def resolve(plan: PruningPlan, topology: Topology, signals: Signals | None) -> P
 
 
 def _lowest(kind: str, wanted: BlockPlan, dropped: Sequence[str], topology: Topology, signals: Signals) -> list[str]:
-    left = blocks_to_choose(topology, dropped, kind)  # fewer, where blocks went with layers
+    left = prunable_blocks(topology, dropped, kind)  # fewer, where blocks went with layers
     scores = {name: float(score_block(wanted.criterion, topology.block(name), topology, signals)) for name in left}
     return sorted(left, key=scores.__getitem__)[: wanted.count]
 
 
-def check_count(kind: str, count: int, topology: Topology, dropped: Sequence[str] = ()) -> None:
+def check_block_count(kind: str, count: int, topology: Topology, dropped: Sequence[str] = ()) -> None:
     """Raise ConfigurationError where more "blocks" or "layers" are to go than there are beside those that are named."""
-    left = blocks_to_choose(topology, dropped, kind)
+    left = prunable_blocks(topology, dropped, kind)
     if count > len(left):
         why = "" if left else why_none(kind, topology)
-        raise ConfigurationError(fault(f"the count of {kind}", f"be at most {len(left)}", count, why))
+        raise ConfigurationError(error_message(f"the count of {kind}", f"be at most {len(left)}", count, why))
 
 
-def blocks_to_choose(topology: Topology, dropped: Sequence[str] = (), kind: str = "") -> list[str]:
+def prunable_blocks(topology: Topology, dropped: Sequence[str] = (), kind: str = "") -> list[str]:
     """Names of the blocks that a search decides on, once some are dropped: none that is nothing but others together.
 
     kind: "blocks" or "layers" for those of that kind alone.
@@ -162,7 +164,7 @@ def _ranked_groups(plan: PruningPlan, topology: Topology) -> list[ChannelGroup]:
 def check_ranking(plan: PruningPlan, topology: Topology) -> None:
     """Raise ConfigurationError for a ranking that is to take more channels than it may, where no score decides on that.
 
-    Which blocks go by a criterion is not known before there are scores: then only `resolve` can say it.
+    Which blocks go by a criterion is not known before there are scores: then only `resolve_allocation` can say it.
     """
     if plan.ranking is None or plan.by_number:
         return
@@ -176,7 +178,7 @@ def _wanted(ranking: RankingPlan, channels: int, most: int) -> int:
     wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
     if wanted > most:
         limit = f"take at most {most} of {channels} channels, as cap={ranking.cap} and what must stay allow"
-        raise ConfigurationError(fault("a ranking", limit, wanted))
+        raise ConfigurationError(error_message("a ranking", limit, wanted))
     return wanted
 
 
@@ -241,7 +243,7 @@ def _inside(group: ChannelGroup, tensors: set[str]) -> bool:
     return tensors.issuperset(member.tensor for member in group.members)
 
 
-def select(
+def select_channels(
     plan: PruningPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
 ) -> KeptChannels:
     """Score the channels still alive and keep the best, as many as the plan says.
