@@ -161,8 +161,8 @@ def live(study: Study) -> Iterator[OnProgress]:
             bar.update(job, completed=done, total=total, description=stage, left=_left(progress))
             if progress.failed:
                 screen.console.print(_failure(progress), style="red")
-            if progress.front.records:
-                screen.update(Group(bar, front_table(progress.front, progress.front.records[:_LIVE_ROWS])))
+            if progress.front.members:
+                screen.update(Group(bar, front_table(progress.front, progress.front.members[:_LIVE_ROWS])))
 
         yield update
 
@@ -206,7 +206,7 @@ def _line(progress: Progress) -> str:
     if progress.stage != "trial":
         head = f"{_STAGES[progress.stage]} {done}/{total}"
     else:
-        head = f"trial {progress.done}/{progress.target}, front {len(progress.front.records)}"
+        head = f"trial {progress.done}/{progress.target}, front {len(progress.front.members)}"
     return ", ".join(filter(None, (head, _left(progress))))
 
 

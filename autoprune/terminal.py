@@ -61,7 +61,7 @@ def safe_console(
 def show_front(front: Front) -> None:
     """The front as a table on standard output, the dense model first."""
     dense = front.dense
-    records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
+    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
     console = _SafeConsole()
     if not records:
         console.print("No finished candidate yet.")
@@ -163,7 +163,7 @@ def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRe
             ["", ""]
             if latency is None
             else [
-                f"{front.cost(record, 'latency_ms'):.3f}",
+                f"{front.value(record, 'latency_ms'):.3f}",
                 f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})",
             ]
         )

@@ -129,7 +129,7 @@ def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Res
         study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
         front = study.run()
         dense = front.get(0).search.multiply_adds
-        points = np.array([[-r.best_known.quality, r.search.multiply_adds / dense] for r in front.records])
+        points = np.array([[-r.best_known.quality, r.search.multiply_adds / dense] for r in front.members])
         logarithmic = points.copy()
         logarithmic[:, 1] = 1 - np.log(np.maximum(points[:, 1], _LOWEST)) / math.log(_LOWEST)
         work = study.samples()
@@ -139,7 +139,7 @@ def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Res
             logarithmic=hypervolume(logarithmic, (-0.5, 1.0 + 1e-9)) / 0.5,
             # Every method evaluates each candidate on the search split; that is left out for all of them.
             samples=work.forward + work.trained - evaluated,
-            front=len(front.records),
+            front=len(front.members),
         )
 
 

@@ -48,7 +48,7 @@ def main(trials: int = 3000, groups: int = 20) -> None:
         started = time.process_time()
         page = write_report(folder, front)
         taken = time.process_time() - started
-        rows.append([f"{trials:,}", str(groups), str(len(front.records)), f"{taken:.2f}", f"{page.stat().st_size:,}"])
+        rows.append([f"{trials:,}", str(groups), str(len(front.members)), f"{taken:.2f}", f"{page.stat().st_size:,}"])
     print_table("Report", ("trials", "groups", "front", "processor time, s", "bytes"), rows)
 
 

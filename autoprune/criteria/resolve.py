@@ -68,7 +68,7 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
     names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
     if plan.ranking is not None:
         names.append(plan.ranking.criterion)
-    blocks = block_signals_for(wanted.criterion for wanted in plan.by_number.values())
+    blocks = block_signals_for(wanted.criterion for wanted in plan.block_plans.values())
     return tuple(sorted({*signals_for(names), *blocks}))
 
 
@@ -83,7 +83,7 @@ def resolve_allocation(plan: PruningPlan, topology: Topology, signals: Signals |
         names = _names(topology, plan.dropped)
         return plan if names == plan.dropped else replace(plan, dropped=names)
     dropped = plan.dropped
-    for kind, wanted in plan.by_number.items():
+    for kind, wanted in plan.block_plans.items():
         check_block_count(kind, wanted.count, topology, plan.dropped)
         dropped = (*dropped, *_lowest(kind, wanted, dropped, topology, signals))
     groups = {
@@ -166,7 +166,7 @@ def check_ranking(plan: PruningPlan, topology: Topology) -> None:
 
     Which blocks go by a criterion is not known before there are scores: then only `resolve_allocation` can say it.
     """
-    if plan.ranking is None or plan.by_number:
+    if plan.ranking is None or plan.block_plans:
         return
     groups = _ranked_groups(plan, topology)
     if groups:

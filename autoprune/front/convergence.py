@@ -16,7 +16,7 @@ PROGRESS_AXES = ("candidates", "samples", "seconds")
 
 def worst_quality(fronts: Sequence[Front]) -> float:
     """The worst finite quality in any of the studies: one reference for all of them. 0 when there is none."""
-    values = [record.search.quality for front in fronts for record in front.everything]
+    values = [record.search.quality for front in fronts for record in front.records]
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
         return 0.0
@@ -32,7 +32,7 @@ def convergence(
     the first candidate, as for a scan. reference: the quality at which the hypervolume is 0; the worst one when None.
     """
     worst = worst_quality([front]) if reference is None else reference
-    records = front.everything
+    records = front.records
     samples = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
     seconds = np.cumsum([sum(record.seconds.values()) for record in records], dtype=float)
     return pd.DataFrame(

@@ -24,13 +24,13 @@ NO_DENSE = (
 class Front:
     """The non-dominated candidates of a study.
 
-    records: them, the most expensive first. everything: all candidates, those that were stopped early included.
+    members: them, the most expensive first. records: all candidates, those that were stopped early included.
     objectives: what dominance looks at. higher_is_better: direction of the quality.
     quality_name: the metric behind "quality". limits: what the search was to keep to.
     """
 
+    members: tuple[CandidateRecord, ...]
     records: tuple[CandidateRecord, ...]
-    everything: tuple[CandidateRecord, ...]
     objectives: tuple[str, ...]
     higher_is_better: bool
     quality_name: str
@@ -57,8 +57,8 @@ class Front:
         members = [record for record, inside in zip(complete, mask, strict=True) if inside]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
         return cls(
-            records=tuple(members),
-            everything=tuple(records),
+            members=tuple(members),
+            records=tuple(records),
             objectives=tuple(objectives),
             higher_is_better=higher_is_better,
             quality_name=quality_name,
@@ -68,22 +68,22 @@ class Front:
     @property
     def complete(self) -> tuple[CandidateRecord, ...]:
         """Every candidate that was trained to the end."""
-        return tuple(record for record in self.everything if not record.stopped)
+        return tuple(record for record in self.records if not record.stopped)
 
     @property
     def dense(self) -> CandidateRecord | None:
         """The dense model's record, None before it was measured."""
-        return next((record for record in self.everything if record.origin == "dense"), None)
+        return next((record for record in self.records if record.origin == "dense"), None)
 
     def get(self, number: int) -> CandidateRecord:
         """The finished candidate of that number; NotFoundError lists the front's."""
-        for record in self.everything:
+        for record in self.records:
             if record.number == number:
                 return record
-        known = ", ".join(str(record.number) for record in self.records) or "none yet"
+        known = ", ".join(str(record.number) for record in self.members) or "none yet"
         raise NotFoundError(error_message("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
-    def cost(self, record: CandidateRecord, objective: str) -> float:
+    def value(self, record: CandidateRecord, objective: str) -> float:
         """The number of an objective ("quality" or a cost) as it is shown and limited.
 
         Latency is the ratio to dense, measured in turn, times the dense model's own median in this study: a
@@ -114,30 +114,30 @@ class Front:
         a dense record.
         """
         if self.dense is None:
-            return float("nan") if self.everything else 0.0
+            return float("nan") if self.records else 0.0
         return dominance.hypervolume(*self._volume(self.dense, cost, worst_quality))
 
     def hypervolumes(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> np.ndarray:
-        """Hypervolume after each candidate, float [everything], see `hypervolume`; 0 until dense is there, and not
+        """Hypervolume after each candidate, float [records], see `hypervolume`; 0 until dense is there, and not
         numbers where it is not.
 
         Latencies are rounded to the noise of all that was measured, so the curve never falls.
         """
         if self.dense is None:
-            return np.full(len(self.everything), np.nan)
+            return np.full(len(self.records), np.nan)
         volumes = dominance.growing_hypervolume(*self._volume(self.dense, cost, worst_quality))
-        volumes[: self.everything.index(self.dense)] = 0.0
+        volumes[: self.records.index(self.dense)] = 0.0
         return volumes
 
     def _volume(
         self, dense: CandidateRecord, cost: str, worst_quality: float | None
     ) -> tuple[np.ndarray, tuple[float, float]]:
-        """Points [everything, (quality, share of dense)] to be minimised, and the reference.
+        """Points [records, (quality, share of dense)] to be minimised, and the reference.
 
         What was stopped early is not a number.
         """
-        points = np.full((len(self.everything), 2), np.nan)
-        complete = np.array([not record.stopped for record in self.everything])
+        points = np.full((len(self.records), 2), np.nan)
+        complete = np.array([not record.stopped for record in self.records])
         points[complete] = dominance.objective_matrix(self.complete, ("quality", cost), self.higher_is_better)
         points[:, 1] /= dense.search.value(cost) if cost != "latency_ms" else 1.0
         finite = points[np.isfinite(points).all(axis=1), 0]
@@ -150,13 +150,13 @@ class Front:
 
         Source: Das, On characterizing the "knee" of the Pareto curve, 1999. Raises SelectionError when empty.
         """
-        if not self.records:
+        if not self.members:
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
-        points = dominance.objective_matrix(self.records, ("quality", "multiply_adds"), self.higher_is_better)
+        points = dominance.objective_matrix(self.members, ("quality", "multiply_adds"), self.higher_is_better)
         points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
-        return self.records[int(np.argmin(scaled.sum(axis=1)))]
+        return self.members[int(np.argmin(scaled.sum(axis=1)))]
 
     def choose(self, limits: Limits | None = None, by: str = "multiply_adds") -> CandidateRecord:
         """The candidate within the limits that is best `by` "quality" or a cost.
@@ -168,14 +168,14 @@ class Front:
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
         limits = self.limits if limits is None else limits
-        if self.everything and self.dense is None and limits.relative:
+        if self.records and self.dense is None and limits.relative:
             raise SelectionError(f"{', '.join(limits.relative)} cannot be decided. {NO_DENSE}")
         # A limit on what is no objective may be kept by a dominated candidate alone.
-        for records in (self.records, [r for r in self.everything if r.selectable]):
-            inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.cost(r, by))]
+        for records in (self.members, [r for r in self.records if r.selectable]):
+            inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.value(r, by))]
             if inside:
                 sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
-                return min(inside, key=lambda record: sign * self.cost(record, by))
+                return min(inside, key=lambda record: sign * self.value(record, by))
         raise SelectionError(self._none_within(limits, by))
 
     def within(self, limits: Limits) -> list[CandidateRecord]:
@@ -187,7 +187,7 @@ class Front:
 
         search_<metric>_error: its standard error. masks_ratio: latency against the same model without masks.
         """
-        return pd.DataFrame([self.row(record) for record in self.records])
+        return pd.DataFrame([self.row(record) for record in self.members])
 
     def row(self, record: CandidateRecord) -> dict[str, object]:
         """The columns of one candidate."""
@@ -208,7 +208,7 @@ class Front:
             "size_bytes": search.size_bytes,
             "multiply_adds": search.multiply_adds,
             "multiply_adds_share": self.share(record),
-            "latency_ms": self.cost(record, "latency_ms"),
+            "latency_ms": self.value(record, "latency_ms"),
             "latency_ratio": float("nan") if latency is None else latency.ratio,
             "latency_ratio_low": float("nan") if latency is None else latency.ratio_low,
             "latency_ratio_high": float("nan") if latency is None else latency.ratio_high,
@@ -218,11 +218,11 @@ class Front:
         }
         return row
 
-    def limits_of_costs(self, limits: Limits) -> dict[str, float]:
+    def absolute_limits(self, limits: Limits) -> dict[str, float]:
         """Cost name -> limit as a number. A share is of the dense model: not a number where that is not known."""
-        found = limits.of_costs
-        for name, share in limits.of_shares.items():
-            limit = float("nan") if self.dense is None else share * self.cost(self.dense, name)
+        found = limits.cost_limits
+        for name, share in limits.cost_share_limits.items():
+            limit = float("nan") if self.dense is None else share * self.value(self.dense, name)
             found[name] = float(np.minimum(found.get(name, np.inf), limit))
         return found
 
@@ -231,7 +231,7 @@ class Front:
 
         Costs by their name, relative to the limit; "drop" in the metric's unit.
         """
-        excess = {name: self.cost(record, name) / limit - 1.0 for name, limit in self.limits_of_costs(limits).items()}
+        excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute_limits(limits).items()}
         drops = [] if limits.max_drop is None else [limits.max_drop]
         if limits.max_drop_share is not None:
             quality = float("nan") if self.dense is None else self.dense.search.quality
@@ -246,18 +246,18 @@ class Front:
         return max(self.excess(record, limits).values(), default=0.0)
 
     def _none_within(self, limits: Limits, by: str) -> str:
-        if not self.records:
+        if not self.members:
             return error_message("the front", "hold a candidate", "none", "Run the study first.")
-        for name in (by, *self.limits_of_costs(limits)):
-            if not any(np.isfinite(self.cost(record, name)) for record in self.complete):
+        for name in (by, *self.absolute_limits(limits)):
+            if not any(np.isfinite(self.value(record, name)) for record in self.complete):
                 remedy = "StudySettings.latency_rounds says how often; 0 leaves it out."
                 return error_message(
                     f"{name} of the candidates", "be measured where it decides", "no measurement", remedy
                 )
-        nearest = min(self.records, key=lambda record: self._excess(record, limits))
+        nearest = min(self.members, key=lambda record: self._excess(record, limits))
         asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
         search = nearest.search
-        latency = self.cost(nearest, "latency_ms")
+        latency = self.value(nearest, "latency_ms")
         against = "" if self.dense is None else f"({self.gain(nearest):+.4g} to dense), "
         got = (
             f"none; the nearest is candidate {nearest.number} with {self.quality_name} {search.quality:.4g} "

@@ -62,13 +62,13 @@ class Limits:
         return {n: value for n, value in self.given.items() if n == "max_drop" or n.endswith("_share")}
 
     @property
-    def of_costs(self) -> dict[str, float]:
+    def cost_limits(self) -> dict[str, float]:
         """Cost name -> limit, for the absolute limits that are set."""
         given = self.given
         return {name: float(given[f"max_{name}"]) for name in COSTS if f"max_{name}" in given}
 
     @property
-    def of_shares(self) -> dict[str, float]:
+    def cost_share_limits(self) -> dict[str, float]:
         """Cost name -> limit as a share of dense, for those that are set."""
         shares = {f"max_{_short(name)}_share": name for name in COSTS}
         return {shares[name]: float(value) for name, value in self.given.items() if name in shares}

@@ -66,10 +66,10 @@ class PruningPlan:
     def needs_scores(self) -> bool:
         """How much goes of what depends on scores: on thresholds, a ranking, or blocks or layers by a criterion."""
         by_threshold = any(group.threshold is not None for group in self.groups.values())
-        return by_threshold or self.ranking is not None or len(self.by_number) > 0
+        return by_threshold or self.ranking is not None or len(self.block_plans) > 0
 
     @property
-    def by_number(self) -> dict[str, BlockPlan]:
+    def block_plans(self) -> dict[str, BlockPlan]:
         """How many layers and how many blocks go by a criterion, where any do."""
         plans = {"layers": self.layers, "blocks": self.blocks}
         return {kind: plan for kind, plan in plans.items() if plan is not None and plan.count > 0}

@@ -40,7 +40,7 @@ COST_TITLES: Mapping[str, str] = {
 
 def hover_texts(front: Front) -> dict[int, str]:
     """Number of each candidate -> what is shown of it where the mouse is."""
-    return {record.number: _hover(front, record) for record in front.everything}
+    return {record.number: _hover(front, record) for record in front.records}
 
 
 def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
@@ -49,16 +49,16 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
     hovers: of `hover_texts`.
     """
     figure = go.Figure()
-    numbers = {record.number for record in front.records}
+    numbers = {record.number for record in front.members}
     for origin in ORIGIN_COLOURS:
-        members = [record for record in front.everything if record.origin == origin]
+        members = [record for record in front.records if record.origin == origin]
         members.sort(key=lambda record: record.number not in numbers)  # the legend looks like the first of them
         if members:
             figure.add_trace(_points(front, members, cost, hovers))
     line = _staircase(front, cost)
     figure.add_trace(
         go.Scatter(
-            x=[front.cost(record, cost) for record in line],
+            x=[front.value(record, cost) for record in line],
             y=[record.search.quality for record in line],
             mode="lines",
             line={"color": "#444444", "width": 1, "shape": "hv"},
@@ -79,16 +79,14 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
 
 def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
     """Quality over size and latency; the front's members are filled. hovers: of `hover_texts`."""
-    numbers = {record.number for record in front.records}
+    numbers = {record.number for record in front.members}
     figure = go.Figure()
     for kind, inside in (("front", True), ("dominated", False)):
-        members = [
-            record for record in front.everything if (record.number in numbers) == inside and record.search.latency
-        ]
+        members = [record for record in front.records if (record.number in numbers) == inside and record.search.latency]
         figure.add_trace(
             go.Scatter3d(
                 x=[record.search.size_bytes for record in members],
-                y=[front.cost(record, "latency_ms") for record in members],
+                y=[front.value(record, "latency_ms") for record in members],
                 z=[record.search.quality for record in members],
                 mode="markers",
                 marker={
@@ -126,7 +124,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     places, quality = labels(names), label(front.quality_name)
     figure = go.Figure()
     figure.add_trace(go.Bar(x=places, y=dense, marker_color="#DDDDDD", name="dense"))
-    records = list(front.records)
+    records = list(front.members)
     shown = records.index(front.knee()) if records else 0
     for position, record in enumerate(records):
         widths = [record.widths.get(name, channels) for name, channels in zip(names, dense, strict=True)]
@@ -171,9 +169,9 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
 
 def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
     """Hypervolume after each trial, and samples trained with. curve: of front.convergence."""
-    trained = np.cumsum([record.samples_trained for record in front.everything])
+    trained = np.cumsum([record.samples_trained for record in front.records])
     figure = make_subplots(specs=[[{"secondary_y": True}]])
-    numbers = [record.number for record in front.everything]
+    numbers = [record.number for record in front.records]
     figure.add_trace(go.Scatter(x=numbers, y=curve["hypervolume"], name="hypervolume", line={"color": "#0072B2"}))
     figure.add_trace(
         go.Scatter(x=numbers, y=trained, name="samples trained", line={"color": "#999999", "dash": "dot"}),
@@ -236,9 +234,9 @@ def importance(found: Importances) -> go.Figure:
 def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers: Mapping[int, str]) -> go.Scatter:
     """Members of one origin."""
     origin = members[0].origin
-    inside = {record.number for record in front.records}
+    inside = {record.number for record in front.members}
     return go.Scatter(
-        x=[front.cost(record, cost) for record in members],
+        x=[front.value(record, cost) for record in members],
         y=[record.search.quality for record in members],
         error_y={
             "type": "data",
@@ -263,7 +261,7 @@ def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str,
     """95 % intervals of the ratio to dense, in the axis' milliseconds; asymmetric."""
     up, down = [], []
     for record in members:
-        latency, middle = record.search.latency, front.cost(record, "latency_ms")
+        latency, middle = record.search.latency, front.value(record, "latency_ms")
         up.append(middle * (latency.ratio_high / latency.ratio - 1) if latency else 0.0)
         down.append(middle * (1 - latency.ratio_low / latency.ratio) if latency else 0.0)
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 2}
@@ -272,8 +270,8 @@ def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str,
 def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
     """Of the whole front, what is best in quality for each value of this one cost."""
     line: list[CandidateRecord] = []
-    timed = [record for record in front.records if math.isfinite(front.cost(record, cost))]
-    for record in sorted(timed, key=lambda record: front.cost(record, cost)):
+    timed = [record for record in front.members if math.isfinite(front.value(record, cost))]
+    for record in sorted(timed, key=lambda record: front.value(record, cost)):
         better = not line or (record.search.quality > line[-1].search.quality) == front.higher_is_better
         if better and (not line or record.search.quality != line[-1].search.quality):
             line.append(record)
@@ -289,7 +287,7 @@ def _hover(front: Front, record: CandidateRecord) -> str:
         f"{search.multiply_adds:,} multiply-adds",
     ]
     if search.latency is not None:
-        lines.append(f"{front.cost(record, 'latency_ms'):.3g} ms, {search.latency.ratio:.2f} of dense")
+        lines.append(f"{front.value(record, 'latency_ms'):.3g} ms, {search.latency.ratio:.2f} of dense")
     if record.parent is not None:
         lines.append(f"from candidate {record.parent}")
     return hover(lines)

@@ -24,7 +24,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _latency(front)
     lines += _masks(front, dense)
     lines += _stopped_early(front)
-    failed = [record for record in front.everything if record.note]
+    failed = [record for record in front.records if record.note]
     if failed:
         who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
         lines.append((f"{who} diverged in the fine-tune and kept the weights from before it.", True))
@@ -87,7 +87,7 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
 
 def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
     """The cheapest candidate whose loss of quality is not more than the noise of the difference."""
-    smaller = [record for record in front.records if record is not dense]
+    smaller = [record for record in front.members if record is not dense]
     if not smaller or -front.gain(record := suggest_candidate(front, smaller)) > _noise(record, dense):
         return []
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
@@ -119,7 +119,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
     Not at equal compute: a point of the sweep was trained once, what it is compared with may have been polished.
     """
     sign = 1 if front.higher_is_better else -1
-    known = sorted((r for r in front.everything if math.isfinite(r.search.quality)), key=_multiply_adds)
+    known = sorted((r for r in front.records if math.isfinite(r.search.quality)), key=_multiply_adds)
     sweep = [record for record in known if record.origin == "uniform"]
     rivals = [record for record in known if record.origin not in ("uniform", "dense")]
     gains, best, position = [], None, 0
@@ -146,7 +146,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
 def _latency(front: Front) -> list[tuple[str, bool]]:
     """Latency need not follow multiply-adds: say so when nothing became quicker."""
-    measured = [record for record in front.records if record.search.latency is not None and record.origin != "dense"]
+    measured = [record for record in front.members if record.search.latency is not None and record.origin != "dense"]
     if not measured:
         return []
     quicker = [
@@ -169,10 +169,10 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
 
 def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
     """What masks of single weights brought: bytes, and rarely time."""
-    masked = [record for record in front.everything if _is_masked(record)]
+    masked = [record for record in front.records if _is_masked(record)]
     if not masked:
         return []
-    members = [record for record in front.records if record.origin != "dense"]
+    members = [record for record in front.members if record.origin != "dense"]
     on_front = [record for record in members if _is_masked(record)]
     smallest = min(on_front or masked, key=lambda record: record.search.size_bytes)
     search = smallest.search
@@ -217,14 +217,14 @@ def _by_chance(count: int) -> int:
 
 def _stopped_early(front: Front) -> list[tuple[str, bool]]:
     """What early stopping saved, and whether the rungs it looked at can be trusted."""
-    rungs = audit_rungs(front.everything)
+    rungs = audit_rungs(front.records)
     if not rungs:
         return []
-    stopped = len(front.everything) - len(front.complete)
+    stopped = len(front.records) - len(front.complete)
     lines = [
         (
-            f"Early stopping ended {stopped} of {len(front.everything)} candidates, which left out "
-            f"{training_saved(front.everything):.0%} of the training.",
+            f"Early stopping ended {stopped} of {len(front.records)} candidates, which left out "
+            f"{training_saved(front.records):.0%} of the training.",
             False,
         )
     ]

@@ -48,25 +48,25 @@ def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
 
 def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
     """Every candidate at its cost and quality, with a line from the parent whose weights it started from."""
-    known = {record.number: record for record in front.everything}
+    known = {record.number: record for record in front.records}
     xs: list[float | None] = []
     ys: list[float | None] = []
-    for record in front.everything:
+    for record in front.records:
         parent = known.get(record.parent) if record.parent is not None else None
         if parent is not None:
-            xs += [front.cost(parent, cost), front.cost(record, cost), None]
+            xs += [front.value(parent, cost), front.value(record, cost), None]
             ys += [parent.search.quality, record.search.quality, None]
     figure = go.Figure(
         go.Scatter(x=xs, y=ys, mode="lines", line={"color": "#cccccc", "width": 1}, hoverinfo="skip", showlegend=False)
     )
-    members = {record.number for record in front.records}
+    members = {record.number for record in front.members}
     for origin, colour in ORIGIN_COLOURS.items():
-        records = [record for record in front.everything if record.origin == origin]
+        records = [record for record in front.records if record.origin == origin]
         if not records:
             continue
         figure.add_trace(
             go.Scatter(
-                x=[front.cost(record, cost) for record in records],
+                x=[front.value(record, cost) for record in records],
                 y=[record.search.quality for record in records],
                 mode="markers",
                 name=origin,

@@ -32,7 +32,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     stored = folder.read_study()
     scan = folder.read_sensitivity()
     groups = [to_plain_object(row) for row in stored.groups]
-    timed = any(record.search.latency for record in front.everything)
+    timed = any(record.search.latency for record in front.records)
     costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
     hovers = figures.hover_texts(front)
     sections = [Section(title="The front", table=_table(front))]
@@ -64,9 +64,9 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
 
 
 def _lead(front: Front) -> str:
-    trained = sum(record.samples_trained for record in front.everything)
+    trained = sum(record.samples_trained for record in front.records)
     return (
-        f"{len(front.everything)} candidates, {len(front.records)} of them on the front over "
+        f"{len(front.records)} candidates, {len(front.members)} of them on the front over "
         f"{', '.join(front.objectives)}; {trained:,} samples trained with. The search split decides; the test split is "
         "shown for the final front and decides nothing. Latencies are ratios to the dense model, measured in turn, "
         "times its own median."
@@ -75,7 +75,7 @@ def _lead(front: Front) -> str:
 
 def _table(front: Front) -> Table:
     dense = front.dense
-    records = [*([dense] if dense is not None and dense not in front.records else []), *front.records]
+    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
     masked = any(record.search.masked is not None for record in records)
     head = (
@@ -107,7 +107,7 @@ def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) ->
         f"{search.size_bytes:,}",
         f"{search.multiply_adds:,}",
         share_of_dense(front, record),
-        "" if latency is None else f"{front.cost(record, 'latency_ms'):.3g}",
+        "" if latency is None else f"{front.value(record, 'latency_ms'):.3g}",
         _ratio(latency),
         *([_ratio(search.masked)] if masked else []),
     )
@@ -120,7 +120,7 @@ def _ratio(latency: Latency | None) -> str:
 def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:
     """The scan as a heat map, what it took, and what the trials said of it."""
     dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
-    found = refreshed(scan, observe(front.everything, dense, front.higher_is_better))
+    found = refreshed(scan, observe(front.records, dense, front.higher_is_better))
     lines = [
         f"Loss added by each group alone, its channels ranked by {scan.criterion}, after recalibration. The scan saw "
         f"{scan.samples_forward:,} samples{f' and trained on {scan.samples_trained:,}' * (scan.samples_trained > 0)}.",
@@ -165,7 +165,7 @@ def _rungs(front: Front) -> Section:
             f"{row.correlation:.2f} ({row.low:.2f} to {row.high:.2f})" if math.isfinite(row.correlation) else "",
             str(row.stopped),
         )
-        for row in audit_rungs(front.everything)
+        for row in audit_rungs(front.records)
     )
     if not rows:
         return Section(title=title, notes=("No candidate was looked at on its way.",))

@@ -101,7 +101,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
         "updates": recovery.schedule.updates,
         "regrowth": recovery.schedule.regrowth,
     }
-    for wanted in plan.by_number.values():
+    for wanted in plan.block_plans.values():
         known["block_criterion"] = wanted.criterion
     if plan.ranking is not None and plan.ranking.threshold is not None:
         known["threshold"] = plan.ranking.threshold

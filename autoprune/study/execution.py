@@ -199,7 +199,7 @@ class Execution:
 
         untested: keeps who cannot be measured. follow: told (done, total).
         """
-        front = {record.number for record in self.front().records}
+        front = {record.number for record in self.front().members}
         wanted = [
             position
             for position, record in enumerate(self.records)

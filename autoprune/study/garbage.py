@@ -19,17 +19,17 @@ def removable(front: Front) -> Sequence[CandidateRecord]:
     may come back, and a limit on a cost that is no objective may leave it alone. What was stopped early is on no front
     and in no lineage. Candidates whose weights were removed already are not named again.
     """
-    members = {record.number for record in front.records}
-    parents = {record.parent for record in front.everything}
+    members = {record.number for record in front.members}
+    parents = {record.parent for record in front.records}
     sign = 1.0 if front.higher_is_better else -1.0
     return [
         record
-        for record in front.everything
+        for record in front.records
         if not record.removed
         and record.number not in members
         and record.number not in parents
         and record.origin not in BASELINES
-        and (record.stopped or any(_beats(rival, record, sign) for rival in front.records))
+        and (record.stopped or any(_beats(rival, record, sign) for rival in front.members))
     ]
 
 

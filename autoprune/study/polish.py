@@ -32,9 +32,9 @@ def choose(front: Front, cost: str, has_weights: Callable[[int], bool]) -> Candi
     sign = 1.0 if front.higher_is_better else -1.0
     best, best_score = None, -1.0
     for record in members:
-        larger = [r for r in front.everything if front.cost(r, cost) > front.cost(record, cost)]
+        larger = [r for r in front.records if front.value(r, cost) > front.value(record, cost)]
         gap = max((sign * (r.search.quality - record.search.quality) for r in larger), default=0.0)
-        score = max(gap, 0.0) / sum(r.architecture == record.architecture for r in front.everything)
+        score = max(gap, 0.0) / sum(r.architecture == record.architecture for r in front.records)
         if score > best_score:
             best, best_score = record, score
     return best
@@ -43,6 +43,6 @@ def choose(front: Front, cost: str, has_weights: Callable[[int], bool]) -> Candi
 def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:
     """One record for each set of widths on the front: the one that was trained longest."""
     newest: dict[object, CandidateRecord] = {}
-    for record in sorted(front.records, key=lambda record: record.lineage_trained):
+    for record in sorted(front.members, key=lambda record: record.lineage_trained):
         newest[record.architecture] = record
     return list(newest.values())

@@ -26,14 +26,14 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
     cannot fall below. Groups of one share keep one share, kept channels stay multiples of what the space rounds to,
     and no group falls below what it needs. None where not even the smallest widths would do.
     """
-    limited = front.limits_of_costs(settings.limits)
+    limited = front.absolute_limits(settings.limits)
     if not limited:
         return plan
 
     def fits(tried: PruningPlan) -> bool:
         costs = expected_costs(bench, tried, timed="latency_ms" in limited)
         record = CandidateRecord.proposed(costs)
-        return all(front.cost(record, name) <= limit for name, limit in limited.items())
+        return all(front.value(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):
         return plan

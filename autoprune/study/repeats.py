@@ -64,13 +64,13 @@ class Repeats:
         rows = []
         for folder, front, curve in zip(self.folders, self.fronts, self.curves(cost), strict=True):
             last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
-            qualities = [record.search.quality for record in front.records]
+            qualities = [record.search.quality for record in front.members]
             best = max(qualities, default=float("nan"), key=lambda q: q if front.higher_is_better else -q)
             rows.append(
                 {
                     "study": folder.path.name,
-                    "candidates": len(front.everything),
-                    "on_front": len(front.records),
+                    "candidates": len(front.records),
+                    "on_front": len(front.members),
                     "samples": int(last["samples"]),
                     "seconds": float(last["seconds"]),
                     "hypervolume": float(last["hypervolume"]),

@@ -51,5 +51,5 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
     asked = len(re.findall(r'class="plotly-graph-div', body))
     assert asked == 9, "three costs, 3-D, layers, sensitivity, progress, hypervolume, descent"
     assert drawn == asked
-    for record in front.records:
+    for record in front.members:
         assert f"candidate {record.number}:" in body, "the menu of the per-layer view names every member"

@@ -46,7 +46,7 @@ def test_run_ends_with_the_front_and_says_where_to_go(ran: tuple[Path, Path, Out
         assert column in answer.out
     for column in ("multiply-adds", "of dense", "latency ms", "ratio to dense"):
         assert column in answer.out
-    members = front(out).records
+    members = front(out).members
     rows = [line.split("│")[1].strip() for line in answer.out.splitlines() if line.startswith("│")]
     dense = front(out).dense
     assert dense is not None
@@ -101,7 +101,7 @@ def test_fewer_trials_than_there_are_is_no_error(ran: tuple[Path, Path, Outcome]
 def test_front_as_json(out: Path) -> None:
     answer = command("front", out, "--json")
     assert answer.code == 0
-    rows, members = json.loads(answer.out), front(out).records
+    rows, members = json.loads(answer.out), front(out).members
     assert [row["candidate"] for row in rows] == [record.number for record in members]
     for row, record in zip(rows, members, strict=True):
         assert row["search_accuracy"] == pytest.approx(record.search.quality, abs=1e-6)
@@ -118,14 +118,14 @@ def test_front_as_csv(out: Path) -> None:
     answer = command("front", out, "--csv")
     assert answer.code == 0
     rows = list(csv.DictReader(io.StringIO(answer.out)))
-    assert [int(row["candidate"]) for row in rows] == [record.number for record in front(out).records]
-    assert [int(row["size_bytes"]) for row in rows] == [record.search.size_bytes for record in front(out).records]
+    assert [int(row["candidate"]) for row in rows] == [record.number for record in front(out).members]
+    assert [int(row["size_bytes"]) for row in rows] == [record.search.size_bytes for record in front(out).members]
 
 
 def test_front_as_a_table(out: Path) -> None:
     answer = command("front", out)
     assert answer.code == 0
-    for record in front(out).records:
+    for record in front(out).members:
         assert f"{record.search.parameters:,}" in answer.out
         assert f"{record.search.quality:.4f}" in answer.out
 
@@ -140,13 +140,13 @@ def test_choose_prints_the_number_alone(out: Path) -> None:
     """So that a script can use it; the row goes to standard error."""
     answer = command("choose", out)
     assert answer.code == 0
-    cheapest = min(front(out).records, key=lambda record: record.search.multiply_adds)
+    cheapest = min(front(out).members, key=lambda record: record.search.multiply_adds)
     assert answer.out == f"{cheapest.number}\n"
     assert f"{cheapest.search.parameters:,}" in answer.err
 
 
 def test_choose_keeps_to_its_limits(out: Path) -> None:
-    members, found = front(out).records, front(out)
+    members, found = front(out).members, front(out)
     size = sorted(record.search.size_bytes for record in members)[len(members) // 2]
     chosen = int(command("choose", out, "--max-size-bytes", size, "--by", "quality").out)
     inside = [record for record in members if record.search.size_bytes <= size]
@@ -157,7 +157,7 @@ def test_choose_keeps_to_its_limits(out: Path) -> None:
     inside = [record for record in members if -found.gain(record) <= drop]
     assert found.get(chosen).search.size_bytes == min(record.search.size_bytes for record in inside)
 
-    slow = max(found.cost(record, "latency_ms") for record in members)
+    slow = max(found.value(record, "latency_ms") for record in members)
     assert command("choose", out, "--max-latency-ms", slow * 1.001).code == 0
 
 
@@ -175,7 +175,7 @@ def test_choose_when_none_is_within(out: Path) -> None:
     assert answer.code == 2
     assert answer.out == ""
     assert "a candidate must keep to max_size_bytes 1.0, but got none; the nearest is candidate" in answer.sentence
-    smallest = min(front(out).records, key=lambda record: record.search.size_bytes)
+    smallest = min(front(out).members, key=lambda record: record.search.size_bytes)
     assert f"candidate {smallest.number} " in answer.sentence
 
 
@@ -202,7 +202,7 @@ def test_report_is_one_file_that_fetches_nothing(out: Path, tmp_path: Path) -> N
     page = to.read_text()
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)\s*=\s*[\"']?(https?:)?//", page)
     assert page.count('class="plotly-graph-div"') >= 4
-    for record in front(out).records:
+    for record in front(out).members:
         assert f"candidate {record.number}" in page
     again = command("report", out)
     assert again.out.strip() == str(out / "report.html")

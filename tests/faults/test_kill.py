@@ -92,7 +92,7 @@ def test_killed_at(moment: str, killed: Path, whole: autoprune.Study) -> None:
     assert not lost
     assert not [name for name in after if ".tmp" in name], "leftovers are swept"
     assert len(everything_loads(out)) == 8
-    assert {record.number for record in front.records} <= {r.number for r in study.records if r.test is not None}
+    assert {record.number for record in front.members} <= {r.number for r in study.records if r.test is not None}
     for record in study.records:
         study.rebuild(record.number)
     told = {trial.number: trial.values for trial in journal_trials(out) if trial.state.name == "COMPLETE"}

@@ -95,7 +95,7 @@ def shown(name: str, tmp_path: Path) -> None:
     """Everything that is printed, with this name wherever there is one."""
     front = study_of(name)
     terminal.show_front(front)
-    terminal.show_candidate(front, front.records[-1])
+    terminal.show_candidate(front, front.members[-1])
     following.show_next(front, Path(name), tmp_path / name)
     terminal.show_importances(importances_of(name))
     show(explained(topology_of(name), autoprune.SpaceSettings()))

@@ -130,4 +130,4 @@ def test_candidates_of_the_same_widths_share_their_latency() -> None:
     ]
     ratios = dominance.objective_matrix(records, ("quality", "latency_ms"), higher_is_better=True)[:, 1]
     assert ratios[1] == ratios[2]
-    assert [r.number for r in front_of(records, ("quality", "latency_ms")).records] == [0, 2]
+    assert [r.number for r in front_of(records, ("quality", "latency_ms")).members] == [0, 2]

@@ -25,13 +25,13 @@ def study() -> list[CandidateRecord]:
 
 
 def numbers(front: Front) -> list[int]:
-    return [member.number for member in front.records]
+    return [member.number for member in front.members]
 
 
 def test_the_front_drops_what_is_beaten_and_starts_with_the_most_expensive() -> None:
     front = front_of(study()[::-1])
     assert numbers(front) == [0, 1, 2, 3]
-    assert len(front.everything) == 5
+    assert len(front.records) == 5
     assert front.dense is not None
     assert front.dense.number == 0
 
@@ -81,7 +81,7 @@ def test_a_quality_that_is_no_number_is_on_no_front() -> None:
 
 def test_an_empty_study_has_an_empty_front() -> None:
     front = front_of([])
-    assert front.records == ()
+    assert front.members == ()
     assert front.dense is None
     assert front.hypervolume() == 0.0
     assert len(front.table()) == 0
@@ -239,7 +239,7 @@ def test_a_message_without_latencies_does_not_print_nan() -> None:
 def test_latency_is_limited_by_the_ratio_not_by_a_slow_moment() -> None:
     records = [dense(0.9, took=latency(1.0)), record(1, measurement(0.8, 500, took=latency(0.5, drift=4.0)))]
     front = front_of(records)
-    assert front.cost(records[1], "latency_ms") == pytest.approx(0.5 * DENSE_MS)
+    assert front.value(records[1], "latency_ms") == pytest.approx(0.5 * DENSE_MS)
     assert front.choose(Limits(max_latency_ms=6)).number == 1
 
 
@@ -375,7 +375,7 @@ def test_without_dense_the_limits_of_the_search_are_refused_too() -> None:
 def test_without_dense_no_row_says_a_share_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     front = orphans()
     assert front.table()["multiply_adds_share"].isna().all()
-    assert all(math.isnan(front.gain(one)) for one in front.records)
+    assert all(math.isnan(front.gain(one)) for one in front.members)
     show_front(front)
     printed = capsys.readouterr().out
     assert "100.0%" not in printed
@@ -411,5 +411,5 @@ def test_what_is_no_number_is_no_limit_either(name: str, value: float) -> None:
 
 def test_an_error_that_was_infinite_when_dense_may_only_fall() -> None:
     front = front_of([dense(math.inf), record(1, measurement(0.4, 500))], higher_is_better=False)
-    assert front.excess(front.everything[1], Limits(max_drop=0.1))["drop"] == -math.inf
+    assert front.excess(front.records[1], Limits(max_drop=0.1))["drop"] == -math.inf
     assert [one.number for one in front.within(Limits(max_drop=0.1))] == [1]

@@ -218,7 +218,7 @@ def test_a_detector_is_pruned_without_distillation_and_that_is_said_before_work(
     chosen = settings(trials=3, uniform_points=1, space=space(distillation=(0.5,), criteria=("taylor",)))
     with pytest.warns(AutopruneWarning, match=r"^Distillation is off, and fine-tunes follow the targets alone: "):
         study = autoprune.Study.create(task, chosen, out=tmp_path / "run")
-    assert len(study.run().everything) == 3
+    assert len(study.run().records) == 3
     assert not (tmp_path / "run" / "failures").exists()
     with pytest.warns(AutopruneWarning, match=r"^Distillation is off"):
         study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation_weight=0.9)))

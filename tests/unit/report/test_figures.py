@@ -129,7 +129,7 @@ def test_the_menu_of_layers_shows_one_candidate_and_starts_with_the_knee() -> No
     for position, button in enumerate(buttons):
         (change,) = button.args
         assert change["visible"] == [True, *(other == position for other in range(3))]
-    knee = front.records.index(front.knee())
+    knee = front.members.index(front.knee())
     assert figure.layout.updatemenus[0].active == knee
     assert [data.visible for data in figure.data[1:]] == [position == knee for position in range(3)]
 

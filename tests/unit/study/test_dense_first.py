@@ -114,7 +114,7 @@ def test_a_folder_without_dense_says_nothing_of_it_and_measures_it_when_run(tmp_
     # Its trials are reached, and still the dense model comes first, whatever is queued.
     old.enqueue(autoprune.PruningPlan.from_json(old.records[0].plan.to_json()))
     seen: list[Sequence[str]] = []
-    front = old.run(on_progress=lambda p: seen.append([r.origin for r in p.front.everything]))
+    front = old.run(on_progress=lambda p: seen.append([r.origin for r in p.front.records]))
     assert "dense" in seen[0]
     assert front.dense is not None
     assert front.choose(autoprune.Limits(max_drop=0.0)).search.quality >= front.dense.search.quality
@@ -126,7 +126,7 @@ def test_what_a_user_enqueues_first_is_tried_after_the_dense_model(tmp_path: Pat
     name = study.bench.topology.groups[0].name
     study.enqueue(autoprune.PruningPlan(groups={name: autoprune.GroupPlan(ratio=0.5)}))
     seen: list[list[str]] = []
-    study.run(trials=2, on_progress=lambda p: seen.append([r.origin for r in p.front.everything]))
+    study.run(trials=2, on_progress=lambda p: seen.append([r.origin for r in p.front.records]))
     assert ["dense"] in seen
     assert ["enqueued"] not in seen
     assert {record.origin for record in study.records} == {"dense", "enqueued"}

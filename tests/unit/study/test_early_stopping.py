@@ -232,7 +232,7 @@ def test_some_are_stopped_and_count_as_trials(study: autoprune.Study) -> None:
 
 def test_they_are_no_member_no_parent_and_not_polished(study: autoprune.Study) -> None:
     numbers = {record.number for record in stopped(study)}
-    assert not numbers & {record.number for record in study.front().records}
+    assert not numbers & {record.number for record in study.front().members}
     assert not numbers & {record.parent for record in study.records}
     polished = [trial.user_attrs["of"] for trial in journal_trials(study.folder.path) if "of" in trial.user_attrs]
     assert polished
@@ -359,8 +359,8 @@ def test_a_stopped_one_is_neither_on_the_front_nor_chosen() -> None:
     good = record(2, measurement(0.99, 10))
     half = CandidateRecord.from_json(json.dumps({**json.loads(good.to_json()), "fidelity": 0.5}))
     found = front_of([dense(), half, record(1, measurement(0.8, 500))])
-    assert [r.number for r in found.records] == [0, 1]
-    assert len(found.everything) == 3
+    assert [r.number for r in found.members] == [0, 1]
+    assert len(found.records) == 3
     assert found.choose(autoprune.Limits(max_size_bytes=3000)).number == 1
     assert found.hypervolume() == front_of([dense(), record(1, measurement(0.8, 500))]).hypervolume()
     assert found.get(2).stopped, "it can still be looked at by its number"

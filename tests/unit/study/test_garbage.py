@@ -38,7 +38,7 @@ def test_what_the_clock_may_bring_back_stays() -> None:
     far = record(3, measurement(0.8, 500, took=latency(0.60)))
     unknown = record(4, measurement(0.8, 500))
     front = front_of([dense, best, near, far, unknown], objectives=("quality", "latency_ms"))
-    assert {r.number for r in front.records} == {0, 1}, "all are off the front as it is"
+    assert {r.number for r in front.members} == {0, 1}, "all are off the front as it is"
     assert {r.number for r in removable(front)} == {3, 4}
     # The same widths are the same network, whatever the clock said of each.
     twin = replace(near, number=5, kept=best.kept, dropped=best.dropped)
@@ -65,7 +65,7 @@ def test_no_clock_brings_back_what_was_removed(seed: int) -> None:
         kept = found[-1].kept if number % 3 == 0 else None
         found.append(record(number, measurement(rng.uniform(0.5, 0.9), rng.choice((400, 500)), took=took), kept=kept))
         front = front_of(found, objectives=("quality", "multiply_adds", "latency_ms"))
-        assert not any(member.removed for member in front.records)
+        assert not any(member.removed for member in front.members)
         chosen = front.choose(autoprune.Limits(max_multiply_adds=rng.choice((500, 2000))), "latency_ms")
         assert not chosen.removed
         useless = {member.number for member in removable(front)}

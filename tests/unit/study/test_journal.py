@@ -181,7 +181,7 @@ def test_a_journal_that_is_no_file(run: Path, opened: Open) -> None:
     (run / JOURNAL).mkdir()
     with pytest.raises(StorageError, match=r"journal\.log must be"):
         opened().run()
-    assert len(autoprune.Study.open(run).front().records) > 0
+    assert len(autoprune.Study.open(run).front().members) > 0
 
 
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM)

@@ -66,7 +66,7 @@ def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
     assert len(study.records) < 30
     assert work.forward + work.trained >= 20_000
     assert work.forward + work.trained - last.samples_forward - last.samples_trained < 20_000
-    assert all(r.test is not None for r in study.front().records) or image_task().test_split is None
+    assert all(r.test is not None for r in study.front().members) or image_task().test_split is None
     with pytest.raises(ConfigurationError, match="samples must be an integer > 0"):
         settings(samples=0)
 
@@ -201,7 +201,7 @@ def test_a_sampler_that_fails_is_named_and_the_study_goes_on_without_it(
     study = autoprune.Study.create(image_task(), settings(trials=7), out=tmp_path / "run")
     with pytest.raises(AutopruneError, match=message):
         study.run(sampler=Failing(where))
-    assert len(study.run().everything) == 7
+    assert len(study.run().records) == 7
 
 
 def test_a_polish_needs_weights(tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
     assert followed == [3, 4, 5]
     assert [folder.path.name for folder in found.folders] == ["seed-3", "seed-4", "seed-5"]
     alone = autoprune.Study.open(tmp_path / "all" / "seed-4")
-    assert comparable(found.fronts[1].everything) == comparable(alone.records)
+    assert comparable(found.fronts[1].records) == comparable(alone.records)
     table, summary = found.table(), found.summary()
     assert list(table["samples"]) == [
-        sum(r.samples_forward + r.samples_trained for r in front.everything) for front in found.fronts
+        sum(r.samples_forward + r.samples_trained for r in front.records) for front in found.fronts
     ]
     assert len(set(table["hypervolume"])) > 1, "seeds that change nothing are no repeats"
     assert summary.loc["hypervolume", "low"] == table["hypervolume"].min()
@@ -37,7 +37,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
     assert summary.loc["hypervolume", "median"] == table["hypervolume"].median()
 
     again = repeat(image_task(), chosen, 3, out=tmp_path / "all")
-    assert [len(front.everything) for front in again.fronts] == [6, 6, 6], "nothing is run twice"
+    assert [len(front.records) for front in again.fronts] == [6, 6, 6], "nothing is run twice"
     page = write_repeats_report(Repeats.open(tmp_path / "all"), tmp_path / "report.html").read_text()
     assert "3 seeds" in page
     assert "seed-5" in page

@@ -156,13 +156,13 @@ def test_only_what_is_allowed_goes(case: tuple[str, autoprune.Study]) -> None:
 def test_the_front_and_the_report(case: tuple[str, autoprune.Study], tmp_path: Path) -> None:
     _, study = case
     front = study.front()
-    assert front.records
-    assert len(front.table()) == len(front.records)
+    assert front.members
+    assert len(front.table()) == len(front.members)
     text = write_report(study.folder, front, tmp_path / "report.html").read_text()
     assert "<html" in text
-    assert all(f">{record.number}<" in text for record in front.records)
+    assert all(f">{record.number}<" in text for record in front.members)
     again = autoprune.Study.open(study.folder.path)
-    assert [record.number for record in again.front().records] == [record.number for record in front.records]
+    assert [record.number for record in again.front().members] == [record.number for record in front.members]
     assert again.records == study.records
 
 
@@ -220,7 +220,7 @@ def test_all_kinds_of_everything_are_sampled(case: tuple[str, autoprune.Study]) 
     assert len({plan.weights.spread for plan in plans if plan.weights is not None}) == 3
     assert len({plan.weights.criterion for plan in plans if plan.weights is not None}) == 3
     # The blocks of this model are layers, and count as these.
-    wanted = [number.criterion for plan in plans for number in plan.by_number.values()]
+    wanted = [number.criterion for plan in plans for number in plan.block_plans.values()]
     assert set(wanted) == {"block_influence", "random"}
     assert any(plan.ranking is not None and plan.ranking.threshold is not None for plan in plans)
     assert any(plan.ranking is not None and plan.ranking.budget is not None for plan in plans)

@@ -241,7 +241,7 @@ def test_a_torn_last_line_of_the_journal(tmp_path: Path) -> None:
     journal = tmp_path / "run" / "journal.log"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 6, "worker_id": "x", "trial_i')
-    assert len(autoprune.Study.open(tmp_path / "run").front().everything) == 3
+    assert len(autoprune.Study.open(tmp_path / "run").front().records) == 3
     study = autoprune.Study.open(tmp_path / "run", task())
     study.run(trials=5)
     assert [record.number for record in study.records] == [0, 1, 2, 3, 4]

@@ -340,11 +340,11 @@ def test_a_metric_where_lower_is_better(tmp_path: Path) -> None:
     for record in study.records:
         assert record.search.quality == pytest.approx(1 - record.search.metrics["accuracy"], abs=1e-6)
     everything = [(record.search.quality, record.search.multiply_adds) for record in study.records]
-    for member in front.records:
+    for member in front.members:
         quality, cost = member.search.quality, member.search.multiply_adds
         assert not any(q <= quality and c <= cost and (q, c) != (quality, cost) for q, c in everything)
     best = min(everything)[0]
-    assert min(record.search.quality for record in front.records) == best
+    assert min(record.search.quality for record in front.members) == best
     assert front.choose(autoprune.Limits(), by="quality").search.quality == best
 
 
@@ -452,7 +452,7 @@ def test_progress_says_where_the_run_is(tmp_path: Path) -> None:
     assert tested == [(done, 3) for done in range(4)]
     assert {progress.target for progress in seen} == {3}
     assert all(progress.failed == "" for progress in seen)
-    assert [len(progress.front.everything) for progress in tried] == [1, 2, 3]
+    assert [len(progress.front.records) for progress in tried] == [1, 2, 3]
     assert seen[-1].ending is not None
     assert not seen[-1].ending.early
 
@@ -478,7 +478,7 @@ def test_the_test_split_is_not_touched_before_the_search_has_ended(tmp_path: Pat
     study.run(trials=8, on_progress=lambda progress: passes.append((progress.stage, test.passes)))
     assert {stage for stage, _ in passes} == {"scan", "trial", "test", "end"}
     assert {count for stage, count in passes if stage in ("scan", "trial")} == {0}
-    front = {record.number for record in study.front().records}
+    front = {record.number for record in study.front().members}
     measured = {record.number for record in study.records if record.test is not None}
     baselines = {record.number for record in study.records if record.origin in ("dense", "uniform")}
     assert measured == front | baselines
@@ -488,7 +488,7 @@ def test_the_test_split_is_not_touched_before_the_search_has_ended(tmp_path: Pat
     study.run(trials=8)
     assert test.passes == len(measured)
     study.run(trials=10)
-    front = {record.number for record in study.front().records}
+    front = {record.number for record in study.front().members}
     measured = {record.number for record in study.records if record.test is not None}
     assert front <= measured
     assert test.passes == len(measured)
@@ -516,7 +516,7 @@ def test_a_run_that_is_cut_short_leaves_the_test_split_alone(tmp_path: Path) -> 
 def test_the_test_numbers_are_those_of_the_test_split(study: autoprune.Study) -> None:
     test_split = task().test_split
     assert test_split is not None
-    for record in study.front().records:
+    for record in study.front().members:
         assert record.test is not None
         assert record.test.split == "test"
         assert record.test.quality == evaluate(task(), study.rebuild(record.number), test_split).value
@@ -533,7 +533,7 @@ def test_the_front_is_decided_on_the_search_split(study: autoprune.Study) -> Non
             and (other.search.quality, other.search.multiply_adds)
             != (record.search.quality, record.search.multiply_adds)
         ]
-        if record in front.records:
+        if record in front.members:
             assert not better
     assert front.dense == study.records[0]
 

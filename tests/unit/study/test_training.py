@@ -78,7 +78,7 @@ def test_a_loss_without_a_gradient_trains_nothing(tmp_path: Path) -> None:
         autoprune.Study.create(task, settings(space=space(criteria=("l2",))), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     untrained = settings(trials=1, space=space(criteria=("l2",), steps=0))
-    assert autoprune.Study.create(task, untrained, out=tmp_path / "run").run().records
+    assert autoprune.Study.create(task, untrained, out=tmp_path / "run").run().members
 
 
 class WithoutGradients(nn.Module):

@@ -101,7 +101,7 @@ def test_an_error_in_the_scan_names_the_users_code_and_loses_nothing(error: Base
     assert ("Lower batch_size" in said) == isinstance(error, torch.OutOfMemoryError)
     assert caught.value.__cause__ is error
     RAISED.clear()
-    assert len(study.run().everything) == 1
+    assert len(study.run().records) == 1
 
 
 def test_an_interrupt_in_the_scan_stays_one(tmp_path: Path) -> None:
@@ -176,11 +176,11 @@ def test_an_error_in_the_test_stage_leaves_the_front_and_says_who_is_untested(
     assert f"The measurement on the test split stopped since your code raised {type(error).__name__}: " in said
     assert said.count(type(error).__name__) == 1, "a reason that several share is said once"
     assert list(study.untested) == [0, 1]
-    assert len(front.everything) == 4
-    assert all(record.test is None for record in front.everything)
+    assert len(front.records) == 4
+    assert all(record.test is None for record in front.records)
     RAISED.clear()
     again = autoprune.Study.open(tmp_path / "run", task())
-    assert all(record.test is not None for record in again.run().records)
+    assert all(record.test is not None for record in again.run().members)
     assert not again.untested
 
 
