@@ -138,7 +138,7 @@ def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Res
             linear=hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5,
             logarithmic=hypervolume(logarithmic, (-0.5, 1.0 + 1e-9)) / 0.5,
             # Every method evaluates each candidate on the search split; that is left out for all of them.
-            samples=work.forward + work.trained - evaluated,
+            samples=work.total - evaluated,
             front=len(front.members),
         )
 

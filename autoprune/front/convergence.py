@@ -33,12 +33,13 @@ def convergence(
     """
     worst = worst_quality([front]) if reference is None else reference
     records = front.records
-    samples = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
+    own = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
+    shared = np.maximum.accumulate(np.array([record.samples_shared for record in records], dtype=np.int64))
     seconds = np.cumsum([sum(record.seconds.values()) for record in records], dtype=float)
     return pd.DataFrame(
         {
             "candidates": np.arange(1, len(records) + 1),
-            "samples": start[0] + samples,
+            "samples": start[0] + own + shared,
             "seconds": start[1] + seconds,
             "hypervolume": front.hypervolumes(cost, worst),
         }

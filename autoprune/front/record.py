@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
@@ -18,7 +18,7 @@ RECORD_FILE = "candidate.json"
 #: Where a trial came from.
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 #: Fields that records did not have from the beginning; what they say then is their default.
-_OPTIONAL = ("dropped", "parameters", "warm_start")
+_OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
 #: What a study is compared with: measured on the test split at the end, whether it is on the front or not.
 BASELINES = ("dense", "uniform")
 
@@ -41,7 +41,8 @@ class CandidateRecord:
     plan: what was asked for. kept: channels that stay, in indices of the dense model. dropped: blocks that went.
     search: its measurement on the search split. test: on the test split, None until the final front.
     parent: trial whose weights it started from, None for the dense model.
-    samples_forward, samples_trained: work for this trial alone.
+    samples_forward, samples_trained: work for this trial alone. samples_shared: work that it uses with others and that
+        is done once, a teacher's outputs for the train split; 0 in records that charged it to the first trial.
     lineage_trained: samples trained with along its line of parents, its own included.
     seconds: time by phase. note: "" or what went wrong.
     rungs: (share of the fine-tune's steps done, quality on part of the search split), as they were passed.
@@ -61,6 +62,7 @@ class CandidateRecord:
     parent: int | None = None
     samples_forward: int = 0
     samples_trained: int = 0
+    samples_shared: int = 0
     lineage_trained: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -123,9 +125,16 @@ class CandidateRecord:
         return record
 
 
+def samples_processed(records: Iterable[CandidateRecord]) -> int:
+    """Count the samples that these candidates took; work that they share counts once."""
+    known = list(records)
+    own = sum(record.samples_forward + record.samples_trained for record in known)
+    return own + max((record.samples_shared for record in known), default=0)
+
+
 def _faults(record: CandidateRecord) -> list[str]:
     """What cannot be, although each field has its type."""
-    work = ("number", "samples_forward", "samples_trained", "lineage_trained")
+    work = ("number", "samples_forward", "samples_trained", "samples_shared", "lineage_trained")
     found = [error_message(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
     if record.origin not in ORIGINS:
         found.append(error_message("origin", f"be one of {', '.join(ORIGINS)}", describe_value(record.origin)))

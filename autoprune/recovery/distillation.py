@@ -49,13 +49,16 @@ class Teacher:
     Where the train split is held as tensors every sample's output is computed once and kept, since a sample is
     always the same; a loader may augment, so its batches go through the dense model each time.
 
-    samples: how many samples the dense model has been run on so far.
+    Attributes:
+        samples: Samples of batches that the dense model has been run on so far.
+        shared: Samples whose outputs are kept, for all candidates; no part of `samples`.
+
     """
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._known: Tensor | None = None
-        self.samples = 0
+        self.samples = self.shared = 0
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -67,14 +70,15 @@ class Teacher:
         """Predictions [N, ...] of the dense model for a batch on the task's device."""
         if batch.index is not None and isinstance(self._task.train_split, TensorSplit) and self.comparison.by_sample:
             if self._known is None:
-                parts = self._task.train_split.ordered()
+                parts = list(self._task.train_split.ordered())
                 self._known = torch.cat([with_samples(self._run(part), part.size) for part in parts])
+                self.shared = sum(part.size for part in parts)
             return self._known[batch.index.to(self._known.device)]
+        self.samples += batch.size
         return self._run(batch)
 
     def _run(self, batch: Batch) -> Tensor:
         batch = batch.to(torch.device(self._task.device))
-        self.samples += batch.size
         return _predictions(self._task, self._task.dense, batch)
 
 

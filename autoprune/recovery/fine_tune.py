@@ -25,15 +25,31 @@ CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Work done, in samples. forward: passed through a model without training (a teacher's and calibration
-    passes too). trained: passed forward and backward.
+    """Work done, in samples.
+
+    Attributes:
+        forward: Samples passed through a model without training, calibration and a teacher's batches included.
+        trained: Samples passed forward and backward.
+        shared: Samples of work that several candidates use and that is done once: a teacher's outputs for the whole
+            train split. The same for each of them, whoever came first; a sum of work counts it once.
+
     """
 
     forward: int = 0
     trained: int = 0
+    shared: int = 0
 
     def __add__(self, other: Samples) -> Samples:
-        return Samples(forward=self.forward + other.forward, trained=self.trained + other.trained)
+        return Samples(
+            forward=self.forward + other.forward,
+            trained=self.trained + other.trained,
+            shared=max(self.shared, other.shared),
+        )
+
+    @property
+    def total(self) -> int:
+        """All samples that were processed."""
+        return self.forward + self.trained + self.shared
 
 
 class DivergedError(RecoveryError):
@@ -226,7 +242,9 @@ class FineTune:
         """The teacher's predictions, None where the targets alone are followed."""
         if self._plan.distillation_weight == 0 or self._teacher is None or self._teacher.comparison.fault:
             return None
-        return self._teacher(batch)
+        soft = self._teacher(batch)
+        self.samples += Samples(shared=self._teacher.shared)
+        return soft
 
     def _blend(self, loss: Tensor, outputs: object, soft: Tensor) -> Tensor:
         assert self._teacher is not None

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from autoprune.candidate import Bench
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import CandidateRecord, samples_processed
 from autoprune.sensitivity.scan import parts, scan
 from autoprune.space.space import Space, build_space
 from autoprune.study import attempts, polish, resolve, trials
@@ -257,7 +257,7 @@ class Loop:
         """Samples until now, the scan's included."""
         scanned = self.folder.read_sensitivity()
         start = 0 if scanned is None else scanned.samples_forward + scanned.samples_trained
-        return start + sum(record.samples_forward + record.samples_trained for record in self.records)
+        return start + samples_processed(self.records)
 
     def _test(self, reason: str) -> None:
         """Measure on the test split once the search is over; a later run may go on where time was used up."""

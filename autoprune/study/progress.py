@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
+from autoprune.front.record import CandidateRecord, samples_processed
 from autoprune.study.ending import Ending
 from autoprune.study.settings import StudySettings
 
@@ -57,7 +57,7 @@ class Pace:
 
     def begin(self, records: Sequence[CandidateRecord]) -> None:
         """Start to count at the trial that comes next."""
-        self._since, self._from, self._samples = time.monotonic(), len(records), _work(records)
+        self._since, self._from, self._samples = time.monotonic(), len(records), samples_processed(records)
 
     def remaining(self, records: Sequence[CandidateRecord], processed: int) -> float | None:
         """Estimate the seconds until trials, samples or seconds are used up; None before there is a trial to go by.
@@ -72,7 +72,7 @@ class Pace:
             return None
         settings = self._settings
         left = float(max(settings.trials - len(records), 0))
-        each = max(_work(records) - self._samples, 1) / fresh
+        each = max(samples_processed(records) - self._samples, 1) / fresh
         if settings.samples is not None:
             left = min(left, max(settings.samples - processed, 0) / each)
         seconds = (time.monotonic() - self._since) / fresh * left
@@ -83,7 +83,3 @@ def extrapolated(start: float, part: tuple[int, int]) -> float | None:
     """Estimate the seconds that the rest of a stage takes, which began at `start`; None before its first part."""
     done, total = part
     return (time.monotonic() - start) / done * (total - done) if done else None
-
-
-def _work(records: Sequence[CandidateRecord]) -> int:
-    return sum(record.samples_forward + record.samples_trained for record in records)

@@ -127,7 +127,7 @@ def _scanned(folder: RunFolder) -> tuple[int, float]:
     if sensitivity is None:
         return 0, 0.0
     work = spent(sensitivity)
-    return work.forward + work.trained, sensitivity.seconds
+    return work.total, sensitivity.seconds
 
 
 def _ranks(count: int) -> tuple[int, int]:

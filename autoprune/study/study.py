@@ -140,7 +140,9 @@ class Study:
         scanned = self.folder.read_sensitivity()
         total = spent(scanned) if scanned is not None else Samples()
         for record in self._records:
-            total = total + Samples(forward=record.samples_forward, trained=record.samples_trained)
+            total += Samples(
+                forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared
+            )
         return total
 
     @property

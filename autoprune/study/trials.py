@@ -221,6 +221,7 @@ def record_of(
         parent=candidate.parent,
         samples_forward=candidate.samples.forward,
         samples_trained=candidate.samples.trained,
+        samples_shared=candidate.samples.shared,
         lineage_trained=before + candidate.samples.trained,
         seconds=candidate.seconds,
         note=candidate.note or _note(candidate),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
 from autoprune.front.convergence import convergence, first_reaching, hypervolume_band, worst_quality
+from autoprune.front.record import samples_processed
 from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
 
@@ -24,6 +26,14 @@ def test_every_candidate_adds_its_samples_and_what_it_dominates() -> None:
     assert list(curve["seconds"]) == [7.5, 8.0, 8.5]
     # Dense costs all: it dominates nothing but the tolerance. Half the cost for 0.4 over the reference, and so on.
     assert list(curve["hypervolume"]) == pytest.approx([0.0, 0.5 * 0.4, 0.75 * 0.6], abs=1e-6)
+
+
+def test_work_that_candidates_share_counts_once() -> None:
+    records = [dense(0.9), *(replace(record(n, measurement(0.5, 500)), samples_shared=700) for n in (1, 2, 3))]
+    curve = convergence(front_of(records))
+    assert list(curve["samples"]) == [10, 720, 730, 740]
+    assert samples_processed(records) == 740
+    assert len(convergence(front_of([]))) == samples_processed([]) == 0
 
 
 def test_the_worst_candidate_is_the_reference_unless_it_is_given() -> None:

@@ -62,7 +62,7 @@ def test_a_teacher_of_tensors_runs_the_dense_model_once_over_all() -> None:
         for batch in task.train_split.shuffled(seed):
             # One sample alone or in a batch is summed in another order.
             torch.testing.assert_close(teacher(batch), task.dense(batch.inputs), rtol=1e-4, atol=1e-5)
-    assert teacher.samples == samples
+    assert (teacher.samples, teacher.shared) == (0, samples)
     assert not teacher(next(task.train_split.ordered())).requires_grad
 
 
@@ -74,4 +74,5 @@ def test_a_teacher_of_a_loader_runs_on_every_batch() -> None:
     for batch in task.train_split.shuffled(0):
         torch.testing.assert_close(teacher(batch), task.dense(batch.inputs))
         seen += batch.size
-    assert teacher.samples == seen == 120
+    assert (teacher.samples, teacher.shared) == (seen, 0)
+    assert seen == 120

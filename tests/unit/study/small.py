@@ -23,8 +23,7 @@ from autoprune.task.data import Split
 torch.set_num_threads(1)
 
 
-#: Brief, and with a rate to sample. Without distillation: a resumed run computes the teacher's outputs anew, and says
-#: so in its samples.
+#: Brief, and with a rate to sample.
 _SPACE: dict[str, object] = {
     "min_budget": 0.05,
     "criteria": ("l2", "l1", "taylor"),

@@ -99,6 +99,19 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert parts == expected
 
 
+def test_work_that_is_shared_is_counted_alike_after_a_resume(tmp_path: Path) -> None:
+    """A new process has to run the teacher over the train split again."""
+    chosen = settings(trials=5, sampler="random", space=space(distillation=(0.5,)))
+    autoprune.Study.create(task(), chosen, out=tmp_path / "run").run(trials=3)
+    resumed = autoprune.Study.open(tmp_path / "run", task())
+    resumed.run(trials=5)
+    whole = run_at_once(tmp_path / "whole", chosen)
+    work = [(record.samples_forward, record.samples_trained, record.samples_shared) for record in whole.records]
+    assert [(r.samples_forward, r.samples_trained, r.samples_shared) for r in resumed.records] == work
+    assert {shared for *_, shared in work[1:]} == {task().train_split.samples}
+    assert resumed.samples() == whole.samples()
+
+
 def test_more_trials_for_an_evolution(tmp_path: Path) -> None:
     """A population that grew with the number of trials would make the second half another search."""
     chosen = settings(trials=20, sampler="nsga2", uniform_points=0, solved_points=0, space=space(scan=False, steps=0))
