@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoprune.cli import main as main
-    from autoprune.explaining.explained import explain as explain
+    from autoprune.explaining.explain import explain as explain
     from autoprune.explaining.explanation import Explanation as Explanation
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
@@ -61,7 +61,7 @@ _WHERE = {
     "StudySettings": "autoprune.study.settings",
     "Task": "autoprune.task.task",
     "WeightPlan": "autoprune.plan.weights",
-    "explain": "autoprune.explaining.explained",
+    "explain": "autoprune.explaining.explain",
     "fit_normalize": "autoprune.task.preprocessing",
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",

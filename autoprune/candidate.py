@@ -24,12 +24,12 @@ from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, Samples
 from autoprune.recovery.gradual import Clock, Gradual, Stage, Watch
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.prove import discover_structure
+from autoprune.surgery.weight_masks import maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Split
 from autoprune.task.task import Task
-from autoprune.trace.topology import KINDS, Topology
+from autoprune.trace.topology import GROUP_KINDS, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Bench:
         task: Task,
         *,
         protect: Sequence[str] = (),
-        kinds: Sequence[str] = (*KINDS, "blocks", "layers", "weights"),
+        kinds: Sequence[str] = (*GROUP_KINDS, "blocks", "layers", "weights"),
         latency_rounds: int = 30,
         latency_backend: str = "torch",
     ) -> Bench:
@@ -65,7 +65,7 @@ class Bench:
 
         protect: patterns of modules that stay. kinds: what may go, of KINDS, "blocks", "layers" and "weights".
         """
-        topology = survey(task.dense, task.example_inputs)
+        topology = discover_structure(task.dense, task.example_inputs)
         return cls(
             task=task,
             topology=topology.protected(protect).only(kinds),

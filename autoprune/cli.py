@@ -95,14 +95,14 @@ def explain(
     import contextlib
     import json
 
-    from autoprune.explaining.explained import explain as explained
+    from autoprune.explaining.explain import explain as explain_topology
     from autoprune.explaining.text import show
     from autoprune.script import load_script
 
     # What the script prints is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         loaded = load_script(script)
-        found = explained(loaded.task, loaded.settings.space)
+        found = explain_topology(loaded.task, loaded.settings.space)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:

@@ -2,11 +2,11 @@
 
     python -m benchmarks.discovery [--models resnet50,bert] [--seconds 120]
 
-Each model runs in a process of its own, with random weights and one torch thread. Processor time is that of `survey`;
-peak memory is what it needs on top of the model, by the kernel's count, over the bytes of the model's weights. With
---seconds the limit of the proof is set, and the time it took shows whether the limit held; the trace that comes before
-it is measured by itself, and has a limit of its own. Beside the seconds stands how many forwards of the dense model in
-float32 take as long, timed in the same process: that does not depend on the machine.
+Each model runs in a process of its own, with random weights and one torch thread. Processor time is that of
+`discover_structure`; peak memory is what it needs on top of the model, by the kernel's count, over the bytes of the
+model's weights. With --seconds the limit of the proof is set, and the time it took shows whether the limit held; the
+trace that comes before it is measured by itself, and has a limit of its own. Beside the seconds stands how many
+forwards of the dense model in float32 take as long, timed in the same process: that does not depend on the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 import typer
 from torch import nn
 
-from autoprune.surgery.prove import PROOF_SECONDS, survey
+from autoprune.surgery.prove import PROOF_SECONDS, discover_structure
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -73,22 +73,24 @@ def _in_process(name: str, seconds: float) -> Mapping[str, float]:
 
 
 def _measured(name: str, seconds: float) -> dict[str, float]:
-    """Numbers of one survey. left: share of the multiply-adds with every group halved."""
+    """Numbers of one discovery. left: share of the multiply-adds with every group halved."""
     torch.manual_seed(0)
     model, inputs = MODELS[name]()
     model.eval()
-    survey(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), torch.randn(2, 4))  # loads torch's dispatcher
+    discover_structure(
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), torch.randn(2, 4)
+    )  # loads torch's dispatcher
     times: list[float] = []
 
     def surveyed() -> Topology:
         start = time.process_time()
-        found = survey(model, inputs, seconds=seconds)
+        found = discover_structure(model, inputs, seconds=seconds)
         times.append(time.process_time() - start)
         return found
 
     with _timed(times):
         topology, peak = with_peak(surveyed)
-    halves = {group.name: max(group.least, group.channels // 2) for group in topology.groups}
+    halves = {group.name: max(group.min_channels, group.channels // 2) for group in topology.groups}
     return {
         "trace": times[0],
         "proof": times[-1] - times[0],

@@ -24,7 +24,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import TensorSplit, head
 from autoprune.trace.topology import Topology
 from benchmarks.reporting import print_machine, print_table, spread
@@ -67,7 +67,7 @@ def _one(
 ) -> tuple[dict[tuple[float, str], float], list[float]]:
     """Accuracy by ratio and steps; CPU seconds of each reconstruction."""
     model = _trained(build, seed, *splits["train"])
-    topology = survey(model, splits["train"][0][:4])
+    topology = discover_structure(model, splits["train"][0][:4])
     batches = head(TensorSplit(*splits["train"], _BATCH), samples)
     whole = KeptChannels(groups={})
     accuracy, seconds = {(0.0, "cut"): _accuracy(model, *splits["test"])}, []

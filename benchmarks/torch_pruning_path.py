@@ -31,7 +31,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.topology import Topology
 from benchmarks.memory import with_peak
 from benchmarks.models import UNet, densenet121, mobilenet_v2, resnet18, resnet20, resnet50, vgg16
@@ -59,7 +59,7 @@ def main(repetitions: int = 7, memory_of: str = "") -> None:
     for name in MODELS:
         model, inputs = _built(name)
         start = time.perf_counter()
-        topology = survey(model, inputs)
+        topology = discover_structure(model, inputs)
         once = time.perf_counter() - start
         ours, theirs = _in_turn(partial(_ours, model, topology), partial(_theirs, model, inputs), repetitions)
         ratio = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -137,7 +137,9 @@ def _peak_in_process(way: str, name: str) -> int:
 def _peak(way: str, name: str) -> int:
     """Bytes that one plan needs on top of the model and what is kept for the study, by the kernel's count."""
     model, inputs = _built(name)
-    action = partial(_ours, model, survey(model, inputs)) if way == "ours" else partial(_theirs, model, inputs)
+    action = (
+        partial(_ours, model, discover_structure(model, inputs)) if way == "ours" else partial(_theirs, model, inputs)
+    )
     action()  # the first call loads and allocates what later ones share
     return with_peak(action)[1]
 

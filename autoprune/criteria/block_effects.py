@@ -12,17 +12,17 @@ from torch.utils.hooks import RemovableHandle
 from autoprune.criteria.calibration import Loss
 from autoprune.task.data import Batch, call, evaluating
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.blocks import DroppableBlock, Gap
 
 #: (block, what enters, what leaves) -> a factor on the change from one to the other, or None to leave it. What enters
 #: is None where no module of a branch is given what it is added to; then what is added stands for what leaves.
-BlockHook = Callable[[Block, Tensor | None, Tensor], Tensor | None]
+BlockHook = Callable[[DroppableBlock, Tensor | None, Tensor], Tensor | None]
 #: What entered and what came out -> what leaves, and what comes out with a factor on the change.
 _Leaving = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 @contextmanager
-def hook_blocks(model: nn.Module, blocks: Sequence[Block], crossed: BlockHook) -> Iterator[None]:
+def hook_blocks(model: nn.Module, blocks: Sequence[DroppableBlock], crossed: BlockHook) -> Iterator[None]:
     """Call `crossed` at each call of a block with the tensor that it carries on, before and after."""
     handles: list[RemovableHandle] = []
     for block in blocks:
@@ -34,7 +34,7 @@ def hook_blocks(model: nn.Module, blocks: Sequence[Block], crossed: BlockHook) -
             handle.remove()
 
 
-def _hooks(model: nn.Module, block: Block, crossed: BlockHook) -> list[RemovableHandle]:
+def _hooks(model: nn.Module, block: DroppableBlock, crossed: BlockHook) -> list[RemovableHandle]:
     entered: list[Tensor] = []
     end = block.gaps[-1]
     entry = block.entry if block.is_branch else (end.module, end.source)
@@ -65,7 +65,7 @@ def _hooks(model: nn.Module, block: Block, crossed: BlockHook) -> list[Removable
     return handles
 
 
-def _leaving(block: Block, before: Tensor | None, out: Tensor) -> _Leaving:
+def _leaving(block: DroppableBlock, before: Tensor | None, out: Tensor) -> _Leaving:
     """With a factor of 1 the same comes out, bit by bit."""
     if block.is_branch or before is None:
         return (out if before is None else before + out), lambda factor: out * factor
@@ -83,7 +83,9 @@ def _with(output: object, end: Gap, new: Tensor) -> tuple[object, ...] | list[ob
 
 
 @torch.no_grad()
-def measure_block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Sequence[Block]) -> dict[str, float]:
+def measure_block_changes(
+    model: nn.Module, batches: Sequence[Batch], blocks: Sequence[DroppableBlock]
+) -> dict[str, float]:
     """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
 
     The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
@@ -93,7 +95,7 @@ def measure_block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Se
     found: dict[str, list[Tensor]] = {}
     along = {block.name: _channel_axis(model.get_submodule(block.name)) for block in blocks}
 
-    def crossed(block: Block, before: Tensor | None, after: Tensor) -> None:
+    def crossed(block: DroppableBlock, before: Tensor | None, after: Tensor) -> None:
         if before is None:
             return
         axis = along[block.name](before.ndim)
@@ -107,7 +109,7 @@ def measure_block_changes(model: nn.Module, batches: Sequence[Batch], blocks: Se
 
 @torch.no_grad()
 def measure_block_losses(
-    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[DroppableBlock]
 ) -> dict[str, float]:
     """Name of a block -> mean loss of the batches without the change that it makes; one forward for each block."""
     gone = torch.zeros(())
@@ -135,7 +137,7 @@ def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
 
 @torch.enable_grad()
 def measure_block_gradients(
-    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[Block]
+    model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[DroppableBlock]
 ) -> dict[str, Tensor]:
     """Name of a block -> derivative of each batch's loss to a factor on what the block adds, at 1, float64 [batches].
 
@@ -145,7 +147,7 @@ def measure_block_gradients(
     factors = {block.name: torch.ones((), dtype=torch.float64, requires_grad=True) for block in blocks}
     found: dict[str, list[Tensor]] = {}
 
-    def crossed(block: Block, before: Tensor | None, after: Tensor) -> Tensor:
+    def crossed(block: DroppableBlock, before: Tensor | None, after: Tensor) -> Tensor:
         del before, after
         return factors[block.name]
 

@@ -13,7 +13,7 @@ from autoprune.criteria.gates import open_probability
 from autoprune.criteria.magnitude import NEARLY_ZERO, TINY
 from autoprune.criteria.signals import Signals, block_weights, dense_noise, remaining_blocks, sanitize, upcast
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.trace.blocks import Block
+from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import Topology
 
 #: Weight of the mean |w| in l0: it decides between shares that are as near as this.
@@ -29,11 +29,11 @@ class BlockCriterion:
     The weights of a block are its parameters of two or more axes; norms and biases count only where it has no others.
     """
 
-    function: Callable[[Block, Topology, Signals], Tensor]
+    function: Callable[[DroppableBlock, Topology, Signals], Tensor]
     signals: tuple[str, ...] = ()
 
 
-def block_influence(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def block_influence(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """How much a block changes what passes through it: 1 - mean over positions of cos(what enters, what leaves).
 
     Shapes: scalar; unit: none, in [0, 2]. Raises ConfigurationError without the signal "blocks", for a block that the
@@ -48,7 +48,7 @@ def block_influence(block: Block, topology: Topology, signals: Signals) -> Tenso
     return torch.tensor(known[block.name])
 
 
-def added_loss(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def added_loss(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """How much the loss rises without what the block changes, less the smallest rise of the blocks.
 
     Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "block_losses".
@@ -60,7 +60,7 @@ def added_loss(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return torch.tensor(known[block.name] - min(there))
 
 
-def random(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def random(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Uniform in [0, 1), a function of the seed and the block's name alone.
 
     Shapes: scalar. The baseline that any other criterion has to beat (Mittal et al., 2018).
@@ -69,7 +69,7 @@ def random(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return dense_noise(f"{signals.seed}/{block.name}", ())
 
 
-def l1(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def l1(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Mean absolute value of the block's weights: mean |w|.
 
     Shapes: scalar; unit: that of the weights.
@@ -78,7 +78,7 @@ def l1(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _joined(block, topology, signals).abs().mean()
 
 
-def l2(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def l2(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Root mean square of the block's weights: sqrt(mean w^2).
 
     Shapes: scalar; unit: that of the weights.
@@ -87,7 +87,7 @@ def l2(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _joined(block, topology, signals).square().mean().sqrt()
 
 
-def linf(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def linf(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Largest absolute value of the block's weights: max |w|.
 
     Shapes: scalar; unit: that of the weights.
@@ -96,7 +96,7 @@ def linf(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _joined(block, topology, signals).abs().max()
 
 
-def l0(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def l0(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Share of the block's weights that are not nearly zero: mean of [|w| > 0.001 max |w of the tensor|].
 
     To the share is added 0.0001 times the mean of |w| / max |w of the tensor|: it decides where shares are that near,
@@ -110,7 +110,7 @@ def l0(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return (shares > NEARLY_ZERO).to(shares.dtype).mean() + _TIE * shares.mean()
 
 
-def bn_scale(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def bn_scale(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Mean absolute scale of the block's norms: mean |gamma|.
 
     Shapes: scalar; unit: none. Raises ConfigurationError for a block without a norm that has a scale.
@@ -127,7 +127,7 @@ def bn_scale(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return torch.cat([upcast(signals.weights[name]).flatten().cpu() for name in found]).abs().mean()
 
 
-def taylor_activation(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def taylor_activation(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """First-order change of the loss when what the block adds goes: mean over batches of |sum over all of x g|.
 
     x is what the block adds, g the gradient of the batch's loss to it.
@@ -139,7 +139,7 @@ def taylor_activation(block: Block, topology: Topology, signals: Signals) -> Ten
     return _known(signals.need_block_gradients("taylor_activation"), block, "taylor_activation").abs().mean()
 
 
-def hard_concrete(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def hard_concrete(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Probability that the gate on what the block adds is not zero: sigmoid(log alpha - beta log(-gamma / zeta)).
 
     The gates of all blocks are learned together as those of channels are, see learned.hard_concrete.
@@ -151,7 +151,7 @@ def hard_concrete(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return open_probability(_known(signals.need_block_gates("hard_concrete"), block, "hard_concrete"))
 
 
-def movement(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def movement(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """How far training carries the block's weights away from zero: sum S, less the smallest of the blocks.
 
     S = -sum over steps of rate * g * w, of a brief training of a copy.
@@ -169,7 +169,7 @@ def movement(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return torch.tensor(sums[block.name] - min(sums.values()))
 
 
-def taylor_weight(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def taylor_weight(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """First-order change of the loss when the block's weights go: mean over batches of |sum g w|.
 
     Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "gradients", or when the loss
@@ -187,7 +187,7 @@ def taylor_weight(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return torch.stack([each[:batches] for each in sums]).sum(0).abs().mean()
 
 
-def fisher(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def fisher(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Half the diagonal Fisher information times w^2, over the block: sum of mean over batches of (g w)^2 / 2.
 
     Shapes: scalar; unit: loss squared. Raises ConfigurationError as taylor_weight.
@@ -197,7 +197,7 @@ def fisher(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _sum(single_weights.fisher, names, signals)
 
 
-def snip(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def snip(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Connection sensitivity of the block's weights: sum |g w|, g of the mean loss over batches.
 
     Shapes: scalar; unit: that of the loss. Raises ConfigurationError as taylor_weight.
@@ -207,7 +207,7 @@ def snip(block: Block, topology: Topology, signals: Signals) -> Tensor:
     return _sum(single_weights.snip, names, signals)
 
 
-def obd(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def obd(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Second-order changes of the loss when the block's weights go one by one: sum |h w^2 / 2|.
 
     Shapes: scalar; unit: that of the loss. Raises ConfigurationError without the signal "weight_hessian", or when it
@@ -249,7 +249,7 @@ def block_signals_for(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({signal for name in names for signal in block_criterion(name).signals}))
 
 
-def score_block(name: str, block: Block, topology: Topology, signals: Signals) -> Tensor:
+def score_block(name: str, block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """Score of one block that the model still has, float32 scalar, finite and >= 0; higher = keep.
 
     Raises UnknownNameError for a criterion that there is not, ConfigurationError for a block that it cannot score.
@@ -265,14 +265,14 @@ def score_blocks(name: str, topology: Topology, signals: Signals) -> dict[str, f
     }
 
 
-def _joined(block: Block, topology: Topology, signals: Signals) -> Tensor:
+def _joined(block: DroppableBlock, topology: Topology, signals: Signals) -> Tensor:
     """All entries of the block's weights, [entries]."""
     return torch.cat(
         [upcast(signals.weights[name]).flatten().cpu() for name in block_weights(block, topology, signals)]
     )
 
 
-def _known(known: Mapping[str, Tensor], block: Block, criterion: str) -> Tensor:
+def _known(known: Mapping[str, Tensor], block: DroppableBlock, criterion: str) -> Tensor:
     """What a signal holds of a block, on the CPU."""
     if block.name not in known:
         expected = "be used on blocks that the loss reaches"
@@ -281,7 +281,7 @@ def _known(known: Mapping[str, Tensor], block: Block, criterion: str) -> Tensor:
 
 
 def _reached(
-    block: Block, topology: Topology, signals: Signals, known: Mapping[str, object], criterion: str
+    block: DroppableBlock, topology: Topology, signals: Signals, known: Mapping[str, object], criterion: str
 ) -> list[str]:
     """The block's weights that a signal holds; ConfigurationError when there are none."""
     found = [name for name in block_weights(block, topology, signals) if name in known]

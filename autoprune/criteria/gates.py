@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.criteria.block_effects import hook_blocks
 from autoprune.criteria.calibration import Loss, functional_model
 from autoprune.task.data import Batch
-from autoprune.trace.blocks import Block
+from autoprune.trace.blocks import DroppableBlock
 
 #: Passes over the calibration batches that learning takes, and Adam's rate.
 GATE_PASSES = 4
@@ -41,7 +41,7 @@ class Gate:
     shape: tuple[int, ...] = ()
     places: tuple[tuple[str, int, Tensor], ...] = ()
     weight: str = ""
-    block: Block | None = None
+    block: DroppableBlock | None = None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def learn_gates(
     reached: set[str] = set()
     now: dict[str, Tensor] = {}
 
-    def gated(block: Block, before: Tensor | None, after: Tensor) -> Tensor:
+    def gated(block: DroppableBlock, before: Tensor | None, after: Tensor) -> Tensor:
         del before, after
         return now[block.name]
 

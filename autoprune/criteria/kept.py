@@ -55,7 +55,7 @@ class KeptChannels:
                 raise SurgeryError(error_message("a kept group", f"be one of {', '.join(known)}", repr(name)))
             if indices[-1] >= known[name]:
                 raise SurgeryError(error_message(f"kept channels of {name}", f"be < {known[name]}", indices[-1]))
-            least = topology.group(name).least
+            least = topology.group(name).min_channels
             if len(indices) < least:
                 raise SurgeryError(error_message(f"kept channels of {name}", f"be {least} or more", len(indices)))
 

@@ -17,7 +17,7 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.trace.absent import why_none
-from autoprune.trace.blocks import apart
+from autoprune.trace.blocks import independent_blocks
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: What a share of channels may differ by from a whole number before it is rounded away from it.
@@ -31,7 +31,7 @@ def keep_count(channels: int, ratio: float) -> int:
 
 def width_of(group: ChannelGroup, ratio: float) -> int:
     """Channels of a group that stay when `ratio` of them goes: never fewer than it needs."""
-    return max(group.least, keep_count(group.channels, ratio))
+    return max(group.min_channels, keep_count(group.channels, ratio))
 
 
 def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
@@ -56,9 +56,9 @@ def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
 def _planned(group: ChannelGroup, plan: GroupPlan) -> int:
     if plan.count is None:
         return width_of(group, plan.ratio)
-    most = group.channels - group.least
+    most = group.channels - group.min_channels
     if plan.count > most:
-        expected = f"be at most {most}, as {group.least} of its {group.channels} channels must stay"
+        expected = f"be at most {most}, as {group.min_channels} of its {group.channels} channels must stay"
         raise ConfigurationError(error_message(f"the count of group {group.name!r}", expected, plan.count))
     return group.channels - plan.count
 
@@ -119,7 +119,7 @@ def prunable_blocks(topology: Topology, dropped: Sequence[str] = (), kind: str =
     """
     gone = topology.gone(dropped)
     wanted = [block for block in topology.blocks if kind not in ("blocks", "layers") or block.is_of(kind)]
-    return [block.name for block in apart(wanted) if block.name not in gone]
+    return [block.name for block in independent_blocks(wanted) if block.name not in gone]
 
 
 def _names(topology: Topology, dropped: Sequence[str]) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:
     """Channels under the threshold go, but never more than the group can spare."""
     assert plan.threshold is not None
     under = int((score(plan.criterion, group, signals) < plan.threshold).sum())
-    return GroupPlan(count=min(under, group.channels - group.least), criterion=plan.criterion)
+    return GroupPlan(count=min(under, group.channels - group.min_channels), criterion=plan.criterion)
 
 
 def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals: Signals) -> dict[str, int]:
@@ -222,7 +222,7 @@ def _within_budget(
 
 def _bounds(ranking: RankingPlan, groups: Sequence[ChannelGroup]) -> tuple[list[int], list[int]]:
     """Least and most channels that go of each group; what a group needs to run comes before its floor."""
-    most = [min(math.floor(g.channels * ranking.cap + _EXACT), g.channels - g.least) for g in groups]
+    most = [min(math.floor(g.channels * ranking.cap + _EXACT), g.channels - g.min_channels) for g in groups]
     fewest = [math.ceil(g.channels * ranking.floor - _EXACT) for g in groups]
     return [min(low, high) for low, high in zip(fewest, most, strict=True)], most
 

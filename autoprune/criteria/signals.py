@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune.criteria.calibration import ActivationStatistics
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.blocks import Block
+from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import ChannelGroup, Member, Topology
 
 #: Names of the signals, as criteria ask for them.
@@ -177,13 +177,13 @@ class Signals:
         return self.as_cut(name, dense_noise(f"{self.seed}/{key}", shape))
 
 
-def remaining_blocks(topology: Topology, kept: KeptChannels) -> list[Block]:
+def remaining_blocks(topology: Topology, kept: KeptChannels) -> list[DroppableBlock]:
     """Blocks that a model still has: neither dropped nor a part of what is."""
     gone = topology.gone(kept.dropped)
     return [block for block in topology.blocks if block.name not in gone]
 
 
-def block_weights(block: Block, topology: Topology, signals: Signals) -> list[str]:
+def block_weights(block: DroppableBlock, topology: Topology, signals: Signals) -> list[str]:
     """A block's parameters of two or more axes; all of its parameters where none has."""
     own = [name for name in block.tensors if topology.tensors[name].is_parameter and name in signals.weights]
     return [name for name in own if signals.weights[name].ndim > 1] or own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprune.codec import to_plain_object
-from autoprune.explaining.text import written
+from autoprune.explaining.text import explanation_text
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.left_alone import Cause, causes
 from autoprune.study.manifest import Unprunable
@@ -179,7 +179,7 @@ class Explanation:
                 are all named in any case, by their whole names.
 
         """
-        return written(self, everything=everything)
+        return explanation_text(self, everything=everything)
 
     def to_dict(self) -> dict[str, object]:
         """Make what `--json` prints."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from autoprune.display import first_names
 from autoprune.study.left_alone import Cause, Place, causes
 from autoprune.terminal import safe_console
-from autoprune.trace.absent import said_of, title
+from autoprune.trace.absent import sentence_about, title
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +35,7 @@ _WIDTH = 100
 _WIDEST = 10_000
 
 
-def written(found: Explanation, *, everything: bool = False) -> str:
+def explanation_text(found: Explanation, *, everything: bool = False) -> str:
     """Write an explanation as text.
 
     Args:
@@ -141,7 +141,7 @@ class _Writer:
         for (_, why), rows in alike.items():
             names = first_names([row.module for row in rows], self._most)
             remedy = f" {rows[0].remedy}" if self._most is None else ""
-            self._say(f"Not among them: {said_of(names, why)}.{remedy} ({rows[0].docs})")
+            self._say(f"Not among them: {sentence_about(names, why)}.{remedy} ({rows[0].docs})")
 
     def _weights(self) -> None:
         searched = "weights" in self._found.space.kinds

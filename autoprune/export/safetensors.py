@@ -15,7 +15,7 @@ from autoprune.errors import ConfigurationError, NotFoundError, error_message
 from autoprune.front.record import CandidateRecord
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import dense_shapes, rebuild
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest, write_atomically
 from autoprune.task.data import Inputs
 from autoprune.task.models import check_kind, module_of
@@ -105,7 +105,7 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
     check_kind(model)
     kept = KeptChannels(groups=data.kept, dropped=data.dropped)
     if data.topology is None:
-        topology = survey(model, example_inputs)
+        topology = discover_structure(model, example_inputs)
         other = "one of another structure" if topology.fingerprint() != data.structure else ""
     else:
         topology = data.topology.topology(str(architecture))

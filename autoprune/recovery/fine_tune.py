@@ -15,7 +15,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.max_norm import limit_norms
-from autoprune.surgery.sparsity import apply_masks
+from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.data import Batch, call, endless
 from autoprune.task.task import Task
 

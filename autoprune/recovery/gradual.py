@@ -27,7 +27,7 @@ from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.recovery.schedules import Pace, Update, amount_now, check_regrowth, schedule
 from autoprune.surgery.cut import cut, sliced
-from autoprune.surgery.sparsity import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
+from autoprune.surgery.weight_masks import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
 from autoprune.task.data import Batch, head
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
@@ -240,7 +240,7 @@ class Gradual:
     def _mask(self, plan: WeightPlan, update: Update) -> None:
         if plan.target == 0 and not plan.layers:
             return
-        axes = self._topology.reads
+        axes = self._topology.input_axes
         with self.clock.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
             # A layer that is left alone by name needs no score, which a criterion may not be able to give.
@@ -281,7 +281,7 @@ class Gradual:
             own = None if group_pattern(plan.pattern) is not None else final
             alone = replace(plan, sparsity=own, layers={}, spread="layer" if len(names) == 1 else plan.spread)
             some = {name: scores[name] for name in names}
-            found |= masks(some, alone, share=reached, axes=self._topology.reads)
+            found |= masks(some, alone, share=reached, axes=self._topology.input_axes)
         return {name: found[name] for name in scores if name in found}
 
     def _zeros_now(self) -> dict[str, tuple[int, int]]:
@@ -293,7 +293,7 @@ class Gradual:
         there = dict(self.model.named_parameters())
         for name in self._masked():
             weight = there[name]
-            columns = weight.shape[self._topology.reads[name]]
+            columns = weight.shape[self._topology.input_axes[name]]
             whole = columns // grouped[1] * grouped[1] if grouped is not None else columns
             found[name] = (int((weight == 0).sum()), weight.numel() // columns * whole if columns else 0)
         return found

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import StorageError, error_message
-from autoprune.trace.blocks import Block
-from autoprune.trace.topology import Run, Topology
+from autoprune.trace.blocks import DroppableBlock
+from autoprune.trace.topology import PositionSpan, Topology
 
 #: Costs lie below this.
 _HIGHEST = 1e60
@@ -68,7 +68,7 @@ class CostTable:
         return cls(
             names=tuple(group.name for group in topology.groups),
             channels=tuple(group.channels for group in topology.groups),
-            least=tuple(group.least for group in topology.groups),
+            least=tuple(group.min_channels for group in topology.groups),
             kinds=tuple(group.kind for group in topology.groups),
             lengths=tuple(maker.lengths),
             terms=tuple(
@@ -150,7 +150,7 @@ def _moved(length: Length, at: Sequence[int]) -> Length:
 class _Maker:
     """Collects lengths and terms; equal ones are one."""
 
-    def __init__(self, topology: Topology, dropped: Sequence[Block]) -> None:
+    def __init__(self, topology: Topology, dropped: Sequence[DroppableBlock]) -> None:
         self.topology, self.dropped = topology, dropped
         self.number = {group.name: position for position, group in enumerate(topology.groups)}
         self.lengths: dict[Length, int] = {}
@@ -166,7 +166,7 @@ class _Maker:
             if name in without:
                 continue
             found = [
-                self._length(size, self.topology.runs.get((name, axis), ())) for axis, size in enumerate(info.shape)
+                self._length(size, self.topology.spans.get((name, axis), ())) for axis, size in enumerate(info.shape)
             ]
             prices = (float(positions.get(name, 0)), float(info.is_parameter), float(info.item_bytes))
             self._add(found, prices)
@@ -179,7 +179,7 @@ class _Maker:
             found = [self._length(sum(run.positions for run in axis), axis) for axis in contraction.axes]
             self._add(found, (float(contraction.positions), 0.0, 0.0))
 
-    def _length(self, whole: int, runs: Iterable[Run]) -> Length:
+    def _length(self, whole: int, runs: Iterable[PositionSpan]) -> Length:
         single: dict[int, float] = {}
         grids: list[tuple[float, tuple[int, ...]]] = []
         for run in runs:

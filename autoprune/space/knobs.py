@@ -15,7 +15,7 @@ from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.space.optimizers import optimizers, rate
 from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.weight_masks import maskable
 from autoprune.trace.topology import Topology
 
 #: Kinds of which so many go by a criterion.

@@ -25,7 +25,14 @@ def leaders(topology: Topology, tie: str, criteria: Sequence[str] = ()) -> tuple
     found = []
     for number, group in enumerate(topology.groups):
         shapes = tuple(sorted(_shapes(group, topology))) if tie == "shape" else ()
-        key = (stages[number], group.channels, group.kind, group.least, applicable_criteria(criteria, group), shapes)
+        key = (
+            stages[number],
+            group.channels,
+            group.kind,
+            group.min_channels,
+            applicable_criteria(criteria, group),
+            shapes,
+        )
         found.append(first.setdefault(key, number))
     return tuple(found)
 

@@ -24,12 +24,11 @@ from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.space.frame import Frame
 from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.space.space import reach
-from autoprune.surgery.sparsity import check_pattern, maskable
+from autoprune.surgery.weight_masks import check_pattern, maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import call
 from autoprune.trace.absent import why_none
-from autoprune.trace.topology import KINDS as GROUP_KINDS
-from autoprune.trace.topology import Topology
+from autoprune.trace.topology import GROUP_KINDS, Topology
 
 #: What to do about an error before a study has begun.
 BEFORE = "Nothing was written: mend the code and start again."

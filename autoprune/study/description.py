@@ -23,7 +23,7 @@ from autoprune.study.manifest import BlockRow, GroupRow, Manifest, Unprunable
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
-from autoprune.trace.blocks import Block
+from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import ChannelGroup, Topology
 
 #: Settings that may change from one run of a study to the next.
@@ -56,7 +56,7 @@ def group_rows(topology: Topology) -> list[GroupRow]:
     whole = topology.cost({})
     rows: list[GroupRow] = []
     for group in topology.groups:
-        half = topology.cost({group.name: max(group.least, group.channels // 2)})
+        half = topology.cost({group.name: max(group.min_channels, group.channels // 2)})
         parameters, multiply_adds = whole.shares_gone(half)
         rows.append(
             GroupRow(
@@ -96,7 +96,7 @@ def block_rows(topology: Topology) -> list[BlockRow]:
     return rows
 
 
-def _kind(block: Block) -> str:
+def _kind(block: DroppableBlock) -> str:
     """In words: a layer that is not exact is not proved equal to weights of zero."""
     if block.exact:
         return "layer" if block.repeated else "block"

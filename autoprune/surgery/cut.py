@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import SurgeryError, error_message
 from autoprune.surgery.attention import SlimMultiheadAttention
-from autoprune.surgery.attributes import repair, rescale
+from autoprune.surgery.module_numbers import update_group_numbers, update_weight_numbers
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, renew_kept
 from autoprune.task.soundness import misfits, told
@@ -161,9 +161,9 @@ def _settle(
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoder) and any(_is_slim(part) for part in module.modules()):
             module.use_nested_tensor = False  # nested tensors only run in torch's fused kernel
-    rescale(model, topology, kept)
+    update_group_numbers(model, topology, kept)
     for module in touched:
-        repair(module)
+        update_weight_numbers(module)
     for block in topology.dropped(kept.dropped):
         skip(model, block, topology, alive)
     renew_kept(model)

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
-from autoprune.surgery.precise import Forwards
+from autoprune.surgery.forwards import Forwards
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
 from autoprune.trace.reasons import NO_EFFECT, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
-from autoprune.trace.values import fresh, map_tensors, outputs_in
+from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 
 #: "group" or "block", and its name.
 Part = tuple[str, str]
 #: For each axis of a tensor, the positions with something in them, bool; one position for a tensor without axes.
 Axes = tuple[Tensor, ...]
 #: Said of a group or block whose cut changes nothing.
-NOTHING = Reason(kind=NO_EFFECT)
+NO_EFFECT_REASON = Reason(kind=NO_EFFECT)
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor],
     borrowed = Borrowed(model)
     try:
         with forwards.of(other), borrowed:
-            outputs = outputs_in(call(other, fresh(inputs)))
+            outputs = outputs_in(call(other, clone_inputs(inputs)))
     except Exception:  # user code runs in here, and values may decide on its path
         return
     if borrowed.found:
@@ -64,17 +64,17 @@ def without_gradient(slopes: Mapping[str, Axes], topology: Topology) -> set[Part
     All of them where there is none, as in a model that answers with classes. slopes: of `gradients`.
     """
     groups = {("group", group.name) for group in topology.groups if not any(_runs_through(group, slopes))}
-    some = moving(slopes)
+    some = influential_parameters(slopes)
     silent = [block for block in topology.blocks if some.isdisjoint(block.tensors)]
     return groups | {("block", block.name) for block in silent}
 
 
-def moving(slopes: Mapping[str, Axes]) -> set[str]:
+def influential_parameters(slopes: Mapping[str, Axes]) -> set[str]:
     """Names of the parameters on which the outputs depend. slopes: of `gradients`."""
     return {name for name, axes in slopes.items() if bool(axes[0].any())}
 
 
-def joined(cuts: Collection[Sequence[KeptChannels]]) -> list[KeptChannels]:
+def merge_cuts(cuts: Collection[Sequence[KeptChannels]]) -> list[KeptChannels]:
     """Make cuts of all parts at once from cuts of each; a part with fewer of them begins anew."""
     return [
         KeptChannels(
@@ -103,7 +103,7 @@ def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str,
     Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.
     """
     found: dict[str, Axes] = {}
-    given = map_tensors(fresh(inputs), forwards.shortened)
+    given = map_tensors(clone_inputs(inputs), forwards.shortened)
     try:
         with torch.enable_grad(), forwards.short(model) as copied:
             copied.requires_grad_(False)

@@ -15,13 +15,13 @@ from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs, call
-from autoprune.trace.labels import Labels
-from autoprune.trace.modules import watched
+from autoprune.trace.modules import track_modules
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.running import plain_operators
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Step, Tracer, run
-from autoprune.trace.values import fresh
+from autoprune.trace.tracer import OperatorStep, Tracer, run
+from autoprune.trace.union_find import ChannelUnionFind
+from autoprune.trace.values import clone_inputs
 
 Args = tuple[object, ...]
 #: The operator that only changes the type of values.
@@ -43,7 +43,7 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     return _silenced(clone_with(model), topology, kept, alive_positions(topology, kept), None)
 
 
-def masked(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tracer) -> nn.Module:
+def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tracer) -> nn.Module:
     """Mask a model for a forward on the inputs of a trace, which saves tracing it again.
 
     Args:
@@ -114,12 +114,12 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
         tracer = run(plain, inputs)[0] if traced is None else traced
         gone = _gone(tracer, alive)
         with plain_operators(plain), _Statistics(tracer, gone) as statistics:
-            outputs = call(plain, fresh(inputs))
+            outputs = call(plain, clone_inputs(inputs))
         if statistics.finished:
             return outputs
         # Values decide on the path, as where tokens are sent to experts: follow the channels along the new one.
         following = _Following(plain, tracer, gone)
-        with plain_operators(plain), watched(plain, following), following:
+        with plain_operators(plain), track_modules(plain, following), following:
             return call(plain, inputs)
 
     model.__dict__["forward"] = forward
@@ -128,8 +128,8 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
 
 def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArray[np.bool_]:
     """For each node of the trace, whether it stands for a class of channels that is silenced."""
-    labels = tracer.labels
-    gone = np.zeros(labels.count, dtype=bool)
+    union_find = tracer.union_find
+    gone = np.zeros(union_find.count, dtype=bool)
     for (name, axis), positions in alive.items():
         if name not in tracer.owned:
             continue  # of a layer that is gone
@@ -138,7 +138,7 @@ def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArra
         stays = np.zeros(len(nodes), dtype=bool)
         stays[positions.numpy()] = True
         # Of a product's atoms only those that are gone at every position they hold are gone themselves.
-        gone[np.setdiff1d(labels.atoms_of(nodes[~stays]), labels.atoms_of(nodes[stays]))] = True
+        gone[np.setdiff1d(union_find.atoms_of(nodes[~stays]), union_find.atoms_of(nodes[stays]))] = True
     return gone
 
 
@@ -162,7 +162,7 @@ class _Statistics(TorchDispatchMode):
         del types
         name, first = func.overloadpacket.__name__, args[0] if args else None
         step = self._steps[self._step] if self._step < len(self._steps) else None
-        if step is None or Step.of(name, first, step.axes) != step:
+        if step is None or OperatorStep.of(name, first, step.axes) != step:
             return func(*args, **(kwargs or {}))  # not the model's own: a hook, or a step of autograd
         self._step += 1
         statistic = STATISTICS.get(name)
@@ -178,7 +178,7 @@ class _Statistics(TorchDispatchMode):
 
     def _positions(self, nodes: npt.NDArray[np.int64]) -> Tensor | None:
         if id(nodes) not in self._known:  # arrays of the trace, which outlive this
-            self._known[id(nodes)] = _staying(self._traced.labels, self._gone, nodes)
+            self._known[id(nodes)] = _staying(self._traced.union_find, self._gone, nodes)
         return self._known[id(nodes)]
 
 
@@ -187,7 +187,7 @@ class _Following(Tracer):
 
     def __init__(self, model: nn.Module, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__(model)
-        self.labels = copy.deepcopy(traced.labels)  # parameters have the same nodes in every trace of a model
+        self.union_find = copy.deepcopy(traced.union_find)  # parameters have the same nodes in every trace of a model
         self._gone = gone
 
     def computed(self, func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object]) -> object:
@@ -197,13 +197,13 @@ class _Following(Tracer):
         if statistic is None or not axes:
             return func(*args, **kwargs)
         return statistic(
-            func, args, kwargs, [None if n is None else _staying(self.labels, self._gone, n) for n in axes]
+            func, args, kwargs, [None if n is None else _staying(self.union_find, self._gone, n) for n in axes]
         )
 
 
-def _staying(labels: Labels, gone: npt.NDArray[np.bool_], nodes: npt.NDArray[np.int64]) -> Tensor | None:
+def _staying(union_find: ChannelUnionFind, gone: npt.NDArray[np.bool_], nodes: npt.NDArray[np.int64]) -> Tensor | None:
     """Positions of an axis that are not gone; None for all of them."""
-    stays = np.flatnonzero(~labels.marked(nodes, gone))
+    stays = np.flatnonzero(~union_find.marked(nodes, gone))
     return None if len(stays) == len(nodes) else torch.from_numpy(stays)
 
 

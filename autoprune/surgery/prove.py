@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from autoprune.surgery.depth import without_depth
-from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.precise import OutOfTime
-from autoprune.surgery.settle import Lessons, Proof, layer_of
-from autoprune.surgery.shallow import without_repeats
+from autoprune.surgery.block_proof import without_depth
+from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.forwards import OutOfTime
+from autoprune.surgery.group_proof import Lessons, Proof, layer_of
+from autoprune.surgery.repeated_layers import without_repeats
 from autoprune.task.data import Inputs
 from autoprune.trace.reasons import NO_EFFECT, PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
@@ -33,8 +33,8 @@ def prove(
     one, so that widths which have to stay equal differ. One channel alone is tried last. Groups that share positions,
     such as heads and head width, or a number of a module, can be right together and wrong alone, so two draws take them
     apart. Many groups are drawn at once: a few forwards prove a sound model, and some log2(groups) more find each
-    unsound group. A group that fails may become right by a change (`surgery.remedies`), which is then taken for the
-    same layer of other blocks, too. What is compared, and on what, is said in `surgery.evidence`.
+    unsound group. A group that fails may become right by a change (`surgery.repairs`), which is then taken for the
+    same layer of other blocks, too. What is compared, and on what, is said in `surgery.comparison`.
 
     seconds: processor time; what is not proved by then is withdrawn, so that a proof always ends.
     """
@@ -42,12 +42,14 @@ def prove(
         return topology
     deadline = time.process_time() + seconds
     try:
-        return Proof(topology, Evidence.of(model, example_inputs, deadline), seed).run()
+        return Proof(topology, EquivalenceCheck.of(model, example_inputs, deadline), seed).run()
     except OutOfTime:
         return _unproved(topology)
 
 
-def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS) -> Topology:
+def discover_structure(
+    model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS
+) -> Topology:
     """Trace and prove a model; what every study starts from.
 
     Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
@@ -65,7 +67,7 @@ def survey(model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: 
         return topology
     now = time.process_time()
     try:
-        return _Survey(model, example_inputs, seed, now + seconds, now - start).run(topology)
+        return _Discovery(model, example_inputs, seed, now + seconds, now - start).run(topology)
     except OutOfTime:
         return _unproved(topology)
 
@@ -86,8 +88,8 @@ class _Tried(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Survey:
-    """One survey under way. deadline: in processor time. trace_seconds: what one trace takes of it."""
+class _Discovery:
+    """One discovery under way. deadline: in processor time. trace_seconds: what one trace takes of it."""
 
     model: nn.Module
     inputs: Inputs
@@ -97,15 +99,15 @@ class _Survey:
 
     def run(self, topology: Topology) -> Topology:
         """What is proved of a model that may have repeats, which are left out to learn what helps."""
-        proof = Proof(topology, Evidence.of(self.model, self.inputs, self.deadline), self.seed)
+        proof = Proof(topology, EquivalenceCheck.of(self.model, self.inputs, self.deadline), self.seed)
         lessons = None if proof.passes_at_once() else self._learn_without_repeats()
         if lessons is None:
             return self._better(proof, Proof.run)[0]
         if lessons.tied or lessons.in_training:
             tied = frozenset(name for name, _ in self.model.named_modules() if layer_of(name) in lessons.tied)
             topology = self._traced(_Way(tied, lessons.in_training)) or topology
-            proof.bench.forget()
-        return Proof(topology, proof.bench, self.seed, lessons, apart=1).run()
+            proof.check.forget()
+        return Proof(topology, proof.check, self.seed, lessons, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
         """Take a step of a proof, again with tied channels where that is better; gives its lessons, too."""
@@ -126,15 +128,15 @@ class _Survey:
     def _with_training(self, proof: Proof) -> tuple[Proof, _Way]:
         """Begin from a trace of training mode, too, where eval mode leaves weights unread and no channel is lost."""
         way = _Way(in_training=True)
-        topology = self._traced(way) if proof.bench.traced.unread() else None
+        topology = self._traced(way) if proof.check.traced.unread() else None
         if topology is None or _half(topology) > _half(proof.topology):
             return proof, _Way()
         return self._anew(proof, topology), way
 
     def _anew(self, proof: Proof, topology: Topology) -> Proof:
         """Begin a proof of another topology of the same model."""
-        proof.bench.forget()
-        return Proof(topology, proof.bench, self.seed)
+        proof.check.forget()
+        return Proof(topology, proof.check, self.seed)
 
     def _traced(self, way: _Way) -> Topology | None:
         """Another trace, None when there is no time left for one."""
@@ -153,12 +155,12 @@ class _Survey:
             return None
         try:
             topology = trace(shallow, self.inputs)
-            bench = Evidence.of(shallow, self.inputs, half, rough=_is_fine(shallow))
+            check = EquivalenceCheck.of(shallow, self.inputs, half, rough=_is_fine(shallow))
         except (Exception, OutOfTime):  # user code runs in here, and may want all of its layers
             return None
         seconds = time.process_time() - start
-        rehearsal = _Survey(shallow, self.inputs, self.seed, half, seconds)
-        return rehearsal._better(Proof(topology, bench, self.seed), Proof.learn)[1]
+        rehearsal = _Discovery(shallow, self.inputs, self.seed, half, seconds)
+        return rehearsal._better(Proof(topology, check, self.seed), Proof.learn)[1]
 
 
 def _is_fine(model: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import SurgeryError, error_message
-from autoprune.trace.blocks import Block, Gap, Lane
+from autoprune.trace.blocks import DroppableBlock, Gap, Lane
 from autoprune.trace.topology import Topology
 
 #: (tensor, axis) -> positions that stay.
@@ -153,7 +153,7 @@ def _is_plain(value: object) -> bool:
     return not isinstance(value, Tensor | nn.Module | Mapping | set | MethodType)
 
 
-def skip(model: nn.Module, block: Block, topology: Topology, alive: Alive, *, whole: bool = False) -> None:
+def skip(model: nn.Module, block: DroppableBlock, topology: Topology, alive: Alive, *, whole: bool = False) -> None:
     """Put a Skip in the place of each module of a block, in place; every use of them is skipped.
 
     alive: positions that stay on each axis that loses some. whole: they are all still there, and are silenced.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from autoprune.display import first_names
-from autoprune.trace.reasons import Kind, Reason
+from autoprune.trace.reasons import Reason, ReasonKind
 from autoprune.trace.topology import Topology
 
 #: Kind -> what is said where nothing was found that could have been one, and what the parts are called.
@@ -26,7 +26,7 @@ _FEW = 3
 _SENTENCES = ("cutting it ", "the model ")
 
 
-def said_of(names: Sequence[str], words: str) -> str:
+def sentence_about(names: Sequence[str], words: str) -> str:
     """Say a reason of modules.
 
     Args:
@@ -34,7 +34,7 @@ def said_of(names: Sequence[str], words: str) -> str:
         words: Of the reason.
 
     Example:
-        >>> said_of(["first", "second"], "makes one channel")
+        >>> sentence_about(["first", "second"], "makes one channel")
         'each of first and second makes one channel'
 
     """
@@ -63,19 +63,19 @@ def why_none(kind: str, topology: Topology) -> str:
     if any(group.kind == kind for group in topology.groups) or any(block.is_of(kind) for block in topology.blocks):
         return ""
     names, nothing = _NOTHING[kind]
-    found: dict[str, dict[str, Kind]] = {}
+    found: dict[str, dict[str, ReasonKind]] = {}
     for module, why in _kept(kind, topology):
         found.setdefault(why.text, {})[module] = why.kind
     told = list(found.items())[:_FEW]
     more = f"; and {len(found) - _FEW} more reasons" if len(found) > _FEW else ""
-    said = "; ".join(said_of(first_names(list(modules), 2), text) for text, modules in told) or nothing
+    said = "; ".join(sentence_about(first_names(list(modules), 2), text) for text, modules in told) or nothing
     remedies = dict.fromkeys(one.remedy for _, modules in told for one in modules.values())
     return " ".join((f"No {names} can go: {said}{more}.", *remedies))
 
 
 def _kept(kind: str, topology: Topology) -> Iterator[tuple[str, Reason]]:
     """Modules that might have been of the kind, and why they are not."""
-    for one in topology.staying:
+    for one in topology.ineligible:
         if one.kind == kind:
             yield one.module, one.why
     for left in topology.unprunable:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.trace.numbers import near, numbers_in
-from autoprune.trace.topology import Attribute, Run
-from autoprune.trace.tracer import Follower, Grid, Tracer
+from autoprune.trace.numbers import nearby_modules, numbers_in
+from autoprune.trace.topology import Attribute, PositionSpan
+from autoprune.trace.tracer import Grid, ModuleNumber, Tracer
 
 #: Where rows and columns are equally many, names with these parts are taken for the number of columns.
 _WIDTH_WORDS = ("dim", "size", "width", "channel", "d_k", "d_v", "kv_proj")
@@ -65,46 +65,46 @@ class Attributes:
         self._tracer, self._model = tracer, model
         self._claims = list(_decided([claim for grid in tracer.grids for claim in _claims(tracer, grid)]))
         sides = {(claim.module, claim.name) for claim in self._claims if not claim.lent}
-        lengths = _in_order(tracer, [claim for length in tracer.lengths for claim in _lengths(tracer, length)])
+        lengths = _in_order(tracer, [claim for length in tracer.axis_lengths for claim in _lengths(tracer, length)])
         lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
         # A number that is known as the side of a grid is no length, though there may be one as large.
         self._claims += [claim for claim in lengths if (claim.module, claim.name) not in sides]
-        self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.views]
-        self._claims += [claim for follower in tracer.followers for claim in _named(model, follower)]
+        self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.reshaped_axes]
+        self._claims += [claim for follower in tracer.named_numbers for claim in _named(model, follower)]
 
     def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
         """Group name -> attributes that follow it. owner: class of channels -> group name."""
         found: dict[tuple[str, str], Attribute] = {}
         for claim in sorted(self._claims, key=_last):
             key = (claim.module, claim.name)
-            runs = _runs(self._tracer, owner, claim) if key not in found else ()
-            if any(run.groups for run in runs):  # as large as a kernel, say, it may be the width of a group as well
+            spans = _spans(self._tracer, owner, claim) if key not in found else ()
+            if any(span.groups for span in spans):  # as large as a kernel, say, it may be the width of a group as well
                 found[key] = Attribute(
-                    module=claim.module, name=claim.name, value=claim.value, runs=runs, certain=claim.certain
+                    module=claim.module, name=claim.name, value=claim.value, runs=spans, certain=claim.certain
                 )
         groups: dict[str, list[Attribute]] = defaultdict(list)
         for attribute in found.values():
-            for name in {name for run in attribute.runs for name in run.groups}:
+            for name in {name for span in attribute.runs for name in span.groups}:
                 groups[name].append(attribute)
         return {name: tuple(attributes) for name, attributes in groups.items()}
 
     def reshaped(self, atoms: Sequence[int]) -> tuple[str, ...]:
         """Modules that reshape axes with the group of `atoms` on them, but torch's own."""
-        members = {self._tracer.labels.find(atom) for atom in atoms}
+        members = {self._tracer.union_find.find(atom) for atom in atoms}
         found = dict.fromkeys(view.module for view, own in self._views if members & own)
         return tuple(name for name in found if not isinstance(self._tracer.modules[name], _SELF_REPAIRED))
 
     def scaling(self, atoms: Sequence[int]) -> tuple[str, ...]:
         """Modules that work out a scale from the width of the group of `atoms`."""
-        members = {self._tracer.labels.find(atom) for atom in atoms}
-        found = (scaled.module for scaled in self._tracer.scaling if members & _atoms(self._tracer, scaled.nodes))
+        members = {self._tracer.union_find.find(atom) for atom in atoms}
+        found = (scaled.module for scaled in self._tracer.scale_widths if members & _atoms(self._tracer, scaled.nodes))
         return tuple(dict.fromkeys(found))
 
     def _couple(self) -> None:
         """Sides that share a number shrink together, but for two sides of one grid: each has a number of its own."""
-        labels = self._tracer.labels
+        union_find = self._tracer.union_find
         sides: dict[tuple[str, str], list[_Claim]] = defaultdict(list)
         for claim in self._claims:
             if not claim.whole:
@@ -112,7 +112,7 @@ class Attributes:
         for claims in sides.values():
             for claim in claims[1:]:
                 if len(claim.nodes) == len(claims[0].nodes) and not self._cross(claims[0], claim):
-                    labels.unify(claims[0].nodes, claim.nodes)
+                    union_find.unify(claims[0].nodes, claim.nodes)
 
     def _cross(self, first: _Claim, second: _Claim) -> bool:
         """Whether two claims are for different sides of a grid, as heads and points that are equally many."""
@@ -127,26 +127,26 @@ def _last(claim: _Claim) -> tuple[bool, ...]:
     return not claim.certain, not claim.of_weight, claim.lent, claim.whole
 
 
-def runs_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[Run, ...]:
+def spans_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[PositionSpan, ...]:
     """Positions by the groups that they go with; a position is one node, or several where it lies in a grid."""
     counted = Counter(
-        tuple(sorted({owner[atom] for node in position for atom in tracer.labels.atoms(node) if atom in owner}))
+        tuple(sorted({owner[atom] for node in position for atom in tracer.union_find.atoms(node) if atom in owner}))
         for position in nodes
     )
-    return tuple(Run(positions=count, groups=names) for names, count in counted.items())
+    return tuple(PositionSpan(positions=count, groups=names) for names, count in counted.items())
 
 
-def _runs(tracer: Tracer, owner: Mapping[int, str], claim: _Claim) -> tuple[Run, ...]:
+def _spans(tracer: Tracer, owner: Mapping[int, str], claim: _Claim) -> tuple[PositionSpan, ...]:
     if not claim.whole:
-        return runs_of(tracer, owner, ([node] for node in claim.nodes.tolist()))
-    return runs_of(tracer, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
+        return spans_of(tracer, owner, ([node] for node in claim.nodes.tolist()))
+    return spans_of(tracer, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
 
 
 def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
-    return any(tracer.labels.reason(atom) for atom in _atoms(tracer, nodes))
+    return any(tracer.union_find.reason(atom) for atom in _atoms(tracer, nodes))
 
 
-def _lengths(tracer: Tracer, length: Follower) -> Iterator[_Claim]:
+def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
     """Numbers of a module as large as an axis that it splits off or reshapes; of those near it where it has none."""
     if isinstance(tracer.modules[length.module], _SELF_REPAIRED):
         return
@@ -156,7 +156,7 @@ def _lengths(tracer: Tracer, length: Follower) -> Iterator[_Claim]:
             for name, value in numbers_in(tracer.modules[path]).items()
             if value == length.value and not any(word in name for word in _PLACES)
         ]
-        for path in (length.module, *near(tracer.modules, length.module))
+        for path in (length.module, *nearby_modules(tracer.modules, length.module))
     ]
     yield from found[0] or itertools.chain(*found)
 
@@ -168,7 +168,7 @@ def _in_order(tracer: Tracer, claims: Sequence[_Claim]) -> list[_Claim]:
     places = []
     for claim in claims:
         key = claim.module, claim.name.rpartition("[")[0], claim.value
-        part = tuple(tracer.labels.roots(claim.nodes).tolist())
+        part = tuple(tracer.union_find.roots(claim.nodes).tolist())
         places.append((key, _place(names[key], claim.name), _place(parts[key], part)))
     return [
         claim
@@ -184,7 +184,7 @@ def _place(known: list[_T], item: _T) -> int:
 
 
 def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
-    return set(tracer.labels.atoms_of(nodes).tolist())
+    return set(tracer.union_find.atoms_of(nodes).tolist())
 
 
 def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
@@ -197,7 +197,7 @@ def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
     own = list(_counting(tracer, grid, grid.module))
     yield from own
     counted = {(len(claim.nodes), len(claim.others)) for claim in own}
-    for path in near(tracer.modules, grid.module):
+    for path in nearby_modules(tracer.modules, grid.module):
         yield from (
             claim._replace(lent=True)
             for claim in _counting(tracer, grid, path)
@@ -260,11 +260,11 @@ def _sides(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np
 
 def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """One node of each class, in order: rows that are heads times batch count the heads once."""
-    first = {tracer.labels.find(node): node for node in reversed(nodes.tolist())}
+    first = {tracer.union_find.find(node): node for node in reversed(nodes.tolist())}
     return np.array(list(reversed(first.values())), dtype=np.int64)
 
 
-def _named(model: nn.Module, follower: Follower) -> Iterator[_Claim]:
+def _named(model: nn.Module, follower: ModuleNumber) -> Iterator[_Claim]:
     """The number by its name in torch's modules, any number of that value and a like name in others."""
     numbers = vars(model.get_submodule(follower.module))
     certain = follower.name in numbers

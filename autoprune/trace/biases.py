@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoprune.trace.labels import AxisNodes
+from autoprune.trace.union_find import AxisNodes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -45,15 +45,15 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class DroppableBlock:
     """Modules that can go whole.
 
     name: the module that is meant; of several the largest.
     gaps: the modules that go, in the order of the forward. Where the last one leaves zeros, the block is a branch that
         is added to something; else it is a module that hands its input on.
     tensors: parameters and buffers that go with it.
-    reads: what it computes with: those of its tensors that the forward reads, and parameters of modules that stay which
-        nothing else reads.
+    used_tensors: tensors that it computes with: its own that the forward reads, and parameters of modules that stay
+        and that nothing else reads.
     entry: module and argument where a branch is given what it is added to; None where no module is.
     exact: proved equal to the model with the block's weights at zero; else a layer of which no more is known than that
         the model runs without it.
@@ -65,12 +65,12 @@ class Block:
     name: str
     gaps: tuple[Gap, ...]
     tensors: tuple[str, ...]
-    reads: tuple[str, ...]
+    used_tensors: tuple[str, ...]
     entry: tuple[str, int | str] | None = None
     exact: bool = True
     repeated: bool = False
     withholds: bool = False
-    otherwise: Block | None = None
+    otherwise: DroppableBlock | None = None
 
     @property
     def is_branch(self) -> bool:
@@ -80,7 +80,7 @@ class Block:
     @property
     def needed(self) -> frozenset[str]:
         """What it computes with, as a set: without these the model has lost it."""
-        return frozenset(self.reads)
+        return frozenset(self.used_tensors)
 
     def is_of(self, kind: str) -> bool:
         """Whether it is one of the "blocks", proved to be exact, or one of the "layers"; of no other kind."""
@@ -101,13 +101,13 @@ def is_in(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
-def around(path: str) -> Iterator[str]:
+def enclosing_modules(path: str) -> Iterator[str]:
     """The names of the modules that something is inside of, the innermost first."""
     while path := path.rpartition(".")[0]:
         yield path
 
 
-def settled(blocks: Sequence[Block], names: Iterable[str]) -> tuple[str, ...]:
+def fewest_blocks(blocks: Sequence[DroppableBlock], names: Iterable[str]) -> tuple[str, ...]:
     """The fewest of the blocks that mean the same as dropping those of these names, sorted.
 
     A block that is a part of another one goes with it, and one whose parts are all named is named for them.
@@ -119,7 +119,7 @@ def settled(blocks: Sequence[Block], names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(block.name for block in every if not any(is_part(block, other) for other in every)))
 
 
-def apart(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def independent_blocks(blocks: Sequence[DroppableBlock]) -> tuple[DroppableBlock, ...]:
     """The blocks without those that are nothing but exact ones among them taken together."""
     found = []
     for block in blocks:
@@ -129,7 +129,7 @@ def apart(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(found)
 
 
-def is_part(block: Block, other: Block) -> bool:
+def is_part(block: DroppableBlock, other: DroppableBlock) -> bool:
     """Whether dropping the other one leaves nothing of a block."""
     if block == other:
         return False

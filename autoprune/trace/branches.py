@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from autoprune.trace.blocks import Block, Gap, around
-from autoprune.trace.flow import Call, Operator, Passed
+from autoprune.trace.blocks import DroppableBlock, Gap, enclosing_modules
+from autoprune.trace.flow import ModuleCall, Operator, PassedTensor
 from autoprune.trace.products import PRODUCT_RULES
 
 if TYPE_CHECKING:
-    from autoprune.trace.residual import Owners
+    from autoprune.trace.residual_blocks import Owners
     from autoprune.trace.tracer import Tracer
 
 _ADDING = ("add", "add_", "sub", "sub_")
@@ -40,7 +40,7 @@ class _Term(NamedTuple):
     carried: int
 
 
-def branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Iterable[str]) -> Iterator[Block]:
+def find_branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Iterable[str]) -> Iterator[DroppableBlock]:
     """Find modules that make nothing but what is added to an earlier value, with all that serves them alone.
 
     taken: names of other blocks.
@@ -60,15 +60,15 @@ def _terms(operators: Iterable[Operator], finder: _Finder) -> Iterator[_Term]:
     residual: set[int] = set()
     seen: set[int] = set()
     for operator in operators:
-        if operator.name not in _ADDING or len(operator.reads) < 2 or not operator.makes:
+        if operator.name not in _ADDING or len(operator.inputs) < 2 or not operator.outputs:
             continue
-        first, second = operator.reads[:2]
+        first, second = operator.inputs[:2]
         for rest, addend in ((first, second), (second, first)):
             held = flow.carriers(rest, _HOLDING)
             for value in _addends(finder, addend, residual):
                 carried = finder.common(held, value)
                 if carried is not None:
-                    residual.add(operator.makes[0])
+                    residual.add(operator.outputs[0])
                     if value not in seen:
                         seen.add(value)
                         yield _Term(value, carried)
@@ -79,9 +79,9 @@ def _addends(finder: _Finder, value: int, residual: set[int]) -> list[int]:
     found, left = [value], [value]
     while left:
         operator = finder.flow.maker.get(left.pop())
-        if operator is not None and operator.name in _ADDING and not residual.intersection(operator.makes):
-            found += operator.reads[:2]
-            left += operator.reads[:2]
+        if operator is not None and operator.name in _ADDING and not residual.intersection(operator.outputs):
+            found += operator.inputs[:2]
+            left += operator.inputs[:2]
     return found
 
 
@@ -89,7 +89,7 @@ class _Finder:
     """The calls of a trace by module and by what they gave."""
 
     def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners) -> None:
-        self.flow, self._labels, self._owners = tracer.flow, tracer.labels, owners
+        self.flow, self._labels, self._owners = tracer.flow, tracer.union_find, owners
         self._sizes = {path: _size(module) for path, module in model.named_modules()}
         self._calls = self.flow.by_module()
         self._givers: dict[int, list[str]] = {}
@@ -132,7 +132,7 @@ class _Finder:
             value in serving or self.flow.is_dead(value) for value in gave
         )
 
-    def block(self, last: str, terms: Sequence[_Term], names: set[str]) -> Block | None:
+    def block(self, last: str, terms: Sequence[_Term], names: set[str]) -> DroppableBlock | None:
         """The block of a branch that ends in a module; None where nothing can stand in its place."""
         serving = self.flow.serving(term.value for term in terms)
         end = self._gap(last, ends=True)
@@ -150,11 +150,11 @@ class _Finder:
         free = [gap.module for gap in gaps if gap.module not in names]
         if tensors is None or not free:
             return None
-        whole = Block(
+        whole = DroppableBlock(
             name=max(free, key=self._sizes.__getitem__),
             gaps=gaps,
             tensors=tensors,
-            reads=self._owners.read(tensors, serving),
+            used_tensors=self._owners.read(tensors, serving),
             entry=self._entry(gaps, {term.carried for term in terms}),
         )
         # Code between its modules may need what they make.
@@ -177,7 +177,7 @@ class _Finder:
         near = dict.fromkeys(m for value in sorted(serving) for m in self._givers.get(value, ()))
         inside = [module for module in near if module and self._inside(module, serving)]
         known = set(inside)
-        return [m for m in inside if known.isdisjoint(around(m))]
+        return [m for m in inside if known.isdisjoint(enclosing_modules(m))]
 
     def _entry(self, gaps: Sequence[Gap], carried: set[int]) -> tuple[str, int | str] | None:
         """Where one of the modules is given what the branch is added to."""
@@ -194,7 +194,7 @@ class _Finder:
         found = {self._gap_of(call, ends=ends) for call in self._calls[module]}
         return found.pop() if len(found) == 1 else None
 
-    def _gap_of(self, call: Call, *, ends: bool) -> Gap | None:
+    def _gap_of(self, call: ModuleCall, *, ends: bool) -> Gap | None:
         alive = self.flow.leaving(call)
         if not call.plain or len(alive) != 1:
             return None
@@ -205,7 +205,7 @@ class _Finder:
         source, unlike = min(((took.place, self._unlike(took, gave)) for took in fitting), key=lambda one: len(one[1]))
         return call.gap(source, gave, single=unlike if ends or unlike else None)
 
-    def _unlike(self, took: Passed, gave: Passed) -> tuple[int, ...]:
+    def _unlike(self, took: PassedTensor, gave: PassedTensor) -> tuple[int, ...]:
         """Axes along which an output is not as long as an input, or would not be once channels are cut."""
         return tuple(
             axis

@@ -29,11 +29,11 @@ class Operator(NamedTuple):
 
     turn: int
     name: str
-    reads: tuple[int, ...]
-    makes: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
 
 
-class Passed(NamedTuple):
+class PassedTensor(NamedTuple):
     """A tensor that a module took or gave.
 
     place: which argument, by position or keyword, or which of the outputs. value: its number.
@@ -48,7 +48,7 @@ class Passed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Call:
+class ModuleCall:
     """One call of a module.
 
     took, gave: tensors among its arguments and outputs. outputs: how many outputs there are; 0 for a bare tensor.
@@ -57,15 +57,20 @@ class Call:
     """
 
     module: str
-    took: tuple[Passed, ...]
-    gave: tuple[Passed, ...] = ()
+    took: tuple[PassedTensor, ...]
+    gave: tuple[PassedTensor, ...] = ()
     outputs: int = 0
     plain: bool = False
     began: int = 0
     ended: int = 0
 
     def gap(
-        self, source: int | str, gave: Passed, *, single: tuple[int, ...] | None = None, lanes: tuple[Lane, ...] = ()
+        self,
+        source: int | str,
+        gave: PassedTensor,
+        *,
+        single: tuple[int, ...] | None = None,
+        lanes: tuple[Lane, ...] = (),
     ) -> Gap:
         """The gap that the module leaves, with something of the argument `source` in the place of what it gave."""
         position = None if self.outputs == 0 else int(gave.place)
@@ -95,7 +100,7 @@ class Flow:
     """
 
     operators: list[Operator] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ModuleCall] = field(default_factory=list)
     results: set[int] = field(default_factory=set)
     maker: dict[int, Operator] = field(default_factory=dict)
     readers: dict[int, list[Operator]] = field(default_factory=dict)
@@ -103,9 +108,9 @@ class Flow:
     _written: dict[int, int] = field(default_factory=dict)
     _count: int = 0
 
-    def by_module(self) -> dict[str, list[Call]]:
+    def by_module(self) -> dict[str, list[ModuleCall]]:
         """The calls of each module."""
-        found: dict[str, list[Call]] = {}
+        found: dict[str, list[ModuleCall]] = {}
         for call in self.calls:
             found.setdefault(call.module, []).append(call)
         return found
@@ -149,7 +154,7 @@ class Flow:
         found, left = {value}, [value]
         while left:
             operator = self.maker.get(left.pop())
-            for number in () if operator is None else operator.reads:
+            for number in () if operator is None else operator.inputs:
                 if number >= down_to and number not in found:
                     found.add(number)
                     left.append(number)
@@ -167,7 +172,7 @@ class Flow:
             operator = self.maker.get(left.popleft())
             if operator is None or operator.name not in carrying:
                 continue
-            for number in operator.reads[: carrying[operator.name]]:
+            for number in operator.inputs[: carrying[operator.name]]:
                 if number >= down_to and number not in found:
                     found[number] = None
                     left.append(number)
@@ -192,7 +197,7 @@ class Flow:
         return found
 
     def _serves(self, operator: Operator, found: set[int]) -> bool:
-        return all(value in found or self.is_dead(value) for value in operator.makes)
+        return all(value in found or self.is_dead(value) for value in operator.outputs)
 
     def is_dead(self, value: int) -> bool:
         """Nothing reads the value."""
@@ -203,7 +208,7 @@ class Flow:
         names = (operator.name for operator in self.readers.get(value, ()))
         return value not in self.results and all(name in _OF_SHAPE for name in names)
 
-    def leaving(self, call: Call) -> list[Passed]:
+    def leaving(self, call: ModuleCall) -> list[PassedTensor]:
         """Those of the tensors that a module made and gave which anything reads once its call has ended."""
         handed = call.handed
         return [one for one in call.gave if one.value not in handed and self._leaves(one.value, call)]
@@ -215,16 +220,16 @@ class Flow:
         while left:
             for operator in self.readers.get(left.pop(), ()):
                 yield operator
-                new = [value for value in operator.makes if value not in seen and value not in until]
+                new = [value for value in operator.outputs if value not in seen and value not in until]
                 seen.update(new)
                 left += new
 
-    def _leaves(self, value: int, call: Call) -> bool:
+    def _leaves(self, value: int, call: ModuleCall) -> bool:
         return value in self.results or any(one.turn >= call.ended for one in self.readers.get(value, ()))
 
     def _reads_of(self, value: int) -> tuple[int, ...]:
         operator = self.maker.get(value)
-        return () if operator is None else operator.reads
+        return () if operator is None else operator.inputs
 
 
 def _storage(tensor: Tensor) -> int:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoprune.trace.blocks import Block, Gap, Lane, around, is_in
-from autoprune.trace.flow import Call, Passed
-from autoprune.trace.labels import AxisNodes
-from autoprune.trace.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, Kind
-from autoprune.trace.residual import Owners
+from autoprune.trace.blocks import DroppableBlock, Gap, Lane, enclosing_modules, is_in
+from autoprune.trace.flow import ModuleCall, PassedTensor
+from autoprune.trace.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, ReasonKind
+from autoprune.trace.residual_blocks import Owners
+from autoprune.trace.union_find import AxisNodes
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
 
-def layers(
-    tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[Block]
-) -> tuple[tuple[Block, ...], Mapping[str, Kind]]:
+def find_layers(
+    tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]
+) -> tuple[tuple[DroppableBlock, ...], Mapping[str, ReasonKind]]:
     """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
 
     Returns:
@@ -34,14 +34,14 @@ def layers(
 class _Finder:
     """What is known of the modules of a trace."""
 
-    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[Block]) -> None:
+    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]) -> None:
         self.tracer, self.flow, self.blocks = tracer, tracer.flow, {block.name: block for block in blocks}
         self.modules = dict(model.named_modules())
         self.owners = owners
         self.calls = self.flow.by_module()
-        self.computing = {path for weight in tracer.positions for path in around(weight)}
+        self.computing = {path for weight in tracer.positions for path in enclosing_modules(weight)}
         # What serves a branch beside the modules that go with it is a part of that, however alike its parts are.
-        read = ((block, name.rpartition(".")[0]) for block in blocks for name in block.reads)
+        read = ((block, name.rpartition(".")[0]) for block in blocks for name in block.used_tensors)
         self.serving = {path for block, path in read if not block.holds(path)} - self.blocks.keys()
         self.runs = list(self._runs())
         self.repeated = {path for run in self.runs for path in run}
@@ -50,20 +50,20 @@ class _Finder:
         self.stacks = {
             path
             for run in deep
-            for path in around(run[0])
+            for path in enclosing_modules(run[0])
             if path not in self.repeated and (path not in self.blocks or run[0] in self.blocks)
         }
 
-    def found(self) -> tuple[tuple[Block, ...], Mapping[str, Kind]]:
-        chosen: dict[str, Block] = {}
+    def found(self) -> tuple[tuple[DroppableBlock, ...], Mapping[str, ReasonKind]]:
+        chosen: dict[str, DroppableBlock] = {}
         closed: list[str] = []
-        reasons: dict[str, Kind] = {}
+        reasons: dict[str, ReasonKind] = {}
         for path in self.modules:
             if path not in self.computing or path in self.stacks or any(is_in(path, one) for one in closed):
                 continue
             block = self.blocks.get(path)
             made = self._exact(block) if block is not None else self._layer(path)
-            if isinstance(made, Block):
+            if isinstance(made, DroppableBlock):
                 chosen[path] = made
                 if not made.repeated:
                     reasons[path] = NO_ROW
@@ -73,29 +73,29 @@ class _Finder:
         every = {**self.blocks, **chosen}
         return tuple(every[path] for path in self.modules if path in every), reasons
 
-    def _exact(self, block: Block) -> Block:
+    def _exact(self, block: DroppableBlock) -> DroppableBlock:
         """A block, marked where it is a member of a list or of several equal modules in a row."""
         parent = self.modules[block.name.rpartition(".")[0]]
         if block.name not in self.repeated and not isinstance(parent, nn.ModuleList | nn.Sequential | nn.ModuleDict):
             return block
         other = self._layer(block.name) if not block.is_branch else None
-        return _marked(block, other if isinstance(other, Block) else None)
+        return _marked(block, other if isinstance(other, DroppableBlock) else None)
 
-    def _layer(self, path: str) -> Block | Kind:
+    def _layer(self, path: str) -> DroppableBlock | ReasonKind:
         """A module as a layer that hands on its input; why it is none."""
         gaps = {self._gap(call) for call in self.calls.get(path, ())}
         tensors = self.owners.tensors((path,))
         gap = gaps.pop() if len(gaps) == 1 else UNCLEAR
-        if isinstance(gap, Kind):
+        if isinstance(gap, ReasonKind):
             return gap
         if path not in self.repeated:
             return NO_ROW
         if tensors is None:
             return SHARED
         reads = self.owners.read_by(self.calls[path], gap, tensors)
-        return Block(name=path, gaps=(gap,), tensors=tensors, reads=reads, exact=False, repeated=True)
+        return DroppableBlock(name=path, gaps=(gap,), tensors=tensors, used_tensors=reads, exact=False, repeated=True)
 
-    def _gap(self, call: Call) -> Gap | Kind:
+    def _gap(self, call: ModuleCall) -> Gap | ReasonKind:
         gave = self.flow.leaving(call)
         if not gave or not any(_alike(took, one) for took in call.took for one in gave):
             return RESHAPING
@@ -105,11 +105,11 @@ class _Finder:
             return UNCLEAR
         return call.gap(fitting[0].place, gave[0], lanes=lanes)
 
-    def _lanes(self, module: str, took: Passed, gave: Passed) -> tuple[Lane, ...] | None:
+    def _lanes(self, module: str, took: PassedTensor, gave: PassedTensor) -> tuple[Lane, ...] | None:
         """Axes along which input and output may lose different channels; None where it is not known which."""
         found = []
         for axis, (read, made) in enumerate(zip(took.axes, gave.axes, strict=True)):
-            if self.tracer.labels.stay_alike(read, made):
+            if self.tracer.union_find.stay_alike(read, made):
                 continue
             sides = self._side(module, read), self._side(module, made)
             if None in sides:
@@ -120,13 +120,13 @@ class _Finder:
 
     def _side(self, module: str, nodes: AxisNodes) -> tuple[str, int] | None:
         """A tensor of the module and its axis along which channels lie; "" where they all stay."""
-        labels = self.tracer.labels
-        if nodes is None or labels.stay(nodes):
+        union_find = self.tracer.union_find
+        if nodes is None or union_find.stay(nodes):
             return "", 0
-        roots = labels.roots(nodes).tolist()
+        roots = union_find.roots(nodes).tolist()
         for name, axes in self.tracer.owned.items():
             for axis, own in enumerate(axes if name.startswith(f"{module}.") else ()):
-                if own is not None and labels.roots(own).tolist() == roots:
+                if own is not None and union_find.roots(own).tolist() == roots:
                     return name, axis
         return None
 
@@ -149,11 +149,11 @@ class _Finder:
         return any(given & self.flow.ancestors(value, down_to=min(given)) for value in taken) if given else False
 
 
-def _marked(block: Block, last: Block | None) -> Block:
+def _marked(block: DroppableBlock, last: DroppableBlock | None) -> DroppableBlock:
     """A block and what is tried in its place as layers, with one more to try."""
     otherwise = last if block.otherwise is None else _marked(block.otherwise, last)
     return replace(block, repeated=True, otherwise=otherwise)
 
 
-def _alike(took: Passed, gave: Passed) -> bool:
+def _alike(took: PassedTensor, gave: PassedTensor) -> bool:
     return took.shape == gave.shape and took.dtype == gave.dtype and took.value != gave.value

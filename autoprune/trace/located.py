@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import CodeType
 
-from autoprune.trace.operators import Call
-from autoprune.trace.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Kind, Reason
+from autoprune.trace.operators import CallSite
+from autoprune.trace.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Reason, ReasonKind
 
 #: Operators without a rule, for which more is to be said than that.
-WITHOUT_RULE: Mapping[str, Kind] = {
+WITHOUT_RULE: Mapping[str, ReasonKind] = {
     **dict.fromkeys(("kthvalue", "median", "mode", "msort", "bincount", "unique_dim", "_unique2"), RANKED),
     **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r", "view_as_complex", "view_as_real", "complex"), FOURIER),
     **dict.fromkeys(("polar", "real", "imag", "_conj", "angle", "stft", "istft"), FOURIER),
@@ -30,15 +30,15 @@ WITHOUT_RULE: Mapping[str, Kind] = {
 }
 
 #: Functions of torch in which any reason is one of these; what they are made of says nothing to people.
-FUNCTIONS: Mapping[str, Kind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
+FUNCTIONS: Mapping[str, ReasonKind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
 #: The same of modules that torch puts into a model under these names.
-MODULES: Mapping[str, Kind] = {
+MODULES: Mapping[str, ReasonKind] = {
     "parametrizations": PARAMETRISED,
     **dict.fromkeys(("activation_post_process", "weight_fake_quant"), QUANTISED),
 }
 
 
-def located(kind: Kind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
+def locate_reason(kind: ReasonKind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
     """Return the reason of an operator at work, which is another one inside some functions and modules of torch.
 
     Args:
@@ -51,7 +51,7 @@ def located(kind: Kind, detail: str, where: tuple[str, str], until: CodeType) ->
     operator, module = where
     if not operator:
         return Reason(kind=kind, detail=detail, module=module)
-    call = Call.of(until)
+    call = CallSite.of(until)
     for function in call.functions & FUNCTIONS.keys():
         return Reason(kind=FUNCTIONS[function], operator=function, module=module, line=call.line)
     kind = next((MODULES[part] for part in module.split(".") if part in MODULES), kind)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from autoprune.trace.flow import Call, Passed
-from autoprune.trace.labels import AxisNodes, Nodes
+from autoprune.trace.flow import ModuleCall, PassedTensor
 from autoprune.trace.reasons import UNEQUAL
 from autoprune.trace.topology import Member
+from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
+def track_modules(model: nn.Module, tracer: Tracer) -> Iterator[None]:
     """Keep the tracer's `module` and `inputs` at the innermost module that runs; note what modules take and give."""
-    stack: list[Call] = [Call("", ())]
+    stack: list[ModuleCall] = [ModuleCall("", ())]
     handles = []
 
     def enter(name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
         def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
             # Here, as a module may change what it is given in place.
             took = _passed(tracer, (*enumerate(args), *kwargs.items()))
-            stack.append(Call(name, took, began=len(tracer.flow.operators)))
+            stack.append(ModuleCall(name, took, began=len(tracer.flow.operators)))
             tracer.module = name
             tracer.inputs.append(args)
             tracer.made.append([])
@@ -66,10 +66,10 @@ def watched(model: nn.Module, tracer: Tracer) -> Iterator[None]:
             handle.remove()
 
 
-def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple[Passed, ...]:
+def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple[PassedTensor, ...]:
     """The tensors among arguments or outputs."""
     return tuple(
-        Passed(place, tracer.flow.number(value), tuple(value.shape), value.dtype, tracer.axes(value))
+        PassedTensor(place, tracer.flow.number(value), tuple(value.shape), value.dtype, tracer.axes(value))
         for place, value in values
         if isinstance(value, Tensor)
     )
@@ -82,11 +82,11 @@ def tie(tracer: Tracer, nodes: AxisNodes, *, split: bool = False) -> AxisNodes:
     is given back then, as they would be coupled along both sides of it.
     Attention in the forward of the model itself has an input without channels: there those that its parts gave it.
     """
-    if nodes is None or tracer.module not in tracer.tied or not tracer.inputs:
+    if nodes is None or tracer.module not in tracer.tied_modules or not tracer.inputs:
         return None
     # In order of their first position: a window repeats every channel.
-    nodes = np.array(list({tracer.labels.find(node): node for node in nodes.tolist()}.values()))
-    if tracer.tables.issuperset(nodes.tolist()):
+    nodes = np.array(list({tracer.union_find.find(node): node for node in nodes.tolist()}.values()))
+    if tracer.buffer_nodes.issuperset(nodes.tolist()):
         return None  # places, not channels: a mask for each window, say
     known = _channels(tracer, tracer.inputs[-1]) or [*tracer.made[-1]]
     sides = {len(side) for grid in tracer.grids if grid.module == tracer.module for side in grid[1:]}
@@ -95,21 +95,21 @@ def tie(tracer: Tracer, nodes: AxisNodes, *, split: bool = False) -> AxisNodes:
     apart = None
     for own in known:
         if len(own) == len(nodes):
-            if split and len(np.unique(tracer.labels.roots(own))) < len(own):
+            if split and len(np.unique(tracer.union_find.roots(own))) < len(own):
                 apart = own
             else:
-                tracer.labels.unify(nodes, own)
+                tracer.union_find.unify(nodes, own)
     return apart
 
 
 def balance(tracer: Tracer, table: Nodes) -> None:
     """Let rows of channels lose equally many; those that nothing makes up for stay."""
-    tracer.freeze(tracer.labels.balance(table), UNEQUAL)
+    tracer.freeze(tracer.union_find.balance(table), UNEQUAL)
 
 
 def _give(tracer: Tracer, output: object) -> None:
     """Note what a part gave the module around it, if that is tied."""
-    if tracer.module in tracer.tied and tracer.made:
+    if tracer.module in tracer.tied_modules and tracer.made:
         tracer.made[-1] += _channels(tracer, output)
 
 
@@ -120,14 +120,14 @@ def _channels(tracer: Tracer, value: object) -> list[npt.NDArray[np.int64]]:
 def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
     axes = tracer.axes(given)
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):
-        tracer.follow("num_features", axes[1], module.num_features)  # no tensor of that width unless affine
+        tracer.note_number("num_features", axes[1], module.num_features)  # no tensor of that width unless affine
     elif isinstance(module, nn.RMSNorm) and len(module.normalized_shape) == 1:
         # Taken apart into steps where it has no kernel of its own.
         if not module.elementwise_affine:
-            tracer.follow("normalized_shape", axes[-1], module.normalized_shape[0])
+            tracer.note_number("normalized_shape", axes[-1], module.normalized_shape[0])
         tracer.role(module.weight, 0, "scale")
     elif isinstance(module, nn.Transformer):
-        tracer.follow("d_model", axes[-1], module.d_model)
+        tracer.note_number("d_model", axes[-1], module.d_model)
 
 
 #: Kinds of normalisation, as modules of torch and as what other libraries call theirs.
@@ -146,7 +146,7 @@ def normalisations(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def fewest(tracer: Tracer, members: Sequence[Member]) -> int:
+def min_channels_of(tracer: Tracer, members: Sequence[Member]) -> int:
     """Fewest channels of a group that torch's modules allow: hidden units are more than what they are projected to."""
     least = 1
     for member in members:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from autoprune.trace.labels import AxisNodes
 from autoprune.trace.modules import balance
 from autoprune.trace.reasons import SEVERAL_AXES, UNMADE
-from autoprune.trace.tracer import Rule, Tracer
+from autoprune.trace.tracer import OperatorRule, Tracer
+from autoprune.trace.union_find import AxisNodes
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
@@ -31,7 +31,7 @@ def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if any(value is True for value in args[3:6]):  # `training`, whatever the overload
         for axis, nodes in enumerate(axes):
             if axis != 1:
-                tracer.statistic(nodes)
+                tracer.note_reduced(nodes)
     result = tensors_in(out)[0]
     tracer.derive(result, source)
     tracer.put(result, axes)
@@ -58,7 +58,7 @@ def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
     else:
         axes[-1] = _scaled(tracer, axes[-1], affine)
         if affine[0] is None:
-            tracer.follow("normalized_shape", axes[-1], source.shape[-1])
+            tracer.note_number("normalized_shape", axes[-1], source.shape[-1])
     tracer.put(tensors_in(out)[0], axes)
 
 
@@ -70,9 +70,9 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     axes[1] = _scaled(tracer, axes[1], args[1:3])
     nodes = axes[1]
     if nodes is not None and args[1] is None:
-        tracer.follow("num_channels", nodes, len(nodes))
+        tracer.note_number("num_channels", nodes, len(nodes))
     if nodes is not None and groups == len(nodes):
-        tracer.follow("num_groups", nodes, groups)
+        tracer.note_number("num_groups", nodes, groups)
     elif nodes is not None:
         balance(tracer, nodes.reshape(groups, -1))
     tracer.put(tensors_in(out)[0], axes)
@@ -84,7 +84,7 @@ def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
         if isinstance(tensor, Tensor):
             nodes = tracer.unify(nodes, tracer.axes(tensor)[0], UNMADE)
             tracer.role(tensor, 0, role)
-    tracer.statistic(nodes)
+    tracer.note_reduced(nodes)
     return nodes
 
 
@@ -100,10 +100,10 @@ def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     tracer.derive(result, direction, range(direction.ndim))
     tracer.put(result, axes)
     # A length of zero has no direction; the mask has to know.
-    tracer.statistic(axes[dim])
+    tracer.note_reduced(axes[dim])
 
 
-NORM_RULES: Mapping[str, Rule] = {
+NORM_RULES: Mapping[str, OperatorRule] = {
     **dict.fromkeys(
         ("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"),
         batch_norm,

@@ -58,7 +58,7 @@ def put_number(module: nn.Module, name: str, value: int) -> None:
     setattr(module, str(first), _changed(held, rest, value))
 
 
-def near(modules: Mapping[str, nn.Module], path: str) -> tuple[str, ...]:
+def nearby_modules(modules: Mapping[str, nn.Module], path: str) -> tuple[str, ...]:
     """Modules whose numbers the one at `path` may use: the one around it, and those right inside it."""
     around = path
     while around:

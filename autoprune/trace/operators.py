@@ -58,7 +58,7 @@ _SPACES: tuple[tuple[str, object], ...] = (
 
 
 @functools.cache
-def shown(operator: str) -> str:
+def readable_name(operator: str) -> str:
     """Return an operator as people write it.
 
     Args:
@@ -77,7 +77,7 @@ def shown(operator: str) -> str:
     return next((f"{space}.{operator}" for space, names in _SPACES if hasattr(names, operator)), operator)
 
 
-class Call(NamedTuple):
+class CallSite(NamedTuple):
     """Where an operator was called.
 
     line: `file:line` of the innermost frame outside torch and autoprune; "" where there is none, as in a model that is
@@ -88,7 +88,7 @@ class Call(NamedTuple):
     functions: frozenset[str]
 
     @classmethod
-    def of(cls, until: CodeType) -> Call:
+    def of(cls, until: CodeType) -> CallSite:
         """Look along the stack. until: code of the function that ran the model; beyond it nothing is looked at."""
         functions: list[str] = []
         frame: FrameType | None = sys._getframe(1)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from autoprune.trace.labels import AxisNodes
 from autoprune.trace.modules import balance
 from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.scales import is_kept
-from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.tracer import Axes, OperatorRule, Tracer
+from autoprune.trace.union_find import AxisNodes
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
@@ -63,7 +63,7 @@ def _places(tracer: Tracer, args: Args, result: Tensor) -> Axes:
             tracer.freeze(nodes, PLACES)
             nodes = None
         elif weight.shape[axis] > 1:
-            tracer.statistic(nodes)
+            tracer.note_reduced(nodes)
         found.append(nodes)
     return found
 
@@ -78,11 +78,11 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
         tracer.freeze(read, GROUPED)
         return out_nodes
     if len(read) == groups:
-        tracer.labels.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
-        tracer.follow("groups", read, groups)
+        tracer.union_find.unify(out_nodes, np.repeat(read, len(out_nodes) // groups))
+        tracer.note_number("groups", read, groups)
         return out_nodes
     for nodes in (read, out_nodes):
-        tracer.labels.unify_rows(nodes.reshape(groups, -1))
+        tracer.union_find.unify_rows(nodes.reshape(groups, -1))
     tracer.unify(in_nodes, read.reshape(groups, -1)[0], UNMADE)
     if len(out_nodes) == groups:
         tracer.freeze(out_nodes, GROUPED)
@@ -100,7 +100,7 @@ def _grouped_transposed(
         if len(read) != groups:
             tracer.freeze(read, GROUPED)
             return np.repeat(read.reshape(groups, -1)[:, 0], 1)
-        tracer.follow("groups", read, groups)
+        tracer.note_number("groups", read, groups)
         return read
     balance(tracer, read.reshape(groups, -1))
     if len(read) == groups:
@@ -144,10 +144,10 @@ def _along(tracer: Tracer, weight: Tensor, position: int) -> list[int]:
     nodes = tracer.axes(weight)[position]
     if name is None or nodes is None:
         return []
-    labels = tracer.labels
-    here = {atom for node in nodes.tolist() for atom in labels.atoms(node)}
+    union_find = tracer.union_find
+    here = {atom for node in nodes.tolist() for atom in union_find.atoms(node)}
     owned = enumerate(tracer.owned[name])
-    return [axis for axis, own in owned if own is not None and not here.isdisjoint(labels.atoms(int(own[0])))]
+    return [axis for axis, own in owned if own is not None and not here.isdisjoint(union_find.atoms(int(own[0])))]
 
 
 def addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
@@ -186,7 +186,7 @@ def with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNode
     """Channels along which products are independent; one side may hold copies, which are as many as are asked for."""
     if nodes is None or others is None:
         return others if nodes is None else nodes
-    tracer.labels.unify(nodes, others)
+    tracer.union_find.unify(nodes, others)
     return nodes
 
 
@@ -220,7 +220,7 @@ def grouped_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     _batched_roles(tracer, right, 1)
     for nodes in (inner, right_axes[2] if right.stride(2) == 1 else None):
         if nodes is not None:
-            tracer.labels.unify_rows(nodes.reshape(-1, math.gcd(len(nodes), _ALIGNED)).T)
+            tracer.union_find.unify_rows(nodes.reshape(-1, math.gcd(len(nodes), _ALIGNED)).T)
     tracer.contract([left_axes[0], inner, right_axes[2]], [*left.shape, right.shape[2]])
     tracer.put(result, [left_axes[0], right_axes[2]])
 
@@ -242,7 +242,7 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     width = tracer.unify(q[-1], k[-1], UNMADE)
     scale = kwargs.get("scale")
     if scale is None or not is_kept(tracer, scale):
-        tracer.scales(width)
+        tracer.note_scale_width(width)
     result = tensors_in(out)[0]
     rows = [*query.shape[:-3], query.shape[-3], query.shape[-2], key.shape[-2]]
     for nodes, last in ((width, query.shape[-1]), (v[-1], value.shape[-1])):
@@ -273,7 +273,7 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [*axes[:-1], made])
 
 
-def three_way(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def trilinear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """_trilinear: the product of three tensors, each with axes added, summed over some; nn.Bilinear."""
     factors, added = args[:3], args[3:6]
     summed, result = args[6], tensors_in(out)[0]
@@ -302,7 +302,7 @@ def three_way(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [nodes for axis, nodes in enumerate(joined) if axis not in summed])
 
 
-PRODUCT_RULES: Mapping[str, Rule] = {
+PRODUCT_RULES: Mapping[str, OperatorRule] = {
     "convolution": convolution,
     "mm": matrix_product,
     "addmm": addmm,
@@ -310,7 +310,7 @@ PRODUCT_RULES: Mapping[str, Rule] = {
     "baddbmm": batched_sum,
     "_grouped_mm": grouped_product,
     "linear": linear,
-    "_trilinear": three_way,
+    "_trilinear": trilinear,
     "_scaled_dot_product_flash_attention_for_cpu": attention,
     "_scaled_dot_product_flash_attention": attention,
     "_scaled_dot_product_efficient_attention": attention,

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, Kind
-from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, ReasonKind
+from autoprune.trace.tracer import Axes, OperatorRule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
@@ -19,14 +19,14 @@ Kwargs = Mapping[str, object]
 Table = npt.NDArray[np.int64]
 
 
-def gated(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def glu(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """glu: the first half of an axis, gated by the second; both lose the same positions."""
     source, dim = _source_and_dim(args, kwargs, -1)
     axes = tracer.axes(source)
     nodes = axes[dim]
     if nodes is not None:
         first, second = np.split(nodes, 2)
-        tracer.labels.unify(first, second)
+        tracer.union_find.unify(first, second)
         axes[dim] = first
     tracer.put(tensors_in(out)[0], axes)
 
@@ -34,7 +34,7 @@ def gated(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 def _tied_rows(tracer: Tracer, nodes: Table, rows: int) -> Table:
     """Read an axis as rows of positions that can only go together; one node of each row."""
     table = nodes.reshape(rows, -1)
-    tracer.labels.unify_rows(table.T)
+    tracer.union_find.unify_rows(table.T)
     return table[:, 0].copy()
 
 
@@ -67,12 +67,12 @@ def channel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
     nodes = axes[1]
     if nodes is not None:
         table = nodes.reshape(groups, -1)
-        tracer.labels.unify_rows(table)
+        tracer.union_find.unify_rows(table)
         axes[1] = table.T.reshape(-1)
     tracer.put(tensors_in(out)[0], axes)
 
 
-def patches(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def im2col(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """im2col: [N, C, H, W] to [N, C * window, L]."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
@@ -81,7 +81,7 @@ def patches(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [*([None] * (result.ndim - 2)), made, None])
 
 
-def unpatched(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def col2im(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """col2im: [N, C * window, L] to [N, C, H, W]."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
@@ -170,17 +170,17 @@ def _items(indices: Sequence[object]) -> Iterator[tuple[int, Tensor]]:
         axis += width
 
 
-def gather(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def index_select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Positions along one axis are picked or windowed: channels on it stay."""
     _along_one(tracer, args, kwargs, out, PICKED)
 
 
-def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def sort(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """sort, argsort: as gather, where the values say what is picked."""
     _along_one(tracer, args, kwargs, out, RANKED)
 
 
-def _along_one(tracer: Tracer, args: Args, kwargs: Kwargs, out: object, kind: Kind) -> None:
+def _along_one(tracer: Tracer, args: Args, kwargs: Kwargs, out: object, kind: ReasonKind) -> None:
     source, dim = _source_and_dim(args, kwargs, -1)
     axes = tracer.axes(source)
     tracer.freeze(axes[dim], kind)
@@ -195,7 +195,7 @@ def _along_one(tracer: Tracer, args: Args, kwargs: Kwargs, out: object, kind: Ki
         tracer.put(result, after[: result.ndim])
 
 
-def packed(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def pack_sequence(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """_pack_padded_sequence: [time, batch, C] to [entries, C], and back; the channels stay the last axis."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
@@ -206,7 +206,7 @@ def packed(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, [*([None] * (result.ndim - kept)), *axes[source.ndim - kept :]])
 
 
-def triangle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def triangular(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """triu, tril: which positions stay depends on their numbers."""
     source = args[0]
     assert isinstance(source, Tensor)
@@ -216,17 +216,17 @@ def triangle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(tensors_in(out)[0], axes)
 
 
-def fresh(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def new_tensor(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """zeros, ones, full: an axis as long as a number of the module at work follows that number.
 
     So the first state of a recurrent layer is as wide as its hidden units, and an empty bias has as many heads.
     """
     numbers = tracer.numbers()
     for result in tensors_in(out):
-        axes: Axes = [tracer.labels.new(size) if size in numbers else None for size in result.shape]
+        axes: Axes = [tracer.union_find.new(size) if size in numbers else None for size in result.shape]
         for nodes, size in zip(axes, result.shape, strict=True):
             if nodes is not None:
-                tracer.follow(numbers[size], nodes, size)
+                tracer.note_number(numbers[size], nodes, size)
         tracer.put(result, axes)
 
 
@@ -236,23 +236,23 @@ def _source_and_dim(args: Args, kwargs: Kwargs, default: int) -> tuple[Tensor, i
     return source, (dim if isinstance(dim, int) else default) % max(source.ndim, 1)
 
 
-REARRANGE_RULES: Mapping[str, Rule] = {
-    "glu": gated,
+REARRANGE_RULES: Mapping[str, OperatorRule] = {
+    "glu": glu,
     "pixel_shuffle": pixel_shuffle,
     "pixel_unshuffle": pixel_unshuffle,
     "channel_shuffle": channel_shuffle,
     "native_channel_shuffle": channel_shuffle,
-    "im2col": patches,
-    "col2im": unpatched,
+    "im2col": im2col,
+    "col2im": col2im,
     "repeat": repeat,
     "flip": flip,
     "roll": roll,
-    "_pack_padded_sequence": packed,
-    "_pad_packed_sequence": packed,
+    "_pack_padded_sequence": pack_sequence,
+    "_pad_packed_sequence": pack_sequence,
     "index": index,
     "_unsafe_index": index,
-    **dict.fromkeys(("gather", "index_select", "unfold"), gather),
-    **dict.fromkeys(("sort", "argsort"), ranked),
-    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), fresh),
-    **dict.fromkeys(("triu", "tril"), triangle),
+    **dict.fromkeys(("gather", "index_select", "unfold"), index_select),
+    **dict.fromkeys(("sort", "argsort"), sort),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"), new_tensor),
+    **dict.fromkeys(("triu", "tril"), triangular),
 }

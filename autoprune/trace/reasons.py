@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoprune.trace.operators import shown
+from autoprune.trace.operators import readable_name
 
 #: The page that has a section for every kind.
 PAGE = "docs/left_alone.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ReasonKind:
     """A kind of reason.
 
     Args:
@@ -38,203 +38,203 @@ class Kind:
         return f"{PAGE}#{self.title.lower().replace(' ', '-').replace(',', '')}"
 
 
-OUTPUT = Kind(
+OUTPUT = ReasonKind(
     "output",
     "Part of the output",
     "is part of the model's output",
     "Nothing to do for scores and predictions. Where the hidden states of an encoder are returned, wrap it in what you "
     "use of them: a pooled vector, your head.",
 )
-UNMADE = Kind(
+UNMADE = ReasonKind(
     "fixed_values",
     "Values that no layer makes",
     "is combined with values that no layer makes",
     "Values that forward computes or holds as numbers, such as positions: make them in __init__ and keep them with "
     "register_buffer, so that they are cut along. The model's own input: read it by a layer first.",
 )
-ALONG_PLACES = Kind(
+ALONG_PLACES = ReasonKind(
     "along_places",
     "One value for each place",
     "is combined with values for each place of the input, such as a token or a step",
     "Nothing to do: there are as many places as the input has. The hidden channels of layers that mix places are "
     "pruned; fewer places take smaller inputs or larger patches.",
 )
-PICKED = Kind(
+PICKED = ReasonKind(
     "picked",
     "Picked by number",
     "is picked by its number",
     "After a cut the numbers would mean other channels. Take parts with chunk or split, or make each part with a layer "
     "of its own.",
 )
-RANKED = Kind(
+RANKED = ReasonKind(
     "ranked",
     "Ranked or counted",
     "is ranked or counted over its channels",
     "Ranks are of all channels. Use values in place of ranks (softmax, a gate, max), or rank along another axis.",
 )
-ACCUMULATED = Kind(
+ACCUMULATED = ReasonKind(
     "accumulated",
     "Accumulated over channels",
     "is accumulated over its channels",
     "Each value needs all channels before it. Accumulate along time or places, and let a layer mix the channels.",
 )
-ROLLED = Kind(
+ROLLED = ReasonKind(
     "rolled",
     "Rolled channels",
     "is rolled by a fixed number of positions",
     "Roll along time or places; to exchange channels use a convolution of kernel size 1.",
 )
-TRIANGULAR = Kind(
+TRIANGULAR = ReasonKind(
     "triangular",
     "Masked by number",
     "is masked by its number",
     "Nothing to do for masks over time. Channels: keep the mask as a buffer and multiply by it.",
 )
-PADDED = Kind(
+PADDED = ReasonKind(
     "padded",
     "Padded channels",
     "is padded with constant channels",
     "Widen with a layer in place of constant channels, such as a shortcut of nn.Conv2d(narrow, wide, 1).",
 )
-CROPPED = Kind(
+CROPPED = ReasonKind(
     "cropped",
     "Cropped channels",
     "is cropped by a fixed number of channels",
     "Narrow with a layer, or take parts with chunk, in place of a negative padding.",
 )
-PLACES = Kind(
+PLACES = ReasonKind(
     "places",
     "Places in the way of channels",
     "is resampled, packed or moved as a place in time or space",
     "Nothing to do for places. Channels: move them with permute to the axis that the operator takes for channels.",
 )
-GROUPED = Kind(
+GROUPED = ReasonKind(
     "grouped",
     "One channel for each group",
     "is one channel for each group of a convolution",
     "Use groups of several channels, groups=1, or as many groups as inputs and outputs (depthwise).",
 )
-EMPTY = Kind(
+EMPTY = ReasonKind(
     "empty",
     "Reshaped while empty",
     "is reshaped while it is empty",
     "Give example_inputs with which no tensor there is empty.",
 )
-LARGE = Kind(
+LARGE = ReasonKind(
     "large_grid",
     "Flattened into very many positions",
     "is flattened with another axis of channels into very many positions",
     "Project to fewer channels before an outer product is flattened, or sum over one of its sides.",
 )
-UNEQUAL = Kind(
+UNEQUAL = ReasonKind(
     "unequal_parts",
     "Split into unequal parts",
     "is split into parts of unequal width",
     "Keep the width of each part as a whole number of the module (self.width = 64) and split by these, or make each "
     "part with a layer of its own.",
 )
-STRIDED = Kind(
+STRIDED = ReasonKind(
     "strided",
     "Read with other strides",
     "is read with other strides",
     "Use view, permute, expand or unfold in place of as_strided.",
 )
-SEVERAL_AXES = Kind(
+SEVERAL_AXES = ReasonKind(
     "several_axes",
     "Normalised over several axes",
     "is normalised together with other axes",
     "Normalise channels alone: nn.GroupNorm(1, channels), or nn.LayerNorm(channels) with the channels last.",
 )
-ROW = Kind(
+ROW = ReasonKind(
     "table_row",
     "Rows of a table",
     "is a row of a table",
     "Nothing to do: rows, such as words, are looked up by number. The columns of the table are channels.",
 )
-UNKNOWN = Kind(
+UNKNOWN = ReasonKind(
     "unknown_operator",
     "Operators without a rule",
     "passes an operator that is not understood",
     "Write it with operators that are understood, or add a rule (CONTRIBUTING.md, a new operator in the trace).",
 )
-UNKNOWN_USE = Kind(
+UNKNOWN_USE = ReasonKind(
     "unknown_use",
     "Unusual uses of an operator",
     "passes an operator in a use that is not understood",
     "Call it in its usual form, with the channels on the axis that it takes for channels.",
 )
-FOURIER = Kind(
+FOURIER = ReasonKind(
     "fourier",
     "Fourier transforms and complex numbers",
     "passes a Fourier transform or complex numbers",
     "Complex numbers are not followed. Read by a layer what goes in and what comes out; the layers between such "
     "steps, and beside them, are pruned.",
 )
-QUANTISED = Kind(
+QUANTISED = ReasonKind(
     "quantised",
     "Quantisation-aware training",
     "passes a quantiser",
     "Prune first and quantise the candidate: observers and fake quantisers go into the model afterwards.",
 )
-PACKED = Kind(
+PACKED = ReasonKind(
     "packed",
     "Packed sequences",
     "passes a packed sequence that is unpacked",
     "Leave pack_padded_sequence out: run the layer on the padded batch and multiply what it gives by a mask.",
 )
-PARAMETRISED = Kind(
+PARAMETRISED = ReasonKind(
     "parametrised",
     "Computed weights",
     "has a weight whose channels are computed of each other, as in spectral_norm",
     "Compute it once and for all before the search: torch.nn.utils.parametrize.remove_parametrizations(layer, "
     "'weight'), or torch.nn.utils.remove_spectral_norm(layer).",
 )
-TRACE_TIME = Kind(
+TRACE_TIME = ReasonKind(
     "trace_time",
     "Too late in the trace",
     "comes after {detail} of tracing",
     "Give smaller example_inputs: fewer steps, shorter sequences, smaller images.",
 )
-NOT_MADE = Kind(
+NOT_MADE = ReasonKind(
     "not_made",
     "Made by no layer",
     "has channels that no layer makes",
     "Nothing to do: it is a parameter beside the layers whose channels nothing else shares.",
 )
-NOT_READ = Kind(
+NOT_READ = ReasonKind(
     "not_read",
     "Read by no layer",
     "has channels that no layer reads",
     "What it makes is summed up at once or not needed. Leave the layer out, or read it by a layer.",
 )
-COUPLED = Kind(
+COUPLED = ReasonKind(
     "coupled",
     "All channels coupled",
     "has all its channels coupled into one",
     "Something joins each channel with every other, such as many shuffles of halves in a row. Leave that out, or drop "
     "whole blocks.",
 )
-FEWEST = Kind(
+FEWEST = ReasonKind(
     "fewest",
     "As narrow as it can be",
     "has as few channels as its module allows",
     "Widen it before training; a recurrent layer has more hidden units than proj_size.",
 )
-ONE_CHANNEL = Kind("one_channel", "One channel", "makes one channel", "Nothing to do.")
-UNUSED = Kind(
+ONE_CHANNEL = ReasonKind("one_channel", "One channel", "makes one channel", "Nothing to do.")
+UNUSED = ReasonKind(
     "not_used",
     "Not used on the example inputs",
     "is not used on the example inputs; inputs that reach it may not run once what it reads is cut",
     "Give example_inputs that reach it, with the optional arguments that you use.",
 )
-DIFFERS = Kind(
+DIFFERS = ReasonKind(
     "differs",
     "Outputs that change",
     "cutting it changes the outputs {detail}, beyond what its channels did",
     "The code depends on the number of channels: a scale or mean taken from it, or a width written as a number. Keep "
     "such numbers on the module as they are for the dense model, and pass scale= to scaled_dot_product_attention.",
 )
-NOT_RUNNING = Kind(
+NOT_RUNNING = ReasonKind(
     "not_running",
     "Sizes written in code",
     "the model does not run once it is cut ({detail})",
@@ -242,89 +242,89 @@ NOT_RUNNING = Kind(
     "reshaped (x.shape[1], flatten, -1), or keep it as a whole number of the module (self.width), which is then cut "
     "along.",
 )
-OTHER_PATH = Kind(
+OTHER_PATH = ReasonKind(
     "other_path",
     "Paths that values decide on",
     "the model does not run once it is silenced ({detail})",
     "Compute all paths and weigh them, or decide by what this layer does not make.",
 )
-OTHER_SHAPE = Kind(
+OTHER_SHAPE = ReasonKind(
     "other_shape",
     "Outputs of another shape",
     "cutting it gives outputs of another number or shape than silencing it",
     "Return what has a fixed width: put a layer behind it, or reduce it over its channels.",
 )
-NOT_TRAINING = Kind(
+NOT_TRAINING = ReasonKind(
     "not_training",
     "Sizes written in code of training mode",
     "the model does not run in training mode once it is cut ({detail})",
     "A size is written in code that only training mode runs. Read it from the tensor, or keep it as a whole number of "
     "the module.",
 )
-PROOF_TIME = Kind(
+PROOF_TIME = ReasonKind(
     "proof_time",
     "Too late in the proof",
     "was not proved in the time that proving may take",
     "Give smaller example_inputs: two or three samples, shorter sequences, smaller images.",
 )
-NO_EFFECT = Kind(
+NO_EFFECT = ReasonKind(
     "no_effect",
     "Without effect on the example inputs",
     "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen",
     "Give example_inputs on which it matters: more samples, lengths above one, a gate that is open.",
 )
-PROTECTED = Kind(
+PROTECTED = ReasonKind(
     "protected",
     "Protected",
     "is protected by the pattern {detail}",
     "Take the pattern out of protect if it may be pruned.",
 )
-NOT_SEARCHED = Kind(
+NOT_SEARCHED = ReasonKind(
     "not_searched",
     "Not searched",
     "is left whole by kinds={detail}",
     "Add its kind to kinds of SpaceSettings.",
 )
-RESHAPING = Kind(
+RESHAPING = ReasonKind(
     "reshaping",
     "Layers that change the shape",
     "gives another shape or type than it takes",
     "Nothing can stand in its place. Its channels may go, and so may layers of a list that give what they take.",
 )
-NO_ROW = Kind(
+NO_ROW = ReasonKind(
     "no_row",
     "No row of equal layers",
     "is not one of several equal modules in a row",
     "Stack equal modules in an nn.ModuleList or nn.Sequential, each computed from what the one before it gives, or add "
     "what it computes to its input, which makes it a block.",
 )
-SHARED = Kind(
+SHARED = ReasonKind(
     "shared_weights",
     "Shared weights",
     "shares weights with other modules",
     "Give each layer weights of its own where it is to go alone.",
 )
-UNCLEAR = Kind(
+UNCLEAR = ReasonKind(
     "unclear_output",
     "Layers of which it is not clear what they give",
     "gives more than one tensor, or channels that are not those of a weight",
     "Return one tensor that is as wide as a weight of the layer, first among what it returns, and do the same at every "
     "call.",
 )
-NEEDED = Kind(
+NEEDED = ReasonKind(
     "needed",
     "Needed by other code",
     "cannot go: the model {detail}",
     "Code outside of it reads its weights or settings, or counts what it gives. Keep what other code needs on the "
     "model, outside of its layers.",
 )
-NEEDED_ONE = Kind(
+NEEDED_ONE = ReasonKind(
     "needed_together",
     "Needed as one of several",
     "cannot go together with others: the model does not run without all of them",
     "Code needs one of them, such as a stack of what they give. The others can go.",
 )
-INEXACT = Kind(
+INEXACT = ReasonKind(
     "inexact",
     "Blocks that are more than what they add",
     "is no block: leaving it out is not the same as setting its weights to zero ({detail})",
@@ -332,10 +332,12 @@ INEXACT = Kind(
     'A member of a list of equal modules may go without that: kinds=("layers",).',
 )
 #: Words that a reason was stored with, of which nothing else is known.
-OTHER = Kind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
+OTHER = ReasonKind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
 
 #: Name -> kind, all of them.
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+REASON_KINDS: Mapping[str, ReasonKind] = {
+    kind.name: kind for kind in list(globals().values()) if isinstance(kind, ReasonKind)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,7 +358,7 @@ class Reason:
 
     """
 
-    kind: Kind
+    kind: ReasonKind
     detail: str = ""
     note: str = ""
     operator: str = ""
@@ -371,7 +373,7 @@ class Reason:
     @property
     def written(self) -> str:
         """The operator as people write it; "" where none is to be named."""
-        return shown(self.operator) if self.operator else ""
+        return readable_name(self.operator) if self.operator else ""
 
     @property
     def place(self) -> str:

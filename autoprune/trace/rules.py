@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from autoprune.trace.labels import AxisNodes
 from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.products import PRODUCT_RULES, with_copies
 from autoprune.trace.rearrange import REARRANGE_RULES
 from autoprune.trace.reasons import ACCUMULATED, ALONG_PLACES, PLACES, RANKED, UNMADE
 from autoprune.trace.scales import note_scale
 from autoprune.trace.shapes import SHAPE_RULES
-from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.tracer import Axes, OperatorRule, Tracer
+from autoprune.trace.union_find import AxisNodes
 from autoprune.trace.values import tensors_in
 from autoprune.trace.written import WRITTEN_RULES
 
@@ -49,23 +49,23 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     _elementwise_roles(tracer, operands)
 
 
-def divided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def division(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Pointwise; a weight that is divided by is zero where it is silenced, which the mask has to know."""
     pointwise(tracer, args, kwargs, out)
     divisor = args[-1]
     note_scale(tracer, args[0], divisor)
     if isinstance(divisor, Tensor) and tracer.origin(divisor) is not None:
         for nodes in tracer.axes(divisor):
-            tracer.statistic(nodes)
+            tracer.note_reduced(nodes)
 
 
-def multiplied(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def multiplication(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Pointwise; a number may be a scale that the module takes from a width."""
     pointwise(tracer, args, kwargs, out)
     note_scale(tracer, args[0], args[1])
 
 
-def added(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def addition(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Pointwise; a vector that is added to what a weight makes is its bias."""
     pointwise(tracer, args, kwargs, out)
     for vector, other in (args[:2], args[1::-1]):
@@ -107,7 +107,7 @@ def spatial(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         tracer.put(result, [*axes[:kept], *([None] * (result.ndim - kept))])
 
 
-def sampled(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def grid_sample(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """grid_sampler: values of [N, C, H, W] at the places [N, H', W', 2], such as those that a head computes."""
     source, places = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(places, Tensor)
@@ -128,7 +128,7 @@ def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     reduced = reduced_axes(args, kwargs, source.ndim)
     axes = tracer.axes(source)
     for axis in reduced:
-        tracer.statistic(axes[axis])
+        tracer.note_reduced(axes[axis])
     _put_reduced(tracer, out, axes, reduced)
 
 
@@ -137,7 +137,7 @@ def power_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     reduction(tracer, args[:1] + args[2:], kwargs, out)
 
 
-def counted(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def index_reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """argmax, any ... over axes: what stays does not stand for the whole, so these channels stay."""
     source = args[0]
     assert isinstance(source, Tensor)
@@ -173,17 +173,17 @@ def reduced_axes(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
     return {int(dim) % rank for dim in named} if isinstance(named, list | tuple) and named else set(range(rank))
 
 
-def along(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def softmax(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """softmax: over channels it is taken of those that stay."""
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
-    tracer.statistic(axes[dim])
+    tracer.note_reduced(axes[dim])
     for result in tensors_in(out):
         tracer.put(result, axes)
 
 
-def ordered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def cumulative(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """cumsum: every position depends on those before it; they stay."""
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
@@ -198,18 +198,18 @@ def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     weight = args[0]
     assert isinstance(weight, Tensor)
     tracer.role(weight, 1, "out")
-    tracer.rows.append(tracer.axes(weight)[0])
+    tracer.embedding_rows.append(tracer.axes(weight)[0])
     result = tensors_in(out)[0]
     tracer.put(result, [*([None] * (result.ndim - 1)), tracer.axes(weight)[1]])
 
 
-def alike(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def shaped_like(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """zeros_like and its kind: as long as the source along every axis, and nothing else of it."""
     assert isinstance(args[0], Tensor)
     tracer.put(tensors_in(out)[0], tracer.axes(args[0]))
 
 
-def nothing(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def no_channels(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Makes fresh values that no channel runs along."""
     del tracer, args, kwargs, out
 
@@ -246,19 +246,19 @@ arange rand randn randint item _local_scalar_dense
 sym_size is_same_size linspace eye tril_indices triu_indices randperm scalar_tensor
 """
 
-RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, OperatorRule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
-    **dict.fromkeys(("div", "div_", "reciprocal", "rsqrt"), divided),
-    **dict.fromkeys(("mul", "mul_"), multiplied),
-    **dict.fromkeys(("add", "add_"), added),
-    **dict.fromkeys(_LIKE.split(), alike),
+    **dict.fromkeys(("div", "div_", "reciprocal", "rsqrt"), division),
+    **dict.fromkeys(("mul", "mul_"), multiplication),
+    **dict.fromkeys(("add", "add_"), addition),
+    **dict.fromkeys(_LIKE.split(), shaped_like),
     **dict.fromkeys(_SPATIAL.split(), spatial),
-    **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), sampled),
+    **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler"), grid_sample),
     **dict.fromkeys(REDUCTIONS, reduction),
-    **dict.fromkeys(_COUNTED.split(), counted),
-    **dict.fromkeys(_ALONG.split(), along),
-    **dict.fromkeys(_ORDERED.split(), ordered),
-    **dict.fromkeys(_NOTHING.split(), nothing),
+    **dict.fromkeys(_COUNTED.split(), index_reduction),
+    **dict.fromkeys(_ALONG.split(), softmax),
+    **dict.fromkeys(_ORDERED.split(), cumulative),
+    **dict.fromkeys(_NOTHING.split(), no_channels),
     **dict.fromkeys(POWERS, power_norm),
     **dict.fromkeys(("embedding", "_embedding_bag"), embedding),
     **NORM_RULES,

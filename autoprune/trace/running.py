@@ -15,7 +15,7 @@ from autoprune.task.modes import seeded
 from autoprune.trace.values import named_tensors
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copy_for_tracing(model: nn.Module) -> nn.Module:
     """A copy in eval mode that shares nothing with the model. Raises TraceError where there can be none."""
     if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in named_tensors(model)):
         raise TraceError("the model must have weights, but got lazy modules: call it once first")

@@ -33,7 +33,7 @@ def note_scale(tracer: Tracer, source: object, factor: object) -> None:
             sides = [nodes for nodes in _beside(tracer, source) if len(nodes) == round(width)]
             if sides and not is_kept(tracer, factor):
                 for nodes in sides:
-                    tracer.scales(nodes)
+                    tracer.note_scale_width(nodes)
                 return
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from autoprune.trace.labels import AxisNodes, Nodes
 from autoprune.trace.modules import balance, tie
 from autoprune.trace.reasons import COUPLED, CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
-from autoprune.trace.tracer import Axes, Grid, Rule, Tracer
+from autoprune.trace.tracer import Axes, Grid, OperatorRule, Tracer
+from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
@@ -33,8 +33,8 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         nodes = _flatten(tracer, [(axes[axis], source.shape[axis]) for axis in before])
         for axis, part in zip(after, _unflatten(tracer, nodes, [result.shape[axis] for axis in after]), strict=True):
             new[axis] = part
-            tracer.measure(part)
-            tracer.view(part)
+            tracer.note_length(part)
+            tracer.note_reshape(part)
             if len(before) == len(after) == 1:
                 tie(tracer, part)
     tracer.put(result, new)
@@ -67,12 +67,12 @@ def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNode
                 for side in (nodes, other):
                     tracer.freeze(side, LARGE)
                 return None
-            if tracer.labels.without_rows(other, nodes):
+            if tracer.union_find.without_rows(other, nodes):
                 # Read as rows and written column by column, as a shuffle does: in rows of a fixed number.
                 nodes = np.repeat(nodes, count)
             else:
                 tracer.grids.append(Grid(tracer.module, nodes, other))
-                nodes = tracer.labels.product(nodes, other)
+                nodes = tracer.union_find.product(nodes, other)
         elif nodes is not None:
             nodes = np.repeat(nodes, count)
         elif other is not None:
@@ -85,14 +85,14 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
     if nodes is None or len(sizes) == 1:
         return [nodes, *([None] * (len(sizes) - 1))] if nodes is not None else [None] * len(sizes)
     rows, columns = sizes[0], len(nodes) // sizes[0]
-    grid = tracer.labels.roots(nodes).reshape(rows, columns)
+    grid = tracer.union_find.roots(nodes).reshape(rows, columns)
     if (grid == grid[:, :1]).all():
         return [nodes.reshape(rows, columns)[:, 0], *([None] * (len(sizes) - 1))]
     if (grid == grid[:1]).all():
         return [None, *_unflatten(tracer, nodes[:columns], sizes[1:])]
     apart = tie(tracer, nodes, split=True)
-    row_nodes, column_nodes = tracer.labels.split(nodes, rows, columns)
-    if apart is not None and tracer.labels.without_rows(row_nodes, column_nodes):
+    row_nodes, column_nodes = tracer.union_find.split(nodes, rows, columns)
+    if apart is not None and tracer.union_find.without_rows(row_nodes, column_nodes):
         # Sets of the input's channels are made up for by columns, as many in every row.
         tracer.freeze(row_nodes, COUPLED)
         balance(tracer, np.stack([nodes, apart]))
@@ -163,7 +163,7 @@ def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[
     parts = []
     for nodes, size in zip(columns, sizes, strict=True):
         if nodes is None:
-            nodes = tracer.labels.new(size)
+            nodes = tracer.union_find.new(size)
             tracer.freeze(nodes, UNMADE)
         parts.append(nodes)
     return np.concatenate(parts)
@@ -186,7 +186,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     dim = _dim(args, kwargs, 2, 0) % source.ndim
     axes = tracer.axes(source)
     whole = axes[dim]
-    tracer.measure(whole)
+    tracer.note_length(whole)
     sizes = [piece.shape[dim] for piece in pieces]
     parts = [None] * len(pieces) if whole is None else np.split(whole, np.cumsum(sizes)[:-1])
     known = [part for part in parts if part is not None]
@@ -195,7 +195,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     else:
         _parts(tracer, known)
     for piece, part in zip(pieces, parts, strict=True):
-        tracer.measure(part)
+        tracer.note_length(part)
         tracer.derive(piece, source, range(source.ndim))
         tracer.put(piece, [*axes[:dim], part, *axes[dim + 1 :]])
 
@@ -227,7 +227,7 @@ def _is_kept(tracer: Tracer, size: int) -> bool:
     return size in numbers or any(size % number == 0 and size // number in numbers for number in numbers)
 
 
-def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def slice_view(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """slice(dim, start, end, step): a view of some positions."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
@@ -238,7 +238,7 @@ def cut(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     if axes[dim] is not None:
         axes[dim] = axes[dim][start:end:step]  # type: ignore[index]
         if result.shape[dim] < source.shape[dim]:
-            tracer.measure(axes[dim])
+            tracer.note_length(axes[dim])
     tracer.derive(result, source, range(source.ndim))
     tracer.put(result, axes)
 
@@ -289,7 +289,7 @@ def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     tracer.put(result, axes)
 
 
-def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def as_strided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """as_strided: only another memory format where the sizes stay; else nothing is known of the result."""
     source, size, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(size, list | tuple)
@@ -305,7 +305,7 @@ def restrided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 def _padded(tracer: Tracer, nodes: AxisNodes, before: int, after: int) -> AxisNodes:
     assert nodes is not None
-    left, right = tracer.labels.new(before), tracer.labels.new(after)
+    left, right = tracer.union_find.new(before), tracer.union_find.new(after)
     tracer.freeze(left, PADDED)
     tracer.freeze(right, PADDED)
     return np.concatenate([left, nodes, right])
@@ -322,7 +322,7 @@ def _index(args: Args, position: int, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-SHAPE_RULES: Mapping[str, Rule] = {
+SHAPE_RULES: Mapping[str, OperatorRule] = {
     **dict.fromkeys(
         ("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze", "_reshape_alias", "unflatten"), reshape
     ),
@@ -335,10 +335,10 @@ SHAPE_RULES: Mapping[str, Rule] = {
     "cat": concatenate,
     "stack": stack,
     **dict.fromkeys(("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk"), split),
-    "slice": cut,
+    "slice": slice_view,
     "select": select,
     "unbind": unbind,
     "constant_pad_nd": pad,
-    "as_strided": restrided,
-    "as_strided_": restrided,
+    "as_strided": as_strided,
+    "as_strided_": as_strided,
 }

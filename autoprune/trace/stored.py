@@ -10,7 +10,7 @@ from torch import Tensor
 
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, error_message
-from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.blocks import DroppableBlock, Gap
 from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale, TensorInfo, Topology
 
 VERSION = 2
@@ -105,14 +105,14 @@ class StoredBlock:
     position: int | None = None
     outputs: int = 1
 
-    def block(self) -> Block:
+    def block(self) -> DroppableBlock:
         """The block."""
         own = Gap(module=self.name, source=self.source, position=self.position, outputs=self.outputs)
-        return Block(
+        return DroppableBlock(
             name=self.name,
             gaps=self.gaps or (own,),
             tensors=self.tensors,
-            reads=self.reads or self.tensors,
+            used_tensors=self.reads or self.tensors,
             exact=self.exact,
             repeated=self.repeated,
         )
@@ -158,12 +158,12 @@ class StoredTopology:
         )
 
 
-def _stored_block(block: Block) -> StoredBlock:
+def _stored_block(block: DroppableBlock) -> StoredBlock:
     return StoredBlock(
         name=block.name,
         tensors=block.tensors,
         gaps=block.gaps,
-        reads=block.reads,
+        reads=block.used_tensors,
         exact=block.exact,
         repeated=block.repeated,
     )
@@ -173,7 +173,7 @@ def _stored(group: ChannelGroup) -> StoredGroup:
     return StoredGroup(
         name=group.name,
         channels=group.channels,
-        least=group.least,
+        least=group.min_channels,
         kind=group.kind,
         members=tuple(
             StoredMember(tensor=m.tensor, axis=m.axis, role=m.role, index=Positions.of(m.index)) for m in group.members
@@ -190,7 +190,7 @@ def _group(group: StoredGroup) -> ChannelGroup:
     return ChannelGroup(
         name=group.name,
         channels=group.channels,
-        least=group.least,
+        min_channels=group.least,
         kind=group.kind,
         members=tuple(Member(tensor=m.tensor, axis=m.axis, role=m.role, index=m.index.index()) for m in group.members),
         attributes=group.attributes,

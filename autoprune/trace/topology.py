@@ -16,12 +16,12 @@ from torch import Tensor
 
 from autoprune.display import summarize_names
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.blocks import Block, is_part, settled
-from autoprune.trace.left_alone import Staying, Unprunable
+from autoprune.trace.blocks import DroppableBlock, fewest_blocks, is_part
 from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
+from autoprune.trace.unprunable import IneligibleModule, UnprunableLayer
 
 #: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
-KINDS = ("channels", "heads", "head_width")
+GROUP_KINDS = ("channels", "heads", "head_width")
 ROLES = ("out", "in", "scale", "shift", "statistic", "other")
 
 
@@ -50,16 +50,16 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class PositionSpan:
     """Positions of one axis that the same groups run along: how many, and the groups' names."""
 
     positions: int
     groups: tuple[str, ...]
 
 
-def remaining(runs: Iterable[Run], shares: Mapping[str, Fraction]) -> int:
+def remaining(spans: Iterable[PositionSpan], shares: Mapping[str, Fraction]) -> int:
     """Positions that stay with each group at that share of its channels; a group that is not named is whole."""
-    return int(sum(run.positions * math.prod(shares.get(name, Fraction(1)) for name in run.groups) for run in runs))
+    return int(sum(span.positions * math.prod(shares.get(name, Fraction(1)) for name in span.groups) for span in spans))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Attribute:
     module: str
     name: str
     value: int
-    runs: tuple[Run, ...]
+    runs: tuple[PositionSpan, ...]
     certain: bool = False
 
 
@@ -103,7 +103,7 @@ class ChannelGroup:
     reshaped: modules that reshape the channels into a grid, of which they are a side.
     scaling: modules that were seen to work out a scale, of attention logits say, from the number of channels.
     hint: "" or what else the width decides, in words that follow "it".
-    least: fewest channels with which the model runs.
+    min_channels: fewest channels with which the model runs.
     """
 
     name: str
@@ -115,7 +115,7 @@ class ChannelGroup:
     scaling: tuple[str, ...] = ()
     hint: str = ""
     kind: str = "channels"
-    least: int = 1
+    min_channels: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +157,11 @@ class Contraction:
 
     module: str
     positions: int
-    axes: tuple[tuple[Run, ...], ...]
+    axes: tuple[tuple[PositionSpan, ...], ...]
 
     def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
         """With each group at that share of its channels; a group that is not named is whole."""
-        return self.positions * math.prod(remaining(runs, shares) for runs in self.axes)
+        return self.positions * math.prod(remaining(spans, shares) for spans in self.axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,36 +184,35 @@ class Topology:
     tensors: name -> TensorInfo of every distinct parameter and buffer.
     contractions: the multiply-adds of products of two activations, as in attention.
     has_statistics: some group's channels are normalised or reduced together.
-    reads: weight -> its axis that is summed over in a product, in the order of the forward; the last where there are
-        several.
-    staying: modules that might have been blocks, layers or heads that can go, and why they are not.
+    input_axes: weight -> its axis that a product sums over, in the order of the forward; the last of several.
+    ineligible: modules that might have been blocks, layers or heads that can go, and why they are not.
     norms: "batch" and "layer", those kinds of normalisation that the model has; see `autoprune.trace.modules`.
     """
 
     groups: tuple[ChannelGroup, ...]
-    unprunable: tuple[Unprunable, ...]
+    unprunable: tuple[UnprunableLayer, ...]
     products: tuple[Product, ...]
     tensors: Mapping[str, TensorInfo]
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[DroppableBlock, ...] = ()
     contractions: tuple[Contraction, ...] = ()
     has_statistics: bool = False
-    reads: Mapping[str, int] = field(default_factory=dict)
+    input_axes: Mapping[str, int] = field(default_factory=dict)
     norms: tuple[str, ...] = ()
-    staying: tuple[Staying, ...] = ()
-    _known_runs: dict[tuple[str, int], tuple[Run, ...]] = field(
+    ineligible: tuple[IneligibleModule, ...] = ()
+    _known_spans: dict[tuple[str, int], tuple[PositionSpan, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
 
     @property
-    def runs(self) -> Mapping[tuple[str, int], tuple[Run, ...]]:
+    def spans(self) -> Mapping[tuple[str, int], tuple[PositionSpan, ...]]:
         """(tensor, axis) -> how many positions go with which groups.
 
         Several groups share positions where an axis is a grid, of heads and head width say: then a position goes with
         either of them. Worked out when it is first asked for: a proof builds many topologies that nobody asks.
         """
-        if not self._known_runs:
-            self._known_runs.update(_runs(self.groups))
-        return self._known_runs
+        if not self._known_spans:
+            self._known_spans.update(_spans(self.groups))
+        return self._known_spans
 
     @property
     def widths(self) -> dict[str, int]:
@@ -234,7 +233,7 @@ class Topology:
         for name in names:
             self.group(name)
 
-    def block(self, name: str) -> Block:
+    def block(self, name: str) -> DroppableBlock:
         """The block of that name; ConfigurationError lists the known ones."""
         for block in self.blocks:
             if block.name == name:
@@ -244,9 +243,9 @@ class Topology:
             error_message("a block to drop", f"be one of {known}", repr(name), "See autoprune explain.")
         )
 
-    def dropped(self, names: Iterable[str]) -> list[Block]:
-        """The fewest blocks that go when those of these names do; see `blocks.settled`."""
-        return [self.block(name) for name in settled(self.blocks, [self.block(name).name for name in names])]
+    def dropped(self, names: Iterable[str]) -> list[DroppableBlock]:
+        """The fewest blocks that go when those of these names do; see `fewest_blocks`."""
+        return [self.block(name) for name in fewest_blocks(self.blocks, [self.block(name).name for name in names])]
 
     def gone(self, names: Iterable[str]) -> frozenset[str]:
         """Names of all blocks that go when those of these names do: parts of them too, and what they make up."""
@@ -262,7 +261,7 @@ class Topology:
         without = {tensor for block in blocks for tensor in block.tensors}
         shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
         lost: dict[str, dict[int, int]] = {}
-        for (tensor, axis), parts in self.runs.items():
+        for (tensor, axis), parts in self.spans.items():
             gone = sum(part.positions * (1 - math.prod(shares[name] for name in part.groups)) for part in parts)
             lost.setdefault(tensor, {})[axis] = int(gone)
         sizes = {
@@ -286,7 +285,7 @@ class Topology:
     def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
         """The same topology with groups withdrawn: name -> reason."""
         gone = [
-            Unprunable(
+            UnprunableLayer(
                 module=module,
                 channels=group.channels,
                 of=group.channels,
@@ -330,14 +329,14 @@ class Topology:
     def without_blocks(self, withdrawn: Mapping[str, Reason]) -> Topology:
         """The same topology with blocks and layers withdrawn: name -> reason."""
         gone = [
-            Staying(kind=kind, module=block.name, why=withdrawn[block.name])
+            IneligibleModule(kind=kind, module=block.name, why=withdrawn[block.name])
             for block in self.blocks
             if block.name in withdrawn
             for kind in ("blocks", "layers")
             if block.is_of(kind)
         ]
         left = tuple(block for block in self.blocks if block.name not in withdrawn)
-        return replace(self, blocks=left, staying=(*self.staying, *gone))
+        return replace(self, blocks=left, ineligible=(*self.ineligible, *gone))
 
     def only(self, kinds: Sequence[str]) -> Topology:
         """The topology with groups of these kinds alone, and with blocks and layers if they are among them."""
@@ -375,7 +374,7 @@ def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
     return math.prod(size - lost.get(axis, 0) for axis, size in enumerate(shape))
 
 
-def _runs(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[Run, ...]]:
+def _spans(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[PositionSpan, ...]]:
     found: dict[tuple[str, int], list[tuple[str, Tensor]]] = {}
     for group in groups:
         for member in group.members:
@@ -383,17 +382,17 @@ def _runs(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[Run, ..
     return {key: _counted(places) for key, places in found.items()}
 
 
-def _counted(places: Sequence[tuple[str, Tensor]]) -> tuple[Run, ...]:
+def _counted(places: Sequence[tuple[str, Tensor]]) -> tuple[PositionSpan, ...]:
     """Positions of one axis by the groups that run along them. places: name of a group and its positions."""
     if len(places) == 1:
         ((name, index),) = places
-        return (Run(positions=len(index), groups=(name,)),)
+        return (PositionSpan(positions=len(index), groups=(name,)),)
     names: dict[int, list[str]] = {}
     for name, index in places:
         for position in index.tolist():
             names.setdefault(position, []).append(name)
     counts = Counter(tuple(own) for own in names.values())
-    return tuple(Run(positions=count, groups=own) for own, count in counts.items())
+    return tuple(PositionSpan(positions=count, groups=own) for own, count in counts.items())
 
 
 def _digest(index: Tensor) -> str:

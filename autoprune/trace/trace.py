@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
-from autoprune.trace.attributes import Attributes, runs_of
-from autoprune.trace.layers import layers
-from autoprune.trace.left_alone import Staying, Unprunable
-from autoprune.trace.modules import fewest, normalisations
+from autoprune.trace.attributes import Attributes, spans_of
+from autoprune.trace.layers import find_layers
+from autoprune.trace.modules import min_channels_of, normalisations
 from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
-from autoprune.trace.residual import Owners, blocks
+from autoprune.trace.residual_blocks import Owners, find_blocks
 from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology
 from autoprune.trace.tracer import Tracer, run
+from autoprune.trace.unprunable import IneligibleModule, UnprunableLayer
 
 #: (tensor name, axis) -> positions, for one class of coupled channels.
 Places = dict[tuple[str, int], list[int]]
@@ -42,7 +42,7 @@ def trace(
     groups: list[ChannelGroup] = []
     owner: dict[int, str] = {}
     refused: dict[int, Reason] = {}
-    read = {atom for node in tracer.read for atom in tracer.labels.atoms(node)}
+    read = {atom for node in tracer.contracted_nodes for atom in tracer.union_find.atoms(node)}
     crossing = _crossing(tracer)
     attention = _attention(tracer, crossing)
     kinds = _kinds(attention)
@@ -53,7 +53,7 @@ def trace(
             refused.update(dict.fromkeys(atoms, reason))
         else:
             group = replace(_group(tracer, name, [places[atom] for atom in atoms]), kind=kinds(atoms))
-            if group.least >= group.channels:
+            if group.min_channels >= group.channels:
                 refused.update(dict.fromkeys(atoms, Reason(kind=FEWEST)))
                 continue
             owner.update(dict.fromkeys(atoms, name))
@@ -62,27 +62,30 @@ def trace(
             groups.append(replace(group, reshaped=attributes.reshaped(atoms), scaling=scaling, hint=hint))
     numbers = attributes.by_group(owner)
     owners = Owners(tracer, scratch)
-    found, no_layers = layers(tracer, scratch, owners, blocks(tracer, scratch, owners))
+    found, no_layers = find_layers(tracer, scratch, owners, find_blocks(tracer, scratch, owners))
     return Topology(
         groups=tuple(replace(group, attributes=numbers.get(group.name, ())) for group in groups),
         unprunable=_left_alone(tracer, scratch, names, refused, owner),
         products=tracer.products,
         tensors=_infos(tracer),
         blocks=found,
-        staying=(
-            *_staying(tracer, names, groups, attention, refused),
-            *(Staying(kind="layers", module=module, why=Reason(kind=why)) for module, why in no_layers.items()),
+        ineligible=(
+            *_ineligible_attention(tracer, names, groups, attention, refused),
+            *(
+                IneligibleModule(kind="layers", module=module, why=Reason(kind=why))
+                for module, why in no_layers.items()
+            ),
         ),
         contractions=_contractions(tracer, owner),
-        has_statistics=bool(tracer.together),
-        reads=_reads(tracer),
+        has_statistics=bool(tracer.reduced_nodes),
+        input_axes=_input_axes(tracer),
         norms=normalisations(scratch),
     )
 
 
-def _reads(tracer: Tracer) -> dict[str, int]:
+def _input_axes(tracer: Tracer) -> dict[str, int]:
     rank = {name: position for position, name in enumerate(tracer.order)}
-    return dict(sorted(tracer.readers, key=lambda key: (rank.get(key[0], len(rank)), key)))
+    return dict(sorted(tracer.reading_axes, key=lambda key: (rank.get(key[0], len(rank)), key)))
 
 
 def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction, ...]:
@@ -91,7 +94,7 @@ def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction
         Contraction(
             module=module,
             positions=positions,
-            axes=tuple(runs_of(tracer, owner, ([node] for node in nodes.tolist())) for nodes in axes),
+            axes=tuple(spans_of(tracer, owner, ([node] for node in nodes.tolist())) for nodes in axes),
         )
         for module, positions, axes in tracer.contracted
     )
@@ -105,10 +108,10 @@ def _places(tracer: Tracer) -> dict[int, Places]:
         for axis, nodes in enumerate(axes):
             if nodes is None:
                 continue
-            roots = tracer.labels.roots(nodes)
+            roots = tracer.union_find.roots(nodes)
             key = roots.tobytes()
             if key not in known:
-                known[key] = tracer.labels.removable(roots)
+                known[key] = tracer.union_find.removable(roots)
             for atom, positions in known[key].items():
                 places[atom][name, axis] = positions
     return places
@@ -119,7 +122,7 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[in
     clusters: dict[object, list[int]] = defaultdict(list)
     for atom, place in places.items():
         signature = tuple((key, len(positions)) for key, positions in place.items())
-        clusters[signature, tracer.labels.family(atom)].append(atom)
+        clusters[signature, tracer.union_find.family(atom)].append(atom)
     rank = {name: position for position, name in enumerate(tracer.order)}
 
     def first_made(atoms: list[int]) -> tuple[int, list[int]]:
@@ -152,8 +155,8 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
     """Class of channels -> classes that share a position with it."""
     found: dict[int, set[int]] = defaultdict(set)
     axes = [nodes for axes in tracer.owned.values() for nodes in axes if nodes is not None]
-    for root in tracer.labels.products_among(axes).tolist():
-        atoms = tracer.labels.atoms(root)
+    for root in tracer.union_find.products_among(axes).tolist():
+        atoms = tracer.union_find.atoms(root)
         for atom in atoms:
             found[atom] |= atoms - {atom}
     return {atom: frozenset(others) for atom, others in found.items()}
@@ -173,26 +176,26 @@ def _kinds(attention: tuple[set[int], set[int]]) -> Callable[[Sequence[int]], st
 
 def _attention(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> tuple[set[int], set[int]]:
     """Classes of heads, and of their widths."""
-    heads = {atom for node in tracer.independent for atom in tracer.labels.atoms(node)}
+    heads = {atom for node in tracer.batch_nodes for atom in tracer.union_find.atoms(node)}
     return heads, {other for atom, others in crossing.items() if atom in heads for other in others}
 
 
-def _staying(
+def _ineligible_attention(
     tracer: Tracer,
     names: Mapping[str, str],
     groups: Sequence[ChannelGroup],
     attention: tuple[set[int], set[int]],
     refused: Mapping[int, Reason],
-) -> Iterator[Staying]:
+) -> Iterator[IneligibleModule]:
     """Modules that make heads or widths of heads, and why these stay, where all of that kind do."""
     for kind, atoms in zip(("heads", "head_width"), attention, strict=True):
         if atoms and not any(group.kind == kind for group in groups):
             for tensor, axes in tracer.owned.items():
                 nodes = [node for axis in axes if axis is not None for node in axis.tolist()]
-                own = (atom for node in nodes for atom in tracer.labels.atoms(node) if atom in atoms)
+                own = (atom for node in nodes for atom in tracer.union_find.atoms(node) if atom in atoms)
                 why = next(filter(None, (_reason(tracer, atom, refused) for atom in own)), None)
                 if why is not None:
-                    yield Staying(kind=kind, module=names[tensor], why=why)
+                    yield IneligibleModule(kind=kind, module=names[tensor], why=why)
 
 
 def _makes(tracer: Tracer, name: str, axis: int) -> bool:
@@ -210,7 +213,7 @@ def _ineligible(tracer: Tracer, place: Places, atoms: Sequence[int], read: set[i
     if "out" not in roles:
         return Reason(kind=NOT_MADE)
     # A tied weight makes channels on an axis that it reads elsewhere.
-    if not any(key in tracer.readers for key in place) and atoms[0] not in read:
+    if not any(key in tracer.reading_axes for key in place) and atoms[0] not in read:
         return Reason(kind=NOT_READ)
     if len(atoms) < 2:
         return Reason(kind=COUPLED)
@@ -230,7 +233,7 @@ def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
         )
         for tensor, axis in keys
     )
-    return ChannelGroup(name=name, channels=len(places), members=members, least=fewest(tracer, members))
+    return ChannelGroup(name=name, channels=len(places), members=members, min_channels=min_channels_of(tracer, members))
 
 
 def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequence[ChannelGroup]) -> str:
@@ -245,27 +248,27 @@ def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequen
 
 def _left_alone(
     tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, Reason], owner: Mapping[int, str]
-) -> tuple[Unprunable, ...]:
+) -> tuple[UnprunableLayer, ...]:
     """For each weight that makes channels: how many of them stay, and the reasons."""
-    found: list[Unprunable] = []
+    found: list[UnprunableLayer] = []
     known: dict[bytes, dict[Reason, int]] = {}
     for tensor, axes in tracer.owned.items():
         for axis, nodes in enumerate(axes):
             if nodes is None or not _makes(tracer, tensor, axis):
                 continue
-            roots = tracer.labels.roots(nodes)
+            roots = tracer.union_find.roots(nodes)
             key = roots.tobytes()
             if key not in known:
                 known[key] = _stays(tracer, roots.tolist(), refused, owner)
             found += [
-                Unprunable(module=names[tensor], channels=count, of=len(nodes), why=why)
+                UnprunableLayer(module=names[tensor], channels=count, of=len(nodes), why=why)
                 for why, count in known[key].items()
             ]
     held = {entry.module for entry in found}
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and names[name] not in held and not _offered(tracer, name, owner):
             size, why = parameter.shape[0], _unseen(tracer, name, refused)
-            found.append(Unprunable(module=names[name], channels=size, of=size, why=why))
+            found.append(UnprunableLayer(module=names[name], channels=size, of=size, why=why))
     return tuple(found)
 
 
@@ -276,7 +279,7 @@ def _stays(
     reasons: dict[Reason, int] = defaultdict(int)
     for node, count in Counter(roots).items():
         # One side of a grid may stay while the other goes.
-        removable = any(atom in owner for atom in tracer.labels.atoms(node))
+        removable = any(atom in owner for atom in tracer.union_find.atoms(node))
         reason = None if removable else _reason(tracer, node, refused)
         if reason is not None:
             reasons[reason] += count
@@ -290,7 +293,7 @@ def _offered(tracer: Tracer, name: str, owner: Mapping[int, str]) -> bool:
         for nodes in tracer.owned[name]
         if nodes is not None
         for node in nodes.tolist()
-        for atom in tracer.labels.atoms(node)
+        for atom in tracer.union_find.atoms(node)
     )
 
 
@@ -304,8 +307,8 @@ def _unseen(tracer: Tracer, name: str, refused: Mapping[int, Reason]) -> Reason:
 
 
 def _reason(tracer: Tracer, node: int, refused: Mapping[int, Reason]) -> Reason | None:
-    for atom in tracer.labels.atoms(node):
-        reason = tracer.labels.reason(atom) or refused.get(atom)
+    for atom in tracer.union_find.atoms(node):
+        reason = tracer.union_find.reason(atom) or refused.get(atom)
         if reason:
             return reason
     return None

@@ -21,14 +21,14 @@ from autoprune.task.models import borrowing
 from autoprune.task.modes import LossMode
 from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
-from autoprune.trace.labels import AxisNodes, Labels
-from autoprune.trace.located import WITHOUT_RULE, located
-from autoprune.trace.modules import watched
-from autoprune.trace.numbers import near, numbers_in
-from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, Kind, Reason
-from autoprune.trace.running import copied, plain_operators
+from autoprune.trace.located import WITHOUT_RULE, locate_reason
+from autoprune.trace.modules import track_modules
+from autoprune.trace.numbers import nearby_modules, numbers_in
+from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
+from autoprune.trace.running import copy_for_tracing, plain_operators
 from autoprune.trace.topology import Product
-from autoprune.trace.values import fresh, named_tensors, outputs_in, tensors_in
+from autoprune.trace.union_find import AxisNodes, ChannelUnionFind
+from autoprune.trace.values import clone_inputs, named_tensors, outputs_in, tensors_in
 
 #: Seconds of watching after which a trace stops to look closely; what comes later is left alone.
 TRACE_SECONDS = 60.0
@@ -44,7 +44,7 @@ class Grid(NamedTuple):
     columns: npt.NDArray[np.int64]
 
 
-class Follower(NamedTuple):
+class ModuleNumber(NamedTuple):
     """A number of a module that is as large as an axis of channels, such as the groups of a depthwise convolution."""
 
     module: str
@@ -53,7 +53,7 @@ class Follower(NamedTuple):
     value: int
 
 
-class Contracted(NamedTuple):
+class ActivationProduct(NamedTuple):
     """A product of two activations: as many multiply-adds as `positions` times the length of every axis."""
 
     module: str
@@ -61,7 +61,7 @@ class Contracted(NamedTuple):
     axes: tuple[npt.NDArray[np.int64], ...]
 
 
-class Step(NamedTuple):
+class OperatorStep(NamedTuple):
     """One operator: its name, the shape of its first argument, and what runs along the axes of that."""
 
     name: str
@@ -69,7 +69,7 @@ class Step(NamedTuple):
     axes: Axes
 
     @classmethod
-    def of(cls, name: str, first: object, axes: Axes) -> Step:
+    def of(cls, name: str, first: object, axes: Axes) -> OperatorStep:
         """As it is about to run."""
         return cls(name, tuple(first.shape) if isinstance(first, Tensor) else (), axes)
 
@@ -95,47 +95,47 @@ class Tracer(TorchDispatchMode):
 
     def __init__(self, model: nn.Module, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.labels = Labels()
+        self.union_find = ChannelUnionFind()
         self.modules = dict(model.named_modules())
-        self.tied = tied
+        self.tied_modules = tied
         self.inputs: list[tuple[object, ...]] = []
         self.made: list[list[npt.NDArray[np.int64]]] = []
         self.lengths_of_tied: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
         self.roles: dict[tuple[str, int], str] = {}
-        self.readers: set[tuple[str, int]] = set()
+        self.reading_axes: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
         self.named: dict[str, Tensor] = {}
         self.owned: dict[str, Axes] = {}
         self.order: list[str] = []
-        self.steps: list[Step] = []
-        self.together: list[int] = []
+        self.steps: list[OperatorStep] = []
+        self.reduced_nodes: list[int] = []
         self.grids: list[Grid] = []
-        self.followers: list[Follower] = []
-        self.lengths: list[Follower] = []
-        self.contracted: list[Contracted] = []
-        self.read: set[int] = set()
-        self.independent: set[int] = set()
-        self.rows: list[AxisNodes] = []
-        self.scaling: list[Follower] = []
-        self.views: list[Follower] = []
+        self.named_numbers: list[ModuleNumber] = []
+        self.axis_lengths: list[ModuleNumber] = []
+        self.contracted: list[ActivationProduct] = []
+        self.contracted_nodes: set[int] = set()
+        self.batch_nodes: set[int] = set()
+        self.embedding_rows: list[AxisNodes] = []
+        self.scale_widths: list[ModuleNumber] = []
+        self.reshaped_axes: list[ModuleNumber] = []
         self.flow = Flow()
         self.picked: list[tuple[AxisNodes, Reason, int]] = []
         self.module = ""
         self.operator = ""
-        self._reasons: dict[tuple[Kind, str], Reason] = {}
+        self._reasons: dict[tuple[ReasonKind, str], Reason] = {}
         self._sizes: dict[str, frozenset[int]] = {}
         self.biases = Biases(self)
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
-        self.tables: set[int] = set()
+        self.buffer_nodes: set[int] = set()
         for name, tensor in named_tensors(model):
             self.named[name] = tensor
             # Whole numbers say where to look, not what is there.
             channels = tensor.is_floating_point() or tensor.is_complex()
-            axes: Axes = [self.labels.new(size) if channels and size > 1 else None for size in tensor.shape]
+            axes: Axes = [self.union_find.new(size) if channels and size > 1 else None for size in tensor.shape]
             if not isinstance(tensor, nn.Parameter):
-                self.tables.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
+                self.buffer_nodes.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
             self.owned[name] = axes
             self._axes[tensor] = axes
             self._origin[tensor] = (name, tuple(range(tensor.ndim)))
@@ -178,10 +178,10 @@ class Tracer(TorchDispatchMode):
         after = None if order is None or before is None else tuple(before[axis] for axis in order)
         self._origin[tensor] = (name, after)
 
-    def follow(self, name: str, nodes: AxisNodes, value: int) -> None:
+    def note_number(self, name: str, nodes: AxisNodes, value: int) -> None:
         """The module at work keeps a number of that name which is the width of these channels."""
         if nodes is not None:
-            self.followers.append(Follower(self.module, name, nodes, value))
+            self.named_numbers.append(ModuleNumber(self.module, name, nodes, value))
 
     def numbers(self) -> dict[int, str]:
         """Whole numbers above one that the module at work keeps: value -> name."""
@@ -192,52 +192,52 @@ class Tracer(TorchDispatchMode):
         """Whole numbers above one that the module at work keeps, or one near it, also inside of what they hold."""
         known = self._sizes.get(self.module)
         if known is None:
-            modules = (self.modules[name] for name in (self.module, *near(self.modules, self.module)))
+            modules = (self.modules[name] for name in (self.module, *nearby_modules(self.modules, self.module)))
             known = frozenset(value for module in modules for value in numbers_in(module).values() if value > 1)
             self._sizes[self.module] = known
         return known
 
-    def measure(self, nodes: AxisNodes) -> None:
+    def note_length(self, nodes: AxisNodes) -> None:
         """The module at work may keep a number of these channels."""
         if nodes is not None and len(nodes) in self.sizes():
-            self.lengths.append(Follower(self.module, "", nodes, len(nodes)))
+            self.axis_lengths.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
-    def view(self, nodes: AxisNodes) -> None:
+    def note_reshape(self, nodes: AxisNodes) -> None:
         """The module at work reads these channels in another shape."""
         if nodes is not None:
-            self.views.append(Follower(self.module, "", nodes, len(nodes)))
+            self.reshaped_axes.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
-    def scales(self, nodes: AxisNodes) -> None:
+    def note_scale_width(self, nodes: AxisNodes) -> None:
         """The module at work works out a scale from the number of these channels."""
         if nodes is not None:
-            self.scaling.append(Follower(self.module, "", nodes, len(nodes)))
+            self.scale_widths.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
-    def unify(self, left: AxisNodes, right: AxisNodes, kind: Kind) -> AxisNodes:
+    def unify(self, left: AxisNodes, right: AxisNodes, kind: ReasonKind) -> AxisNodes:
         """Both axes hold the same channels; an axis without nodes cannot shrink, so the other one freezes."""
         if left is None or right is None:
             nodes = right if left is None else left
             self.freeze(nodes, kind)
             return nodes
-        self.labels.unify(left, right)
+        self.union_find.unify(left, right)
         return left
 
-    def freeze(self, nodes: AxisNodes, kind: Kind, detail: str = "") -> None:
+    def freeze(self, nodes: AxisNodes, kind: ReasonKind, detail: str = "") -> None:
         """Channels that have to stay; the operator, the module at work and the line of code are noted with the kind."""
         if nodes is not None:
-            self.labels.freeze(nodes.tolist(), self.reason(kind, detail))
+            self.union_find.freeze(nodes.tolist(), self.reason(kind, detail))
 
-    def freeze_all(self, value: object, kind: Kind, detail: str = "") -> None:
+    def freeze_all(self, value: object, kind: ReasonKind, detail: str = "") -> None:
         """Freeze every axis of every tensor in a nested value."""
         for tensor in tensors_in(value):
             for nodes in self.axes(tensor):
                 self.freeze(nodes, kind, detail)
 
-    def reason(self, kind: Kind, detail: str = "") -> Reason:
+    def reason(self, kind: ReasonKind, detail: str = "") -> Reason:
         """The same for all that one operator freezes, as it takes a walk along the stack."""
         key = (kind, detail)
         if key not in self._reasons:
             where = (self.operator, self.module)
-            self._reasons[key] = located(kind, detail, where, watch.__code__)
+            self._reasons[key] = locate_reason(kind, detail, where, watch.__code__)
         return self._reasons[key]
 
     def role(self, tensor: object, axis: int, role: str) -> None:
@@ -248,7 +248,7 @@ class Tracer(TorchDispatchMode):
             if self.roles.get((name, axis), "other") == "other":
                 self.roles[name, axis] = role
             if role == "in":
-                self.readers.add((name, axis))
+                self.reading_axes.add((name, axis))
             if role == "out" and name not in self.order:
                 self.order.append(name)
 
@@ -264,10 +264,12 @@ class Tracer(TorchDispatchMode):
         batch: the one of them along which products are independent, as the heads of attention are.
         """
         if batch is not None:
-            self.independent.update(batch.tolist())
+            self.batch_nodes.update(batch.tolist())
         positions = math.prod(size for nodes, size in zip(axes, sizes, strict=True) if nodes is None)
-        self.read.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
-        self.contracted.append(Contracted(self.module, positions, tuple(nodes for nodes in axes if nodes is not None)))
+        self.contracted_nodes.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
+        self.contracted.append(
+            ActivationProduct(self.module, positions, tuple(nodes for nodes in axes if nodes is not None))
+        )
 
     @property
     def products(self) -> tuple[Product, ...]:
@@ -287,7 +289,7 @@ class Tracer(TorchDispatchMode):
         self.operator = name if func.namespace == "aten" else f"{func.namespace}::{name}"
         self._reasons.clear()
         first = args[0] if args else None
-        self.steps.append(Step.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
+        self.steps.append(OperatorStep.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
         out = self.computed(func, args, kwargs or {})
         self.flow.note(name, func, (args, list((kwargs or {}).values())), out)
         rule = RULES.get(name)
@@ -303,7 +305,7 @@ class Tracer(TorchDispatchMode):
         """What an operator gives; the last of the steps says what runs along its first argument."""
         return func(*args, **kwargs)
 
-    def _apply(self, rule: Rule, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
+    def _apply(self, rule: OperatorRule, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
         """A rule that does not fit what came costs coverage, as if there were none."""
         try:
             rule(self, args, kwargs, out)
@@ -317,13 +319,13 @@ class Tracer(TorchDispatchMode):
         readers, tensors = self.flow.readers, ((n, t) for n, t in self.named.items() if t.is_floating_point())
         return frozenset(name for name, tensor in tensors if self.flow.number(tensor) not in readers)
 
-    def statistic(self, nodes: AxisNodes) -> None:
+    def note_reduced(self, nodes: AxisNodes) -> None:
         """These channels are looked at together: removing some changes what is computed of the others."""
         if nodes is not None:
-            self.together.extend(nodes.tolist())
+            self.reduced_nodes.extend(nodes.tolist())
 
 
-Rule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
+OperatorRule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
 
 
 def run(
@@ -338,7 +340,7 @@ def run(
 
     in_training: channels that are the same in training mode at rest are the same, too.
     """
-    scratch = copied(model)
+    scratch = copy_for_tracing(model)
     with Borrowed(model) as borrowed:
         tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
         if in_training:
@@ -366,16 +368,16 @@ def watch(
 
 def _follow(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> list[Tensor]:
     """Watch one forward, whose outputs keep all of their channels."""
-    inputs = fresh(example_inputs)
-    with torch.no_grad(), plain_operators(scratch), watched(scratch, tracer), tracer:
+    inputs = clone_inputs(example_inputs)
+    with torch.no_grad(), plain_operators(scratch), track_modules(scratch, tracer), tracer:
         outputs = outputs_in(call(scratch, inputs))
     tracer.module = tracer.operator = ""
     tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
     for nodes, reason, value in tracer.picked:
         if nodes is not None and not tracer.flow.is_unread(value):
-            tracer.labels.freeze(nodes.tolist(), reason)
+            tracer.union_find.freeze(nodes.tolist(), reason)
     tracer.freeze_all(outputs, OUTPUT)
-    for nodes in tracer.rows:
+    for nodes in tracer.embedding_rows:
         tracer.freeze(nodes, ROW)
     return outputs
 

@@ -44,7 +44,7 @@ def outputs_in(value: object) -> list[Tensor]:
     return found
 
 
-def fresh(value: Inputs) -> Inputs:
+def clone_inputs(value: Inputs) -> Inputs:
     """Inputs to call a model with, which may change them in place."""
     return map_tensors(value, torch.clone)
 

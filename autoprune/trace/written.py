@@ -8,14 +8,14 @@ from torch import Tensor
 
 from autoprune.trace.rearrange import first_made, picked_axes
 from autoprune.trace.reasons import PICKED, RANKED, UNMADE
-from autoprune.trace.tracer import Axes, Rule, Tracer
+from autoprune.trace.tracer import Axes, OperatorRule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
 
 
-def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def topk(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """topk(k, dim): which positions stay depends on all of them; the other axes are kept."""
     source = args[0]
     dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
@@ -27,12 +27,12 @@ def ranked(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
         tracer.put(result, axes)
 
 
-def written_rows(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def index_write(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """index_add and index_copy(dim, index, source): rows of one axis; along the others channels are the same."""
     _written_along(tracer, args, args[3], out)
 
 
-def scattered(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def scatter(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """Scatter and scatter_add(dim, index, source): as rows, if these cover the other axes."""
     places, source = args[2], args[3] if len(args) > 3 else None
     target = args[0]
@@ -58,7 +58,7 @@ def _written_along(tracer: Tracer, args: Args, source: object, out: object) -> N
         tracer.put(result, axes)
 
 
-def written_at(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
+def index_put(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
     """index_put, x[i, :, j] = y: the axes that are written to by number stay whole, the others hold y's channels."""
     target, indices, values = args[0], args[1], args[2]
     assert isinstance(target, Tensor) and isinstance(indices, list | tuple) and isinstance(values, Tensor)
@@ -89,9 +89,9 @@ def _dim(args: Args, target: Tensor) -> int:
     return args[1] % target.ndim
 
 
-WRITTEN_RULES: Mapping[str, Rule] = {
-    "topk": ranked,
-    **dict.fromkeys(("index_add", "index_add_", "index_copy", "index_copy_"), written_rows),
-    **dict.fromkeys(("scatter", "scatter_", "scatter_add", "scatter_add_"), scattered),
-    **dict.fromkeys(("index_put", "index_put_", "_unsafe_index_put"), written_at),
+WRITTEN_RULES: Mapping[str, OperatorRule] = {
+    "topk": topk,
+    **dict.fromkeys(("index_add", "index_add_", "index_copy", "index_copy_"), index_write),
+    **dict.fromkeys(("scatter", "scatter_", "scatter_add", "scatter_add_"), scatter),
+    **dict.fromkeys(("index_put", "index_put_", "_unsafe_index_put"), index_put),
 }

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
 from autoprune.trace.topology import Topology
-from autoprune.trace.values import fresh, map_tensors, outputs_in
+from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 from benchmarks.zoo.absent import InDouble, WithoutAbsent, plain
 from benchmarks.zoo.decoder import DecodeError, check_values, decode, removed
 
@@ -62,10 +62,10 @@ def check(model: nn.Module, inputs: Inputs) -> Found:
     Raises TraceError.
     """
     start = time.process_time()
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     found = Found(seconds=time.process_time() - start, parameters=count_parameters(model))
     dense = topology.cost({}).multiply_adds
-    halves = {group.name: max(group.least, group.channels // 2) for group in topology.groups}
+    halves = {group.name: max(group.min_channels, group.channels // 2) for group in topology.groups}
     found.multiply_adds, found.left = dense, topology.share(halves)
     found.groups = len(topology.groups)
     found.blocks = sum(block.exact for block in topology.blocks)
@@ -101,7 +101,7 @@ def drawn(topology: Topology, draw: str, seed: int) -> KeptChannels:
     choose = random.Random(seed)
     groups = {}
     for group in topology.groups:
-        least = min(group.channels, max(2, group.least))
+        least = min(group.channels, max(2, group.min_channels))
         count = max(least, group.channels // 2) if draw == "half" else choose.randint(least, group.channels)
         groups[group.name] = tuple(choose.sample(range(group.channels), count))
     blocks = [block.name for block in topology.blocks if block.exact]
@@ -136,16 +136,16 @@ def compare(model: nn.Module, inputs: Inputs, topology: Topology, kept: KeptChan
     absent = WithoutAbsent()
     try:
         with plain(), absent:
-            expected = _numbers(call(rest, fresh(given)))
+            expected = _numbers(call(rest, clone_inputs(given)))
     except Exception as error:  # the library's code runs in here
         return Compared(float("inf"), 0.0, f"the dense model does not run without it ({error})", ("an error",))
     try:
         with plain(), InDouble():  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            got = _numbers(call(smaller, fresh(given)))
+            got = _numbers(call(smaller, clone_inputs(given)))
     except Exception as error:  # the library's code runs in here
         return Compared(float("inf"), 0.0, f"the cut model does not run ({error})")
     with plain(), InDouble():  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        whole = _numbers(call(double, fresh(given)))
+        whole = _numbers(call(double, clone_inputs(given)))
     difference, effect = distance(got, expected), distance(got, whole)
     fault = "" if difference <= ROUNDING else f"the outputs differ by {difference:.2g} of their size"
     if fault and absent.unknown:
@@ -157,7 +157,7 @@ def cost_fault(model: nn.Module, inputs: Inputs, topology: Topology, kept: KeptC
     """Say where the cost of a cut is another than the topology said beforehand."""
     smaller = cut(model, topology, kept)
     known = topology.cost(kept.widths, kept.dropped)
-    parameters, multiply_adds = count_parameters(smaller), count_multiply_adds(smaller, fresh(inputs))
+    parameters, multiply_adds = count_parameters(smaller), count_multiply_adds(smaller, clone_inputs(inputs))
     if known.parameters != parameters:
         return f"{parameters} parameters are left where {known.parameters} were foretold"
     if known.multiply_adds != multiply_adds:
@@ -175,11 +175,11 @@ def layers_fault(model: nn.Module, inputs: Inputs, topology: Topology) -> str | 
     kept = KeptChannels(groups=half, dropped=tuple(random.Random(0).sample(layers, (len(layers) + 1) // 2)))
     try:
         with torch.no_grad():
-            got = outputs_in(call(cut(model, topology, kept), fresh(inputs)))
+            got = outputs_in(call(cut(model, topology, kept), clone_inputs(inputs)))
     except Exception as error:  # the library's code runs in here
         return f"the cut model does not run ({error})"
     with torch.no_grad():
-        whole = outputs_in(call(copy.deepcopy(model), fresh(inputs)))
+        whole = outputs_in(call(copy.deepcopy(model), clone_inputs(inputs)))
     if [tensor.shape for tensor in got] != [tensor.shape for tensor in whole]:
         return "the outputs have other shapes"
     return cost_fault(model, inputs, topology, kept)
@@ -224,7 +224,7 @@ def _making_axis(model: nn.Module, topology: Topology, weight: str) -> int:
             return 0
     rank = len(topology.tensors[weight].shape)
     # The last two axes are a matrix; one before them tells experts apart.
-    return max(2 * rank - 3 - topology.reads.get(weight, rank - 1), 0)
+    return max(2 * rank - 3 - topology.input_axes.get(weight, rank - 1), 0)
 
 
 def _is_output(reason: str) -> bool:

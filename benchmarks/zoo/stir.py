@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.task.data import Inputs, call
-from autoprune.trace.values import fresh
+from autoprune.trace.values import clone_inputs
 
 _BatchNorm = nn.modules.batchnorm._NormBase
 
@@ -34,7 +34,7 @@ def stir(model: nn.Module, inputs: Inputs) -> nn.Module:
     for module in scratch.modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
             module.register_forward_pre_hook(_measured())
-    call(scratch, fresh(inputs))
+    call(scratch, clone_inputs(inputs))
     model.load_state_dict(scratch.state_dict())
     return model.eval()
 

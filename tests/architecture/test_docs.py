@@ -25,10 +25,10 @@ from autoprune.study.early_stopping import RULES
 from autoprune.study.moves import MOVES
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
-from autoprune.surgery.sparsity import masks
+from autoprune.surgery.weight_masks import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
-from autoprune.trace.reasons import KINDS, PAGE
+from autoprune.trace.reasons import PAGE, REASON_KINDS
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -103,8 +103,8 @@ def test_every_setting_is_in_the_docs(settings: type) -> None:
 def test_every_reason_has_a_section_of_what_to_do_and_every_section_a_reason() -> None:
     page = (ROOT / PAGE).read_text()
     sections = re.split(r"^## (.+)\n", page, flags=re.MULTILINE)[1:]
-    assert sections[::2] == [kind.title for kind in KINDS.values()]
-    for kind, text in zip(KINDS.values(), sections[1::2], strict=True):
+    assert sections[::2] == [kind.title for kind in REASON_KINDS.values()]
+    for kind, text in zip(REASON_KINDS.values(), sections[1::2], strict=True):
         slug = re.sub(r"[^\w -]", "", kind.title.lower()).replace(" ", "-")  # as GitHub makes it
         assert kind.anchor == f"{PAGE}#{slug}"
         assert len(text.split()) > 5, kind.title

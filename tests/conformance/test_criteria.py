@@ -110,7 +110,7 @@ def as_cut(criterion: str, group: ChannelGroup, scores: Tensor, alive: Tensor) -
 
 def is_grid(topology: Topology, name: str) -> bool:
     """The group is one side of a grid of channels."""
-    return any(name in run.groups and len(run.groups) > 1 for runs in topology.runs.values() for run in runs)
+    return any(name in run.groups and len(run.groups) > 1 for runs in topology.spans.values() for run in runs)
 
 
 @pytest.mark.parametrize("criterion", [name for name, entry in CRITERIA.items() if entry.signals])

@@ -126,7 +126,9 @@ def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: b
     assert list(plan.groups) == list(topology.widths)
     widths = planned_widths(plan, topology)
     for group in topology.groups:
-        assert max(group.least, int(np.ceil(0.15 * group.channels - 1e-9))) <= widths[group.name] <= group.channels
+        assert (
+            max(group.min_channels, int(np.ceil(0.15 * group.channels - 1e-9))) <= widths[group.name] <= group.channels
+        )
     for members in tied(tie, model)[2]:
         assert len({(widths[name], plan.groups[name].criterion) for name in members}) == 1
 

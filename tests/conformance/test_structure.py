@@ -17,7 +17,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
 from autoprune.trace.running import plain_operators
 from autoprune.trace.topology import Topology
@@ -79,7 +79,7 @@ class Surveyed:
 @functools.cache
 def surveyed(name: str) -> Surveyed:
     model, inputs = build_any(name)
-    return Surveyed(model, inputs, survey(model, inputs))
+    return Surveyed(model, inputs, discover_structure(model, inputs))
 
 
 @functools.cache
@@ -118,7 +118,7 @@ def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None
     groups = {}
     for group in surveyed(name).topology.groups:
         if data.draw(st.booleans()):
-            count = data.draw(st.integers(group.least, group.channels))
+            count = data.draw(st.integers(group.min_channels, group.channels))
             seed = data.draw(st.integers(0, 99))
             order = torch.randperm(group.channels, generator=torch.Generator().manual_seed(seed))
             groups[group.name] = tuple(order[:count].tolist())
@@ -149,7 +149,9 @@ def test_the_cost_without_blocks_and_layers_is_known_before_the_cut(name: str) -
 def test_half_of_every_group_is_most_of_the_work(name: str) -> None:
     topology = surveyed(name).topology
     dense = topology.cost({}).multiply_adds
-    half = topology.cost({group.name: max(group.least, group.channels // 2) for group in topology.groups}).multiply_adds
+    half = topology.cost(
+        {group.name: max(group.min_channels, group.channels // 2) for group in topology.groups}
+    ).multiply_adds
     least, why = LESS.get(name, (0.6, ""))
     assert 1 - half / dense >= least, why
 
@@ -176,7 +178,7 @@ def test_every_layer_is_covered_or_explained(name: str) -> None:
 def test_the_cost_of_any_widths_is_known_before_the_cut(name: str) -> None:
     found = surveyed(name)
     for share in (1.0, 0.75, 0.5):
-        widths = {group.name: max(group.least, int(group.channels * share)) for group in found.topology.groups}
+        widths = {group.name: max(group.min_channels, int(group.channels * share)) for group in found.topology.groups}
         kept = KeptChannels(groups={group: tuple(range(width)) for group, width in widths.items()})
         smaller = cut(found.model, found.topology, kept)
         cost = found.topology.cost(widths)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.explaining.explained import explained
+from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
 from autoprune.space.settings import SpaceSettings
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs
 from tests.zoo.convolutional import PaddedShortcut, ResNet
 from tests.zoo.registry import build_any
@@ -38,16 +38,16 @@ def test_what_explain_prints(
 ) -> None:
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
-    show(explained(survey(model.eval(), inputs), SpaceSettings()))
+    show(explain_topology(discover_structure(model.eval(), inputs), SpaceSettings()))
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     printed = re.sub(r"(\.py):\d+", r"\1:N", printed)  # code of the zoo may move
     assert printed == (TEXTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def test_explain_says_which_patterns_leave_weights_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    topology = survey(ResNet(widths=(8, 16, 32), depth=2).eval(), IMAGE)
+    topology = discover_structure(ResNet(widths=(8, 16, 32), depth=2).eval(), IMAGE)
     patterns = ("none", "unstructured", "2:4", "1:16", "block-99x999")
-    show(explained(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns)))
+    show(explain_topology(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns)))
     printed = capsys.readouterr().out
     assert "2:4 masks something of 15 of these 16 tensors: N:M needs M inputs." in printed
     assert "block-99x999 masks something of 0 of these 16 tensors: one block of each always stays." in printed

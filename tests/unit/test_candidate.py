@@ -22,7 +22,7 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Samples
 from autoprune.recovery.gradual import first_samples
 from autoprune.surgery.cut import cut, rebuild
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.weight_masks import maskable
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 

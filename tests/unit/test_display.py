@@ -15,7 +15,7 @@ import autoprune
 from autoprune import display, following, terminal
 from autoprune.cli import _fail, _print_path, app
 from autoprune.errors import UnknownNameError, error_message
-from autoprune.explaining.explained import explained
+from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
 from autoprune.front.front import Front
 from autoprune.study.folder import RunFolder
@@ -23,9 +23,9 @@ from autoprune.study.importance import Importance, ImportanceRow, Importances
 from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
 from autoprune.study.settings import StudySettings
-from autoprune.trace.left_alone import Unprunable
 from autoprune.trace.reasons import UNKNOWN, Reason
 from autoprune.trace.topology import Topology
+from autoprune.trace.unprunable import UnprunableLayer
 from tests.unit.front.builders import dense, measurement, record
 
 #: A name -> what may be seen of it.
@@ -82,7 +82,7 @@ def study_of(name: str) -> Front:
 def topology_of(name: str) -> Topology:
     """A traced model in which this module is left alone, for this reason."""
     why = Reason(kind=UNKNOWN, detail=f"it is {name}", note=name, operator=name, module=name, line=name)
-    left = Unprunable(module=name, channels=3, of=3, why=why, group=name)
+    left = UnprunableLayer(module=name, channels=3, of=3, why=why, group=name)
     return Topology(groups=(), unprunable=(left,), tensors={}, products=(), contractions=(), blocks=())
 
 
@@ -98,7 +98,7 @@ def shown(name: str, tmp_path: Path) -> None:
     terminal.show_candidate(front, front.members[-1])
     following.show_next(front, Path(name), tmp_path / name)
     terminal.show_importances(importances_of(name))
-    show(explained(topology_of(name), autoprune.SpaceSettings()))
+    show(explain_topology(topology_of(name), autoprune.SpaceSettings()))
     terminal.show_repeats(Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front,)))
 
 

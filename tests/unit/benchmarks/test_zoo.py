@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.topology import TensorInfo
 from benchmarks.zoo.absent import WithoutAbsent, plain
 from benchmarks.zoo.check import DRAWS, check, compare, cost_fault, drawn, layers_fault, stays
@@ -37,7 +37,7 @@ def two_layers() -> nn.Module:
 
 def test_the_decoder_reads_what_a_cut_kept() -> None:
     model = two_layers()
-    topology = survey(model, torch.randn(4, 5, dtype=torch.float64))
+    topology = discover_structure(model, torch.randn(4, 5, dtype=torch.float64))
     decoded = decode(model, lambda dense: cut(dense, topology, KeptChannels(groups={"0": (1, 4, 6)})))
     kept = {name: [axis.tolist() for axis in axes] for name, axes in decoded.kept.items()}
     assert kept == {
@@ -167,7 +167,7 @@ def test_a_dropped_weight_norm_is_zero() -> None:
             return self.last(y + self.mid(y).tanh())
 
     model, inputs = Added().eval(), torch.randn(4, 5)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert [block.name for block in topology.blocks] == ["mid"]
     assert not compare(model, inputs, topology, KeptChannels(groups={}, dropped=("mid",))).fault
 
@@ -176,7 +176,7 @@ def test_layers_that_are_not_exact_are_run_and_counted() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), *(nn.Sequential(nn.Linear(8, 8), nn.ReLU()) for _ in range(4)))
     model, inputs = nn.Sequential(*model, nn.Linear(8, 3)).eval(), torch.randn(4, 5)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert check(model, inputs).layers == len(topology.blocks) == 4
     assert layers_fault(model, inputs, topology) is None
     other = replace(topology, products=topology.products[1:])
@@ -245,7 +245,7 @@ def test_a_model_is_checked_as_a_whole() -> None:
     assert found.draws == 3
     assert not found.wrong and not found.unchecked
     assert found.worst < 1e-12
-    assert found.whole == pytest.approx(sum(share for share, _, _ in stays(model, survey(model, inputs))))
+    assert found.whole == pytest.approx(sum(share for share, _, _ in stays(model, discover_structure(model, inputs))))
     assert verdict({"wrong": [], "unchecked": [], "whole": found.whole, "groups": found.groups}) in {"full", "part"}
 
 

@@ -76,7 +76,7 @@ def test_one_to_five_by_count_and_by_ratio() -> None:
 
 def test_a_group_keeps_what_it_needs() -> None:
     topology, signals = one_to_five()
-    needy = replace(topology, groups=(replace(topology.groups[0], least=3),))
+    needy = replace(topology, groups=(replace(topology.groups[0], min_channels=3),))
     assert width_of(needy.groups[0], 0.9) == 3
     plan = PruningPlan(groups={"0": GroupPlan(threshold=9.0, criterion="l1")})
     assert counts(resolve_allocation(plan, needy, signals)) == {"0": 2}

@@ -16,7 +16,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
-from autoprune.trace.blocks import Block, Gap
+from autoprune.trace.blocks import DroppableBlock, Gap
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, half_square, on, residual
 
@@ -144,7 +144,7 @@ def test_what_enters_is_taken_before_a_block_adds_to_it_in_place() -> None:
 
     model = nn.Sequential(nn.Identity(), InPlace()).eval()
     tensors = ("1.linear.weight",)
-    block = Block(name="1", gaps=(Gap(module="1", source=0),), tensors=tensors, reads=tensors)
+    block = DroppableBlock(name="1", gaps=(Gap(module="1", source=0),), tensors=tensors, used_tensors=tensors)
     batch = Batch(inputs=X.clone(), targets=torch.zeros(1), size=1)
     assert measure_block_changes(model, [batch], [block]) == {"1": pytest.approx(1 - 0.5**0.5)}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.candidate import Bench, evaluate_plan
-from autoprune.explaining.explained import explained
+from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.explanation import Explanation, Section
 from autoprune.explaining.text import show
 from autoprune.plan.allocation import GroupPlan
@@ -21,7 +21,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.space.knobs import distributions
 from autoprune.space.settings import KINDS, SpaceSettings
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.absent import why_none
 from autoprune.trace.reasons import PROTECTED
 from autoprune.trace.topology import Topology
@@ -58,7 +58,7 @@ def topology(name: str = "") -> Topology:
     if not name:
         return Bench.of(task()).topology
     model, inputs = build_any(name)
-    return survey(model.eval(), inputs)
+    return discover_structure(model.eval(), inputs)
 
 
 def sections(found: Explanation) -> dict[str, Section]:
@@ -85,7 +85,7 @@ def listed(found: Explanation, *, searched: bool = True) -> list[str]:
 def test_what_is_listed_as_searched_is_what_a_study_chooses_from(kinds: tuple[str, ...], model: str) -> None:
     """Where each group has a ratio of its own and each block a choice, knobs and parts are the same, and none twice."""
     space = SpaceSettings(kind="direct", kinds=kinds)
-    found = explained(topology(model), space)
+    found = explain_topology(topology(model), space)
     of_study = topology(model).only(kinds)
     drops = {name.removeprefix("drop/") for name in distributions(space, of_study) if name.startswith("drop/")}
     assert sorted(listed(found)) == sorted([*drops, *of_study.widths])
@@ -102,14 +102,14 @@ def space_of(found: Explanation) -> dict[str, object]:
 
 
 def test_a_layer_that_is_nothing_but_its_halves_is_named_and_no_choice() -> None:
-    found = sections(explained(topology("hf_gpt2"), SpaceSettings(kinds=("blocks", "layers"))))
+    found = sections(explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("blocks", "layers"))))
     whole = ("transformer.h.0", "transformer.h.1")
     assert found["layers"].parts == ()
     assert found["layers"].together == whole
     assert (
         found["layers"].none == f"No choice of their own, as they are nothing but blocks together: {', '.join(whole)}."
     )
-    alone = sections(explained(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))))
+    alone = sections(explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))))
     assert tuple(part.name for part in alone["layers"].parts) == whole
     assert alone["layers"].together == ()
 
@@ -233,14 +233,14 @@ def test_layers_that_are_not_exact_and_modules_that_are_no_layers_are_explained_
     text = re.sub(r"\s+", " ", found.text())
     assert "it is proved that the model runs without it, not what that does to the quality." in text
     assert "Not among them: each of inp and out gives another shape or type than it takes." in text
-    exact = re.sub(r"\s+", " ", explained(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))).text())
+    exact = re.sub(r"\s+", " ", explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))).text())
     assert "Not exact" not in exact
 
 
 def test_what_is_protected_is_no_more_there_and_says_so() -> None:
     left = topology().protected(("encoder.*",))
     for kind in ("heads", "blocks", "layers"):
-        why = sections(explained(left, SpaceSettings(kinds=KINDS)))[kind].none
+        why = sections(explain_topology(left, SpaceSettings(kinds=KINDS)))[kind].none
         assert "is protected by the pattern 'encoder.*'" in why, kind
         assert PROTECTED.remedy in why, kind
 
@@ -259,7 +259,7 @@ def test_heads_that_the_trace_leaves_alone_say_why() -> None:
             result: Tensor = self.out(made.transpose(1, 2).reshape(*x.shape[:2], -1))
             return result
 
-    found = sections(explained(survey(Ranked().eval(), torch.randn(3, 5, 8)), SpaceSettings()))
+    found = sections(explain_topology(discover_structure(Ranked().eval(), torch.randn(3, 5, 8)), SpaceSettings()))
     assert re.match(r"No heads can go: qkv is ranked or counted over its channels \(torch.sort in", found["heads"].none)
     assert "Use values in place of ranks" in found["heads"].none
 
@@ -274,18 +274,18 @@ def causes_of(found: Explanation, kind: str) -> str:
 def test_a_packed_sequence_and_a_bare_encoder_have_their_remedies_in_the_text() -> None:
     """And these are remedies: with them nothing is left alone for that reason."""
     inputs = (torch.randn(3, 5, 6), torch.tensor([5, 3, 2]))
-    packed = explained(survey(Recurrent(packed=True).eval(), inputs), SpaceSettings())
+    packed = explain_topology(discover_structure(Recurrent(packed=True).eval(), inputs), SpaceSettings())
     assert "multiply what it gives by a mask" in causes_of(packed, "#packed-sequences")
     assert "pad_packed_sequence in the model's own forward, tests/unit/trace/test_reasons.py:" in packed.text()
-    masked = explained(survey(Recurrent(packed=False).eval(), inputs), SpaceSettings())
+    masked = explain_topology(discover_structure(Recurrent(packed=False).eval(), inputs), SpaceSettings())
     assert [cause.docs.partition("#")[2] for cause in masked.causes()] == ["part-of-the-output"]
 
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), 2)
     bare = nn.Sequential(nn.Linear(8, 12), encoder).eval()
-    found = explained(survey(bare, torch.randn(3, 5, 8)), SpaceSettings())
+    found = explain_topology(discover_structure(bare, torch.randn(3, 5, 8)), SpaceSettings())
     assert "wrap it in what you use of them: a pooled vector, your head" in causes_of(found, "#part-of-the-output")
     assert "0" not in listed(found), "the residual is all of the output"
-    wrapped = explained(survey(Encoder().eval(), torch.randn(3, 1, 5, 8)), SpaceSettings())
+    wrapped = explain_topology(discover_structure(Encoder().eval(), torch.randn(3, 1, 5, 8)), SpaceSettings())
     assert "inp" in listed(wrapped)
     assert [row.module for row in wrapped.left_alone] == ["out"]
 

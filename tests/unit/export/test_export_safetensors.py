@@ -20,7 +20,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.weight_masks import maskable
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space
@@ -263,7 +263,7 @@ def test_loading_looks_at_names_and_shapes_alone(
     dense: nn.Module, study: autoprune.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(study, 3, tmp_path)
-    monkeypatch.setattr("autoprune.export.safetensors.survey", unproved)
+    monkeypatch.setattr("autoprune.export.safetensors.discover_structure", unproved)
     model, inputs = autoprune.load_safetensors(dense, EXAMPLE, path), blobs(60, seed=9)[0]
     with torch.no_grad():
         assert torch.equal(model(inputs), study.rebuild(3)(inputs))

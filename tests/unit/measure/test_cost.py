@@ -17,7 +17,7 @@ from autoprune.measure.cost import (
     stored_bytes,
 )
 from autoprune.surgery.cut import cut
-from autoprune.surgery.sparsity import apply_masks
+from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
 from tests.zoo.convolutional import TiedWeights
 from tests.zoo.registry import ZOO, build, specimen

@@ -21,7 +21,7 @@ from autoprune.recovery import reconstruction
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Batch, Inputs, call
 from autoprune.trace.topology import Topology
 from tests.tasks import SEEN, Counting, blobs, image_task, trained_mlp, trained_resnet
@@ -41,7 +41,7 @@ def batches_of(x: Tensor, size: int = 50) -> list[Batch]:
 
 def first_half(topology: Topology) -> KeptChannels:
     """Of each group as many channels as half of them, or as it needs."""
-    return KeptChannels(groups={g.name: tuple(range(max(g.least, g.channels // 2))) for g in topology.groups})
+    return KeptChannels(groups={g.name: tuple(range(max(g.min_channels, g.channels // 2))) for g in topology.groups})
 
 
 @torch.no_grad()
@@ -91,7 +91,7 @@ def test_without_the_copies_of_channels_the_outputs_are_the_same(name: str) -> N
     drawn = [ZOO[name][1]() for _ in range(72)]
     x = torch.cat([part for part in drawn if isinstance(part, Tensor)]).to(inputs.dtype)
     x, fresh = x[:128], x[128:]
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     kept = with_twins(model, topology)
     recalibrate(model, [batch_of(x, len(x))])  # reconstruction takes the statistics of all samples at once
     plain, found = error_after(model, topology, kept, x, fresh)
@@ -103,7 +103,7 @@ def test_without_the_copies_of_channels_the_outputs_are_the_same(name: str) -> N
 def test_the_error_of_a_trained_network_falls_on_new_data(ratio: int) -> None:
     for model, shape in ((trained_resnet(), (-1, 1, 8, 8)), (trained_mlp(), (-1, 64))):
         x, fresh = (blobs(samples, seed=seed)[0].view(shape) for samples, seed in ((600, 0), (200, 1)))
-        topology = survey(model, x[:4])
+        topology = discover_structure(model, x[:4])
         keep = {g.name: tuple(c for c in range(g.channels) if c % ratio) for g in topology.groups}
         kept = KeptChannels(groups=keep)
         plain, found = error_after(model, topology, kept, x, fresh)
@@ -115,7 +115,7 @@ def test_the_error_of_a_trained_network_falls_on_new_data(ratio: int) -> None:
 @pytest.mark.parametrize("name", ["lstm_classifier", "vit", "encoder_padded", "hf_bert_classifier", "wavenet", "unet"])
 def test_linear_layers_and_convolutions_of_other_families(name: str) -> None:
     model, inputs = build_any(name)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     drawn = [WHOLE_ZOO[name][1]() for _ in range(40)]
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
@@ -128,7 +128,7 @@ def test_a_layer_is_solved_for_what_the_solved_ones_before_it_give() -> None:
     """Without a layer's own solution what it reads would be of another scale, and the next could not be right."""
     model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)).double()
     x, fresh = torch.randn(300, 6).double(), torch.randn(50, 6).double()
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"0": tuple(range(5)), "1": tuple(range(5))})
     smaller = cut(model, topology, kept)
     reconstruct(smaller, model, topology, kept, WHOLE, batches_of(x))
@@ -144,7 +144,7 @@ def test_twice_gives_the_same_and_only_what_reads_less_and_statistics_change(mon
     monkeypatch.setattr(reconstruction, "ROWS", 2000)  # of 9,600
     model = trained_resnet()
     x = blobs()[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"blocks.1.conv1": tuple(range(7))})
     plain = cut(model, topology, kept)
     before = copy.deepcopy(model.state_dict())
@@ -168,7 +168,7 @@ def test_modes_hooks_and_momentum_are_as_before(training: bool) -> None:
     model.blocks[1].bn1.momentum = 0.3
     model.stem[1].eval()
     x = blobs(100)[0]
-    topology = survey(trained_resnet(), x[:4])
+    topology = discover_structure(trained_resnet(), x[:4])
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
     modes = [module.training for module in smaller.modules()]
@@ -183,7 +183,7 @@ def test_modes_hooks_and_momentum_are_as_before(training: bool) -> None:
 def test_models_in_training_mode_are_looked_at_as_in_evaluation() -> None:
     model = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Dropout(), nn.Linear(10, 3)).eval()
     x = torch.randn(100, 6)
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"0": tuple(range(6))})
     found = []
     for training in (False, True):
@@ -197,7 +197,7 @@ def test_models_in_training_mode_are_looked_at_as_in_evaluation() -> None:
 
 def test_a_single_sample_that_nothing_can_be_joined_to_changes_nothing() -> None:
     model = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 3)).eval()
-    topology = survey(model, torch.randn(4, 6))
+    topology = discover_structure(model, torch.randn(4, 6))
     kept = KeptChannels(groups={"0": tuple(range(6))})
     smaller = cut(model, topology, kept)
     before = copy.deepcopy(smaller.state_dict())
@@ -209,7 +209,7 @@ def test_a_single_sample_that_nothing_can_be_joined_to_changes_nothing() -> None
 def test_running_statistics_are_those_of_what_the_norms_read_now() -> None:
     model = trained_resnet()
     x = blobs(200)[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
     reconstruct(smaller, model, topology, kept, WHOLE, batches_of(x))
@@ -276,7 +276,7 @@ LEFT: dict[str, Callable[[], nn.Module]] = {
 def test_left_alone(case: str) -> None:
     model = LEFT[case]().eval()
     x = torch.randn(100, 6)
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"first": tuple(range(5))})
     smaller = cut(model, topology, kept)
     before = copy.deepcopy(smaller.state_dict())
@@ -288,7 +288,7 @@ def test_left_alone(case: str) -> None:
 def test_the_same_reader_without_what_keeps_it_out_changes() -> None:
     model = Reader(nn.Linear(10, 7)).eval()
     x = torch.randn(100, 6)
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"first": tuple(range(5))})
     smaller = cut(model, topology, kept)
     before = copy.deepcopy(smaller.state_dict())
@@ -299,7 +299,7 @@ def test_the_same_reader_without_what_keeps_it_out_changes() -> None:
 
 def test_tied_weights_are_left_alone() -> None:
     model, inputs = build("tied_weights")
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
     before = copy.deepcopy(smaller.state_dict())
@@ -313,7 +313,7 @@ def test_queries_whose_scale_the_cut_changes_are_left_alone() -> None:
     """Their outputs are not to be what they were."""
     model = nn.Sequential(nn.Linear(5, 20), Attention("separate", by_shape), nn.Linear(20, 3))
     x = torch.randn(60, 6, 5)
-    topology = survey(model, x[:2])
+    topology = discover_structure(model, x[:2])
     rescaled = {values.tensor for group in topology.groups for values in group.rescaled}
     assert rescaled == {"1.q.weight", "1.q.bias"}
     kept = first_half(topology)
@@ -344,7 +344,7 @@ def test_a_layer_whose_positions_the_cut_changes_too_is_left_alone() -> None:
     """Its outputs are not where they were."""
     model = ByHead()
     x = torch.randn(200, 5)
-    topology = survey(model, x[:2])
+    topology = discover_structure(model, x[:2])
     kept = KeptChannels(
         groups={g.name: tuple(range(g.channels // 2)) for g in topology.groups if g.name.startswith("first")}
     )
@@ -359,7 +359,7 @@ def test_a_layer_whose_positions_the_cut_changes_too_is_left_alone() -> None:
 def test_a_dropped_block_is_gone_and_layers_beside_it_are_solved_for() -> None:
     model = trained_resnet()
     x, fresh = blobs()[0], blobs(200, seed=1)[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     assert [block.name for block in topology.blocks] == ["blocks.0"]
     kept = replace(first_half(topology), dropped=("blocks.0",))
     plain, found = error_after(model, topology, kept, x, fresh)
@@ -369,7 +369,7 @@ def test_a_dropped_block_is_gone_and_layers_beside_it_are_solved_for() -> None:
 @pytest.mark.parametrize("name", ["resnet", "resnext", "grouped_decoder", "vgg"])
 def test_from_a_parent_that_was_cut_already(name: str) -> None:
     model, inputs = build(name)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     before = KeptChannels(groups={g.name: tuple(range(g.channels // 4, g.channels)) for g in topology.groups})
     kept = KeptChannels(groups={name: stays[::2] for name, stays in before.groups.items()})
     parent = cut(model, topology, before)
@@ -384,7 +384,7 @@ def test_from_a_parent_that_was_cut_already(name: str) -> None:
 def test_samples_are_those_that_went_forward_through_either_model() -> None:
     model = Counting(trained_resnet())
     x = blobs(130)[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
     SEEN.clear()
@@ -397,7 +397,7 @@ def test_samples_are_those_that_went_forward_through_either_model() -> None:
 def test_where_nothing_can_be_solved_for_nothing_runs(case: str) -> None:
     model = Counting(trained_resnet())
     x = blobs(100)[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = WHOLE if case == "nothing cut" else first_half(topology)
     if case == "only the end of a block":
         kept = KeptChannels(groups={}, dropped=("model.blocks.0",))
@@ -438,7 +438,7 @@ Build = Callable[[Tensor, Tensor], Inputs]
 def test_batches_that_fit_together_pass_at_once(builds: Sequence[Build], together: list[int]) -> None:
     model = TwoInputs()
     drawn = [(torch.randn(size, 6), torch.randn(size, 4)) for size in (60, 90, 7)]
-    topology = survey(model, drawn[2])
+    topology = discover_structure(model, drawn[2])
     kept = KeptChannels(groups={"first": tuple(range(4))})
     smaller = cut(model, topology, kept)
     before = smaller.head.weight.detach().clone()
@@ -452,7 +452,7 @@ def test_batches_that_fit_together_pass_at_once(builds: Sequence[Build], togethe
 def test_no_more_samples_than_the_largest_output_leaves_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Counting(trained_resnet())  # 8 channels of 8x8 are its largest output
     x = blobs(200)[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = first_half(topology)
     monkeypatch.setattr(reconstruction, "_HELD", 120 * 8 * 64)
     SEEN.clear()
@@ -463,7 +463,7 @@ def test_no_more_samples_than_the_largest_output_leaves_room_for(monkeypatch: py
 def test_rows_and_unknowns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     model = trained_resnet()
     x = blobs()[0]
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = first_half(topology)
     monkeypatch.setattr(reconstruction, "ROWS", 500)
     monkeypatch.setattr(reconstruction, "MOST_UNKNOWNS", 40)
@@ -482,7 +482,7 @@ def test_rows_and_unknowns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_that_are_not_finite_stay_as_the_cut_left_them() -> None:
     model = copy.deepcopy(trained_mlp())
     x = blobs()[0].flatten(1)
-    topology = survey(model, x[:4])
+    topology = discover_structure(model, x[:4])
     kept = KeptChannels(groups={"0": tuple(range(20))})
     with torch.no_grad():
         model[2].bias[3] = float("nan")  # the target of the layer that reads what was cut
@@ -494,7 +494,7 @@ def test_weights_that_are_not_finite_stay_as_the_cut_left_them() -> None:
 
 def test_all_is_restored_when_a_model_raises() -> None:
     model = copy.deepcopy(trained_resnet()).train()
-    topology = survey(trained_resnet(), blobs(4)[0])
+    topology = discover_structure(trained_resnet(), blobs(4)[0])
     kept = first_half(topology)
     smaller = cut(model, topology, kept)
     with pytest.raises(RuntimeError, match="expected input"):

@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
 def test_a_group_is_not_scanned_below_what_it_needs() -> None:
     """Its channels are squeezed, so that one of them would lose its axis."""
     whole = Bench.of(image_task(), latency_rounds=0)
-    groups = tuple(replace(group, least=group.channels // 2) for group in whole.topology.groups)
+    groups = tuple(replace(group, min_channels=group.channels // 2) for group in whole.topology.groups)
     found = scan(replace(whole, topology=replace(whole.topology, groups=groups)), "l2", (0.5, 0.1))
     assert all(losses[0] == pytest.approx(losses[1], abs=1e-3) for losses in found.added_loss.values())
 

@@ -22,12 +22,12 @@ from autoprune.space.knobs import Value, defaults, distributions, inside, knobs_
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.surgery.prove import prove
-from autoprune.surgery.sparsity import maskable
-from autoprune.trace.topology import KINDS, Topology
+from autoprune.surgery.weight_masks import maskable
+from autoprune.trace.topology import GROUP_KINDS, Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp
 
-ALL_KINDS = (*KINDS, "blocks", "weights")
+ALL_KINDS = (*GROUP_KINDS, "blocks", "weights")
 QUICK = hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
 #: Every field with choices has several.
 RICH: dict[str, object] = {
@@ -334,7 +334,7 @@ def test_without_steps_nothing_of_training_is_a_parameter() -> None:
     ("changes", "gone"),
     [
         (
-            {"kinds": KINDS},
+            {"kinds": GROUP_KINDS},
             {"pattern", "spread", "weight_criterion", "sparsity", "regrowth", "blocks", "block_criterion"},
         ),
         ({"kinds": ("channels", "weights")}, {"blocks", "block_criterion"}),

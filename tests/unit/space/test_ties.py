@@ -53,7 +53,7 @@ def test_a_stage_ends_where_the_resolution_changes() -> None:
 
 
 def test_groups_that_need_more_are_not_tied_to_those_that_do_not() -> None:
-    needy = replace(TOPOLOGY.groups[1], least=3)
+    needy = replace(TOPOLOGY.groups[1], min_channels=3)
     topology = replace(TOPOLOGY, groups=(TOPOLOGY.groups[0], needy, *TOPOLOGY.groups[2:]))
     assert leaders(TOPOLOGY, "stage")[1] == 0
     assert leaders(topology, "stage")[1] == 1

@@ -64,14 +64,14 @@ def chosen(criteria: tuple[str, ...] = ()) -> autoprune.StudySettings:
 @pytest.fixture
 def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection[str]], None]:
     """From now on only blocks of these names are found."""
-    survey = candidate.survey
+    discover = candidate.discover_structure
 
     def find(names: Collection[str]) -> None:
         def found(model: nn.Module, inputs: Inputs) -> Topology:
-            topology = survey(model, inputs)
+            topology = discover(model, inputs)
             return replace(topology, blocks=tuple(block for block in topology.blocks if block.name in names))
 
-        monkeypatch.setattr(candidate, "survey", found)
+        monkeypatch.setattr(candidate, "discover_structure", found)
 
     return find
 

@@ -19,7 +19,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.report.html import write_report
 from autoprune.space.settings import KINDS
 from autoprune.study import lineage
-from autoprune.surgery.sparsity import maskable
+from autoprune.surgery.weight_masks import maskable
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
 

@@ -16,7 +16,7 @@ from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from autoprune.space.space import Space, budgets, build_space
 from autoprune.study.settings import StudySettings
 from autoprune.study.warm_starts import WarmStart, warm_starts
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.topology import Topology
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
@@ -26,7 +26,7 @@ from tests.zoo.convolutional import ResNet
 
 @functools.cache
 def topology() -> Topology:
-    return survey(ResNet(widths=(8, 12, 16), depth=1).eval(), torch.randn(2, 1, 8, 8))
+    return discover_structure(ResNet(widths=(8, 12, 16), depth=1).eval(), torch.randn(2, 1, 8, 8))
 
 
 def scanned() -> Sensitivity:

@@ -14,7 +14,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 
@@ -233,7 +233,7 @@ CAUSAL = torch.triu(torch.full((KEYS, KEYS), float("-inf"), dtype=torch.float64)
 )
 def test_heads_head_width_and_model_width(options: dict[str, object]) -> None:
     case = Found.of(**options)
-    topology = survey(case.model, case.inputs)
+    topology = discover_structure(case.model, case.inputs)
     assert topology.widths == {"0": 24, "1.attn": 4, "1.attn#2": 6}
     for only in (("0",), ("1.attn",), ("1.attn#2",), ("0", "1.attn", "1.attn#2")):
         assert_cut_is_mask(case.model, topology, case.inputs, only=only, draws=3)
@@ -248,13 +248,13 @@ def test_names_of_groups_do_not_depend_on_the_batch(batch: int) -> None:
 
 def test_a_mask_runs_with_gradients() -> None:
     case = Found.of(calls={"need_weights": False})
-    topology = survey(case.model, case.inputs)
+    topology = discover_structure(case.model, case.inputs)
     mask(case.model, topology, KeptChannels(groups={"1.attn": (0, 3)}))(case.inputs).sum().backward()
 
 
 def test_zeros_added_to_the_keys() -> None:
     case = Found.of(add_zero_attn=True)
-    topology = survey(case.model, case.inputs)
+    topology = discover_structure(case.model, case.inputs)
     assert {"0": 24}.items() <= topology.widths.items()
     assert 6 in topology.widths.values(), "the head width"
     assert_cut_is_mask(case.model, topology, case.inputs)
@@ -262,14 +262,14 @@ def test_zeros_added_to_the_keys() -> None:
 
 def test_every_weight_of_an_attention_is_seen() -> None:
     case = Found.of(add_bias_kv=True)
-    topology = survey(case.model, case.inputs)
+    topology = discover_structure(case.model, case.inputs)
     assert [entry.module for entry in topology.unprunable] == ["2"]
 
 
 def test_numbers_and_shapes_of_a_cut_attention() -> None:
     case = Found.of()
     kept = KeptChannels(groups={"0": tuple(range(20)), "1.attn": (0, 2, 3), "1.attn#2": (1, 5)})
-    attn = cut(case.model, survey(case.model, case.inputs), kept)[1].attn
+    attn = cut(case.model, discover_structure(case.model, case.inputs), kept)[1].attn
     assert isinstance(attn, SlimMultiheadAttention)
     assert (attn.embed_dim, attn.num_heads, attn.head_dim, attn.kdim, attn.vdim) == (20, 3, 2, 20, 20)
     assert attn.in_proj_weight.shape == (3 * 3 * 2, 20)
@@ -280,7 +280,7 @@ def test_numbers_and_shapes_of_a_cut_attention() -> None:
 
 def test_a_cut_of_a_cut_and_rebuilding() -> None:
     case = Found.of()
-    topology = survey(case.model, case.inputs)
+    topology = discover_structure(case.model, case.inputs)
     first = KeptChannels(groups={"0": tuple(range(3, 24)), "1.attn": (0, 1, 3), "1.attn#2": (0, 2, 3, 5)})
     second = KeptChannels(groups={"0": tuple(range(5, 24)), "1.attn": (0, 3), "1.attn#2": (2, 5)})
     direct = cut(case.model, topology, second)
@@ -316,7 +316,7 @@ def test_torchs_fused_paths_after_a_cut(layers: int, norm_first: bool, nested: b
     model = stirred(Encoder(layers=layers, norm_first=norm_first, nested=nested))
     padding = torch.arange(KEYS)[None] >= torch.tensor([7, 4, 2])[:, None]
     inputs = (torch.randn(3, KEYS, 10), padding)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     count = max(layers, 1)
     assert sorted(topology.widths.values()) == [4] * count + [6] * count + [20] * count + [24]
     model, inputs = model.double(), (inputs[0].double(), padding)
@@ -334,7 +334,7 @@ def test_torchs_fused_paths_after_a_cut(layers: int, norm_first: bool, nested: b
 def test_a_cut_encoder_trains() -> None:
     model = stirred(Encoder(layers=2))
     inputs = (torch.randn(3, KEYS, 10), torch.zeros(3, KEYS, dtype=torch.bool))
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     smaller = cut(model, topology, KeptChannels(groups=dict.fromkeys(topology.widths, (0, 1)))).train()
     smaller(*inputs).square().mean().backward()
     grads = [parameter.grad for parameter in smaller.parameters()]

@@ -17,7 +17,7 @@ from autoprune.errors import ConfigurationError, SurgeryError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import Gap
 from autoprune.trace.reasons import INEXACT, NO_EFFECT
@@ -86,7 +86,7 @@ def names(topology: Topology) -> list[str]:
 
 def found(model: nn.Module, inputs: Tensor) -> list[str]:
     """Names of the blocks; each is dropped alone and all together, with and without channels that go too."""
-    topology = survey(stirred(model), inputs)
+    topology = discover_structure(stirred(model), inputs)
     for dropped in [*((name,) for name in names(topology)), tuple(names(topology))]:
         assert_cut_is_mask(model, topology, inputs, dropped=dropped, only=(), draws=1)
         assert_cut_is_mask(model, topology, inputs, dropped=dropped, draws=3)
@@ -160,7 +160,7 @@ def test_blocks_that_return_tuples() -> None:
     alone = Stack(Mlp(lambda b, x: (pre_norm(b, x),)), take=lambda out: out[-1])  # type: ignore[index]
     for model, position, outputs in ((first, 0, 2), (last, 1, 2), (alone, 0, 1)):
         assert found(model, torch.randn(4, 10)) == ["blocks.0"]
-        (block,) = survey(model, torch.randn(4, 10)).blocks
+        (block,) = discover_structure(model, torch.randn(4, 10)).blocks
         assert block.gaps == (Gap(module="blocks.0", source=0, position=position, outputs=outputs),)
 
 
@@ -177,11 +177,11 @@ def test_blocks_called_with_keywords() -> None:
 
     model = Stack(Named(pre_norm), call=lambda block, x: block(2.0, x=x))
     assert found(model, torch.randn(4, 10)) == ["blocks.0"]
-    (block,) = survey(model, torch.randn(4, 10)).blocks
+    (block,) = discover_structure(model, torch.randn(4, 10)).blocks
     assert block.gaps[0].source == "x"
     positional = Stack(Named(pre_norm), call=lambda block, x: block(2.0, x))
     assert found(positional, torch.randn(4, 10)) == ["blocks.0"]
-    assert survey(positional, torch.randn(4, 10)).blocks[0].gaps[0].source == 1
+    assert discover_structure(positional, torch.randn(4, 10)).blocks[0].gaps[0].source == 1
 
 
 # Nested, shared, used twice
@@ -240,7 +240,7 @@ def test_a_block_that_adds_only_at_one_of_its_uses() -> None:
 def test_nothing_of_a_dropped_block_stays() -> None:
     model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
     model.by_hand = [model.blocks[0]]
-    topology = survey(model, torch.randn(4, 10))
+    topology = discover_structure(model, torch.randn(4, 10))
     (gone, stays) = topology.blocks
     assert set(gone.tensors) == {name for name in model.state_dict() if name.startswith("blocks.0.")}
     smaller = cut(model, topology, KeptChannels(groups={}, dropped=(gone.name,)))
@@ -254,7 +254,7 @@ def test_memory_of_a_dropped_block_is_given_back(listed: bool) -> None:
     model = stirred(Stack(Mlp(pre_norm, hidden=77), Mlp(pre_norm)))
     if listed:
         model.blocks[0].layers = [model.blocks[0].up, model.blocks[0].down]
-    topology = survey(model, torch.randn(4, 10))
+    topology = discover_structure(model, torch.randn(4, 10))
     gc.collect()
     before = [weakref.ref(value) for value in gc.get_objects() if type(value) is nn.Parameter and 77 in value.shape]
     smaller = cut(model, topology, KeptChannels(groups={}, dropped=("blocks.0",)))
@@ -268,7 +268,7 @@ def test_memory_of_a_dropped_block_is_given_back(listed: bool) -> None:
 def test_the_model_is_not_touched() -> None:
     model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
     before, inputs = copy.deepcopy(model), torch.randn(4, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     kept = KeptChannels(groups={}, dropped=("blocks.0", "blocks.1"))
     smaller, silenced = cut(model, topology, kept), mask(model, topology, kept)
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_the_model_is_not_touched() -> None:
 def test_values_that_models_look_at_and_the_mode_stay() -> None:
     model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
     model.blocks[0].kind = "full"
-    topology = survey(model, torch.randn(4, 10))
+    topology = discover_structure(model, torch.randn(4, 10))
     kept = KeptChannels(groups={}, dropped=("blocks.0",))
     assert cut(model, topology, kept).blocks[0].kind == "full"
     assert [cut(model.train(mode), topology, kept).blocks[0].training for mode in (True, False)] == [True, False]
@@ -302,7 +302,7 @@ class Residual(nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_model_without_a_block_can_be_scripted() -> None:
     model, inputs = nn.Sequential(nn.Linear(9, 12), Residual(), Residual(), nn.Linear(12, 5)).eval(), torch.randn(3, 9)
-    smaller = cut(model, survey(model, inputs), KeptChannels(groups={}, dropped=("1",)))
+    smaller = cut(model, discover_structure(model, inputs), KeptChannels(groups={}, dropped=("1",)))
     assert torch.equal(torch.jit.script(smaller)(inputs), smaller(inputs))
 
 
@@ -325,13 +325,13 @@ class Attended(nn.Module):
 @pytest.mark.parametrize("dropped", ["1.attention", "1.linear"])
 def test_a_model_without_a_branch_can_be_scripted(dropped: str) -> None:
     model, inputs = nn.Sequential(nn.Linear(9, 12), Attended(), nn.Linear(12, 5)).eval(), torch.randn(3, 4, 9)
-    smaller = cut(model, survey(model, inputs), KeptChannels(groups={}, dropped=(dropped,)))
+    smaller = cut(model, discover_structure(model, inputs), KeptChannels(groups={}, dropped=(dropped,)))
     assert torch.equal(torch.jit.script(smaller)(inputs), smaller(inputs))
 
 
 def test_a_cut_of_a_cut() -> None:
     model, inputs = stirred(Stack(*(Mlp(pre_norm) for _ in range(3)))), torch.randn(4, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     first = KeptChannels(groups={"blocks.1.up": (0, 2, 3, 7), "inp": tuple(range(9))}, dropped=("blocks.0",))
     second = KeptChannels(groups={"blocks.1.up": (2, 7), "inp": (0, 1, 4)}, dropped=("blocks.0", "blocks.2"))
     again = cut(cut(model, topology, first), topology, second, parent=first)
@@ -345,19 +345,19 @@ def test_a_cut_of_a_cut() -> None:
 @pytest.mark.parametrize("action", [cut, mask])
 def test_an_unknown_block_lists_the_known_ones(action: Callable[..., nn.Module]) -> None:
     model = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm)))
-    topology = survey(model, torch.randn(4, 10))
+    topology = discover_structure(model, torch.randn(4, 10))
     with pytest.raises(ConfigurationError, match=r"be one of blocks\.0, blocks\.1, but got 'blocks\.7'"):
         action(model, topology, KeptChannels(groups={}, dropped=("blocks.7",)))
     with pytest.raises(ConfigurationError, match=r"'blocks\.7'"):
         topology.cost({}, dropped=["blocks.7"])
     plain = nn.Sequential(nn.Linear(10, 12), nn.Linear(12, 3))
     with pytest.raises(ConfigurationError, match="be one of none"):
-        action(plain, survey(plain, torch.randn(4, 10)), KeptChannels(groups={}, dropped=("0",)))
+        action(plain, discover_structure(plain, torch.randn(4, 10)), KeptChannels(groups={}, dropped=("0",)))
 
 
 def test_rebuilding_from_weights() -> None:
     model, inputs = stirred(Stack(Mlp(pre_norm), Mlp(pre_norm))), torch.randn(4, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     kept = KeptChannels(groups={"blocks.1.up": (1, 2, 6), "inp": (0, 5, 7)}, dropped=("blocks.0",))
     smaller = cut(model, topology, kept)
     with torch.no_grad():
@@ -397,7 +397,7 @@ class Batched(nn.Module):
 )
 def test_cost_without_blocks(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     model, inputs = stirred(make()), torch.randn(shape)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.blocks
     for dropped in [*((name,) for name in names(topology)), tuple(names(topology))]:
         for keep in (lambda width: width, lambda width: max(1, width // 3)):
@@ -430,9 +430,9 @@ def test_a_branch_that_is_no_block_says_why() -> None:
             x = self.inp(x)
             return self.out(x + self.mlp(x))
 
-    topology = survey(stirred(Read()), torch.randn(3, 5))
+    topology = discover_structure(stirred(Read()), torch.randn(3, 5))
     assert topology.blocks == ()
-    ((kind, module, why),) = [(one.kind, one.module, one.why) for one in topology.staying if one.kind == "blocks"]
+    ((kind, module, why),) = [(one.kind, one.module, one.why) for one in topology.ineligible if one.kind == "blocks"]
     assert (kind, module, why.kind) == ("blocks", "mlp", INEXACT)
     why = why_none("blocks", topology)
     assert why.startswith("No blocks can go: mlp is no block: leaving it out is not the same as setting its weights to")
@@ -472,7 +472,7 @@ class SharedBias(nn.Module):
 
 def test_what_a_block_is_given_and_hands_on_is_handed_on_without_it() -> None:
     model, inputs = stirred(SharedBias()), torch.randn(2, 5, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert [block.name for block in topology.blocks] == ["layers.0.out", "layers.1", "layers.2"]
     assert topology.block("layers.1").gaps == (
         Gap(module="layers.1", source=0, position=0, outputs=2, passes=((1, 1),)),
@@ -487,7 +487,7 @@ def test_a_block_that_withholds_what_others_read_is_proved_beside_them() -> None
     model, inputs = stirred(SharedBias()), torch.randn(2, 5, 10)
     traced = trace(model, inputs)
     assert [block.name for block in traced.blocks if block.withholds] == ["layers.0"]
-    proved = survey(model, inputs)
+    proved = discover_structure(model, inputs)
     assert proved.blocks and "layers.0" not in [block.name for block in proved.blocks]
     topology = replace(proved, blocks=traced.blocks)
     half = {group.name: tuple(range(group.channels // 2)) for group in proved.groups}
@@ -509,6 +509,6 @@ def test_a_block_without_effect_says_so() -> None:
             x = self.inp(x)
             return self.out(x + 0.0 * self.mlp(x))
 
-    topology = survey(stirred(Closed()), torch.randn(3, 5))
+    topology = discover_structure(stirred(Closed()), torch.randn(3, 5))
     assert topology.blocks == ()
-    assert [(one.module, one.why.kind) for one in topology.staying if one.kind == "blocks"] == [("mlp", NO_EFFECT)]
+    assert [(one.module, one.why.kind) for one in topology.ineligible if one.kind == "blocks"] == [("mlp", NO_EFFECT)]

@@ -12,8 +12,8 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
-from autoprune.trace.blocks import Block
+from autoprune.surgery.prove import discover_structure
+from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import Topology
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.zoo.registry import build_any
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 def proved(model: nn.Module, inputs: Tensor) -> Topology:
     """Its topology; every block is dropped alone and all together, with and without channels, and counted."""
-    topology = survey(stirred(model), inputs)
+    topology = discover_structure(stirred(model), inputs)
     exact = [block.name for block in topology.blocks if block.exact]
     for dropped in [*((name,) for name in exact), tuple(exact)]:
         assert_cut_is_mask(model, topology, inputs, dropped=dropped, only=(), draws=1)
@@ -59,7 +59,7 @@ def proved(model: nn.Module, inputs: Tensor) -> Topology:
     return topology
 
 
-def gone(block: Block) -> set[str]:
+def gone(block: DroppableBlock) -> set[str]:
     return {gap.module for gap in block.gaps}
 
 
@@ -111,7 +111,7 @@ def test_branches_side_by_side() -> None:
 
 def test_a_branch_that_is_not_zero_with_weights_of_zero() -> None:
     model = Net(nn.ModuleList([nn.Sequential(nn.Linear(12, 12), nn.Sigmoid())]))
-    assert survey(stirred(model), torch.randn(4, 10)).blocks == ()
+    assert discover_structure(stirred(model), torch.randn(4, 10)).blocks == ()
 
 
 def test_a_value_that_is_written_into_memory_of_another_is_seen() -> None:
@@ -161,7 +161,7 @@ def test_torchs_fused_kernel_reads_no_weights_that_are_gone(norm_first: bool) ->
     layer = nn.TransformerEncoderLayer(12, 2, 20, batch_first=True, norm_first=norm_first)
     encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     model, inputs = nn.Sequential(nn.Linear(10, 12), encoder, nn.Linear(12, 3)), torch.randn(2, 5, 10)
-    topology = survey(stirred(model), inputs)
+    topology = discover_structure(stirred(model), inputs)
     for dropped in (("1.layers.0.self_attn",), ("1.layers.0.linear1",), ("1.layers.0",), ("1.layers.1",)):
         with torch.no_grad():
             smaller = cut(model, topology, KeptChannels(groups={}, dropped=dropped))
@@ -172,7 +172,7 @@ def test_torchs_fused_kernel_reads_no_weights_that_are_gone(norm_first: bool) ->
 def test_a_model_without_a_branch_is_exported_and_trained() -> None:
     mlps = nn.ModuleList(nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 12)) for _ in range(2))
     model, inputs = Net(mlps).eval(), torch.randn(4, 10)
-    smaller = cut(model, survey(model, inputs), KeptChannels(groups={}, dropped=("layers.0",)))
+    smaller = cut(model, discover_structure(model, inputs), KeptChannels(groups={}, dropped=("layers.0",)))
     expected = smaller(inputs)
     assert torch.equal(torch.export.export(smaller, (inputs,)).module()(inputs), expected)
     smaller.train()(inputs).sum().backward()
@@ -183,7 +183,7 @@ def test_a_model_without_a_branch_is_exported_and_trained() -> None:
 def test_attention_and_feed_forward_of_a_bert() -> None:
     """A norm comes after each addition, so that its branches are blocks and the layer is none."""
     model, inputs = build_any("hf_bert")
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     exact = [block for block in topology.blocks if block.exact]
     assert [block.name.split("layer.")[1] for block in exact] == [
         *("0.attention.self", "0.intermediate"),
@@ -196,7 +196,7 @@ def test_attention_and_feed_forward_of_a_bert() -> None:
 def test_a_module_of_several_layers_goes_from_all() -> None:
     """ALBERT has one layer that is used again and again."""
     model, inputs = build_any("hf_albert")
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     names = [block.name.rpartition("albert_layers.0.")[2] for block in topology.blocks]
     assert names == ["attention.dense", "ffn"]
     assert not any(block.repeated for block in topology.blocks)

@@ -12,7 +12,7 @@ from autoprune.criteria.resolve import prunable_blocks
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
 from autoprune.trace.absent import why_none
 from autoprune.trace.reasons import NEEDED, NEEDED_ONE, RESHAPING, Reason
@@ -27,13 +27,13 @@ def layers(topology: Topology) -> list[str]:
 
 def staying(topology: Topology) -> dict[str, Reason]:
     """Why modules are no layers that can go."""
-    return {one.module: one.why for one in topology.staying if one.kind == "layers"}
+    return {one.module: one.why for one in topology.ineligible if one.kind == "layers"}
 
 
 @torch.no_grad()
 def counted(model: nn.Module, inputs: Inputs) -> Topology:
     """The topology; any layers go and are counted, with channels too."""
-    topology = survey(stirred(model), inputs)
+    topology = discover_structure(stirred(model), inputs)
     names = layers(topology)
     assert names
     for size in range(1, len(names) + 1):
@@ -78,7 +78,7 @@ def test_layers_with_a_norm_last() -> None:
         nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 2, enable_nested_tensor=False
     )
     model = nn.Sequential(nn.Linear(5, 8), encoder, nn.Linear(8, 3))
-    topology = survey(stirred(model), torch.randn(2, 4, 5))
+    topology = discover_structure(stirred(model), torch.randn(2, 4, 5))
     assert layers(topology) == ["1.layers.0", "1.layers.1"]
     exact = {block.name: block.exact for block in topology.blocks}
     assert exact == {
@@ -95,7 +95,7 @@ def test_layers_with_a_norm_last() -> None:
 
 def test_layers_of_a_bert_give_a_tuple_or_not() -> None:
     model, inputs = build_any("hf_bert_classifier")
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     names = layers(topology)
     assert [name.split("encoder.")[1] for name in names] == ["layer.0", "layer.1"]
     for dropped in (names[:1], names):
@@ -133,7 +133,7 @@ def test_layers_that_are_told_their_number_and_give_a_tuple() -> None:
 
 
 def test_a_layer_without_which_the_model_does_not_run_stays_and_says_why() -> None:
-    topology = survey(stirred(Numbered(reads=True)), torch.randn(3, 5))
+    topology = discover_structure(stirred(Numbered(reads=True)), torch.randn(3, 5))
     assert layers(topology) == ["layers.0", "layers.1", "layers.3"]
     why = staying(topology)["layers.2"]
     assert why.kind == NEEDED
@@ -150,7 +150,7 @@ def test_one_layer_stays_where_the_model_needs_one() -> None:
                     seen.append(x)
             return self.head(torch.stack(seen).mean((0, 3, 4)))
 
-    topology = survey(stirred(Collected()), torch.randn(3, 1, 5, 5))
+    topology = discover_structure(stirred(Collected()), torch.randn(3, 1, 5, 5))
     assert len(layers(topology)) == 2
     assert Reason(kind=NEEDED_ONE) in staying(topology).values()
 
@@ -166,7 +166,7 @@ def test_queries_keys_and_values_are_no_row() -> None:
             x = self.inp(x)
             return self.out(torch.softmax(self.q(x) @ self.k(x).transpose(1, 2), -1) @ self.v(x))
 
-    topology = survey(stirred(Attention()), torch.randn(2, 4, 5))
+    topology = discover_structure(stirred(Attention()), torch.randn(2, 4, 5))
     assert topology.blocks == ()
     why = why_none("layers", topology)
     assert why.startswith("No layers can go: ")
@@ -176,7 +176,7 @@ def test_queries_keys_and_values_are_no_row() -> None:
 
 def test_one_layer_that_is_used_again_and_again_is_a_whole_stack() -> None:
     model, inputs = build_any("hf_albert")
-    assert "in a row" in why_none("layers", survey(model, inputs))
+    assert "in a row" in why_none("layers", discover_structure(model, inputs))
 
 
 def test_a_layer_that_adds_to_two_values_of_which_one_is_needed() -> None:
@@ -205,7 +205,7 @@ def test_a_layer_that_adds_to_two_values_of_which_one_is_needed() -> None:
                 pixels, patches = layer(pixels, patches)
             return self.out(patches)
 
-    topology = survey(stirred(Nested()), torch.randn(4, 10))
+    topology = discover_structure(stirred(Nested()), torch.randn(4, 10))
     last = topology.block("layers.1")
     assert not last.exact
     assert (last.gaps[0].source, last.gaps[0].position) == (1, 1)

@@ -12,11 +12,11 @@ import torch
 
 import autoprune
 from autoprune.criteria.kept import KeptChannels
-from autoprune.explaining.explained import explained
+from autoprune.explaining.explain import explain_topology
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.space.settings import SpaceSettings
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from studies.minilm import study
 from tests.unit.study.small import settings
 
@@ -37,8 +37,8 @@ def task() -> autoprune.Task:
 
 @torch.no_grad()
 def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(task: autoprune.Task) -> None:
-    topology = survey(task.dense, task.example_inputs)
-    found = explained(topology, SpaceSettings(kinds=("layers", "blocks")))
+    topology = discover_structure(task.dense, task.example_inputs)
+    found = explain_topology(topology, SpaceSettings(kinds=("layers", "blocks")))
     parts = {section.kind: section.parts for section in found.sections}
     assert tuple(part.name for part in parts["layers"]) == LAYERS
     assert [part.exact for part in parts["layers"]] == [False] * 6

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.reasons import NO_EFFECT
 
 
@@ -37,21 +37,21 @@ class Broken(Narrowing):
 
 
 def test_a_model_that_gives_nothing_finite_is_refused() -> None:
-    assert survey(Narrowing().eval(), torch.randn(3, 6)).widths == {}
+    assert discover_structure(Narrowing().eval(), torch.randn(3, 6)).widths == {}
     with pytest.raises(TraceError, match=r"give finite values, but got ValueError: outputs that are not finite"):
-        survey(Narrowing().eval(), torch.full((3, 6), torch.nan))
+        discover_structure(Narrowing().eval(), torch.full((3, 6), torch.nan))
 
 
 def test_a_sample_that_is_not_finite_leaves_the_proof_to_the_others() -> None:
     inputs = torch.randn(3, 6)
     inputs[1] = torch.nan
-    assert survey(Narrowing().eval(), inputs).widths == {}
+    assert discover_structure(Narrowing().eval(), inputs).widths == {}
     model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    assert survey(model, inputs).widths == {"0": 8}
+    assert discover_structure(model, inputs).widths == {"0": 8}
 
 
 def test_channels_behind_outputs_that_are_not_finite_stay() -> None:
-    topology = survey(Broken().eval(), torch.randn(3, 6))
+    topology = discover_structure(Broken().eval(), torch.randn(3, 6))
     assert topology.widths == {"beside": 8}
     (left,) = [left for left in topology.unprunable if left.group == "inp"]
     assert left.why.kind == NO_EFFECT

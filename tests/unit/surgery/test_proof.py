@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
+from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.surgery.cut import cut
-from autoprune.surgery.evidence import Evidence
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import prove, survey
+from autoprune.surgery.prove import discover_structure, prove
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, stored
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
@@ -64,7 +64,7 @@ def checked(x: Tensor, width: int) -> Tensor:
 def test_a_wrong_group_is_withdrawn_alone(run: Callable[[Tensor], Tensor], reason: str) -> None:
     model, inputs = stirred(Branches(run, *[plain] * 6)), torch.randn(3, 20)
     assert "first.0" in trace(model, inputs).widths
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {f"first.{number}": 8 + number for number in range(1, 7)}
     assert reasons(topology, "first.0").startswith(reason)
     assert_cut_is_mask(model, topology, inputs)
@@ -74,7 +74,7 @@ def test_a_wrong_group_is_withdrawn_alone(run: Callable[[Tensor], Tensor], reaso
 def test_several_wrong_groups_are_found(wrong: tuple[int, ...]) -> None:
     between = [(lambda x: x * x.shape[1]) if number in wrong else plain for number in range(7)]
     model, inputs = stirred(Branches(*between)), torch.randn(3, 20)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {f"first.{number}": 8 + number for number in range(7) if number not in wrong}
     for number in wrong:
         assert reasons(topology, f"first.{number}").startswith("cutting it changes the outputs by ")
@@ -94,7 +94,7 @@ def test_groups_that_are_right_alone_and_wrong_together() -> None:
             return sum(out(part) for out, part in zip(self.out, y, strict=True)) * (2 if both else 1)
 
     model, inputs = stirred(Together()), torch.randn(3, 20)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths in ({"a": 8, "c": 16}, {"b": 12, "c": 16})
     gone = {"a", "b"} - topology.widths.keys()
     assert "together with other groups" in reasons(topology, gone.pop())
@@ -123,7 +123,7 @@ class Counting(Attention):
 )
 def test_numbers_that_only_look_like_a_width(numbers: dict[str, int]) -> None:
     model, inputs = stirred(Model(Counting(**numbers))), torch.randn(2, 5, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {"inp": 20, "attn.q": 4, "attn.q#2": 6}
     assert_cut_is_mask(model, topology, inputs)
     smaller = cut(model, topology, KeptChannels(groups={"attn.q": (0, 2), "attn.q#2": (1, 4, 5)})).attn
@@ -135,7 +135,7 @@ def test_numbers_that_only_look_like_a_width(numbers: dict[str, int]) -> None:
 @pytest.mark.parametrize("mix", MIXES)
 def test_every_kind_of_attention(layout: str, mix: str) -> None:
     model, inputs = stirred(Model(Attention(layout, MIXES[mix]))), torch.randn(2, 5, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     made = "attn.q" if layout == "separate" else "attn.qkv"
     assert topology.widths == {"inp": 20, made: 4, f"{made}#2": 6}
     for only in ((made,), (f"{made}#2",), None):
@@ -148,7 +148,7 @@ def test_every_kind_of_attention(layout: str, mix: str) -> None:
 @pytest.mark.parametrize("mix", MIXES)
 def test_a_cut_of_a_cut_attention(layout: str, mix: str) -> None:
     model, inputs = stirred(Model(Attention(layout, MIXES[mix]))).double(), torch.randn(2, 5, 10).double()
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     for seed in range(4):
         first = random_kept(topology, seed)
         second = random_kept(topology, seed + 100, within=first)
@@ -178,7 +178,7 @@ class FromItsInput(nn.Module):
 @pytest.mark.parametrize("fused", [True, False])
 def test_attention_that_takes_its_width_from_its_input(width: int, heads: int, fused: bool) -> None:
     model, inputs = stirred(Model(FromItsInput(width, heads, fused), width)), torch.randn(4, 5, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert sorted(topology.widths.values()) == sorted([heads, width // heads])
     assert_cut_is_mask(model, topology, inputs)
     kept = KeptChannels(groups={name: (0, 2) for name, count in topology.widths.items() if count == heads})
@@ -192,7 +192,7 @@ def test_attention_that_takes_its_width_from_its_input(width: int, heads: int, f
 def test_no_time_for_proving() -> None:
     model, inputs = stirred(Model(Attention("separate", stored))), torch.randn(2, 5, 10)
     assert trace(model, inputs).groups
-    topology = survey(model, inputs, seconds=0)
+    topology = discover_structure(model, inputs, seconds=0)
     assert topology.groups == ()
     assert topology.blocks == ()
     for module in ("inp", "attn.q"):
@@ -234,7 +234,7 @@ class Gpt2(nn.Module):
 def comparisons(monkeypatch: pytest.MonkeyPatch, depth: int) -> int:
     """How often a proof of a GPT-2 of that depth compares a cut with a mask."""
     counted = 0
-    compare = Evidence.difference
+    compare = EquivalenceCheck.difference
 
     def counting(*args: Any, **kwargs: Any) -> str | None:
         nonlocal counted
@@ -242,8 +242,8 @@ def comparisons(monkeypatch: pytest.MonkeyPatch, depth: int) -> int:
         return compare(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evidence, "difference", counting)
-        topology = survey(Gpt2(depth).eval(), torch.randint(11, (2, 5)))
+        patch.setattr(EquivalenceCheck, "difference", counting)
+        topology = discover_structure(Gpt2(depth).eval(), torch.randint(11, (2, 5)))
     # The residual stream, and heads, head width and hidden features of every layer.
     assert len(topology.groups) == 1 + 3 * depth
     return counted
@@ -255,7 +255,7 @@ def test_what_helps_one_layer_is_tried_first_on_its_likes(monkeypatch: pytest.Mo
 
 
 def test_a_proof_that_runs_out_of_time_compares_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    compare, clock, compared = Evidence.difference, [0.0], list[float]()
+    compare, clock, compared = EquivalenceCheck.difference, [0.0], list[float]()
 
     def slow(*args: Any, **kwargs: Any) -> str | None:
         clock[0] += 1.0
@@ -263,10 +263,10 @@ def test_a_proof_that_runs_out_of_time_compares_nothing_more(monkeypatch: pytest
         compared.append(clock[0])
         return reason
 
-    for module in ("prove", "precise"):
+    for module in ("prove", "forwards"):
         monkeypatch.setattr(f"autoprune.surgery.{module}.time", SimpleNamespace(process_time=lambda: clock[0]))
-    monkeypatch.setattr(Evidence, "difference", slow)
-    topology = survey(Gpt2(4).eval(), torch.randint(11, (2, 5)), seconds=5.5)
+    monkeypatch.setattr(EquivalenceCheck, "difference", slow)
+    topology = discover_structure(Gpt2(4).eval(), torch.randint(11, (2, 5)), seconds=5.5)
     assert compared
     assert max(compared) < 5.5 < clock[0]  # that which was under way was stopped
     assert "was not proved in the time that proving may take" in {entry.reason for entry in topology.unprunable}
@@ -281,20 +281,20 @@ def casts(x: Tensor) -> Tensor:
 
 def test_a_cast_inside_is_proved_with_its_own_tolerance() -> None:
     model, inputs = two_layers(lambda x: F.layer_norm(casts(x).float(), x.shape[1:]).to(x.dtype)), torch.randn(3, 20)
-    assert survey(model, inputs).widths == {"a": 16}
+    assert discover_structure(model, inputs).widths == {"a": 16}
     wrong = two_layers(lambda x: casts(x) * (1 + 1e-2 * x.shape[1]))
-    assert "cutting it changes the outputs by" in reasons(survey(wrong, inputs), "a")
+    assert "cutting it changes the outputs by" in reasons(discover_structure(wrong, inputs), "a")
 
 
 def test_small_differences_count_in_float64() -> None:
     model, inputs = two_layers(lambda x: torch.sigmoid(x) * (1 + 1e-6 * x.shape[1])), torch.randn(3, 20)
-    assert survey(model, inputs).widths == {}
+    assert discover_structure(model, inputs).widths == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_half_precision_model_is_cut_in_its_own(dtype: torch.dtype) -> None:
     model, inputs = stirred(Model(Attention("separate", MIXES["shape"]))).to(dtype), torch.randn(2, 5, 10, dtype=dtype)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {"inp": 20, "attn.q": 4, "attn.q#2": 6}
     kept = KeptChannels(groups={"inp": tuple(range(15)), "attn.q": (0, 3), "attn.q#2": (0, 1, 2, 4)})
     smaller = cut(model, topology, kept)
@@ -326,9 +326,9 @@ def test_torchs_flags_stay(enabled: bool, what: str, monkeypatch: pytest.MonkeyP
         torch._C._set_mkldnn_enabled(enabled)
         if what in ("raises", "raises later"):
             with pytest.raises(Exception, match="no such luck"):
-                survey(model, torch.randn(2, 5, 20))
+                discover_structure(model, torch.randn(2, 5, 20))
         else:
-            survey(model, torch.randn(2, 5, 20))
+            discover_structure(model, torch.randn(2, 5, 20))
         assert torch.backends.mha.get_fastpath_enabled() == enabled
         assert torch._C._get_mkldnn_enabled() == enabled
         assert torch.is_grad_enabled()
@@ -342,18 +342,20 @@ def test_a_model_that_only_runs_once_is_a_trace_error() -> None:
     calls: list[int] = []
     model = two_layers(lambda x: x if calls.append(1) or len(calls) < 2 else x @ x)  # type: ignore[func-returns-value]
     with pytest.raises(TraceError, match="must run on example_inputs"):
-        survey(model, torch.randn(3, 20))
+        discover_structure(model, torch.randn(3, 20))
 
 
 def test_surveys_of_two_models_do_not_meet() -> None:
     makers = (lambda: Model(Attention("separate", stored)), lambda: Model(FromItsInput(24, 4, fused=True), 24))
     left, right = (stirred(make()) for make in makers)
     x = torch.randn(2, 5, 10)
-    alone = [survey(copy.deepcopy(model), x) for model in (left, right)]
+    alone = [discover_structure(copy.deepcopy(model), x) for model in (left, right)]
     traced = [trace(left, x), trace(right, x)]
     proved = [prove(left, traced[0], x), prove(right, traced[1], x)]
     assert proved[0].fingerprint() == alone[0].fingerprint()
-    assert [survey(model, x).fingerprint() for model in (right, left)] == [found.fingerprint() for found in alone[::-1]]
+    assert [discover_structure(model, x).fingerprint() for model in (right, left)] == [
+        found.fingerprint() for found in alone[::-1]
+    ]
     kept = [random_kept(topology, 3) for topology in alone]
     masks = [mask(model, topology, own) for model, topology, own in zip((left, right), alone, kept, strict=True)]
     with torch.no_grad():
@@ -366,7 +368,7 @@ def test_a_survey_leaves_the_model_and_the_random_state_alone() -> None:
     model, x = stirred(Model(FromItsInput(24, 4, fused=False), 24)).train(), torch.randn(2, 5, 10)
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     numbers = [dict(vars(module)) for module in model.modules()]
-    survey(model, x)
+    discover_structure(model, x)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert [dict(vars(module)) for module in model.modules()] == numbers

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.depth import block_faults
-from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.influence import joined
-from autoprune.surgery.prove import survey
+from autoprune.surgery.block_proof import block_faults
+from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.influence import merge_cuts
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.reasons import NO_EFFECT
 from autoprune.trace.topology import Topology
 
@@ -43,19 +43,19 @@ class Idle(nn.Module):
 def surveyed() -> tuple[nn.Module, Tensor, Topology]:
     torch.manual_seed(0)
     model, inputs = Idle().eval(), torch.randn(3, 5)
-    return model, inputs, survey(model, inputs)
+    return model, inputs, discover_structure(model, inputs)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[KeptChannels]:
     """What each call of a method of Evidence that cuts a model keeps."""
     seen: list[KeptChannels] = []
-    method = getattr(Evidence, name)
+    method = getattr(EquivalenceCheck, name)
 
-    def noted(self: Evidence, topology: Topology, chosen: KeptChannels) -> object:
+    def noted(self: EquivalenceCheck, topology: Topology, chosen: KeptChannels) -> object:
         seen.append(chosen)
         return method(self, topology, chosen)
 
-    monkeypatch.setattr(Evidence, name, noted)
+    monkeypatch.setattr(EquivalenceCheck, name, noted)
     return seen
 
 
@@ -71,7 +71,7 @@ def test_many_silent_groups_take_few_cuts(monkeypatch: pytest.MonkeyPatch) -> No
 def test_silent_parts_among_others_are_told_apart() -> None:
     model, inputs, topology = surveyed()
     groups = {group.name: KeptChannels(groups={group.name: (0,)}) for group in topology.groups}
-    bench = Evidence.of(model, inputs)
+    bench = EquivalenceCheck.of(model, inputs)
     cuts: dict[tuple[str, str], Sequence[KeptChannels]] = {("group", name): [kept] for name, kept in groups.items()}
     assert bench._silent(topology, cuts) == []
     nothing = KeptChannels(groups={})
@@ -82,8 +82,8 @@ def test_silent_parts_among_others_are_told_apart() -> None:
 def test_cuts_of_all_parts_at_once() -> None:
     a = [KeptChannels(groups={"a": (number,)}) for number in range(3)]
     b = [KeptChannels(groups={}, dropped=("b",))]
-    assert joined([a, b]) == [KeptChannels(groups={"a": (number,)}, dropped=("b",)) for number in range(3)]
-    assert joined([]) == []
+    assert merge_cuts([a, b]) == [KeptChannels(groups={"a": (number,)}, dropped=("b",)) for number in range(3)]
+    assert merge_cuts([]) == []
 
 
 def test_blocks_are_looked_at_together_and_halved_where_one_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_blocks_are_looked_at_together_and_halved_where_one_is_wrong(monkeypatch
     layers = [block for block in topology.blocks if not block.exact]
     assert len(layers) == 6
     compared = counted(monkeypatch, "difference")
-    bench = Evidence.of(model, inputs)
+    bench = EquivalenceCheck.of(model, inputs)
     assert block_faults(topology, layers, bench) == {}
     assert len(compared) == 1
     bench.forget()

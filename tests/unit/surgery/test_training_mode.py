@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import prove, survey
+from autoprune.surgery.prove import discover_structure, prove
 from autoprune.task.modes import LossMode
 from autoprune.trace.reasons import DIFFERS, NO_EFFECT
 from autoprune.trace.topology import ChannelGroup, Topology
@@ -42,7 +42,7 @@ def masked_places(kind: type[MaskedPlaces] = MaskedPlaces) -> tuple[nn.Module, T
 def test_they_are_cut_with_the_channels_that_they_are_used_with(name: str) -> None:
     model, inputs = build_any(name)
     assert isinstance(inputs, Tensor)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.group("stem" if name == "masked_places" else "stem.0")
     model, kept = model.double(), halved(topology)
     cut(model, topology, kept).train()(inputs.double())
@@ -53,7 +53,7 @@ def test_they_are_cut_with_the_channels_that_they_are_used_with(name: str) -> No
 
 
 def test_channels_that_eval_mode_does_not_read_are_no_group() -> None:
-    topology = survey(*build_any("auxiliary_head"))
+    topology = discover_structure(*build_any("auxiliary_head"))
     assert [entry.why.kind for entry in topology.unprunable if entry.module == "auxiliary.0"] == [NO_EFFECT]
 
 
@@ -64,7 +64,7 @@ def test_eval_mode_alone_offers_no_channels_that_training_mode_holds_whole() -> 
 
 def test_what_depends_on_the_number_of_channels_in_training_alone_is_refused() -> None:
     model, inputs = masked_places(MaskedByWidth)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert [group.name for group in topology.groups] == ["mlp.0"]
     proved = prove(model, trace(model, inputs, in_training=True), inputs)
     assert [group.name for group in proved.groups] == ["mlp.0"]
@@ -158,6 +158,6 @@ class DrawsFromNumpy(nn.Module):
 def test_models_that_draw_from_numpy_and_python_are_proved() -> None:
     torch.manual_seed(0)
     before = np.random.get_state()[1].tolist()
-    topology = survey(DrawsFromNumpy(), torch.randn(3, 5))
+    topology = discover_structure(DrawsFromNumpy(), torch.randn(3, 5))
     assert [group.name for group in topology.groups] == ["first"]
     assert np.random.get_state()[1].tolist() == before

@@ -17,7 +17,7 @@ from torch.nn.utils import prune
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, TaskError, TraceError
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.clone import clone_with
 from autoprune.task.models import without_wrapping
 from autoprune.task.task import Task
@@ -137,7 +137,7 @@ def test_a_model_whose_copy_runs_the_original_is_refused(build: Callable[[], nn.
     with pytest.raises(TaskError, match=said):
         task(build)
     with pytest.raises(TraceError, match=said):
-        survey(model, INPUTS[:4])
+        discover_structure(model, INPUTS[:4])
 
 
 class Pipe(nn.Module):
@@ -191,7 +191,7 @@ REBOUND: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("build", REBOUND.values(), ids=REBOUND)
 def test_what_can_be_bound_to_the_copy_is(build: Callable[[], nn.Module]) -> None:
     found = task(build())
-    topology = survey(found.dense, found.example_inputs)
+    topology = discover_structure(found.dense, found.example_inputs)
     assert sorted(topology.widths.values())[-2:] == [8, 8]
     smaller = cut(found.dense, topology, halves(topology))
     with torch.no_grad():
@@ -239,7 +239,7 @@ def test_a_model_that_keeps_an_activation_is_copied_and_cut(how: str) -> None:
     model = Keeps(how)
     model(INPUTS[:7])
     found = task(model)
-    topology = survey(found.dense, found.example_inputs)
+    topology = discover_structure(found.dense, found.example_inputs)
     assert topology.widths == {"net.0": 8, "net.2": 8}
     found.dense(INPUTS[:5])
     smaller = cut(found.dense, topology, halves(topology)).train()
@@ -290,7 +290,7 @@ def test_what_is_computed_for_eval_mode_is_made_anew_in_copies(when: str, graph:
         assert torch.equal(other(INPUTS), wanted.eval()(INPUTS))
         assert torch.equal(found.dense(INPUTS), wanted(INPUTS))
         assert not torch.equal(model(INPUTS), wanted(INPUTS))
-        topology = survey(found.dense, found.example_inputs)
+        topology = discover_structure(found.dense, found.example_inputs)
         if when == "lazily":  # the other fills it before a forward is watched
             assert topology.widths == {"inp": 8}
             smaller = cut(found.dense, topology, halves(topology))
@@ -313,7 +313,7 @@ def test_a_class_that_leaves_out_a_lock_is_copied_as_it_says() -> None:
 
     model = Locked()
     model.lock = (x for x in ())
-    assert survey(task(model).dense, INPUTS[:4]).widths == {"net.0": 8, "net.2": 8}
+    assert discover_structure(task(model).dense, INPUTS[:4]).widths == {"net.0": 8, "net.2": 8}
     other = plain()
     other.lock = (x for x in ())
     with pytest.raises(TaskError, match=r"copyable with copy\.deepcopy, but got TypeError.*__getstate__"):
@@ -326,7 +326,7 @@ def test_old_weight_norm_is_cut() -> None:
         nn.utils.weight_norm(model[number])
     model(INPUTS)
     found = task(model)
-    topology = survey(found.dense, found.example_inputs)
+    topology = discover_structure(found.dense, found.example_inputs)
     assert topology.widths == {"0": 8, "2": 8}
     smaller = cut(found.dense, topology, halves(topology)).train()
     smaller(INPUTS).sum().backward()
@@ -352,7 +352,7 @@ class Among(nn.Module):
 
 def test_a_norm_that_refuses_one_sample_never_meets_one() -> None:
     found = task(holding(nn.Sequential(nn.Linear(8, 8), Among())))
-    topology = survey(found.dense, found.example_inputs)
+    topology = discover_structure(found.dense, found.example_inputs)
     assert topology.widths == {"0": 8, "2.0": 8}
     assert not [entry for entry in topology.unprunable if "sample" in entry.reason]
 

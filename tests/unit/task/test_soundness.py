@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, StorageError, SurgeryError
 from autoprune.surgery.cut import rebuild
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.checkpoint import bytes_of, load_into, read_weights
 from autoprune.task.soundness import unsound
 
@@ -81,7 +81,7 @@ def test_what_is_infinite_in_the_definition_may_be(model: nn.Module, tmp_path: P
 def test_weights_that_a_cut_model_cannot_have(
     harm: Callable[[Weights], object], message: str, model: nn.Module
 ) -> None:
-    topology = survey(model, torch.randn(2, 1, 6, 6))
+    topology = discover_structure(model, torch.randn(2, 1, 6, 6))
     weights = dict(model.state_dict())
     whole = KeptChannels.whole(topology)
     rebuild(model, topology, whole, weights)

@@ -12,7 +12,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.unit.trace.test_trace import Free, reasons
 
@@ -54,7 +54,7 @@ def every_one(m: Free, x: Tensor) -> Tensor:
 )
 def test_channels_in_the_place_of_others_are_pruned_and_counted(model: Callable[[], Free]) -> None:
     net, inputs = model(), torch.randn(IMAGES)
-    topology = survey(net, inputs)
+    topology = discover_structure(net, inputs)
     assert topology.widths["a"] == 8
     assert_cut_is_mask(net, topology, inputs)
     smaller = cut(net, topology, KeptChannels(groups={"a": (1, 4, 5)}))
@@ -64,7 +64,7 @@ def test_channels_in_the_place_of_others_are_pruned_and_counted(model: Callable[
 def test_a_gate_slides_over_the_channels_that_stay() -> None:
     model = between(gate, nn.Conv1d(1, 1, 3, padding=1, bias=False))
     inputs, kept = torch.randn(IMAGES), [0, 3, 4, 7]
-    silenced = mask(model, survey(model, inputs), KeptChannels(groups={"a": tuple(kept)}))(inputs)
+    silenced = mask(model, discover_structure(model, inputs), KeptChannels(groups={"a": tuple(kept)}))(inputs)
     x = torch.tanh(model.a(inputs))[:, kept]
     expected = nn.functional.conv2d(gate(model, x), model.b.weight[:, kept], model.b.bias)
     torch.testing.assert_close(silenced, expected)
@@ -72,6 +72,6 @@ def test_a_gate_slides_over_the_channels_that_stay() -> None:
 
 def test_channels_that_are_skipped_by_a_stride_stay() -> None:
     model = between(lambda m, x: m.conv(x.mean(3).mT).mT[..., None], nn.Conv1d(4, 4, 1, stride=2), read=4)
-    topology = survey(model, torch.randn(IMAGES))
+    topology = discover_structure(model, torch.randn(IMAGES))
     assert topology.widths == {}
     assert reasons(topology, "a").startswith("is resampled, packed or moved as a place in time or space")

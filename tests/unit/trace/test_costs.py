@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.sensitivity.cost_model import AXES, CostModel
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, by_default
@@ -29,7 +29,7 @@ def assert_costs(model: nn.Module, inputs: Tensor, groups: set[int], *, least: i
 
     groups: the widths that have to be found. least: the smallest width that is tried.
     """
-    topology = survey(stirred(model), inputs)
+    topology = discover_structure(stirred(model), inputs)
     assert groups <= set(topology.widths.values())
     assert topology.cost({}) == real_cost(model, inputs)
     models = {axis: CostModel(topology, axis) for axis in AXES}

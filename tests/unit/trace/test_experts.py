@@ -12,7 +12,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.trace import trace
 from tests.unit.trace.test_trace import reasons
 
@@ -43,7 +43,7 @@ def kernel(tokens: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
 @pytest.mark.parametrize("turned", [False, True])
 def test_channels_around_a_grouped_product_go_in_sets_that_it_takes(wide: int, sets: int, *, turned: bool) -> None:
     model, inputs = Grouped(kernel, wide, turned=turned).eval(), torch.randn(6, 8)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {"a": 2, "up": sets, "down": 16 if turned else 2}
     positions = topology.group("up").members[0].index
     assert torch.equal(positions, torch.arange(wide).view(sets, -1))

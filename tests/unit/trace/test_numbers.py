@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.surgery.prove import survey
-from autoprune.trace.numbers import near, numbers_in, put_number
+from autoprune.surgery.prove import discover_structure
+from autoprune.trace.numbers import nearby_modules, numbers_in, put_number
 from autoprune.trace.topology import Member
 from autoprune.trace.trace import trace
 from tests.zoo.numbers import (
@@ -103,9 +103,9 @@ def test_modules_around_and_inside_are_near_but_no_lists_and_none_of_torch() -> 
     model.blocks = nn.ModuleList([Keeper(), Keeper()])
     model.blocks[0].inner = Keeper()
     modules = dict(model.named_modules())
-    assert near(modules, "blocks.0") == ("blocks.0.inner",)  # the model itself is torch's own class here
-    assert near(modules, "blocks.0.inner") == ("blocks.0",)
-    assert near(dict(Keeper().named_modules()), "") == ()
+    assert nearby_modules(modules, "blocks.0") == ("blocks.0.inner",)  # the model itself is torch's own class here
+    assert nearby_modules(modules, "blocks.0.inner") == ("blocks.0",)
+    assert nearby_modules(dict(Keeper().named_modules()), "") == ()
 
 
 def members_of(model: nn.Module, tensor: str) -> list[Member]:
@@ -135,7 +135,7 @@ def test_a_module_that_several_hold_goes_by_its_first_name() -> None:
     model = nn.Module()
     model.first, model.second = nn.Module(), Keeper()
     model.first.shared = model.second.shared = Keeper()
-    assert near(dict(model.named_modules()), "second") == ("first.shared",)
+    assert nearby_modules(dict(model.named_modules()), "second") == ("first.shared",)
 
 
 class Reader(nn.Module):
@@ -234,4 +234,4 @@ def test_a_number_is_the_length_of_a_part_though_a_module_inside_has_a_grid_as_w
             return (made * self.ways(made)).sum(1)
 
     model = nn.Sequential(nn.Linear(10, 16), Selective(), nn.Linear(16, 3)).eval()
-    assert survey(model, torch.randn(4, 10)).widths == {"0": 8, "1.paths.0": 16}
+    assert discover_structure(model, torch.randn(4, 10)).widths == {"0": 8, "1.paths.0": 16}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
@@ -34,7 +34,7 @@ def assert_groups(model: nn.Module, inputs: Inputs, widths: Mapping[str, int]) -
     """Found, proved, and cut like masked, whatever stays."""
     stirred(model)
     assert trace(model, inputs).widths == widths
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == widths
     assert_cut_is_mask(model, topology, inputs)
 
@@ -138,7 +138,7 @@ def test_shuffles_around_grouped_convolutions() -> None:
 
 
 def test_shuffles_that_couple_every_channel() -> None:
-    topology = survey(images(lambda x: F.channel_shuffle(F.channel_shuffle(x, 4), 2)), torch.randn(IMAGES))
+    topology = discover_structure(images(lambda x: F.channel_shuffle(F.channel_shuffle(x, 4), 2)), torch.randn(IMAGES))
     assert topology.widths == {}
     assert reasons(topology, "a") == "has all its channels coupled into one"
 
@@ -196,7 +196,9 @@ def chunks_mixed(x: Tensor) -> Tensor:
 def test_chunks_of_which_the_last_is_shorter_lose_equally_many(made: int, read: int, free: int) -> None:
     model, inputs = linear(chunks_mixed, made, read), torch.randn(FLAT)
     assert_groups(model, inputs, {"a": free})
-    (index,) = [member.index for member in survey(model, inputs).group("a").members if member.role == "shift"]
+    (index,) = [
+        member.index for member in discover_structure(model, inputs).group("a").members if member.role == "shift"
+    ]
     wide = -(-made // 3)
     assert torch.equal(index, torch.arange(free)[:, None] + torch.tensor([0, wide, 2 * wide]))
     left = [entry for entry in trace(model, inputs).unprunable if entry.module == "a"]
@@ -208,7 +210,7 @@ def test_chunks_of_which_the_last_is_shorter_lose_equally_many(made: int, read: 
 def test_pieces_of_a_width_that_is_written_in_code_stay() -> None:
     model, inputs = linear(lambda x: torch.cat(x.split(6, 1)[::-1], 1)), torch.randn(FLAT)
     assert trace(model, inputs).widths == {"a": 4}
-    assert survey(stirred(model), inputs).widths == {}
+    assert discover_structure(stirred(model), inputs).widths == {}
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ NUMBERED: Mapping[str, tuple[Between, tuple[int, ...], str]] = {
     ids=NUMBERED,
 )
 def test_channels_that_are_numbered_stay(between: Between, shape: tuple[int, ...], reason: str) -> None:
-    topology = survey(stirred(linear(between)), torch.randn(shape))
+    topology = discover_structure(stirred(linear(between)), torch.randn(shape))
     assert topology.widths == {}
     assert reasons(topology, "a").startswith(reason)
 
@@ -278,7 +280,7 @@ def test_channels_that_are_numbered_stay(between: Between, shape: tuple[int, ...
 def test_a_number_of_channels_in_an_index_is_withdrawn() -> None:
     model, inputs = linear(lambda x: x.gather(1, TIMES.expand(-1, -1, 16))), torch.randn(SEQUENCE)
     assert trace(model, inputs).widths == {"a": 16}
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {}
     assert "does not run once it is cut (RuntimeError: Size does not match" in reasons(topology, "a")
 
@@ -314,13 +316,13 @@ class State(nn.Module):
 def test_fresh_values_follow_a_number(make: Callable[[State, Tensor], Tensor]) -> None:
     model = State(make)
     assert_groups(model, torch.randn(SEQUENCE), {"cell": 16})
-    (group,) = survey(model, torch.randn(SEQUENCE)).groups
+    (group,) = discover_structure(model, torch.randn(SEQUENCE)).groups
     assert [(attribute.module, attribute.name) for attribute in group.attributes] == [("", "hidden")]
 
 
 def test_fresh_values_of_a_width_that_is_no_number() -> None:
     model = linear(lambda x: torch.zeros(3, 16, dtype=x.dtype) + x)
-    topology = survey(model, torch.randn(FLAT))
+    topology = discover_structure(model, torch.randn(FLAT))
     assert topology.widths == {}
     assert reasons(topology, "a").startswith("is combined with values that no layer makes (x + y in ")
 
@@ -363,7 +365,7 @@ def test_a_packed_sequence_that_is_unpacked() -> None:
 
     model, inputs = Packed(run, b=nn.Linear(10, 12), c=nn.Linear(12, 5)), (torch.randn(SEQUENCE), LENGTHS)
     assert_groups(model, inputs, {"a": 10})
-    assert reasons(survey(model, inputs), "b").startswith(
+    assert reasons(discover_structure(model, inputs), "b").startswith(
         "passes a packed sequence that is unpacked (pad_packed_sequence in "
     )
 
@@ -438,7 +440,7 @@ def test_linear_layers_with_a_computed_weight() -> None:
 )
 def test_weights_whose_channels_depend_on_each_other(layer: Callable[[], nn.Module], place: str) -> None:
     model = nn.Sequential(nn.Linear(20, 16), nn.ReLU(), layer(), nn.ReLU(), nn.Linear(12, 5))
-    topology = survey(stirred(model), torch.randn(FLAT))
+    topology = discover_structure(stirred(model), torch.randn(FLAT))
     assert WEIGHT not in topology.widths
     why = f"has a weight whose channels are computed of each other, as in spectral_norm ({place})"
     assert reasons(topology, WEIGHT) == why

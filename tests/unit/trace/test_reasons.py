@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace import reasons
-from autoprune.trace.absent import said_of
+from autoprune.trace.absent import sentence_about
 from autoprune.trace.located import FUNCTIONS, WITHOUT_RULE
-from autoprune.trace.operators import shown
-from autoprune.trace.reasons import KINDS, Kind, Reason
+from autoprune.trace.operators import readable_name
+from autoprune.trace.reasons import REASON_KINDS, Reason, ReasonKind
 from autoprune.trace.rules import RULES
 from autoprune.trace.trace import trace
 
@@ -49,13 +49,13 @@ def model_with(change: Callable[[Tensor], Tensor]) -> nn.Module:
     ],
 )
 def test_a_reason_is_a_sentence_with_its_modules(names: list[str], words: str, said: str) -> None:
-    assert said_of(names, words) == said
+    assert sentence_about(names, words) == said
 
 
 def test_every_reason_is_a_sentence_with_its_module() -> None:
     verbs = {"is", "comes", "has", "passes", "makes", "gives", "shares", "was", "cannot"}
-    for kind in KINDS.values():
-        sentence = said_of(["a"], kind.words)
+    for kind in REASON_KINDS.values():
+        sentence = sentence_about(["a"], kind.words)
         assert sentence.startswith("a: ") or sentence.split()[1] in verbs or kind is reasons.OTHER, kind.name
 
 
@@ -77,7 +77,7 @@ def line_of(function: Callable[[Tensor], Tensor]) -> str:
     return f"{HERE}:{function.__code__.co_firstlineno}"
 
 
-CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], Kind, str]] = {
+CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], ReasonKind, str]] = {
     "add": (lambda x: x + torch.arange(8.0), reasons.UNMADE, "x + y"),
     "cat": (lambda x: torch.cat([x, torch.ones(2, 1, 8)], 1), reasons.UNMADE, "torch.cat"),
     "index": (lambda x: x[..., torch.arange(8)], reasons.PICKED, "x[numbers]"),
@@ -104,10 +104,10 @@ def test_what_mixes_tokens_has_one_value_for_each() -> None:
             x = self.embed(x) + self.positions
             return self.head(x + self.back(self.mix(x.mT).relu()).mT)
 
-    topology = survey(Mixer().eval(), torch.randn(2, 5, 6))
+    topology = discover_structure(Mixer().eval(), torch.randn(2, 5, 6))
     assert topology.widths == {"embed": 8, "mix": 12}
     (left,) = [entry.why for entry in topology.unprunable if entry.module == "back"]
-    assert (left.kind, shown(left.operator)) == (reasons.ALONG_PLACES, "x + y")
+    assert (left.kind, readable_name(left.operator)) == (reasons.ALONG_PLACES, "x + y")
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -116,8 +116,8 @@ def test_a_reason_names_kind_operator_module_and_line(name: str) -> None:
     topology = trace(model_with(change), torch.randn(2, 5, 6))
     (why,) = {entry.why for entry in topology.unprunable if entry.module == "0"}
     assert (why.kind, why.module, why.line) == (kind, "1", line_of(change))
-    assert shown(why.operator).startswith(operator)
-    assert why.text == f"{why.words} ({shown(why.operator)} in 1, {why.line})"
+    assert readable_name(why.operator).startswith(operator)
+    assert why.text == f"{why.words} ({readable_name(why.operator)} in 1, {why.line})"
 
 
 def test_a_model_of_torchs_own_modules_has_no_line_of_code() -> None:
@@ -153,9 +153,13 @@ class Recurrent(nn.Module):
 
 def test_a_packed_sequence_is_named_as_such_and_its_remedy_is_one() -> None:
     inputs = (torch.randn(3, 5, 6), torch.tensor([5, 3, 2]))
-    (why,) = {entry.why for entry in survey(Recurrent(packed=True).eval(), inputs).unprunable if entry.module == "rnn"}
+    (why,) = {
+        entry.why
+        for entry in discover_structure(Recurrent(packed=True).eval(), inputs).unprunable
+        if entry.module == "rnn"
+    }
     assert (why.kind, why.operator) == (reasons.PACKED, "pad_packed_sequence")
-    assert survey(Recurrent(packed=False).eval(), inputs).widths == {"rnn": 8}
+    assert discover_structure(Recurrent(packed=False).eval(), inputs).widths == {"rnn": 8}
 
 
 @pytest.mark.parametrize("wrap", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
@@ -180,14 +184,18 @@ def test_an_operator_of_another_library_is_named_with_it() -> None:
 
     topology = trace(model_with(lambda x: 1 + twice(x)), torch.randn(2, 5, 6))
     (why,) = {entry.why for entry in topology.unprunable if entry.module == "0"}
-    assert (why.kind, shown(why.operator)) == (reasons.UNKNOWN, "mine::twice")
+    assert (why.kind, readable_name(why.operator)) == (reasons.UNKNOWN, "mine::twice")
 
 
 def test_a_size_in_code_names_its_line() -> None:
     def change(x: Tensor) -> Tensor:
         return x.view(2, 5, 8) * 1
 
-    (why,) = {entry.why for entry in survey(model_with(change), torch.randn(2, 5, 6)).unprunable if entry.module == "0"}
+    (why,) = {
+        entry.why
+        for entry in discover_structure(model_with(change), torch.randn(2, 5, 6)).unprunable
+        if entry.module == "0"
+    }
     assert why.kind == reasons.NOT_RUNNING
     assert why.line == f"{HERE}:{change.__code__.co_firstlineno + 1}"
     assert why.text.endswith(f") ({why.line})")
@@ -212,12 +220,12 @@ def test_a_recurrent_layer_as_narrow_as_it_can_be_says_so() -> None:
 
 
 def test_names_and_titles_are_unique_and_every_kind_has_a_remedy() -> None:
-    assert len({kind.title for kind in KINDS.values()}) == len(KINDS)
-    assert all(kind.remedy.endswith(".") and kind.words and kind.name == name for name, kind in KINDS.items())
+    assert len({kind.title for kind in REASON_KINDS.values()}) == len(REASON_KINDS)
+    assert all(kind.remedy.endswith(".") and kind.words and kind.name == name for name, kind in REASON_KINDS.items())
 
 
 def test_operators_that_more_is_said_of_have_no_rule() -> None:
     assert not WITHOUT_RULE.keys() & RULES.keys()
     packets = {name: getattr(torch.ops.aten, name, None) for name in (*WITHOUT_RULE, *RULES)}
     assert {name for name in WITHOUT_RULE if packets[name] is None} == set()
-    assert {*FUNCTIONS.values()} <= {*KINDS.values()}
+    assert {*FUNCTIONS.values()} <= {*REASON_KINDS.values()}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.unit.trace.test_trace import reasons
 from tests.zoo.vision_local import DeformableDetr
@@ -23,7 +23,7 @@ from tests.zoo.vision_local import DeformableDetr
 def test_heads_and_points_of_sampled_attention(points: int, groups: dict[str, int]) -> None:
     torch.manual_seed(0)
     model, inputs = stirred(DeformableDetr(points=points)), torch.randn(2, 3, 16, 16)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     attention = {"cross_attn.value_proj", "cross_attn.value_proj#2", "cross_attn.sampling_offsets"}
     assert {name: width for name, width in topology.widths.items() if name in attention} == groups
     heads = topology.group("cross_attn.value_proj")
@@ -46,7 +46,7 @@ class Warped(nn.Module):
 
 def test_channels_go_and_the_coordinates_stay() -> None:
     model, inputs = stirred(Warped()), torch.randn(2, 2, 5, 5)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert topology.widths == {"a": 8}
     assert reasons(topology, "field").startswith(
         "is resampled, packed or moved as a place in time or space (grid_sample"

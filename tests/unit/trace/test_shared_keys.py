@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.zoo.transformers_hub import HUB
 
@@ -47,7 +47,7 @@ def in_batches(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @pytest.mark.parametrize("attend", [fused, by_hand, in_batches])
 def test_heads_of_queries_go_without_the_keys_that_they_share(attend: Attend) -> None:
     model, inputs = stirred(Shared(attend)), torch.randn(2, 5, 20)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert {group.kind: group.channels for group in topology.groups} == {"heads": HEADS, "head_width": WIDTH}
     assert_cut_is_mask(model, topology, inputs)
 
@@ -55,5 +55,5 @@ def test_heads_of_queries_go_without_the_keys_that_they_share(attend: Attend) ->
 @pytest.mark.parametrize(("name", "heads"), [("falcon_multi_query", 4), ("falcon_grouped", 2)])
 def test_heads_of_falcon(name: str, heads: int) -> None:
     build, inputs = HUB[name]
-    found = {group.kind: group.channels for group in survey(build(), inputs()).groups}
+    found = {group.kind: group.channels for group in discover_structure(build(), inputs()).groups}
     assert found["heads"] == heads

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autoprune.codec import from_plain, parse, to_plain
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.cut import cut, rebuild
-from autoprune.surgery.prove import survey
+from autoprune.surgery.prove import discover_structure
 from autoprune.trace.stored import Positions, StoredTopology
 from autoprune.trace.topology import Topology
 from tests.unit.surgery.attentions import MIXES, Attention, Model
@@ -80,7 +80,7 @@ class Residual(nn.Module):
 def reader() -> tuple[nn.Module, Topology, Tensor]:
     torch.manual_seed(0)
     model, inputs = Reader().eval(), torch.randn(3, 5, 8)
-    return model, survey(model, inputs), inputs
+    return model, discover_structure(model, inputs), inputs
 
 
 def test_attentions_blocks_and_buffers_come_back() -> None:
@@ -97,7 +97,7 @@ def test_attentions_blocks_and_buffers_come_back() -> None:
 def test_numbers_and_scales_come_back(layout: str) -> None:
     torch.manual_seed(0)
     model, inputs = Model(Attention(layout, MIXES["shape"])).eval(), torch.randn(2, 5, 10)
-    topology = survey(model, inputs)
+    topology = discover_structure(model, inputs)
     assert any(group.rescaled for group in topology.groups)
     assert any(group.attributes for group in topology.groups)
     assert_rebuilt(model, topology, random_kept(topology, 1), inputs)
@@ -123,7 +123,7 @@ def test_positions_come_back(index: Callable[[], Tensor]) -> None:
 
 
 def test_what_blocks_hand_on_comes_back() -> None:
-    topology = survey(SharedBias(), torch.randn(2, 5, 10))
+    topology = discover_structure(SharedBias(), torch.randn(2, 5, 10))
     assert any(gap.passes for block in topology.blocks for gap in block.gaps)
     assert [block.gaps for block in read_back(topology).blocks] == [block.gaps for block in topology.blocks]
 

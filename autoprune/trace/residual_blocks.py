@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoprune.trace.blocks import Block, Gap
-from autoprune.trace.branches import branches
-from autoprune.trace.flow import Call, Flow
+from autoprune.trace.blocks import DroppableBlock, Gap
+from autoprune.trace.branches import find_branches
+from autoprune.trace.flow import Flow, ModuleCall
 
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
@@ -24,21 +24,21 @@ CARRYING: Mapping[str, int | None] = {
 }
 
 
-def blocks(tracer: Tracer, model: nn.Module, owners: Owners) -> tuple[Block, ...]:
+def find_blocks(tracer: Tracer, model: nn.Module, owners: Owners) -> tuple[DroppableBlock, ...]:
     """Everything that may be dropped whole without a trace, nested ones as well, in the order of the modules.
 
     Of several that mean the same a module that adds to its input comes before the branch inside of it, the innermost
     first; the others are what to try otherwise.
     """
     adding = sorted(_adding(tracer.flow, model, owners), key=lambda block: -len(block.name))
-    found: dict[frozenset[str], list[Block]] = {}
-    for block in (*adding, *branches(tracer, model, owners, {block.name for block in adding})):
+    found: dict[frozenset[str], list[DroppableBlock]] = {}
+    for block in (*adding, *find_branches(tracer, model, owners, {block.name for block in adding})):
         found.setdefault(block.needed, []).append(block)
     first = {ways[0].name: _chained(ways) for ways in found.values()}
     return tuple(first[path] for path, _ in model.named_modules() if path in first)
 
 
-def _chained(ways: Sequence[Block]) -> Block:
+def _chained(ways: Sequence[DroppableBlock]) -> DroppableBlock:
     """The first, with the others behind it."""
     if len(ways) == 1:
         return ways[0]
@@ -76,7 +76,7 @@ class Owners:
         """Names of what is computed with: those of some tensors that the forward reads, and others that serve alone."""
         return tuple(name for name, number in self.numbers.items() if number in serving or name in tensors)
 
-    def read_by(self, calls: Sequence[Call], gap: Gap, tensors: Container[str]) -> tuple[str, ...]:
+    def read_by(self, calls: Sequence[ModuleCall], gap: Gap, tensors: Container[str]) -> tuple[str, ...]:
         """The same for a module that hands on its input; tensors: its own."""
         given = {passed.value for call in calls for passed in call.took if passed.place == gap.source}
         taken = {passed.value for call in calls for passed in call.took}
@@ -84,7 +84,7 @@ class Owners:
         return self.read(tensors, self._flow.serving(gave - taken, without=given))
 
 
-def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
+def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[DroppableBlock]:
     """Modules with parameters that add to their input."""
     calls = flow.by_module()
     for path, module in model.named_modules():
@@ -99,10 +99,10 @@ def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[Block]:
         reads = owners.read_by(calls[path], way, tensors)
         if reads:
             withholds = any(len(flow.leaving(call)) > 1 for call in calls[path])
-            yield Block(name=path, gaps=(way,), tensors=tensors, reads=reads, withholds=withholds)
+            yield DroppableBlock(name=path, gaps=(way,), tensors=tensors, used_tensors=reads, withholds=withholds)
 
 
-def _addition(flow: Flow, call: Call) -> Gap | None:
+def _addition(flow: Flow, call: ModuleCall) -> Gap | None:
     """How a call's output holds an input, None when it does not."""
     for gave in call.gave:
         for took in call.took:

@@ -16,16 +16,24 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError, describe_exception
 from autoprune.surgery.cut import cut
 from autoprune.surgery.distance import Tolerance, distance
-from autoprune.surgery.influence import Axes, Part, check_own_weights, gradients, joined, moving, without_gradient
-from autoprune.surgery.mask import masked
-from autoprune.surgery.precise import Forwards, most_of, storages
-from autoprune.surgery.stirring import stir_statistics, stirred, stirred_weights
+from autoprune.surgery.forwards import Forwards, most_of, storages
+from autoprune.surgery.influence import (
+    Axes,
+    Part,
+    check_own_weights,
+    gradients,
+    influential_parameters,
+    merge_cuts,
+    without_gradient,
+)
+from autoprune.surgery.mask import mask_traced
+from autoprune.surgery.perturbation import perturb_input, perturb_statistics, perturb_weights
 from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
 from autoprune.trace.operators import raised_from
-from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Kind, Reason
-from autoprune.trace.running import copied
+from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Reason, ReasonKind
+from autoprune.trace.running import copy_for_tracing
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer, watch
 from autoprune.trace.values import map_tensors, tensors_in
@@ -41,7 +49,7 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EquivalenceCheck:
     """What proofs run on: a model with telling weights, its inputs, a trace of both, its outputs, and what may differ.
 
     model: never runs itself, as models keep things of a call; copies that share its parameters do. It shares those that
@@ -61,12 +69,12 @@ class Evidence:
     forwards: Forwards
     silenced: OrderedDict[object, list[Tensor]] = field(default_factory=OrderedDict)
     _slopes: list[Mapping[str, Axes]] = field(default_factory=list)
-    _coarse: list[Evidence] = field(default_factory=list)
+    _coarse: list[EquivalenceCheck] = field(default_factory=list)
 
     @classmethod
     def of(
         cls, model: nn.Module, example_inputs: Inputs, deadline: float = math.inf, *, rough: bool = False
-    ) -> Evidence:
+    ) -> EquivalenceCheck:
         """In float64 and with weights and inputs that hide nothing, as far as the model runs with them.
 
         deadline: in processor time; forwards that reach it raise OutOfTime.
@@ -91,20 +99,20 @@ class Evidence:
         ) from error
 
     @classmethod
-    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: _Attempt, deadline: float) -> Evidence:
+    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: _Attempt, deadline: float) -> EquivalenceCheck:
         forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model))
         forwards.check_time()
-        scratch = _shared(model, attempt.dtype) if attempt.shares else copied(model)
+        scratch = _shared(model, attempt.dtype) if attempt.shares else copy_for_tracing(model)
         _widen(scratch, attempt)
-        stir_statistics(scratch)
+        perturb_statistics(scratch)
         if attempt.stirs_weights:
-            scratch = stirred_weights(scratch)
+            scratch = perturb_weights(scratch)
         renew_kept(scratch)
-        inputs = map_tensors(example_inputs, partial(stirred, dtype=attempt.dtype, noise=attempt.stirs_inputs))
+        inputs = map_tensors(example_inputs, partial(perturb_input, dtype=attempt.dtype, noise=attempt.stirs_inputs))
         return cls._on(scratch, inputs, forwards, finite=attempt.stirs_weights or attempt.stirs_inputs)
 
     @classmethod
-    def _on(cls, scratch: nn.Module, inputs: Inputs, forwards: Forwards, *, finite: bool) -> Evidence:
+    def _on(cls, scratch: nn.Module, inputs: Inputs, forwards: Forwards, *, finite: bool) -> EquivalenceCheck:
         inputs = _few(scratch, inputs, forwards)
         runs = sharing(scratch)
         with forwards.of(runs):
@@ -135,9 +143,9 @@ class Evidence:
             return
         tolerance = Tolerance.of(forwards.precisions or {torch.float32})
         if _shapes(dense) == _shapes(self.dense) and distance(dense, self.dense) <= tolerance.most:
-            self._coarse.append(Evidence(model, inputs, self.traced, dense, tolerance, forwards))
+            self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards))
 
-    def redrawn(self, seed: int) -> Evidence | None:
+    def redrawn(self, seed: int) -> EquivalenceCheck | None:
         """The same with other weights of the same size, None where the model does not run with them.
 
         What is silent by chance, behind a ReLU on a few samples, speaks with these.
@@ -158,9 +166,9 @@ class Evidence:
 
     def first_difference(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
         """The same as `difference`, by float32 alone where that sees nothing wrong."""
-        return self._looked(lambda bench: bench.difference(topology, chosen))
+        return self._looked(lambda check: check.difference(topology, chosen))
 
-    def _looked(self, look: Callable[[Evidence], _Found | None]) -> _Found | None:
+    def _looked(self, look: Callable[[EquivalenceCheck], _Found | None]) -> _Found | None:
         """What a look finds in float32, None for nothing; only what is found in float64 counts."""
         if self._coarse and look(self._coarse[0]) is None:
             return None
@@ -198,7 +206,7 @@ class Evidence:
 
     def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
-        return self._looked(lambda bench: bench._runs(topology, chosen))
+        return self._looked(lambda check: check._runs(topology, chosen))
 
     def _runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
         try:
@@ -230,7 +238,7 @@ class Evidence:
 
     def _silent(self, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> list[Part]:
         """The same of some parts: all at once, then half by half, as parts that nothing depends on are often many."""
-        if all(self._effect(topology, one) <= self.tolerance.noise for one in joined(cuts.values())):
+        if all(self._effect(topology, one) <= self.tolerance.noise for one in merge_cuts(cuts.values())):
             return list(cuts)
         parts = list(cuts)
         halves = (parts[: len(parts) // 2], parts[len(parts) // 2 :]) if len(parts) > 1 else ()
@@ -240,9 +248,9 @@ class Evidence:
         outputs = self._cut_outputs(topology, chosen)
         return distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
 
-    def moving(self, topology: Topology, chosen: KeptChannels) -> set[str]:
+    def influential_parameters(self, topology: Topology, chosen: KeptChannels) -> set[str]:
         """Names of the parameters on which the outputs of that cut depend."""
-        return moving(gradients(self._cut(topology, chosen), self.inputs, self.forwards))
+        return influential_parameters(gradients(self._cut(topology, chosen), self.inputs, self.forwards))
 
     def forget(self) -> None:
         """Drop what was computed for another topology."""
@@ -266,7 +274,9 @@ class Evidence:
             while len(self.silenced) >= _HELD:
                 self.silenced.popitem(last=False)
             self.forwards.check_time()
-            self.silenced[key] = self.forwards.outputs(masked(self.model, topology, chosen, self.traced), self.inputs)
+            self.silenced[key] = self.forwards.outputs(
+                mask_traced(self.model, topology, chosen, self.traced), self.inputs
+            )
         return self.silenced[key]
 
     def _fault_in_training(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
@@ -285,7 +295,7 @@ class Evidence:
         """Compare cut and mask in training mode at rest: eval mode does not show weights that only training reads."""
         try:
             outputs = self._at_rest(lambda model: self._cut(topology, chosen, model))
-            expected = self._at_rest(lambda model: masked(model, topology, chosen, self.traced))
+            expected = self._at_rest(lambda model: mask_traced(model, topology, chosen, self.traced))
         except Exception as error:  # user code runs in here
             return _raised(NOT_TRAINING, error)
         return self._apart(outputs, expected, lambda: self._at_rest(sharing), "in training mode, ")
@@ -325,7 +335,7 @@ _ATTEMPTS = _attempts((torch.float64, True), (torch.float64, False), (None, Fals
 _ROUGH = _attempts((None, True))
 
 
-def _raised(kind: Kind, error: Exception) -> Reason:
+def _raised(kind: ReasonKind, error: Exception) -> Reason:
     """What an error of the model says, and where it was raised."""
     return Reason(kind=kind, detail=_short(error), line=raised_from(error))
 

@@ -31,7 +31,7 @@ def maskable(topology: Topology) -> tuple[str, ...]:
     a product (tied embeddings) is one.
     """
     tensors = topology.tensors
-    return tuple(name for name in topology.reads if tensors[name].is_parameter and len(tensors[name].shape) >= 2)
+    return tuple(name for name in topology.input_axes if tensors[name].is_parameter and len(tensors[name].shape) >= 2)
 
 
 def unmaskable(topology: Topology) -> dict[str, str]:
@@ -44,21 +44,21 @@ def unmaskable(topology: Topology) -> dict[str, str]:
     }
 
 
-def fitting(pattern: str, topology: Topology) -> tuple[str, ...]:
+def weights_for_pattern(pattern: str, topology: Topology) -> tuple[str, ...]:
     """Weights that masks of the pattern can silence something of.
 
     "N:M" needs M columns, the others more than one entry or block, since one of each weight always stays.
     """
     shapes = {name: topology.tensors[name].shape for name in maskable(topology)}
-    return tuple(name for name, shape in shapes.items() if _fits(pattern, shape, topology.reads[name]))
+    return tuple(name for name, shape in shapes.items() if _fits(pattern, shape, topology.input_axes[name]))
 
 
 def check_pattern(plan: WeightPlan, topology: Topology) -> None:
     """Raise ConfigurationError where something is to be masked and the pattern can mask nothing of the model."""
     wanted = {name for name in maskable(topology) if plan.layers.get(name, plan.target) > 0}
-    if wanted and wanted.isdisjoint(fitting(plan.pattern, topology)):
+    if wanted and wanted.isdisjoint(weights_for_pattern(plan.pattern, topology)):
         expected = "fit a weight that is masked: N:M needs M inputs, block-RxC more than one block"
-        widest = max(topology.tensors[name].shape[topology.reads[name]] for name in wanted)
+        widest = max(topology.tensors[name].shape[topology.input_axes[name]] for name in wanted)
         raise ConfigurationError(
             error_message(
                 f"the pattern {plan.pattern!r}", expected, f"weights of at most {widest} inputs, all too small"
@@ -127,7 +127,7 @@ def masks(
     """Name of a weight -> its mask, as `pattern_mask` gives it. A weight whose sparsity is 0 is not in the result.
 
     scores: of every weight that may be masked, of its shape. share: how much goes already, in [0, 1].
-    axes: name -> the dim of its columns, as `Topology.reads` has it; 1 where nothing is said.
+    axes: name -> the dim of its columns, as `Topology.input_axes` has it; 1 where nothing is said.
     With the spread "global" all weights without a sparsity of their own are in one ranking of their scores as they
     are: exactly round(target * share * entries) of them go, or whole blocks as near to that as they come. The best
     entry or block of each weight stays, and what it would have given is taken from others. Raises UnknownNameError for

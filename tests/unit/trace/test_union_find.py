@@ -8,26 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.trace.labels import Labels
 from autoprune.trace.reasons import PICKED, ROLLED, Reason
+from autoprune.trace.union_find import ChannelUnionFind
 
 Axis = npt.NDArray[np.int64]
 WHY = Reason(kind=PICKED)
 
 
-def same(labels: Labels, a: int, b: int) -> bool:
+def same(labels: ChannelUnionFind, a: int, b: int) -> bool:
     return labels.find(int(a)) == labels.find(int(b))
 
 
 def test_fresh_nodes_are_all_different() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     first, second = labels.new(3), labels.new(2)
     assert len({labels.find(int(node)) for node in (*first, *second)}) == 5
     assert labels.atoms(int(first[0])) == {int(first[0])}
 
 
 def test_unify_goes_position_by_position_and_is_transitive() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     a, b, c = labels.new(3), labels.new(3), labels.new(3)
     labels.unify(a, b)
     labels.unify(b, c[::-1])
@@ -38,13 +38,13 @@ def test_unify_goes_position_by_position_and_is_transitive() -> None:
 
 
 def test_unify_needs_equal_lengths() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     with pytest.raises(ValueError, match="2 positions are not the same channels as 3"):
         labels.unify(labels.new(2), labels.new(3))
 
 
 def test_the_first_reason_is_kept() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     nodes = labels.new(3)
     labels.freeze(nodes[:2], WHY)
     labels.freeze(nodes[1:], Reason(kind=ROLLED))
@@ -54,7 +54,7 @@ def test_the_first_reason_is_kept() -> None:
 @pytest.mark.parametrize("frozen_side", [0, 1])
 @pytest.mark.parametrize("freeze_first", [True, False])
 def test_freezing_reaches_everything_unified(frozen_side: int, freeze_first: bool) -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     sides = labels.new(2), labels.new(2)
     if freeze_first:
         labels.freeze(sides[frozen_side][:1], WHY)
@@ -66,7 +66,7 @@ def test_freezing_reaches_everything_unified(frozen_side: int, freeze_first: boo
 
 
 def test_a_product_goes_when_either_factor_goes() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     rows, columns = labels.new(2), labels.new(3)
     grid = labels.product(rows, columns)
     assert len(grid) == 6
@@ -76,14 +76,14 @@ def test_a_product_goes_when_either_factor_goes() -> None:
 
 
 def test_freezing_a_product_freezes_both_factors() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     rows, columns = labels.new(2), labels.new(2)
     labels.freeze(labels.product(rows, columns)[:1], WHY)
     assert [labels.reason(int(node)) for node in (*rows, *columns)] == [WHY, None, WHY, None]
 
 
 def test_a_frozen_axis_that_is_split_has_frozen_factors() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     nodes = labels.new(6)
     labels.freeze(nodes[:1], WHY)
     rows, columns = labels.split(nodes, 2, 3)
@@ -92,7 +92,7 @@ def test_a_frozen_axis_that_is_split_has_frozen_factors() -> None:
 
 
 def test_splitting_twice_gives_the_same_nodes() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     nodes = labels.new(6)
     first, second = labels.split(nodes, 2, 3), labels.split(nodes, 2, 3)
     for left, right in zip(first, second, strict=True):
@@ -100,21 +100,21 @@ def test_splitting_twice_gives_the_same_nodes() -> None:
 
 
 def test_splitting_a_product_gives_back_its_factors() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     rows, columns = labels.new(2), labels.new(3)
     again = labels.split(labels.product(rows, columns), 2, 3)
     assert all(same(labels, a, b) for a, b in zip((*rows, *columns), (*again[0], *again[1]), strict=True))
 
 
 def test_rows_and_columns_are_of_different_families() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     rows, columns = labels.split(labels.new(4), 2, 2)
     assert labels.family(int(rows[0])) == labels.family(int(rows[1])) != ""
     assert labels.family(int(columns[0])) not in ("", labels.family(int(rows[0])))
 
 
 def test_two_products_that_are_the_same_have_the_same_factors() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     factors = [labels.new(2) for _ in range(4)]
     left, right = labels.product(factors[0], factors[1]), labels.product(factors[2], factors[3])
     labels.unify(left, right)
@@ -124,8 +124,8 @@ def test_two_products_that_are_the_same_have_the_same_factors() -> None:
 
 
 def test_nothing_depends_on_what_memory_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoprune.trace.labels.np.empty", lambda shape, dtype: np.full(shape, 10**6, dtype))
-    labels = Labels()
+    monkeypatch.setattr("autoprune.trace.union_find.np.empty", lambda shape, dtype: np.full(shape, 10**6, dtype))
+    labels = ChannelUnionFind()
     grids = [labels.product(labels.new(2), labels.new(2)) for _ in range(2)]
     plain = labels.new(2)
     labels.unify(np.append(grids[0], plain[:1]), np.append(grids[1], plain[1:]))
@@ -135,7 +135,7 @@ def test_nothing_depends_on_what_memory_held(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_product_that_is_its_own_factor_goes_with_it_and_the_other_factor_stays(side: int) -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     sides = labels.new(2), labels.new(3)
     grid = labels.product(*sides).reshape(2, 3)
     labels.unify(grid.reshape(-1), np.repeat(sides[0], 3) if side == 0 else np.tile(sides[1], 2))
@@ -147,7 +147,7 @@ def test_a_product_that_is_its_own_factor_goes_with_it_and_the_other_factor_stay
 
 
 def test_a_product_of_a_product_that_is_one_of_its_factors_becomes_one_channel() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     x, y, z = labels.new(1), labels.new(1), labels.new(1)
     outer = labels.product(labels.product(x, y), z)
     labels.unify(outer, x)
@@ -155,7 +155,7 @@ def test_a_product_of_a_product_that_is_one_of_its_factors_becomes_one_channel()
 
 
 def test_giving_up_a_product_keeps_what_was_frozen() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     rows, columns = labels.new(2), labels.new(2)
     grid = labels.product(rows, columns)
     labels.freeze(rows[:1], WHY)
@@ -166,7 +166,7 @@ def test_giving_up_a_product_keeps_what_was_frozen() -> None:
 
 def test_a_product_of_a_product_that_is_unified_with_its_factor_ends() -> None:
     """Factors that become equal to the product above them must not make it its own factor for ever."""
-    labels = Labels()
+    labels = ChannelUnionFind()
     x, y, z = labels.new(2), labels.new(2), labels.new(2)
     inner = labels.product(x, y)
     outer = labels.product(z, inner)
@@ -193,34 +193,34 @@ class History:
     """What was done to labels, to be checked at the end."""
 
     def __init__(self) -> None:
-        self.labels = Labels()
-        self.axes = [self.labels.new(4), self.labels.new(2), self.labels.new(2)]
+        self.union_find = ChannelUnionFind()
+        self.axes = [self.union_find.new(4), self.union_find.new(2), self.union_find.new(2)]
         self.unified: list[tuple[int, int]] = []
         self.frozen: list[int] = []
         self.products: list[tuple[int, int, int]] = []
 
     def new(self, left: Axis, right: Axis) -> None:
-        self.axes.append(self.labels.new(len(left)))
+        self.axes.append(self.union_find.new(len(left)))
 
     def unify(self, left: Axis, right: Axis) -> None:
         if len(left) == len(right):
-            self.labels.unify(left, right)
+            self.union_find.unify(left, right)
             self.unified += zip(left.tolist(), right.tolist(), strict=True)
 
     def product(self, left: Axis, right: Axis) -> None:
         if len(left) * len(right) <= 8:
-            grid = self.labels.product(left, right)
+            grid = self.union_find.product(left, right)
             self.axes.append(grid)
             self._note(grid, left, right)
 
     def split(self, left: Axis, right: Axis) -> None:
         if len(left) >= 4:
-            rows, columns = self.labels.split(left, 2, len(left) // 2)
+            rows, columns = self.union_find.split(left, 2, len(left) // 2)
             self.axes += [rows, columns]
             self._note(left, rows, columns)
 
     def freeze(self, left: Axis, right: Axis) -> None:
-        self.labels.freeze(left[:1], WHY)
+        self.union_find.freeze(left[:1], WHY)
         self.frozen.append(int(left[0]))
 
     def _note(self, grid: Axis, rows: Axis, columns: Axis) -> None:
@@ -233,7 +233,7 @@ class History:
 @given(_steps())
 def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
     history = History()
-    labels = history.labels
+    labels = history.union_find
     for kind, first, second in steps:
         axes = history.axes
         getattr(history, kind)(axes[first % len(axes)], axes[second % len(axes)])
@@ -244,21 +244,21 @@ def test_whatever_is_done_stays_done(steps: list[tuple[str, int, int]]) -> None:
         assert free[0] == free[1] | free[2]
 
 
-def classes(labels: Labels, axis: Axis) -> set[frozenset[int]]:
+def classes(labels: ChannelUnionFind, axis: Axis) -> set[frozenset[int]]:
     """Positions that go together."""
     roots = labels.roots(axis).tolist()
     return {frozenset(p for p, root in enumerate(roots) if root == one) for one in roots}
 
 
 def test_rows_of_channels_of_their_own_lose_the_same_positions() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     axis = labels.new(6)
     labels.balance(axis.reshape(3, 2))
     assert classes(labels, axis) == {frozenset((0, 2, 4)), frozenset((1, 3, 5))}
 
 
 def test_rows_whose_channels_go_together_lose_equally_many() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     axis = np.repeat(labels.new(5), 2)
     labels.balance(axis.reshape(2, 5))
     assert classes(labels, axis) == {frozenset((0, 1, 6, 7)), frozenset((2, 3, 8, 9)), frozenset((4, 5))}, (
@@ -267,7 +267,7 @@ def test_rows_whose_channels_go_together_lose_equally_many() -> None:
 
 
 def test_several_channels_make_up_for_one_that_lies_at_several_positions() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     single, pairs = labels.new(4), labels.new(2)
     axis = np.concatenate([single, np.repeat(pairs, 2)])
     labels.balance(axis.reshape(2, 4))
@@ -279,7 +279,7 @@ def test_several_channels_make_up_for_one_that_lies_at_several_positions() -> No
 
 
 def test_channels_that_stay_anyway_need_none_to_make_up_for_them() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     fixed, single, pairs = labels.new(1), labels.new(3), labels.new(2)
     labels.freeze(fixed.tolist(), WHY)
     axis = np.concatenate([fixed, single, np.repeat(pairs, 2)])
@@ -291,7 +291,7 @@ def test_channels_that_stay_anyway_need_none_to_make_up_for_them() -> None:
 @given(rows=st.integers(2, 4), columns=st.integers(1, 8), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_sets_leave_balanced_rows_equally_long(rows: int, columns: int, data: st.DataObject) -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     nodes = labels.new(rows * columns)
     picked = data.draw(st.lists(st.sampled_from(nodes.tolist()), min_size=len(nodes), max_size=len(nodes)))
     table = np.array(picked, dtype=np.int64).reshape(rows, columns)
@@ -304,7 +304,7 @@ def test_any_sets_leave_balanced_rows_equally_long(rows: int, columns: int, data
 
 
 def test_a_grid_without_rows_goes_by_its_columns() -> None:
-    labels = Labels()
+    labels = ChannelUnionFind()
     axis = labels.new(6)
     rows, columns = labels.split(axis, 2, 3)
     assert labels.without_rows(rows, columns)

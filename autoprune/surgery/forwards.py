@@ -18,7 +18,7 @@ from autoprune.surgery.memory import give_back, resident
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.running import plain_operators
-from autoprune.trace.values import fresh, outputs_in, tensors_in
+from autoprune.trace.values import clone_inputs, outputs_in, tensors_in
 
 _FINEST = {
     torch.float32: torch.float64,
@@ -98,7 +98,7 @@ class Forwards:
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> list[Tensor]:
         """The outputs, without gradients."""
-        given = fresh(inputs)
+        given = clone_inputs(inputs)
         with torch.no_grad(), self.of(model):
             outputs = outputs_in(call(model, given))
         give_back(self.most)

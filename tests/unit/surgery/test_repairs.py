@@ -15,8 +15,8 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import survey
-from autoprune.surgery.remedies import KeptScale, changes
+from autoprune.surgery.prove import discover_structure
+from autoprune.surgery.repairs import ScaleCorrection, candidate_repairs
 from autoprune.task.data import Inputs
 from autoprune.trace.stored import StoredTopology
 from autoprune.trace.topology import ChannelGroup, Member, Topology
@@ -26,7 +26,7 @@ from tests.zoo.registry import build_any
 @functools.cache
 def surveyed(name: str) -> tuple[nn.Module, Inputs, Topology]:
     model, inputs = build_any(name)
-    return model, inputs, survey(model, inputs)
+    return model, inputs, discover_structure(model, inputs)
 
 
 def positions(group: ChannelGroup) -> dict[str, list[int]]:
@@ -81,15 +81,15 @@ def fused(rows: int) -> ChannelGroup:
 @pytest.mark.parametrize(
     ("scale", "rows"),
     [
-        (KeptScale(module="qkv"), range(12)),
-        (KeptScale(module="qkv", first=1, of=3), range(4)),
-        (KeptScale(module="qkv", first=1, of=3, alternating=True), (0, 3, 6, 9)),
-        (KeptScale(module="qkv", first=2, of=4), range(6)),
-        (KeptScale(module="qkv", first=4, of=6, alternating=True), (0, 1, 2, 3, 6, 7, 8, 9)),
-        (KeptScale(module="other"), ()),
+        (ScaleCorrection(module="qkv"), range(12)),
+        (ScaleCorrection(module="qkv", first=1, of=3), range(4)),
+        (ScaleCorrection(module="qkv", first=1, of=3, alternating=True), (0, 3, 6, 9)),
+        (ScaleCorrection(module="qkv", first=2, of=4), range(6)),
+        (ScaleCorrection(module="qkv", first=4, of=6, alternating=True), (0, 1, 2, 3, 6, 7, 8, 9)),
+        (ScaleCorrection(module="other"), ()),
     ],
 )
-def test_positions_of_the_queries(scale: KeptScale, rows: range | tuple[int, ...]) -> None:
+def test_positions_of_the_queries(scale: ScaleCorrection, rows: range | tuple[int, ...]) -> None:
     found = {rescale.tensor: sorted(rescale.index.tolist()) for rescale in scale.of_group(fused(12))}
     wanted = sorted(2 * row + column for row in rows for column in range(2))
     assert found == ({"a.qkv.weight": wanted, "a.qkv.bias": wanted} if wanted else {})
@@ -101,8 +101,8 @@ def test_scales_are_kept_first_where_one_is_worked_out() -> None:
     group = ChannelGroup(
         name="a", channels=4, kind="channels", members=(*made, inner), reshaped=("",), scaling=("block.attention",)
     )
-    tried = list(dict.fromkeys(scale for change in changes(group, ()) for scale in change.scales))
-    assert tried[0] == KeptScale(module="query", computed=True)
+    tried = list(dict.fromkeys(scale for change in candidate_repairs(group, ()) for scale in change.scales))
+    assert tried[0] == ScaleCorrection(module="query", computed=True)
     assert {scale.module for scale in tried[1:] if not scale.computed} == {"a", "b", "c", "d", "query"}
     assert [scale.module for scale in tried if scale.computed] == ["query"]
 
@@ -157,7 +157,7 @@ class Around(nn.Module):
 @pytest.mark.parametrize(("inside", "number"), [(True, ("mixer.scores", "heads")), (False, ("", "count"))])
 def test_a_module_may_reshape_by_a_number_of_another_next_to_it(inside: bool, number: tuple[str, str]) -> None:
     torch.manual_seed(0)
-    topology = survey(Around(inside=inside).eval(), torch.randn(2, 6, 5))
+    topology = discover_structure(Around(inside=inside).eval(), torch.randn(2, 6, 5))
     (heads,) = (group for group in topology.groups if group.kind == "heads")
     assert [(found.module, found.name) for found in heads.attributes] == [number]
 

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.weights import PATTERNS, SPREADS, WeightPlan, block_pattern, group_pattern
-from autoprune.surgery.sparsity import (
+from autoprune.surgery.weight_masks import (
     apply_masks,
     check_pattern,
-    fitting,
     layer_sparsities,
     maskable,
     masks,
     pattern_mask,
     regrow,
     unmaskable,
+    weights_for_pattern,
 )
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -143,12 +143,12 @@ def test_every_other_parameter_has_a_reason(mixed: Topology) -> None:
 
 
 def test_neither_vectors_nor_buffers_can_be_masked(mixed: Topology) -> None:
-    read = replace(mixed, reads={"norm.weight": 0, "norm.running_mean": 0, "head.weight": 1})
+    read = replace(mixed, input_axes={"norm.weight": 0, "norm.running_mean": 0, "head.weight": 1})
     assert maskable(read) == ("head.weight",)
 
 
 def test_the_columns_of_a_weight_are_what_it_reads(mixed: Topology) -> None:
-    axes = {name: mixed.reads[name] for name in maskable(mixed)}
+    axes = {name: mixed.input_axes[name] for name in maskable(mixed)}
     assert axes == dict.fromkeys(axes, 1) | {"up.weight": 0, "turned": 0}
 
 
@@ -400,7 +400,7 @@ def test_which_weights_a_pattern_fits(pattern: str, fits: set[str]) -> None:
 
     topology = trace(Two().eval(), torch.randn(2, 1, 6, 6))
     shapes = {name: topology.tensors[name].shape for name in maskable(topology)}
-    assert set(fitting(pattern, topology)) == fits
+    assert set(weights_for_pattern(pattern, topology)) == fits
     plan = WeightPlan(pattern=pattern, sparsity=None if ":" in pattern else 0.9)
     made = {name: pattern_mask(drawn(shape, 0), pattern, 0.9) for name, shape in shapes.items()}
     assert {name for name, mask in made.items() if zeros(mask)} == fits

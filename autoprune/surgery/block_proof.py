@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.evidence import Evidence
-from autoprune.trace.blocks import Block, is_part
-from autoprune.trace.left_alone import Staying
+from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.trace.blocks import DroppableBlock, is_part
 from autoprune.trace.reasons import DIFFERS, INEXACT, NEEDED, NEEDED_ONE, NOT_RUNNING, PROOF_TIME, Reason
 from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.unprunable import IneligibleModule
 
 
-def with_blocks(topology: Topology, bench: Evidence) -> Topology:
+def with_blocks(topology: Topology, check: EquivalenceCheck) -> Topology:
     """Keep the blocks and layers that can be dropped, those inside of others too.
 
     Those of one depth are tried at once, and halved where that is wrong. What is right with whole channels has to be
@@ -23,19 +23,19 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
 
     Args:
         topology: With the blocks to prove.
-        bench: What cuts and masks are compared on.
+        check: Compares cuts with masks.
 
     Returns:
         The topology with the blocks that are proved; of the others it says why they stay.
 
     Raises:
-        OutOfTime: When the deadline of `bench` passes.
+        OutOfTime: When the deadline of `check` passes.
 
     """
-    proof, proved = _Proof(topology, bench), list[Block]()
+    proof, proved = _Proof(topology, check), list[DroppableBlock]()
     for blocks in _depths([block for block in topology.blocks if block.exact]):
         proved += proof.droppable(blocks)
-    bench.forget()  # a layer may have been tried as a block of the same name
+    check.forget()  # a layer may have been tried as a block of the same name
     left = [way for block in topology.blocks for way in _ways(block) if not way.exact]
     known = [block.needed for block in proved]
     layers = proof.running([layer for layer in left if layer.needed not in known])
@@ -45,23 +45,23 @@ def with_blocks(topology: Topology, bench: Evidence) -> Topology:
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
     whole = [block for block in found if not _is_stack(block, found)]
     return replace(
-        topology, blocks=tuple(whole), staying=(*topology.staying, *_staying(topology, proved, proof.faults))
+        topology, blocks=tuple(whole), ineligible=(*topology.ineligible, *_ineligible(topology, proved, proof.faults))
     )
 
 
-def block_faults(topology: Topology, blocks: Sequence[Block], bench: Evidence) -> Mapping[str, Reason]:
-    """Find the blocks that are wrong on other evidence than they were proved on.
+def block_faults(topology: Topology, blocks: Sequence[DroppableBlock], check: EquivalenceCheck) -> Mapping[str, Reason]:
+    """Find the blocks that fail another check than the one that proved them.
 
     Args:
         topology: With its blocks proved.
         blocks: Those to look at.
-        bench: The other evidence.
+        check: The other check.
 
     Returns:
         By name, the reason of each block that is wrong.
 
     """
-    proof = _Proof(topology, bench)
+    proof = _Proof(topology, check)
     for some in _depths(blocks):
         proof.right(some, {})
     return {block.name: reason for block, reason in proof.faults.items()}
@@ -70,11 +70,13 @@ def block_faults(topology: Topology, blocks: Sequence[Block], bench: Evidence) -
 def without_depth(topology: Topology) -> Topology:
     """The topology without blocks and layers, for want of time to try them."""
     faults = {way: Reason(kind=PROOF_TIME) for block in topology.blocks for way in _ways(block)}
-    return replace(topology, blocks=(), staying=(*topology.staying, *_staying(topology, (), faults)))
+    return replace(topology, blocks=(), ineligible=(*topology.ineligible, *_ineligible(topology, (), faults)))
 
 
-def _staying(topology: Topology, proved: Sequence[Block], faults: Mapping[Block, Reason]) -> Iterator[Staying]:
-    """What may be found instead of a block or layer, and why, where nothing of these is proved that means it."""
+def _ineligible(
+    topology: Topology, proved: Sequence[DroppableBlock], faults: Mapping[DroppableBlock, Reason]
+) -> Iterator[IneligibleModule]:
+    """Yield each block or layer of which no alternative is proved, with the reason."""
     for block in topology.blocks:
         ways = list(_ways(block))
         for kind in ("blocks", "layers"):
@@ -82,23 +84,23 @@ def _staying(topology: Topology, proved: Sequence[Block], faults: Mapping[Block,
             if tried and not any(way in proved for way in tried):
                 why = next((faults[way] for way in reversed(tried) if way in faults), None)
                 if why is not None:
-                    yield Staying(kind=kind, module=block.name, why=why)
+                    yield IneligibleModule(kind=kind, module=block.name, why=why)
 
 
-def _ways(block: Block) -> Iterator[Block]:
+def _ways(block: DroppableBlock) -> Iterator[DroppableBlock]:
     """A block, and what means the same."""
     yield block
     if block.otherwise is not None:
         yield from _ways(block.otherwise)
 
 
-def _is_stack(block: Block, blocks: Sequence[Block]) -> bool:
+def _is_stack(block: DroppableBlock, blocks: Sequence[DroppableBlock]) -> bool:
     """Whether a block is nothing but layers that can go."""
     parts = [other.needed for other in blocks if other.repeated and is_part(other, block)]
     return len(parts) > 1 and not block.repeated and block.needed <= frozenset[str]().union(*parts)
 
 
-def _depths(blocks: Sequence[Block]) -> list[list[Block]]:
+def _depths(blocks: Sequence[DroppableBlock]) -> list[list[DroppableBlock]]:
     """Blocks with no others inside of them, then those with only these inside, and so on."""
     left, found = list(blocks), []
     while left:
@@ -112,12 +114,12 @@ class _Proof:
     """The proof of blocks."""
 
     topology: Topology
-    bench: Evidence
-    faults: dict[Block, Reason] = field(default_factory=dict)
+    check: EquivalenceCheck
+    faults: dict[DroppableBlock, Reason] = field(default_factory=dict)
 
-    def droppable(self, blocks: Sequence[Block]) -> list[Block]:
+    def droppable(self, blocks: Sequence[DroppableBlock]) -> list[DroppableBlock]:
         """Those of the blocks that can go, or what means exactly the same as they do."""
-        proved: list[Block] = []
+        proved: list[DroppableBlock] = []
         while blocks:
             right = self.right(blocks, {})
             proved += right
@@ -125,7 +127,7 @@ class _Proof:
             blocks = [block for block in others if block is not None and block.exact]
         return proved
 
-    def right(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:
+    def right(self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]) -> list[DroppableBlock]:
         """Those of the blocks that are right: all at once, else half by half. groups: channels that stay beside."""
         if not blocks:
             return []
@@ -138,8 +140,8 @@ class _Proof:
         middle = len(blocks) // 2
         return self.right(blocks[:middle], groups) + self.right(blocks[middle:], groups)
 
-    def _inexact(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> Reason | None:
-        compare = self.bench.difference if groups else self.bench.first_difference
+    def _inexact(self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]) -> Reason | None:
+        compare = self.check.difference if groups else self.check.first_difference
         why = compare(*self._without(blocks, groups))
         if why is None:
             return None
@@ -148,7 +150,7 @@ class _Proof:
         how = plain.get(why.kind, why.words)
         return Reason(kind=INEXACT, detail=f"{how}{note}", line=why.line)
 
-    def steady(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> list[Block]:
+    def steady(self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]) -> list[DroppableBlock]:
         """Those of the blocks that are right beside others that stay, and take another way where something is missing.
 
         All at once would hide that. Sets are dropped in which any two are apart once.
@@ -160,11 +162,11 @@ class _Proof:
                 left = [block for block in left if block not in some or block in right]
         return [block for block in blocks if block in left or not block.withholds]
 
-    def running(self, layers: Sequence[Block]) -> list[Block]:
+    def running(self, layers: Sequence[DroppableBlock]) -> list[DroppableBlock]:
         """The layers without which the model runs."""
         if not layers or all(self._needed(some) is None for some in _sets(layers)):
             return list(layers)
-        found: list[Block] = []
+        found: list[DroppableBlock] = []
         for layer in layers:
             fault = self._needed([layer])
             if fault is None and found and self._needed([*found, layer]) is not None:
@@ -175,16 +177,18 @@ class _Proof:
                 self.faults[layer] = fault
         return found
 
-    def _needed(self, layers: Sequence[Block]) -> Reason | None:
-        reason = self.bench.runs(*self._without(layers, {}))
+    def _needed(self, layers: Sequence[DroppableBlock]) -> Reason | None:
+        reason = self.check.runs(*self._without(layers, {}))
         return None if reason is None else Reason(kind=NEEDED, detail=reason)
 
-    def _without(self, blocks: Sequence[Block], groups: Mapping[str, tuple[int, ...]]) -> tuple[Topology, KeptChannels]:
+    def _without(
+        self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Topology, KeptChannels]:
         kept = KeptChannels(groups=groups, dropped=tuple(block.name for block in blocks))
         return replace(self.topology, blocks=tuple(blocks)), kept
 
 
-def _sets(layers: Sequence[Block]) -> Iterator[list[Block]]:
+def _sets(layers: Sequence[DroppableBlock]) -> Iterator[list[DroppableBlock]]:
     """All of them, then sets in which any two of them are apart once: by the digits of their numbers."""
     yield list(layers)
     for digit in range((len(layers) - 1).bit_length()):
@@ -193,4 +197,4 @@ def _sets(layers: Sequence[Block]) -> Iterator[list[Block]]:
 
 
 def _half(group: ChannelGroup) -> tuple[int, ...]:
-    return tuple(range(max(group.channels // 2, group.least)))
+    return tuple(range(max(group.channels // 2, group.min_channels)))

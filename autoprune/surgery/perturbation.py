@@ -9,7 +9,7 @@ from autoprune.task.clone import clone_with
 
 
 @torch.no_grad()
-def stir_statistics(model: nn.Module) -> None:
+def perturb_statistics(model: nn.Module) -> None:
     """Norms get statistics of their own for every channel: fresh ones hide channels in a wrong order."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
@@ -18,7 +18,7 @@ def stir_statistics(model: nn.Module) -> None:
             module.running_mean += noise.to(module.running_mean)
 
 
-def stirred_weights(model: nn.Module) -> nn.Module:
+def perturb_weights(model: nn.Module) -> nn.Module:
     """A copy whose parameters that are the same everywhere, or next to zero, get values; it shares the others.
 
     A branch that is scaled by zero hides anything.
@@ -45,7 +45,7 @@ def _says_nothing(values: Tensor) -> bool:
     return True
 
 
-def stirred(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
+def perturb_input(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
     """An input in the precision of the proof, with noise of its own size: images of zeros would hide anything."""
     if not tensor.is_floating_point():
         return tensor

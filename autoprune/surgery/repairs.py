@@ -18,7 +18,7 @@ JOINT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptScale:
+class ScaleCorrection:
     """A model that divides by the square root of a width changes its scale with it: make up for it in the weights.
 
     module: last part of the names of the modules that make the channels, such as q_proj.
@@ -61,14 +61,14 @@ class KeptScale:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Repair:
     """Numbers of modules that follow the group, of those that were guessed, and scales that are kept.
 
     numbers: names of attributes. scales: one for each kind of attention that shares the group.
     """
 
     numbers: frozenset[str] = frozenset()
-    scales: tuple[KeptScale, ...] = ()
+    scales: tuple[ScaleCorrection, ...] = ()
 
     def __call__(self, group: ChannelGroup, guesses: Sequence[Attribute]) -> ChannelGroup | None:
         """The group with the change, None where there is nothing to change."""
@@ -79,19 +79,19 @@ class Change:
         certain = tuple(attribute for attribute in group.attributes if attribute.certain)
         return replace(group, attributes=(*certain, *found), rescaled=rescaled)
 
-    def smaller(self) -> Iterator[Change]:
+    def smaller(self) -> Iterator[Repair]:
         """With one number less each."""
         for number in sorted(self.numbers):
             yield replace(self, numbers=self.numbers - {number})
 
 
-def changes(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Change]:
+def candidate_repairs(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Repair]:
     """What could help, the likeliest first."""
     names = frozenset(guess.name for guess in guesses)
-    everything = [Change(numbers=chosen) for chosen in _likely(group, guesses)]
+    everything = [Repair(numbers=chosen) for chosen in _likely(group, guesses)]
     scales = [*_joint_scales(group), *((scale,) for scale in _scales(group))]
     found = [*everything, *(replace(change, scales=some) for some in scales for change in everything)]
-    fewer = [*Change(numbers=names).smaller(), *(Change(numbers=frozenset((name,))) for name in sorted(names))]
+    fewer = [*Repair(numbers=names).smaller(), *(Repair(numbers=frozenset((name,))) for name in sorted(names))]
     found += fewer
     found += [replace(change, scales=some) for change in fewer for some in scales]
     return list(dict.fromkeys(found))[:MOST]
@@ -104,7 +104,7 @@ def _likely(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[frozenset
     return list(dict.fromkeys(frozenset(guess.name for guess in some) for some in (plain, here, guesses)))
 
 
-def _scales(group: ChannelGroup) -> Iterator[KeptScale]:
+def _scales(group: ChannelGroup) -> Iterator[ScaleCorrection]:
     """Scales that may be kept; first those of the modules that were seen to work one out."""
     makers = _makers(group)
     working = _within(makers, _places(group))
@@ -113,16 +113,16 @@ def _scales(group: ChannelGroup) -> Iterator[KeptScale]:
         yield from _scales_of(_within(makers, (*group.reshaped, *group.scaling)) or makers)
 
 
-def _scales_of(makers: Sequence[Member]) -> Iterator[KeptScale]:
+def _scales_of(makers: Sequence[Member]) -> Iterator[ScaleCorrection]:
     counts: dict[str, list[int]] = {}
     for member in makers:
         counts.setdefault(_leaf(member), []).append(member.index.shape[1])
     parts = [(name, part) for name, numbers in counts.items() for part in _parts(numbers)]
     for name, (first, of, alternating) in sorted(parts, key=lambda part: part[1][1] > 3):
-        yield KeptScale(module=name, first=first, of=of, alternating=alternating)
+        yield ScaleCorrection(module=name, first=first, of=of, alternating=alternating)
 
 
-def _joint_scales(group: ChannelGroup) -> list[tuple[KeptScale, ...]]:
+def _joint_scales(group: ChannelGroup) -> list[tuple[ScaleCorrection, ...]]:
     """Scales that are kept together where attentions of several kinds, as their layers are named, share the group."""
     makers = _makers(group)
     kinds = dict.fromkeys(
@@ -130,7 +130,7 @@ def _joint_scales(group: ChannelGroup) -> list[tuple[KeptScale, ...]]:
     )
     options = [
         [
-            KeptScale(module=leaf, first=1, of=of, alternating=alternating, computed=True)
+            ScaleCorrection(module=leaf, first=1, of=of, alternating=alternating, computed=True)
             for leaf in leaves
             for of, alternating in ((1, False), (3, False), (3, True))
         ]

@@ -25,7 +25,7 @@ AxisNodes = Nodes | None
 _NONE = -1
 
 
-class Labels:
+class ChannelUnionFind:
     """The union-find; nodes are integers, and a whole axis of them is looked at at once.
 
     Of a class, its representative knows: the factors of a product (row, column), why it is frozen, and its family.

@@ -1,4 +1,4 @@
-"""One proof under way: which groups are right, which become right by a change, and which are withdrawn."""
+"""One proof under way: which groups are right, which become right by a repair, and which are withdrawn."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.depth import block_faults, with_blocks, without_depth
-from autoprune.surgery.evidence import Evidence
-from autoprune.surgery.influence import NOTHING, Part, matrices, moving
-from autoprune.surgery.precise import OutOfTime
-from autoprune.surgery.remedies import Change, changes
+from autoprune.surgery.block_proof import block_faults, with_blocks, without_depth
+from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.forwards import OutOfTime
+from autoprune.surgery.influence import NO_EFFECT_REASON, Part, influential_parameters, matrices
+from autoprune.surgery.repairs import Repair, candidate_repairs
 from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Attribute, ChannelGroup, Topology
 
@@ -31,13 +31,13 @@ class Lessons:
     """What a proof found out, by the names of layers without the numbers in them, to start another one from.
 
     changes: those that made a group right -> the layers of these groups. reasons: of groups that were withdrawn.
-    least: fewest channels, where that is more than one. tied: modules that were traced with their channels tied.
+    min_channels: fewest channels, where that is more than one. tied: modules that were traced with their channels tied.
     in_training: whether training mode was traced, too.
     """
 
-    changes: Mapping[Change, set[str]] = field(default_factory=dict)
+    repairs: Mapping[Repair, set[str]] = field(default_factory=dict)
     reasons: Mapping[str, Reason] = field(default_factory=dict)
-    least: Mapping[str, int] = field(default_factory=dict)
+    min_channels: Mapping[str, int] = field(default_factory=dict)
     tied: frozenset[str] = frozenset()
     in_training: bool = False
 
@@ -54,11 +54,11 @@ class Proof:
     """
 
     topology: Topology
-    bench: Evidence
+    check: EquivalenceCheck
     seed: int
     lessons: Lessons = field(default_factory=Lessons)
     reasons: dict[str, Reason] = field(default_factory=dict)
-    learned: dict[Change, set[str]] = field(default_factory=dict)
+    learned: dict[Repair, set[str]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     passed: set[tuple[tuple[str, ...], int, bool]] = field(default_factory=set)
     apart: int = len(_AMOUNTS) - 1
@@ -87,12 +87,12 @@ class Proof:
         if layer in self.lessons.reasons:
             self.reasons[group.name] = self._explained(group, self.lessons.reasons[layer])
             return group
-        least = min(self.lessons.least.get(layer, group.least), _two(group))
-        group = replace(group, least=max(group.least, least))
-        for change, layers in self.lessons.changes.items():
-            changed = change(group, self.guesses[group.name]) if layer in layers else None
+        least = min(self.lessons.min_channels.get(layer, group.min_channels), _two(group))
+        group = replace(group, min_channels=max(group.min_channels, least))
+        for repair, layers in self.lessons.repairs.items():
+            changed = repair(group, self.guesses[group.name]) if layer in layers else None
             if changed is not None:
-                self.learned.setdefault(change, set()).add(layer)
+                self.learned.setdefault(repair, set()).add(layer)
                 return changed
         return group
 
@@ -114,7 +114,7 @@ class Proof:
     def run(self) -> Topology:
         """The topology with what is wrong withdrawn, and what is not proved when the time is over."""
         try:
-            self.bench.slopes()  # first, as they say what cannot be left unproved when the time is over
+            self.check.slopes()  # first, as they say what cannot be left unproved when the time is over
             for names in self.sets:
                 self.settle(names)
                 self._settle_unheard(names)
@@ -126,7 +126,7 @@ class Proof:
             self._settle_narrow_at_once()
         except OutOfTime:
             for group in self.topology.groups:
-                self._adopt(replace(group, least=_two(group)))
+                self._adopt(replace(group, min_channels=_two(group)))
         return self._finished(self.topology.without(self.reasons))
 
     def taught(self) -> Lessons:
@@ -135,9 +135,9 @@ class Proof:
         offered = {layer_of(group.name) for group in groups}
         reasons = {layer_of(name): replace(reason, note="") for name, reason in self.reasons.items()}
         return Lessons(
-            changes=self.learned,
+            repairs=self.learned,
             reasons={layer: reason for layer, reason in reasons.items() if layer not in offered},
-            least={layer_of(group.name): group.least for group in groups if group.least > 1},
+            min_channels={layer_of(group.name): group.min_channels for group in groups if group.min_channels > 1},
         )
 
     def fault(
@@ -151,9 +151,9 @@ class Proof:
                 continue
             kept = KeptChannels(groups={name: draw[name] for name in names})
             if together:
-                reason = self.bench.difference(topology or self.topology, kept, in_training=True)
+                reason = self.check.difference(topology or self.topology, kept, in_training=True)
             else:
-                reason = self.bench.first_difference(topology or self.topology, kept)
+                reason = self.check.first_difference(topology or self.topology, kept)
             if reason is not None:
                 return reason
             if topology is None:
@@ -186,12 +186,14 @@ class Proof:
         """Groups with weights that matter in the dense model, and in no draw of all of these groups."""
         if len(names) < 2:
             return list(names)
-        dense = moving(self.bench.slopes())
+        dense = influential_parameters(self.check.slopes())
         weights = {name: matrices(self.topology.group(name)) & dense for name in names}
         for draw in self.draws[: self.apart]:
             if not any(weights.values()):
                 break
-            heard = self.bench.moving(self.topology, KeptChannels(groups={name: draw[name] for name in names}))
+            heard = self.check.influential_parameters(
+                self.topology, KeptChannels(groups={name: draw[name] for name in names})
+            )
             weights = {name: left - heard for name, left in weights.items()}
         return [name for name, left in weights.items() if left]
 
@@ -228,46 +230,46 @@ class Proof:
         return replace(reason, note=note)
 
     def _remedied(self, name: str, others: Sequence[str], draws: Sequence[Draw]) -> bool:
-        """Look for a change to a group that makes it right; what helped another group is tried first."""
-        known = sorted(self.learned, key=lambda change: layer_of(name) not in self.learned[change])
+        """Look for a repair to a group that makes it right; what helped another group is tried first."""
+        known = sorted(self.learned, key=lambda repair: layer_of(name) not in self.learned[repair])
         names = [*others, name]
-        for number, change in enumerate([*known, *changes(self.topology.group(name), self.guesses[name])]):
-            changed = self._works(change, names, draws)
+        for number, repair in enumerate([*known, *candidate_repairs(self.topology.group(name), self.guesses[name])]):
+            changed = self._works(repair, names, draws)
             if changed is None:
                 continue
             if number >= len(known):
-                change, changed = self._least(change, names, draws) or (change, changed)
+                repair, changed = self._least(repair, names, draws) or (repair, changed)
             self._adopt(changed)
             self.settled.add(name)
-            self.learned.setdefault(change, set()).add(layer_of(name))
-            self._spread(change, name)
+            self.learned.setdefault(repair, set()).add(layer_of(name))
+            self._spread(repair, name)
             return True
         return False
 
-    def _spread(self, change: Change, name: str) -> None:
+    def _spread(self, repair: Repair, name: str) -> None:
         """Change the likes of a group as it was changed; whether that is right is seen when they are proved."""
         for like in self._left(self.topology.widths):
             if like not in self.settled and layer_of(like) == layer_of(name):
-                changed = change(self.topology.group(like), self.guesses[like])
+                changed = repair(self.topology.group(like), self.guesses[like])
                 if changed is not None:
                     self._adopt(changed)
 
-    def _least(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> tuple[Change, ChannelGroup] | None:
+    def _least(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> tuple[Repair, ChannelGroup] | None:
         """A number that is not needed only looks like a width: leave it. None where all are needed."""
-        least = self._narrowed(change, names, draws)
-        changed = None if least == change else self._works(least, names, draws)
+        least = self._narrowed(repair, names, draws)
+        changed = None if least == repair else self._works(least, names, draws)
         return None if changed is None else (least, changed)
 
-    def _narrowed(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> Change:
-        """The change without every number that the first draw does not need."""
-        for smaller in change.smaller():
+    def _narrowed(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> Repair:
+        """The repair without every number that the first draw does not need."""
+        for smaller in repair.smaller():
             if (smaller.numbers or smaller.scales) and self._works(smaller, names, draws[:1]) is not None:
                 return self._narrowed(smaller, names, draws)
-        return change
+        return repair
 
-    def _works(self, change: Change, names: Sequence[str], draws: Sequence[Draw]) -> ChannelGroup | None:
-        """The last of the groups with the change, None where there is nothing to change or that is not right."""
-        changed = change(self.topology.group(names[-1]), self.guesses[names[-1]])
+    def _works(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> ChannelGroup | None:
+        """The last of the groups with the repair, None where there is nothing to repair or that is not right."""
+        changed = repair(self.topology.group(names[-1]), self.guesses[names[-1]])
         if changed is None or self.fault(names, _with(self.topology, changed), draws=draws) is not None:
             return None
         return changed
@@ -285,8 +287,8 @@ class Proof:
     def _narrow_fault(self, names: Sequence[str]) -> Reason | None:
         if not names:
             return None
-        one = {name: self.draws[1][name][: self.topology.group(name).least] for name in names}
-        return self.bench.first_difference(self.topology, KeptChannels(groups=one))
+        one = {name: self.draws[1][name][: self.topology.group(name).min_channels] for name in names}
+        return self.check.first_difference(self.topology, KeptChannels(groups=one))
 
     def _settle_narrow(self, names: Sequence[str]) -> None:
         reason = self._narrow_fault(names)
@@ -298,17 +300,17 @@ class Proof:
             self._settle_narrow(names[middle:])
             return
         group = self.topology.group(names[0])
-        if group.channels < 3 or group.least > 1:
+        if group.channels < 3 or group.min_channels > 1:
             self.reasons[group.name] = self._explained(group, reason)
         else:
-            self._adopt(replace(group, least=2))
+            self._adopt(replace(group, min_channels=2))
 
     def _finished(self, topology: Topology) -> Topology:
         """The topology with the blocks that are proved, without what has no effect."""
         try:
-            return self._with_effect(with_blocks(topology, self.bench))
+            return self._with_effect(with_blocks(topology, self.check))
         except OutOfTime:
-            suspects = self.bench.suspects(topology)
+            suspects = self.check.suspects(topology)
             unseen = dict.fromkeys((name for kind, name in suspects if kind == "group"), Reason(kind=PROOF_TIME))
             self.reasons |= unseen
             return without_depth(topology.without(unseen))
@@ -322,10 +324,10 @@ class Proof:
             ("group", group.name): [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
             for group in topology.groups
         } | {("block", block.name): [KeptChannels(groups={}, dropped=(block.name,))] for block in topology.blocks}
-        gone = dict.fromkeys(self.bench.silent(topology, cuts), NOTHING)
+        gone = dict.fromkeys(self.check.silent(topology, cuts), NO_EFFECT_REASON)
         for draw in range(REDRAWS):
-            silent = {part: cuts[part] for part, reason in gone.items() if reason == NOTHING}
-            other = self.bench.redrawn(draw) if silent else None
+            silent = {part: cuts[part] for part, reason in gone.items() if reason == NO_EFFECT_REASON}
+            other = self.check.redrawn(draw) if silent else None
             if other is not None:
                 found = _faults(other, topology, silent)
                 gone = {part: found.get(part, gone[part]) for part in gone if part in found or part not in silent}
@@ -347,8 +349,8 @@ def _apart(topology: Topology) -> list[list[str]]:
     """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
     shared: dict[str, set[str]] = {name: set() for name in topology.widths}
     numbers = [attribute.runs for group in topology.groups for attribute in group.attributes]
-    together = [{name for run in runs for name in run.groups} for runs in numbers]
-    together += [set(run.groups) for runs in topology.runs.values() for run in runs]
+    together = [{name for span in spans for name in span.groups} for spans in numbers]
+    together += [set(span.groups) for spans in topology.spans.values() for span in spans]
     for names in together:
         for name in names & shared.keys():
             shared[name] |= names - {name}
@@ -362,17 +364,19 @@ def _apart(topology: Topology) -> list[list[str]]:
     return sets
 
 
-def _faults(bench: Evidence, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> dict[Part, Reason]:
-    """What is wrong with each part, if anything is: that its cuts change nothing, or more than they should."""
-    found = dict.fromkeys(bench.silent(topology, cuts), NOTHING)
+def _faults(
+    check: EquivalenceCheck, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]
+) -> dict[Part, Reason]:
+    """What is wrong with each part, if anything is: its cuts change nothing, or more than they should."""
+    found = dict.fromkeys(check.silent(topology, cuts), NO_EFFECT_REASON)
     heard = [part for part in cuts if part not in found]
     for part in (part for part in heard if part[0] == "group"):
         for chosen in cuts[part]:
-            reason = bench.difference(topology, chosen)
+            reason = check.difference(topology, chosen)
             if reason is not None:
                 found[part] = reason
     blocks = [block for block in topology.blocks if ("block", block.name) in heard]
-    return found | {("block", name): reason for name, reason in block_faults(topology, blocks, bench).items()}
+    return found | {("block", name): reason for name, reason in block_faults(topology, blocks, check).items()}
 
 
 def _together(reason: Reason, others: Sequence[str]) -> Reason:
@@ -386,7 +390,7 @@ def _with(topology: Topology, changed: ChannelGroup) -> Topology:
 
 def _two(group: ChannelGroup) -> int:
     """Two channels, or as many as the group needs; one where two would be all."""
-    return max(min(2, group.channels - 1), group.least)
+    return max(min(2, group.channels - 1), group.min_channels)
 
 
 def _keep(group: ChannelGroup, draw: str, seed: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from autoprune.trace.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unprunable:
+class UnprunableLayer:
     """A layer that is left alone.
 
     module: its name. channels: how many of its output channels stay. of: how many it has. why: kind and place.
@@ -29,7 +29,7 @@ class Unprunable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staying:
+class IneligibleModule:
     """A module that holds nothing of a kind that could go.
 
     kind: "heads", "head_width", "blocks" or "layers". module: its name. why: kind and place.

@@ -14,13 +14,12 @@ from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.checks import told
 from autoprune.study.description import layers_of, left_rows
-from autoprune.surgery.sparsity import fitting, maskable, unmaskable
+from autoprune.surgery.weight_masks import maskable, unmaskable, weights_for_pattern
 from autoprune.task.task import Task
 from autoprune.trace.absent import why_none
-from autoprune.trace.blocks import Block
-from autoprune.trace.left_alone import Staying
-from autoprune.trace.topology import KINDS as GROUP_KINDS
-from autoprune.trace.topology import Cost, Member, Topology
+from autoprune.trace.blocks import DroppableBlock
+from autoprune.trace.topology import GROUP_KINDS, Cost, Member, Topology
+from autoprune.trace.unprunable import IneligibleModule
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,11 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
     """
     settings = SpaceSettings() if space is None else space
     bench = Bench.of(task, protect=settings.protect)
-    found = explained(bench.topology, settings, task.prediction.kind)
+    found = explain_topology(bench.topology, settings, task.prediction.kind)
     return replace(found, task=task.summary(), notes=(*found.notes, *told(settings, bench)))
 
 
-def explained(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:
+def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:
     """Say the same of a model without a task.
 
     Args:
@@ -99,7 +98,7 @@ def _group_sections(model: _Model) -> Iterator[Section]:
         parts = []
         for group in model.topology.groups:
             if group.kind == kind:
-                half = model.topology.cost({group.name: max(group.least, group.channels // 2)})
+                half = model.topology.cost({group.name: max(group.min_channels, group.channels // 2)})
                 part = replace(model.part(group.name, half), channels=group.channels, fewest=fewest.get(group.name))
                 members = tuple(_axis(member) for member in group.members)
                 parts.append(replace(part, layers=tuple(layers_of(group)), members=members))
@@ -128,7 +127,7 @@ def _whole_sections(model: _Model) -> Iterator[Section]:
         yield replace(found, none=_why_no_choice(kind, own, together) if own and not parts else found.none)
 
 
-def _why_no_choice(kind: str, own: Sequence[Block], together: Sequence[str]) -> str:
+def _why_no_choice(kind: str, own: Sequence[DroppableBlock], together: Sequence[str]) -> str:
     """Why there is none to choose from where there are some."""
     if together:
         return f"No choice of their own, as they are nothing but blocks together: {', '.join(together)}."
@@ -143,11 +142,11 @@ def _section(model: _Model, kind: str, parts: Sequence[Part], *, goes: str, toge
         parts=tuple(parts),
         together=together,
         none=why_none(kind, model.topology),
-        stay=tuple(_stays(one) for one in model.topology.staying if one.kind == kind),
+        stay=tuple(_stays(one) for one in model.topology.ineligible if one.kind == kind),
     )
 
 
-def _stays(one: Staying) -> Stays:
+def _stays(one: IneligibleModule) -> Stays:
     why = one.why
     return Stays(
         module=one.module,
@@ -209,7 +208,7 @@ def _most_zeros(settings: SpaceSettings) -> float:
 def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
     """Patterns of the space that leave some weights whole, with the rule."""
     among = len(maskable(topology))
-    fit = {pattern: len(fitting(pattern, topology)) for pattern in settings.masks if pattern != NO_MASKS}
+    fit = {pattern: len(weights_for_pattern(pattern, topology)) for pattern in settings.masks if pattern != NO_MASKS}
     return [
         f"{pattern} masks something of {count} of these {among} tensors: "
         f"{'N:M needs M inputs' if group_pattern(pattern) else 'one block of each always stays'}."

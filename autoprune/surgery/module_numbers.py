@@ -13,15 +13,15 @@ from autoprune.trace.numbers import put_number
 from autoprune.trace.topology import Topology, remaining
 
 
-def repair(module: nn.Module) -> None:
+def update_weight_numbers(module: nn.Module) -> None:
     """Set in_channels, num_features and the like of one module from its weights' shapes, in place."""
-    for kind, fix in REPAIRS.items():
+    for kind, fix in UPDATES.items():
         if isinstance(module, kind):
             fix(module)
             return
 
 
-def rescale(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
+def update_group_numbers(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
     """Set the numbers that follow a group's width, such as num_heads, in place.
 
     Raises SurgeryError where a module keeps no such number.
@@ -120,7 +120,7 @@ def _recurrent_cell(module: nn.Module) -> None:
     module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
 
 
-REPAIRS: Mapping[type[nn.Module], Callable[[nn.Module], None]] = {
+UPDATES: Mapping[type[nn.Module], Callable[[nn.Module], None]] = {
     nn.modules.conv._ConvNd: _convolution,
     nn.Linear: _linear,
     nn.modules.batchnorm._NormBase: _norm,

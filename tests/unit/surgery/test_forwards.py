@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.evidence import Evidence
+from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.forwards import Forwards, OutOfTime, WritesWeightsError, storages
 from autoprune.surgery.influence import gradients
-from autoprune.surgery.precise import Forwards, OutOfTime, WritesWeightsError, storages
-from autoprune.surgery.prove import prove, survey
+from autoprune.surgery.prove import discover_structure, prove
 from autoprune.trace.trace import trace
 
 
@@ -51,7 +51,7 @@ class Picture(nn.Module):
 )
 def test_float32_weights_give_the_outputs_of_a_model_in_float64(build: Callable[[], nn.Module], inputs: Tensor) -> None:
     model = build().eval()
-    bench = Evidence.of(model, inputs)
+    bench = EquivalenceCheck.of(model, inputs)
     own = copy.deepcopy(bench.model).double()
     with torch.no_grad():
         expected = own(bench.inputs)
@@ -96,7 +96,7 @@ def test_no_forward_writes_to_the_weights_of_the_user() -> None:
     forwards = Forwards(math.inf, promotes=True, guarded=storages(model))
     with pytest.raises(WritesWeightsError, match="changes its weights"):
         forwards.outputs(model, torch.randn(2, 6))
-    assert survey(model, torch.randn(2, 6)).widths == {"a": 8}
+    assert discover_structure(model, torch.randn(2, 6)).widths == {"a": 8}
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -136,7 +136,7 @@ def test_a_fault_that_float32_cannot_see_is_found_in_float64(share: float, first
         for member in group.members
     )
     wrong = replace(topology, groups=(replace(group, members=shifted),))
-    bench, kept = Evidence.of(model, inputs), KeptChannels(groups={"up": (0, 2, 3)})
+    bench, kept = EquivalenceCheck.of(model, inputs), KeptChannels(groups={"up": (0, 2, 3)})
     assert (bench.first_difference(wrong, kept) is not None) is first
     assert bench.difference(wrong, kept) is not None
     assert prove(model, wrong, inputs).groups == ()
@@ -144,7 +144,7 @@ def test_a_fault_that_float32_cannot_see_is_found_in_float64(share: float, first
 
 def test_float64_is_asked_only_where_float32_sees_something() -> None:
     model, inputs = Faint(1.0).eval(), torch.randn(5, 8)
-    topology, bench = trace(model, inputs), Evidence.of(model, inputs)
+    topology, bench = trace(model, inputs), EquivalenceCheck.of(model, inputs)
     kept = KeptChannels(groups={"up": (0, 2, 3)})
     assert bench.first_difference(topology, kept) is None
     assert not bench.silenced
@@ -166,7 +166,7 @@ class Ill(nn.Module):
 
 def test_a_model_that_float32_computes_badly_is_proved_in_float64_alone() -> None:
     model, inputs = Ill().eval(), torch.randn(5, 8)
-    assert [group.name for group in survey(model, inputs).groups] == ["up"]
+    assert [group.name for group in discover_structure(model, inputs).groups] == ["up"]
 
 
 class Casts(nn.Module):
@@ -187,7 +187,7 @@ def test_a_mask_in_float32_takes_the_steps_of_a_trace_in_float64(monkeypatch: py
 
     monkeypatch.setattr("autoprune.surgery.mask._Following", no_other_path)
     model, inputs = Casts().eval(), torch.randn(5, 8)
-    topology, bench = trace(model, inputs), Evidence.of(model, inputs)
+    topology, bench = trace(model, inputs), EquivalenceCheck.of(model, inputs)
     kept = KeptChannels(groups={"up": (0, 2, 3)})
     assert bench.first_difference(topology, kept) is None
     assert bench.difference(topology, kept) is None
