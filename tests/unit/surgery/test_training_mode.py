@@ -109,10 +109,10 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def test_training_mode_is_traced_once_and_only_where_eval_mode_leaves_weights_unread(traces: list[bool]) -> None:
-    survey(*build_any("auxiliary_head"))
+    discover_structure(*build_any("auxiliary_head"))
     assert traces == [False, True]
     traces.clear()
-    survey(*build_any("residual_mlp"))
+    discover_structure(*build_any("residual_mlp"))
     assert traces == [False]
 
 
@@ -135,7 +135,7 @@ class MaskedLayers(MaskedPlaces):
 
 def test_what_a_copy_without_repeats_shows_is_traced_in_training_mode_too(traces: list[bool]) -> None:
     torch.manual_seed(0)
-    topology = survey(MaskedLayers(), torch.randn(3, 6, 5))
+    topology = discover_structure(MaskedLayers(), torch.randn(3, 6, 5))
     assert traces[:3] == [False, False, True]  # the model, the copy, the copy in training mode too
     assert traces[-1]
     trunk = next(group for group in topology.groups if "mask_vector" in {member.tensor for member in group.members})
