@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from autoprune.surgery.distance import Tolerance, distance
 from autoprune.surgery.forwards import Forwards, most_of, storages
 from autoprune.surgery.influence import (
     Axes,
+    Cuts,
     Part,
     check_own_weights,
     gradients,
@@ -227,7 +228,7 @@ class EquivalenceCheck:
         """Parts that may have no effect on the outputs, as far as a gradient tells."""
         return without_gradient(self.slopes(), topology)
 
-    def silent(self, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> list[Part]:
+    def silent(self, topology: Topology, cuts: Cuts) -> list[Part]:
         """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
         suspects = self.suspects(topology)
         left = {part: choices for part, choices in cuts.items() if part in suspects}
@@ -236,7 +237,7 @@ class EquivalenceCheck:
         # Of classes each may change, and all together not, by chance.
         return [part for part, choices in left.items() if self._silent(topology, {part: choices})]
 
-    def _silent(self, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]) -> list[Part]:
+    def _silent(self, topology: Topology, cuts: Cuts) -> list[Part]:
         """The same of some parts: all at once, then half by half, as parts that nothing depends on are often many."""
         if all(self._effect(topology, one) <= self.tolerance.noise for one in merge_cuts(cuts.values())):
             return list(cuts)

@@ -13,7 +13,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.block_proof import block_faults, with_blocks, without_depth
 from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.surgery.forwards import OutOfTime
-from autoprune.surgery.influence import NO_EFFECT_REASON, Part, influential_parameters, matrices
+from autoprune.surgery.influence import NO_EFFECT_REASON, Cuts, Part, influential_parameters, matrices
 from autoprune.surgery.repairs import Repair, candidate_repairs
 from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Attribute, ChannelGroup, Topology
@@ -172,10 +172,7 @@ class Proof:
             left = self._left(left)
 
     def _settle_unheard(self, names: Sequence[str]) -> None:
-        """Prove again, fewer at once, those of some groups that the outputs say nothing of once all are cut.
-
-        Behind units that are dead in a much smaller model a wrong group would pass with the others.
-        """
+        """Prove groups again, fewer at once, where cutting all of them leaves dead units: these hide wrong groups."""
         left = self._unheard(self._left(names))
         halves = (left[: len(left) // 2], left[len(left) // 2 :])
         for part in halves if len(names) > 1 else ():
@@ -191,9 +188,8 @@ class Proof:
         for draw in self.draws[: self.apart]:
             if not any(weights.values()):
                 break
-            heard = self.check.influential_parameters(
-                self.topology, KeptChannels(groups={name: draw[name] for name in names})
-            )
+            kept = KeptChannels(groups={name: draw[name] for name in names})
+            heard = self.check.influential_parameters(self.topology, kept)
             weights = {name: left - heard for name, left in weights.items()}
         return [name for name, left in weights.items() if left]
 
@@ -364,9 +360,7 @@ def _apart(topology: Topology) -> list[list[str]]:
     return sets
 
 
-def _faults(
-    check: EquivalenceCheck, topology: Topology, cuts: Mapping[Part, Sequence[KeptChannels]]
-) -> dict[Part, Reason]:
+def _faults(check: EquivalenceCheck, topology: Topology, cuts: Cuts) -> dict[Part, Reason]:
     """What is wrong with each part, if anything is: its cuts change nothing, or more than they should."""
     found = dict.fromkeys(check.silent(topology, cuts), NO_EFFECT_REASON)
     heard = [part for part in cuts if part not in found]

@@ -20,6 +20,8 @@ from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 
 #: "group" or "block", and its name.
 Part = tuple[str, str]
+#: Part -> kept sets that cut it.
+Cuts = Mapping[Part, Sequence[KeptChannels]]
 #: For each axis of a tensor, the positions with something in them, bool; one position for a tensor without axes.
 Axes = tuple[Tensor, ...]
 #: Said of a group or block whose cut changes nothing.
