@@ -45,7 +45,7 @@ __all__ = [
     "user_code",
 ]
 
-#: Colours, cursor moves and titles of a terminal, as whole sequences (ECMA-48); what remains of others is spelled out.
+#: Whole terminal sequences: colours, cursor moves, titles (ECMA-48). Remains of other sequences are spelled out.
 ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]"
 )
@@ -58,15 +58,19 @@ class AutopruneError(Exception):
 
 
 class AutopruneWarning(UserWarning):
-    """Something that a user should know of a run that goes on."""
+    """Warning about a run that continues."""
 
 
 class ConfigurationError(AutopruneError, ValueError):
-    """What the user gave cannot work; says what was expected, what came and what to do."""
+    """Input of the user that cannot work; the message says what was expected, what came and what to do."""
 
 
 class TaskError(ConfigurationError):
-    """The faults of a Task; `faults` holds one sentence for each."""
+    """Faults of a Task.
+
+    Attributes:
+        faults: One sentence for each fault.
+    """
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -77,7 +81,7 @@ class TaskError(ConfigurationError):
 
 
 class UnknownNameError(ConfigurationError):
-    """A name that is in no registry."""
+    """Name that no registry holds; the message lists the known names."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -91,59 +95,74 @@ class UnknownNameError(ConfigurationError):
 
 
 class StudyConflictError(ConfigurationError):
-    """The output folder belongs to another study."""
+    """Output folder that belongs to another study."""
 
 
 class NotFoundError(ConfigurationError):
-    """Something that was named is not there."""
+    """Named run folder, candidate or file that does not exist."""
 
 
 class SelectionError(ConfigurationError):
-    """No candidate satisfies what was asked of it."""
+    """Choice that no candidate satisfies."""
 
 
 class TraceError(AutopruneError):
-    """The model cannot be run on its example inputs for tracing."""
+    """Model that cannot be run on its example inputs for tracing."""
 
 
 class SurgeryError(AutopruneError):
-    """A kept set does not fit the model it is applied to."""
+    """Kept set that does not fit the model."""
 
 
 class RecoveryError(AutopruneError):
-    """The fine-tune of one candidate diverged."""
+    """Fine-tune of one candidate that diverged."""
 
 
 class UserCodeError(AutopruneError):
-    """The user's model, loss, metric, predict or data failed during a run."""
+    """Failure of the user's model, loss, metric, predict or data during a run."""
 
 
 class StorageError(AutopruneError):
-    """A file of a run cannot be read."""
+    """File of a run that cannot be read or written."""
 
 
 def error_message(what: str, expected: str, got: object, remedy: str = "") -> str:
-    """The sentence that every message follows: what, what was expected, what came, what to do.
+    """Build the sentence that messages about values follow: "<what> must <expected>, but got <got>. <remedy>".
 
-    Names and values in it are the user's: they become plain text of limited length.
+    Names and values come from users: they become plain text of limited length.
+
+    Args:
+        what: Name of the value.
+        expected: What the value must do or be, such as "be >= 0".
+        got: The value, or words for it.
+        remedy: What to do about it, as a sentence; "" for nothing.
+
+    Returns:
+        One or two sentences.
+
+    Example:
+        >>> error_message("a budget", "lie in (0, 1]", 2.0)
+        'a budget must lie in (0, 1], but got 2.0.'
     """
     sentence = f"{plain_text(what)} must {plain_text(expected, 10_000)}, but got {plain_text(str(got))}."
     return f"{sentence} {remedy}" if remedy else sentence
 
 
 def plain_text(text: str, limit: int = 2000) -> str:
-    """Clean a text that comes from outside so that it can be printed, stored and compared.
+    """Clean a text from outside so that it can be printed, stored and compared.
 
-    Terminal escapes are left out, other characters that do not print (control characters, surrogates, marks that turn
-    the direction of writing) are spelled out as in `repr`, and what is longer than the limit is cut in its middle.
-    Characters that mean something in markup, HTML or CSV stay: whoever writes such a format escapes them.
+    Terminal escapes are removed, other characters that do not print (control characters, surrogates, marks that change
+    the direction of writing) are spelled out as in `repr`, and the middle of a text beyond the limit is cut. Characters
+    that mean something in markup, HTML or CSV stay: the writer of such a format escapes them.
 
     Args:
         text: Any text, of any length.
-        limit: The most characters to return.
+        limit: Largest number of characters to return.
 
+    Returns:
+        Printable text of at most `limit` characters.
     """
-    # Cut first: cleaning 10 MB of which 2,000 characters are shown takes seconds.
+    # Cut first: cleaning 10 MB to show 2,000 characters takes seconds.
     length, most = str.__len__(text), 4 * limit
     if length <= most:
         whole = _printable(str.__getitem__(text, slice(None)))
@@ -153,7 +172,7 @@ def plain_text(text: str, limit: int = 2000) -> str:
     else:
         start, end = (_printable(str.__getitem__(text, part)) for part in (slice(most), slice(-most, None)))
     note = f" ... ({length:,} characters in all) ... "
-    # What matters most is said first, but the last line of an error that holds a traceback matters too.
+    # The beginning matters most, but so does the last line of an error that holds a traceback.
     last = max(0, limit - len(note)) // 4
     return start[: max(0, limit - len(note) - last)] + note[:limit] + end[len(end) - last :]
 
@@ -171,48 +190,55 @@ def describe_exception(error: BaseException, limit: int = 2000) -> str:
     r"""Describe any exception in plain text, as `Type: message`; never fails.
 
     Args:
-        error: The exception; its own `__str__` may fail, which is said then.
-        limit: The most characters to return.
+        error: The exception. Where its `__str__` fails, the text says so.
+        limit: Largest number of characters to return.
+
+    Returns:
+        Printable text.
 
     Example:
         >>> describe_exception(ValueError("no \x1b[31mred\x1b[0m"))
         'ValueError: no red'
-
     """
     name = plain_text(_name_of(error), limit // 2)
     try:
         message = plain_text(str(error), max(0, limit - len(name) - 2))
     except KeyboardInterrupt:
         raise
-    except BaseException as failure:  # the error is of the user's code: its __str__ may raise anything
+    except BaseException as failure:  # the __str__ of a user's error may raise anything
         message = f"(its message cannot be read: its __str__ raised {plain_text(_name_of(failure), 100)})"
     return f"{name}: {message}"[:limit] if message.strip() else name
 
 
 def _name_of(error: BaseException) -> str:
-    # A metaclass may have a __name__ of its own, which may fail.
+    # A metaclass may define a __name__ that raises.
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 
-#: What follows from an error of the user's code, where nothing else is said.
+#: Advice after an error of the user's code, where no other is given.
 RESUME_ADVICE = "What is finished is kept: once the code is mended, the same call goes on from there."
 
 
 @contextmanager
 def user_code(stage: str, advice: str = RESUME_ADVICE) -> Iterator[None]:
-    """Turn whatever the user's code raises in a stage of a run into one UserCodeError that says where it was raised.
+    """Turn any exception of the user's code in a stage of a run into one UserCodeError that says where it was raised.
 
-    An interrupt stays one, errors of autoprune pass as they are, and SystemExit is an error: no code of the user's ends
-    a run as if all were well.
+    Interrupts and errors of autoprune pass unchanged. SystemExit becomes an error: user code must not end a run as if
+    all were well.
 
     Args:
         stage: What was being done, as the subject of a sentence, such as "The sensitivity scan".
-        advice: What to do, in a sentence. For want of memory there is another one.
+        advice: What to do, in a sentence. Extended for errors of memory.
+
+    Yields:
+        Nothing; the user's code runs inside the block.
+
+    Raises:
+        UserCodeError: For any other exception; the cause is chained.
 
     Example:
         >>> with user_code("The sensitivity scan"):
-        ...     model(inputs)
-
+        ...     outputs = [1.0]
     """
     try:
         yield
@@ -228,7 +254,7 @@ def user_code(stage: str, advice: str = RESUME_ADVICE) -> Iterator[None]:
 
 
 def _raised_at(error: BaseException, described: str) -> tuple[str, bool]:
-    """The innermost line of the user's code, else of any, and whether it is the user's."""
+    """Find the innermost line of the user's code, else of any code, and tell whether it is the user's."""
     frames = list(traceback.extract_tb(error.__traceback__))
     # A DataLoader's worker is another process: the traceback from there is in the message.
     theirs = WORKER_FRAMES.findall(described) if "DataLoader worker" in described else []
@@ -244,7 +270,15 @@ def _raised_at(error: BaseException, described: str) -> tuple[str, bool]:
 
 
 def raise_all(subject: str, faults: Sequence[str]) -> None:
-    """Raise one ConfigurationError that lists every fault; do nothing when there is none."""
+    """Raise one ConfigurationError that lists every fault; return when there is none.
+
+    Args:
+        subject: Name of the object at fault, for the message.
+        faults: One sentence for each fault.
+
+    Raises:
+        ConfigurationError: When there is a fault.
+    """
     if faults:
         raise ConfigurationError(_bullets(subject, faults))
 

@@ -1,1 +1,1 @@
-"""What one trial decides, as plain data that knows neither torch nor optuna."""
+"""Plans: the decisions of one trial as plain data, without torch and Optuna."""

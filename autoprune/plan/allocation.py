@@ -1,4 +1,4 @@
-"""How much of the structure goes: of one group, of all groups in one ranking, of blocks and layers."""
+"""Allocation of pruning: amounts for one group, for one ranking of all groups, and for blocks and layers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from dataclasses import dataclass
 from autoprune.codec import Format, stored
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
 
-#: How scores of different groups are made comparable: as they are; over the group's mean; over its largest.
+#: How scores of different groups are made comparable: unchanged; divided by the group's mean; divided by its maximum.
 SCORE_SCALES = ("none", "mean", "max")
-#: Costs that a ranking may be told to reach; each follows from widths alone.
+#: Costs that a ranking's budget may limit. Each follows from the widths alone.
 RANKING_COSTS = ("multiply_adds", "parameters", "size_bytes")
 
 
 @stored(Format(what="the plan of a group", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPlan:
-    """What happens to one group of coupled channels; how much goes is said in one of three ways.
+    """Plan of one group of coupled channels. At most one of `ratio`, `count` and `threshold` is given.
 
-    ratio: share of the dense group's channels to remove, in [0, 1). The achieved ratio differs by
-        rounding and because one channel always stays; it is what reports show.
-    count: channels to remove, >= 0; None when it is said otherwise.
-    threshold: channels whose score on the dense model lies below it are removed, >= 0; None when it is said
-        otherwise. The unit is that of the criterion.
-    criterion: name of the criterion that ranks the group's channels.
+    Attributes:
+        ratio: Share of the dense group's channels to remove, in [0, 1). The achieved share differs by rounding and
+            because a group keeps at least one channel; reports show the achieved share.
+        criterion: Name of the criterion that ranks the group's channels.
+        count: Number of channels to remove, >= 0; None where the amount is given otherwise.
+        threshold: Channels whose score on the dense model lies below this value are removed, >= 0, in the criterion's
+            unit; None where the amount is given otherwise.
+
+    Example:
+        >>> GroupPlan(ratio=0.5, criterion="l1").prunes
+        True
+        >>> GroupPlan(count=0).prunes
+        False
     """
 
     ratio: float = 0.0
@@ -46,7 +53,7 @@ class GroupPlan:
 
     @property
     def prunes(self) -> bool:
-        """False when nothing goes, whatever the scores."""
+        """Whether channels can be removed at all; False means that the group stays whole, whatever the scores."""
         return self.ratio > 0 or bool(self.count) or bool(self.threshold)
 
     def _said(self) -> dict[str, object]:
@@ -56,19 +63,27 @@ class GroupPlan:
 @stored(Format(what="a ranking", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingPlan:
-    """One ranking of the channels of all groups that have no plan of their own; the lowest go.
+    """One ranking of the channels of all groups without a `GroupPlan`; the lowest scores are removed.
 
-    Exactly one of: ratio: share of these channels that goes, in [0, 1). count: how many go, >= 0. threshold: those
-        whose score lies below it go, >= 0. budget: the lowest go until the model costs at most this share of dense, in
-        (0, 1].
-    cost: what the budget is a share of, one of RANKING_COSTS.
-    criterion: name of the criterion that scores the channels, on the dense model.
-    scale: how scores of different groups are made comparable, one of SCORE_SCALES.
-    floor, cap: least and most of the channels of any one group that goes, as shares, 0 <= floor <= cap < 1. The floor
-        is rounded up and the cap down to whole channels, and neither is ever exceeded: what one group may not give is
-        taken from others. What a group needs to run comes before its floor.
-    A ratio or count above what the caps allow is an error. A budget that they put out of reach gives the nearest: all
-    that may go goes.
+    Exactly one of `ratio`, `count`, `threshold` and `budget` is given. A ratio or count above what the caps allow is an
+    error. A budget that the caps put out of reach gives the nearest model: every channel that may go is removed.
+
+    Attributes:
+        ratio: Share of the ranked channels to remove, in [0, 1).
+        count: Number of channels to remove, >= 0.
+        threshold: Channels whose score lies below this value are removed, >= 0.
+        budget: Channels are removed until the model costs at most this share of the dense model, in (0, 1].
+        cost: Cost that the budget refers to, one of RANKING_COSTS.
+        criterion: Name of the criterion that scores the channels, on the dense model.
+        scale: How scores of different groups are made comparable, one of SCORE_SCALES.
+        floor: Smallest share of a group's channels that is removed, in [0, cap]. Rounded up to whole channels. The
+            channels that a group needs to run come before its floor.
+        cap: Largest share of a group's channels that is removed, in [floor, 1). Rounded down to whole channels.
+            Channels that one group may not give are taken from others.
+
+    Example:
+        >>> RankingPlan(budget=0.5, cost="parameters").criterion
+        'l2'
     """
 
     ratio: float | None = None
@@ -119,10 +134,15 @@ class RankingPlan:
 @stored(Format(what="the plan of blocks", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPlan:
-    """How many residual blocks, or layers, go whole, the lowest by a criterion first.
+    """Number of residual blocks, or of layers, to drop by a criterion, the lowest scores first.
 
-    count: how many to drop beside those that the plan names, >= 0; no more than there are. criterion: name of a
-        criterion that scores blocks, on the dense model.
+    Attributes:
+        count: Number of blocks to drop beside those that the plan names, >= 0 and at most the number of blocks left.
+        criterion: Name of the criterion that scores blocks, on the dense model.
+
+    Example:
+        >>> BlockPlan(count=2).criterion
+        'block_influence'
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""PruningPlan: how much of each group goes, by which criterion, and how the model recovers."""
+"""PruningPlan: the complete decision of one trial."""
 
 from __future__ import annotations
 
@@ -22,15 +22,24 @@ _OPTIONAL = ("ranking", "dropped", "blocks", "layers", "weights", "recovery", "s
 @stored(Format(what="a plan", version=PLAN_VERSION, optional=_OPTIONAL, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningPlan:
-    """The whole decision of one trial; replays without Optuna.
+    """Complete decision of one trial: what is pruned, by which criterion, and how the model recovers.
 
-    groups: group name -> GroupPlan. A group that is not named keeps all its channels, unless there is a ranking.
-    ranking: one ranking of the channels of all groups that are not named; None for none.
-    dropped: names of residual blocks and layers that go whole.
-    blocks, layers: how many more residual blocks and layers go, each by a criterion; None for none.
-    weights: masks of single weights of what stays; None for none.
-    recovery: how the model recovers.
-    seed: drives data order and every random choice of the trial, >= 0.
+    A plan replays without Optuna.
+
+    Attributes:
+        groups: Group name -> its plan. A group that is not named keeps all its channels, unless there is a ranking.
+        ranking: One ranking of the channels of all groups that are not named; None for no ranking.
+        dropped: Names of the residual blocks and layers to drop whole.
+        blocks: How many further residual blocks to drop by a criterion; None for no further ones.
+        layers: How many further layers to drop by a criterion; None for no further ones.
+        weights: Masks of single weights in the layers that stay; None for no masks.
+        recovery: How the model recovers.
+        seed: Seed of the data order and of every random choice of the trial, >= 0.
+
+    Example:
+        >>> plan = PruningPlan(groups={"conv1": GroupPlan(ratio=0.5)}, seed=1)
+        >>> PruningPlan.from_json(plan.to_json()) == plan
+        True
     """
 
     groups: Mapping[str, GroupPlan] = field(default_factory=dict)
@@ -64,30 +73,58 @@ class PruningPlan:
 
     @property
     def needs_scores(self) -> bool:
-        """How much goes of what depends on scores: on thresholds, a ranking, or blocks or layers by a criterion."""
+        """Whether the amounts depend on scores: on a threshold, a ranking, or blocks chosen by a criterion."""
         by_threshold = any(group.threshold is not None for group in self.groups.values())
         return by_threshold or self.ranking is not None or len(self.block_plans) > 0
 
     @property
     def block_plans(self) -> dict[str, BlockPlan]:
-        """How many layers and how many blocks go by a criterion, where any do."""
+        """Plans that drop blocks or layers by a criterion, by kind: "blocks" or "layers"."""
         plans = {"layers": self.layers, "blocks": self.blocks}
         return {kind: plan for kind, plan in plans.items() if plan is not None and plan.count > 0}
 
     def to_json(self) -> str:
-        """Versioned JSON that `from_json` of this and every later release reads."""
+        """Write the plan as versioned JSON, which `from_json` of this and every later release reads.
+
+        Returns:
+            JSON text.
+        """
         return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
     def to_dict(self) -> dict[str, object]:
-        """The plan as JSON-ready data."""
+        """Convert the plan to JSON-ready data.
+
+        Returns:
+            Field name -> value, and the version.
+        """
         return to_plain_object(self)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PruningPlan:
-        """Read a plan. Raises ConfigurationError for text that is no plan or is of a later version."""
+        """Read a plan from JSON.
+
+        Args:
+            text: JSON that `to_json` wrote.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ConfigurationError: For text that is no plan, or that a later version wrote.
+        """
         return cls.from_dict(parse(text, "a plan", ConfigurationError))
 
     @classmethod
     def from_dict(cls, data: object) -> PruningPlan:
-        """Read a plan from parsed JSON; raises ConfigurationError like `from_json`."""
+        """Read a plan from parsed JSON.
+
+        Args:
+            data: What `to_dict` returned.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ConfigurationError: For data that is no plan, or that a later version wrote.
+        """
         return from_plain(cls, data, "a plan", ConfigurationError)

@@ -1,4 +1,4 @@
-"""How a pruned model is brought back, and when during that what is to go goes."""
+"""Recovery settings of a plan, and the pruning schedule."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ from autoprune.codec import Format, stored
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
 
 OPTIMIZERS = ("sgd", "adamw")
-#: The rate of each where none is given. They are held constant until the weights of the last steps are averaged.
+#: Optimizer -> learning rate where none is given. Suits a constant rate with weight averaging at the end.
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {"sgd": 0.015, "adamw": 0.001}
-#: What the norm of a weight is taken of, where norms are limited.
+#: Slices of a weight whose norms `max_norm` limits.
 NORM_SCOPES = ("channel", "layer")
-#: Shapes of the way from nothing pruned to all of it.
+#: Names of the pruning schedules.
 SCHEDULES = ("one_shot", "iterative", "cubic", "exponential", "learning_rate")
-#: Numbers that the forward of a training step is computed with.
+#: Number formats of the forward of a training step.
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @stored(Format(what="a schedule", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulePlan:
-    """When what is to go goes.
+    """When pruning is applied during the fine-tune.
 
-    name: one of SCHEDULES. "one_shot" prunes before the fine-tune; the others prune during it.
-    updates: how often the amount is brought up, the last time to exactly what the plan says, >= 1; "one_shot" has one
-        unless masks regrow.
-    end: share of the fine-tune in which the updates lie, in (0, 1]; what is left of it only recovers. "learning_rate"
-        takes its pace from the rate alone and looks at no end.
-    regrowth: share of the masked layers' non-zero weights that each update exchanges for those with the largest
-        gradients, falling to 0 over the time of the updates, in [0, 1); 0 is off. For masks of single weights. An
-        update before the first step exchanges nothing, as there are no gradients yet.
+    Attributes:
+        name: One of SCHEDULES. "one_shot" prunes before the fine-tune; the others prune during it.
+        updates: Number of pruning steps, >= 1. The last one reaches exactly the planned amount. "one_shot" has a single
+            one unless masks regrow.
+        end: Fraction of the fine-tune in which pruning happens, in (0, 1]; the rest is recovery only. "learning_rate"
+            follows the learning rate alone and ignores `end`.
+        regrowth: Share of the masked layers' non-zero weights that each update exchanges for the weights with the
+            largest gradients, in [0, 1); it falls to 0 over the updates. 0 is off. For masks of single weights. An
+            update before the first optimizer step exchanges nothing, as there are no gradients yet.
+
+    Example:
+        >>> SchedulePlan(name="cubic", updates=8).end
+        0.75
     """
 
     name: str = "one_shot"
@@ -54,24 +59,30 @@ class SchedulePlan:
 @stored(Format(what="a recovery plan", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
-    """How a pruned model is brought back.
+    """How a pruned model recovers its quality.
 
-    steps: optimizer steps of the fine-tune, >= 0.
-    optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
-    learning_rate: peak of the rate, > 0.
-    scheduler: name of what moves the rate: a built-in one or one of the task's.
-    weight_decay: decoupled for adamw, L2 for sgd, >= 0.
-    distillation_weight: share of the loss that follows the dense model's outputs, in [0, 1]; 0 is off.
-    distillation_temperature: softening of both distributions (Hinton et al. 2015), > 0.
-    batch_norm_samples: training samples to re-estimate running statistics with, >= 0.
-    reconstruction_samples: training samples with which layers behind a cut are solved for by least squares, after each
-        cut, and running statistics are re-estimated, >= 0; 0 is off.
-    max_norm: weights whose L2 norm exceeds it are scaled back to it, before the fine-tune and after each of its steps;
-        >= 0, and 0 is off. max_norm_per: "channel" (each filter) or "layer" (each weight tensor).
-    schedule: when during the fine-tune what is to go goes.
-    averaging: share of the steps, the last ones, whose weights are averaged into those of the candidate, in [0, 1);
-        0 takes the last weights as they are.
-    precision: what the forward of a training step is computed with: "float32", or mixed with "bfloat16" or "float16".
+    Attributes:
+        steps: Optimizer steps of the fine-tune, >= 0.
+        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
+        learning_rate: Peak learning rate, > 0.
+        scheduler: Name of the learning-rate scheduler: a built-in one or one of the task's.
+        weight_decay: Decoupled for adamw, L2 for sgd, >= 0.
+        distillation_weight: Share of the loss that compares with the dense model's outputs, in [0, 1]; 0 is off.
+        distillation_temperature: Softening of both distributions (Hinton et al. 2015), > 0.
+        batch_norm_samples: Training samples from which running statistics are re-estimated, >= 0.
+        reconstruction_samples: Training samples from which layers behind a cut are solved by least squares and running
+            statistics re-estimated, after each cut, >= 0; 0 is off.
+        max_norm: Largest L2 norm of a weight, >= 0; 0 is off. Larger weights are scaled back before the fine-tune and
+            after each of its steps.
+        max_norm_per: Slice whose norm is limited: "channel" (each filter) or "layer" (each weight tensor).
+        schedule: When pruning is applied during the fine-tune.
+        averaging: Fraction of the steps, at the end, whose weights are averaged into the candidate's, in [0, 1); 0
+            takes the weights of the last step.
+        precision: Number format of the forward of a training step: "float32", or mixed with "bfloat16" or "float16".
+
+    Example:
+        >>> RecoveryPlan(steps=100, optimizer="adamw", learning_rate=1e-3).schedule.name
+        'one_shot'
     """
 
     steps: int = 40

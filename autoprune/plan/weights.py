@@ -1,4 +1,4 @@
-"""Which single weights are set to zero: how many, in which pattern, by which criterion."""
+"""Plan of weight masks: how many single weights are set to zero, in which pattern, by which criterion."""
 
 from __future__ import annotations
 
@@ -11,23 +11,37 @@ from autoprune.codec import Format, stored
 from autoprune.errors import error_message, raise_all
 from autoprune.plan.validation import is_share, validate
 
-#: How a target for all layers is spread over them: the same share of each; Erdos-Renyi-Kernel (Evci et al. 2020),
-#: where wide layers give more; one ranking of all weights.
+#: How a target sparsity is spread over layers: the same share of each layer; Erdos-Renyi-Kernel (Evci et al. 2020),
+#: which takes more from wide layers; one ranking of all weights.
 SPREADS = ("layer", "erk", "global")
-#: Patterns that people ask for; any N:M and any block of rows x columns is one.
+#: Common patterns. Any N:M and any block of rows x columns is a pattern, too.
 PATTERNS = ("unstructured", "2:4", "4:8", "block-4x4", "block-1x8")
 _OF_GROUP = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"block-([1-9]\d*)x([1-9]\d*)")
 
 
 def group_pattern(pattern: str) -> tuple[int, int] | None:
-    """(N, M) of an N:M pattern, in which N of M neighbours along the input axis stay; None for another."""
+    """Parse an N:M pattern, in which N of M neighbours along the input axis stay.
+
+    Args:
+        pattern: Such as "2:4".
+
+    Returns:
+        (N, M), or None for another pattern.
+    """
     found = _OF_GROUP.fullmatch(pattern)
     return (int(found[1]), int(found[2])) if found is not None and int(found[1]) < int(found[2]) else None
 
 
 def block_pattern(pattern: str) -> tuple[int, int] | None:
-    """(rows, columns) of a pattern of blocks of the weight as a matrix [outputs, inputs]; None for another."""
+    """Parse a pattern of blocks of the weight as a matrix [outputs, inputs].
+
+    Args:
+        pattern: Such as "block-4x4".
+
+    Returns:
+        (rows, columns), or None for another pattern.
+    """
     found = _BLOCK.fullmatch(pattern)
     return (int(found[1]), int(found[2])) if found is not None else None
 
@@ -35,16 +49,21 @@ def block_pattern(pattern: str) -> tuple[int, int] | None:
 @stored(Format(what="a plan of weights", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPlan:
-    """Masks of single weights; what they silence is zero and stays zero.
+    """Masks of single weights. Masked weights are zero and stay zero.
 
-    pattern: "unstructured"; "N:M", such as "2:4": N of M neighbours along the input axis stay; "block-RxC": blocks of
-        R outputs and C inputs go whole.
-    sparsity: share of all weights of the layers that are masked which is zero in the end, in [0, 1). For "N:M" it is
-        1 - N / M and must not be given.
-    criterion: name of a criterion that scores single weights.
-    spread: how the sparsity is spread over layers, one of SPREADS.
-    layers: name of a weight -> its own sparsity in [0, 1), in place of the spread's; 0 leaves it alone. For "N:M" a
-        layer's own sparsity can only be 0.
+    Attributes:
+        pattern: "unstructured"; "N:M", such as "2:4": N of M neighbours along the input axis stay; "block-RxC": blocks
+            of R outputs and C inputs are masked whole.
+        sparsity: Share of all weights of the masked layers that is zero in the end, in [0, 1). For "N:M" it is 1 - N /
+            M and must not be given.
+        criterion: Name of a criterion that scores single weights.
+        spread: How the sparsity is spread over layers, one of SPREADS.
+        layers: Name of a weight -> its sparsity in [0, 1), in place of the spread's; 0 leaves the weight unmasked. For
+            "N:M" only 0 is allowed.
+
+    Example:
+        >>> WeightPlan(pattern="2:4").target
+        0.5
     """
 
     pattern: str = "unstructured"
@@ -80,7 +99,7 @@ class WeightPlan:
 
     @property
     def target(self) -> float:
-        """Share of the weights that is zero in the end, but for layers with a sparsity of their own."""
+        """Share of the weights that is zero in the end, except in layers with a sparsity in `layers`."""
         fixed = group_pattern(self.pattern)
         if fixed is not None:
             return 1.0 - fixed[0] / fixed[1]
