@@ -19,7 +19,7 @@ from autoprune.errors import SelectionError
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
 from autoprune.report.findings import limit_findings
-from autoprune.sensitivity.scan import extent
+from autoprune.sensitivity.scan import plan_scan
 from autoprune.study.ending import Ending
 from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.samplers import named_sampler
@@ -51,29 +51,29 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
     done = len(study.records)
     have = f", {done} of them are there" if done else ""
     console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
-    assert study.bench is not None
-    lines = [f"The task: {study.bench.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
+    assert study.context is not None
+    lines = [f"The task: {study.context.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
     for line in filter(None, (*lines, _trial(study, settings), _until(settings))):
         console.print(f"  {line}")
     console.print(f"  {_duration(study, settings)} Control-C stops; the same command goes on from there.")
 
 
 def _scan(study: Study, settings: StudySettings) -> str:
-    assert study.bench is not None
-    topology = study.bench.topology
+    assert study.context is not None
+    topology = study.context.topology
     groups, blocks = len(topology.groups), len(prunable_blocks(topology))
     if not settings.scanned or not groups + blocks:
         return "No sensitivity scan."
     if study.folder.read_sensitivity() is not None:
         return ""
-    size = extent(study.bench, settings.space.scan_criterion, samples=settings.scan_samples)
+    size = plan_scan(study.context, settings.space.scan_criterion, samples=settings.scan_samples)
     cuts = f"{len(size.keep_shares)} shares of each of {groups} groups" if groups else ""
     each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers left out one by one" if blocks else "")))
     return f"First a sensitivity scan: {each} on {size.samples} samples, {size.forward:,} samples forward in all."
 
 
 def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
-    assert study.bench is not None
+    assert study.context is not None
     left, listed = max(settings.trials - 1, 0), ["the dense model"]
     for name, points in _series(settings).items():
         if min(points, left):
@@ -85,7 +85,7 @@ def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
         return f"Trials: {first}. The whole uniform sweep needs {needed} trials."
     if not left:
         return f"Trials: {first}."
-    groups = len(study.bench.topology.groups)
+    groups = len(study.context.topology.groups)
     rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
     if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
         rest += f", {settings.polish:.0%} of them a member of the front trained further"
@@ -101,8 +101,8 @@ def _series(settings: StudySettings) -> dict[str, int]:
 
 
 def _trial(study: Study, settings: StudySettings) -> str:
-    assert study.bench is not None
-    task, space = study.bench.task, settings.space
+    assert study.context is not None
+    task, space = study.context.task, settings.space
     fewest, most = space.lengths
     steps = f"{most}" if fewest == most else f"{fewest} to {most}"
     batch = batch_samples(task.train_split)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoprune.candidate import Bench
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
 from autoprune.plan.weights import WeightPlan, group_pattern
@@ -20,6 +19,7 @@ from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import GROUP_KINDS, Cost, Member, Topology
 from autoprune.trace.unprunable import IneligibleModule
+from autoprune.trial_context import TrialContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
 
     """
     settings = SpaceSettings() if space is None else space
-    bench = Bench.of(task, protect=settings.protect)
-    found = explain_topology(bench.topology, settings, task.prediction.kind)
-    return replace(found, task=task.summary(), notes=(*found.notes, *told(settings, bench)))
+    context = TrialContext.of(task, protect=settings.protect)
+    found = explain_topology(context.topology, settings, task.prediction.kind)
+    return replace(found, task=task.summary(), notes=(*found.notes, *told(settings, context)))
 
 
 def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:

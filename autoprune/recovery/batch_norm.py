@@ -1,4 +1,4 @@
-"""Re-estimate running statistics after a cut."""
+"""Re-estimate running statistics of norms after a cut."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from autoprune.task.data import Batch, call, evaluating
 def recalibrate(model: nn.Module, batches: Iterable[Batch], least: int = 2) -> int:
     """Replace the running mean and variance of every norm that keeps them by plain averages over `batches`.
 
-    Such norms are BatchNorm of any dimensions, SyncBatchNorm, InstanceNorm with track_running_stats, and any module
-    with torch's attributes for it, whether scale and shift are trained or frozen. Modules whose statistics are
-    constants (torchvision's FrozenBatchNorm2d) and norms that no batch reaches keep what they have; one that is called
-    several times takes the average over all its calls.
-    The model is changed in place; training mode, dropout and momentum are as before. Batches of one sample are left
-    out where there are others. Returns the number of samples seen, 0 for a model without such norms.
+    These norms are BatchNorm of any dimension, SyncBatchNorm, InstanceNorm with track_running_stats, and any module
+    with the same attributes, whether scale and shift are trained or frozen. Norms with constant statistics
+    (torchvision's FrozenBatchNorm2d) and norms that no batch reaches are unchanged. A norm that is called several times
+    gets the average over all its calls. Training mode, dropout and momentum are restored. Batches of one sample are
+    left
+    out if there are larger ones.
     Source: Li et al., EagleEye, 2020.
 
     Args:
-        model: the model, changed in place.
-        batches: samples of the training split.
-        least: samples of the smallest batch whose variance is defined, 1 where norms read several values of each.
+        model: The model, changed in place.
+        batches: Samples of the train split.
+        least: Samples of the smallest batch whose variance is defined; 1 where norms read several values of each
+            sample.
 
+    Returns:
+        Number of samples seen; 0 for a model without such norms.
     """
     norms = [module for module in model.modules() if keeps_statistics(module)]
     given = list(batches)
@@ -47,7 +50,14 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], least: int = 2) -> i
 
 
 def keeps_statistics(module: nn.Module) -> TypeGuard[_NormBase]:
-    """True for one of torch's norms, or what has their attributes, that moves its statistics in training mode."""
+    """Tell whether a module is a norm that moves its statistics in training mode.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        True for torch's norms with running statistics, and for modules with the same attributes.
+    """
     statistics = (getattr(module, "running_mean", None), getattr(module, "running_var", None))
     return (
         all(isinstance(values, Tensor) for values in statistics)
@@ -58,7 +68,7 @@ def keeps_statistics(module: nn.Module) -> TypeGuard[_NormBase]:
 
 
 def _averaging() -> Callable[[_NormBase, object], None]:
-    """A hook before each forward: the n-th call moves the statistics by 1 / n, the first replaces them.
+    """A hook before each forward: call n moves the statistics by 1 / n, and call 1 replaces them.
 
     momentum = None would do the same for BatchNorm, but InstanceNorm takes it for 0.
     """

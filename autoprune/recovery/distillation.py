@@ -24,14 +24,13 @@ PICK = "Give Task(predict=...) that picks the same tensor from what the model re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How outputs of a student are compared with those of the dense model, both in the mode of the loss.
+    """How the outputs of a student are compared with those of the dense model, both in the mode of the loss.
 
     Attributes:
-        kind: As `distillation_loss` takes it.
-        fault: Why they cannot be compared; "" where they can.
-        remedy: What the user may do about that; "" where there is nothing.
-        by_sample: Whether the predictions have a row for each sample, and can be kept by sample.
-
+        kind: Kind of comparison, for `distillation_loss`.
+        fault: Why the outputs cannot be compared; "" if they can.
+        remedy: What the user can do about the fault; "" for nothing.
+        by_sample: Whether the predictions have one row per sample, so that they can be cached by sample.
     """
 
     kind: str = ""
@@ -41,18 +40,22 @@ class Comparison:
 
 
 class Teacher:
-    """The dense model's outputs as soft targets, in the mode in which the loss is defined.
+    """Outputs of the dense model as soft targets, in the mode in which the loss is defined.
 
-    A student is compared in training mode, where some models return something else than in eval mode: so does the
-    teacher, with dropout off and norms as in eval mode.
+    A student is compared in training mode, where some models return other outputs than in eval mode. The teacher
+    therefore
+    returns those outputs, too, with dropout off and norms as in eval mode.
 
-    Where the train split is held as tensors every sample's output is computed once and kept, since a sample is
-    always the same; a loader may augment, so its batches go through the dense model each time.
+    If the train split is held as tensors, the output of each sample is computed once and cached, since a sample is
+    always
+    the same. A loader may augment its samples, so its batches go through the dense model each time.
+
+    Args:
+        task: The user's task.
 
     Attributes:
         samples: Samples of batches that the dense model has been run on so far.
-        shared: Samples whose outputs are kept, for all candidates; no part of `samples`.
-
+        shared: Samples whose outputs are cached for all candidates; not part of `samples`.
     """
 
     def __init__(self, task: Task) -> None:
@@ -62,12 +65,19 @@ class Teacher:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """How a student follows this teacher, found on a calibration batch and a copy of the dense model."""
+        """How a student is compared with this teacher, found on a calibration batch and a copy of the dense model."""
         return compare(self._task)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Tensor:
-        """Predictions [N, ...] of the dense model for a batch on the task's device."""
+        """Predict a batch on the task's device with the dense model.
+
+        Args:
+            batch: Batch of the train split.
+
+        Returns:
+            Predictions [N, ...].
+        """
         if batch.index is not None and isinstance(self._task.train_split, TensorSplit) and self.comparison.by_sample:
             if self._known is None:
                 parts = list(self._task.train_split.ordered())
@@ -84,11 +94,13 @@ class Teacher:
 
 @torch.enable_grad()
 def compare(task: Task) -> Comparison:
-    """Find how a student's outputs can be compared with the dense model's; the model itself stays as it is.
+    """Find how the outputs of a student can be compared with those of the dense model.
 
     Args:
-        task: With its mode of the loss.
+        task: The task, with the mode of its loss. Its model is unchanged.
 
+    Returns:
+        The comparison, or why there is none.
     """
     model, batch = clone_with(task.dense), task.calibration[0]
     mode = "training mode" if task.loss_mode.trains else "eval mode"
@@ -129,7 +141,7 @@ def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
 
 @torch.no_grad()
 def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch.Size) -> bool:
-    """Whether other weights give predictions of another shape; those of the model are changed for that."""
+    """Whether other weights give predictions of another shape. The weights of `model` are changed."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.is_floating_point():
@@ -140,7 +152,7 @@ def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch
 
 
 def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
-    """As `distillation_loss` takes it. Probabilities are no logits to soften: they are compared as numbers."""
+    """Kind of comparison for `distillation_loss`. Probabilities are compared as numbers, not softened as logits are."""
     kind, logits = task.prediction.kind, task.prediction.logits
     if task.loss_mode.trains and isinstance(batch.targets, Tensor):
         asked, loss = asked_by(task.metrics), trained_by(task.loss)
@@ -150,12 +162,20 @@ def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float, kind: str = "") -> Tensor:
-    """How far the student's predictions [N, ...] are from the teacher's, a scalar.
+    """Compute how far the student's predictions are from the teacher's.
 
-    kind: "multiclass" logits [N, C]: KL divergence of the softened class distributions times T^2. "binary" and
-    "multilabel" logits: the same of each softened yes/no answer. "regression": squared error over the variance of
-    the teacher's values, so that the unit does not matter. "" tells by the shape: multiclass for C > 1, else
-    plain squared error.
+    Args:
+        student: Predictions [N, ...] of the student.
+        teacher: Predictions [N, ...] of the dense model.
+        temperature: Temperature that softens logits, > 0.
+        kind: "multiclass" for logits [N, C]: KL divergence of the softened class distributions times temperature^2.
+            "binary" and "multilabel" for logits: the same for each softened yes/no answer. "regression": squared error
+            divided by the variance of the teacher's values, so that their unit does not matter. "" decides by the
+                shape:
+            multiclass for C > 1, else plain squared error.
+
+    Returns:
+        The loss, a scalar.
     """
     if kind == "multiclass" or (not kind and student.ndim >= 2 and student.shape[1] > 1):
         log_p = functional.log_softmax(student / temperature, dim=1)

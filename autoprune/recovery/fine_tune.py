@@ -1,4 +1,4 @@
-"""A brief fine-tune, during which the model may be pruned further; distillation from the dense model as an option."""
+"""Fine-tune a model briefly, with pruning between steps and distillation from the dense model as options."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """Work done, in samples.
+class Work:
+    """Work done, counted in samples.
 
     Attributes:
         forward: Samples passed through a model without training, calibration and a teacher's batches included.
         trained: Samples passed forward and backward.
-        shared: Samples of work that several candidates use and that is done once: a teacher's outputs for the whole
-            train split. The same for each of them, whoever came first; a sum of work counts it once.
-
+        shared: Samples of work that is done once for several candidates: a teacher's outputs for the whole train split.
+            The same for each of them, whoever came first; a sum of work counts it once.
     """
 
     forward: int = 0
     trained: int = 0
     shared: int = 0
 
-    def __add__(self, other: Samples) -> Samples:
-        return Samples(
+    def __add__(self, other: Work) -> Work:
+        return Work(
             forward=self.forward + other.forward,
             trained=self.trained + other.trained,
             shared=max(self.shared, other.shared),
@@ -53,36 +52,60 @@ class Samples:
 
 
 class DivergedError(RecoveryError):
-    """A loss that is not finite; `samples` is the work done until then."""
+    """A loss that is not finite.
 
-    def __init__(self, message: str, samples: Samples) -> None:
-        self.samples = samples
+    Args:
+        message: The sentence for the user.
+        work: Work done until then.
+    """
+
+    def __init__(self, message: str, work: Work) -> None:
+        self.work = work
         super().__init__(message)
 
 
-def fine_tune(
-    model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None
-) -> Samples:
-    """Train `model` in place for `plan.steps` steps on the train split; leaves it in eval mode.
+def fine_tune(model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None) -> Work:
+    """Train a model in place for `plan.steps` steps on the train split, and leave it in eval mode.
 
-    With plan.max_norm its weights never leave that ball, whether it is trained or not.
+    With plan.max_norm the norms of its weights never exceed that limit, whether there are steps or not.
 
-    teacher: the dense model's outputs, needed when plan.distillation_weight > 0.
-    Raises DivergedError as soon as the loss is not finite.
+    Args:
+        model: The model, changed in place.
+        task: The task that it is trained on.
+        plan: Recovery settings.
+        seed: Seed of the batches and of dropout.
+        teacher: Outputs of the dense model; needed when plan.distillation_weight > 0.
+
+    Returns:
+        The work done.
+
+    Raises:
+        DivergedError: The loss is not finite.
     """
     training = FineTune(model, task, plan, seed=seed, teacher=teacher)
     training.run(plan.steps)
     training.finish()
-    return training.samples
+    return training.work
 
 
 class FineTune:
-    """A fine-tune under way. Between two stretches of it the model may be replaced by a smaller one.
+    """A fine-tune in progress. Between two calls of `run` the model may be replaced by a smaller one.
 
-    model: as it is now. step: optimizer steps done. samples: work done. masks: name of a weight -> bool, True = may be
-        other than zero; what they silence stays zero.
-    movement: name of a weight -> minus the sum over steps of rate * gradient * weight (Sanh et al. 2020), for the
-        weights that were asked for and have been trained.
+    Args:
+        model: The model, trained in place.
+        task: The task that it is trained on.
+        plan: Recovery settings.
+        seed: Seed of the batches and of dropout.
+        teacher: Outputs of the dense model; None for no distillation.
+        on_epoch: Called with the number of finished passes over the train split after each of them.
+
+    Attributes:
+        model: The current model.
+        step: Optimizer steps done.
+        work: Work done.
+        masks: Name of a weight -> bool mask of its shape; entries that are False stay zero.
+        movement: Name of a weight -> minus the sum over steps of rate * gradient * weight (Sanh et al., 2020), for the
+            weights given to `watch_movement` that have been trained.
     """
 
     def __init__(
@@ -95,7 +118,7 @@ class FineTune:
         teacher: Teacher | None = None,
         on_epoch: Callable[[int], None] | None = None,
     ) -> None:
-        self.model, self.step, self.samples = model, 0, Samples()
+        self.model, self.step, self.work = model, 0, Work()
         self.masks: dict[str, Tensor] = {}
         self.movement: dict[str, Tensor] = {}
         self._task, self._plan, self._seed, self._teacher = task, plan, seed, teacher
@@ -121,22 +144,33 @@ class FineTune:
         return self._rate.value if self._trains else 0.0
 
     @property
-    def declined(self) -> float:
-        """How far the rate has come down from its peak, in [0, 1]."""
-        return self._rate.declined if self._trains else 1.0
+    def decay_fraction(self) -> float:
+        """How far the learning rate has fallen from its peak, in [0, 1]."""
+        return self._rate.decay_fraction if self._trains else 1.0
 
     @property
     def gradients(self) -> dict[str, Tensor]:
-        """Name of a parameter -> its gradient at the last step, silenced entries included; empty before the first."""
+        """Gradients of the last step by parameter name, masked entries included; empty before the first step."""
         return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
 
     def watch_movement(self, names: Collection[str]) -> None:
-        """Gather `movement` of these parameters from the next step on."""
+        """Gather the movement of some parameters from the next step on.
+
+        Args:
+            names: Names of the parameters.
+        """
         self._moved = names
 
     @torch.enable_grad()  # a script may have switched gradients off
     def run(self, until: int) -> None:
-        """Train up to that step. Raises DivergedError as soon as the loss is not finite."""
+        """Train up to a step.
+
+        Args:
+            until: Optimizer steps that are done afterwards.
+
+        Raises:
+            DivergedError: The loss is not finite.
+        """
         if not self._trains:
             self.step = max(self.step, until)
             return
@@ -151,14 +185,19 @@ class FineTune:
                         self._ahead = self._next()
         except _NotFiniteError as error:
             message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
-            self.samples += Samples(forward=error.seen) + self._taught(taught)
-            raise DivergedError(f"{message}{self._plan.steps}", self.samples) from None
+            self.work += Work(forward=error.seen) + self._taught(taught)
+            raise DivergedError(f"{message}{self._plan.steps}", self.work) from None
         finally:
             self.model.eval()
-        self.samples += self._taught(taught)
+        self.work += self._taught(taught)
 
     def replace(self, model: nn.Module, cut_alike: CutAlike) -> None:
-        """Go on with a model that was cut from the present one; momenta, masks and what was gathered are cut alike."""
+        """Continue with a model that was cut from the current one.
+
+        Args:
+            model: The smaller model.
+            cut_alike: Cuts momenta, masks, gradients and movement as the parameters were cut.
+        """
         before = dict(self.model.named_parameters())
         gradients = self.gradients
         self.model = model
@@ -178,8 +217,14 @@ class FineTune:
             after[name].grad = gradient
         self._optimizer = optimizer
 
-    def silence(self, masks: Mapping[str, Tensor]) -> None:
-        """Set what the masks silence to zero, now and after every step; entries that return start without momentum."""
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Set masked entries to zero, now and after every step.
+
+        Entries that a mask no longer covers start without momentum.
+
+        Args:
+            masks: Name of a weight -> bool mask of its shape; False for zero.
+        """
         before, self.masks = self.masks, dict(masks)
         if self._trains:
             parameters = dict(self.model.named_parameters())
@@ -190,7 +235,7 @@ class FineTune:
         apply_masks(self.model, self.masks)
 
     def finish(self) -> None:
-        """Leave the model in eval mode, without gradients, and with averaged weights where the plan says so."""
+        """Leave the model in eval mode, without gradients, and with averaged weights if the plan asks for them."""
         self.model.eval()
         if self._averaged > 1:
             with torch.no_grad():
@@ -234,16 +279,16 @@ class FineTune:
             apply_masks(self.model, self.masks)
         self._rate.advance(value)
         self.step += 1
-        self.samples += Samples(trained=batch.size)
+        self.work += Work(trained=batch.size)
         if self.step > (1.0 - plan.averaging) * plan.steps:
             self._gather_average()
 
     def _followed(self, batch: Batch) -> Tensor | None:
-        """The teacher's predictions, None where the targets alone are followed."""
+        """The teacher's predictions; None if the student follows the targets alone."""
         if self._plan.distillation_weight == 0 or self._teacher is None or self._teacher.comparison.fault:
             return None
         soft = self._teacher(batch)
-        self.samples += Samples(shared=self._teacher.shared)
+        self.work += Work(shared=self._teacher.shared)
         return soft
 
     def _blend(self, loss: Tensor, outputs: object, soft: Tensor) -> Tensor:
@@ -270,12 +315,12 @@ class FineTune:
                 moved.addcmul_(weight.grad, weight, value=-self._rate.value)
 
     def _is_taken(self, gradient: Tensor) -> bool:
-        """False for one that overflows in float16: the scaler leaves that step out."""
+        """False for a gradient that overflows in float16: the scaler skips that step."""
         return not self._scaler.is_enabled() or bool(gradient.isfinite().all())
 
     @contextmanager
     def _own_random_numbers(self) -> Iterator[None]:
-        """Dropout and the like draw from torch's global generators: from the seed here, and not for the caller."""
+        """Draw dropout and the like from the seed, and restore torch's global generators for the caller."""
         cuda = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             if self._random:
@@ -289,8 +334,8 @@ class FineTune:
             finally:
                 self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]
 
-    def _taught(self, before: int) -> Samples:
-        return Samples(forward=0 if self._teacher is None else self._teacher.samples - before)
+    def _taught(self, before: int) -> Work:
+        return Work(forward=0 if self._teacher is None else self._teacher.samples - before)
 
 
 class _NotFiniteError(Exception):
@@ -308,7 +353,7 @@ def _floats(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _computed_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Mixed precision (Micikevicius et al. 2018): weights stay as they are, products are computed with fewer digits."""
+    """Mixed precision (Micikevicius et al., 2018): weights keep their dtype, products lose digits."""
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "float32")
 
@@ -324,7 +369,7 @@ def _states(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) 
 
 
 def _optimizer(model: nn.Module, plan: RecoveryPlan) -> torch.optim.Optimizer:
-    """Norms and biases take no weight decay."""
+    """The optimizer of the plan, without weight decay for norms and biases."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},

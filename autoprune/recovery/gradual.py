@@ -1,4 +1,4 @@
-"""From a parent to a recovered candidate: what goes at each update of the schedule, and the training in between."""
+"""Prune a parent to a plan and recover it: the pruning steps of the schedule, and the training between them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import FineTune, Samples
+from autoprune.recovery.fine_tune import FineTune, Work
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct
-from autoprune.recovery.schedules import Pace, Update, amount_now, check_regrowth, schedule
+from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now, check_regrowth, schedule
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
 from autoprune.task.data import Batch, head
@@ -33,15 +33,23 @@ from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
 
 
-class Clock:
-    """Seconds by phase."""
+class PhaseTimer:
+    """Adds up seconds by phase.
+
+    Attributes:
+        seconds: Phase -> seconds.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time of the block to a phase."""
+        """Add the time of a `with` block to a phase.
+
+        Args:
+            name: The phase.
+        """
         start = time.perf_counter()
         try:
             yield
@@ -50,11 +58,16 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A model on its way.
+class Snapshot:
+    """State of a model during recovery.
 
-    model: as it is. kept: what it has, in dense indices. masks: of its weights, True = may be other than zero.
-    step: optimizer steps done. epoch: passes over the train split done. rate: learning rate of the coming step.
+    Attributes:
+        model: The current model.
+        kept: Its channels, in dense indices.
+        masks: Name of a weight -> bool mask of its shape; True where the entry may be non-zero.
+        step: Optimizer steps done.
+        epoch: Passes over the train split done.
+        rate: Learning rate of the coming step.
     """
 
     model: nn.Module
@@ -66,24 +79,37 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """Who looks at a model on its way. Looking changes nothing but where the training ends.
+class RecoveryCallbacks:
+    """Callbacks during recovery. They must not change the model; `on_rung` may end training.
 
-    on_epoch: called after each pass over the train split.
-    on_rung: called with the model, in eval mode, and the optimizer steps done, before each step of `rungs` at which
-        nothing is left to prune; the training ends there when it says True.
-    rungs: optimizer steps, rising.
+    Attributes:
+        on_epoch: Called after each pass over the train split.
+        on_rung: Called with the model, in eval mode, and the optimizer steps done, before each step of `rungs` that
+            comes
+            after the last pruning step. True ends the training.
+        rungs: Optimizer steps, ascending.
     """
 
-    on_epoch: Callable[[Stage], None] | None = None
+    on_epoch: Callable[[Snapshot], None] | None = None
     on_rung: Callable[[nn.Module, int], bool] | None = None
     rungs: tuple[int, ...] = ()
 
 
-class Gradual:
-    """A model on its way from its parent to a plan.
+class PruneAndRecover:
+    """Turns a parent into a candidate of a plan: prunes by the schedule, recovers and trains.
 
-    model, kept: as they are now. samples: work done for it. clock: where the time went.
+    Args:
+        task: The user's task.
+        topology: Proved groups of the dense model.
+        plan: A resolved plan, see criteria.amounts.
+        start: The parent, which is not changed, and its channels.
+        teacher: Outputs of the dense model; None for no distillation.
+        callbacks: Callbacks during recovery; None for none.
+
+    Attributes:
+        model: The current model.
+        kept: Its channels, in dense indices.
+        timer: Seconds by phase.
     """
 
     def __init__(
@@ -94,14 +120,14 @@ class Gradual:
         start: tuple[nn.Module, KeptChannels],
         *,
         teacher: Teacher | None = None,
-        watch: Watch | None = None,
+        callbacks: RecoveryCallbacks | None = None,
     ) -> None:
         """plan: resolved, see criteria.resolve. start: the parent, which stays as it is, and its channels."""
-        self.clock = Clock()
+        self.timer = PhaseTimer()
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
-        self._watch = watch if watch is not None else Watch()
-        self._spent, self._own = Samples(), False
+        self._callbacks = callbacks if callbacks is not None else RecoveryCallbacks()
+        self._spent, self._own = Work(), False
         self._from = {**topology.widths, **self.kept.widths}
         self._to = planned_widths(plan, topology)
         for name, width in self._to.items():
@@ -111,9 +137,9 @@ class Gradual:
         self._training: FineTune | None = None
 
     @property
-    def samples(self) -> Samples:
+    def work(self) -> Work:
         """Work done so far."""
-        return self._spent if self._training is None else self._spent + self._training.samples
+        return self._spent if self._training is None else self._spent + self._training.work
 
     @property
     def steps(self) -> int:
@@ -121,22 +147,26 @@ class Gradual:
         return 0 if self._training is None else self._training.step
 
     def run(self) -> None:
-        """Prune by the schedule, recover, train. Raises DivergedError when the loss does not stay finite."""
+        """Prune by the schedule, recover and train.
+
+        Raises:
+            DivergedError: The loss is not finite.
+        """
         recovery = self._plan.recovery
         factory = scheduler(recovery.scheduler, self._task.schedulers)
         rates = simulate(factory, recovery.learning_rate, recovery.steps) if recovery.steps else []
-        pace = Pace(recovery.schedule, recovery.steps, rates)
+        runner = ScheduleRunner(recovery.schedule, recovery.steps, rates)
         if self._plan.weights is not None:
-            check_regrowth(recovery.schedule, recovery.steps, pace.updates)
+            check_regrowth(recovery.schedule, recovery.steps, runner.updates)
             check_pattern(self._plan.weights, self._topology)
-        at_once = [update for update in pace.updates if update.step == 0]
+        at_once = [update for update in runner.updates if update.step == 0]
         for update in at_once:
-            if pace.now(update, 0.0) is not None:
+            if runner.now(update, 0.0) is not None:
                 self._advance(update)
         training = self._begin()
-        for update in pace.updates[len(at_once) :]:
+        for update in runner.updates[len(at_once) :]:
             self._train(update.step)
-            due = pace.now(update, training.declined)
+            due = runner.now(update, training.decay_fraction)
             if due is not None:
                 self._advance(due)
         self._train_by_rungs(recovery.steps)
@@ -153,23 +183,23 @@ class Gradual:
             self._plan.recovery,
             seed=self._plan.seed,
             teacher=self._teacher,
-            on_epoch=None if self._watch.on_epoch is None else self._epoch_done,
+            on_epoch=None if self._callbacks.on_epoch is None else self._epoch_done,
         )
         training.watch_movement(self._movement_wanted())
-        training.silence(self._masks or self._silent())
+        training.set_masks(self._masks or self._silent())
         self._training = training
         return training
 
     def _train(self, until: int) -> None:
         assert self._training is not None
-        with self.clock.phase("train"):
+        with self.timer.phase("train"):
             self._training.run(until)
 
     def _train_by_rungs(self, steps: int) -> None:
-        """The rest of the training; ends early where a rung says so."""
+        """Train to the end; `on_rung` may end the training earlier."""
         done = self.steps
-        on_rung = self._watch.on_rung
-        for step in self._watch.rungs if on_rung is not None else ():
+        on_rung = self._callbacks.on_rung
+        for step in self._callbacks.rungs if on_rung is not None else ():
             if done <= step < steps:
                 self._train(step)
                 if on_rung is not None and on_rung(self.model, step):
@@ -178,9 +208,9 @@ class Gradual:
 
     def _epoch_done(self, epoch: int) -> None:
         training = self._training
-        assert training is not None and self._watch.on_epoch is not None
-        self._watch.on_epoch(
-            Stage(
+        assert training is not None and self._callbacks.on_epoch is not None
+        self._callbacks.on_epoch(
+            Snapshot(
                 model=training.model,
                 kept=self.kept,
                 masks=training.masks,
@@ -190,8 +220,8 @@ class Gradual:
             )
         )
 
-    def _advance(self, update: Update) -> None:
-        """One update: cut further, lay the masks anew, make up for both."""
+    def _advance(self, update: PruningStep) -> None:
+        """Take one pruning step: cut further, renew the masks, recover from both."""
         recovery = self._plan.recovery
         kept = self._choose(update.progress)
         changed = kept != self.kept
@@ -207,16 +237,16 @@ class Gradual:
             self._recalibrate()
 
     def _recalibrate(self) -> None:
-        with self.clock.phase("recalibrate"):
+        with self.timer.phase("recalibrate"):
             batches = first_samples(self._task, self._plan.recovery.batch_norm_samples)
-            self._spent += Samples(forward=recalibrate(self.model, batches, self._task.least_batch))
+            self._spent += Work(forward=recalibrate(self.model, batches, self._task.least_batch))
 
     def _choose(self, progress: float) -> KeptChannels:
         shape = self._plan.recovery.schedule.name
         widths = {name: amount_now(self._from[name], width, progress, shape) for name, width in self._to.items()}
         groups = self._plan.groups
         criteria = [groups[name].criterion for name, width in widths.items() if width < self._width(name)]
-        with self.clock.phase("score"):
+        with self.timer.phase("score"):
             return select_channels(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
 
     def _width(self, name: str) -> int:
@@ -224,24 +254,24 @@ class Gradual:
 
     def _cut(self, kept: KeptChannels) -> None:
         before, source = self.kept, self.model
-        with self.clock.phase("cut"):
+        with self.timer.phase("cut"):
             self.model, self.kept, self._own = cut(source, self._topology, kept, parent=before), kept, True
         samples = self._plan.recovery.reconstruction_samples
         if samples and kept != before:
             silent = self._silent()
-            with self.clock.phase("reconstruct"):
+            with self.timer.phase("reconstruct"):
                 seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
-                self._spent += Samples(forward=seen)
+                self._spent += Work(forward=seen)
             apply_masks(self.model, silent)  # it may have given values to what was zero
         if self._training is not None:
             self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
             self._masks = self._training.masks
 
-    def _mask(self, plan: WeightPlan, update: Update) -> None:
+    def _mask(self, plan: WeightPlan, update: PruningStep) -> None:
         if plan.target == 0 and not plan.layers:
             return
         axes = self._topology.input_axes
-        with self.clock.phase("score"):
+        with self.timer.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
             # A layer that is left alone by name needs no score, which a criterion may not be able to give.
             weights = {name: signals.weights[name] for name in self._masked() if plan.layers.get(name) != 0}
@@ -264,12 +294,12 @@ class Gradual:
             }
         self._masks = found
         if self._training is not None:
-            self._training.silence(found)
+            self._training.set_masks(found)
         else:
             apply_masks(self.model, found)
 
     def _masks_of(self, scores: Mapping[str, Tensor], plan: WeightPlan, progress: float) -> dict[str, Tensor]:
-        """Masks at that progress, each weight or ranking on its own way from what was zero at first."""
+        """Masks at one point of the schedule. Each weight or ranking starts from its own share of zeros."""
         shape = schedule(self._plan.recovery.schedule.name)
         found: dict[str, Tensor] = {}
         for names, final in _together(scores, plan):
@@ -285,7 +315,7 @@ class Gradual:
         return {name: found[name] for name in scores if name in found}
 
     def _zeros_now(self) -> dict[str, tuple[int, int]]:
-        """Name of a weight that masks are laid on -> how many of its entries are zero, and of how many that may be."""
+        """Name of a masked weight -> how many of its entries are zero, and how many may be."""
         plan = self._plan.weights
         if plan is None:
             return {}
@@ -299,7 +329,7 @@ class Gradual:
         return found
 
     def _silent(self) -> dict[str, Tensor]:
-        """Masks of what is zero before the first update: it is to go, and must not grow until then."""
+        """Masks of the entries that are zero before the first pruning step: they must not grow until then."""
         plan = self._plan.weights
         if plan is None:
             return {}
@@ -309,7 +339,7 @@ class Gradual:
         return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
 
     def _masked(self) -> list[str]:
-        """Weights that masks are laid on: of products, and still there."""
+        """Names of the weights that masks are laid on: weights of products in blocks that are not dropped."""
         if self._plan.weights is None:
             return []
         there = dict(self.model.named_parameters())
@@ -324,7 +354,7 @@ class Gradual:
         )
         forward, trained = count_passes(name for name in names if moved is None or name != "movement")
         seen = sum(batch.size for batch in batches)
-        self._spent += Samples(forward=seen * forward, trained=seen * trained)
+        self._spent += Work(forward=seen * forward, trained=seen * trained)
         return signals
 
     def _movement_wanted(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""Learning-rate schedulers by name, and the rate that any torch scheduler gives, apart from what trains."""
+"""Learning-rate schedulers by name, and the learning rates of any torch scheduler without training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from torch.optim.lr_scheduler import (
 )
 
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
-from autoprune.recovery.schedules import SHORTEST_CYCLE, coupled
+from autoprune.recovery.schedules import SHORTEST_CYCLE, decay_fraction_at
 
 #: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
-Factory = Callable[[Optimizer, int], LRScheduler]
+SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
 
 #: What is left of the peak where a scheduler has no end of its own: after the last step of `exponential`, and at
 #: least with `plateau`.
@@ -33,9 +33,16 @@ END = 0.01
 
 
 def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """From a tenth of the peak up to it over a quarter of the steps, then down to nearly 0, both along a cosine.
+    """Rise from a tenth of the peak over a quarter of the steps, then fall to nearly 0, both along a cosine.
 
     Constant below SHORTEST_CYCLE steps. Source: Smith and Topin, Super-Convergence, 2019.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
     """
     if steps < SHORTEST_CYCLE:
         return constant(optimizer, steps)
@@ -45,50 +52,110 @@ def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """From the peak to 0 along half a cosine. Source: Loshchilov and Hutter, SGDR, 2017, without restarts."""
+    """Fall from the peak to 0 along half a cosine.
+
+    Source: Loshchilov and Hutter, SGDR, 2017, without restarts.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
+    """
     return CosineAnnealingLR(optimizer, T_max=max(1, steps))
 
 
 def linear(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """From the peak to 0 by the same amount each step. Source: Li et al., Budgeted Training, 2020."""
+    """Fall from the peak to 0 by the same amount each step.
+
+    Source: Li et al., Budgeted Training, 2020.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
+    """
     return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=max(1, steps))
 
 
 def step(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """A tenth of the rate after half of the steps, and again after three quarters. Source: He et al., ResNet, 2016."""
+    """Divide the learning rate by ten after half of the steps, and again after three quarters.
+
+    Source: He et al., ResNet, 2016.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
+    """
     # Rounded up: a milestone at step 0 would take effect before any training.
     return MultiStepLR(optimizer, milestones=[math.ceil(steps / 2), math.ceil(steps * 3 / 4)], gamma=0.1)
 
 
 def exponential(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """From the peak to a hundredth of it, by the same factor each step."""
+    """Fall from the peak to a hundredth of it, by the same factor each step.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
+    """
     return ExponentialLR(optimizer, gamma=END ** (1.0 / max(1, steps)))
 
 
 def constant(optimizer: Optimizer, steps: int) -> LRScheduler:  # noqa: ARG001  # the signature of a factory
-    """The peak all the way."""
+    """Keep the learning rate at its peak.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune; not used.
+
+    Returns:
+        A new scheduler of that optimizer.
+    """
     return LambdaLR(optimizer, lambda _: 1.0)
 
 
 def plateau(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Half the rate whenever the training loss has not reached a new low in a tenth of the steps.
+    """Halve the learning rate whenever the training loss has had no new low in a tenth of the steps.
 
     Never below a hundredth of the peak. Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
     """
     least = _peak(optimizer) * END
     return ReduceLROnPlateau(optimizer, factor=0.5, patience=max(1, steps // 10), min_lr=least, eps=0.0)
 
 
 def warm_restarts(optimizer: Optimizer, steps: int) -> LRScheduler:
-    """Three cosines from the peak towards 0, each twice as long as the one before.
+    """Run three cosines from the peak towards 0, each twice as long as the one before.
 
     Source: Loshchilov and Hutter, SGDR, 2017.
+
+    Args:
+        optimizer: Optimizer whose learning rate is the peak.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        A new scheduler of that optimizer.
     """
     # A seventh, rounded up: 1 + 2 + 4 of them hold all the steps, so that no fourth cycle starts before the end.
     return CosineAnnealingWarmRestarts(optimizer, T_0=max(1, math.ceil(steps / 7)), T_mult=2)
 
 
-SCHEDULERS: Mapping[str, Factory] = {
+SCHEDULERS: Mapping[str, SchedulerFactory] = {
     "one_cycle": one_cycle,
     "cosine": cosine,
     "linear": linear,
@@ -100,8 +167,19 @@ SCHEDULERS: Mapping[str, Factory] = {
 }
 
 
-def scheduler(name: str, own: Mapping[str, Factory] = MappingProxyType({})) -> Factory:
-    """The factory of that name, built in or among a task's own; UnknownNameError lists all of them."""
+def scheduler(name: str, own: Mapping[str, SchedulerFactory] = MappingProxyType({})) -> SchedulerFactory:
+    """Look up a scheduler by name, built in or among a task's own.
+
+    Args:
+        name: Name of the scheduler.
+        own: The task's own schedulers by name.
+
+    Returns:
+        A function that builds the scheduler.
+
+    Raises:
+        UnknownNameError: There is no scheduler of that name; the message lists the known ones.
+    """
     known = {**own, **SCHEDULERS}
     if name not in known:
         raise UnknownNameError("a scheduler", name, known)
@@ -111,16 +189,21 @@ def scheduler(name: str, own: Mapping[str, Factory] = MappingProxyType({})) -> F
 class Rate:
     """The learning rate of one fine-tune, step by step.
 
-    The scheduler drives an optimizer of its own, with one parameter that means nothing. So the one that trains may be
-    replaced at any time, as a cut does: give `value` to each of its groups before a step, and `advance` after it.
+    The scheduler drives a private optimizer with one dummy parameter. The optimizer that trains may therefore be
+    replaced
+    at any time, as a cut does: give `value` to each of its groups before a step, and call `advance` after it.
 
-    factory: makes the scheduler, from an SGD with one group. peak: the rate that this optimizer starts with, > 0.
-    steps: optimizer steps of the whole fine-tune, >= 1.
-    Raises ConfigurationError, here and in `advance`, when the factory or its scheduler fails, is no scheduler, or gives
-    a rate that is negative or not finite.
+    Args:
+        factory: Builds the scheduler, from an SGD optimizer with one group.
+        peak: Learning rate that this optimizer starts with, > 0.
+        steps: Optimizer steps of the whole fine-tune, >= 1.
+
+    Raises:
+        ConfigurationError: Here and in `advance`: the factory or its scheduler fails, returns no scheduler, or gives a
+            rate that is negative or not finite.
     """
 
-    def __init__(self, factory: Factory, peak: float, steps: int) -> None:
+    def __init__(self, factory: SchedulerFactory, peak: float, steps: int) -> None:
         self._proxy = SGD([torch.zeros(1, requires_grad=True)], lr=peak)
         self._scheduler = _build(factory, self._proxy, steps)
         self._needs_loss = _needs_loss(self._scheduler)
@@ -130,29 +213,33 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The rate of the coming step."""
+        """Learning rate of the coming step."""
         return float(self._proxy.param_groups[0]["lr"])
 
     @property
     def follows_loss(self) -> bool:
-        """Whether the scheduler looks at the loss, so that its rates cannot be known before."""
+        """Whether the scheduler depends on the loss, so that its rates cannot be known before training."""
         return self._needs_loss
 
     @property
     def lowest(self) -> float:
-        """The least rate that a scheduler which follows the loss says it comes to; 0 when it says nothing."""
+        """Lowest rate that a scheduler which depends on the loss declares; 0 if it declares none."""
         least = getattr(self._scheduler, "min_lrs", None)
         return float(least[0]) if least else 0.0
 
     @property
-    def declined(self) -> float:
-        """How far the rate has come down from its highest towards `lowest`, in [0, 1]; never falls."""
+    def decay_fraction(self) -> float:
+        """How far the rate has fallen from its highest value towards `lowest`, in [0, 1]; non-decreasing."""
         return self._declined
 
     def advance(self, loss: float) -> None:
-        """Go on to the next step. loss: training loss of the step that was taken, for a scheduler that follows it.
+        """Go on to the next step. After the last step nothing changes.
 
-        After the last step nothing changes: no scheduler is asked for a rate that nobody needs.
+        Args:
+            loss: Training loss of the finished step, for a scheduler that depends on it.
+
+        Raises:
+            ConfigurationError: The scheduler fails, or gives a rate that is negative or not finite.
         """
         if self._to_come <= 0:
             return
@@ -173,13 +260,24 @@ class Rate:
         if not (math.isfinite(self.value) and self.value >= 0):
             raise ConfigurationError(error_message("the rate of a scheduler", "be finite and >= 0", self.value))
         self._highest = max(self._highest, self.value)
-        self._declined = max(self._declined, coupled(self._highest, self.value, self.lowest))
+        self._declined = max(self._declined, decay_fraction_at(self._highest, self.value, self.lowest))
 
 
-def simulate(factory: Factory, peak: float, steps: int) -> list[float] | None:
-    """The rates of all `steps` steps; None where they depend on the loss. Trains nothing.
+def simulate(factory: SchedulerFactory, peak: float, steps: int) -> list[float] | None:
+    """List the learning rates of a fine-tune without training.
 
-    The scheduler is run to its end in both cases: raises ConfigurationError as Rate does.
+    The scheduler is run to its end, also when its rates depend on the loss.
+
+    Args:
+        factory: Builds the scheduler.
+        peak: Peak learning rate, > 0.
+        steps: Optimizer steps of the fine-tune.
+
+    Returns:
+        Learning rate of each step; None when the rates depend on the loss.
+
+    Raises:
+        ConfigurationError: As for Rate.
     """
     if steps == 0:
         return []
@@ -191,8 +289,19 @@ def simulate(factory: Factory, peak: float, steps: int) -> list[float] | None:
     return None if rate.follows_loss else rates
 
 
-def check_scheduler(name: str, own: Mapping[str, Factory], *, peak: float, steps: int) -> None:
-    """Raise before any training what would go wrong in it: an unknown name, or a ConfigurationError that says it."""
+def check_scheduler(name: str, own: Mapping[str, SchedulerFactory], *, peak: float, steps: int) -> None:
+    """Check before any training that a scheduler works.
+
+    Args:
+        name: Name of the scheduler.
+        own: The task's own schedulers by name.
+        peak: Peak learning rate, > 0.
+        steps: Optimizer steps of the fine-tune.
+
+    Raises:
+        UnknownNameError: There is no scheduler of that name.
+        ConfigurationError: The scheduler fails; the message names it.
+    """
     factory = scheduler(name, own)
     try:
         simulate(factory, peak, steps)
@@ -204,7 +313,7 @@ def _peak(optimizer: Optimizer) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def _build(factory: Factory, optimizer: Optimizer, steps: int) -> LRScheduler:
+def _build(factory: SchedulerFactory, optimizer: Optimizer, steps: int) -> LRScheduler:
     what = "the function of a scheduler"
     try:
         made: object = factory(optimizer, steps)
@@ -222,7 +331,7 @@ def _build(factory: Factory, optimizer: Optimizer, steps: int) -> LRScheduler:
 
 
 def _needs_loss(made: LRScheduler) -> bool:
-    """By its signature: the one convention for such schedulers, torch's and others', is a `step` with a metric."""
+    """Whether `step` requires a metric: torch's convention for schedulers that depend on the loss."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(made.step).parameters.values()
     return any(parameter.default is inspect.Parameter.empty and parameter.kind in kinds for parameter in parameters)

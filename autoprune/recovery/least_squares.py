@@ -1,4 +1,4 @@
-"""Linear layers and convolutions as the least-squares problems that they are: rows, moments, solution."""
+"""Linear layers and convolutions as least-squares problems: rows, moments, solution."""
 
 from __future__ import annotations
 
@@ -18,29 +18,60 @@ _HELD = 2**22
 
 
 def matrix_of(layer: Layer) -> Tensor:
-    """A copy of the weight as float64 [groups, unknowns, outputs of a group]; see `unknowns_of`."""
+    """Copy the weight of a layer as a matrix.
+
+    Args:
+        layer: A linear layer or convolution.
+
+    Returns:
+        float64 [groups, unknowns, outputs of a group]; see `unknowns_of`.
+    """
     weight = layer.weight.detach().to(torch.float64, copy=True)
     return _forwards(layer, weight).reshape(_groups(layer), -1, unknowns_of(layer)).mT
 
 
 def weight_of(layer: Layer, matrix: Tensor) -> Tensor:
-    """The weight, in the layer's shape and type, of which `matrix` is the `matrix_of`."""
+    """Turn a matrix back into a weight: the inverse of `matrix_of`.
+
+    Args:
+        layer: The layer whose shape and dtype the weight gets.
+        matrix: [groups, unknowns, outputs of a group].
+
+    Returns:
+        The weight.
+    """
     inputs = unknowns_of(layer) // math.prod(layer.weight.shape[2:])
     flat = matrix.mT.reshape(-1, inputs, *layer.weight.shape[2:])
     return _forwards(layer, flat).to(layer.weight.dtype)
 
 
 def unknowns_of(layer: Layer) -> int:
-    """Numbers that make one output: input channels of a group times taps of the kernel."""
+    """Count the weights behind one output: input channels of a group times taps of the kernel.
+
+    Args:
+        layer: A linear layer or convolution.
+
+    Returns:
+        Their number.
+    """
     if isinstance(layer, nn.Linear):
         return layer.in_features
     return layer.in_channels // layer.groups * math.prod(layer.kernel_size)
 
 
 def channels_first(layer: Layer, values: Tensor) -> Tensor:
-    """What a layer reads or gives as [samples, channels, *positions]; without a batch it is one sample.
+    """Reshape the input or output of a layer to [samples, channels, *positions].
 
-    A linear layer's [N, *, C] has one axis of positions, of all that lies between samples and channels.
+    A tensor without a batch becomes one sample. The axes of a linear layer's [N, *, C] between samples and channels
+    become
+    one axis of positions.
+
+    Args:
+        layer: A linear layer or convolution.
+        values: Its input or output.
+
+    Returns:
+        [samples, channels, *positions].
     """
     if not isinstance(layer, nn.Linear):
         return values.unsqueeze(0) if values.ndim == layer.weight.ndim - 1 else values
@@ -49,9 +80,15 @@ def channels_first(layer: Layer, values: Tensor) -> Tensor:
 
 
 def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
-    """What each output is made of: [samples, channels, *positions of outputs, *taps of the kernel], mostly a view of x.
+    """List the inputs of each output of a layer.
 
-    x: [samples, channels, *positions], see `channels_first`. size: positions of the outputs, axis by axis.
+    Args:
+        layer: A linear layer or convolution.
+        x: Input [samples, channels, *positions], see `channels_first`.
+        size: Positions of the output, axis by axis.
+
+    Returns:
+        [samples, channels, *positions of outputs, *taps of the kernel], mostly a view of x.
     """
     if isinstance(layer, nn.Linear):
         return x
@@ -73,12 +110,28 @@ def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def at(values: Tensor, places: Sequence[Tensor]) -> Tensor:
-    """[samples, channels, *positions, *more] -> [R, channels, *more]: at samples and positions, each int64 [R]."""
+    """Select samples and positions.
+
+    Args:
+        values: [samples, channels, *positions, *more].
+        places: Sample, then position axis by axis, each int64 [R].
+
+    Returns:
+        [R, channels, *more].
+    """
     return values.movedim(1, -1)[tuple(places)].movedim(-1, 1)
 
 
 def rows_of(layer: Layer, picked: Tensor) -> Tensor:
-    """Patches [R, channels, *taps] of some outputs as float64 [groups, R, unknowns], in the order of `matrix_of`."""
+    """Turn patches into rows of the least-squares problem.
+
+    Args:
+        layer: A linear layer or convolution.
+        picked: Patches [R, channels, *taps] of some outputs.
+
+    Returns:
+        float64 [groups, R, unknowns], in the order of `matrix_of`.
+    """
     return picked.reshape(len(picked), _groups(layer), unknowns_of(layer)).transpose(0, 1).double()
 
 
@@ -87,7 +140,7 @@ def _groups(layer: Layer) -> int:
 
 
 def _forwards(layer: Layer, weight: Tensor) -> Tensor:
-    """The weight of a transposed convolution as that of a plain one, and the other way round."""
+    """Convert the weight of a transposed convolution to the layout of a plain one, or back."""
     if isinstance(layer, nn.Linear) or not layer.transposed:
         return weight
     turned: Tensor = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -95,7 +148,7 @@ def _forwards(layer: Layer, weight: Tensor) -> Tensor:
 
 
 def _spread(x: Tensor, stride: Sequence[int]) -> Tensor:
-    """With stride - 1 zeros between neighbours."""
+    """Insert stride - 1 zeros between neighbours."""
     wide = x.new_zeros(*x.shape[:2], *((n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True)))
     every = tuple(slice(None, None, step) for step in (1, 1, *stride))
     wide[every] = x
@@ -103,10 +156,12 @@ def _spread(x: Tensor, stride: Sequence[int]) -> Tensor:
 
 
 class Moments:
-    """Sums over rows X and over what the outputs lack, R: all that least squares needs.
+    """Sums over the rows X and the residuals R of the outputs: all that least squares needs.
 
-    gram: X'X, [groups, unknowns, unknowns]. cross: X'R, [groups, unknowns, outputs of a group]. lack: sum of R squared.
-    All in float64.
+    Attributes:
+        gram: X'X, float64 [groups, unknowns, unknowns].
+        cross: X'R, float64 [groups, unknowns, outputs of a group].
+        lack: Sum of the squares of R.
     """
 
     def __init__(self, gram: Tensor, cross: Tensor, lack: float) -> None:
@@ -114,20 +169,41 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Tensor, lacking: Tensor) -> Moments:
-        """rows: [groups, R, unknowns]. lacking: [groups, R, outputs of a group]."""
+        """Compute the moments of some rows.
+
+        Args:
+            rows: X, [groups, R, unknowns].
+            lacking: Residuals, [groups, R, outputs of a group].
+
+        Returns:
+            Their moments.
+        """
         return cls(rows.mT @ rows, rows.mT @ lacking, float(lacking.square().sum()))
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.gram + other.gram, self.cross + other.cross, self.lack + other.lack)
 
     def error(self, change: Tensor) -> float:
-        """Sum of squares that the outputs lack once the matrix has been changed by that much."""
+        """Compute the sum of squared residuals after a change of the matrix.
+
+        Args:
+            change: Change of the matrix, [groups, unknowns, outputs of a group].
+
+        Returns:
+            The sum of squares.
+        """
         return self.lack + float((change * (self.gram @ change - 2 * self.cross)).sum())
 
     def change(self, ridge: float) -> Tensor:
-        """The change of the matrix with the least error + ridge * mean square of a column * its own sum of squares.
+        """Solve for the change of the matrix with the least penalised error.
 
-        NaN where there is no solution.
+        The error is the sum of squared residuals + ridge * mean square of a column * sum of squares of the change.
+
+        Args:
+            ridge: Penalty, >= 0.
+
+        Returns:
+            The change, [groups, unknowns, outputs of a group]; NaN if there is no solution.
         """
         columns = self.gram.shape[1]
         unit = float(self.gram.diagonal(dim1=1, dim2=2).mean())
@@ -137,10 +213,18 @@ class Moments:
 
 
 def best_change(first: Moments, second: Moments) -> Tensor | None:
-    """The change by the ridge that does best on samples which it has not seen; None where none beats no change.
+    """Choose the ridge that does best on held-out samples.
 
-    first, second: moments of two halves of the samples. Solved for on the first alone, each ridge is tried on the
-    second, so that few samples change little or nothing; the change is then that of both halves.
+    Each ridge is solved for on the first half alone and tried on the second, so that few samples change little or
+    nothing.
+    The change is then solved for on both halves.
+
+    Args:
+        first: Moments of one half of the samples.
+        second: Moments of the other half.
+
+    Returns:
+        The change of the matrix; None if no ridge beats no change.
     """
     errors = {ridge: second.error(first.change(ridge)) for ridge in RIDGES}
     known = {ridge: error for ridge, error in errors.items() if error < second.lack}
@@ -149,13 +233,20 @@ def best_change(first: Moments, second: Moments) -> Tensor | None:
 
 @torch.no_grad()
 def refit(layer: Layer, read: Tensor, places: Sequence[Tensor], wanted: Tensor) -> bool:
-    """Give a layer the weight and bias with which its outputs are nearest to `wanted`. True when they have changed.
+    """Give a layer the weight and bias with which its outputs are nearest to `wanted`.
 
-    read: what the outputs are made of, see `patches`. places: of the outputs to look at: samples, then positions axis
-    by axis, each int64 [R]. wanted: what they should be, [R, outputs]. A bias that is frozen stays.
-    A solution that is not finite, or no nearer on samples that it has not seen, leaves the layer as it is.
+    A frozen bias stays. The layer is unchanged if the solution is not finite or is no better on held-out samples.
     Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; the ridge: Hoerl and Kennard,
     Ridge Regression, 1970.
+
+    Args:
+        layer: The layer, changed in place.
+        read: Inputs of its outputs, see `patches`.
+        places: Outputs to fit: sample, then position axis by axis, each int64 [R].
+        wanted: Values that these outputs should have, [R, outputs].
+
+    Returns:
+        Whether the layer has changed.
     """
     old, bias = matrix_of(layer), layer.bias
     free = bias is not None and bias.requires_grad
@@ -175,7 +266,7 @@ def refit(layer: Layer, read: Tensor, places: Sequence[Tensor], wanted: Tensor) 
 
 
 def _install(layer: Layer, old: Tensor, change: Tensor, whole: Moments) -> bool:
-    """Add a change to the weights as far as their type can hold it, if that lowers the error."""
+    """Add a change to the weights, rounded to their dtype, if that lowers the error."""
     unknowns = old.shape[1]
     stored = layer.weight.detach().clone()
     layer.weight.copy_(weight_of(layer, old + change[:, :unknowns]))

@@ -1,4 +1,4 @@
-"""Weights whose norm has grown past a limit are scaled back onto it."""
+"""Scale weights whose norm exceeds a limit back to it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ _SUMMING = 64
 
 @torch.no_grad()
 def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
-    """Scale every weight with a larger L2 norm back to `limit`, in place; gives how many were scaled.
+    """Scale every weight with a larger L2 norm back to `limit`, in place.
 
-    limit: > 0, in the unit of the weights. per: "channel", each filter that makes an output by itself, or "layer", each
-    weight tensor as a whole. Biases, scales and shifts of norms, and weights that are not trained stay as they are.
-    A scaled norm is at most the limit and less than a rounding of the weights' dtype below it: a second call changes
-    nothing.
-    Raises ConfigurationError for another limit, UnknownNameError for another scope.
+    Biases, scales and shifts of norms, and frozen weights are unchanged. A scaled norm is at most the limit, and below
+    it
+    by less than the rounding of the weights' dtype: a second call changes nothing.
     Source: Srebro and Shraibman, Rank, Trace-Norm and Max-Norm, 2005; Srivastava et al., Dropout, 2014.
+
+    Args:
+        model: The model, changed in place.
+        limit: Largest L2 norm, > 0, in the unit of the weights.
+        per: "channel" for the norm of each filter that makes one output, "layer" for the norm of each weight tensor.
+
+    Returns:
+        How many norms were scaled.
+
+    Raises:
+        ConfigurationError: The limit is not > 0.
+        UnknownNameError: `per` is neither of these.
     """
     if per not in NORM_SCOPES:
         raise UnknownNameError("what a norm is taken of", per, NORM_SCOPES)

@@ -1,4 +1,4 @@
-"""Weights of the layers that read what a cut has left, solved for by least squares: recovery without training."""
+"""Recover without training: solve for the weights of the layers behind a cut by least squares."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.least_squares import Layer, at, channels_first, patches, refit, unknowns_of
-from autoprune.task.data import Batch, Inputs, call, evaluating, first_tensor
+from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.task.nested import first_tensor
 from autoprune.trace.topology import Topology
 
 #: Outputs of a layer that are looked at, at most, each of all channels at one position of one sample.
@@ -37,7 +38,7 @@ _FORWARDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """A layer in the cut model, the same in the one that it was cut from, and which outputs of that it still has."""
+    """A layer in the cut model, the same layer in the source model, and the outputs of the latter that stay."""
 
     layer: Layer
     source: Layer
@@ -46,10 +47,10 @@ class _Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """What a layer is to give.
+    """The outputs that a layer should give.
 
-    shape: samples and positions of its whole output. places: those that are looked at, for each axis of the shape
-    int64 [R]. values: [R, outputs].
+    shape: samples and positions of its whole output. places: sampled positions, int64 [R] for each axis of the shape.
+    values: [R, outputs].
     """
 
     shape: tuple[int, ...]
@@ -66,23 +67,32 @@ def reconstruct(
     before: KeptChannels,
     batches: Iterable[Batch],
 ) -> int:
-    """Solve for the weights of each layer that reads fewer channels, so that it gives what it gave before the cut.
-
-    model: cut from `source`, which has the channels `before`, to `kept`; changed in place. batches: on their device.
-    Gives the number of samples passed forward through either of them.
+    """Solve for the weights of each layer that reads fewer channels, so that its outputs are those before the cut.
 
     A layer is a linear layer or a convolution. In the order of the forward, each gets the weight and bias W that
-    minimise |Y - X W|^2 + ridge |W - W of the cut|^2: Y is what the source's layer gives at the channels that stay,
-    X what the cut model's layer reads, with the layers before it solved for already. At most ROWS outputs are looked
-    at. Running statistics of norms are re-estimated on the way, before the layers behind them are solved for, so that
-    recalibration afterwards does not move what these read. All samples pass at once: those batches go in whose tensors
-    fit together with the first one's, as many samples as the largest output of a module leaves room for.
+    minimise |Y - X W|^2 + ridge |W - W of the cut|^2. Y is the output of the source's layer at the channels that stay.
+    X is the input of the cut model's layer, behind layers that are solved for already. At most ROWS outputs are used.
+    Running statistics of norms are re-estimated just before the layers behind them are solved for, so that
+    recalibration
+    afterwards does not change the inputs of these layers. All samples pass at once: batches are used whose tensors fit
+    together with those of the first one, as many samples as the largest output of a module leaves room for.
 
-    Left alone: layers that read whatever they read before, depthwise ones among them; more than MOST_UNKNOWNS
+    Left alone: layers whose inputs have not changed, depthwise ones among them; layers with more than MOST_UNKNOWNS
     unknowns; weights that are frozen, shared, computed (weight norm) or rescaled by the cut; layers with hooks that
-    change their output or a forward of their own; what is not called exactly once in a forward, and so the weights
-    inside nn.MultiheadAttention, nn.LSTM and the like; and layers for which no solution helps, see `refit`.
+    change their output or with an overridden forward; modules that are not called exactly once in a forward, and so the
+    weights inside nn.MultiheadAttention, nn.LSTM and the like; and layers for which no solution helps, see `refit`.
     Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017; He et al., AMC, 2018.
+
+    Args:
+        model: Model cut from `source` to `kept`; changed in place.
+        source: Model with the channels `before`.
+        topology: Proved groups of the dense model.
+        kept: Channels of the cut model, in dense indices.
+        before: Channels of the source, in dense indices.
+        batches: Samples, on the device of the models.
+
+    Returns:
+        Number of samples passed forward through either model.
     """
     jobs = _jobs(model, source, topology, kept, before)
     parts = list(batches)
@@ -135,7 +145,7 @@ def _jobs(
 
 
 def _rescaled(topology: Topology, kept: KeptChannels, before: KeptChannels) -> set[str]:
-    """Tensors whose values this cut has multiplied."""
+    """Names of the tensors whose values this cut has multiplied."""
     now, then = ({**topology.widths, **of.widths} for of in (kept, before))
     return {
         values.tensor for group in topology.groups for values in group.rescaled if now[group.name] < then[group.name]
@@ -143,7 +153,7 @@ def _rescaled(topology: Topology, kept: KeptChannels, before: KeptChannels) -> s
 
 
 def _is_plain(layer: Layer, uses: Mapping[int, int]) -> bool:
-    """Its output is what its own trained weight and bias say, and no other module has these."""
+    """Whether the output follows from the layer's own trained weight and bias, which no other module uses."""
     weight = layer._parameters.get("weight")
     own = [parameter for parameter in layer._parameters.values() if parameter is not None]
     return (
@@ -157,7 +167,7 @@ def _is_plain(layer: Layer, uses: Mapping[int, int]) -> bool:
 
 
 def _first_look(model: nn.Module, batch: Batch) -> tuple[set[str], int]:
-    """Names of the modules that one forward calls exactly once; numbers of the largest output for one sample."""
+    """Names of the modules that one forward calls exactly once, and the size of the largest output for one sample."""
     calls: Counter[str] = Counter()
     largest = 0
 
@@ -209,7 +219,7 @@ def _layout(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size, torch.
 
 
 def _targets(source: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job]) -> dict[str, _Target]:
-    """What the layers give."""
+    """The outputs of the source's layers at the channels that stay."""
     rows = min(ROWS, max(1, _HELD // sum(len(job.outputs) for job in jobs.values())))
     targets: dict[str, _Target] = {}
 
@@ -231,7 +241,7 @@ def _targets(source: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job]) -> dic
 
 
 def _places(shape: tuple[int, ...], rows: int, device: torch.device) -> tuple[Tensor, ...]:
-    """At most `rows` places of a grid by chance, the same for the same shape."""
+    """At most `rows` random positions of a grid, the same for the same shape."""
     total = math.prod(shape)
     flat = torch.arange(total)
     if total > rows:
@@ -241,7 +251,7 @@ def _places(shape: tuple[int, ...], rows: int, device: torch.device) -> tuple[Te
 
 @contextmanager
 def _refreshed(modules: Sequence[nn.Module], samples: int) -> Iterator[None]:
-    """Norms take the statistics of what they read, each just before it runs."""
+    """Re-estimate the statistics of each norm just before it runs."""
 
     def look(norm: nn.Module, args: tuple[object, ...]) -> None:
         if not norm.training and args:  # it is in training mode when recalibrate runs it
@@ -254,7 +264,7 @@ def _refreshed(modules: Sequence[nn.Module], samples: int) -> Iterator[None]:
 
 
 def _solve(model: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job], targets: Mapping[str, _Target]) -> None:
-    """One forward of the cut model. Each layer is solved for just before it runs, reading what solved ones give."""
+    """Run one forward of the cut model, in which each layer is solved for just before it runs."""
 
     def look(name: str, module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         del module

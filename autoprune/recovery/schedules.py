@@ -1,4 +1,4 @@
-"""When during a fine-tune how much of what is to go goes: shapes by name, and the timetable that they give."""
+"""Pruning schedules: how sparsity rises from zero to its target during a fine-tune."""
 
 from __future__ import annotations
 
@@ -20,34 +20,77 @@ _NOISE = 1e-9
 
 
 def one_shot(progress: float, final: float) -> float:  # noqa: ARG001  # the signature of a schedule
-    """All of it at once: s."""
+    """Reach the final sparsity at once: s.
+
+    Args:
+        progress: Progress t of the schedule, in [0, 1].
+        final: Final sparsity s, in [0, 1].
+
+    Returns:
+        Sparsity, in [0, final].
+    """
     return final
 
 
 def iterative(progress: float, final: float) -> float:
-    """The same amount at each update: s * t. Source: Molchanov et al., 2017, in equal steps."""
+    """Raise sparsity by the same amount at each pruning step: s * t.
+
+    Source: Molchanov et al., 2017, in equal steps.
+
+    Args:
+        progress: Progress t of the schedule, in [0, 1].
+        final: Final sparsity s, in [0, 1].
+
+    Returns:
+        Sparsity, in [0, final].
+    """
     return min(final, final * progress)
 
 
 def cubic(progress: float, final: float) -> float:
-    """Much while there is much to take: s * (1 - (1 - t)^3). Source: Zhu and Gupta, To Prune, or Not to Prune, 2017."""
+    """Prune much at first and little near the end: s * (1 - (1 - t)^3).
+
+    Source: Zhu and Gupta, To Prune, or Not to Prune, 2017.
+
+    Args:
+        progress: Progress t of the schedule, in [0, 1].
+        final: Final sparsity s, in [0, 1].
+
+    Returns:
+        Sparsity, in [0, final].
+    """
     left = 1.0 - progress
     return min(final, final * (1.0 - left * left * left))
 
 
 def exponential(progress: float, final: float) -> float:
-    """Each update takes the same share of what is left: 1 - (1 - s)^t.
+    """Prune the same share of the remaining entries at each pruning step: 1 - (1 - s)^t.
 
     Source: Han et al., 2015; Frankle and Carbin, The Lottery Ticket Hypothesis, 2019.
+
+    Args:
+        progress: Progress t of the schedule, in [0, 1].
+        final: Final sparsity s, in [0, 1].
+
+    Returns:
+        Sparsity, in [0, final].
     """
     return final if progress >= 1.0 else min(final, 1.0 - (1.0 - final) ** progress)
 
 
 def learning_rate(progress: float, final: float) -> float:
-    """As much as the learning rate has come down: s * t, where t is what `declines` gives.
+    """Raise sparsity as the learning rate falls: s * t, where t comes from `decay_progress`.
 
     The coupling is our own. Nearest to it: One-Cycle Pruning (Hubens et al., 2021) prunes all through one training
-    cycle; how well a network recovers is up to the rate that is still to come (Renda et al., 2020; Le and Hua, 2021).
+    cycle; how well a network recovers depends on the learning rate that is still to come (Renda et al., 2020; Le and
+    Hua, 2021).
+
+    Args:
+        progress: Progress t of the decay, in [0, 1].
+        final: Final sparsity s, in [0, 1].
+
+    Returns:
+        Sparsity, in [0, final].
     """
     return min(final, final * progress)
 
@@ -62,17 +105,33 @@ SCHEDULES: Mapping[str, Schedule] = {
 
 
 def schedule(name: str) -> Schedule:
-    """The shape of that name; UnknownNameError lists the known ones."""
+    """Look up a schedule by name.
+
+    Args:
+        name: Name in SCHEDULES.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        UnknownNameError: There is no schedule of that name; the message lists the known ones.
+    """
     if name not in SCHEDULES:
         raise UnknownNameError("a schedule", name, SCHEDULES)
     return SCHEDULES[name]
 
 
 def amount_now(total: int, final: int, progress: float, name: str) -> int:
-    """How many of `total` stay at that progress on the way to `final` of them, by the shape of that name.
+    """Count the channels or entries that stay at one point of a schedule.
 
-    0 <= final <= total; progress in [0, 1]. Rounded to nearest; never fewer than `final`, and exactly that at progress
-    1.
+    Args:
+        total: Number before the first pruning step.
+        final: Number after the last one, 0 <= final <= total.
+        progress: Progress of the schedule, in [0, 1].
+        name: Name of the schedule.
+
+    Returns:
+        The number, rounded to nearest; never below `final`, and exactly `final` at progress 1.
     """
     assert 0 <= final <= total, (total, final)
     if progress >= 1.0 or final == total:
@@ -82,13 +141,15 @@ def amount_now(total: int, final: int, progress: float, name: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """One time at which the amount is brought up.
+class PruningStep:
+    """One point of a fine-tune at which sparsity is raised.
 
-    step: the optimizer step before which it happens, in [0, steps); 0 when there are none.
-    progress: what the shape is asked with, in (0, 1]; exactly 1 for the last update.
-    exchange: share of the non-zero weights of masked layers that give way to others, in [0, 1); 0 before step 0, where
-        there are no gradients yet.
+    Attributes:
+        step: Optimizer step before which it happens, in [0, steps); 0 when the fine-tune has no steps.
+        progress: Progress that the schedule is called with, in (0, 1]; exactly 1 for the last pruning step.
+        exchange: Share of the non-zero weights of masked layers that are replaced by others, in [0, 1); 0 before step
+            0,
+            where there are no gradients yet.
     """
 
     step: int
@@ -96,22 +157,37 @@ class Update:
     exchange: float = 0.0
 
 
-def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> tuple[Update, ...]:
-    """All updates of a fine-tune of `steps` steps, in the order of their steps, no two of which are the same.
+def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> tuple[PruningStep, ...]:
+    """List the pruning steps of a fine-tune.
 
-    Update i of k lies before step floor((i - 1) / k * end * steps) and has progress i / k. "one_shot" has one, of
-    progress 1 before step 0; where weights are exchanged those after it do only that. "learning_rate" has k possible
-    ones before steps floor(i / (k + 1) * steps), since at step 0 no rate has fallen, with the progress of `declines`
-    there, the last with 1; one that changes nothing is left out, and the last is not before the rate begins to fall.
-    Without steps there is one update of progress 1. Weights are exchanged at every update after step 0.
+    Pruning step i of k happens before optimizer step floor((i - 1) / k * end * steps) and has progress i / k.
 
-    rates: the learning rate of each step, as `simulate` gives them; only "learning_rate" looks at them. None there when
-    they depend on the loss: the possible updates then have progress 0, the least that is certain, but the last has 1.
-    Pace makes out the rest as it comes.
-    Raises ConfigurationError when rates never fall under "learning_rate".
+    - "one_shot" has one pruning step, of progress 1 before step 0. Where weights are exchanged, the pruning steps after
+    it
+      only exchange weights.
+    - "learning_rate" has up to k pruning steps, before steps floor(i / (k + 1) * steps), since the rate has not fallen
+    yet
+      at step 0. Their progress is `decay_progress` there, and 1 for the last. Pruning steps that change nothing are
+          left
+      out. The last one is not before the rate begins to fall.
+    - Without optimizer steps there is one pruning step, of progress 1.
+    - Weights are exchanged at every pruning step after step 0.
+
+    Args:
+        plan: Schedule of the plan.
+        steps: Optimizer steps of the fine-tune, >= 0.
+        rates: Learning rate of each step, from `simulate`; only "learning_rate" uses them. None when they depend on the
+            loss: the pruning steps then have progress 0, the lower bound, except for the last, which has 1;
+            ScheduleRunner finds the rest during training.
+
+    Returns:
+        Pruning steps in the order of their optimizer steps, no two of them the same.
+
+    Raises:
+        ConfigurationError: The rates never fall under "learning_rate".
     """
     if steps == 0:
-        return (Update(step=0, progress=1.0),)
+        return (PruningStep(step=0, progress=1.0),)
     if plan.name == "learning_rate":
         found = _possible(plan, steps) if rates is None else _coupled_updates(plan, steps, rates)
     else:
@@ -120,8 +196,17 @@ def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> 
     return tuple({update.step: update for update in found}.values())
 
 
-def check_regrowth(plan: SchedulePlan, steps: int, updates: Sequence[Update]) -> None:
-    """Raise ConfigurationError where weights are to be exchanged and no update of the timetable can."""
+def check_regrowth(plan: SchedulePlan, steps: int, updates: Sequence[PruningStep]) -> None:
+    """Check that the timetable has a pruning step that can exchange weights, if the plan asks for regrowth.
+
+    Args:
+        plan: Schedule of the plan.
+        steps: Optimizer steps of the fine-tune.
+        updates: Pruning steps of the timetable.
+
+    Raises:
+        ConfigurationError: Regrowth is asked for, and no pruning step can exchange weights.
+    """
     if plan.regrowth > 0 and not any(update.exchange > 0 for update in updates):
         raise ConfigurationError(
             error_message(
@@ -133,11 +218,18 @@ def check_regrowth(plan: SchedulePlan, steps: int, updates: Sequence[Update]) ->
         )
 
 
-def declines(rates: Sequence[float]) -> list[float]:
-    """How far the learning rate has come down before each step, in [0, 1]; never falls.
+def decay_progress(rates: Sequence[float]) -> list[float]:
+    """Work out how far the learning rate has fallen before each step.
 
-    The largest (peak so far - rate) up to that step over the largest of all steps, which is the peak minus the lowest
-    rate after it, unless the rate falls further before its peak. All 0 when the rate never falls.
+    The value is the largest (peak so far - rate) up to the step, divided by the largest of all steps. That divisor is
+    the
+    peak minus the lowest rate after it, unless the rate falls further before its peak.
+
+    Args:
+        rates: Learning rate of each step.
+
+    Returns:
+        Progress of each step, in [0, 1], non-decreasing; all 0 when the rate never falls.
     """
     peak = furthest = 0.0
     falls = []
@@ -150,20 +242,34 @@ def declines(rates: Sequence[float]) -> list[float]:
     return [_cleared(fall / furthest) for fall in falls]
 
 
-def coupled(peak: float, rate: float, lowest: float) -> float:
-    """(peak - rate) / (peak - lowest) in [0, 1]: the progress at one step when the rates to come are not known.
+def decay_fraction_at(peak: float, rate: float, lowest: float) -> float:
+    """Work out how far the learning rate has fallen when the coming rates are not known.
 
-    peak: the highest rate so far. lowest: the least that the rate can come to.
+    Args:
+        peak: Highest rate so far.
+        rate: Current rate.
+        lowest: Lowest rate that the scheduler can reach.
+
+    Returns:
+        (peak - rate) / (peak - lowest), in [0, 1].
     """
     room = peak - lowest
     return 0.0 if room <= _NOISE * peak else _cleared(min(1.0, max(0.0, (peak - rate) / room)))
 
 
-class Pace:
-    """What is to go when, for a training loop: train up to each of `updates`, ask what it is `now`, and do that.
+class ScheduleRunner:
+    """Tells a training loop what to prune and when.
 
-    updates: the timetable. Only under "learning_rate" with a rate that depends on the loss do they say too little; each
-        is then made out as it comes.
+    The loop trains up to the step of each of `updates`, calls `now`, and prunes by what it returns.
+
+    Args:
+        plan: Schedule of the plan.
+        steps: Optimizer steps of the fine-tune.
+        rates: As for `timetable`.
+
+    Attributes:
+        updates: The timetable. Under "learning_rate" with rates that depend on the loss, its progress values are lower
+            bounds, and `now` returns the actual ones.
     """
 
     def __init__(self, plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> None:
@@ -172,26 +278,31 @@ class Pace:
         self._follows = plan.name == "learning_rate" and rates is None
         self._given = 0.0
 
-    def now(self, update: Update, declined: float) -> Update | None:
-        """The next of `updates`, as it is when the rate has come down that far; None when there is nothing to do.
+    def now(self, update: PruningStep, decay_fraction: float) -> PruningStep | None:
+        """Work out one pruning step at the time it is due.
 
-        declined: `Rate.declined` before the update's step, in [0, 1].
+        Args:
+            update: One of `updates`, in their order.
+            decay_fraction: `Rate.decay_fraction` before the pruning step, in [0, 1].
+
+        Returns:
+            The pruning step with its actual progress; None when it changes nothing.
         """
         if not self._follows:
             return update
-        update = replace(update, progress=max(update.progress, declined, self._given))
+        update = replace(update, progress=max(update.progress, decay_fraction, self._given))
         if not _does_something(update, self._given):
             return None
         self._given = update.progress
         return update
 
 
-def _even_updates(plan: SchedulePlan, steps: int) -> list[Update]:
+def _even_updates(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     at_once = plan.name == "one_shot"
     total = 1 if at_once and plan.regrowth == 0 else plan.updates
-    found: list[Update] = []
+    found: list[PruningStep] = []
     for number in range(1, total + 1):
-        update = Update(
+        update = PruningStep(
             step=(step := min(steps - 1, math.floor((number - 1) * plan.end * steps / total))),
             progress=1.0 if at_once else number / total,
             exchange=_exchange(plan, step, (number - 1) / total),
@@ -201,10 +312,10 @@ def _even_updates(plan: SchedulePlan, steps: int) -> list[Update]:
     return found
 
 
-def _possible(plan: SchedulePlan, steps: int) -> list[Update]:
+def _possible(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     total = plan.updates
     return [
-        Update(
+        PruningStep(
             step=(step := number * steps // (total + 1)),
             progress=1.0 if number == total else 0.0,
             exchange=_exchange(plan, step, number / (total + 1)),
@@ -213,9 +324,9 @@ def _possible(plan: SchedulePlan, steps: int) -> list[Update]:
     ]
 
 
-def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> list[Update]:
+def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> list[PruningStep]:
     assert len(rates) == steps, f"{len(rates)} rates for {steps} steps"
-    progress = declines(rates)
+    progress = decay_progress(rates)
     if progress[-1] == 0:
         raise ConfigurationError(
             error_message(
@@ -226,7 +337,7 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
             )
         )
     begins = next(number for number, reached in enumerate(progress) if reached > 0)
-    found: list[Update] = []
+    found: list[PruningStep] = []
     for update in _possible(plan, steps):
         if update.progress == 1:  # the last one
             update = replace(update, step=max(update.step, begins))
@@ -238,7 +349,7 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
 
 
 def _remedy(rates: Sequence[float]) -> str:
-    """What helps against rates that never fall."""
+    """Advice for rates that never fall."""
     if len(rates) == 1:
         return "One step has one rate, whatever the scheduler: take more steps, or another schedule."
     if len(rates) < SHORTEST_CYCLE:
@@ -246,21 +357,22 @@ def _remedy(rates: Sequence[float]) -> str:
     return "Choose another scheduler or schedule."
 
 
-def _does_something(update: Update, before: float) -> bool:
-    """Whether there is more to take, or weights to exchange for some that are masked already or now."""
+def _does_something(update: PruningStep, before: float) -> bool:
+    """Whether the pruning step raises sparsity, or exchanges weights."""
     return update.progress > before or (update.exchange > 0 and update.progress > 0)
 
 
 def _exchange(plan: SchedulePlan, step: int, passed: float) -> float:
-    """Falls along a cosine, to 0 where the updates end. Source: Evci et al., Rigging the Lottery, 2020.
+    """Share of weights to exchange: it falls along a cosine, to 0 at the end of the schedule.
 
-    passed: share of the time of the updates, in [0, 1). Before the first step there are no gradients to grow by.
+    passed: share of the schedule that is over, in [0, 1). Before the first step there are no gradients to grow by.
+    Source: Evci et al., Rigging the Lottery, 2020.
     """
     return plan.regrowth * (1.0 + math.cos(math.pi * passed)) / 2.0 if step > 0 else 0.0
 
 
 def _cleared(progress: float) -> float:
-    """Without the noise of floats next to 0 and to 1, where it would be taken for an update or for a missing one."""
+    """Progress without rounding noise next to 0 and 1, which would add a pruning step or lose one."""
     if progress < _NOISE:
         return 0.0
     return 1.0 if progress > 1.0 - _NOISE else progress

@@ -18,7 +18,7 @@ from autoprune.report.findings import findings, share_of_dense
 from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
-from autoprune.sensitivity.refresh import observe, refreshed
+from autoprune.sensitivity.correction import correct_scan, observe
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
@@ -120,7 +120,7 @@ def _ratio(latency: Latency | None) -> str:
 def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:
     """The scan as a heat map, what it took, and what the trials said of it."""
     dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
-    found = refreshed(scan, observe(front.records, dense, front.higher_is_better))
+    found = correct_scan(scan, observe(front.records, dense, front.higher_is_better))
     lines = [
         f"Loss added by each group alone, its channels ranked by {scan.criterion}, after recalibration. The scan saw "
         f"{scan.samples_forward:,} samples{f' and trained on {scan.samples_trained:,}' * (scan.samples_trained > 0)}.",

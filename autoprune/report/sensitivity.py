@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.report.labels import labels
-from autoprune.sensitivity.scan import Dropped
+from autoprune.sensitivity.scan import BlockSensitivity
 
 #: Height in pixels of a row, and of what is around the rows.
 _ROW, _AROUND = 34, 190
@@ -47,7 +47,7 @@ def heat_map(
     return figure
 
 
-def dropped_block_bars(dropped: Sequence[Dropped]) -> go.Figure:
+def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> go.Figure:
     """Loss that each block or layer adds when it is left out alone, coloured by the multiply-adds that go with it."""
     shares = [one.multiply_adds for one in dropped]
     trace = go.Bar(

@@ -1,1 +1,1 @@
-"""How much quality each group costs, and the widths that a budget buys."""
+"""The quality cost of each group, and the widths for a budget."""

@@ -1,4 +1,4 @@
-"""Cost of any widths, quick enough to ask thousands of times."""
+"""Costs of any widths, fast enough for thousands of calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.trace.topology import Topology
 
 #: Costs that follow from widths alone; latency does not.
-AXES = ("multiply_adds", "parameters", "size_bytes")
+WIDTH_COSTS = ("multiply_adds", "parameters", "size_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Terms:
-    """A sum of products of lengths, each of which is linear in the widths but for grids.
+class CostPolynomial:
+    """A sum of products of axis lengths. Lengths are linear in the widths, except for grids.
 
-    channels: dense widths [groups]. whole: dense lengths, the last of which is 1 and stands for none [lengths].
-    per_channel: positions that go with each channel [lengths, groups]. grids: (length, positions, groups).
-    factors: the lengths of each term [terms, factors]. prices: of each term [terms].
+    Attributes:
+        channels: Dense widths, float [groups].
+        whole: Dense lengths, float [lengths]; the last one is 1 and stands for no axis.
+        per_channel: Positions that are removed with each channel, float [lengths, groups].
+        grids: (length, positions, groups), see AxisLength.
+        factors: Lengths of each term, int [terms, factors].
+        prices: Price of each term, float [terms].
     """
 
     channels: np.ndarray
@@ -32,8 +36,16 @@ class Terms:
     prices: np.ndarray
 
     @classmethod
-    def of(cls, table: CostTable, prices: np.ndarray) -> Terms:
-        """The terms of a table at these prices [terms]; those that cost nothing are left out."""
+    def of(cls, table: CostTable, prices: np.ndarray) -> CostPolynomial:
+        """Build the polynomial of a table at given prices. Terms without a price are left out.
+
+        Args:
+            table: Table of costs.
+            prices: Price of each term of the table, [terms].
+
+        Returns:
+            The polynomial.
+        """
         channels = np.array(table.channels, dtype=np.float64)
         none = len(table.lengths)
         per_channel = np.zeros((none + 1, len(channels)))
@@ -59,11 +71,25 @@ class Terms:
         )
 
     def cost(self, widths: np.ndarray) -> np.ndarray:
-        """Sums for widths [..., groups], as [...]."""
+        """Compute the cost of widths.
+
+        Args:
+            widths: Float [..., groups].
+
+        Returns:
+            Costs [...].
+        """
         return np.asarray(self.sizes(widths) @ self.prices)
 
     def sizes(self, widths: np.ndarray) -> np.ndarray:
-        """Products of lengths for widths [..., groups], as [..., terms]."""
+        """Compute the product of lengths of each term.
+
+        Args:
+            widths: Float [..., groups].
+
+        Returns:
+            Products [..., terms].
+        """
         lengths = self.whole - (self.channels - widths) @ self.per_channel.T
         for row, positions, groups in self.grids:
             shares = (widths[..., groups] / self.channels[groups]).prod(axis=-1)
@@ -78,8 +104,15 @@ class Terms:
             touched[row, groups] = True
         return np.asarray(touched[self.factors].any(axis=1))
 
-    def only(self, rows: np.ndarray) -> Terms:
-        """The terms of these rows alone, with the lengths that they need."""
+    def only(self, rows: np.ndarray) -> CostPolynomial:
+        """Select some terms, with the lengths that they need.
+
+        Args:
+            rows: Numbers of the terms.
+
+        Returns:
+            The smaller polynomial.
+        """
         none = len(self.whole) - 1
         used = np.unique(np.append(self.factors[rows], none))
         place = np.zeros(none + 1, dtype=np.int64)
@@ -95,9 +128,18 @@ class Terms:
 
 
 class CostModel:
-    """Topology.cost for one axis as arrays; gives the same numbers.
+    """The values of Topology.cost for one axis, computed with arrays.
 
-    axis: one of AXES. dropped: blocks that are gone. dense: cost of the dense model, with all of its blocks.
+    Args:
+        topology: Proved groups of the dense model.
+        axis: One of WIDTH_COSTS.
+        dropped: Names of blocks that are dropped.
+
+    Attributes:
+        axis: Name of the cost.
+        names: Names of the groups.
+        channels: Dense widths, float [groups].
+        dense: Cost of the dense model with all of its blocks.
     """
 
     def __init__(self, topology: Topology, axis: str, dropped: Sequence[str] = ()) -> None:
@@ -107,9 +149,19 @@ class CostModel:
 
     @classmethod
     def of_table(cls, table: CostTable, axis: str, dense: float | None = None) -> CostModel:
-        """The cost of one axis from a table. Raises UnknownNameError for an axis that is not in it.
+        """Build the model of one axis from a table.
 
-        dense: cost of the dense model, where the table is that of one without some of its blocks.
+        Args:
+            table: Table of costs.
+            axis: One of WIDTH_COSTS.
+            dense: Cost of the dense model, if the table is that of a model with dropped blocks; None takes it from the
+                table.
+
+        Returns:
+            The model.
+
+        Raises:
+            UnknownNameError: The axis is not in the table.
         """
         model = cls.priced(table, axis, _prices(table, axis))
         model.dense = model.dense if dense is None else dense
@@ -117,7 +169,16 @@ class CostModel:
 
     @classmethod
     def priced(cls, table: CostTable, axis: str, prices: np.ndarray) -> CostModel:
-        """A cost of any name as prices of the terms of a table [terms]; a term without lengths is a constant."""
+        """Build the model of any cost from prices of the terms of a table.
+
+        Args:
+            table: Table of costs. A term without lengths is a constant.
+            axis: Name of the cost.
+            prices: Price of each term, [terms].
+
+        Returns:
+            The model.
+        """
         model = cls.__new__(cls)
         model._set(table, axis, prices)
         model.dense = float(model._terms.cost(model.channels))
@@ -128,31 +189,73 @@ class CostModel:
         self.names = list(table.names)
         self.channels = np.array(table.channels, dtype=np.float64)
         self.dense = 0.0
-        self._terms = Terms.of(table, prices)
+        self._terms = CostPolynomial.of(table, prices)
         self._depends = self._terms.depends
 
     def cost(self, widths: np.ndarray) -> float:
-        """Cost when group i keeps widths[i] channels; fractional widths are allowed."""
+        """Compute the cost of widths.
+
+        Args:
+            widths: Channels that stay, float [groups]; fractional widths are allowed.
+
+        Returns:
+            The cost.
+        """
         return float(self._terms.cost(widths))
 
     def share(self, widths: np.ndarray) -> float:
-        """Cost as a share of dense."""
+        """Compute the cost of widths as a share of dense.
+
+        Args:
+            widths: Float [groups].
+
+        Returns:
+            The share, 1 for the dense model.
+        """
         return self.cost(widths) / self.dense
 
     def shares(self, widths: np.ndarray) -> np.ndarray:
-        """Costs of several widths [n, groups] as shares of dense [n]."""
+        """Compute the costs of several sets of widths as shares of dense.
+
+        Args:
+            widths: Float [n, groups].
+
+        Returns:
+            Shares [n].
+        """
         return np.asarray(self._terms.cost(widths) / self.dense)
 
-    def part(self, groups: Sequence[int] | np.ndarray) -> Terms:
-        """What of the cost changes with any of these groups, numbers; the rest is constant in them."""
+    def part(self, groups: Sequence[int] | np.ndarray) -> CostPolynomial:
+        """Select the terms that depend on any of some groups. The rest of the cost is constant in these groups.
+
+        Args:
+            groups: Numbers of the groups.
+
+        Returns:
+            The polynomial of these terms.
+        """
         return self._terms.only(np.flatnonzero(self._depends[:, list(groups)].any(axis=1)))
 
     def neighbours(self, group: int) -> np.ndarray:
-        """Groups whose own part of the cost changes with the width of this one, itself included, numbers."""
+        """List the groups whose part of the cost changes with the width of one group, itself included.
+
+        Args:
+            group: Number of the group.
+
+        Returns:
+            Numbers of the groups.
+        """
         return np.flatnonzero(self._depends[self._depends[:, group]].any(axis=0))
 
     def as_array(self, widths: Mapping[str, int]) -> np.ndarray:
-        """Widths by name as an array in the order of `names`."""
+        """Turn widths by name into an array in the order of `names`.
+
+        Args:
+            widths: Group name -> width; dense for groups without an entry.
+
+        Returns:
+            Float [groups].
+        """
         return np.array(
             [widths.get(name, channels) for name, channels in zip(self.names, self.channels, strict=True)],
             dtype=np.float64,
@@ -165,6 +268,6 @@ class CostModel:
 
 
 def _prices(table: CostTable, axis: str) -> np.ndarray:
-    if axis not in AXES:
-        raise UnknownNameError("a cost of the budget", axis, AXES)
+    if axis not in WIDTH_COSTS:
+        raise UnknownNameError("a cost of the budget", axis, WIDTH_COSTS)
     return np.array([getattr(term, axis) for term in table.terms], dtype=np.float64)

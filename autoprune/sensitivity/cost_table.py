@@ -1,4 +1,4 @@
-"""CostTable: what any widths of a model cost, as plain data that does not need the model."""
+"""CostTable: the costs of any widths of a model, as plain data that does not need the model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ _HIGHEST = 1e60
 
 @stored(Format(what="a length"))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Length:
-    """How long an axis is: whole - sum of positions that go with their groups.
+class AxisLength:
+    """The length of an axis: whole - positions that are removed with their groups.
 
-    whole: in the dense model. single: (group, positions) that go with one group. grids: (positions, groups) where a
-    position stays when it stays in each of them. Groups are numbers.
+    Attributes:
+        whole: Length in the dense model.
+        single: (group, positions) of the positions that belong to one group.
+        grids: (positions, groups) of the positions that stay only if they stay in each of several groups.
     """
 
     whole: float
@@ -32,10 +34,14 @@ class Length:
 
 @stored(Format(what="a term"))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """Tensors, or products of activations, of one shape: each cost is a price times the product of the lengths.
+class Monomial:
+    """Tensors, or products of activations, of one shape. Each cost is a price times the product of the lengths.
 
-    lengths: numbers of lengths, ascending. multiply_adds, parameters, size_bytes: the prices.
+    Attributes:
+        lengths: Numbers of the lengths, ascending.
+        multiply_adds: Price in multiply-adds.
+        parameters: Price in parameters.
+        size_bytes: Price in bytes.
     """
 
     lengths: tuple[int, ...]
@@ -47,41 +53,59 @@ class Term:
 @stored(Format(what="one"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
-    """Every cost that follows from widths, and what widths a group may have.
+    """Every cost that follows from widths, and the widths that each group may have.
 
-    names, channels, least, kinds: of the groups, in the order of the forward. lengths, terms: what costs are made of.
+    Attributes:
+        names: Names of the groups, in the order of the forward.
+        channels: Dense width of each group.
+        least: Fewest channels of each group, >= 1.
+        kinds: Kind of each group.
+        lengths: Axis lengths that the terms refer to by number.
+        terms: The terms whose sum each cost is.
     """
 
     names: tuple[str, ...]
     channels: tuple[int, ...]
     least: tuple[int, ...]
     kinds: tuple[str, ...]
-    lengths: tuple[Length, ...]
-    terms: tuple[Term, ...]
+    lengths: tuple[AxisLength, ...]
+    terms: tuple[Monomial, ...]
 
     @classmethod
     def of(cls, topology: Topology, dropped: Sequence[str] = ()) -> CostTable:
-        """The table of a topology. dropped: names of blocks that are gone."""
-        maker = _Maker(topology, topology.dropped(dropped))
-        maker.add_tensors()
-        maker.add_contractions()
+        """Build the table of a topology.
+
+        Args:
+            topology: Proved groups of the dense model.
+            dropped: Names of blocks that are dropped.
+
+        Returns:
+            The table.
+        """
+        builder = _TableBuilder(topology, topology.dropped(dropped))
+        builder.add_tensors()
+        builder.add_contractions()
         return cls(
             names=tuple(group.name for group in topology.groups),
             channels=tuple(group.channels for group in topology.groups),
             least=tuple(group.min_channels for group in topology.groups),
             kinds=tuple(group.kind for group in topology.groups),
-            lengths=tuple(maker.lengths),
+            lengths=tuple(builder.lengths),
             terms=tuple(
-                Term(lengths=key, multiply_adds=prices[0], parameters=prices[1], size_bytes=prices[2])
-                for key, prices in maker.terms.items()
+                Monomial(lengths=key, multiply_adds=prices[0], parameters=prices[1], size_bytes=prices[2])
+                for key, prices in builder.terms.items()
             ),
         )
 
     def tied(self, leaders: Sequence[int]) -> CostTable:
-        """The table of groups that are tied: those of one leader have one width, under its name.
+        """Merge tied groups: the groups of one leader share one width, under the leader's name.
 
-        leaders: for each group the number of the first one that it is tied to, itself where it is free. Tied groups
-        have as many channels.
+        Args:
+            leaders: For each group the number of the first group that it is tied to; its own number if it is free. Tied
+                groups have equally many channels.
+
+        Returns:
+            The table of the leaders.
         """
         first = sorted(set(leaders))
         place = {leader: position for position, leader in enumerate(first)}
@@ -97,12 +121,27 @@ class CostTable:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready data that `from_dict` reads."""
+        """Convert to JSON-ready data.
+
+        Returns:
+            Data that `from_dict` reads.
+        """
         return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "a table of costs") -> CostTable:
-        """Read what `to_dict` gave. where: what holds it, for the message. Raises StorageError for anything else."""
+        """Read the data of `to_dict`.
+
+        Args:
+            data: JSON data.
+            where: The file or place it comes from, for messages.
+
+        Returns:
+            The table.
+
+        Raises:
+            StorageError: The data is no table, or contradicts itself.
+        """
         table = from_plain(cls, data, where)
         fault_found = table.inconsistency()
         if fault_found:
@@ -110,7 +149,11 @@ class CostTable:
         return table
 
     def inconsistency(self) -> str:
-        """What of a stored table contradicts the rest, in words; "" for nothing."""
+        """Look for a contradiction inside a stored table.
+
+        Returns:
+            A clause that describes it; "" if there is none.
+        """
         groups, lengths = len(self.names), len(self.lengths)
         named = [group for length in self.lengths for group, _ in length.single]
         named += [group for length in self.lengths for _, grid in length.grids for group in grid]
@@ -130,7 +173,7 @@ class CostTable:
         return self._free() if groups else ""
 
     def _free(self) -> str:
-        """What the dense model has none of, in words; "" for nothing. A group is read by some layer, so it has each."""
+        """A clause that names a cost which the dense model has none of; "" for none. Some layer reads every group."""
         sizes = [math.prod(self.lengths[number].whole for number in term.lengths) for term in self.terms]
         for axis in ("multiply_adds", "parameters", "size_bytes"):
             if not any(size * getattr(term, axis) > 0 for size, term in zip(sizes, self.terms, strict=True)):
@@ -138,26 +181,26 @@ class CostTable:
         return ""
 
 
-def _moved(length: Length, at: Sequence[int]) -> Length:
+def _moved(length: AxisLength, at: Sequence[int]) -> AxisLength:
     """The length with its groups renumbered."""
     single: dict[int, float] = {}
     for group, positions in length.single:
         single[at[group]] = single.get(at[group], 0.0) + positions
     grids = tuple((positions, tuple(at[group] for group in groups)) for positions, groups in length.grids)
-    return Length(whole=length.whole, single=tuple(sorted(single.items())), grids=grids)
+    return AxisLength(whole=length.whole, single=tuple(sorted(single.items())), grids=grids)
 
 
-class _Maker:
-    """Collects lengths and terms; equal ones are one."""
+class _TableBuilder:
+    """Collects lengths and terms, and merges equal ones."""
 
     def __init__(self, topology: Topology, dropped: Sequence[DroppableBlock]) -> None:
         self.topology, self.dropped = topology, dropped
         self.number = {group.name: position for position, group in enumerate(topology.groups)}
-        self.lengths: dict[Length, int] = {}
+        self.lengths: dict[AxisLength, int] = {}
         self.terms: dict[tuple[int, ...], tuple[float, float, float]] = {}
 
     def add_tensors(self) -> None:
-        """Parameters and buffers."""
+        """Add the parameters and buffers."""
         positions: dict[str, int] = {}
         for product in self.topology.products:
             positions[product.weight] = positions.get(product.weight, 0) + product.positions
@@ -172,14 +215,14 @@ class _Maker:
             self._add(found, prices)
 
     def add_contractions(self) -> None:
-        """Products of two activations: multiply-adds alone."""
+        """Add the products of two activations, which cost multiply-adds alone."""
         for contraction in self.topology.contractions:
             if any(block.holds(contraction.module) for block in self.dropped):
                 continue
             found = [self._length(sum(run.positions for run in axis), axis) for axis in contraction.axes]
             self._add(found, (float(contraction.positions), 0.0, 0.0))
 
-    def _length(self, whole: int, runs: Iterable[PositionSpan]) -> Length:
+    def _length(self, whole: int, runs: Iterable[PositionSpan]) -> AxisLength:
         single: dict[int, float] = {}
         grids: list[tuple[float, tuple[int, ...]]] = []
         for run in runs:
@@ -188,10 +231,10 @@ class _Maker:
                 single[groups[0]] = single.get(groups[0], 0.0) + run.positions
             elif groups:
                 grids.append((float(run.positions), groups))
-        return Length(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
+        return AxisLength(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
 
-    def _add(self, lengths: Sequence[Length], prices: tuple[float, float, float]) -> None:
-        """A term; axes that no group touches are part of its prices."""
+    def _add(self, lengths: Sequence[AxisLength], prices: tuple[float, float, float]) -> None:
+        """Add a term. Lengths that no group changes become part of its prices."""
         fixed = math.prod(length.whole for length in lengths if not length.single and not length.grids)
         free = [length for length in lengths if length.single or length.grids]
         key = tuple(sorted(self.lengths.setdefault(length, len(self.lengths)) for length in free))

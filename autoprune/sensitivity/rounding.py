@@ -1,4 +1,4 @@
-"""Whole widths near fractional ones whose cost hits a budget: nearest rounding, then repair."""
+"""Round fractional widths so that their cost hits a budget: nearest rounding, then repair."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _WINDOW, _REACH, _WINDOWS, _RANDOM, _ROUNDS = 5, 2, 6, 12, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lattice:
-    """Widths that are allowed: multiples of a grain from the floor on, and the dense width. All float [groups].
+class AllowedWidths:
+    """Allowed widths: multiples of a grain from the floor on, and the dense width. All arrays are float [groups].
 
-    base: narrowest. grain: step. top: dense.
+    Attributes:
+        base: Narrowest width.
+        grain: Distance between allowed widths.
+        top: Dense width.
     """
 
     base: np.ndarray
@@ -33,71 +36,125 @@ class Lattice:
     top: np.ndarray
 
     @classmethod
-    def of(cls, floor: np.ndarray, grain: np.ndarray, channels: np.ndarray) -> Lattice:
-        """floor: fewest channels, rounded up to the grain."""
+    def of(cls, floor: np.ndarray, grain: np.ndarray, channels: np.ndarray) -> AllowedWidths:
+        """Build the allowed widths of some groups.
+
+        Args:
+            floor: Fewest channels, rounded up to the grain.
+            grain: Distance between allowed widths.
+            channels: Dense widths.
+
+        Returns:
+            The allowed widths.
+        """
         return cls(base=np.minimum(np.ceil(floor / grain - 1e-9) * grain, channels), grain=grain, top=channels)
 
     def down(self, exact: np.ndarray) -> np.ndarray:
-        """The next allowed width at or below, the base where there is none."""
+        """Find the largest allowed width at or below each width.
+
+        Args:
+            exact: Float [groups].
+
+        Returns:
+            Float [groups]; the base where there is none below.
+        """
         steps = np.maximum(np.floor((exact - self.base) / self.grain + 1e-9), 0.0)
         whole = exact >= self.top - 1e-9
         return np.asarray(np.where(whole, self.top, np.minimum(self.base + steps * self.grain, self.top)))
 
     def up(self, exact: np.ndarray) -> np.ndarray:
-        """The next allowed width at or above, dense where there is none."""
+        """Find the smallest allowed width at or above each width.
+
+        Args:
+            exact: Float [groups].
+
+        Returns:
+            Float [groups]; dense where there is none above.
+        """
         steps = np.maximum(np.ceil((exact - self.base) / self.grain - 1e-9), 0.0)
         return np.asarray(np.minimum(self.base + steps * self.grain, self.top))
 
     def nearest(self, exact: np.ndarray) -> np.ndarray:
-        """The nearest allowed width; the narrower of two that are equally near."""
+        """Find the nearest allowed width, the narrower of two that are equally near.
+
+        Args:
+            exact: Float [groups].
+
+        Returns:
+            Float [groups].
+        """
         low, high = self.down(exact), self.up(exact)
         return np.where(exact - low <= high - exact, low, high)
 
-    def around(self, widths: np.ndarray, group: int, reach: int) -> np.ndarray:
-        """Allowed widths of one group up to `reach` steps from an allowed one, ascending."""
+    def neighbours(self, widths: np.ndarray, group: int, reach: int) -> np.ndarray:
+        """List the allowed widths of one group near its current one.
+
+        Args:
+            widths: Allowed widths, [groups].
+            group: Number of the group.
+            reach: Most steps away.
+
+        Returns:
+            Widths, ascending.
+        """
         base, grain, top = self.base[group], self.grain[group], self.top[group]
         last = np.ceil((top - base) / grain - 1e-9)
         here = last if widths[group] >= top else round((widths[group] - base) / grain)
         steps = np.arange(max(here - reach, 0), min(here + reach, last) + 1)
         return np.asarray(np.minimum(base + steps * grain, top))
 
-    def cells(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Between which fractional widths these are the nearest; without bound at the ends."""
+    def rounding_interval(self, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the fractional widths that round to given allowed ones.
+
+        Args:
+            widths: Allowed widths, [groups].
+
+        Returns:
+            Lower and upper ends, each [groups]; 0 below the narrowest width and infinity above dense.
+        """
         below, above = self.down(widths - 1e-6), self.up(widths + 1e-6)
         low = np.where(widths <= self.base, 0.0, (widths + below) / 2)
         return low, np.where(widths >= self.top, np.inf, (widths + above) / 2)
 
 
-def round_to_budget(cost_model: CostModel, exact: np.ndarray, budget: float, lattice: Lattice) -> np.ndarray:
-    """Allowed widths near `exact` whose cost is within TOLERANCE of the budget, or the nearest that is found.
+def round_to_budget(cost_model: CostModel, exact: np.ndarray, budget: float, allowed: AllowedWidths) -> np.ndarray:
+    """Find allowed widths near `exact` whose cost is within TOLERANCE of the budget, or as near as the search comes.
 
-    Widths are rounded to nearest; single groups and pairs are then rounded to the other side until the cost is
-    right. Where that does not come within the tolerance, all widths of up to five groups at a time are searched, each
-    up to two steps away, and so on from there while that comes nearer: the least changed that are within it are taken.
-    exact: float [groups], within the lattice. budget: share of dense.
+    Widths are rounded to nearest; single groups and pairs are then rounded to the other side until the cost is right.
+    If that does not reach the tolerance, all widths of up to five groups at a time are searched, each up to two steps
+    away, and again from there while the cost comes nearer. Of widths within the tolerance, the least changed are taken.
+
+    Args:
+        cost_model: Any cost.
+        exact: Fractional widths, float [groups], between base and top.
+        budget: Share of dense.
+        allowed: Allowed widths.
+
+    Returns:
+        Allowed widths [groups].
     """
-    widths = _repaired(cost_model, exact, budget, lattice)
+    widths = _repaired(cost_model, exact, budget, allowed)
     for _ in range(_ROUNDS):
         error = abs(cost_model.share(widths) - budget)
         if error <= TOLERANCE * budget:
             break
-        widths = _searched(cost_model, exact, (widths, budget), lattice)
+        widths = _searched(cost_model, exact, (widths, budget), allowed)
         if abs(cost_model.share(widths) - budget) >= error - 1e-12:
             break
     return widths
 
 
-def _repaired(cost_model: CostModel, exact: np.ndarray, budget: float, lattice: Lattice) -> np.ndarray:
+def _repaired(cost_model: CostModel, exact: np.ndarray, budget: float, allowed: AllowedWidths) -> np.ndarray:
     """Round to nearest, then to the other side where that brings the cost nearer to the budget."""
-    low, high = lattice.down(exact), lattice.up(exact)
-    widths = lattice.nearest(exact)
+    low, high = allowed.down(exact), allowed.up(exact)
+    widths = allowed.nearest(exact)
     for _ in range(2 * len(widths)):
         error = cost_model.share(widths) - budget
         other = low + high - widths
         free = np.flatnonzero(other != widths)
         if not len(free):
             break
-        apart = np.abs(other - exact)[free] / lattice.grain[free]
+        apart = np.abs(other - exact)[free] / allowed.grain[free]
         free = free[np.argsort(apart, kind="stable")[:_MOST_FREE]]
         flips = _flips(cost_model, (widths, other), free, (error, budget))
         turned = widths.copy()
@@ -113,10 +170,11 @@ def _repaired(cost_model: CostModel, exact: np.ndarray, budget: float, lattice: 
 def _flips(
     cost_model: CostModel, ways: tuple[np.ndarray, np.ndarray], free: np.ndarray, aim: tuple[float, float]
 ) -> list[int]:
-    """The group whose flip comes nearest, none where that is best; where that is not near enough, perhaps a pair.
+    """The groups to round to the other side: the one that comes nearest to the budget, a pair if one is not enough, or
+    none.
 
-    The very nearest, so that widths which cost exactly the budget are found again from near them.
-    ways: widths as they are, and as they could be. free: groups that may flip. aim: error so far, and the budget.
+    Always the nearest, so that widths which cost exactly the budget are found again from near them.
+    ways: widths, and their other rounding. free: groups that may flip. aim: current error, and the budget.
     """
     (widths, other), (error, budget) = ways, aim
     rows = np.tile(widths, (len(free), 1))
@@ -132,22 +190,22 @@ def _flips(
 
 
 def _searched(
-    cost_model: CostModel, exact: np.ndarray, start: tuple[np.ndarray, float], lattice: Lattice
+    cost_model: CostModel, exact: np.ndarray, start: tuple[np.ndarray, float], allowed: AllowedWidths
 ) -> np.ndarray:
-    """The best widths when all of a few groups are tried together. start: widths, budget."""
+    """The best widths when all widths of a few groups are tried together. start: widths, budget."""
     widths, budget = start
     tolerance = TOLERANCE * budget
-    for window in _windows(cost_model, widths, lattice):
+    for window in _windows(cost_model, widths, allowed):
         error = cost_model.share(widths) - budget
         if abs(error) <= tolerance:
             break
-        choices = [lattice.around(widths, group, _REACH) for group in window]
+        choices = [allowed.neighbours(widths, group, _REACH) for group in window]
         found = np.array(list(itertools.product(*choices)))
         rows = np.tile(widths, (len(found), 1))
         rows[:, window] = found
         part = cost_model.part(window)
         errors = np.abs(error + (part.cost(rows) - part.cost(widths)) / cost_model.dense)
-        apart = (((found - exact[window]) / lattice.grain[window]) ** 2).sum(axis=1)
+        apart = (((found - exact[window]) / allowed.grain[window]) ** 2).sum(axis=1)
         inside = errors <= tolerance * (1 - 1e-9)
         best = int(np.argmin(np.where(inside, apart, np.inf))) if inside.any() else int(np.argmin(errors))
         if errors[best] < abs(error):
@@ -155,13 +213,13 @@ def _searched(
     return widths
 
 
-def _windows(cost_model: CostModel, widths: np.ndarray, lattice: Lattice) -> Iterator[np.ndarray]:
-    """Sets of groups to search together: of cheap and dear channels mixed, the cheapest alone, then any."""
-    free = np.flatnonzero(lattice.base < lattice.top)
+def _windows(cost_model: CostModel, widths: np.ndarray, allowed: AllowedWidths) -> Iterator[np.ndarray]:
+    """Sets of groups to search together: cheap and expensive channels mixed, the cheapest alone, then random ones."""
+    free = np.flatnonzero(allowed.base < allowed.top)
     if not len(free):
         return
     rows = np.tile(widths, (len(free), 1))
-    grown = np.where(widths >= lattice.top, lattice.down(widths - 1e-6), lattice.up(widths + 1e-6))
+    grown = np.where(widths >= allowed.top, allowed.down(widths - 1e-6), allowed.up(widths + 1e-6))
     rows[np.arange(len(free)), free] = grown[free]
     order = free[np.argsort(np.abs(cost_model.shares(rows) - cost_model.share(widths)), kind="stable")]
     stride = -(-len(order) // _WINDOW)

@@ -1,4 +1,4 @@
-"""The sensitivity scan: loss after cutting one group alone, for a few shares of its channels, or without one block."""
+"""The sensitivity scan: the loss after cutting one group to a few widths, or after dropping one block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprune.candidate import Bench
 from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
 from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
@@ -22,11 +21,12 @@ from autoprune.criteria.resolve import prunable_blocks, width_of
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, StorageError, error_message, user_code
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
-from autoprune.recovery.fine_tune import Samples
+from autoprune.recovery.fine_tune import Work
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch, call, take
 from autoprune.task.modes import in_mode_of
 from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trial_context import TrialContext
 
 #: Shares of a group's channels that stay when it is scanned.
 KEEP_SHARES = (0.75, 0.5, 0.25, 0.1)
@@ -38,11 +38,14 @@ _FEW = 32
 
 @stored(Format(what="a block that a scan left out"))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
-    """A block or a layer that was left out, all others whole.
+class BlockSensitivity:
+    """The effect of dropping one block or layer from the otherwise whole model.
 
-    name: of the block. added_loss: what the loss rises by; below 0 where it falls.
-    parameters, multiply_adds: what goes with it, as shares of the dense model's, in [0, 1].
+    Attributes:
+        name: Name of the block.
+        added_loss: Rise of the loss; negative where it falls.
+        parameters: Removed parameters as a share of the dense model's, in [0, 1].
+        multiply_adds: Removed multiply-adds as a share of the dense model's, in [0, 1].
     """
 
     name: str
@@ -54,12 +57,17 @@ class Dropped:
 @stored(Format(what="a scan", version=1, optional=("note", "seconds", "dropped")))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """Loss added by keeping only a share of one group's channels, or by leaving out one block, all others whole.
+    """Loss added by cutting one group, or by dropping one block, of the otherwise whole model.
 
-    keep_shares: descending, in (0, 1). added_loss: group name -> added loss per share, non-decreasing.
-    criterion: what ranked the channels. samples_forward, samples_trained: what the scan took.
-    note: "" or what was left out to keep to a number of samples. seconds: that it took; no part of what it found.
-    dropped: blocks and layers that a study decides on, each left out alone; none in a scan of an earlier version.
+    Attributes:
+        keep_shares: Shares of a group's channels that stay, descending, in (0, 1).
+        added_loss: Group name -> added loss at each share, non-decreasing.
+        criterion: Criterion that ranked the channels.
+        samples_forward: Samples that the scan passed forward.
+        samples_trained: Samples that it passed forward and backward.
+        note: What was left out to respect a limit of samples; "" for nothing.
+        seconds: Duration of the scan; not compared.
+        dropped: Blocks and layers that a study decides on, each dropped alone; empty in scans of earlier versions.
     """
 
     keep_shares: tuple[float, ...]
@@ -69,17 +77,33 @@ class Sensitivity:
     samples_trained: int
     note: str = ""
     seconds: float = field(default=0.0, compare=False)
-    dropped: tuple[Dropped, ...] = ()
+    dropped: tuple[BlockSensitivity, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_loss", MappingProxyType({k: tuple(v) for k, v in self.added_loss.items()}))
 
     def added(self, group: str, keep_share: float) -> float:
-        """Added loss at any share, interpolated in the logarithm of the share."""
+        """Interpolate the added loss of a group at any share, in the logarithm of the share.
+
+        Args:
+            group: Name of the group.
+            keep_share: Share of its channels that stays, in (0, 1].
+
+        Returns:
+            The added loss.
+        """
         return float(self.curve(group, np.array([keep_share]))[0])
 
     def curve(self, group: str, keep_shares: np.ndarray) -> np.ndarray:
-        """Added loss at each of several shares, [n]."""
+        """Interpolate the added loss of a group at several shares.
+
+        Args:
+            group: Name of the group.
+            keep_shares: Shares of its channels that stay, [n].
+
+        Returns:
+            Added losses [n].
+        """
         losses = np.array([0.0, *self.added_loss[group]])
         x = -np.log(np.clip([1.0, *self.keep_shares], 1e-6, 1.0))
         at = -np.log(np.maximum(keep_shares, 1e-6))
@@ -87,7 +111,14 @@ class Sensitivity:
         return np.asarray(np.where(at <= x[-1], np.interp(at, x, losses), losses[-1] + slope * (at - x[-1])))
 
     def summed(self, ties: Mapping[str, Sequence[str]]) -> Sensitivity:
-        """The scan of groups that are tied: what they add together, under the name of each tie."""
+        """Sum the losses of tied groups.
+
+        Args:
+            ties: Name of a tie -> names of its groups.
+
+        Returns:
+            The scan of the ties, under their names.
+        """
         added = {
             name: tuple(float(loss) for loss in np.sum([self.added_loss[member] for member in members], axis=0))
             for name, members in ties.items()
@@ -95,12 +126,27 @@ class Sensitivity:
         return replace(self, added_loss=added)
 
     def to_json(self) -> str:
-        """JSON that `from_json` reads."""
+        """Convert to JSON.
+
+        Returns:
+            Text that `from_json` reads.
+        """
         return json.dumps(to_plain(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "a sensitivity file") -> Sensitivity:
-        """Read a scan. where: what holds the text, for the message. Raises StorageError for text that is no scan."""
+        """Read the text of `to_json`.
+
+        Args:
+            text: JSON.
+            where: The file it comes from, for messages.
+
+        Returns:
+            The scan.
+
+        Raises:
+            StorageError: The text is no scan.
+        """
         found = from_plain(cls, parse(text, where), where)
         shares = found.keep_shares
         right = all(0 < share < 1 for share in shares) and all(a > b for a, b in itertools.pairwise(shares))
@@ -118,11 +164,14 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """How much a scan looks at.
+class ScanPlan:
+    """The size of a scan.
 
-    keep_shares: of each group, descending. samples: of the calibration samples. forward: samples that it sees by
-    forwards, at the most. note: "" or what is left out.
+    Attributes:
+        keep_shares: Shares of each group's channels that stay, descending.
+        samples: Number of calibration samples.
+        forward: Upper bound of the samples passed forward.
+        note: What is left out; "" for nothing.
     """
 
     keep_shares: tuple[float, ...]
@@ -131,27 +180,41 @@ class Extent:
     note: str = ""
 
 
-def extent(
-    bench: Bench, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, samples: int | None = None
-) -> Extent:
-    """What a scan looks at so that it sees no more than `samples` samples by forwards; all for None.
+def plan_scan(
+    context: TrialContext, criterion: str, keep_shares: Sequence[float] = KEEP_SHARES, samples: int | None = None
+) -> ScanPlan:
+    """Choose the size of a scan so that it passes at most `samples` samples forward.
 
-    Where that is short: down to two shares of each group, then fewer calibration samples down to _FEW, then one share,
-    then fewer samples still. The same for every group; blocks and layers are each left out once. Raises
-    ConfigurationError where not even that fits.
+    If the full scan needs more, it is reduced: first to two shares of each group, then to fewer calibration samples,
+    down
+    to _FEW, then to one share, then to fewer samples still. The reduction is the same for every group. Each block and
+    layer
+    is dropped once.
+
+    Args:
+        context: Context of the trials.
+        criterion: Criterion that ranks channels.
+        keep_shares: Shares of each group's channels that stay, descending, in (0, 1).
+        samples: Most samples passed forward; None for no limit.
+
+    Returns:
+        The plan of the scan.
+
+    Raises:
+        ConfigurationError: Not even the smallest scan fits.
     """
-    task, shares = bench.task, tuple(keep_shares)
+    task, shares = context.task, tuple(keep_shares)
     held = sum(batch.size for batch in task.calibration)
     norms = any(keeps_statistics(module) for module in task.dense.modules())
     once = 1 + count_passes(signals_for((criterion,)))[0]
-    groups, blocks = len(bench.topology.groups), len(prunable_blocks(bench.topology))
+    groups, blocks = len(context.topology.groups), len(prunable_blocks(context.topology))
 
     def each(count: int) -> int:
-        """Forwards of each calibration sample, with so many shares of each group."""
+        """Forwards of each calibration sample with `count` shares of each group."""
         return once + (groups * count + blocks) * (2 if norms else 1)
 
     if samples is None or each(len(shares)) * held <= samples:
-        return Extent(keep_shares=shares, samples=held, forward=each(len(shares)) * held)
+        return ScanPlan(keep_shares=shares, samples=held, forward=each(len(shares)) * held)
     counts = [*range(len(shares), 1, -1), 1]
     whole = next((count for count in counts[:-1] if each(count) * held <= samples), 0)
     some = next((count for count in (min(2, len(shares)), 1) if samples // each(count) >= min(_FEW, held)), 1)
@@ -163,7 +226,7 @@ def extent(
         expected = f"be >= {each(1) * least}, for {least} calibration samples and {what}"
         raise ConfigurationError(error_message("scan_samples", expected, samples, "scan=False leaves the scan out."))
     note = f"{count} of {len(shares)} shares of each group, on {left} of {held} calibration samples"
-    return Extent(
+    return ScanPlan(
         keep_shares=_fewer(shares, count),
         samples=left,
         forward=each(count) * left,
@@ -172,7 +235,7 @@ def extent(
 
 
 def _fewer(shares: tuple[float, ...], count: int) -> tuple[float, ...]:
-    """So many of the shares, leaving out the widest, which says least, and the narrowest in turn."""
+    """Drop shares until `count` are left: the widest, which says least, and the narrowest in turn."""
     while len(shares) > count:
         shares = shares[1:] if (len(shares) - count) % 2 else shares[:-1]
     return shares
@@ -180,29 +243,40 @@ def _fewer(shares: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 @user_code("The sensitivity scan")
 def scan(
-    bench: Bench,
+    context: TrialContext,
     criterion: str,
     keep_shares: Sequence[float] = KEEP_SHARES,
     *,
     samples: int | None = None,
     on_part: Callable[[int, int], None] | None = None,
 ) -> Sensitivity:
-    """Cut each group and leave out each block alone, recalibrate, and take the loss on the calibration batches.
+    """Cut each group and drop each block alone, recalibrate, and measure the loss on the calibration batches.
 
-    samples: most samples seen by forwards, see `extent`; None for no limit. on_part: called after each group and each
-    block with how many are done and how many there are.
-    Only training data is used, so that the search split is not spent on it.
+    Uses training data alone, so that the search split stays unseen.
+
+    Args:
+        context: Context of the trials.
+        criterion: Criterion that ranks channels.
+        keep_shares: Shares of each group's channels that stay, descending, in (0, 1).
+        samples: Most samples passed forward, see `plan_scan`; None for no limit.
+        on_part: Called after each group and each block with the number done and the number in all.
+
+    Returns:
+        The scan.
+
+    Raises:
+        ConfigurationError: Not even the smallest scan fits into `samples`.
     """
-    start, task, topology = time.monotonic(), bench.task, bench.topology
-    size = extent(bench, criterion, keep_shares, samples)
+    start, task, topology = time.monotonic(), context.task, context.topology
+    size = plan_scan(context, criterion, keep_shares, samples)
     batches = take(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
     signals = gather_signals(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
-    base = _loss(bench, task.dense, batches)
-    trial = _Trial(bench, batches, base)
+    base = _loss(context, task.dense, batches)
+    trial = _Trial(context, batches, base)
     added: dict[str, tuple[float, ...]] = {}
-    dropped: list[Dropped] = []
+    dropped: list[BlockSensitivity] = []
     count = parts(topology)
     for group in topology.groups:
         losses, highest = [], 0.0
@@ -230,18 +304,25 @@ def scan(
 
 
 def parts(topology: Topology) -> int:
-    """Count what a scan looks at one by one: groups, and blocks and layers that a study decides on."""
+    """Count the parts of a scan: groups, and the blocks and layers that a study decides on.
+
+    Args:
+        topology: Proved groups of the dense model.
+
+    Returns:
+        Their number.
+    """
     return len(topology.groups) + len(prunable_blocks(topology))
 
 
 @dataclass(slots=True)
 class _Trial:
-    """Cuts of the dense model, and what they add to its loss.
+    """Cuts of the dense model, and the loss that they add.
 
-    base: the loss of the dense model. forward: samples seen until now.
+    base: loss of the dense model. forward: samples passed forward so far.
     """
 
-    bench: Bench
+    context: TrialContext
     batches: Sequence[Batch]
     base: float
     forward: int = field(init=False)
@@ -255,17 +336,17 @@ class _Trial:
         return sum(batch.size for batch in self.batches)
 
     def added(self, kept: KeptChannels) -> float:
-        """The rise of the loss."""
-        task = self.bench.task
-        model = cut(task.dense, self.bench.topology, kept)
+        """The rise of the loss after a cut."""
+        task = self.context.task
+        model = cut(task.dense, self.context.topology, kept)
         self.forward += recalibrate(model, self.batches, task.least_batch) + self.held
-        return _loss(self.bench, model, self.batches) - self.base
+        return _loss(self.context, model, self.batches) - self.base
 
-    def without(self, block: str) -> Dropped:
-        """The loss and the costs without one block or layer."""
-        topology = self.bench.topology
+    def without(self, block: str) -> BlockSensitivity:
+        """The loss and the costs after dropping one block or layer."""
+        topology = self.context.topology
         parameters, multiply_adds = topology.cost({}).shares_gone(topology.cost({}, dropped=(block,)))
-        return Dropped(
+        return BlockSensitivity(
             name=block,
             added_loss=self.added(KeptChannels(groups={}, dropped=(block,))),
             parameters=parameters,
@@ -273,9 +354,16 @@ class _Trial:
         )
 
 
-def spent(sensitivity: Sensitivity) -> Samples:
-    """What a scan took, as samples."""
-    return Samples(forward=sensitivity.samples_forward, trained=sensitivity.samples_trained)
+def work_of(sensitivity: Sensitivity) -> Work:
+    """Read the work of a scan.
+
+    Args:
+        sensitivity: A finished scan.
+
+    Returns:
+        Its work.
+    """
+    return Work(forward=sensitivity.samples_forward, trained=sensitivity.samples_trained)
 
 
 def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Sequence[float]) -> list[KeptChannels]:
@@ -285,8 +373,8 @@ def _nested(group: ChannelGroup, criterion: str, signals: Signals, shares: Seque
 
 
 @torch.no_grad()
-def _loss(bench: Bench, model: nn.Module, batches: Sequence[Batch]) -> float:
-    loss, total, count = bench.task.objective, 0.0, 0
+def _loss(context: TrialContext, model: nn.Module, batches: Sequence[Batch]) -> float:
+    loss, total, count = context.task.objective, 0.0, 0
     with in_mode_of(loss, model):
         for batch in batches:
             total += float(loss(call(model, batch.inputs), batch.targets)) * batch.size

@@ -1,4 +1,4 @@
-"""From a budget to widths: the greedy path from dense to smallest, and scaling onto a budget."""
+"""From a budget to widths: the greedy path from dense to smallest, and scaling to a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.plan.validation import is_finite
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.rounding import TOLERANCE, Lattice, round_to_budget
+from autoprune.sensitivity.rounding import TOLERANCE, AllowedWidths, round_to_budget
 from autoprune.sensitivity.scan import Sensitivity
 
 #: A group loses this share of its channels, at least one, in one step of the path.
@@ -20,16 +20,25 @@ _STEP = 1 / 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationPath:
-    """Widths from dense to smallest, each step taking channels where a unit of cost loses the least.
+    """Widths from dense to smallest; each step removes channels where a unit of cost loses the least.
 
-    widths: float [steps, groups]. shares: cost of each step as a share of dense, descending, [steps].
+    Attributes:
+        widths: Float [steps, groups].
+        shares: Cost of each step as a share of dense, descending, [steps].
     """
 
     widths: np.ndarray
     shares: np.ndarray
 
     def at(self, budget: float) -> np.ndarray:
-        """Widths at a share of the dense cost, interpolated between steps; the ends where it lies outside."""
+        """Interpolate the widths at a budget.
+
+        Args:
+            budget: Share of the dense cost.
+
+        Returns:
+            Fractional widths [groups]; the nearer end of the path if the budget lies outside.
+        """
         position = float(np.interp(-budget, -self.shares, np.arange(len(self.shares))))
         low = int(np.floor(position))
         high = min(low + 1, len(self.shares) - 1)
@@ -38,10 +47,13 @@ class AllocationPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """What a budget buys.
+    """The widths for a budget.
 
-    budget: asked for, as a share of the dense cost. widths: group name -> channels that stay. share: what they cost of
-    dense. exact: whether that is within 1 % of the budget; else it is the nearest that can be had.
+    Attributes:
+        budget: The budget asked for, as a share of the dense cost.
+        widths: Group name -> channels that stay.
+        share: Their cost as a share of dense.
+        exact: Whether `share` is within 1 % of the budget; if not, it is the nearest reachable one.
     """
 
     budget: float
@@ -50,11 +62,18 @@ class Allocation:
     exact: bool
 
 
-def bounds(table: CostTable, max_ratio: float, round_to: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fewest channels of each group, and what kept channels are a multiple of, both [groups].
+def width_bounds(table: CostTable, max_ratio: float, round_to: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the fewest channels of each group, and the grain of its widths.
 
-    max_ratio: most that may go of one group, in (0, 1). round_to: >= 1; heads of attention go one by one.
-    The fewest are what max_ratio and the group itself allow, rounded up to whole grains, never above dense.
+    The fewest are those that max_ratio and the group itself allow, rounded up to the grain, never above dense.
+
+    Args:
+        table: Table of costs.
+        max_ratio: Largest share of one group that may be removed, in (0, 1).
+        round_to: Grain of widths, >= 1; attention heads have grain 1.
+
+    Returns:
+        Fewest channels, and grain, both float [groups].
     """
     channels = np.array(table.channels, dtype=np.float64)
     grain = np.array([1.0 if kind == "heads" else float(round_to) for kind in table.kinds])
@@ -70,10 +89,20 @@ def allocate(
     floor: np.ndarray,
     grain: np.ndarray | None = None,
 ) -> Allocation:
-    """The widths with which a budget loses the least by the scan; those of a uniform ratio without one.
+    """Find the widths for a budget that lose the least by the scan; those of a uniform ratio without a scan.
 
-    cost_model: any cost; the scan is the same for all. budget: share of dense, in (0, 1]. floor, grain: as `bounds`
-    gives them. Raises ConfigurationError for another budget.
+    Args:
+        cost_model: Any cost; the scan is the same for all.
+        sensitivity: The scan; None for a uniform ratio.
+        budget: Share of dense, in (0, 1].
+        floor: Fewest channels, from `width_bounds`.
+        grain: Grain of widths, from `width_bounds`; None for 1.
+
+    Returns:
+        The allocation.
+
+    Raises:
+        ConfigurationError: The budget is outside (0, 1].
     """
     if not (is_finite(budget) and 0 < budget <= 1):
         raise ConfigurationError(error_message("a budget", "lie in (0, 1], as a share of the dense cost", budget))
@@ -91,10 +120,18 @@ def allocate(
 
 
 def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) -> AllocationPath:
-    """Greedy allocation: repeatedly take the step with the least added loss per unit of cost saved.
+    """Allocate greedily: repeatedly take the step with the least added loss per unit of cost saved.
 
-    floor: fewest channels of each group. The steps of one group are taken as convex by the order of the
-    path; the scan's losses are monotone, so the path never returns channels.
+    The steps of one group are taken in order, as if its losses were convex. The scan's losses are monotone, so the path
+    never returns channels.
+
+    Args:
+        cost_model: Any cost.
+        sensitivity: The scan.
+        floor: Fewest channels of each group, [groups].
+
+    Returns:
+        The path from dense to the floor.
     """
     ladders = [_ladder(c, low) for c, low in zip(cost_model.channels, floor, strict=True)]
     losses = [
@@ -107,7 +144,7 @@ def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) ->
     saved, prices = np.zeros(len(ladders)), np.full(len(ladders), np.inf)
 
     def price(group: int) -> None:
-        """What the next step of a group saves, and what a unit of that costs in loss."""
+        """Update the saving of a group's next step, and the loss per unit of it."""
         if taken[group] == len(losses[group]):
             saved[group], prices[group] = 0.0, np.inf
             return
@@ -137,22 +174,40 @@ def scale_to_budget(
 ) -> np.ndarray:
     """Multiply keep shares by one factor, within [floor, dense], until the cost is `budget` of dense.
 
-    shape: relative keep shares, > 0, [groups]. grain: widths are multiples of it, or dense, [groups]; None is 1.
-    Returns whole widths whose cost is within 1 % of the budget, or as near as rounding allows; the nearest reachable
-    ones when the budget lies outside what can be reached.
+    Args:
+        cost_model: Any cost.
+        shape: Relative keep shares, > 0, [groups].
+        budget: Share of dense.
+        floor: Fewest channels of each group, [groups].
+        grain: Grain of widths, [groups]; None for 1. The dense width is always allowed.
+
+    Returns:
+        Whole widths [groups] whose cost is within 1 % of the budget, or as near as rounding allows; the nearest
+            reachable
+        ones if the budget is out of reach.
     """
-    lattice = Lattice.of(floor, np.ones_like(floor) if grain is None else grain, cost_model.channels)
-    return round_to_budget(cost_model, scaled(cost_model, shape, budget, lattice), budget, lattice)
+    allowed = AllowedWidths.of(floor, np.ones_like(floor) if grain is None else grain, cost_model.channels)
+    return round_to_budget(cost_model, fractional_widths(cost_model, shape, budget, allowed), budget, allowed)
 
 
-def scaled(cost_model: CostModel, shape: np.ndarray, budget: float, lattice: Lattice) -> np.ndarray:
-    """The fractional widths that `scale_to_budget` rounds."""
+def fractional_widths(cost_model: CostModel, shape: np.ndarray, budget: float, allowed: AllowedWidths) -> np.ndarray:
+    """Scale keep shares to a budget without rounding.
+
+    Args:
+        cost_model: Any cost.
+        shape: Relative keep shares, > 0, [groups].
+        budget: Share of dense.
+        allowed: Allowed widths.
+
+    Returns:
+        Fractional widths [groups].
+    """
     low, high = -12.0, 12.0
     for _ in range(48):
         middle = (low + high) / 2
-        widths = np.clip(cost_model.channels * shape * np.exp(middle), lattice.base, lattice.top)
+        widths = np.clip(cost_model.channels * shape * np.exp(middle), allowed.base, allowed.top)
         low, high = (middle, high) if cost_model.share(widths) < budget else (low, middle)
-    return np.asarray(np.clip(cost_model.channels * shape * np.exp((low + high) / 2), lattice.base, lattice.top))
+    return np.asarray(np.clip(cost_model.channels * shape * np.exp((low + high) / 2), allowed.base, allowed.top))
 
 
 def _ladder(channels: float, floor: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from autoprune.criteria.resolve import keep_count
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.rounding import round_to_budget
-from autoprune.sensitivity.solver import scaled
+from autoprune.sensitivity.solver import fractional_widths
 from autoprune.space.frame import Frame
 from autoprune.space.knobs import Parameters, Value, inside
 
@@ -40,7 +40,7 @@ class DirectSpace:
         asked = np.array([float(parameters[f"ratio/{name}"]) for name in frame.names])
         counts = [keep_count(int(channels), ratio) for channels, ratio in zip(frame.channels, asked, strict=True)]
         # Rounded to whole grains, which must not take more of a group than max_ratio allows.
-        widths = frame.lattice.nearest(np.array(counts, dtype=np.float64))
+        widths = frame.allowed.nearest(np.array(counts, dtype=np.float64))
         ratios = np.where(widths == counts, asked, 1.0 - widths / frame.channels)
         # What the model costs at these ratios is the budget of a ranking in their place.
         budget = frame.cost(()).share((1.0 - ratios) * frame.channels)
@@ -75,8 +75,8 @@ class DirectSpace:
 
     def _at(self, budget: float, shape: np.ndarray) -> dict[str, Value]:
         frame, cost = self.frame, self.frame.cost(())
-        exact = scaled(cost, shape, budget, frame.lattice)
-        ratios = 1.0 - round_to_budget(cost, exact, budget, frame.lattice) / frame.channels
+        exact = fractional_widths(cost, shape, budget, frame.allowed)
+        ratios = 1.0 - round_to_budget(cost, exact, budget, frame.allowed) / frame.channels
         point: dict[str, Value] = {
             f"ratio/{name}": float(ratio) for name, ratio in zip(frame.names, ratios, strict=True)
         }

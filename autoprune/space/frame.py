@@ -13,9 +13,9 @@ from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.rounding import Lattice
+from autoprune.sensitivity.rounding import AllowedWidths
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import AllocationPath, bounds, solve
+from autoprune.sensitivity.solver import AllocationPath, solve, width_bounds
 from autoprune.space.knobs import Parameters, Value, defaults, distributions, dropped, knobs_of, plan_of
 from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
 from autoprune.space.ties import leaders
@@ -60,24 +60,24 @@ class Frame:
         return self.cost(()).channels
 
     @functools.cached_property
-    def lattice(self) -> Lattice:
+    def allowed(self) -> AllowedWidths:
         """Widths that may be had; those that follow from scores come in any number."""
         table = CostTable.of(self.topology).tied(self.leaders)
         rounded = {*self.settings.amounts} - {*SCORED}
-        floor, grain = bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
-        return Lattice.of(floor, grain, np.array(table.channels, dtype=np.float64))
+        floor, grain = width_bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
+        return AllowedWidths.of(floor, grain, np.array(table.channels, dtype=np.float64))
 
     @functools.cached_property
     def path(self) -> AllocationPath | None:
         """Solved allocations of every budget; None without a scan."""
         if self.sensitivity is None or not self.ties:
             return None
-        return solve(self.cost(()), self.sensitivity.summed(self.ties), self.lattice.base)
+        return solve(self.cost(()), self.sensitivity.summed(self.ties), self.allowed.base)
 
     @functools.cached_property
     def lowest(self) -> float:
         """The smallest budget that is allowed and within reach."""
-        return max(self.settings.min_budget, self.cost(()).share(self.lattice.base))
+        return max(self.settings.min_budget, self.cost(()).share(self.allowed.base))
 
     def cost(self, without: tuple[str, ...]) -> CostModel:
         """What widths cost once these blocks are gone, so that a budget is met with what is left."""
@@ -130,7 +130,7 @@ class Frame:
         planned = planned_widths(plan, self.topology)
         means = np.array([np.mean([planned[name] for name in tie]) for tie in self.ties.values()])
         alike = np.array([len({planned[name] for name in tie}) == 1 for tie in self.ties.values()], dtype=bool)
-        return means if alike.all() else np.where(alike, means, self.lattice.nearest(means))
+        return means if alike.all() else np.where(alike, means, self.allowed.nearest(means))
 
     def sparse(self, budget: float) -> dict[str, Value]:
         """A share of the weights in place of a share of the cost, where no channels may go; dense for a budget of 1."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.sensitivity.cost_model import CostModel
-from autoprune.sensitivity.rounding import Lattice
+from autoprune.sensitivity.rounding import AllowedWidths
 
 #: How much less it counts that parameters are small than that they give the widths.
 _SMALL = 1e-3
@@ -30,7 +30,9 @@ class Columns:
     high: np.ndarray
 
 
-def inverses(columns: Columns, widths: np.ndarray, cost_model: CostModel, lattice: Lattice) -> Iterator[np.ndarray]:
+def inverses(
+    columns: Columns, widths: np.ndarray, cost_model: CostModel, allowed: AllowedWidths
+) -> Iterator[np.ndarray]:
     """Small parameters with which scaling onto the cost of these widths, and rounding, gives them; the nearest else.
 
     widths: allowed ones [groups]. Yields x [parameters], several ways to take "near".
@@ -38,19 +40,19 @@ def inverses(columns: Columns, widths: np.ndarray, cost_model: CostModel, lattic
     one, as many of them as can; and to first order all of them together cost what the whole ones do.
     """
     for inner in _INNER:
-        found = _solved(columns, (widths, inner), cost_model, lattice)
+        found = _solved(columns, (widths, inner), cost_model, allowed)
         if found is not None:
             yield np.asarray(np.clip(found, columns.low, columns.high))
 
 
 def _solved(
-    columns: Columns, aim: tuple[np.ndarray, float], cost_model: CostModel, lattice: Lattice
+    columns: Columns, aim: tuple[np.ndarray, float], cost_model: CostModel, allowed: AllowedWidths
 ) -> np.ndarray | None:
     from scipy.optimize import linprog  # heavy, and needed for plans from outside alone
 
     (widths, inner), (groups, count) = aim, columns.matrix.shape
     target = np.log2(widths / cost_model.channels)
-    up, down = _slack(widths, lattice)
+    up, down = _slack(widths, allowed)
     above, below = up < _FAR, down < _FAR
     # Unknowns: positive and negative parts of x, the common factor in octaves, and how far each width lies outside.
     spread = np.hstack([columns.matrix, -columns.matrix, np.ones((groups, 1))])
@@ -73,9 +75,9 @@ def _solved(
     return None if answer.x is None else np.asarray(answer.x[:count] - answer.x[count : 2 * count])
 
 
-def _slack(widths: np.ndarray, lattice: Lattice) -> tuple[np.ndarray, np.ndarray]:
+def _slack(widths: np.ndarray, allowed: AllowedWidths) -> tuple[np.ndarray, np.ndarray]:
     """Octaves by which each width may grow and shrink before it is rounded to another one."""
-    low, high = lattice.cells(widths)
+    low, high = allowed.rounding_interval(widths)
     bounded = np.isfinite(high)
     up = np.where(bounded, np.log2(np.where(bounded, high, widths) / widths), _FAR)
     down = np.where(low > 0, np.log2(widths / np.where(low > 0, low, widths)), _FAR)

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.rounding import round_to_budget
-from autoprune.sensitivity.solver import scaled
+from autoprune.sensitivity.solver import fractional_widths
 from autoprune.space.frame import Frame
 from autoprune.space.inverse import Columns, inverses
 from autoprune.space.knobs import Parameters, Value, inside
@@ -81,7 +81,7 @@ class ScaledSpace:
             return inside({**self._point(budget, lambda _: 0.0), **knobs}, self.distributions)
         widths, cost = frame.widths(plan), frame.cost(plan.dropped)
         budget = min(max(cost.share(widths), min(frame.lowest, 0.999)), 1.0)
-        values = self._values(cost, budget, frame.lattice.nearest(widths))
+        values = self._values(cost, budget, frame.allowed.nearest(widths))
         named = dict(zip((one.name for one in self.directions), values.tolist(), strict=True))
         ahead: dict[str, Value] = dict.fromkeys(self.later, 0.0)
         return inside({**ahead, "budget": budget, **named, **knobs}, self.distributions)
@@ -95,8 +95,8 @@ class ScaledSpace:
         )
         best, least = np.zeros(len(self.directions)), math.inf
         baselines = (best, np.array([one.solved for one in self.directions]))
-        for values in itertools.chain(baselines, inverses(columns, widths, cost, self.frame.lattice)):
-            apart = float(np.abs((self._widths(cost, budget, values) - widths) / self.frame.lattice.grain).sum())
+        for values in itertools.chain(baselines, inverses(columns, widths, cost, self.frame.allowed)):
+            apart = float(np.abs((self._widths(cost, budget, values) - widths) / self.frame.allowed.grain).sum())
             if apart < least:
                 best, least = values, apart
             if least == 0:
@@ -120,9 +120,9 @@ class ScaledSpace:
         return np.stack([one.octaves(budget) for one in self.directions], axis=1)
 
     def _widths(self, cost: CostModel, budget: float, values: np.ndarray) -> np.ndarray:
-        lattice = self.frame.lattice
-        exact = scaled(cost, np.exp2(self._matrix(budget) @ values), budget, lattice)
-        return round_to_budget(cost, exact, budget, lattice)
+        allowed = self.frame.allowed
+        exact = fractional_widths(cost, np.exp2(self._matrix(budget) @ values), budget, allowed)
+        return round_to_budget(cost, exact, budget, allowed)
 
 
 def followed(frame: Frame) -> Callable[[float], np.ndarray]:

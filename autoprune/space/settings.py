@@ -13,7 +13,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES, NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
-from autoprune.sensitivity.cost_model import AXES
+from autoprune.sensitivity.cost_model import WIDTH_COSTS
 from autoprune.space.ties import TIES
 from autoprune.trace.topology import GROUP_KINDS
 
@@ -173,7 +173,7 @@ def _check_names(settings: SpaceSettings) -> None:
     for what, names, known in (
         ("the space", (settings.kind,), SPACES),
         ("what ties groups", (settings.tie,), TIES),
-        ("the cost of the budget", (settings.cost,), AXES),
+        ("the cost of the budget", (settings.cost,), WIDTH_COSTS),
         ("a kind of pruning", settings.kinds, KINDS),
         ("how much goes", settings.amounts, AMOUNTS),
         ("an optimizer", settings.optimizers, (AUTO, *OPTIMIZERS)),

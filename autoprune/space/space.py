@@ -15,7 +15,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import bounds, scale_to_budget
+from autoprune.sensitivity.solver import scale_to_budget, width_bounds
 from autoprune.space.direct import DirectSpace
 from autoprune.space.frame import Frame
 from autoprune.space.guided import guided
@@ -87,7 +87,7 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:
     """Widths of the smallest, a middle and the largest model that a space can reach."""
     cost = CostModel(topology, settings.cost)
-    floor, grain = bounds(CostTable.of(topology), settings.max_ratio, settings.round_to)
+    floor, grain = width_bounds(CostTable.of(topology), settings.max_ratio, settings.round_to)
     middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, grain)
     rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
     return {

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from torch import nn
 
-from autoprune.candidate import Bench
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError, StorageError, error_message
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
 from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, whole_folder
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest, write_atomically
+from autoprune.trial_context import TrialContext
 
 RECORD = "checkpoint.json"
 
@@ -42,22 +42,22 @@ class Checkpoint:
     path: str = ""
 
 
-def write(folder: RunFolder, trial: int, stage: Stage) -> Path:
+def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
     """Store a stage in a folder of its own, which is there whole or not at all; gives that folder."""
-    final = _folder(folder, trial) / f"{stage.epoch:05d}"
-    parameters = list(stage.model.parameters())
+    final = _folder(folder, trial) / f"{snapshot.epoch:05d}"
+    parameters = list(snapshot.model.parameters())
     zeros = sum(int((parameter == 0).sum()) for parameter in parameters)
     record = Checkpoint(
         trial=trial,
-        epoch=stage.epoch,
-        step=stage.step,
-        learning_rate=stage.rate,
+        epoch=snapshot.epoch,
+        step=snapshot.step,
+        learning_rate=snapshot.rate,
         sparsity=zeros / max(sum(parameter.numel() for parameter in parameters), 1),
-        kept=dict(stage.kept.groups),
-        dropped=stage.kept.dropped,
+        kept=dict(snapshot.kept.groups),
+        dropped=snapshot.kept.dropped,
     )
     with whole_folder(final) as temporary:
-        write_atomically(temporary / WEIGHTS, serialize_smallest(stage.model.state_dict()))
+        write_atomically(temporary / WEIGHTS, serialize_smallest(snapshot.model.state_dict()))
         write_atomically(temporary / RECORD, json.dumps(to_plain(record), indent=1).encode())
     return final
 
@@ -74,7 +74,7 @@ def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
     return [_read(trial, path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
-def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
+def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
     """The model as it was after that many passes, in eval mode. Raises NotFoundError that lists those there are."""
     known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
     if epoch not in known:
@@ -82,8 +82,8 @@ def load_model(bench: Bench, folder: RunFolder, trial: int, epoch: int) -> nn.Mo
         raise NotFoundError(error_message(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
     kept = KeptChannels(groups=found.kept, dropped=found.dropped)
-    weights = read_weights(Path(found.path) / WEIGHTS, bytes_of(bench.task.dense.state_dict()))
-    return rebuild(bench.task.dense, bench.topology, kept, weights).eval()
+    weights = read_weights(Path(found.path) / WEIGHTS, bytes_of(context.task.dense.state_dict()))
+    return rebuild(context.task.dense, context.topology, kept, weights).eval()
 
 
 def _folder(folder: RunFolder, trial: int) -> Path:

@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 
-from autoprune.candidate import Bench
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.dry_run import CriteriaInUse, dry_run
 from autoprune.criteria.registry import applicable_criteria, check_applicable
@@ -29,18 +28,19 @@ from autoprune.task.clone import clone_with
 from autoprune.task.data import call
 from autoprune.trace.absent import why_none
 from autoprune.trace.topology import GROUP_KINDS, Topology
+from autoprune.trial_context import TrialContext
 
 #: What to do about an error before a study has begun.
 BEFORE = "Nothing was written: mend the code and start again."
 
 
-def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -> None:
+def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterable[str]) -> None:
     """Raise ConfigurationError for criteria that do not fit the model and schedulers that fail, all in one message.
 
     scanned: criteria that the sensitivity scan uses. One fault alone is raised as the error that it is.
     """
     errors: dict[str, ConfigurationError] = {}
-    for one in _checks(space, bench, tuple(scanned)):
+    for one in _checks(space, context, tuple(scanned)):
         try:
             one()
         except ConfigurationError as error:
@@ -49,25 +49,25 @@ def check_space(space: SpaceSettings, bench: Bench, *, scanned: Iterable[str]) -
         raise next(iter(errors.values()))
     raise_all("the space", tuple(errors))
     if space.lengths != (0, 0):  # it asks the loss: only once all is well that costs nothing
-        _check_slope(bench)
+        _check_slope(context)
 
 
-def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
-    topology, names = bench.topology, space.criteria
+def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
+    topology, names = context.topology, space.criteria
     ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED} else ()
     whole = tuple(dict.fromkeys((*scanned, *ranked)))
-    masked = maskable(topology) if bench.masks_weights and space.masks != (NO_MASKS,) else ()
+    masked = maskable(topology) if context.masks_weights and space.masks != (NO_MASKS,) else ()
     parts = CriteriaInUse(
         channels=tuple(dict.fromkeys((*names, *whole))),
         masked=tuple(masked),
         weights=space.weight_criteria if masked else (),
         blocks=space.block_criteria if topology.blocks else (),
     )
-    task = bench.task
+    task = context.task
     with user_code("The rehearsal of the criteria", BEFORE):
         found = dry_run(task.dense, task.calibration[:1], task.objective, topology, parts)
     yield found.check
-    yield partial(_check_distillation, space.distillation, bench)
+    yield partial(_check_distillation, space.distillation, context)
     for name in (*([] if space.criterion_per_group else names), *whole):
         yield partial(check_applicable, (name,), topology, refused=found.channels)
     if space.criterion_per_group:
@@ -81,19 +81,19 @@ def _checks(space: SpaceSettings, bench: Bench, scanned: tuple[str, ...]) -> Ite
     lengths = _lengths(space, topology)
     paces = tuple(itertools.product(space.rates, lengths))
     for name, schedule in itertools.product(space.schedulers, space.schedules):
-        yield partial(_check_paces, name, SchedulePlan(name=schedule), bench, paces)
+        yield partial(_check_paces, name, SchedulePlan(name=schedule), context, paces)
     yield from _checks_of_masks(space, topology, lengths) if masked else ()
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
     """Some group has a width other than its own that it may have; what follows from scores is not rounded."""
-    finer = Frame(settings=replace(space, round_to=1), topology=topology).lattice
-    lattice = finer if {*space.amounts} & {*SCORED} else Frame(settings=space, topology=topology).lattice
-    if (lattice.base < lattice.top).any():
+    finer = Frame(settings=replace(space, round_to=1), topology=topology).allowed
+    allowed = finer if {*space.amounts} & {*SCORED} else Frame(settings=space, topology=topology).allowed
+    if (allowed.base < allowed.top).any():
         return
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
     came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
-    remedy = f"{remedy}: the widest of the groups has {int(lattice.top.max())} channels."
+    remedy = f"{remedy}: the widest of the groups has {int(allowed.top.max())} channels."
     raise ConfigurationError(error_message("the space", "let some group lose a channel", came, remedy))
 
 
@@ -110,10 +110,10 @@ def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
-def _check_paces(name: str, schedule: SchedulePlan, bench: Bench, paces: Sequence[tuple[float, int]]) -> None:
+def _check_paces(name: str, schedule: SchedulePlan, context: TrialContext, paces: Sequence[tuple[float, int]]) -> None:
     """At the lowest and the highest rate, in the shortest and the longest fine-tune; the first fault is enough."""
     for rate, steps in paces:
-        check_pace(name, schedule, bench, rate, steps)
+        check_pace(name, schedule, context, rate, steps)
 
 
 def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
@@ -124,9 +124,9 @@ def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
     return sorted({fewest, most, space.lengthened(most, topology.share(narrowest, blocks))})
 
 
-def check_plan(plan: PruningPlan, bench: Bench) -> None:
+def check_plan(plan: PruningPlan, context: TrialContext) -> None:
     """Raise ConfigurationError for names that the model or the registries do not have, or that do not fit."""
-    topology = bench.topology
+    topology = context.topology
     topology.check_names(plan.groups)
     if not plan.needs_scores:
         planned_widths(plan, topology)
@@ -143,36 +143,36 @@ def check_plan(plan: PruningPlan, bench: Bench) -> None:
             _known("a weight that is masked", name, maskable(topology))
         check_pattern(plan.weights, topology)
     recovery = plan.recovery
-    _check_distillation((recovery.distillation_weight,), bench)
+    _check_distillation((recovery.distillation_weight,), context)
     # Only masks exchange weights.
     schedule = recovery.schedule if plan.weights is not None else replace(recovery.schedule, regrowth=0.0)
-    check_pace(recovery.scheduler, schedule, bench, recovery.learning_rate, recovery.steps)
+    check_pace(recovery.scheduler, schedule, context, recovery.learning_rate, recovery.steps)
 
 
-def told(space: SpaceSettings, bench: Bench) -> list[str]:
+def told(space: SpaceSettings, context: TrialContext) -> list[str]:
     """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
-    frozen = frozen_told(bench) if space.lengths != (0, 0) else ""
-    return [*([frozen] if frozen else []), *modes_told(space.distillation, bench)]
+    frozen = frozen_told(context) if space.lengths != (0, 0) else ""
+    return [*([frozen] if frozen else []), *modes_told(space.distillation, context)]
 
 
-def absent_told(space: SpaceSettings, bench: Bench) -> list[str]:
+def absent_told(space: SpaceSettings, context: TrialContext) -> list[str]:
     """Say of each kind that was asked for and of which the model has nothing why that is, in sentences.
 
     All three kinds of groups are there by default, on models without heads too: then none of them was asked for.
     """
     default = set(GROUP_KINDS) <= set(space.kinds)
     asked = [kind for kind in space.kinds if not (default and kind in GROUP_KINDS)]
-    return [why for kind in asked if (why := none_told(kind, bench))]
+    return [why for kind in asked if (why := none_told(kind, context))]
 
 
-def none_told(kind: str, bench: Bench) -> str:
+def none_told(kind: str, context: TrialContext) -> str:
     """Say why there is nothing of a kind; "" where there is something."""
-    return "" if kind == "weights" and bench.masks_weights else why_none(kind, bench.topology)
+    return "" if kind == "weights" and context.masks_weights else why_none(kind, context.topology)
 
 
-def frozen_told(bench: Bench) -> str:
+def frozen_told(context: TrialContext) -> str:
     """Say that no fine-tune trains anything; "" where one does."""
-    if _trained(bench):
+    if _trained(context):
         return ""
     return (
         "Nothing is trained: no parameter of the model has requires_grad=True, so that candidates are what cuts and "
@@ -180,21 +180,21 @@ def frozen_told(bench: Bench) -> str:
     )
 
 
-def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
+def modes_told(weights: Iterable[float], context: TrialContext) -> list[str]:
     """Say what is to be known before work of a model that means something else in training than in eval mode.
 
     Args:
         weights: Of distillation, those that plans may have.
-        bench: Of the model.
+        context: Of the model.
 
     Returns:
         Sentences, in the order of their weight; none for most models.
 
     """
-    comparison, told = bench.teacher.comparison, []
+    comparison, told = context.teacher.comparison, []
     if comparison.fault and any(weights):
         told.append(f"Distillation is off, and fine-tunes follow the targets alone: {comparison.fault}.")
-    if bench.task.loss_mode.trains:
+    if context.task.loss_mode.trains:
         told.append(
             "The model returns something else in training than in eval mode: losses, also those of criteria and scan, "
             "and distillation look at what it returns in training mode, with dropout off and norms as in eval mode; "
@@ -203,10 +203,10 @@ def modes_told(weights: Iterable[float], bench: Bench) -> list[str]:
     return told
 
 
-def _check_slope(bench: Bench) -> None:
+def _check_slope(context: TrialContext) -> None:
     """Raise ConfigurationError where a fine-tune is asked for and the loss has no gradient for any weight."""
-    task = bench.task
-    if not _trained(bench):
+    task = context.task
+    if not _trained(context):
         return
     # As a fine-tune does it: some models have no gradients in eval mode alone.
     scratch, batch = clone_with(task.dense).train(), task.calibration[0]
@@ -219,21 +219,21 @@ def _check_slope(bench: Bench) -> None:
         )
 
 
-def _trained(bench: Bench) -> list[str]:
-    return [name for name, parameter in bench.task.dense.named_parameters() if parameter.requires_grad]
+def _trained(context: TrialContext) -> list[str]:
+    return [name for name, parameter in context.task.dense.named_parameters() if parameter.requires_grad]
 
 
-def _check_distillation(weights: Iterable[float], bench: Bench) -> None:
+def _check_distillation(weights: Iterable[float], context: TrialContext) -> None:
     """Raise ConfigurationError where distillation is asked for, and could be had by another predict=..."""
-    comparison = bench.teacher.comparison
+    comparison = context.teacher.comparison
     if any(weights) and comparison.remedy:
         off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan(distillation_weight=0.0)"
         raise ConfigurationError(f"Distillation does not work: {comparison.fault}. {comparison.remedy}, {off}.")
 
 
-def check_pace(name: str, schedule: SchedulePlan, bench: Bench, peak: float, steps: int) -> None:
+def check_pace(name: str, schedule: SchedulePlan, context: TrialContext, peak: float, steps: int) -> None:
     """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace or no exchange."""
-    own = bench.task.schedulers
+    own = context.task.schedulers
     check_scheduler(name, own, peak=peak, steps=steps)
     rates = simulate(scheduler(name, own), peak, steps)
     try:

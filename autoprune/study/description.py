@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from autoprune.candidate import Bench
 from autoprune.codec import from_plain, to_plain
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.display import summarize_names
@@ -25,29 +24,30 @@ from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
 from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trial_context import TrialContext
 
 #: Settings that may change from one run of a study to the next.
 FREE = ("trials", "seconds", "samples", "threads")
 
 
-def describe(bench: Bench, settings: StudySettings, name: str) -> dict[str, object]:
+def describe(context: TrialContext, settings: StudySettings, name: str) -> dict[str, object]:
     """JSON-ready description of a study; enough for the front, the report and `solve` without the script."""
-    task = bench.task
+    task = context.task
     return {
         "name": name,
         "settings": settings.to_dict(),
-        "structure": bench.structure,
+        "structure": context.structure,
         "weights": hashlib.sha256(serialize(task.dense.state_dict())).hexdigest()[:16],
         "not_finite": [name for name, tensor in task.dense.state_dict().items() if not is_finite(tensor)],
         "bytes": bytes_of(task.dense.state_dict()),
         "quality": task.quality,
         "metrics": list(task.metric_set),
         "higher_is_better": task.higher_is_better,
-        "groups": to_plain(group_rows(bench.topology)),
-        "blocks": to_plain(block_rows(bench.topology)),
-        "costs": CostTable.of(bench.topology).to_dict(),
-        "ties": list(Frame(settings=settings.space, topology=bench.topology).leaders),
-        "unprunable": to_plain(left_rows(bench.topology)),
+        "groups": to_plain(group_rows(context.topology)),
+        "blocks": to_plain(block_rows(context.topology)),
+        "costs": CostTable.of(context.topology).to_dict(),
+        "ties": list(Frame(settings=settings.space, topology=context.topology).leaders),
+        "unprunable": to_plain(left_rows(context.topology)),
     }
 
 
@@ -133,26 +133,26 @@ def left_rows(topology: Topology) -> list[Unprunable]:
     ]
 
 
-def continued(bench: Bench, stored: Manifest) -> Bench:
+def continued(context: TrialContext, stored: Manifest) -> TrialContext:
     """Leave out the blocks that were not found when a study began: what it chooses from stays what it was.
 
     Args:
-        bench: With what is found now.
+        context: With what is found now.
         stored: The study that goes on.
 
     """
     known = {row.name for row in stored.blocks}
-    began = tuple(block for block in bench.topology.blocks if block.name in known)
-    later = [block.name for block in bench.topology.blocks if block.name not in known]
+    began = tuple(block for block in context.topology.blocks if block.name in known)
+    later = [block.name for block in context.topology.blocks if block.name not in known]
     if not later:
-        return bench
+        return context
     warnings.warn(
         f"{stored.name} chooses from the blocks and layers that it began with. Since then {summarize_names(later)} "
         "can go, too: a new study searches them as well.",
         AutopruneWarning,
         stacklevel=4,
     )
-    return replace(bench, topology=replace(bench.topology, blocks=began))
+    return replace(context, topology=replace(context.topology, blocks=began))
 
 
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:

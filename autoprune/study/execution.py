@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import optuna
 
-from autoprune.candidate import Bench, Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
 from autoprune.space.knobs import Parameters
 from autoprune.space.settings import SCORED
 from autoprune.space.space import Space, dense_plan
@@ -22,6 +22,7 @@ from autoprune.study import checkpoints, duplicates, garbage, lineage, repair, r
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
 from autoprune.study.untested import Untested
+from autoprune.trial_context import TrialContext
 
 #: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
 _ADAPTED = (rungs.STOPPABLE, "solved")
@@ -34,33 +35,33 @@ _SOLVED_SLACK = 0.05
 class Execution:
     """What carries out the trials of one run.
 
-    where: folder, bench and settings. front_of: the front of some records.
+    where: folder, context and settings. front_of: the front of some records.
     records: every finished candidate; grows in place. known_in_a_row: last trials that were answered from the record.
     """
 
     def __init__(
         self,
-        where: tuple[RunFolder, Bench, StudySettings],
+        where: tuple[RunFolder, TrialContext, StudySettings],
         study: optuna.Study,
         front_of: Callable[[Sequence[CandidateRecord]], Front],
         records: list[CandidateRecord],
     ) -> None:
-        self.folder, self.bench, self.settings = where
+        self.folder, self.context, self.settings = where
         self.optuna, self.front_of, self.records = study, front_of, records
         self.known_in_a_row = 0
         # Trials of the study in all, of which this run may do the first.
         self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
-        self.rung_split = rungs.part_of_search(self.bench.task, self.settings.rung_samples)
+        self.rung_split = rungs.part_of_search(self.context.task, self.settings.rung_samples)
 
     def queue_untried(self, space: Space) -> None:
         """Queue a proposal that gives no known model, where one can be found."""
-        settings, topology = self.settings, self.bench.topology
+        settings, topology = self.settings, self.context.topology
         known, seed = duplicates.keys(self.records, topology), self.seed()
         dear = bool({*settings.space.amounts} & {*SCORED} or settings.limits.given or settings.space.block_criteria)
 
         def is_untried(point: Parameters) -> bool:
             try:
-                plan = self.shaped(resolve_plan(self.bench, space.decode(point, seed=seed))[0])
+                plan = self.shaped(resolve_plan(self.context, space.decode(point, seed=seed))[0])
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException:  # the user's loss runs here; a point that cannot be scored is none to try
@@ -71,13 +72,13 @@ class Execution:
 
     def shaped(self, resolved: PruningPlan) -> PruningPlan:
         """A proposal as it is tried where no ancestor is to hold it: within the limits, and as long as it costs."""
-        found = repair.onto_limits(self.bench, self.settings, self.front(), resolved) or resolved
+        found = repair.onto_limits(self.context, self.settings, self.front(), resolved) or resolved
         return replace(found, recovery=self._recovery(found))
 
     def settle(self, trial: optuna.Trial, space: Space) -> None:
         """Answer a trial: from the record when it is known, else by pruning and training."""
         plan = self._plan(trial, space)
-        resolved, scored = resolve_plan(self.bench, plan)
+        resolved, scored = resolve_plan(self.context, plan)
         polished = trial.user_attrs.get("of")
         origin = trials.origin_of(trial)
         adapted = self._adapted(trial, origin, resolved) if origin in _ADAPTED else resolved
@@ -90,7 +91,7 @@ class Execution:
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         known = list(lineage.allowed(known, origin))
         anew = polished is not None or origin == "dense"
-        twin = None if anew else duplicates.find(known, resolved, self.bench.topology)
+        twin = None if anew else duplicates.find(known, resolved, self.context.topology)
         if twin is not None:
             trials.mark(trial, twin, self.excess(twin))
             trial.set_user_attr("duplicate_of", twin.number)
@@ -99,54 +100,54 @@ class Execution:
             return
         self.known_in_a_row = 0
         candidate = self._evaluate(trial, resolved, polished)
-        self._finish(trial, replace(candidate, plan=plan, samples=candidate.samples + scored))
+        self._finish(trial, replace(candidate, plan=plan, work=candidate.work + scored))
 
     def _adapted(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
         """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
         found, slack = resolved, self.settings.lineage_slack
         if origin == rungs.STOPPABLE:
-            found = repair.onto_limits(self.bench, self.settings, self.front(), resolved) or resolved
+            found = repair.onto_limits(self.context, self.settings, self.front(), resolved) or resolved
             if found != resolved:
                 trial.set_user_attr("repaired", True)
         else:
             slack = min(slack, _SOLVED_SLACK)
         if not self.settings.lineage or untried.UNTRIED in trial.user_attrs:
             return found
-        return lineage.nestled(self._ancestors(), found, self.bench.topology, slack)
+        return lineage.nestled(self._ancestors(), found, self.context.topology, slack)
 
     def _recovery(self, resolved: PruningPlan) -> RecoveryPlan:
         """That of a resolved plan, with as many steps as the space has for what it costs."""
-        space, topology = self.settings.space, self.bench.topology
+        space, topology = self.settings.space, self.context.topology
         share = topology.share(planned_widths(resolved, topology), resolved.dropped)
         return replace(resolved.recovery, steps=space.lengthened(resolved.recovery.steps, share))
 
     def _evaluate(self, trial: optuna.Trial, resolved: PruningPlan, polished: int | None) -> Candidate:
         parent = None
         if polished is None:
-            topology = self.bench.topology
+            topology = self.context.topology
             widths = planned_widths(resolved, topology)
             ancestors = lineage.allowed(self._ancestors(), trials.origin_of(trial))
             ancestor = lineage.choose(ancestors, widths, topology.gone(resolved.dropped), resolved.weights)
         else:
             ancestor = self.front().get(polished)
         if ancestor is not None:
-            parent = lineage.load(self.bench, self.folder, ancestor)
+            parent = lineage.load(self.context, self.folder, ancestor)
         planned = replace(self.settings, trials=self.planned)
         looks = rungs.rungs_of(
-            planned, self.rung_split, self.records, self.bench.task.higher_is_better, trials.origin_of(trial)
+            planned, self.rung_split, self.records, self.context.task.higher_is_better, trials.origin_of(trial)
         )
-        return evaluate_plan(self.bench, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
+        return evaluate_plan(self.context, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 
-    def _checkpoints(self, number: int) -> Callable[[Stage], None] | None:
+    def _checkpoints(self, number: int) -> Callable[[Snapshot], None] | None:
         """Stores the model every so many passes, None where that is not asked for."""
         every = self.settings.checkpoint_epochs
         if not every:
             return None
         checkpoints.clear(self.folder, number)
 
-        def store(stage: Stage) -> None:
-            if stage.epoch % every == 0:
-                checkpoints.write(self.folder, number, stage)
+        def store(snapshot: Snapshot) -> None:
+            if snapshot.epoch % every == 0:
+                checkpoints.write(self.folder, number, snapshot)
 
         return store
 
@@ -161,7 +162,7 @@ class Execution:
             plan = PruningPlan.from_dict(given)
             return replace(plan, seed=seed) if trials.origin_of(trial) == "polished" else plan
         if trial.user_attrs.get("origin") == "dense":
-            return dense_plan(self.settings.space, self.bench.topology, seed)
+            return dense_plan(self.settings.space, self.context.topology, seed)
         return space.decode(trial.params, seed=seed)
 
     def seed(self) -> int:
@@ -212,8 +213,8 @@ class Execution:
                 break
             record, measured = self.records[position], None
             with untested.kept(record.number):
-                model = lineage.load(self.bench, self.folder, record).model
-                measured = measure_test(self.bench, model, record.search)
+                model = lineage.load(self.context, self.folder, record).model
+                measured = measure_test(self.context, model, record.search)
             if measured is not None:
                 self.folder.write_test(record.number, measured)
                 self.records[position] = replace(record, test=measured)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from autoprune.candidate import Bench, Parent
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.record import BASELINES, CandidateRecord
@@ -16,6 +15,7 @@ from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import rebuild
 from autoprune.task.clone import clone_with
 from autoprune.trace.topology import Topology
+from autoprune.trial_context import Parent, TrialContext
 
 
 def choose(
@@ -99,10 +99,10 @@ def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
     return parent.spread == child.spread and parent.target <= child.target and all(a <= b for a, b in pairs)
 
 
-def load(bench: Bench, folder: RunFolder, record: CandidateRecord) -> Parent:
+def load(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
     """A stored candidate as a parent. Raises NotFoundError for weights that are gone, StorageError for damaged."""
     kept = KeptChannels(groups=record.kept, dropped=record.dropped)
     if record.origin == "dense":
-        return Parent(number=record.number, model=clone_with(bench.task.dense), kept=kept)
-    model = rebuild(bench.task.dense, bench.topology, kept, folder.read_weights(record.number))
+        return Parent(number=record.number, model=clone_with(context.task.dense), kept=kept)
+    model = rebuild(context.task.dense, context.topology, kept, folder.read_weights(record.number))
     return Parent(number=record.number, model=model, kept=kept)

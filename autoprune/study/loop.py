@@ -13,7 +13,6 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from autoprune.candidate import Bench
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord, samples_processed
@@ -27,6 +26,7 @@ from autoprune.study.progress import OnProgress, Pace, Progress, extrapolated
 from autoprune.study.samplers import build_sampler, named_sampler
 from autoprune.study.settings import StudySettings
 from autoprune.study.untested import Untested
+from autoprune.trial_context import TrialContext
 
 #: This many trials that crash one after the other are no accident; the run stops and says why.
 FAILURES_IN_A_ROW = 5
@@ -39,20 +39,20 @@ EXHAUSTED = 50
 class Loop:
     """The state of one run.
 
-    where: folder, bench and settings. asked: the Optuna study, its storage, and a
+    where: folder, context and settings. asked: the Optuna study, its storage, and a
     sampler in place of the settings'. front_of: the front of some records.
     records: every finished candidate; grows in place.
     """
 
     def __init__(
         self,
-        where: tuple[RunFolder, Bench, StudySettings],
+        where: tuple[RunFolder, TrialContext, StudySettings],
         asked: tuple[optuna.Study, BaseStorage, BaseSampler | None],
         front_of: Callable[[Sequence[CandidateRecord]], Front],
         records: list[CandidateRecord],
         on_progress: OnProgress,
     ) -> None:
-        self.folder, self.bench, self.settings = where
+        self.folder, self.context, self.settings = where
         self.optuna, storage, self.chosen = asked
         self.asked = (self.optuna, storage)
         self.sampler: BaseSampler | None = None
@@ -85,7 +85,7 @@ class Loop:
         self.execution.known_in_a_row = known if known < EXHAUSTED else 0
         if not self._over():
             space = self._space()
-            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.bench.topology, self.execution.planned)
+            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.context.topology, self.execution.planned)
             if self._dense is None:
                 trials.queue_dense(self.optuna, space)
             self._search(space)
@@ -108,7 +108,7 @@ class Loop:
     def _space(self) -> Space:
         folder, settings = self.folder, self.settings
         sensitivity = folder.read_sensitivity()
-        there = parts(self.bench.topology)
+        there = parts(self.context.topology)
         if sensitivity is None and settings.scanned and there:
             start = time.monotonic()
 
@@ -117,9 +117,9 @@ class Loop:
 
             self._report("scan", part=(0, there))
             criterion = settings.space.scan_criterion
-            sensitivity = scan(self.bench, criterion, samples=settings.scan_samples, on_part=follow)
+            sensitivity = scan(self.context, criterion, samples=settings.scan_samples, on_part=follow)
             folder.write_sensitivity(sensitivity)
-        return build_space(settings.space, self.bench.topology, sensitivity)
+        return build_space(settings.space, self.context.topology, sensitivity)
 
     def _search(self, space: Space) -> None:
         failures = 0
@@ -172,17 +172,17 @@ class Loop:
 
     def _solve_anew(self, space: Space) -> None:
         """Now and then, from what the candidates show of the scan."""
-        settings, topology = self.settings, self.bench.topology
+        settings, topology = self.settings, self.context.topology
         sensitivity = self.folder.read_sensitivity() if resolve.due(len(self.records)) else None
         if sensitivity is not None:
-            model = (settings.space, topology, self.bench.task.higher_is_better, settings.solved_points)
+            model = (settings.space, topology, self.context.task.higher_is_better, settings.solved_points)
             resolve.enqueue(self.optuna, space, sensitivity, self.records, model)
 
     def _ask(self, space: Space) -> optuna.Trial:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
         settings = self.settings
         index = trials.settled(self.optuna)
-        named = named_sampler(settings.sampler, len(self.bench.topology.groups), bool(settings.scanned))
+        named = named_sampler(settings.sampler, len(self.context.topology.groups), bool(settings.scanned))
         self.sampler = build_sampler(self.chosen or named, settings.seed, index, self.sampler)
         self.optuna.sampler = self.sampler
         if self._dense is None:
@@ -216,7 +216,7 @@ class Loop:
             return
         record = polish.choose(self.execution.front(), settings.space.cost, self.folder.has_weights)
         if record is not None:
-            trials.enqueue_polish(self.optuna, record, self.bench.topology)
+            trials.enqueue_polish(self.optuna, record, self.context.topology)
 
     def _queue_untried(self, space: Space) -> None:
         """Where proposals are known one after the other and nothing is there to polish: any untried one."""
@@ -261,7 +261,7 @@ class Loop:
 
     def _test(self, reason: str) -> None:
         """Measure on the test split once the search is over; a later run may go on where time was used up."""
-        if self.bench.task.test_split is None or reason == "seconds":
+        if self.context.task.test_split is None or reason == "seconds":
             return
         start = time.monotonic()
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprune.candidate import Bench, expected_costs
+from autoprune.candidate import expected_costs
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.solver import bounds
+from autoprune.sensitivity.solver import width_bounds
 from autoprune.study.lineage import with_widths
 from autoprune.study.settings import StudySettings
+from autoprune.trial_context import TrialContext
 
 #: Halvings of the interval in which the factor lies.
 _HALVINGS = 8
 
 
-def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
+def onto_limits(context: TrialContext, settings: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
     """The plan with all widths scaled by the largest factor that keeps to the limits; the plan itself where it does.
 
     plan: resolved, so that it says its widths. front: holds the dense model, which limits as shares refer to.
@@ -31,21 +32,21 @@ def onto_limits(bench: Bench, settings: StudySettings, front: Front, plan: Pruni
         return plan
 
     def fits(tried: PruningPlan) -> bool:
-        costs = expected_costs(bench, tried, timed="latency_ms" in limited)
+        costs = expected_costs(context, tried, timed="latency_ms" in limited)
         record = CandidateRecord.proposed(costs)
         return all(front.value(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):
         return plan
-    table = CostTable.of(bench.topology)
-    floor, grain = bounds(table, settings.space.max_ratio, settings.space.round_to)
-    planned = planned_widths(plan, bench.topology)
+    table = CostTable.of(context.topology)
+    floor, grain = width_bounds(table, settings.space.max_ratio, settings.space.round_to)
+    planned = planned_widths(plan, context.topology)
     widths = np.array([planned[name] for name in table.names], dtype=np.float64)
     floor = np.minimum(floor, widths)
 
     def at(factor: float) -> PruningPlan:
         fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
-        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), bench.topology)
+        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), context.topology)
 
     low, high = 0.0, 1.0
     if not fits(at(low)):

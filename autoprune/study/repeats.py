@@ -14,7 +14,7 @@ from autoprune.errors import ConfigurationError, NotFoundError, error_message
 from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
 from autoprune.plan.validation import is_count
-from autoprune.sensitivity.scan import spent
+from autoprune.sensitivity.scan import work_of
 from autoprune.study.folder import RunFolder
 from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
@@ -126,7 +126,7 @@ def _scanned(folder: RunFolder) -> tuple[int, float]:
     sensitivity = folder.read_sensitivity()
     if sensitivity is None:
         return 0, 0.0
-    work = spent(sensitivity)
+    work = work_of(sensitivity)
     return work.total, sensitivity.seconds
 
 

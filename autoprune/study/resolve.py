@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import optuna
 
 from autoprune.front.record import CandidateRecord
-from autoprune.sensitivity.refresh import observe, refreshed
+from autoprune.sensitivity.correction import correct_scan, observe
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets, build_space
@@ -37,7 +37,7 @@ def enqueue(
     of solved allocations.
     """
     settings, topology, higher_is_better, points = model
-    found = refreshed(sensitivity, observe(records, topology.widths, higher_is_better))
+    found = correct_scan(sensitivity, observe(records, topology.widths, higher_is_better))
     if all(factor == 1.0 for factor in found.factors.values()):
         return 0
     present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}

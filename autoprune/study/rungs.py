@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from autoprune.candidate import Outlook, Rungs
+from autoprune.candidate import RungPolicy, RungState
 from autoprune.errors import user_code
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
@@ -34,7 +34,7 @@ def part_of_search(task: Task, samples: int) -> Split:
 
 def rungs_of(
     settings: StudySettings, split: Split, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
-) -> Rungs | None:
+) -> RungPolicy | None:
     """Where a new candidate pauses and what decides there; None where nothing is looked at.
 
     split: what the qualities are taken on. records: the candidates before. origin: of the trial. Warm starts and plans
@@ -47,21 +47,21 @@ def rungs_of(
         return None
     rule, before = RULES[settings.early_stopping], list(records)
 
-    def stop(outlook: Outlook) -> bool:
-        return origin == STOPPABLE and rule(situation(outlook, before, settings.objectives, higher_is_better))
+    def stop(state: RungState) -> bool:
+        return origin == STOPPABLE and rule(situation(state, before, settings.objectives, higher_is_better))
 
-    return Rungs(shares=settings.rungs, split=split, stop=stop)
+    return RungPolicy(shares=settings.rungs, split=split, stop=stop)
 
 
 def situation(
-    outlook: Outlook, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
+    state: RungState, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
 ) -> Situation:
     """What a rule decides on. Costs are those that the front compares, latency as its ratio to dense."""
-    now = CandidateRecord.proposed(outlook.costs, outlook.kept.groups, outlook.kept.dropped)
+    now = CandidateRecord.proposed(state.costs, state.kept.groups, state.kept.dropped)
     costs = costs_of([*records, now], objectives)
     return Situation(
-        share=outlook.share,
-        quality=outlook.quality,
+        share=state.share,
+        quality=state.quality,
         costs=costs[-1],
         past=past_of(records, costs),
         higher_is_better=higher_is_better,

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
-from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.correction import correct_scan, observe
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.latency import fit_latency
-from autoprune.sensitivity.refresh import observe, refreshed
+from autoprune.sensitivity.latency_model import fit_latency
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import Allocation, allocate, bounds
+from autoprune.sensitivity.solver import Allocation, allocate, width_bounds
 from autoprune.study.study import Study
 
 #: Costs that a budget may be a share of.
-COSTS = (*AXES, "latency_ms")
+COSTS = (*WIDTH_COSTS, "latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,13 @@ def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved
     names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
     groups = dict(zip(tied.names, names, strict=True))
     model = _model(study, (table, ties), cost, notes)
-    floor, grain = bounds(tied, study.settings.space.max_ratio, study.settings.space.round_to)
+    floor, grain = width_bounds(tied, study.settings.space.max_ratio, study.settings.space.round_to)
     found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
     spread = {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
     widths = model.as_array(found.widths)
-    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in AXES}
+    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in WIDTH_COSTS}
     if cost not in shares:
         shares[cost] = found.share
     return Solved(
@@ -87,7 +87,7 @@ def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivit
         notes.append("There is no scan in the run folder: every group keeps the same share.")
         return None
     dense = dict(zip(table.names, table.channels, strict=True))
-    found = refreshed(scanned, observe(study.records, dense, study.higher_is_better))
+    found = correct_scan(scanned, observe(study.records, dense, study.higher_is_better))
     if any(factor != 1.0 for factor in found.factors.values()):
         notes.append(f"The scan is corrected by {found.observations} finished candidates.")
     return found.sensitivity

@@ -14,13 +14,12 @@ from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from torch import nn
 
-from autoprune.candidate import Bench
 from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
-from autoprune.recovery.fine_tune import Samples
-from autoprune.sensitivity.scan import extent, parts, spent
+from autoprune.recovery.fine_tune import Work
+from autoprune.sensitivity.scan import parts, plan_scan, work_of
 from autoprune.space.optimizers import settled
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, build_space
@@ -37,6 +36,7 @@ from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.storage import exclusive, open_journal
 from autoprune.task.task import Task, assert_trained
+from autoprune.trial_context import TrialContext
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Study:
     """One search in one folder. Make it with `create` or `open`.
 
     folder: where everything lies. settings: how it searches. name: for people.
-    bench: task and topology; None when opened without a task, for looking only.
+    context: task and topology; None when opened without a task, for looking only.
     untested: number of a candidate -> why the last run could not measure it on the test split.
     """
 
@@ -53,7 +53,7 @@ class Study:
     name: str
     quality_name: str
     higher_is_better: bool
-    bench: Bench | None
+    context: TrialContext | None
     untested: Mapping[int, str] = field(default_factory=dict)
     _records: list[CandidateRecord] = field(default_factory=list)
 
@@ -71,21 +71,21 @@ class Study:
         if task.require_trained:
             with user_code("The check that the model is trained", BEFORE):
                 assert_trained(task)
-        bench = _bench(task, settings)
+        context = _bench(task, settings)
         if folder.holds_study:
-            bench = continued(bench, folder.read_study())
-        check_space(settings.space, bench, scanned=settings.scanned)
-        if settings.scanned and parts(bench.topology):
-            extent(bench, settings.space.scan_criterion, samples=settings.scan_samples)
-        new = describe(bench, settings, name or folder.path.name)
-        build_space(settings.space, bench.topology, None)
+            context = continued(context, folder.read_study())
+        check_space(settings.space, context, scanned=settings.scanned)
+        if settings.scanned and parts(context.topology):
+            plan_scan(context, settings.space.scan_criterion, samples=settings.scan_samples)
+        new = describe(context, settings, name or folder.path.name)
+        build_space(settings.space, context.topology, None)
         if folder.holds_study:
             check_same(folder, new)
         else:
             folder.write_study(new)
         if folder.read_topology() is None:  # new, or of before it was stored
-            folder.write_topology(bench.topology)
-        return cls._of(folder, settings, bench)
+            folder.write_topology(context.topology)
+        return cls._of(folder, settings, context)
 
     @classmethod
     def open(cls, out: str | Path, task: Task | None = None) -> Study:
@@ -96,14 +96,14 @@ class Study:
         folder = RunFolder(Path(out).absolute())
         stored = folder.read_study()
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
-        bench = None
+        context = None
         if task is not None:
-            bench = continued(_bench(task, settings), stored)
-            check_same(folder, describe(bench, settings, stored.name))
-        return cls._of(folder, settings, bench)
+            context = continued(_bench(task, settings), stored)
+            check_same(folder, describe(context, settings, stored.name))
+        return cls._of(folder, settings, context)
 
     @classmethod
-    def _of(cls, folder: RunFolder, settings: StudySettings, bench: Bench | None) -> Study:
+    def _of(cls, folder: RunFolder, settings: StudySettings, context: TrialContext | None) -> Study:
         stored = folder.read_study()
         study = cls(
             folder=folder,
@@ -111,13 +111,13 @@ class Study:
             name=stored.name,
             quality_name=stored.quality,
             higher_is_better=stored.higher_is_better,
-            bench=bench,
+            context=context,
         )
         study._records = folder.read_candidates()
-        if bench is not None:
-            _warn_of_distillation(settings.space.distillation, bench)
-            frozen = frozen_told(bench) if settings.space.lengths != (0, 0) else ""
-            for told in (*([frozen] if frozen else []), *absent_told(settings.space, bench)):
+        if context is not None:
+            _warn_of_distillation(settings.space.distillation, context)
+            frozen = frozen_told(context) if settings.space.lengths != (0, 0) else ""
+            for told in (*([frozen] if frozen else []), *absent_told(settings.space, context)):
                 warnings.warn(told, AutopruneWarning, stacklevel=3)
         return study
 
@@ -135,14 +135,12 @@ class Study:
         settings = self.settings
         return Front.of(records, settings.objectives, self.higher_is_better, self.quality_name, settings.limits)
 
-    def samples(self) -> Samples:
+    def samples(self) -> Work:
         """All the work done so far, the sensitivity scan's included."""
         scanned = self.folder.read_sensitivity()
-        total = spent(scanned) if scanned is not None else Samples()
+        total = work_of(scanned) if scanned is not None else Work()
         for record in self._records:
-            total += Samples(
-                forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared
-            )
+            total += Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
         return total
 
     @property
@@ -159,10 +157,10 @@ class Study:
 
         epoch: as it was after that many passes over the train split, where checkpoints were stored.
         """
-        bench = self._need_bench("rebuild")
+        context = self._need_bench("rebuild")
         if epoch is not None:
-            return checkpoints.load_model(bench, self.folder, number, epoch)
-        return lineage.load(bench, self.folder, self.front().get(number)).model.eval()
+            return checkpoints.load_model(context, self.folder, number, epoch)
+        return lineage.load(context, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:
         """What was stored of a trial on its way, in the order of the epochs."""
@@ -170,11 +168,11 @@ class Study:
 
     def enqueue(self, plan: PruningPlan) -> None:
         """Have a plan of your own evaluated next; it counts as a trial."""
-        bench = self._need_bench("enqueue")
-        check_plan(plan, bench)
-        _warn_of_distillation((plan.recovery.distillation_weight,), bench)
+        context = self._need_bench("enqueue")
+        check_plan(plan, context)
+        _warn_of_distillation((plan.recovery.distillation_weight,), context)
         with exclusive(self.folder.path):
-            trials.enqueue_plan(self._journal()[0], plan, self._space(bench).encode(plan))
+            trials.enqueue_plan(self._journal()[0], plan, self._space(context).encode(plan))
 
     def run(
         self,
@@ -194,12 +192,12 @@ class Study:
         The dense model's trial is tried again, since nothing can be said without it. `ending` says why the run ended.
         Raises AutopruneError after FAILURES_IN_A_ROW crashes in a row, or where the dense model cannot be measured.
         """
-        bench = self._need_bench("run")
+        context = self._need_bench("run")
         settings = replace(
             self.settings,
             trials=self.settings.trials if trials is None else trials,
             seconds=self.settings.seconds if seconds is None else seconds,
-            space=_settled(self.settings, bench),
+            space=_settled(self.settings, context),
         )
         threads = torch.get_num_threads()
         torch.set_num_threads(settings.threads)
@@ -207,7 +205,7 @@ class Study:
             with exclusive(self.folder.path):
                 self.folder.sweep()
                 loop = Loop(
-                    (self.folder, bench, settings),
+                    (self.folder, context, settings),
                     (*self._journal(), sampler),
                     self.front_of,
                     self._records,
@@ -219,21 +217,21 @@ class Study:
             torch.set_num_threads(threads)
         return self.front()
 
-    def _need_bench(self, what: str) -> Bench:
-        if self.bench is None:
+    def _need_bench(self, what: str) -> TrialContext:
+        if self.context is None:
             raise ConfigurationError(
                 error_message(
                     f"a study to {what}", "be opened with its task", "a study without", "Study.open(out, task)."
                 )
             )
-        return self.bench
+        return self.context
 
-    def _space(self, bench: Bench) -> Space:
-        return build_space(_settled(self.settings, bench), bench.topology, self.folder.read_sensitivity())
+    def _space(self, context: TrialContext) -> Space:
+        return build_space(_settled(self.settings, context), context.topology, self.folder.read_sensitivity())
 
     def _journal(self) -> tuple[optuna.Study, JournalStorage]:
         """The Optuna study and its storage; the folder is held. A journal that is lost is made from the candidates."""
-        bench, folder, settings = self._need_bench("run"), self.folder, self.settings
+        context, folder, settings = self._need_bench("run"), self.folder, self.settings
         records = folder.read_candidates()
         front = self.front_of(records)
         known = Known(
@@ -241,34 +239,34 @@ class Study:
             settings=settings,
             higher_is_better=self.higher_is_better,
             seen=folder.trials_seen(),
-            space=lambda: self._space(bench),
+            space=lambda: self._space(context),
             excess=lambda record: front.excess(record, settings.limits),
         )
         storage = open_journal(folder.path, partial(tells, known=known), partial(restore, known=known))
         return make_study(storage, known), storage
 
 
-def _warn_of_distillation(weights: Iterable[float], bench: Bench) -> None:
+def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:
     """Say before work that distillation is asked for and off."""
     weights = tuple(weights)
-    if any(weights) and bench.teacher.comparison.fault:
-        warnings.warn(modes_told(weights, bench)[0], AutopruneWarning, stacklevel=4)
+    if any(weights) and context.teacher.comparison.fault:
+        warnings.warn(modes_told(weights, context)[0], AutopruneWarning, stacklevel=4)
 
 
-def _settled(settings: StudySettings, bench: Bench) -> SpaceSettings:
-    return settled(settings.space, bench.topology, bench.task.prediction.kind)
+def _settled(settings: StudySettings, context: TrialContext) -> SpaceSettings:
+    return settled(settings.space, context.topology, context.task.prediction.kind)
 
 
-def _bench(task: Task, settings: StudySettings) -> Bench:
+def _bench(task: Task, settings: StudySettings) -> TrialContext:
     with user_code("Tracing the model", "Nothing was changed: mend the code and start again."):
-        bench = Bench.of(
+        context = TrialContext.of(
             task,
             protect=settings.space.protect,
             kinds=settings.space.kinds,
             latency_rounds=settings.latency_rounds,
             latency_backend=settings.latency_backend,
         )
-    if not bench.topology.groups and not bench.topology.blocks and not bench.masks_weights:
-        why = " ".join(none_told(kind, bench) for kind in settings.space.kinds)
+    if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
+        why = " ".join(none_told(kind, context) for kind in settings.space.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
-    return bench
+    return context

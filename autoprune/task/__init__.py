@@ -1,1 +1,1 @@
-"""What the user brings: model, example inputs, data, loss, metrics, device."""
+"""The user's input: model, example inputs, data, loss, metrics, device."""

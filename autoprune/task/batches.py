@@ -1,4 +1,4 @@
-"""How large the batches of a split are."""
+"""The batch size of a split."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ def batch_samples(split: Split) -> int | None:
     """Count the samples of a whole batch.
 
     Args:
-        split: Of a task.
+        split: A split of the task.
 
     Returns:
-        Their number; None where only reading the data would tell, or the batches of a list differ.
-
+        Their number; None if it can only be found by reading the data, or if the batches of a list differ.
     """
     if isinstance(split, TensorSplit):
         return min(split.batch_size, split.samples)

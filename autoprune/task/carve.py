@@ -1,4 +1,4 @@
-"""Carving a search split off the train split."""
+"""Carve a search split off the train split."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Subset
 
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.task.data import IterableSplit, Split, TensorSplit, non_empty
+from autoprune.task.data import IterableSplit, Split, TensorSplit
 from autoprune.task.loaders import drawn, sampler_of
+from autoprune.task.splits import non_empty
 
 
 def carve(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """Cut `share` of a split off at random: (what remains, what was cut off), disjoint.
+    """Divide a split into two disjoint parts at random.
 
-    Tensors and map-style datasets are divided by sample, lists and datasets of batches by batch; a loader keeps to
-    the samples that its sampler draws. Raises ConfigurationError for data that cannot be divided, such as an
-    IterableDataset or a loader with a sampler of another kind.
+    Tensors and map-style datasets are divided by sample, lists and datasets of batches by batch. A loader keeps to the
+    samples that its sampler draws.
+
+    Args:
+        split: The split to divide.
+        share: Share that is cut off, in (0, 1).
+        seed: Seed of the choice.
+
+    Returns:
+        The rest, and the part that was cut off.
+
+    Raises:
+        ConfigurationError: The data cannot be divided, such as an IterableDataset or a loader with a custom sampler.
     """
     generator = torch.Generator().manual_seed(seed)
     if isinstance(split, TensorSplit):
@@ -60,7 +71,7 @@ def _divide_loader(loader: DataLoader[object], share: float, generator: torch.Ge
 
 
 def _draws_all_once(loader: DataLoader[object]) -> bool:
-    """Whether each pass draws all there is, by torch's own means."""
+    """Whether each pass draws every sample once, as torch's own samplers do."""
     sampler = sampler_of(loader)
     partial = isinstance(sampler, RandomSampler) and (
         sampler.replacement or sampler.num_samples != len(sampler.data_source)
@@ -77,7 +88,7 @@ def _description(loader: DataLoader[object]) -> str:
 
 
 def _loader_like(source: DataLoader[object], positions: Sequence[int], *, shuffle: bool) -> DataLoader[object]:
-    """The same loader over these positions; only what trains may shuffle or drop a short last batch."""
+    """The same loader over some positions. Only the training part may shuffle or drop a short last batch."""
     part: Dataset[object] = Subset(source.dataset, positions)
     # A batch sampler that was passed in has the sizes; the loader itself then says None.
     batches = source.batch_sampler if isinstance(source.batch_sampler, BatchSampler) else None

@@ -1,4 +1,4 @@
-"""Reading and writing model weights. Tensors only: a pickle that holds anything else is refused."""
+"""Read and write model weights. Tensors only: a pickle with any other object is refused."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
 def read_weights(path: Path, largest: int | None = None) -> dict[str, Tensor]:
-    """State dict from a .safetensors file or a torch checkpoint (plain, or under "state_dict" or "model").
+    """Read a state dict from a .safetensors file or a torch checkpoint (plain, or under "state_dict" or "model").
 
     A compressed .safetensors file (see sparse_file) gives the tensors that were written.
 
     Args:
         path: The file.
-        largest: Most bytes that the tensors of a compressed file may have together, looked at before any is made; None
+        largest: Most bytes that the tensors of a compressed file may have together, checked before any is allocated;
+            None
             for no limit.
+
+    Returns:
+        Name -> tensor, on the CPU.
 
     Raises:
         NotFoundError: There is no file.
-        StorageError: It cannot be read, or holds more.
-
+        StorageError: The file cannot be read, or is too large.
     """
     if not path.is_file():
         raise NotFoundError(error_message("checkpoint", "be a file", str(path)))
@@ -65,7 +68,14 @@ def _read_safetensors(path: Path, largest: int | None) -> dict[str, Tensor]:
 
 
 def bytes_of(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of the tensors together; those that share memory count once for each name, as they are stored."""
+    """Sum the bytes of tensors. Tensors that share memory count once for each name, as they are stored.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        Their bytes.
+    """
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
@@ -82,7 +92,15 @@ def _tensors(data: object, path: Path) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint. Raises ConfigurationError that names what does not fit: keys, shapes, dtypes, numbers."""
+    """Load a checkpoint into a model.
+
+    Args:
+        model: The model, changed in place.
+        path: The file.
+
+    Raises:
+        ConfigurationError: The checkpoint does not fit; the message names the keys, shapes, dtypes or numbers.
+    """
     try:
         weights = without_wrapping(read_weights(path, bytes_of(model.state_dict())), model.state_dict().keys())
     except StorageError as error:
@@ -109,19 +127,38 @@ def load_into(model: nn.Module, path: Path) -> None:
 
 
 def serialize(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file; tensors that share memory are written once for each name."""
+    """Convert tensors to the bytes of a safetensors file. Tensors that share memory are written once for each name.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The bytes.
+    """
     return save(separate(tensors))
 
 
 def serialize_smallest(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a safetensors file or of a compressed one, whichever are fewer; `read_weights` reads either."""
+    """Convert tensors to the bytes of a safetensors file or of a compressed one, whichever is smaller.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The bytes; `read_weights` reads both.
+    """
     return min(serialize(tensors), serialize_sparse(tensors), key=len)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file, fsync, rename: whoever reads sees the old file or the new one, whole.
+    """Write a file by way of a temporary one, fsync and rename: readers see the old file or the new one, whole.
 
-    Raises StorageError where it cannot be written, as on a full disk; nothing is left behind then.
+    Args:
+        path: The file; missing folders are made.
+        data: Its content.
+
+    Raises:
+        StorageError: The file cannot be written, such as on a full disk; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -140,13 +177,25 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> str:
-    """What to say of a file or folder that cannot be written."""
+    """Build the message about a file or folder that cannot be written.
+
+    Args:
+        path: The file or folder.
+        error: The error of the operating system.
+
+    Returns:
+        The message.
+    """
     remedy = "What was finished is kept: make room, or let it be written, and give the same command again."
     return error_message(str(path), "be one that can be written", error.strerror or repr(error), remedy)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
+    """Make a rename in a folder survive a power cut.
+
+    Args:
+        folder: The folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Copy a module tree with some of its tensors replaced, without copying what is replaced."""
+"""Copy a module tree with some of its tensors replaced, without copying the replaced ones."""
 
 from __future__ import annotations
 
@@ -24,12 +24,23 @@ Replace = Callable[[str, Tensor], Tensor | None]
 
 
 def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
-    """Copy `model` deeply; `replace` may put other tensors in the place of its own.
+    """Copy a model deeply, with some of its tensors replaced.
 
-    Parameters stay parameters and keep requires_grad; tied tensors stay tied and are asked for once, under
-    their first name; hooks, training mode and plain attributes are carried over. Quicker than copy.deepcopy,
-    which copies every tensor first. Activations that modules keep lose the graph they were computed in, and what a
-    module computes from its weights for eval mode is made anew (`renew_kept`).
+    Parameters stay parameters and keep requires_grad. Tied tensors stay tied; `replace` is called once for them, with
+    their first name. Hooks, training mode and plain attributes are copied. Faster than copy.deepcopy, which copies
+    every
+    tensor first. Activations stored in modules lose their graph, and tensors that a module computes from its weights
+    for
+    eval mode are computed anew (`renew_kept`).
+
+    Args:
+        model: The model.
+        replace: Called with the name and the tensor; returns a replacement, the tensor itself to share it, or None to
+            copy
+            it. None copies all.
+
+    Returns:
+        The copy.
     """
     cloned = clone_and_touched(model, replace or _nothing)[0]
     renew_kept(cloned)
@@ -37,13 +48,29 @@ def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
 
 
 def sharing(model: nn.Module, but: Container[str] = ()) -> nn.Module:
-    """Copy a model, its parameters shared and nothing else. but: names of parameters that are copied, too."""
+    """Copy a model that shares its parameters with the original, and nothing else.
+
+    Args:
+        model: The model.
+        but: Names of parameters that are copied, too.
+
+    Returns:
+        The copy.
+    """
     shared = {name for name, _ in model.named_parameters() if name not in but}
     return clone_with(model, lambda name, tensor: tensor if name in shared else None)
 
 
 def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, list[nn.Module]]:
-    """The copy, and those of its modules that hold a replaced tensor, tied ones included."""
+    """Copy a model, and list the modules of the copy that hold a replaced tensor, tied ones included.
+
+    Args:
+        model: The model.
+        replace: As for `clone_with`.
+
+    Returns:
+        The copy, and those modules.
+    """
     cloner = _Cloner(replace)
     cloned = cloner.module(model, "")
     assert isinstance(cloned, nn.Module)
@@ -56,11 +83,15 @@ def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, li
 
 
 def renew_kept(model: nn.Module) -> None:
-    """Have modules drop what they keep of their weights as they do when training begins, in place.
+    """Make modules drop the tensors that they computed from their weights for eval mode, in place.
 
-    Attention often keeps its biases, looked up once, for as long as it is in eval mode, and lets go of them in its own
-    `train`. That is called, and each module is back in its own mode after. Modules that keep no tensors beside their
-    parameters and buffers, or have no `train` of their own, are left as they are.
+    Attention modules often cache biases in eval mode and drop the cache in an overridden `train`. This calls that
+    `train`
+    and restores the mode of each module afterwards. Modules without an own `train`, or without tensors beside their
+    parameters and buffers, are not called.
+
+    Args:
+        model: The model.
     """
     for module in model.modules():
         if type(module).train is nn.Module.train or not _keeps_tensors(module):
@@ -73,9 +104,15 @@ def renew_kept(model: nn.Module) -> None:
 
 
 class Borrowed(TorchDispatchMode):
-    """Notes which weights of another model are computed with. found: their names, in turn.
+    """Records which weights of another model are used in a computation.
 
-    What deepcopy takes as it is, a closure above all, may be bound to the model that was copied.
+    copy.deepcopy does not copy closures, so a copied model may still compute with the original.
+
+    Args:
+        model: The other model.
+
+    Attributes:
+        found: Names of its weights in the order of their use.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -100,7 +137,14 @@ class Borrowed(TorchDispatchMode):
 
 
 def functions_of(model: nn.Module) -> list[str]:
-    """Functions that modules hold as attributes or hooks, by name: what may be bound to the model itself."""
+    """List the functions that modules hold as attributes or hooks: they may be bound to the model itself.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Names of the functions.
+    """
     found = []
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
@@ -113,7 +157,7 @@ def functions_of(model: nn.Module) -> list[str]:
 
 
 class _Cloner:
-    """One copy under way; `memo` maps the id of what was copied to its copy, as copy.deepcopy wants it."""
+    """Makes one copy. `memo` maps the id of an object to its copy, as for copy.deepcopy."""
 
     def __init__(self, replace: Replace) -> None:
         self.replace = replace
@@ -151,7 +195,7 @@ class _Cloner:
         return new
 
     def _by_itself(self, module: nn.Module, prefix: str) -> object:
-        """A module that knows how to copy itself; its tensors first, but of scripted ones, whose tables are others."""
+        """Copy a module that defines its own copying. Its tensors come first, except for scripted modules."""
         for path, child in () if isinstance(module, torch.jit.ScriptModule) else module.named_modules():
             full = prefix + (f"{path}." if path else "")
             self._tensors(child._parameters, full, is_parameter=True)
@@ -180,21 +224,21 @@ class _Cloner:
         return new
 
     def _value(self, value: object) -> object:
-        """Tuples of plain values are shared; the rest is deep-copied against the same memo."""
+        """Share tuples of plain values, and deep-copy anything else with the same memo."""
         if isinstance(value, tuple) and all(type(item) in _ATOMIC for item in value):
             return value
         self._detach((value,))
         return copy.deepcopy(value, self.memo)
 
     def _detach(self, values: Iterable[object]) -> None:
-        """Copy the values of computed tensors; deepcopy refuses these, as the copy would have no graph."""
+        """Copy the values of computed tensors; deepcopy refuses these tensors, as the copy would have no graph."""
         for tensor in _held(values, self.memo):
             if not tensor.is_leaf:
                 self.memo[id(tensor)] = tensor.detach().clone()
 
 
 def _copies_itself(kind: type[nn.Module]) -> bool:
-    """Whether a class says how it is copied: what it leaves out, such as a lock, often cannot be."""
+    """Whether a class defines how it is copied: objects that it leaves out, such as locks, often cannot be copied."""
     return (
         issubclass(kind, torch.jit.ScriptModule)
         or hasattr(kind, "__deepcopy__")
@@ -215,7 +259,7 @@ def _keeps_tensors(module: nn.Module) -> bool:
 
 
 def _held(values: Iterable[object], known: Mapping[int, object]) -> Iterator[Tensor]:
-    """Tensors in containers and in attributes of objects; what is known already is not looked into."""
+    """Tensors in containers and in attributes of objects, without the objects that are known already."""
     left, seen = list(values), set(known)
     while left:
         value = left.pop()

@@ -1,20 +1,21 @@
-"""Data of any common shape as one kind of object: a Split that can be iterated again and again."""
+"""Data of any common form as one type: a Split that can be iterated repeatedly."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.loaders import own_generators, samples_drawn, seeded_states, swapped
+from autoprune.task.nested import first_tensor, is_along_first, narrow, to_device
 
 #: What a model is called with: one tensor, a tuple of positional or a dict of keyword arguments.
 Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
@@ -24,10 +25,14 @@ Pair = tuple[object, object] | Sequence[object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One batch: call the model with `inputs`, compare with `targets`; `size` is its number of samples.
+    """One batch of a split.
 
-    index: positions of the samples in their split, int64 [size], where the split knows them.
-    divisible: whether the samples lie along the first axis of every tensor; others than these are never cut.
+    Attributes:
+        inputs: Inputs that the model is called with.
+        targets: Targets that the outputs are compared with.
+        size: Number of samples.
+        index: Positions of the samples in their split, int64 [size]; None if the split does not know them.
+        divisible: Whether the samples lie along the first axis of every tensor. Other batches are never cut.
     """
 
     inputs: Inputs
@@ -37,28 +42,45 @@ class Batch:
     divisible: bool = True
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        inputs: Inputs = _move(self.inputs, device)  # type: ignore[assignment]  # of the kind it was
-        return replace(self, inputs=inputs, targets=_move(self.targets, device))
+        """Move the batch to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The moved batch.
+        """
+        inputs: Inputs = to_device(self.inputs, device)  # type: ignore[assignment]  # of the kind it was
+        return replace(self, inputs=inputs, targets=to_device(self.targets, device))
 
 
 @runtime_checkable
 class Split(Protocol):
-    """A re-iterable part of the data."""
+    """A part of the data that can be iterated repeatedly."""
 
     @property
     def samples(self) -> int | None:
-        """Number of samples, None when the data does not say."""
+        """Number of samples; None if the data does not tell."""
 
     def ordered(self) -> Iterator[Batch]:
-        """One pass in a fixed order."""
+        """Iterate once in a fixed order."""
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        """One pass in an order that depends on `seed` where the data allows it."""
+        """Iterate once in an order that depends on the seed, if the data allows it.
+
+        Args:
+            seed: Seed of the order.
+        """
 
 
 class TensorSplit:
-    """A split held as tensors: the quickest form, its order is a function of the seed."""
+    """A split held as tensors: the fastest form. Its order is a function of the seed.
+
+    Args:
+        inputs: [N, ...].
+        targets: [N, ...].
+        batch_size: Samples per batch, >= 1.
+    """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int) -> None:
         self.inputs, self.targets, self.batch_size = inputs, targets, batch_size
@@ -69,19 +91,30 @@ class TensorSplit:
         return len(self.targets)
 
     def ordered(self) -> Iterator[Batch]:
-        """One pass in the stored order, the short last batch included."""
+        """Iterate once in the stored order, with the short last batch."""
         for start in range(0, self.samples, self.batch_size):
             yield self._batch(slice(start, start + self.batch_size))
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        """One pass in random order; a short last batch is left out, since it upsets batch statistics."""
+        """Iterate once in random order, without a short last batch, which would disturb batch statistics.
+
+        Args:
+            seed: Seed of the order.
+        """
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(seed)).to(self.inputs.device)
         size = min(self.batch_size, self.samples)
         for start in range(0, self.samples - size + 1, size):
             yield self._batch(order[start : start + size])
 
     def take(self, indices: Tensor) -> TensorSplit:
-        """The split of these samples."""
+        """Select samples.
+
+        Args:
+            indices: Positions of the samples, int64.
+
+        Returns:
+            A split of these samples.
+        """
         indices = indices.to(self.inputs.device)
         return TensorSplit(self.inputs[indices], self.targets[indices], self.batch_size)
 
@@ -92,9 +125,14 @@ class TensorSplit:
 
 
 class IterableSplit:
-    """A split held as any iterable of (inputs, targets) that can be iterated more than once.
+    """A split held as an iterable of (inputs, targets) that can be iterated more than once.
 
-    name: what messages call it. divisible: False where batches must stay whole, whatever their shapes look like.
+    Args:
+        batches: The iterable.
+        name: Name of the split in messages.
+
+    Attributes:
+        divisible: False where batches must stay whole, whatever their shapes look like.
     """
 
     def __init__(self, batches: Iterable[Pair], name: str = "a split") -> None:
@@ -102,7 +140,7 @@ class IterableSplit:
 
     @property
     def samples(self) -> int | None:
-        """Number of samples if the loader, the underlying dataset or the list tells it."""
+        """Number of samples if the loader, its dataset or the list tells."""
         if isinstance(self.batches, DataLoader):
             return samples_drawn(self.batches)
         dataset = getattr(self.batches, "dataset", None)
@@ -113,18 +151,23 @@ class IterableSplit:
         return None
 
     def ordered(self) -> Iterator[Batch]:
-        """One pass in the iterable's own order; a DataLoader that shuffles gives the same order each time."""
+        """Iterate once in the iterable's own order. A DataLoader that shuffles gives the same order each time."""
         return self._filled(self._seeded(0))
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
-        """One pass; a list is shuffled batch-wise, a DataLoader shuffles by itself under torch's seed."""
+        """Iterate once in another order: a list is shuffled by batch, a DataLoader shuffles by itself under torch's
+        seed.
+
+        Args:
+            seed: Seed of the order.
+        """
         if isinstance(self.batches, Sequence):
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))
             return self._filled(self.batches[position] for position in order.tolist())
         return self._filled(self._seeded(seed))
 
     def _filled(self, pairs: Iterator[Pair]) -> Iterator[Batch]:
-        """Batches that hold a sample. Raises ConfigurationError at the end of a pass without any."""
+        """Non-empty batches. Raises ConfigurationError at the end of a pass without any."""
         empty = True
         for pair in pairs:
             batch = as_batch(pair)
@@ -152,7 +195,17 @@ class IterableSplit:
 
 
 def as_batch(pair: object) -> Batch:
-    """Read what a loader yields. Raises ConfigurationError when it is no (inputs, targets) pair."""
+    """Convert one item of a loader to a batch.
+
+    Args:
+        pair: The item.
+
+    Returns:
+        The batch.
+
+    Raises:
+        ConfigurationError: The item is no (inputs, targets) pair.
+    """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         got = f"{type(pair).__name__} of {len(pair)}" if isinstance(pair, Sized) else type(pair).__name__
         remedy = "Wrap the loader, or give it a collate_fn, so that it yields pairs"
@@ -161,60 +214,41 @@ def as_batch(pair: object) -> Batch:
         elif isinstance(pair, tuple | list) and len(pair) > 2:
             remedy += ", such as ((first, second), targets)"
         raise ConfigurationError(error_message("a batch", "be a pair (inputs, targets)", got, f"{remedy}."))
-    _check_arrays(pair)
+    check_arrays(pair)
     inputs, targets = pair
     if isinstance(inputs, list):
         inputs = tuple(inputs)
     size = _batch_size(targets, inputs)
-    divisible = _is_along_first(inputs, size) and _is_along_first(targets, size)
+    divisible = is_along_first(inputs, size) and is_along_first(targets, size)
     return Batch(inputs=inputs, targets=targets, size=size, divisible=divisible)
 
 
-def as_split(data: object, batch_size: int) -> Split:
-    """Turn a pair of tensors, a Dataset, a DataLoader or any re-iterable of batches into a Split.
+def head(split: Split, samples: int, least: int = 1) -> list[Batch]:
+    """Take the first batches of a split, see `take`.
 
     Args:
-        data: what the user gave.
-        batch_size: for tensors and a Dataset.
+        split: The split.
+        samples: Most samples.
+        least: Fewest samples of a batch.
 
     Returns:
-        The split; `data` itself when it is one.
-
-    Raises:
-        ConfigurationError: When it is anything else, a one-shot iterator or empty.
-
+        The batches.
     """
-    if isinstance(data, TensorSplit | IterableSplit):
-        return data
-    # Exactly this type: a subclass may do more to a sample than look it up.
-    pair = data.tensors if type(data) is TensorDataset else data
-    if isinstance(pair, tuple | list):
-        _check_arrays(pair)
-    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
-        return non_empty(_tensor_split(pair[0], pair[1], batch_size))
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        if isinstance(data, Sized) and len(data) == 0:
-            raise ConfigurationError(error_message("a split", "hold at least one sample", "none"))
-        return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
-    _check_iterable(data)
-    return non_empty(IterableSplit(cast("Iterable[Pair]", data)))
-
-
-def head(split: Split, samples: int, least: int = 1) -> list[Batch]:
-    """The first batches of a split that together hold at most `samples` samples, see `take`."""
     return take(split.ordered(), samples, least)
 
 
 def take(source: Iterator[Batch], samples: int, least: int = 1) -> list[Batch]:
     """Take the first batches of a pass that together hold at most `samples` samples.
 
-    The last one is shortened. One that is not divisible is left out, or taken whole when it is the first.
+    The last one is shortened. A batch that is not divisible is left out, or taken whole if it is the first.
 
     Args:
-        source: a pass.
-        samples: the most samples.
-        least: samples of the smallest batch, unless there are only smaller ones.
+        source: A pass.
+        samples: Most samples.
+        least: Fewest samples of a batch, unless all batches are smaller.
 
+    Returns:
+        The batches.
     """
     batches: list[Batch] = []
     left = samples
@@ -227,12 +261,28 @@ def take(source: Iterator[Batch], samples: int, least: int = 1) -> list[Batch]:
 
 
 def shorten(batch: Batch, size: int) -> Batch:
-    """The first `size` samples of a batch whose samples lie along the first axis of every tensor."""
-    return Batch(inputs=_narrow(batch.inputs, size), targets=_narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
+    """Cut a divisible batch to its first samples.
+
+    Args:
+        batch: The batch.
+        size: Number of samples that stay.
+
+    Returns:
+        The shorter batch.
+    """
+    return Batch(inputs=narrow(batch.inputs, size), targets=narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
 
 
 def call(model: torch.nn.Module, inputs: Inputs) -> object:
-    """Call a model the way its inputs ask for: positional for a tensor or tuple, keywords for a dict."""
+    """Call a model with positional arguments for a tensor or tuple, and with keywords for a mapping.
+
+    Args:
+        model: The model.
+        inputs: Its inputs.
+
+    Returns:
+        Its outputs.
+    """
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, tuple):
@@ -241,24 +291,26 @@ def call(model: torch.nn.Module, inputs: Inputs) -> object:
 
 
 def with_samples(outputs: Tensor, size: int) -> Tensor:
-    """Give outputs of one sample the axis of samples back, which models that end with squeeze() drop.
+    """Restore the axis of samples, which models that end with squeeze() drop for one sample.
 
     Args:
-        outputs: of a batch.
-        size: samples of the batch.
+        outputs: Outputs for one batch.
+        size: Samples of the batch.
 
     Returns:
         Outputs [N, ...].
-
     """
     return outputs.unsqueeze(0) if size == 1 and (outputs.ndim == 0 or len(outputs) != 1) else outputs
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and each module back to its own mode after.
+    """Switch a model to eval mode in a `with` block, and restore the mode of each module afterwards.
 
-    By `train`, which modules override to let go of what they keep of their weights in eval mode.
+    It calls `train`, which modules override to drop tensors that they cache in eval mode.
+
+    Args:
+        model: The model.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -271,19 +323,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def endless(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batch]]:
-    """Make shuffled passes without end.
+    """Iterate over shuffled passes without end.
 
     Args:
-        split: what to pass over.
-        seed: of the first pass; each pass has its own.
-        least: samples of the smallest batch that is given.
+        split: The split.
+        seed: Seed of the first pass; each further pass uses the next number.
+        least: Fewest samples of a batch; smaller ones are skipped.
 
     Yields:
-        The number of passes before it, and a batch.
+        The number of finished passes, and a batch.
 
     Raises:
-        ConfigurationError: When a pass holds no such batch.
-
+        ConfigurationError: A pass holds no such batch.
     """
     epoch = 0
     while True:
@@ -298,41 +349,19 @@ def endless(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batc
         epoch += 1
 
 
-def _check_iterable(data: object) -> None:
-    """Raise ConfigurationError for what cannot be passed over again and again."""
-    stream: object = data.dataset if isinstance(data, DataLoader) else data
-    if stream is data and isinstance(data, IterableDataset):
-        remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
-        raise ConfigurationError(error_message("a split", "yield batches", "a bare IterableDataset", remedy))
-    if not isinstance(data, Iterable):
-        expected = "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)"
-        raise ConfigurationError(error_message("a split", expected, type(data).__name__))
-    own = isinstance(stream, IterableDataset) or not isinstance(data, Sequence | DataLoader)
-    if own and isinstance(stream, Iterable) and iter(stream) is iter(stream):
-        remedy = "Pass a list or a DataLoader."
-        raise ConfigurationError(error_message("a split", "be iterable more than once", "a one-shot iterator", remedy))
+def check_arrays(pair: Sequence[object]) -> None:
+    """Refuse numpy arrays.
 
+    Args:
+        pair: Inputs and targets.
 
-def _check_arrays(pair: Sequence[object]) -> None:
+    Raises:
+        ConfigurationError: One of them is an array.
+    """
     if any(isinstance(part, np.ndarray) for part in pair):
         raise ConfigurationError(
             error_message("data", "be tensors", "numpy arrays", "Convert them with torch.from_numpy.")
         )
-
-
-def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSplit:
-    if len(inputs) != len(targets):
-        raise ConfigurationError(
-            error_message("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
-        )
-    return TensorSplit(inputs, targets, batch_size)
-
-
-def non_empty(split: Split) -> Split:
-    """The split itself; ConfigurationError when a pass yields nothing."""
-    if next(split.ordered(), None) is None:
-        raise ConfigurationError(error_message("a split", "hold at least one batch", "none"))
-    return split
 
 
 def _batch_size(targets: object, inputs: object) -> int:
@@ -343,52 +372,3 @@ def _batch_size(targets: object, inputs: object) -> int:
         if tensor is not None and tensor.ndim > 0:
             return len(tensor)
     return 1
-
-
-def _is_along_first(value: object, size: int) -> bool:
-    """Whether every tensor has its samples along the first axis, and nothing else could hold one for each."""
-    if isinstance(value, Tensor):
-        return value.ndim == 0 or len(value) == size
-    if isinstance(value, Mapping):
-        return all(_is_along_first(item, size) for item in value.values())
-    if isinstance(value, tuple | list):
-        return all(_is_along_first(item, size) for item in value)
-    return value is None or isinstance(value, bool | int | float)
-
-
-def first_tensor(value: object) -> Tensor | None:
-    """The first tensor in nested data, None when it holds none."""
-    if isinstance(value, Tensor):
-        return value
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    for item in items:
-        tensor = first_tensor(item)
-        if tensor is not None:
-            return tensor
-    return None
-
-
-def _move(value: object, device: torch.device) -> object:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _move(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return _like(value, [_move(item, device) for item in value])
-    return value
-
-
-def _narrow(value: object, size: int) -> object:
-    if isinstance(value, Tensor):
-        return value[:size] if value.ndim else value
-    if isinstance(value, Mapping):
-        return {key: _narrow(item, size) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return _like(value, [_narrow(item, size) for item in value])
-    return value
-
-
-def _like(value: tuple[object, ...] | list[object], items: list[object]) -> object:
-    """Items as the tuple, list or named tuple that `value` is."""
-    make: Callable[..., object] = type(value)
-    return make(*items) if hasattr(value, "_fields") else make(items)

@@ -1,4 +1,4 @@
-"""The first run of a task: its model, loss and metrics on a batch of each split, so that no trial is the first."""
+"""The first run of a task: its model, loss and metrics on a batch of each split, before any trial."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch.utils.data import DataLoader, default_collate
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
-from autoprune.task.checks import attempt, collect, is_count, is_inputs, metric_names
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, head, shorten
 from autoprune.task.loaders import ends_for_sure
 from autoprune.task.metrics import asked_by, build_metric, direction_of, probe_metric
 from autoprune.task.prediction import (
     Prediction,
-    Values,
+    TargetProperties,
     are_logits,
     classes_of,
     ignored_by,
     kind_of_prediction,
     trained_by,
 )
+from autoprune.task.validation import collect_fault, is_count, is_inputs, metric_faults, run_user_code
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
@@ -47,10 +47,12 @@ Splits = Mapping[str, Split | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstRun:
-    """What the first run shows.
+    """The result of the first run.
 
-    prediction: what is predicted. metrics: by name. least_batch: samples of the smallest batch that the model can be
-    trained on, 1 or 2.
+    Attributes:
+        prediction: What the model predicts.
+        metrics: The metrics by name.
+        least_batch: Samples of the smallest batch that the model can be trained on, 1 or 2.
     """
 
     prediction: Prediction
@@ -59,28 +61,29 @@ class FirstRun:
 
 
 def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -> FirstRun | None:
-    """Run everything once: the example inputs, a batch of each split, its loss and metrics, a training step.
+    """Run everything once: the example inputs, a batch of each split, its loss and metrics, and a training step.
 
-    What is an argument's own fault, such as a loss that is no function, is not run.
+    Arguments that are invalid by themselves, such as a loss that is no function, are not run.
 
     Args:
-        task: with the user's arguments.
-        dense: the model, in eval mode on the task's device.
+        task: The task, with the user's arguments.
+        dense: The model, in eval mode on the task's device.
         splits: "train", "search" and "test".
-        faults: gets what is found.
+        faults: Sentences found so far; extended in place.
 
     Returns:
-        What was seen; None when there are faults.
-
+        The result; None if there are faults.
     """
     if is_inputs(task.example_inputs):
         with torch.no_grad():
-            collect(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
+            collect_fault(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
     # A loss that fails on train would fail on test as well: splits are looked at up to the first that has faults.
     found: list[str] = []
     batches: dict[str, Batch] = {}
     for name, part in splits.items():
-        batch = collect(found, name, partial(_first_batch, task, part)) if part is not None and not found else None
+        batch = (
+            collect_fault(found, name, partial(_first_batch, task, part)) if part is not None and not found else None
+        )
         if batch is None or part is None:
             continue
         with torch.no_grad():
@@ -92,7 +95,7 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
     told: list[str] = []
-    if scored and not metric_names(task):
+    if scored and not metric_faults(task):
         with torch.no_grad():
             prediction, metrics = _scored(task, dense, splits, scored, told)
     found += told
@@ -100,29 +103,31 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
         faults += found
         return None
     _look_through(task, dense, splits, prediction, faults)
-    least = collect(faults, "train", lambda: _least_batch(task, dense, batches["train"])) if not faults else None
+    least = collect_fault(faults, "train", lambda: _least_batch(task, dense, batches["train"])) if not faults else None
     return None if faults else FirstRun(prediction=prediction, metrics=metrics, least_batch=least or 1)
 
 
 def _scored(
     task: Task, dense: nn.Module, splits: Splits, names: Iterable[str], faults: list[str]
 ) -> tuple[Prediction | None, dict[str, Metric]]:
-    """What is predicted, told of the first of these splits, and the metrics after a few samples of each."""
+    """The prediction, inferred on the first of these splits, and the metrics after a few samples of each."""
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
     for where in names:
         split = splits[where]
-        answers = collect(faults, where, partial(_answers, task, dense, split, where)) if split is not None else None
+        answers = (
+            collect_fault(faults, where, partial(_answers, task, dense, split, where)) if split is not None else None
+        )
         if split is None or answers is None:
             continue
         if prediction is None:
-            prediction = collect(faults, "predict", partial(_prediction, task, dense, split, where))
+            prediction = collect_fault(faults, "predict", partial(_prediction, task, dense, split, where))
         if prediction is None:
             return None, {}
         if not isinstance(task.metrics, Mapping):
-            collect(faults, where, partial(_check_all, (targets for _, targets in answers), prediction, where))
+            collect_fault(faults, where, partial(_check_all, (targets for _, targets in answers), prediction, where))
         for name in task.metrics if not faults else ():
-            metric = collect(faults, f"metric {name!r}", partial(_metric, task, name, answers, prediction))
+            metric = collect_fault(faults, f"metric {name!r}", partial(_metric, task, name, answers, prediction))
             metrics.update({name: metric} if metric is not None else {})
     return prediction, metrics
 
@@ -161,7 +166,7 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
     ignored = ignored_by(task.loss) if task.ignore_index is None else task.ignore_index
     loss = trained_by(task.loss)
     if task.kind is None:
-        values = Values.of(_targets(split, batches), ignored)
+        values = TargetProperties.of(_targets(split, batches), ignored)
         found = kind_of_prediction(outputs, targets, values, asked=asked_by(task.metrics), loss=loss)
     else:
         found = Prediction(kind=task.kind, classes=classes_of(task.kind, outputs))
@@ -176,7 +181,9 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
 
 
 def _logits(task: Task, dense: nn.Module, batches: Sequence[Batch], kind: str, loss: str) -> bool:
-    """Whether labels are answered by logits: as the user or the loss says, else told of the dense model's outputs."""
+    """Whether labels are predicted as logits: as the user or the loss says, else inferred from the dense model's
+    outputs.
+    """
     if task.logits is not None:
         return task.logits
     if loss in ("logits", "probabilities") and task.predict is None and not task.loss_mode.trains:
@@ -195,17 +202,17 @@ def _metric(task: Task, name: str, answers: Sequence[tuple[Tensor, Tensor]], pre
 
 
 def _look_through(task: Task, dense: nn.Module, splits: Splits, prediction: Prediction, faults: list[str]) -> None:
-    """Look at all samples that are at hand, and whether what is scored has an end."""
+    """Check all samples that can be read cheaply, and that the scored splits end."""
     named = not isinstance(task.metrics, Mapping)
     for name, part in splits.items():
         if part is None:
             continue
         if named and (name != "train" or prediction.kind != "regression"):
-            collect(faults, name, partial(_check_labels, part, prediction, name))
+            collect_fault(faults, name, partial(_check_labels, part, prediction, name))
         if isinstance(part, TensorSplit):
-            collect(faults, name, partial(_check_finite, task, dense, part, name))
+            collect_fault(faults, name, partial(_check_finite, task, dense, part, name))
         elif name != "train" and isinstance(part, IterableSplit) and not faults:
-            collect(faults, name, partial(_check_end, part))
+            collect_fault(faults, name, partial(_check_end, part))
 
 
 def _check_all(targets: Iterable[Tensor], prediction: Prediction, where: str) -> None:
@@ -220,7 +227,7 @@ def _check_labels(split: Split, prediction: Prediction, where: str) -> None:
 
 
 def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -> None:
-    """Raise ConfigurationError when inputs with NaN or infinity make outputs of NaN."""
+    """Raise ConfigurationError if inputs with NaN or infinity lead to NaN in the outputs."""
     if not split.inputs.is_floating_point():
         return
     chunks = split.inputs.split(_rows(split.inputs))
@@ -243,7 +250,7 @@ def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -
 
 
 def _check_end(split: IterableSplit) -> None:
-    """Raise ConfigurationError when a pass has no end, or when there is only one pass."""
+    """Raise ConfigurationError if a pass does not end, or if only one pass is possible."""
     if ends_for_sure(split.batches):
         return
     most = ENDLESS
@@ -256,7 +263,7 @@ def _check_end(split: IterableSplit) -> None:
 
 
 def _targets(split: Split, batches: Sequence[Batch]) -> Iterator[Tensor]:
-    """The targets that are at hand without reading a loader: all of tensors and lists, those of `batches` else."""
+    """The targets that need no reading: all of tensors and lists, else those of `batches`."""
     if isinstance(split, TensorSplit):
         yield from split.targets.split(_rows(split.targets))
         return
@@ -271,7 +278,7 @@ def _rows(tensor: Tensor) -> int:
 
 
 def _keep_whole(dense: nn.Module, split: Split, batch: Batch) -> None:
-    """Mark a split whose batches cannot be cut along the first axis, such as those with time first."""
+    """Mark a split whose batches cannot be cut along the first axis, such as batches with time first."""
     if not isinstance(split, IterableSplit):
         return
     loader = split.batches
@@ -295,11 +302,10 @@ def _is_divisible(dense: nn.Module, batch: Batch) -> bool:
 def _least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:
     """Samples of the smallest batch that the model can be trained on, 1 or 2.
 
-    A BatchNorm that reads one value of each channel refuses one sample, as do norms and losses of the user's own.
+    A BatchNorm that reads one value per channel refuses a single sample, and so do some norms and losses of users.
 
     Raises:
-        ConfigurationError: When it cannot even be trained on this batch.
-
+        ConfigurationError: The model cannot even be trained on this batch.
     """
     try:
         _train_step(task, dense, batch, "a batch of train")
@@ -322,17 +328,19 @@ def _least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:
 
 @torch.enable_grad()
 def _train_step(task: Task, dense: nn.Module, batch: Batch, what: str) -> None:
-    """One forward in training mode and one backward, on a copy: what a BatchNorm, say, refuses shows only there."""
+    """Run a forward in training mode and a backward on a copy. Some errors, such as those of BatchNorm, show only
+    there.
+    """
     scratch = clone_with(dense).train()
     if not any(parameter.requires_grad for parameter in scratch.parameters()):
         return
     with torch.random.fork_rng(devices=[]):
-        outputs = attempt(f"the model in training mode on {what}", lambda: call(scratch, batch.inputs))
-        loss = attempt("loss on train", lambda: task.loss(outputs, batch.targets))
+        outputs = run_user_code(f"the model in training mode on {what}", lambda: call(scratch, batch.inputs))
+        loss = run_user_code("loss on train", lambda: task.loss(outputs, batch.targets))
         if isinstance(loss, Tensor) and loss.requires_grad:
             if not math.isfinite(float(loss.detach())):
                 raise ConfigurationError(error_message("loss in training mode", "be finite", float(loss.detach())))
-            attempt("the backward pass of the loss on train", loss.backward)
+            run_user_code("the backward pass of the loss on train", loss.backward)
 
 
 def _first_batch(task: Task, part: Split) -> Batch:
@@ -340,21 +348,21 @@ def _first_batch(task: Task, part: Split) -> Batch:
 
 
 def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> bool:
-    """Whether there are predictions of this batch for the metrics."""
+    """Whether the batch gives predictions for the metrics."""
     forward = partial(_forward, dense, batch.inputs, f"a batch of {name}")
-    before, outputs = len(faults), collect(faults, name, forward)
+    before, outputs = len(faults), collect_fault(faults, name, forward)
     if len(faults) > before:
         return False
     if callable(task.loss):
-        collect(faults, "loss", lambda: _loss(task, dense, name, outputs, batch))
-    return metric_names(task) != [] or collect(faults, "predict", lambda: task.predictions(outputs)) is not None
+        collect_fault(faults, "loss", lambda: _loss(task, dense, name, outputs, batch))
+    return metric_faults(task) != [] or collect_fault(faults, "predict", lambda: task.predictions(outputs)) is not None
 
 
 def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch) -> None:
     if task.loss_mode.trains:
         with task.loss_mode.on(dense):
             outputs = _forward(dense, batch.inputs, f"a batch of {name} in training mode")
-    loss = attempt(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
+    loss = run_user_code(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ConfigurationError(
@@ -366,7 +374,7 @@ def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch
 
 def _forward(model: nn.Module, inputs: Inputs, what: str) -> object:
     try:
-        return attempt(f"the model on {what}", lambda: call(model, inputs))
+        return run_user_code(f"the model on {what}", lambda: call(model, inputs))
     except ConfigurationError as error:
         if not isinstance(inputs, tuple):
             raise

@@ -1,4 +1,4 @@
-"""What a DataLoader draws, and by which random generators."""
+"""Samplers and random generators of a DataLoader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from torch.utils.data import (
 
 
 def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
-    """Positions in the dataset that passes draw from; None where only running a sampler of the user's would tell."""
+    """List the positions in the dataset that passes draw from.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The positions; None if they can only be found by running a custom sampler.
+    """
     sampler = sampler_of(loader)
     # Exact types: a subclass may draw anything.
     if type(sampler) is SequentialSampler or type(sampler) is RandomSampler:
@@ -28,7 +35,14 @@ def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
 
 
 def ends_for_sure(source: object) -> bool:
-    """Whether a pass has an end that follows from torch's own samplers over a dataset with a length, or from a list."""
+    """Tell whether a pass is known to end: over a list, or by torch's own samplers over a dataset with a length.
+
+    Args:
+        source: A loader or another iterable.
+
+    Returns:
+        Whether it is known to end.
+    """
     if not isinstance(source, DataLoader):
         return isinstance(source, Sequence)
     own = type(source).__iter__ is not DataLoader.__iter__
@@ -37,7 +51,14 @@ def ends_for_sure(source: object) -> bool:
 
 
 def samples_drawn(loader: DataLoader[object]) -> int | None:
-    """Number of samples in one pass, None when the loader does not say."""
+    """Count the samples of one pass.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        Their number; None if the loader does not tell.
+    """
     if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):
         return None  # batch_size=None: an item of the dataset is a batch of unknown size
     for source in (sampler_of(loader), loader.dataset):
@@ -47,13 +68,27 @@ def samples_drawn(loader: DataLoader[object]) -> int | None:
 
 
 def samples_in_batch(loader: DataLoader[object]) -> int | None:
-    """Number of samples in a whole batch, None when the loader does not say."""
+    """Count the samples of a whole batch.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        Their number; None if the loader does not tell.
+    """
     size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
     return size if isinstance(size, int) else None
 
 
 def own_generators(source: object) -> list[torch.Generator]:
-    """The random generators that a loader and its samplers were given, each once."""
+    """List the random generators that a loader and its samplers were given, each once.
+
+    Args:
+        source: A loader or another iterable.
+
+    Returns:
+        The generators.
+    """
     if not isinstance(source, DataLoader):
         return []
     holders = (source, source.sampler, source.batch_sampler, getattr(source.batch_sampler, "sampler", None))
@@ -62,13 +97,26 @@ def own_generators(source: object) -> list[torch.Generator]:
 
 
 def seeded_states(generators: Iterable[torch.Generator], seed: int) -> list[torch.Tensor]:
-    """The state that each generator has right after it was given the seed."""
+    """Compute the state that each generator has right after it is seeded.
+
+    Args:
+        generators: The generators; unchanged.
+        seed: The seed.
+
+    Returns:
+        One state per generator.
+    """
     return [torch.Generator(device=one.device).manual_seed(seed).get_state() for one in generators]
 
 
 @contextmanager
 def swapped(generators: Sequence[torch.Generator], states: list[torch.Tensor]) -> Iterator[None]:
-    """Let generators go on from `states`, keep in there where they got to, and give them their own states back."""
+    """Give generators other states in a `with` block, and restore their own states afterwards.
+
+    Args:
+        generators: The generators.
+        states: Their states in the block; updated in place at its end.
+    """
     own = [one.get_state() for one in generators]
     for one, state in zip(generators, states, strict=True):
         one.set_state(state)
@@ -81,7 +129,14 @@ def swapped(generators: Sequence[torch.Generator], states: list[torch.Tensor]) -
 
 
 def sampler_of(loader: DataLoader[object]) -> object:
-    """What picks the samples; None for a batch sampler of the user's own and for a stream."""
+    """Find the sampler that draws the samples of a loader.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The sampler; None for a custom batch sampler and for a stream.
+    """
     if isinstance(loader.dataset, IterableDataset):
         return None
     if loader.batch_sampler is None:

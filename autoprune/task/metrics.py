@@ -1,4 +1,4 @@
-"""Metrics by name, as torchmetrics objects fitted to the kind of prediction the model makes."""
+"""Metrics by name, as torchmetrics objects that fit the kind of prediction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from autoprune.task.prediction import Prediction
 
 
 class ErrorRate(torchmetrics.Metric):
-    """1 - accuracy: the share of wrong predictions, in [0, 1], lower is better."""
+    """1 - accuracy: the share of wrong predictions, in [0, 1]. Lower is better.
+
+    Args:
+        accuracy: Metric of the accuracy.
+    """
 
     higher_is_better = False
     is_differentiable = False
@@ -30,26 +34,39 @@ class ErrorRate(torchmetrics.Metric):
         self.accuracy = accuracy
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Count one batch."""
+        """Count one batch.
+
+        Args:
+            preds: Predictions [N, ...].
+            target: Targets [N, ...].
+        """
         self.accuracy.update(preds, target)
 
     def compute(self) -> Tensor:
-        """The share of wrong predictions so far."""
+        """Compute the share of wrong predictions so far.
+
+        Returns:
+            The share, in [0, 1].
+        """
         accuracy: Tensor = self.accuracy.compute()
         return 1 - accuracy
 
     def reset(self) -> None:
-        """Forget everything counted."""
+        """Forget all counts."""
         super().reset()
         self.accuracy.reset()
 
     def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
-        """Add what another one has counted."""
+        """Add the counts of another metric.
+
+        Args:
+            incoming_state: The other ErrorRate.
+        """
         self.accuracy.merge_state(cast("ErrorRate", incoming_state).accuracy)
 
 
 def _classification(name: str, average: str, prediction: Prediction) -> Metric:
-    """Build a torchmetrics classification metric; `average` is "micro" for counts of samples, else "macro"."""
+    """Build a torchmetrics classification metric; `average` is "micro" to count samples, else "macro"."""
     module, ignored = torchmetrics.classification, prediction.ignore_index
     metric: Metric
     if prediction.kind == "multiclass":
@@ -65,12 +82,14 @@ def _classification(name: str, average: str, prediction: Prediction) -> Metric:
 
 
 class BalancedAccuracy(torchmetrics.Metric):
-    """Mean over classes of the share recognised (for labels: of both answers to each), in [0, 1].
+    """Mean over classes of the share recognised, in [0, 1]; for labels, the mean over both answers to each.
 
-    For one or several yes/no questions it is the mean of sensitivity and specificity; recall of multiclass
-    predictions with a macro average is the same thing.
+    For yes/no predictions this is the mean of sensitivity and specificity. For multiclass predictions, recall with a
+    macro
+    average is the same.
 
-    scores: a torchmetrics StatScores metric: tp, fp, tn, fn and support in its last axis.
+    Args:
+        scores: A torchmetrics StatScores metric, with tp, fp, tn, fn and support in its last axis.
     """
 
     higher_is_better = True
@@ -82,23 +101,36 @@ class BalancedAccuracy(torchmetrics.Metric):
         self.scores = scores
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Count one batch."""
+        """Count one batch.
+
+        Args:
+            preds: Predictions [N, ...].
+            target: Targets [N, ...].
+        """
         self.scores.update(preds, target)
 
     def compute(self) -> Tensor:
-        """Mean of both rates so far; an answer that the targets never give has no rate and does not count."""
+        """Compute the mean of both rates so far. An answer that no target has is left out, as its rate is undefined.
+
+        Returns:
+            The mean, in [0, 1].
+        """
         scores: Tensor = self.scores.compute()
         hit, false_alarm, rejected, missed, _ = scores.float().unbind(-1)
         rates = torch.stack([hit / (hit + missed), rejected / (rejected + false_alarm)])
         return rates.nanmean(0).mean()
 
     def reset(self) -> None:
-        """Forget everything counted."""
+        """Forget all counts."""
         super().reset()
         self.scores.reset()
 
     def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
-        """Add what another one has counted."""
+        """Add the counts of another metric.
+
+        Args:
+            incoming_state: The other BalancedAccuracy.
+        """
         self.scores.merge_state(cast("BalancedAccuracy", incoming_state).scores)
 
 
@@ -122,10 +154,10 @@ def _regression(name: str, prediction: Prediction) -> Metric:
     return metric
 
 
-Factory = Callable[[Prediction], Metric]
+MetricFactory = Callable[[Prediction], Metric]
 
 #: Metric name -> factory. Averages over classes are "macro" but for accuracy and error, which count samples.
-CLASSIFICATION: Mapping[str, Factory] = {
+CLASSIFICATION: Mapping[str, MetricFactory] = {
     "accuracy": functools.partial(_classification, "Accuracy", "micro"),
     "balanced_accuracy": _balanced,
     "recall": functools.partial(_classification, "Recall", "macro"),
@@ -135,16 +167,28 @@ CLASSIFICATION: Mapping[str, Factory] = {
     "average_precision": functools.partial(_classification, "AveragePrecision", "macro"),
     "error": _error,
 }
-REGRESSION: Mapping[str, Factory] = {
+REGRESSION: Mapping[str, MetricFactory] = {
     "mse": functools.partial(_regression, "MeanSquaredError"),
     "mae": functools.partial(_regression, "MeanAbsoluteError"),
     "r2": functools.partial(_regression, "R2Score"),
 }
-METRICS: Mapping[str, Factory] = {**CLASSIFICATION, **REGRESSION}
+METRICS: Mapping[str, MetricFactory] = {**CLASSIFICATION, **REGRESSION}
 
 
 def build_metric(name: str, prediction: Prediction) -> Metric:
-    """The metric of that name. Raises UnknownNameError, or ConfigurationError if it does not fit the prediction."""
+    """Build a metric by name.
+
+    Args:
+        name: Name in METRICS.
+        prediction: What the model predicts.
+
+    Returns:
+        The metric.
+
+    Raises:
+        UnknownNameError: There is no metric of that name.
+        ConfigurationError: The metric does not fit the prediction.
+    """
     if name not in METRICS:
         raise UnknownNameError("a metric", name, METRICS)
     wanted = REGRESSION if prediction.kind == "regression" else CLASSIFICATION
@@ -159,7 +203,18 @@ def build_metric(name: str, prediction: Prediction) -> Metric:
 
 
 def direction_of(name: str, metric: Metric) -> bool:
-    """True when higher is better. Raises ConfigurationError when the metric does not say."""
+    """Tell whether higher values of a metric are better.
+
+    Args:
+        name: Name of the metric in messages.
+        metric: The metric.
+
+    Returns:
+        True if higher is better.
+
+    Raises:
+        ConfigurationError: The metric does not tell.
+    """
     if metric.higher_is_better is None:
         raise ConfigurationError(
             error_message(
@@ -173,7 +228,14 @@ def direction_of(name: str, metric: Metric) -> bool:
 
 
 def asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
-    """Tell what metrics ask for: "classification", "regression", or "" when they do not say."""
+    """Tell which kind of targets metrics are for.
+
+    Args:
+        metrics: Names of metrics, or metrics by name.
+
+    Returns:
+        "classification", "regression", or "" if they do not tell.
+    """
     if isinstance(metrics, Mapping):
         families = {family(metric) for metric in metrics.values()}
     else:
@@ -182,11 +244,13 @@ def asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
 
 
 def family(metric: Metric) -> str:
-    """Tell a metric of labels from one of numbers.
+    """Tell a metric of labels from a metric of numbers.
+
+    Args:
+        metric: The metric.
 
     Returns:
         "classification" or "regression" for a metric of torchmetrics or a class made from one, "" for any other.
-
     """
     modules = {part.__module__ for part in type(metric).__mro__}
     for name in ("classification", "regression"):
@@ -199,14 +263,13 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
     """Update and compute a copy of a metric once.
 
     Args:
-        name: what the user calls it.
-        metric: the metric.
-        answers: outputs and targets of a few batches.
-        prediction: what is predicted.
+        name: Name of the metric in messages.
+        metric: The metric.
+        answers: Outputs and targets of a few batches.
+        prediction: What the model predicts.
 
     Raises:
-        ConfigurationError: When it fails or gives no finite number.
-
+        ConfigurationError: The metric fails, or its value is not finite.
     """
     outputs, targets = answers[0]
     copy = metric.clone().to(outputs.device)
@@ -246,16 +309,16 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
 def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
     """Feed one batch to a metric, in the form that it takes.
 
-    An axis of one column that only the outputs have is left out. Metrics of labels take integers and, of yes and no,
-    probabilities: torchmetrics tells logits by whether any of a batch lies outside [0, 1], and would misread a batch
-    within it. Metrics of the user's own take outputs and targets as they are.
+    An axis of one column that only the outputs have is left out. Metrics of labels take integers and, for yes/no,
+    probabilities: torchmetrics takes a batch for logits if any value lies outside [0, 1], and would misread logits
+    within
+    it. The user's own metrics take outputs and targets unchanged.
 
     Args:
-        metric: any metric.
-        outputs: predictions of one batch.
-        targets: the batch's targets.
-        prediction: what is predicted; None leaves values as they are.
-
+        metric: Any metric.
+        outputs: Predictions of one batch.
+        targets: Targets of the batch.
+        prediction: What the model predicts; None leaves values unchanged.
     """
     outputs = _without_column(with_samples(outputs, len(targets)) if targets.ndim else outputs, targets)
     takes = family(metric) if prediction is not None else ""

@@ -1,4 +1,4 @@
-"""Which models are taken: wrappers, scripts and hooked weights are refused by name, each with what to do instead."""
+"""Checks of the user's model: wrappers, scripts and hooked weights are refused by name, each with a remedy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,17 @@ _WRAPPING = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoi
 
 
 def module_of(model: object) -> nn.Module:
-    """The module itself, or the one that a function builds. Raises ConfigurationError where there is none."""
+    """Find the module, or build it if the user gave a function.
+
+    Args:
+        model: A module, or a function without arguments that builds one.
+
+    Returns:
+        The module.
+
+    Raises:
+        ConfigurationError: There is no module.
+    """
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, type) or not callable(model):
@@ -58,9 +68,13 @@ def module_of(model: object) -> nn.Module:
 
 
 def check_kind(model: nn.Module) -> None:
-    """Refuse a model that is no plain nn.Module, or holds a part that is none.
+    """Check that a model and all of its parts are plain modules.
 
-    Raises ConfigurationError that names the first such part and what to do instead.
+    Args:
+        model: The model.
+
+    Raises:
+        ConfigurationError: A part is refused; the message names it and the remedy.
     """
     for path, module in model.named_modules():
         where = f"{path} in the model" if path else "the model"
@@ -87,9 +101,17 @@ def check_kind(model: nn.Module) -> None:
 
 
 def check_independent(copied: nn.Module, original: nn.Module, inputs: Inputs) -> None:
-    """Refuse a copy that computes with weights of the original, as a closure over it does.
+    """Check that a copy does not compute with weights of the original, as a closure over them would.
 
-    Says nothing of a model that does not run on the inputs. Raises ConfigurationError.
+    A model that does not run on the inputs is not checked here.
+
+    Args:
+        copied: The copy.
+        original: The original.
+        inputs: Example inputs.
+
+    Raises:
+        ConfigurationError: The copy uses weights of the original.
     """
     borrowed = Borrowed(original)
     try:
@@ -102,7 +124,15 @@ def check_independent(copied: nn.Module, original: nn.Module, inputs: Inputs) ->
 
 
 def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
-    """Say that a copy computes with weights of the original, and what may be bound to these."""
+    """Build the message about a copy that computes with weights of the original.
+
+    Args:
+        original: The original.
+        borrowed: The weights that were used.
+
+    Returns:
+        The message, with the functions that may be bound to these weights.
+    """
     held = functions_of(original)
     return error_message(
         "a copy of the model",
@@ -114,9 +144,14 @@ def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
 
 
 def without_wrapping(weights: Mapping[str, Tensor], own: Collection[str]) -> Mapping[str, Tensor]:
-    """Name weights as the plain module does where a wrapper's were stored; others are given as they are.
+    """Remove the prefixes that a wrapper put into the names of weights.
 
-    own: names in the module's state dict.
+    Args:
+        weights: Weights by stored name.
+        own: Names in the module's state dict.
+
+    Returns:
+        Weights by the module's names; unchanged if no prefix explains the names.
     """
     for plain in _unwrapped(weights) if weights.keys() != set(own) else ():
         if plain.keys() == set(own):
@@ -125,7 +160,7 @@ def without_wrapping(weights: Mapping[str, Tensor], own: Collection[str]) -> Map
 
 
 def _unwrapped(weights: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """The weights without the first parts of their names, one by one, then without any part of a wrapper."""
+    """The weights without leading parts of their names, one by one, then without any part of a wrapper."""
     left = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # what an AveragedModel counts
     while common_prefix(left).removesuffix(".") in _WRAPPING:
         left = {name.partition(".")[2]: tensor for name, tensor in left.items()}
@@ -137,7 +172,14 @@ def _unwrapped(weights: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
 
 
 def common_prefix(names: Collection[str]) -> str:
-    """The first part of the names, with its dot, where all share one; else nothing."""
+    """Find the first part that all names share.
+
+    Args:
+        names: Dotted names.
+
+    Returns:
+        The part with its dot; "" if there is none.
+    """
     first = {name.partition(".")[0] if "." in name else "" for name in names}
     return f"{first.pop()}." if len(first) == 1 and "" not in first else ""
 

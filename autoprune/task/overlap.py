@@ -1,4 +1,4 @@
-"""Whether two splits hold the same samples: a candidate must not be scored on what it was chosen or trained by."""
+"""Find samples that two splits share: a candidate must not be scored on the samples it was chosen or trained by."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from autoprune.task.data import IterableSplit, Split, TensorSplit, as_batch, first_tensor
+from autoprune.task.data import IterableSplit, Split, TensorSplit, as_batch
 from autoprune.task.loaders import drawn
+from autoprune.task.nested import first_tensor
 
 #: Where samples lie -> which of them. A sample in memory is known by its address, others by dataset and position.
 Footprint = Mapping[Hashable, Collection[int]]
 
 
 def overlap(one: Split, other: Split) -> str | None:
-    """What two splits have in common, in words; None when nothing is known to be.
+    """Find the samples that two splits share.
 
-    Copies of the same samples are not recognised, nor what a sampler of the user's own draws.
+    Copies of the same samples are not recognised, nor the samples of a custom sampler.
+
+    Args:
+        one: A split.
+        other: Another split.
+
+    Returns:
+        The overlap in words; None if none is known.
     """
     if _source(one) is _source(other):
         return "the same object"

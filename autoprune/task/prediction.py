@@ -14,7 +14,7 @@ from torch.nn import functional
 from autoprune.errors import ConfigurationError, error_message
 
 #: Kinds of prediction -> what they are called in a sentence.
-KINDS: Mapping[str, str] = {
+PREDICTION_KINDS: Mapping[str, str] = {
     "multiclass": "{classes} classes",
     "binary": "one answer of yes or no",
     "multilabel": "{classes} labels, each yes or no",
@@ -42,7 +42,7 @@ _LOSSES: Mapping[str, tuple[object, ...]] = {
 class Prediction:
     """What a model predicts.
 
-    kind: one of KINDS. classes: number of classes or labels; 2 for one answer of yes or no, 0 for numbers.
+    kind: one of PREDICTION_KINDS. classes: number of classes or labels; 2 for one answer of yes or no, 0 for numbers.
     logits: whether classes and labels are answered by logits; False for probabilities, and for numbers.
     ignore_index: label that metrics leave out, None for none.
     """
@@ -53,7 +53,7 @@ class Prediction:
     ignore_index: int | None = None
 
     def __str__(self) -> str:
-        text = KINDS[self.kind].format(classes=self.classes)
+        text = PREDICTION_KINDS[self.kind].format(classes=self.classes)
         return text if self.kind == "regression" else f"{text}, {'logits' if self.logits else 'probabilities'}"
 
     @property
@@ -87,7 +87,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Values:
+class TargetProperties:
     """What holds for every target that was looked at.
 
     binary: it is 0 or 1. whole: it has no fraction. one_hot: along the axis of the classes exactly one is 1.
@@ -98,7 +98,7 @@ class Values:
     one_hot: bool = True
 
     @classmethod
-    def of(cls, targets: Iterable[Tensor], ignore_index: int | None = None) -> Values:
+    def of(cls, targets: Iterable[Tensor], ignore_index: int | None = None) -> TargetProperties:
         """Look at targets; `ignore_index` is passed over."""
         found = cls()
         for each in targets:
@@ -114,7 +114,7 @@ class Values:
 
 
 def kind_of_prediction(
-    outputs: Tensor, targets: Tensor, values: Values | None = None, *, asked: str = "", loss: str = ""
+    outputs: Tensor, targets: Tensor, values: TargetProperties | None = None, *, asked: str = "", loss: str = ""
 ) -> Prediction:
     """Infer what is predicted.
 
@@ -136,7 +136,7 @@ def kind_of_prediction(
         ConfigurationError: When the scores of classes lie on the last axis.
 
     """
-    values = Values.of([targets]) if values is None else values
+    values = TargetProperties.of([targets]) if values is None else values
     kind = _kind(outputs, targets, values, asked, loss)
     apart = outputs.ndim == targets.ndim + 1 and outputs.shape[:1] + outputs.shape[2:] != targets.shape
     if kind == "multiclass" and apart and outputs.shape[:-1] == targets.shape:
@@ -211,7 +211,7 @@ def is_label(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _kind(outputs: Tensor, targets: Tensor, values: Values, asked: str, loss: str) -> str:
+def _kind(outputs: Tensor, targets: Tensor, values: TargetProperties, asked: str, loss: str) -> str:
     columns = outputs.shape[1] if outputs.ndim > 1 else 1
     asked = asked or ("regression" if loss == "regression" else "classification" if loss else "")
     if targets.is_floating_point() and asked != "classification":

@@ -1,4 +1,4 @@
-"""Preprocessing whose numbers come from the train split alone, so that nothing of search or test leaks in."""
+"""Preprocessing fitted to the train split alone, so that nothing leaks from search or test."""
 
 from __future__ import annotations
 
@@ -17,22 +17,52 @@ Scope = Literal["channel", "feature", "all"]
 class Scaler:
     """An affine map (x - shift) / scale, fitted once and applied to any split.
 
-    shift, scale: tensors that broadcast over a batch.
+    Attributes:
+        shift: Tensor that broadcasts over a batch [N, ...].
+        scale: Tensor that broadcasts over a batch [N, ...], > 0.
+
+    Example:
+        >>> import torch
+        >>> from autoprune import Scaler
+        >>> Scaler(shift=torch.tensor([1.0]), scale=torch.tensor([2.0]))(torch.tensor([[5.0]]))
+        tensor([[2.]])
     """
 
     shift: Tensor
     scale: Tensor
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Scale a batch [N, ...]; returns a new tensor of the same shape."""
+        """Scale a batch.
+
+        Args:
+            inputs: [N, ...].
+
+        Returns:
+            A new tensor of the same shape.
+        """
         return (inputs - self.shift.to(inputs.device)) / self.scale.to(inputs.device)
 
 
 def fit_standardize(train: Tensor, *, scope: Scope = "channel") -> Scaler:
-    """Zero mean and unit variance on train [N, ...].
+    """Fit a scaler to zero mean and unit variance.
 
-    scope: "channel" shares the numbers over every axis but 1, "feature" has its own for each position
-        of a sample, "all" has one for the whole tensor. A constant channel is shifted, not scaled.
+    Args:
+        train: Inputs of the train split, floating point [N, ...].
+        scope: "channel" shares the numbers over every axis but 1, "feature" has separate numbers for each position of a
+            sample, "all" has one number for the whole tensor. A constant channel is shifted, not scaled.
+
+    Returns:
+        The scaler.
+
+    Raises:
+        ConfigurationError: The tensor is empty or not floating point, or the scope is unknown.
+
+    Example:
+        >>> import torch
+        >>> from autoprune import fit_standardize
+        >>> scaler = fit_standardize(torch.tensor([[1.0, 10.0], [3.0, 30.0]]), scope="feature")
+        >>> scaler(torch.tensor([[3.0, 10.0]]))
+        tensor([[ 1., -1.]])
     """
     dims = _reduced(train, scope)
     shift = train.mean(dim=dims, keepdim=True)
@@ -41,7 +71,24 @@ def fit_standardize(train: Tensor, *, scope: Scope = "channel") -> Scaler:
 
 
 def fit_normalize(train: Tensor, *, scope: Scope = "all") -> Scaler:
-    """Map the range that train [N, ...] covers onto [0, 1]; `scope` as in `fit_standardize`."""
+    """Fit a scaler that maps the range of the training data to [0, 1].
+
+    Args:
+        train: Inputs of the train split, floating point [N, ...].
+        scope: As for `fit_standardize`.
+
+    Returns:
+        The scaler.
+
+    Raises:
+        ConfigurationError: The tensor is empty or not floating point, or the scope is unknown.
+
+    Example:
+        >>> import torch
+        >>> from autoprune import fit_normalize
+        >>> fit_normalize(torch.tensor([[0.0], [4.0]]))(torch.tensor([[1.0]]))
+        tensor([[0.2500]])
+    """
     dims = _reduced(train, scope)
     low = train.amin(dim=dims, keepdim=True)
     return Scaler(shift=low, scale=_safe(train.amax(dim=dims, keepdim=True) - low))

@@ -1,4 +1,4 @@
-"""What stored weights must be beside their names and shapes: of the model's dtypes, finite, with variances >= 0."""
+"""Checks of stored weights beside names and shapes: the model's dtypes, finite values, variances >= 0."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ _NAMED = 3
 
 
 def misfits(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[str]:
-    """List what is wrong with stored weights, tensor by tensor; those that only one of the two has are not looked at.
+    """Compare stored weights with the tensors of a model. Tensors that only one of the two has are not compared.
 
     Args:
         weights: Stored tensors by name.
-        model: The tensors that they take the place of. What is not finite there, as a mask of attention, may be so.
+        model: The model's tensors by name. Where these are not finite, as in a mask of attention, stored ones need not
+            be.
 
+    Returns:
+        One clause per tensor that does not fit.
     """
     found = []
     for name, tensor in weights.items():
@@ -34,12 +37,14 @@ def misfits(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[
 
 
 def unsound(weights: Mapping[str, Tensor], may_be_infinite: Collection[str] | None) -> list[str]:
-    """List what is wrong with weights whose model is not at hand.
+    """Check weights without their model.
 
     Args:
         weights: Tensors by name.
-        may_be_infinite: Names of those that need not be finite; None where that is not known, and only NaN is wrong.
+        may_be_infinite: Names of tensors that need not be finite; None if they are not known, and only NaN is a fault.
 
+    Returns:
+        One clause per fault.
     """
     found = []
     for name, tensor in weights.items():
@@ -55,7 +60,14 @@ def unsound(weights: Mapping[str, Tensor], may_be_infinite: Collection[str] | No
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no entry is NaN or infinite."""
+    """Tell whether no entry is NaN or infinite.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        Whether all entries are finite.
+    """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
     wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no isfinite for numbers of a byte
@@ -63,14 +75,21 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def told(faults: Collection[str]) -> str:
-    """The first few faults in one line."""
+    """Join the first few faults to one line.
+
+    Args:
+        faults: Clauses.
+
+    Returns:
+        The line, with the number of faults that are left out.
+    """
     first = [*faults][:_NAMED]
     more = f"; {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
     return f"{'; '.join(first)}{more}"
 
 
 def _is_negative(name: str, tensor: Tensor) -> bool:
-    """Whether it is the running variance of a norm, and below 0 somewhere."""
+    """Whether the tensor is the running variance of a norm with an entry below 0."""
     return name.rpartition(".")[2] == "running_var" and bool((tensor < 0).any())
 
 

@@ -16,14 +16,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, TaskError, error_message, plain_text
-from autoprune.task import checks
+from autoprune.task import validation
 from autoprune.task.carve import carve
-from autoprune.task.checks import collect
 from autoprune.task.data import Batch, Inputs, Split, call, head, take
 from autoprune.task.first_run import first_run
 from autoprune.task.metrics import direction_of, update
 from autoprune.task.modes import LossMode, Objective, mode_on
 from autoprune.task.prediction import Prediction, ignored_by
+from autoprune.task.validation import collect_fault
 
 Loss = Callable[..., Tensor]
 
@@ -94,17 +94,18 @@ class Task:
     least_batch: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        faults = checks.arguments(self)
+        faults = validation.argument_faults(self)
         put = partial(object.__setattr__, self)
-        dense = collect(faults, "model", partial(checks.build, self))
+        dense = collect_fault(faults, "model", partial(validation.build_model, self))
         splits = {
-            name: collect(faults, name, partial(checks.split, self, name)) for name in ("train", "search", "test")
+            name: collect_fault(faults, name, partial(validation.read_split, self, name))
+            for name in ("train", "search", "test")
         }
-        faults += checks.disjoint(splits)
+        faults += validation.overlap_faults(splits)
         train, search = splits["train"], splits["search"]
-        if train is not None and checks.can_carve(self):
+        if train is not None and validation.can_carve(self):
             carving = partial(carve, train, self.search_share, self.seed)
-            train, search = collect(faults, "carving search from train", carving) or (train, None)
+            train, search = collect_fault(faults, "carving search from train", carving) or (train, None)
         run = None
         if dense is not None:
             put("example_inputs", _place(self.example_inputs, self.device))
@@ -114,7 +115,7 @@ class Task:
         if run is not None and train is not None:
             device, least = torch.device(self.device), run.least_batch
             few = partial(head, train, self.calibration_samples, least)
-            calibration = collect(faults, "train", lambda: tuple(batch.to(device) for batch in few()))
+            calibration = collect_fault(faults, "train", lambda: tuple(batch.to(device) for batch in few()))
         if faults or dense is None or train is None or search is None or run is None:
             raise TaskError(faults)
         put("schedulers", MappingProxyType(dict(self.schedulers)))

@@ -27,13 +27,13 @@ import torch
 import typer
 
 import autoprune
-from autoprune.candidate import Bench as OwnBench
 from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import budgets
 from autoprune.task.checkpoint import write_atomically
 from autoprune.task.task import Task
+from autoprune.trial_context import TrialContext
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep
 from benchmarks.against.networks import FOLDER, dense
 from benchmarks.reporting import print_machine, print_table, spread
@@ -87,7 +87,7 @@ def _bench(network: str) -> Bench:
 
 def _shares(network: str) -> list[float]:
     """The same points for every sweep: those of autoprune's own."""
-    topology = OwnBench.of(_bench(network).task, latency_rounds=0, kinds=("channels",)).topology
+    topology = TrialContext.of(_bench(network).task, latency_rounds=0, kinds=("channels",)).topology
     return budgets(SpaceSettings(min_budget=LOWEST), topology, POINTS)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import autoprune
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
-from autoprune.recovery.fine_tune import Samples, fine_tune
+from autoprune.recovery.fine_tune import Work, fine_tune
 from autoprune.task.data import head
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet
@@ -46,7 +46,7 @@ def plan(optimizer: str, steps: int, weight_decay: float = 5e-4, factor: float =
 def test_it_learns(optimizer: str) -> None:
     model = fresh()
     before = loss_of(model)
-    assert fine_tune(model, task(), plan(optimizer, 20), seed=0) == Samples(trained=1000)
+    assert fine_tune(model, task(), plan(optimizer, 20), seed=0) == Work(trained=1000)
     assert loss_of(model) < 0.9 * before
 
 
@@ -95,7 +95,7 @@ def test_a_model_of_biases_alone_can_be_trained(optimizer: str) -> None:
 def test_no_steps(optimizer: str) -> None:
     model = fresh()
     before = copy.deepcopy(model.state_dict())
-    assert fine_tune(model, task(), plan(optimizer, 0), seed=0) == Samples()
+    assert fine_tune(model, task(), plan(optimizer, 0), seed=0) == Work()
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 

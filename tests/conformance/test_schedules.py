@@ -15,8 +15,16 @@ from torch.optim import lr_scheduler as torch_schedulers
 from torch.optim.lr_scheduler import LRScheduler
 
 from autoprune.plan.recovery import SchedulePlan
-from autoprune.recovery.learning_rate import SCHEDULERS, Factory, Rate, check_scheduler, simulate
-from autoprune.recovery.schedules import SCHEDULES, Pace, Update, amount_now, coupled, declines, timetable
+from autoprune.recovery.learning_rate import SCHEDULERS, Rate, SchedulerFactory, check_scheduler, simulate
+from autoprune.recovery.schedules import (
+    SCHEDULES,
+    PruningStep,
+    ScheduleRunner,
+    amount_now,
+    decay_fraction_at,
+    decay_progress,
+    timetable,
+)
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 SHARES = st.floats(0.0, 1.0)
@@ -44,7 +52,7 @@ def chained(optimizer: Optimizer, steps: int) -> LRScheduler:
 
 
 #: Schedulers as a user may bring them, beside the built-in ones.
-OWN: Mapping[str, Factory] = {
+OWN: Mapping[str, SchedulerFactory] = {
     "MultiStepLR": lambda optimizer, steps: torch_schedulers.MultiStepLR(optimizer, [steps // 2, steps * 3 // 4]),
     "StepLR": lambda optimizer, steps: torch_schedulers.StepLR(optimizer, max(1, steps // 5), gamma=0.5),
     "PolynomialLR": lambda optimizer, steps: torch_schedulers.PolynomialLR(optimizer, steps, power=2.0),
@@ -69,7 +77,7 @@ OWN: Mapping[str, Factory] = {
         optimizer, patience=max(1, steps // 12)
     ),
 }
-ALL: Mapping[str, Factory] = {**SCHEDULERS, **OWN}
+ALL: Mapping[str, SchedulerFactory] = {**SCHEDULERS, **OWN}
 BY_LOSS = ("plateau", "ReduceLROnPlateau")
 KNOWN = [name for name in ALL if name not in (*BY_LOSS, "constant")]
 #: Those whose rate never rises again once it has begun to fall.
@@ -85,7 +93,7 @@ def rates_of(name: str, steps: int = STEPS) -> list[float]:
     return found
 
 
-def sparsities(updates: Sequence[Update], steps: int, name: str = "learning_rate") -> list[float]:
+def sparsities(updates: Sequence[PruningStep], steps: int, name: str = "learning_rate") -> list[float]:
     """Sparsity in each step of a fine-tune towards 0.8."""
     now, found = 0.0, []
     due = {update.step: update for update in updates}
@@ -224,29 +232,29 @@ def test_online_and_ahead_are_the_same_for_one_fall(name: str) -> None:
     """With the peak before the lowest rate it is (peak - rate) / (peak - lowest), known ahead or not."""
     rates = rates_of(name)
     top = rates.index(max(rates))
-    online = [coupled(max(rates[: step + 1]), rate, min(rates[top:])) for step, rate in enumerate(rates)]
-    assert declines(rates)[top:] == pytest.approx(online[top:], abs=1e-9)
-    assert declines(rates)[: top + 1] == [0] * (top + 1)
+    online = [decay_fraction_at(max(rates[: step + 1]), rate, min(rates[top:])) for step, rate in enumerate(rates)]
+    assert decay_progress(rates)[top:] == pytest.approx(online[top:], abs=1e-9)
+    assert decay_progress(rates)[: top + 1] == [0] * (top + 1)
 
 
 @pytest.mark.parametrize("name", BY_LOSS)
 @pytest.mark.parametrize("updates", [1, 3, 6, 20, STEPS])
 def test_sparsity_follows_a_rate_that_follows_the_loss(name: str, updates: int) -> None:
     rate = Rate(ALL[name], 0.1, STEPS)
-    pace = Pace(SchedulePlan(name="learning_rate", updates=updates), STEPS, simulate(ALL[name], 0.1, STEPS))
-    possible = {update.step: update for update in pace.updates}
+    runner = ScheduleRunner(SchedulePlan(name="learning_rate", updates=updates), STEPS, simulate(ALL[name], 0.1, STEPS))
+    possible = {update.step: update for update in runner.updates}
     assert len(possible) == updates
     done, begins = [], STEPS
     for step, loss in enumerate(LOSSES):
         if rate.value < 0.1:
             begins = min(begins, step)
-        update = pace.now(possible[step], rate.declined) if step in possible else None
+        update = runner.now(possible[step], rate.decay_fraction) if step in possible else None
         if update is not None:
             assert update.progress == 1 or update.progress == pytest.approx((0.1 - rate.value) / (0.1 - rate.lowest))
             done.append(update)
         rate.advance(loss)
     sparsity = sparsities(done, STEPS)
-    last = pace.updates[-1].step
+    last = runner.updates[-1].step
     assert all(value == 0 for value in sparsity[: min(begins, last)])
     assert all(sooner < later for sooner, later in pairwise([0.0, *(update.progress for update in done)]))
     assert sparsity[-1] == 0.8
@@ -258,7 +266,7 @@ def test_sparsity_follows_a_rate_that_follows_the_loss(name: str, updates: int) 
 @QUICK
 @given(rates=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=30), updates=st.integers(1, 12))
 def test_any_rates_that_fall_give_a_timetable(rates: list[float], updates: int) -> None:
-    progress = declines(rates)
+    progress = decay_progress(rates)
     assert all(0 <= sooner <= later <= 1 for sooner, later in pairwise(progress))
     if progress[-1] == 0:
         return

@@ -16,9 +16,9 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.rounding import Lattice
+from autoprune.sensitivity.rounding import AllowedWidths
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.sensitivity.solver import bounds
+from autoprune.sensitivity.solver import width_bounds
 from autoprune.space.frame import Frame
 from autoprune.space.knobs import Value
 from autoprune.space.settings import SPACES, SpaceSettings
@@ -99,14 +99,14 @@ def share_of(topology: Topology, widths: dict[str, int]) -> float:
     return topology.cost(widths).multiply_adds / topology.cost({}).multiply_adds
 
 
-def tied(tie: str, model: str) -> tuple[CostModel, Lattice, list[list[str]]]:
+def tied(tie: str, model: str) -> tuple[CostModel, AllowedWidths, list[list[str]]]:
     """Cost of tied widths, which of them may be had, and the groups of each tie."""
     topology = MODELS[model]
     frame = Frame(settings=settings_of("guided", tie), topology=topology)
     table = CostTable.of(topology).tied(frame.leaders)
-    floor, grain = bounds(table, 0.85, 1)
+    floor, grain = width_bounds(table, 0.85, 1)
     cost = CostModel.of_table(table, "multiply_adds")
-    return cost, Lattice.of(floor, grain, cost.channels), [list(group) for group in frame.ties.values()]
+    return cost, AllowedWidths.of(floor, grain, cost.channels), [list(group) for group in frame.ties.values()]
 
 
 def test_every_kind_is_built_by_name() -> None:
@@ -149,7 +149,7 @@ def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool,
 @every
 def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, model: str, scanned: bool) -> None:
     space, topology = build(kind, tie, model, scanned), MODELS[model]
-    cost, lattice, members = tied(tie, model)
+    cost, allowed, members = tied(tie, model)
     for budget in budgets(settings_of(kind, tie), topology, 5):
         for point in (space.uniform(budget), space.solved(budget)):
             if point is None:
@@ -162,7 +162,7 @@ def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, 
             # Else no two groups, at any of their widths, come nearer.
             here = np.array([widths[names[0]] for names in members], dtype=np.float64)
             for pair in itertools.combinations(range(len(here)), 2):
-                every_way = itertools.product(*(lattice.around(here, group, 2) for group in pair))
+                every_way = itertools.product(*(allowed.around(here, group, 2) for group in pair))
                 rows = np.tile(here, (25, 1))
                 found = np.array(list(every_way))
                 rows = rows[: len(found)]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import autoprune
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
 from autoprune.study import checkpoints
 from autoprune.study.folder import RunFolder
 from tests.faults.victims import before_rename, die
@@ -53,9 +53,9 @@ def after_storing(epoch: int, trial: int) -> None:
     """Die when a checkpoint has been stored."""
     original = checkpoints.write
 
-    def deadly(folder: RunFolder, number: int, stage: Stage) -> Path:
-        path = original(folder, number, stage)
-        if (number, stage.epoch) == (trial, epoch):
+    def deadly(folder: RunFolder, number: int, snapshot: Snapshot) -> Path:
+        path = original(folder, number, snapshot)
+        if (number, snapshot.epoch) == (trial, epoch):
             die()
         return path
 

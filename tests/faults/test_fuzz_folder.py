@@ -22,7 +22,7 @@ from autoprune.errors import AutopruneError, StorageError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.limits import Limits
 from autoprune.plan.plan import PruningPlan
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
 from autoprune.report.html import write_report
 from autoprune.study import checkpoints
 from autoprune.study.importance import read_importances
@@ -62,7 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     export_safetensors(study.folder, record, path / "m.safetensors")
     (path / "plan.json").write_text(record.plan.to_json())
     kept = KeptChannels(groups=record.kept)
-    checkpoints.write(study.folder, 3, Stage(epoch=1, step=2, rate=0.1, model=study.rebuild(3), kept=kept, masks={}))
+    checkpoints.write(study.folder, 3, Snapshot(epoch=1, step=2, rate=0.1, model=study.rebuild(3), kept=kept, masks={}))
     return study
 
 
@@ -105,7 +105,7 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
 
     def load() -> object:
         found = checkpoints.read(folder, 3)
-        return checkpoints.load_model(study.bench, folder, 3, found[0].epoch) if study.bench else None
+        return checkpoints.load_model(study.context, folder, 3, found[0].epoch) if study.context else None
 
     looks = [
         lambda: opened().front().table().to_csv(),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan, measure_test, resolve_plan
+from autoprune.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
@@ -19,22 +19,23 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.batch_norm import recalibrate
-from autoprune.recovery.fine_tune import Samples
+from autoprune.recovery.fine_tune import Work
 from autoprune.recovery.gradual import first_samples
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.weight_masks import maskable
+from autoprune.trial_context import Parent, TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
 @functools.cache
-def bench() -> Bench:
-    return Bench.of(image_task(), latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(image_task(), latency_rounds=0)
 
 
 def plan(
     ratio: float = 0.5, *, groups: tuple[str, ...] = (), criterion: str = "l2", seed: int = 0, **recovery: object
 ) -> PruningPlan:
-    names = groups or tuple(bench().topology.widths)
+    names = groups or tuple(context().topology.widths)
     return PruningPlan(
         groups={name: GroupPlan(ratio=ratio, criterion=criterion) for name in names},
         recovery=RecoveryPlan(**{"steps": 3, "batch_norm_samples": 100, **recovery}),  # type: ignore[arg-type]
@@ -52,15 +53,15 @@ def same_weights(left: nn.Module, right: nn.Module) -> bool:
 
 
 def test_from_dense() -> None:
-    found = evaluate_plan(bench(), plan())
-    task = bench().task
-    assert found.kept.widths == {name: width // 2 for name, width in bench().topology.widths.items()}
+    found = evaluate_plan(context(), plan())
+    task = context().task
+    assert found.kept.widths == {name: width // 2 for name, width in context().topology.widths.items()}
     assert (found.parent, found.note) == (None, "")
     measured = found.measurement
     assert measured.split == "search"
-    assert measured.parameters == count_parameters(found.model) == bench().topology.cost(found.kept.widths).parameters
+    assert measured.parameters == count_parameters(found.model) == context().topology.cost(found.kept.widths).parameters
     assert measured.multiply_adds == count_multiply_adds(found.model, task.example_inputs)
-    assert measured.multiply_adds == bench().topology.cost(found.kept.widths).multiply_adds
+    assert measured.multiply_adds == context().topology.cost(found.kept.widths).multiply_adds
     assert measured.size_bytes == serialized_bytes(found.model)
     again = evaluate(task, found.model, task.search_split)
     assert (measured.quality, measured.quality_error, dict(measured.metrics)) == (
@@ -74,84 +75,84 @@ def test_from_dense() -> None:
 
 
 def test_the_best_by_the_criterion_stay() -> None:
-    found = evaluate_plan(bench(), plan(groups=("blocks.0.conv1",), criterion="l1", steps=0))
-    weight = bench().task.dense.blocks[0].conv1.weight.detach()
+    found = evaluate_plan(context(), plan(groups=("blocks.0.conv1",), criterion="l1", steps=0))
+    weight = context().task.dense.blocks[0].conv1.weight.detach()
     order = weight.abs().sum((1, 2, 3)).argsort(descending=True)
     assert found.kept.groups["blocks.0.conv1"] == tuple(sorted(order[:4].tolist()))
 
 
 def test_without_steps_it_is_the_recalibrated_cut() -> None:
-    found = evaluate_plan(bench(), plan(steps=0))
-    reference = cut(bench().task.dense, bench().topology, found.kept)
-    recalibrate(reference, first_samples(bench().task, 100))
+    found = evaluate_plan(context(), plan(steps=0))
+    reference = cut(context().task.dense, context().topology, found.kept)
+    recalibrate(reference, first_samples(context().task, 100))
     assert same_weights(found.model, reference)
 
 
 def test_the_dense_model_is_not_touched() -> None:
-    before = copy.deepcopy(bench().task.dense.state_dict())
+    before = copy.deepcopy(context().task.dense.state_dict())
     for criterion in CRITERIA:
-        evaluate_plan(bench(), plan(criterion=criterion, steps=1))
-    evaluate_plan(bench(), plan(0.0, steps=1, distillation_weight=0.5))
-    after = bench().task.dense.state_dict()
+        evaluate_plan(context(), plan(criterion=criterion, steps=1))
+    evaluate_plan(context(), plan(0.0, steps=1, distillation_weight=0.5))
+    after = context().task.dense.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert not bench().task.dense.training
-    assert all(parameter.grad is None for parameter in bench().task.dense.parameters())
+    assert not context().task.dense.training
+    assert all(parameter.grad is None for parameter in context().task.dense.parameters())
 
 
 @pytest.mark.parametrize("groups", [{}, {"stem.0": GroupPlan(ratio=0.0)}])
 def test_a_plan_that_removes_nothing_gives_the_dense_outputs(groups: dict[str, GroupPlan]) -> None:
-    found = evaluate_plan(bench(), PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0)))
-    inputs = bench().task.example_inputs
-    assert found.kept == KeptChannels.whole(bench().topology)
-    assert torch.equal(found.model(inputs), bench().task.dense(inputs))
-    assert same_weights(found.model, bench().task.dense)
+    found = evaluate_plan(context(), PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0)))
+    inputs = context().task.example_inputs
+    assert found.kept == KeptChannels.whole(context().topology)
+    assert torch.equal(found.model(inputs), context().task.dense(inputs))
+    assert same_weights(found.model, context().task.dense)
 
 
 def test_from_a_parent() -> None:
-    wide = evaluate_plan(bench(), plan(0.25, steps=5))
+    wide = evaluate_plan(context(), plan(0.25, steps=5))
     before = copy.deepcopy(wide.model.state_dict())
-    found = evaluate_plan(bench(), plan(0.5, steps=0, batch_norm_samples=0), as_parent(wide))
+    found = evaluate_plan(context(), plan(0.5, steps=0, batch_norm_samples=0), as_parent(wide))
     assert found.parent == 7
     assert all(set(found.kept.groups[name]) <= set(kept) for name, kept in wide.kept.groups.items())
     # The parent's recovered weights are taken over, not the dense ones.
-    reference = cut(wide.model, bench().topology, found.kept, parent=wide.kept)
+    reference = cut(wide.model, context().topology, found.kept, parent=wide.kept)
     assert same_weights(found.model, reference)
-    assert not torch.equal(found.model.head.bias, bench().task.dense.head.bias)
+    assert not torch.equal(found.model.head.bias, context().task.dense.head.bias)
     assert all(torch.equal(before[key], value) for key, value in wide.model.state_dict().items())
 
 
 def test_a_plan_as_wide_as_its_parent_only_trains_on() -> None:
-    wide = evaluate_plan(bench(), plan(0.5, steps=2))
-    still = evaluate_plan(bench(), plan(0.5, steps=0), as_parent(wide))
+    wide = evaluate_plan(context(), plan(0.5, steps=2))
+    still = evaluate_plan(context(), plan(0.5, steps=0), as_parent(wide))
     assert still.kept == wide.kept
     assert same_weights(still.model, wide.model)
-    assert not same_weights(evaluate_plan(bench(), plan(0.5, steps=2), as_parent(wide)).model, wide.model)
+    assert not same_weights(evaluate_plan(context(), plan(0.5, steps=2), as_parent(wide)).model, wide.model)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_criterion_works_from_a_parent(criterion: str) -> None:
-    wide = evaluate_plan(bench(), plan(0.25, steps=0))
-    found = evaluate_plan(bench(), plan(0.6, criterion=criterion, steps=1), as_parent(wide))
+    wide = evaluate_plan(context(), plan(0.25, steps=0))
+    found = evaluate_plan(context(), plan(0.6, criterion=criterion, steps=1), as_parent(wide))
     assert all(set(found.kept.groups[name]) < set(kept) for name, kept in wide.kept.groups.items())
 
 
 def test_a_parent_that_is_too_narrow_is_our_own_mistake() -> None:
-    narrow = evaluate_plan(bench(), plan(0.75, steps=0))
+    narrow = evaluate_plan(context(), plan(0.75, steps=0))
     with pytest.raises(AssertionError, match="channels planned"):
-        evaluate_plan(bench(), plan(0.25), as_parent(narrow))
+        evaluate_plan(context(), plan(0.25), as_parent(narrow))
 
 
 def test_the_candidate_is_rebuilt_from_its_weights() -> None:
-    found = evaluate_plan(bench(), plan())
-    again = rebuild(bench().task.dense, bench().topology, found.kept, found.model.state_dict())
-    inputs = bench().task.example_inputs
+    found = evaluate_plan(context(), plan())
+    again = rebuild(context().task.dense, context().topology, found.kept, found.model.state_dict())
+    inputs = context().task.example_inputs
     assert torch.equal(again(inputs), found.model(inputs))
 
 
 def test_batch_norm_samples_of_zero_leave_the_statistics_alone() -> None:
-    found = evaluate_plan(bench(), plan(steps=0, batch_norm_samples=0))
+    found = evaluate_plan(context(), plan(steps=0, batch_norm_samples=0))
     kept = list(found.kept.groups["stem.0"])
-    assert torch.equal(found.model.stem[1].running_mean, bench().task.dense.stem[1].running_mean[kept])
+    assert torch.equal(found.model.stem[1].running_mean, context().task.dense.stem[1].running_mean[kept])
 
 
 # The same again
@@ -161,25 +162,25 @@ def test_batch_norm_samples_of_zero_leave_the_statistics_alone() -> None:
 @pytest.mark.parametrize("distillation_weight", [0.0, 0.5])
 def test_the_same_seed_gives_bit_identical_weights(criterion: str, distillation_weight: float) -> None:
     wanted = plan(criterion=criterion, distillation_weight=distillation_weight)
-    first = evaluate_plan(bench(), wanted)
+    first = evaluate_plan(context(), wanted)
     torch.manual_seed(99)
-    second = evaluate_plan(bench(), wanted)
+    second = evaluate_plan(context(), wanted)
     assert first.kept == second.kept
     assert same_weights(first.model, second.model)
     assert first.measurement == second.measurement
 
 
 def test_another_seed_gives_other_weights() -> None:
-    found = [evaluate_plan(bench(), plan(seed=seed)) for seed in (0, 1)]
+    found = [evaluate_plan(context(), plan(seed=seed)) for seed in (0, 1)]
     assert found[0].kept == found[1].kept, "l2 does not draw"
     assert not same_weights(found[0].model, found[1].model)
-    drawn = [evaluate_plan(bench(), plan(seed=seed, criterion="random", steps=0)) for seed in (0, 1)]
+    drawn = [evaluate_plan(context(), plan(seed=seed, criterion="random", steps=0)) for seed in (0, 1)]
     assert drawn[0].kept != drawn[1].kept
 
 
 def test_the_same_seed_gives_bit_identical_weights_with_dropout() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 4))
-    own = Bench.of(image_task(model=model, require_trained=False), latency_rounds=0)
+    own = TrialContext.of(image_task(model=model, require_trained=False), latency_rounds=0)
     wanted = PruningPlan(groups={"1": GroupPlan(ratio=0.5)}, recovery=RecoveryPlan(steps=3))
     first = evaluate_plan(own, wanted)
     torch.manual_seed(99)
@@ -194,49 +195,49 @@ def test_the_same_seed_gives_bit_identical_weights_with_dropout() -> None:
     [("l2", 3, 0.0), ("taylor", 3, 0.0), ("mean_activation", 3, 0.0), ("l2", 3, 0.5), ("taylor", 0, 0.5)],
 )
 def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> None:
-    own = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     groups = {name: GroupPlan(ratio=0.5, criterion=criterion) for name in own.topology.widths}
     recovery = RecoveryPlan(steps=steps, distillation_weight=weight, batch_norm_samples=130)
     assert not own.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups=groups, recovery=recovery))
     # Multiply-adds are counted on the example inputs, which is no work on data.
-    assert sum(SEEN) - len(own.task.example_inputs) == found.samples.total
+    assert sum(SEEN) - len(own.task.example_inputs) == found.work.total
     calibration = 100
-    assert found.samples.trained == steps * 50 + (calibration if criterion == "taylor" else 0)
+    assert found.work.trained == steps * 50 + (calibration if criterion == "taylor" else 0)
     forward = 130 + (own.task.search_split.samples or 0)
     forward += calibration if criterion == "mean_activation" else 0
-    assert found.samples.forward == forward
-    assert found.samples.shared == ((own.task.train_split.samples or 0) if weight and steps else 0)
+    assert found.work.forward == forward
+    assert found.work.shared == ((own.task.train_split.samples or 0) if weight and steps else 0)
 
 
 def test_what_a_teacher_keeps_is_charged_to_no_candidate() -> None:
     """Else counted samples would depend on which candidate came first in this process, and differ after a resume."""
-    own = Bench.of(image_task(), latency_rounds=0)
+    own = TrialContext.of(image_task(), latency_rounds=0)
     recovery = RecoveryPlan(steps=2, distillation_weight=0.5, batch_norm_samples=100)
     wanted = PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=recovery)
     first, second = evaluate_plan(own, wanted), evaluate_plan(own, wanted)
-    assert first.samples == second.samples
-    assert first.samples.shared == own.task.train_split.samples
-    assert (first.samples + second.samples).shared == own.task.train_split.samples
+    assert first.work == second.work
+    assert first.work.shared == own.task.train_split.samples
+    assert (first.work + second.work).shared == own.task.train_split.samples
 
 
 def test_a_plan_that_removes_nothing_costs_one_evaluation() -> None:
-    found = evaluate_plan(bench(), PruningPlan(groups={}, recovery=RecoveryPlan(steps=0)))
-    assert (found.samples.forward, found.samples.trained) == (bench().task.search_split.samples, 0)
+    found = evaluate_plan(context(), PruningPlan(groups={}, recovery=RecoveryPlan(steps=0)))
+    assert (found.work.forward, found.work.trained) == (context().task.search_split.samples, 0)
 
 
 # Divergence
 
 
-def diverging(own: Bench, steps: int = 30) -> Candidate:
+def diverging(own: TrialContext, steps: int = 30) -> Candidate:
     recovery = RecoveryPlan(steps=steps, learning_rate=1e12, batch_norm_samples=100)
     return evaluate_plan(own, PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=recovery))
 
 
 def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
-    found = diverging(bench())
-    reference = evaluate_plan(bench(), plan(groups=("stem.0",), steps=0))
+    found = diverging(context())
+    reference = evaluate_plan(context(), plan(groups=("stem.0",), steps=0))
     assert found.note.startswith(
         "fine-tune diverged, what the plan gives without training is kept: the loss must stay finite"
     )
@@ -247,33 +248,33 @@ def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
 
 
 def test_the_work_of_a_fine_tune_that_diverged_is_counted() -> None:
-    own = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     name = next(iter(own.topology.widths))
     recovery = RecoveryPlan(steps=30, learning_rate=1e12, batch_norm_samples=100)
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups={name: GroupPlan(ratio=0.5)}, recovery=recovery))
     assert found.note
-    assert sum(SEEN) - len(own.task.example_inputs) == found.samples.forward + found.samples.trained
-    assert found.samples.trained >= 50
+    assert sum(SEEN) - len(own.task.example_inputs) == found.work.forward + found.work.trained
+    assert found.work.trained >= 50
 
 
 # Measuring
 
 
 def test_measure_test_looks_at_the_test_split() -> None:
-    found = evaluate_plan(bench(), plan(steps=0))
-    tested = measure_test(bench(), found.model, found.measurement)
+    found = evaluate_plan(context(), plan(steps=0))
+    tested = measure_test(context(), found.model, found.measurement)
     assert tested is not None
-    assert bench().task.test_split is not None
+    assert context().task.test_split is not None
     assert tested.split == "test"
-    assert tested.quality == evaluate(bench().task, found.model, bench().task.test_split).value
+    assert tested.quality == evaluate(context().task, found.model, context().task.test_split).value
     assert (tested.parameters, tested.size_bytes) == (found.measurement.parameters, found.measurement.size_bytes)
-    without = Bench.of(image_task(test=None), latency_rounds=0)
+    without = TrialContext.of(image_task(test=None), latency_rounds=0)
     assert measure_test(without, found.model, found.measurement) is None
 
 
 def test_latency_is_measured_when_the_bench_asks_for_it() -> None:
-    own = Bench.of(image_task(), latency_rounds=2)
+    own = TrialContext.of(image_task(), latency_rounds=2)
     found = evaluate_plan(own, plan(steps=0)).measurement.latency
     assert found is not None
     assert (found.rounds, found.backend) == (2, "torch")
@@ -294,8 +295,8 @@ def everything(steps: int = 3, **changes: object) -> PruningPlan:
 
 
 def test_depth_width_and_weights_in_one_plan() -> None:
-    found = evaluate_plan(bench(), everything())
-    topology = bench().topology
+    found = evaluate_plan(context(), everything())
+    topology = context().topology
     assert found.plan == everything(), "as it was given"
     assert found.note == ""
     assert found.kept.dropped == ("blocks.0",)
@@ -314,21 +315,21 @@ def test_depth_width_and_weights_in_one_plan() -> None:
 
 
 def test_what_follows_from_scores_is_said_by_the_resolved_plan() -> None:
-    resolved, spent = resolve_plan(bench(), everything())
+    resolved, spent = resolve_plan(context(), everything())
     assert not resolved.needs_scores
     assert spent.forward + spent.trained > 0
-    assert resolve_plan(bench(), resolved) == (resolved, Samples())
-    said, plain = evaluate_plan(bench(), everything()), evaluate_plan(bench(), resolved)
+    assert resolve_plan(context(), resolved) == (resolved, Work())
+    said, plain = evaluate_plan(context(), everything()), evaluate_plan(context(), resolved)
     assert said.kept == plain.kept
     assert same_weights(said.model, plain.model)
-    assert said.samples == plain.samples + spent
+    assert said.work == plain.work + spent
 
 
 def test_a_schedule_starts_from_a_parent_with_masks_and_without_a_block() -> None:
-    first = evaluate_plan(bench(), everything())
+    first = evaluate_plan(context(), everything())
     tighter = everything(ranking=RankingPlan(budget=0.25, criterion="l2"), weights=WeightPlan(sparsity=0.8), steps=6)
     before = copy.deepcopy(first.model.state_dict())
-    found = evaluate_plan(bench(), tighter, as_parent(first))
+    found = evaluate_plan(context(), tighter, as_parent(first))
     assert found.parent == 7
     assert found.kept.dropped == ("blocks.0",)
     assert all(set(found.kept.groups[name]) <= set(kept) for name, kept in first.kept.groups.items())
@@ -337,7 +338,7 @@ def test_a_schedule_starts_from_a_parent_with_masks_and_without_a_block() -> Non
 
 
 def test_the_clock_is_asked_what_masks_alone_do() -> None:
-    own = Bench.of(image_task(), latency_rounds=2)
+    own = TrialContext.of(image_task(), latency_rounds=2)
     with_masks = evaluate_plan(own, everything(steps=0)).measurement
     assert with_masks.masked is not None
     assert with_masks.masked.rounds == 2
@@ -346,7 +347,7 @@ def test_the_clock_is_asked_what_masks_alone_do() -> None:
 
 def test_a_fine_tune_that_diverges_gives_all_of_the_plan_untrained() -> None:
     given = {"steps": 0, "batch_norm_samples": 100}
-    untrained = evaluate_plan(bench(), everything(recovery=RecoveryPlan(**given)))  # type: ignore[arg-type]
+    untrained = evaluate_plan(context(), everything(recovery=RecoveryPlan(**given)))  # type: ignore[arg-type]
     wild = RecoveryPlan(
         steps=30,
         learning_rate=1e12,
@@ -354,7 +355,7 @@ def test_a_fine_tune_that_diverges_gives_all_of_the_plan_untrained() -> None:
         distillation_weight=0.5,
         schedule=SchedulePlan(name="cubic", updates=4),
     )
-    found = evaluate_plan(bench(), everything(recovery=wild))
+    found = evaluate_plan(context(), everything(recovery=wild))
     assert found.note
     assert found.kept == untrained.kept
     assert same_weights(found.model, untrained.model)
@@ -368,13 +369,13 @@ def test_kinds_say_what_a_bench_offers() -> None:
         (("weights",), False, False, True),
         (("channels", "blocks", "weights"), True, True, True),
     ):
-        own = Bench.of(image_task(), kinds=kinds, latency_rounds=0)
+        own = TrialContext.of(image_task(), kinds=kinds, latency_rounds=0)
         assert (bool(own.topology.groups), bool(own.topology.blocks), own.masks_weights) == (channels, blocks, weights)
-        assert own.structure == bench().structure, "the proof is the same"
+        assert own.structure == context().structure, "the proof is the same"
 
 
 def test_first_samples() -> None:
-    task = bench().task
+    task = context().task
     assert first_samples(task, 0) == []
     assert [batch.size for batch in first_samples(task, 130)] == [50, 50, 30]
     assert first_samples(task, 100) == list(task.calibration)
@@ -390,5 +391,5 @@ def test_a_bench_holds_proved_groups_alone() -> None:
             x = x.flatten(1)
             return self.b(torch.relu(self.a(x)).view(-1, 4, 4).view(-1, 16)) + self.d(torch.relu(self.c(x)))
 
-    own = Bench.of(image_task(model=Broken(), require_trained=False), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Broken(), require_trained=False), latency_rounds=0)
     assert own.topology.widths == {"c": 8}

@@ -158,7 +158,7 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run", name="patterns")
     following.show_start(study, Path("runs/patterns"), study.settings)
     text = " ".join(capsys.readouterr().err.split())
-    groups = len(study.bench.topology.groups) if study.bench is not None else 0
+    groups = len(study.context.topology.groups) if study.context is not None else 0
     for words in (
         "patterns: 12 trials; written to runs/patterns",
         "The task: ",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import Bench, evaluate_plan
+from autoprune.candidate import evaluate_plan
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.explanation import Explanation, Section
 from autoprune.explaining.text import show
@@ -25,6 +25,7 @@ from autoprune.surgery.prove import discover_structure
 from autoprune.trace.absent import why_none
 from autoprune.trace.reasons import PROTECTED
 from autoprune.trace.topology import Topology
+from autoprune.trial_context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import image_task
 from tests.unit.trace.test_reasons import Recurrent
@@ -56,7 +57,7 @@ def task(prefix: str = "encoder") -> autoprune.Task:
 @functools.cache
 def topology(name: str = "") -> Topology:
     if not name:
-        return Bench.of(task()).topology
+        return TrialContext.of(task()).topology
     model, inputs = build_any(name)
     return discover_structure(model.eval(), inputs)
 
@@ -124,15 +125,15 @@ def test_names_are_whole_and_work_in_plans_and_in_protect(capsys: pytest.Capture
     groups, blocks = (copied(printed, column) for column in ("group", "layer"))
     assert blocks == [f"{LONG}.layers.{n}" for n in (0, 1)]
     assert f"{LONG}.layers.0.self_attn" in groups
-    bench = Bench.of(long, latency_rounds=0)
-    assert {*groups} == {*bench.topology.widths}
+    context = TrialContext.of(long, latency_rounds=0)
+    assert {*groups} == {*context.topology.widths}
     for name in groups:
         plan = PruningPlan(seed=0, groups={name: GroupPlan(count=1)}, recovery=RecoveryPlan(steps=0))
-        kept = evaluate_plan(bench, plan).kept.widths
-        assert kept[name] == bench.topology.widths[name] - 1
-    dropped = evaluate_plan(bench, PruningPlan(seed=0, dropped=tuple(blocks), recovery=RecoveryPlan(steps=0)))
+        kept = evaluate_plan(context, plan).kept.widths
+        assert kept[name] == context.topology.widths[name] - 1
+    dropped = evaluate_plan(context, PruningPlan(seed=0, dropped=tuple(blocks), recovery=RecoveryPlan(steps=0)))
     assert dropped.kept.dropped == tuple(blocks)
-    left = bench.topology.protected((groups[0], blocks[1]))
+    left = context.topology.protected((groups[0], blocks[1]))
     assert groups[0] not in left.widths
     assert [block.name for block in left.blocks if block.repeated] == blocks[:1]
 

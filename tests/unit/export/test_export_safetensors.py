@@ -180,7 +180,7 @@ def numbered(study: autoprune.Study) -> list[CandidateRecord]:
 
 def test_a_masked_candidate_has_as_many_zeros_as_its_plan(masked: autoprune.Study) -> None:
     """After the fine-tune, too, and none of them is a minus zero."""
-    names = maskable(masked.bench.topology)
+    names = maskable(masked.context.topology)
     for record in numbered(masked):
         weights, plan = dict(masked.rebuild(record.number).named_parameters()), record.plan.weights
         assert plan is not None

@@ -13,7 +13,7 @@ import autoprune
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import Samples, fine_tune
+from autoprune.recovery.fine_tune import Work, fine_tune
 from autoprune.task.data import head
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 from tests.zoo.convolutional import ResNet
@@ -48,7 +48,7 @@ def test_the_loss_falls() -> None:
     before = loss_of(model)
     found = fine_tune(model, task(), RecoveryPlan(steps=20), seed=0)
     assert loss_of(model) < 0.8 * before
-    assert found == Samples(trained=20 * 50)
+    assert found == Work(trained=20 * 50)
     assert not any(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters()), "gradients take as much room as weights"
 
@@ -81,7 +81,7 @@ def test_the_seed_alone_decides_with_dropout_too() -> None:
 def test_no_steps_change_nothing_but_the_mode() -> None:
     model = fresh().train()
     before = state(model)
-    assert fine_tune(model, task(), RecoveryPlan(steps=0), seed=0) == Samples()
+    assert fine_tune(model, task(), RecoveryPlan(steps=0), seed=0) == Work()
     assert same(before, state(model))
     assert not model.training
 
@@ -89,7 +89,7 @@ def test_no_steps_change_nothing_but_the_mode() -> None:
 def test_a_frozen_model_is_not_trained() -> None:
     model = fresh().requires_grad_(False)
     before = state(model)
-    assert fine_tune(model, task(), RecoveryPlan(steps=5), seed=0) == Samples()
+    assert fine_tune(model, task(), RecoveryPlan(steps=5), seed=0) == Work()
     assert same(before, state(model))
 
 
@@ -140,7 +140,7 @@ def test_the_loss_is_blended_with_the_teachers() -> None:
         # Nesterov momentum: the first step is 1.9 times the gradient.
         wanted = parameters[name] - 0.01 * 1.9 * gradients[name]
         torch.testing.assert_close(parameter, wanted, rtol=1e-3, atol=1e-5)
-    assert found == Samples(trained=50, forward=task().train_split.samples)
+    assert found == Work(trained=50, forward=task().train_split.samples)
 
 
 def test_a_teachers_outputs_are_counted_once() -> None:
@@ -219,4 +219,4 @@ def test_a_multilayer_perceptron_on_flat_inputs() -> None:
 
 
 def test_samples_add_up() -> None:
-    assert Samples(forward=1, trained=2) + Samples(forward=10, trained=20) == Samples(forward=11, trained=22)
+    assert Work(forward=1, trained=2) + Work(forward=10, trained=20) == Work(forward=11, trained=22)

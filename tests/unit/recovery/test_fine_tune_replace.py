@@ -15,7 +15,7 @@ import autoprune
 from autoprune.criteria.kept import KeptChannels
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import DivergedError, FineTune, Samples
+from autoprune.recovery.fine_tune import DivergedError, FineTune, Work
 from autoprune.surgery.cut import cut, sliced
 from autoprune.task.data import Batch
 from tests.tasks import blobs, trained_mlp, trained_resnet
@@ -70,7 +70,7 @@ def test_pieces_are_one_run_bit_by_bit(optimizer: str, precision: str) -> None:
             run.run(until)
             torch.manual_seed(until)  # what the caller draws in between is no concern of the training
         run.finish()
-        assert (run.step, run.samples) == (10, Samples(trained=500))
+        assert (run.step, run.work) == (10, Work(trained=500))
         found.append(model)
     assert same(*found)
 
@@ -139,7 +139,7 @@ def test_masks_and_movement_and_gradients_are_cut_alike() -> None:
     run = training()
     run.watch_movement({"0.weight", "2.weight"})
     mask = torch.rand(SHAPES["2.weight"], generator=torch.Generator().manual_seed(0)) > 0.5
-    run.silence({"2.weight": mask})
+    run.set_masks({"2.weight": mask})
     run.run(3)
     movement = by_hand({name: moved.clone() for name, moved in run.movement.items()})
     gradients = by_hand({name: slope.clone() for name, slope in run.gradients.items()})
@@ -157,7 +157,7 @@ def test_a_block_that_goes_takes_its_momenta_along() -> None:
     topology = convolutional().topology
     whole, kept = KeptChannels.whole(topology), KeptChannels(groups={}, dropped=("blocks.0",))
     run = FineTune(copy.deepcopy(trained_resnet()), convolutional().task, RecoveryPlan(steps=4), seed=0)
-    run.silence({"blocks.0.conv1.weight": torch.ones(8, 8, 3, 3, dtype=torch.bool)})
+    run.set_masks({"blocks.0.conv1.weight": torch.ones(8, 8, 3, 3, dtype=torch.bool)})
     run.run(2)
     before = states(run)
     smaller = cut(run.model, topology, kept, parent=whole)
@@ -178,7 +178,7 @@ def test_a_frozen_model_is_replaced_without_any_state() -> None:
     keep(run)
     run.run(6)
     run.finish()
-    assert (run.step, run.rate, run.declined, run.samples) == (6, 0.0, 1.0, Samples())
+    assert (run.step, run.rate, run.decay_fraction, run.work) == (6, 0.0, 1.0, Work())
     assert run.model[0].weight.shape == (len(ROWS), 64)
 
 
@@ -193,7 +193,7 @@ def test_what_is_silenced_stays_exactly_zero(optimizer: str, max_norm: float, pr
     run.run(2)  # the momenta of what will be silenced are there by then
     generator = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(shape, generator=generator) > 0.7 for name, shape in SHAPES.items()}
-    run.silence(masks)
+    run.set_masks(masks)
     for until in range(3, 11):
         run.run(until)
         for name, mask in masks.items():
@@ -209,14 +209,14 @@ def test_entries_that_come_back_start_at_zero_without_momentum(optimizer: str) -
     run = training(optimizer=optimizer)
     first = torch.ones(SHAPES["2.weight"], dtype=torch.bool)
     first[:, :16] = False
-    run.silence({"2.weight": first})
+    run.set_masks({"2.weight": first})
     run.run(3)
     before = states(run)["2.weight"]
     moved = [key for key in before if key != "step"]
     assert all(bool((before[key][:, :16] != 0).any()) for key in moved), "torch's optimizers go on without the weights"
     second = torch.ones_like(first)
     second[:, 8:20] = False  # the first eight columns come back, four others go
-    run.silence({"2.weight": second})
+    run.set_masks({"2.weight": second})
     after, weight = states(run)["2.weight"], run.model[2].weight
     for key in moved:
         assert bool((after[key][:, :16] == 0).all())
@@ -348,7 +348,7 @@ def test_looking_at_passes_changes_nothing() -> None:
         run.run(2)
         run.run(7)
         run.finish()
-        assert run.samples == Samples(trained=350)
+        assert run.work == Work(trained=350)
         found.append(model)
     assert same(*found)
 
@@ -364,6 +364,6 @@ def test_all_that_was_done_before_a_divergence_is_counted_the_teachers_part_too(
     run.run(1)
     with pytest.raises(DivergedError, match="the loss must stay finite") as error:
         run.run(30)
-    assert teacher.samples == 50
+    assert (teacher.samples, teacher.shared) == (0, 50)
     # The loss of the step that failed was computed, and its teacher asked; it was not trained.
-    assert error.value.samples == run.samples == Samples(trained=50 * run.step, forward=50 + teacher.samples)
+    assert error.value.work == run.work == Work(trained=50 * run.step, forward=50, shared=50)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
 
-from autoprune.candidate import Bench, evaluate_plan
+from autoprune.candidate import evaluate_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.errors import ConfigurationError
@@ -24,18 +24,19 @@ from autoprune.recovery import gradual
 from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.gradual import first_samples
 from autoprune.recovery.learning_rate import scheduler, simulate
-from autoprune.recovery.schedules import amount_now, declines, timetable
+from autoprune.recovery.schedules import amount_now, decay_progress, timetable
 from autoprune.surgery.cut import cut, sliced
+from autoprune.trial_context import TrialContext
 from tests.tasks import SEEN, Counting, trained_resnet
 from tests.unit.recovery.watching import (
     Seen,
     as_parent,
+    callbacks,
     convolutional,
     flat,
     one_batch_task,
     plan,
     same,
-    watch,
 )
 
 GRADUAL = ("iterative", "cubic", "exponential")
@@ -64,7 +65,7 @@ def never_rises(values: list[int]) -> bool:
     ],
 )
 def test_widths_by_hand(name: str, steps: list[int]) -> None:
-    found, seen = watch(flat(), plan(schedule=THREE[name]))
+    found, seen = callbacks(flat(), plan(schedule=THREE[name]))
     assert [stage.step for stage in seen] == [stage.epoch for stage in seen] == list(range(1, 13))
     assert widths_at(seen, "0") == [steps[0]] * 3 + [steps[1]] * 3 + [steps[2]] * 6
     assert found.kept.widths == {"0": 8, "2": 4}
@@ -72,8 +73,8 @@ def test_widths_by_hand(name: str, steps: list[int]) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_as_many_stay_in_the_end_as_of_one_shot(name: str) -> None:
-    once = evaluate_plan(convolutional(), plan(0.6, bench=convolutional()))
-    found, seen = watch(convolutional(), plan(0.6, bench=convolutional(), schedule=THREE[name]))
+    once = evaluate_plan(convolutional(), plan(0.6, context=convolutional()))
+    found, seen = callbacks(convolutional(), plan(0.6, context=convolutional(), schedule=THREE[name]))
     assert found.kept.widths == once.kept.widths
     assert found.measurement.parameters == once.measurement.parameters
     assert found.measurement.multiply_adds == once.measurement.multiply_adds
@@ -85,7 +86,7 @@ def test_as_many_stay_in_the_end_as_of_one_shot(name: str) -> None:
 @pytest.mark.parametrize(("updates", "end"), [(1, 0.75), (5, 1.0), (40, 0.5)])
 def test_every_update_is_that_of_the_timetable(name: str, updates: int, end: float) -> None:
     own = SchedulePlan(name=name, updates=updates, end=end)
-    _, seen = watch(flat(), plan(schedule=own, scheduler="linear"))
+    _, seen = callbacks(flat(), plan(schedule=own, scheduler="linear"))
     rates = simulate(scheduler("linear"), 0.05, 12)
     due = {update.step: update.progress for update in timetable(own, 12, rates)}
     progress = 0.0
@@ -96,9 +97,9 @@ def test_every_update_is_that_of_the_timetable(name: str, updates: int, end: flo
 
 
 def test_blocks_go_at_the_first_update() -> None:
-    wanted = plan(0.5, bench=convolutional(), dropped=("blocks.0",), schedule=THREE["learning_rate"])
+    wanted = plan(0.5, context=convolutional(), dropped=("blocks.0",), schedule=THREE["learning_rate"])
     whole = len(list(trained_resnet().parameters()))
-    found, seen = watch(convolutional(), wanted)
+    found, seen = callbacks(convolutional(), wanted)
     assert found.kept.dropped == ("blocks.0",)
     gone = [len(stage.weights) < whole for stage in seen]
     assert gone == sorted(gone)
@@ -123,9 +124,9 @@ def stubborn(optimizer: Optimizer, steps: int) -> LRScheduler:
 OWN = {"restarts": restarts, "stubborn": stubborn}
 
 
-def own_bench() -> Bench:
+def own_bench() -> TrialContext:
     found = flat()
-    return Bench(
+    return TrialContext(
         task=one_batch_task(flat=True, schedulers=OWN),
         topology=found.topology,
         structure=found.structure,
@@ -137,12 +138,12 @@ def own_bench() -> Bench:
 @pytest.mark.parametrize("name", ["one_cycle", "cosine", "linear", "step", "exponential", "warm_restarts", "restarts"])
 def test_channels_go_exactly_as_the_rate_declines(name: str) -> None:
     own = SchedulePlan(name="learning_rate", updates=11)
-    _, seen = watch(own_bench(), plan(schedule=own, scheduler=name))
+    _, seen = callbacks(own_bench(), plan(schedule=own, scheduler=name))
     rates = simulate(scheduler(name, OWN), 0.05, 12)
     assert rates is not None
     assert [stage.rate for stage in seen[:-1]] == pytest.approx(rates[1:]), "the rate of the coming step"
     # With eleven updates there is one before every step but the first; the last of them takes all that is left.
-    shares = [*declines(rates)[:-1], 1.0]
+    shares = [*decay_progress(rates)[:-1], 1.0]
     assert widths_at(seen, "0") == [round(32 * (1 - 0.75 * share)) for share in shares]
     assert len(set(shares)) > 2
 
@@ -153,7 +154,7 @@ def test_a_rate_that_follows_the_loss(name: str, never: bool) -> None:
     own = SchedulePlan(name="learning_rate", updates=23)
     # At a rate this high the loss finds no new low for long.
     wanted = plan(schedule=own, scheduler=name, steps=24, learning_rate=10.0)
-    found, seen = watch(own_bench(), wanted)
+    found, seen = callbacks(own_bench(), wanted)
     assert found.note == ""
     rates = [10.0, *(stage.rate for stage in seen)][:24]
     highest = list(itertools.accumulate(rates, max))
@@ -167,11 +168,11 @@ def test_a_rate_that_follows_the_loss(name: str, never: bool) -> None:
 
 def test_a_rate_that_follows_the_loss_and_more_updates_than_steps() -> None:
     own = SchedulePlan(name="learning_rate", updates=40)
-    found, seen = watch(own_bench(), plan(schedule=own, scheduler="plateau", steps=3, criterion="taylor"))
+    found, seen = callbacks(own_bench(), plan(schedule=own, scheduler="plateau", steps=3, criterion="taylor"))
     assert widths_at(seen, "0") == [32, 32, 8]
     assert found.kept.widths == {"0": 8, "2": 4}
     # Before the first step no rate has fallen: nothing is scored or recalibrated then.
-    assert (found.samples.forward, found.samples.trained) == (100 + 50, 3 * 50 + 50)
+    assert (found.work.forward, found.work.trained) == (100 + 50, 3 * 50 + 50)
 
 
 def test_a_rate_that_is_known_never_to_fall_is_refused() -> None:
@@ -185,7 +186,7 @@ def test_a_rate_that_is_known_never_to_fall_is_refused() -> None:
 def test_the_channels_that_stay_keep_their_momentum() -> None:
     """The same by hand: train, cut, hand over the momenta, train on."""
     own = SchedulePlan(name="iterative", updates=2, end=1.0)
-    found, _ = watch(flat(), plan(0.5, schedule=own, batch_norm_samples=0))
+    found, _ = callbacks(flat(), plan(0.5, schedule=own, batch_norm_samples=0))
     topology, task = flat().topology, flat().task
     recovery = RecoveryPlan(steps=12)
     first = KeptChannels(groups={"0": strongest(task.dense, 24), "2": strongest(task.dense, 12, "2")})
@@ -212,7 +213,7 @@ def strongest(model: nn.Module, count: int, name: str = "0") -> tuple[int, ...]:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_criterion_scores_in_the_middle_of_a_fine_tune(criterion: str) -> None:
-    wanted = plan(0.5, bench=convolutional(), criterion=criterion, schedule=THREE["cubic"], steps=4)
+    wanted = plan(0.5, context=convolutional(), criterion=criterion, schedule=THREE["cubic"], steps=4)
     found = evaluate_plan(convolutional(), wanted)
     assert found.note == ""
     assert found.kept.widths == {name: width // 2 for name, width in convolutional().topology.widths.items()}
@@ -236,9 +237,9 @@ def test_movement_is_that_of_the_fine_tune() -> None:
 def test_movement_of_the_fine_tune_costs_nothing_more() -> None:
     own = SchedulePlan(name="learning_rate", updates=2)
     wanted = plan(0.5, criterion="movement", schedule=own, batch_norm_samples=0)
-    assert evaluate_plan(flat(), wanted).samples.trained == 12 * 50
+    assert evaluate_plan(flat(), wanted).work.trained == 12 * 50
     once = plan(0.5, criterion="movement", batch_norm_samples=0)
-    assert evaluate_plan(flat(), once).samples.trained == 12 * 50 + 2 * 50, "two passes of a copy"
+    assert evaluate_plan(flat(), once).work.trained == 12 * 50 + 2 * 50, "two passes of a copy"
 
 
 # ---- what makes up for a cut
@@ -263,17 +264,17 @@ def test_norms_and_the_layers_behind_are_made_up_for_at_every_cut(monkeypatch: p
 
 def test_a_reconstruction_on_the_way_changes_the_weights_behind_the_cut() -> None:
     own = SchedulePlan(name="learning_rate", updates=1)
-    stages = [watch(flat(), plan(0.5, schedule=own, reconstruction_samples=samples))[1] for samples in (0, 50)]
+    stages = [callbacks(flat(), plan(0.5, schedule=own, reconstruction_samples=samples))[1] for samples in (0, 50)]
     for name in ("0.weight", "2.weight"):
         assert torch.equal(stages[0][5].weights[name], stages[1][5].weights[name]), "before the cut"
     assert not torch.equal(stages[0][6].weights["2.weight"], stages[1][6].weights["2.weight"])
 
 
 def test_norms_that_a_limit_scales_are_recalibrated_where_nothing_is_trained() -> None:
-    bench = convolutional()
-    found = evaluate_plan(bench, plan(0.0, bench=bench, steps=0, max_norm=0.3))
+    context = convolutional()
+    found = evaluate_plan(context, plan(0.0, context=context, steps=0, max_norm=0.3))
     again = copy.deepcopy(found.model)
-    gradual.recalibrate(again, first_samples(bench.task, 50))
+    gradual.recalibrate(again, first_samples(context.task, 50))
     for name, value in again.state_dict().items():  # the statistics are those of the weights as they are now
         torch.testing.assert_close(found.model.state_dict()[name], value, msg=name)
     weights = [parameter for parameter in found.model.parameters() if parameter.ndim > 1]
@@ -285,20 +286,20 @@ def test_norms_that_a_limit_scales_are_recalibrated_where_nothing_is_trained() -
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_without_steps_every_schedule_is_one_shot(name: str) -> None:
-    once = evaluate_plan(convolutional(), plan(0.5, bench=convolutional(), steps=0))
+    once = evaluate_plan(convolutional(), plan(0.5, context=convolutional(), steps=0))
     masked = WeightPlan(sparsity=0.5)
     for weights in (None, masked):
-        wanted = plan(0.5, bench=convolutional(), steps=0, schedule=THREE[name], weights=weights)
+        wanted = plan(0.5, context=convolutional(), steps=0, schedule=THREE[name], weights=weights)
         found = evaluate_plan(convolutional(), wanted)
         assert found.kept == once.kept
         assert same(found.model, once.model) == (weights is None)
-        assert found.samples.trained == 0
+        assert found.work.trained == 0
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_from_a_parent_the_way_begins_at_its_widths(name: str) -> None:
     wide = evaluate_plan(flat(), plan(0.25, steps=2))
-    _, seen = watch(flat(), plan(0.75, schedule=THREE[name]), as_parent(wide))
+    _, seen = callbacks(flat(), plan(0.75, schedule=THREE[name]), as_parent(wide))
     widths = widths_at(seen, "0")
     assert never_rises([24, *widths])
     assert widths[-1] == 8
@@ -309,7 +310,7 @@ def test_from_a_parent_the_way_begins_at_its_widths(name: str) -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_plan_like_its_parents_only_trains_on(name: str) -> None:
     narrow = evaluate_plan(flat(), plan(0.5, steps=2))
-    found, seen = watch(flat(), plan(0.5, schedule=THREE[name]), as_parent(narrow))
+    found, seen = callbacks(flat(), plan(0.5, schedule=THREE[name]), as_parent(narrow))
     assert found.kept == narrow.kept
     assert {stage.widths["0"] for stage in seen} == {16}
     assert not same(found.model, narrow.model)
@@ -321,7 +322,7 @@ def test_a_plan_like_its_parents_only_trains_on(name: str) -> None:
 @pytest.mark.parametrize("reconstruction", [0, 50])
 def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(name: str, reconstruction: int) -> None:
     """Its weights may be anything when the next cut is due."""
-    given = {"bench": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
+    given = {"context": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
     untrained = evaluate_plan(convolutional(), plan(0.5, steps=0, **given))
     for rate in (1e6, 1e12, 1e30):
         wanted = plan(0.5, learning_rate=rate, schedule=SchedulePlan(name=name, updates=6), **given)
@@ -330,7 +331,7 @@ def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(nam
             assert found.note.startswith("fine-tune diverged, what the plan gives without training is kept")
             assert found.kept == untrained.kept
             assert same(found.model, untrained.model)
-            assert found.samples.forward >= untrained.samples.forward
+            assert found.work.forward >= untrained.work.forward
 
 
 @pytest.mark.parametrize(("name", "weight"), [("cubic", 0.0), ("learning_rate", 0.0), ("cubic", 0.5)])
@@ -338,10 +339,10 @@ def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(nam
 def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
     """Of scores, recalibration, reconstruction and training at each update; of the teacher; of what diverged."""
     task = one_batch_task(flat=False, model=Counting(trained_resnet()).eval())
-    bench = Bench.of(task, latency_rounds=0)
+    context = TrialContext.of(task, latency_rounds=0)
     wanted = plan(
         0.5,
-        bench=bench,
+        context=context,
         criterion="taylor",
         weights=WeightPlan(sparsity=0.5, criterion="wanda"),
         schedule=SchedulePlan(name=name, updates=5, regrowth=0.3),
@@ -349,12 +350,12 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
         reconstruction_samples=30,
         learning_rate=rate,
     )
-    assert not bench.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
+    assert not context.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
     SEEN.clear()
-    found = evaluate_plan(bench, wanted)
+    found = evaluate_plan(context, wanted)
     assert bool(found.note) == (rate > 1)
-    assert sum(SEEN) - len(task.example_inputs) == found.samples.forward + found.samples.trained
-    assert found.samples.trained > (0 if found.note else 12 * 50)
+    assert sum(SEEN) - len(task.example_inputs) == found.work.forward + found.work.trained
+    assert found.work.trained > (0 if found.note else 12 * 50)
 
 
 # ---- what stays as it was
@@ -362,14 +363,14 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_neither_the_users_model_nor_the_parents_is_edited(name: str) -> None:
-    wide = as_parent(evaluate_plan(convolutional(), plan(0.25, bench=convolutional(), steps=1)))
+    wide = as_parent(evaluate_plan(convolutional(), plan(0.25, context=convolutional(), steps=1)))
     models = (convolutional().task.dense, wide.model)
     before = [copy.deepcopy(model.state_dict()) for model in models]
     for parent in (None, wide):
         for ratio in (0.25, 0.5):
             wanted = plan(
                 ratio,
-                bench=convolutional(),
+                context=convolutional(),
                 weights=WeightPlan(sparsity=0.5, criterion="movement"),
                 schedule=THREE[name],
                 reconstruction_samples=50,
@@ -392,11 +393,11 @@ def test_the_order_of_the_data_is_that_of_a_fine_tune_that_prunes_nothing() -> N
             drawn.append(tuple(targets.tolist()))
         return nn.functional.cross_entropy(outputs, targets)
 
-    bench = Bench.of(one_batch_task(flat=True, loss=loss), latency_rounds=0)
+    context = TrialContext.of(one_batch_task(flat=True, loss=loss), latency_rounds=0)
     orders = []
     for ratio, name in ((0.0, "one_shot"), (0.75, "one_shot"), (0.75, "cubic"), (0.75, "learning_rate")):
         drawn.clear()
-        evaluate_plan(bench, plan(ratio, schedule=THREE[name], weights=WeightPlan(sparsity=0.5)))
+        evaluate_plan(context, plan(ratio, schedule=THREE[name], weights=WeightPlan(sparsity=0.5)))
         orders.append(list(drawn))
     assert len(orders[0]) == 12
     assert len(set(orders[0])) == 12, "each pass has an order of its own"

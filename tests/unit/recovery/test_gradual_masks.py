@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench, Parent, evaluate_plan
+from autoprune.candidate import evaluate_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError
 from autoprune.plan.plan import PruningPlan
@@ -17,17 +17,18 @@ from autoprune.plan.recovery import SCHEDULES, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import SCHEDULES as SHAPES_OF
-from autoprune.recovery.schedules import declines, timetable
+from autoprune.recovery.schedules import decay_progress, timetable
 from autoprune.surgery.weight_masks import maskable
+from autoprune.trial_context import Parent, TrialContext
 from tests.unit.recovery.watching import (
     SHAPES,
     Seen,
     as_parent,
+    callbacks,
     convolutional,
     flat,
     plan,
     same,
-    watch,
     zeros_of,
 )
 
@@ -81,7 +82,7 @@ def test_zeros_by_hand() -> None:
         "exponential": [758, 1235, 1536],  # 2048 * (1 - 4^(-1/3)) = 757.8, 2048 * (1 - 4^(-2/3)) = 1235.3
     }
     for name, (first, second, last) in shares.items():
-        found, seen = watch(flat(), kept_whole(PLANS["layer"], THREE[name]))
+        found, seen = callbacks(flat(), kept_whole(PLANS["layer"], THREE[name]))
         counts = [round(stage.zeros["0.weight"] * 2048) for stage in seen]
         assert counts == [first] * 3 + [second] * 3 + [last] * 6, name
         assert found.measurement.nonzero_parameters == found.measurement.parameters - (2048 + 512 + 64) * 3 // 4
@@ -91,7 +92,7 @@ def test_zeros_by_hand() -> None:
 @pytest.mark.parametrize("weights", PLANS.values(), ids=PLANS)
 def test_in_the_end_as_sparse_as_by_one_shot(name: str, weights: WeightPlan) -> None:
     once = zeros_of(evaluate_plan(flat(), kept_whole(weights)).model)
-    found, seen = watch(flat(), kept_whole(weights, THREE[name]))
+    found, seen = callbacks(flat(), kept_whole(weights, THREE[name]))
     last = zeros_of(found.model)
     ranked = [n for n in SHAPES if weights.spread == "global" and n not in weights.layers]
     assert {n: share for n, share in last.items() if n not in ranked} == {
@@ -110,7 +111,7 @@ def test_in_the_end_as_sparse_as_by_one_shot(name: str, weights: WeightPlan) -> 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_layer_follows_the_timetable_to_its_own_end(name: str) -> None:
     weights, own = PLANS["own"], SchedulePlan(name=name, updates=5, end=1.0)
-    _, seen = watch(flat(), kept_whole(weights, own, scheduler="linear"))
+    _, seen = callbacks(flat(), kept_whole(weights, own, scheduler="linear"))
     due = {u.step: u.progress for u in timetable(own, 12, simulate(scheduler("linear"), 0.05, 12))}
     progress = 0.0
     for step in range(12):
@@ -124,18 +125,18 @@ def test_every_layer_follows_the_timetable_to_its_own_end(name: str) -> None:
 @pytest.mark.parametrize("scheduled", ["cosine", "step", "one_cycle"])
 def test_sparsity_grows_exactly_as_the_rate_declines(scheduled: str) -> None:
     own = SchedulePlan(name="learning_rate", updates=11)
-    _, seen = watch(flat(), kept_whole(PLANS["layer"], own, scheduler=scheduled))
+    _, seen = callbacks(flat(), kept_whole(PLANS["layer"], own, scheduler=scheduled))
     rates = simulate(scheduler(scheduled), 0.05, 12)
     assert rates is not None
-    shares = [*declines(rates)[:-1], 1.0]
+    shares = [*decay_progress(rates)[:-1], 1.0]
     assert [round(stage.zeros["0.weight"] * 2048) for stage in seen] == [round(1536 * share) for share in shares]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_channels_blocks_and_weights_in_one_plan(name: str) -> None:
     weights = WeightPlan(sparsity=0.5)
-    wanted = plan(0.5, bench=convolutional(), dropped=("blocks.0",), weights=weights, schedule=THREE[name])
-    found, seen = watch(convolutional(), wanted)
+    wanted = plan(0.5, context=convolutional(), dropped=("blocks.0",), weights=weights, schedule=THREE[name])
+    found, seen = callbacks(convolutional(), wanted)
     assert found.kept.dropped == ("blocks.0",)
     assert found.kept.widths == {group: width // 2 for group, width in convolutional().topology.widths.items()}
     there = dict(found.model.named_parameters())
@@ -155,7 +156,7 @@ def test_channels_blocks_and_weights_in_one_plan(name: str) -> None:
 def test_a_pattern_holds_at_every_update(pattern: str, regrowth: float) -> None:
     stays, of = map(int, pattern.split(":"))
     own = SchedulePlan(name="cubic", updates=4, regrowth=regrowth)
-    found, seen = watch(flat(), kept_whole(WeightPlan(pattern=pattern), own))
+    found, seen = callbacks(flat(), kept_whole(WeightPlan(pattern=pattern), own))
     for stage in seen:
         for layer, mask in stage.masks.items():
             groups = mask.view(mask.shape[0], -1, of).sum(2)
@@ -168,7 +169,7 @@ def test_a_pattern_holds_at_every_update(pattern: str, regrowth: float) -> None:
 
 @pytest.mark.parametrize("name", GRADUAL)
 def test_what_has_gone_once_stays_away_without_regrowth(name: str) -> None:
-    _, seen = watch(flat(), kept_whole(PLANS["global"], THREE[name]))
+    _, seen = callbacks(flat(), kept_whole(PLANS["global"], THREE[name]))
     for before, after in itertools.pairwise(seen):
         for layer, mask in before.masks.items():
             assert not bool((after.masks[layer] & ~mask).any())
@@ -177,7 +178,7 @@ def test_what_has_gone_once_stays_away_without_regrowth(name: str) -> None:
 def test_movement_of_the_fine_tune_decides_on_weights() -> None:
     """One update before step six: those go that the training has moved towards zero most."""
     own = SchedulePlan(name="learning_rate", updates=1)
-    found, seen = watch(flat(), kept_whole(WeightPlan(sparsity=0.5, criterion="movement"), own))
+    found, seen = callbacks(flat(), kept_whole(WeightPlan(sparsity=0.5, criterion="movement"), own))
     moved, before = torch.zeros(SHAPES["0.weight"]), flat().task.dense[0].weight.detach()
     rates = simulate(scheduler("one_cycle"), 0.05, 12)
     assert rates is not None
@@ -192,7 +193,7 @@ def test_movement_of_the_fine_tune_decides_on_weights() -> None:
     order = moved.flatten().argsort()
     gone = (~seen[6].masks["0.weight"]).flatten().nonzero().squeeze(1)
     assert len(set(gone.tolist()) ^ set(order[:1024].tolist())) <= 4, "but for what rounding decides"
-    assert found.samples.trained == 12 * 50
+    assert found.work.trained == 12 * 50
 
 
 def weights_before(seen: list[Seen], step: int) -> dict[str, Tensor]:
@@ -208,7 +209,7 @@ def weights_before(seen: list[Seen], step: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("weights", [PLANS["layer"], PLANS["2:4"], PLANS["blocks"]], ids=["layer", "2:4", "blocks"])
 def test_an_exchange_leaves_the_number_of_zeros(weights: WeightPlan) -> None:
     own = SchedulePlan(name="one_shot", updates=4, regrowth=0.4)
-    found, seen = watch(flat(), kept_whole(weights, own))
+    found, seen = callbacks(flat(), kept_whole(weights, own))
     once = zeros_of(evaluate_plan(flat(), kept_whole(weights)).model)
     # What comes back and has no gradient from then on is zero as well.
     assert silenced(seen[-1]) == once
@@ -228,8 +229,8 @@ def test_an_exchange_leaves_the_number_of_zeros(weights: WeightPlan) -> None:
 def test_two_updates_exchange_once_and_the_number_of_zeros_is_exact(name: str) -> None:
     """The first lies before any gradient: the exchange is that of the second."""
     weights, (own, none) = PLANS["layer"], (SchedulePlan(name=name, updates=2, regrowth=r) for r in (0.4, 0.0))
-    _, seen = watch(flat(), kept_whole(weights, own))
-    _, still = watch(flat(), kept_whole(weights, none))
+    _, seen = callbacks(flat(), kept_whole(weights, own))
+    _, still = callbacks(flat(), kept_whole(weights, none))
     assert silenced(seen[-1]) == silenced(still[-1]) == zeros_of(evaluate_plan(flat(), kept_whole(weights)).model)
     assert not torch.equal(seen[-1].masks["0.weight"], still[-1].masks["0.weight"])
 
@@ -250,7 +251,7 @@ def test_a_pattern_that_fits_no_weight_is_refused(pattern: str) -> None:
 def test_the_entries_of_the_largest_gradients_come_back_at_zero() -> None:
     """RigL: of n that stay round(share * n) go, the smallest, for as many silent ones with the largest gradients."""
     own, step, layer = SchedulePlan(name="one_shot", updates=3, regrowth=0.4), 3, "0.weight"
-    _, seen = watch(flat(), kept_whole(PLANS["layer"], own, learning_rate=0.01, weight_decay=0.0))
+    _, seen = callbacks(flat(), kept_whole(PLANS["layer"], own, learning_rate=0.01, weight_decay=0.0))
     assert [update.step for update in timetable(own, 12, None)] == [0, step, 6]
     exchange = timetable(own, 12, None)[1].exchange
     before, after = seen[step - 1], seen[step]
@@ -290,8 +291,8 @@ def gradient_at(seen: list[Seen], step: int, layer: str) -> Tensor:
 @pytest.mark.parametrize("name", [*GRADUAL, "learning_rate"])
 def test_exchange_on_the_way_ends_as_sparse_as_without(name: str) -> None:
     own = SchedulePlan(name=name, updates=4, regrowth=0.4)
-    found, seen = watch(flat(), kept_whole(PLANS["layer"], own, scheduler="linear"))
-    _, plain = watch(flat(), kept_whole(PLANS["layer"], replace(own, regrowth=0.0), scheduler="linear"))
+    found, seen = callbacks(flat(), kept_whole(PLANS["layer"], own, scheduler="linear"))
+    _, plain = callbacks(flat(), kept_whole(PLANS["layer"], replace(own, regrowth=0.0), scheduler="linear"))
     assert [silenced(stage) for stage in seen] == [silenced(stage) for stage in plain]
     came_back = [
         bool((after.masks[layer] & ~mask).any())
@@ -305,7 +306,7 @@ def test_exchange_on_the_way_ends_as_sparse_as_without(name: str) -> None:
 
 def test_exchange_with_channels_that_go_on_the_way() -> None:
     own = SchedulePlan(name="cubic", updates=4, regrowth=0.4)
-    found, seen = watch(flat(), plan(0.5, weights=PLANS["layer"], schedule=own))
+    found, seen = callbacks(flat(), plan(0.5, weights=PLANS["layer"], schedule=own))
     assert found.note == ""
     assert all(silent(stage.weights, stage.masks) for stage in seen)
     assert silenced(seen[-1]) == dict.fromkeys(SHAPES, 0.75)
@@ -322,7 +323,7 @@ def test_what_is_masked_stays_zero_while_the_rest_is_trained(optimizer: str, max
     wanted = kept_whole(
         PLANS["layer"], own, optimizer=optimizer, max_norm=max_norm, weight_decay=0.1, learning_rate=rate
     )
-    found, seen = watch(flat(), wanted)
+    found, seen = callbacks(flat(), wanted)
     assert all(silent(stage.weights, stage.masks) for stage in seen)
     assert all(stage.masks.keys() == SHAPES.keys() for stage in seen)
     assert silent(dict(found.model.named_parameters()), seen[-1].masks)
@@ -330,20 +331,20 @@ def test_what_is_masked_stays_zero_while_the_rest_is_trained(optimizer: str, max
 
 
 def test_masks_alone_without_steps_recalibrate_the_norms() -> None:
-    bench = convolutional()
-    wanted = plan(0.0, bench=bench, weights=WeightPlan(sparsity=0.5), steps=0)
-    found = evaluate_plan(bench, wanted)
-    without = evaluate_plan(bench, replace(wanted, recovery=replace(wanted.recovery, batch_norm_samples=0)))
-    assert found.samples.forward == without.samples.forward + 50
+    context = convolutional()
+    wanted = plan(0.0, context=context, weights=WeightPlan(sparsity=0.5), steps=0)
+    found = evaluate_plan(context, wanted)
+    without = evaluate_plan(context, replace(wanted, recovery=replace(wanted.recovery, batch_norm_samples=0)))
+    assert found.work.forward == without.work.forward + 50
     assert not torch.equal(found.model.blocks[0].bn1.running_mean, without.model.blocks[0].bn1.running_mean)
-    assert torch.equal(without.model.stem[1].running_mean, bench.task.dense.stem[1].running_mean)
+    assert torch.equal(without.model.stem[1].running_mean, context.task.dense.stem[1].running_mean)
 
 
 # ---- from a parent that has masks
 
 
-def sparse_parent(weights: WeightPlan, bench: Bench | None = None, ratio: float = 0.0) -> Parent:
-    return as_parent(evaluate_plan(bench or flat(), plan(ratio, bench=bench, weights=weights, steps=2)))
+def sparse_parent(weights: WeightPlan, context: TrialContext | None = None, ratio: float = 0.0) -> Parent:
+    return as_parent(evaluate_plan(context or flat(), plan(ratio, context=context, weights=weights, steps=2)))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -356,7 +357,7 @@ def test_a_tighter_plan_begins_where_its_parent_stopped(name: str, spread: str) 
         loose = WeightPlan(sparsity=0.5, layers={"0.weight": 0.75, "2.weight": 0.25})
         tight = WeightPlan(sparsity=0.6, layers={"0.weight": 0.8, "2.weight": 0.75})
     parent = sparse_parent(loose)
-    found, seen = watch(flat(), kept_whole(tight, THREE[name]), parent)
+    found, seen = callbacks(flat(), kept_whole(tight, THREE[name]), parent)
     once = zeros_of(evaluate_plan(flat(), kept_whole(tight), parent).model)
     ends = zeros_of(found.model)
     assert total(ends) == total(once)
@@ -376,7 +377,7 @@ def test_a_parent_of_the_same_pattern(pattern: str) -> None:
     weights = WeightPlan(pattern=pattern, sparsity=sparsity)
     parent = sparse_parent(weights)
     for name in SCHEDULES:
-        found, seen = watch(flat(), kept_whole(weights, THREE[name]), parent)
+        found, seen = callbacks(flat(), kept_whole(weights, THREE[name]), parent)
         for layer in SHAPES:
             mask = parent.model.get_parameter(layer) != 0
             assert all(torch.equal(stage.weights[layer] != 0, mask) for stage in seen), (name, layer)
@@ -387,7 +388,7 @@ def test_channels_that_go_from_a_sparse_parent() -> None:
     weights = WeightPlan(sparsity=0.5)
     parent = sparse_parent(weights, ratio=0.25)
     for name in SCHEDULES:
-        found, seen = watch(flat(), plan(0.5, weights=weights, schedule=THREE[name]), parent)
+        found, seen = callbacks(flat(), plan(0.5, weights=weights, schedule=THREE[name]), parent)
         assert found.kept.widths == {"0": 16, "2": 8}
         assert zeros_of(found.model) == dict.fromkeys(SHAPES, 0.5)
         assert all(silent(stage.weights, stage.masks) for stage in seen)

@@ -18,8 +18,8 @@ from torch.optim.lr_scheduler import (
 )
 
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.recovery.learning_rate import SCHEDULERS, Factory, Rate, check_scheduler, scheduler, simulate
-from autoprune.task.checks import BUILT_IN_SCHEDULERS
+from autoprune.recovery.learning_rate import SCHEDULERS, Rate, SchedulerFactory, check_scheduler, scheduler, simulate
+from autoprune.task.validation import BUILT_IN_SCHEDULERS
 
 
 def rates(name: str, steps: int, peak: float = 1.0) -> list[float]:
@@ -150,7 +150,7 @@ def test_plateau_stops_at_a_hundredth_of_any_peak() -> None:
         for _ in range(499):
             rate.advance(1.0)
         assert rate.value == pytest.approx(peak / 100)
-        assert rate.declined == 1
+        assert rate.decay_fraction == 1
 
 
 def test_the_patience_of_plateau_grows_with_the_steps() -> None:
@@ -185,11 +185,11 @@ def test_how_far_a_rate_has_come_down_never_falls() -> None:
 
     rate = Rate(lambda optimizer, _: Needs(optimizer), 0.8, 10)
     assert rate.follows_loss
-    assert rate.declined == 0
+    assert rate.decay_fraction == 0
     seen = []
     for told in (0.8, 0.45, 0.8, 0.45, 0.1, 0.3):
         rate.advance(told)
-        seen.append(rate.declined)
+        seen.append(rate.decay_fraction)
     assert seen == pytest.approx([0, 0.5, 0.5, 0.5, 1, 1])
 
 
@@ -258,7 +258,7 @@ def on_another(_: Optimizer, steps: int) -> LRScheduler:
     ],
     ids=["raises", "signature", "number", "nothing", "class", "other", "negative", "nan", "short table", "short cycle"],
 )
-def test_what_is_no_scheduler_is_refused_before_training(factory: Factory, message: str) -> None:
+def test_what_is_no_scheduler_is_refused_before_training(factory: SchedulerFactory, message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^scheduler 'mine': .*{message}"):
         check_scheduler("mine", {"mine": factory}, peak=0.1, steps=5)
     with pytest.raises(ConfigurationError, match=message):

@@ -121,7 +121,7 @@ def test_a_study_samples_it(tmp_path: Path) -> None:
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
     study.run()
     assert len({record.plan.recovery.max_norm for record in study.records}) > 1
-    topology = study.bench.topology if study.bench is not None else None
+    topology = study.context.topology if study.context is not None else None
     assert topology is not None
     plan = PruningPlan(groups={}, recovery=RecoveryPlan(max_norm=2.0))
     assert build_space(chosen.space, topology, None).encode(plan)["max_norm"] == 2.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from autoprune.candidate import Bench, evaluate_plan
+from autoprune.candidate import evaluate_plan
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
@@ -24,6 +24,7 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Batch, Inputs, call
 from autoprune.trace.topology import Topology
+from autoprune.trial_context import TrialContext
 from tests.tasks import SEEN, Counting, blobs, image_task, trained_mlp, trained_resnet
 from tests.unit.surgery.attentions import Attention, by_shape
 from tests.zoo.registry import WHOLE_ZOO, ZOO, build, build_any
@@ -505,12 +506,12 @@ def test_all_is_restored_when_a_model_raises() -> None:
 
 
 def test_a_plan_asks_for_it_by_its_number_of_samples() -> None:
-    bench = Bench.of(image_task(), latency_rounds=0)
+    context = TrialContext.of(image_task(), latency_rounds=0)
     recovery = RecoveryPlan(steps=0, batch_norm_samples=100)
-    plan = PruningPlan(groups={name: GroupPlan(ratio=0.5) for name in bench.topology.widths}, recovery=recovery)
-    plain = evaluate_plan(bench, plan)
-    found = evaluate_plan(bench, replace(plan, recovery=replace(recovery, reconstruction_samples=400)))
-    assert found.samples.forward == plain.samples.forward + 50 + 2 * 400
-    dense, x = bench.task.dense, blobs(200, seed=1)[0]
+    plan = PruningPlan(groups={name: GroupPlan(ratio=0.5) for name in context.topology.widths}, recovery=recovery)
+    plain = evaluate_plan(context, plan)
+    found = evaluate_plan(context, replace(plan, recovery=replace(recovery, reconstruction_samples=400)))
+    assert found.work.forward == plain.work.forward + 50 + 2 * 400
+    dense, x = context.task.dense, blobs(200, seed=1)[0]
     assert off(found.model, dense, x) < 0.7 * off(plain.model, dense, x)
     assert "reconstruct" in found.seconds

@@ -9,25 +9,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench, Candidate, Outlook, Rungs, evaluate_plan
+from autoprune.candidate import Candidate, RungPolicy, RungState, evaluate_plan
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.trial_context import TrialContext
 from tests.unit.recovery.watching import convolutional, flat, one_batch_task, plan
 
 SHARES = (0.0, 0.25, 0.5)
 
 
-def rungs(bench: Bench, seen: list[Outlook] | None = None, *, until: float = math.inf) -> Rungs:
+def rungs(context: TrialContext, seen: list[RungState] | None = None, *, until: float = math.inf) -> RungPolicy:
     """Rungs on the whole search split that note what they are told, and stop from `until` on."""
     found = seen if seen is not None else []
 
-    def stop(outlook: Outlook) -> bool:
-        found.append(outlook)
-        return outlook.share >= until
+    def stop(state: RungState) -> bool:
+        found.append(state)
+        return state.share >= until
 
-    return Rungs(shares=SHARES, split=bench.task.search_split, stop=stop)
+    return RungPolicy(shares=SHARES, split=context.task.search_split, stop=stop)
 
 
 def weights(candidate: Candidate) -> dict[str, Tensor]:
@@ -51,10 +52,10 @@ class Dropping(nn.Module):
         return answer
 
 
-def dropping() -> Bench:
+def dropping() -> TrialContext:
     torch.manual_seed(0)
     task = one_batch_task(flat=True, model=Dropping().eval(), require_trained=False)
-    return Bench.of(task, latency_rounds=0)
+    return TrialContext.of(task, latency_rounds=0)
 
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -69,57 +70,57 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 BENCHES = {"convolutional": convolutional, "flat": flat, "dropping": dropping}
 
 
-def case(name: str) -> tuple[Bench, PruningPlan]:
+def case(name: str) -> tuple[TrialContext, PruningPlan]:
     which, changes = CASES[name]
-    bench = BENCHES[which]()
-    return bench, plan(0.5, bench=bench, **changes)  # type: ignore[arg-type]
+    context = BENCHES[which]()
+    return context, plan(0.5, context=context, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_rungs_that_never_stop_change_no_bit(name: str) -> None:
-    bench, wanted = case(name)
-    seen: list[Outlook] = []
-    without, looked = evaluate_plan(bench, wanted), evaluate_plan(bench, wanted, rungs=rungs(bench, seen))
+    context, wanted = case(name)
+    seen: list[RungState] = []
+    without, looked = evaluate_plan(context, wanted), evaluate_plan(context, wanted, rungs=rungs(context, seen))
     assert len(seen) >= 2
     assert differing(without, looked) == []
     assert looked.measurement == without.measurement
     assert looked.fidelity == without.fidelity == 1.0
     assert without.rungs == ()
-    assert looked.rungs == tuple((outlook.share, outlook.quality) for outlook in seen)
+    assert looked.rungs == tuple((state.share, state.quality) for state in seen)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_stopped_at_half_it_is_as_it_was_there(name: str) -> None:
     """Half of twelve steps: the quality told at the rung is that of the model that comes back."""
-    bench, wanted = case(name)
-    stopped = evaluate_plan(bench, wanted, rungs=rungs(bench, until=0.5))
+    context, wanted = case(name)
+    stopped = evaluate_plan(context, wanted, rungs=rungs(context, until=0.5))
     assert stopped.fidelity == 0.5
-    assert stopped.samples.trained == evaluate_plan(bench, wanted).samples.trained // 2
+    assert stopped.work.trained == evaluate_plan(context, wanted).work.trained // 2
     assert stopped.rungs[-1] == (0.5, stopped.measurement.quality)
-    assert stopped.measurement.quality == evaluate(bench.task, stopped.model, bench.task.search_split).value
+    assert stopped.measurement.quality == evaluate(context.task, stopped.model, context.task.search_split).value
     assert not any(module.training for module in stopped.model.modules())
     assert all(parameter.grad is None for parameter in stopped.model.parameters())
 
 
 def test_stopped_before_the_first_step_it_is_recalibrated_and_untrained() -> None:
-    bench = convolutional()
-    stopped = evaluate_plan(bench, plan(0.5, bench=bench), rungs=rungs(bench, until=0.0))
-    untrained = evaluate_plan(bench, plan(0.5, bench=bench, steps=0))
-    assert stopped.samples.trained == 0
+    context = convolutional()
+    stopped = evaluate_plan(context, plan(0.5, context=context), rungs=rungs(context, until=0.0))
+    untrained = evaluate_plan(context, plan(0.5, context=context, steps=0))
+    assert stopped.work.trained == 0
     assert stopped.fidelity == 0.0
     assert differing(stopped, untrained) == []
 
 
 def test_the_costs_are_known_at_the_first_rung() -> None:
-    bench = dataclasses.replace(convolutional(), latency_rounds=3)
-    seen: list[Outlook] = []
-    candidate = evaluate_plan(bench, plan(0.5, bench=bench), rungs=rungs(bench, seen))
-    for outlook in seen:
+    context = dataclasses.replace(convolutional(), latency_rounds=3)
+    seen: list[RungState] = []
+    candidate = evaluate_plan(context, plan(0.5, context=context), rungs=rungs(context, seen))
+    for state in seen:
         for cost in ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes"):
-            assert outlook.costs.value(cost) == candidate.measurement.value(cost), cost
-        assert outlook.costs.latency == candidate.measurement.latency, "measured once"
-        assert math.isnan(outlook.costs.quality)
-        assert outlook.kept.widths == candidate.kept.widths
+            assert state.costs.value(cost) == candidate.measurement.value(cost), cost
+        assert state.costs.latency == candidate.measurement.latency, "measured once"
+        assert math.isnan(state.costs.quality)
+        assert state.kept.widths == candidate.kept.widths
 
 
 @pytest.mark.parametrize(
@@ -134,9 +135,9 @@ def test_the_costs_are_known_at_the_first_rung() -> None:
     ids=lambda masks: f"{masks.pattern} {masks.spread}",
 )
 def test_with_masks_no_cost_is_told_above_what_it_will_be(masks: WeightPlan) -> None:
-    bench = flat()
-    seen: list[Outlook] = []
-    candidate = evaluate_plan(bench, plan(0.25, weights=masks), rungs=rungs(bench, seen))
+    context = flat()
+    seen: list[RungState] = []
+    candidate = evaluate_plan(context, plan(0.25, weights=masks), rungs=rungs(context, seen))
     told, found = seen[0].costs, candidate.measurement
     assert told.multiply_adds == found.multiply_adds
     assert 0 < told.size_bytes <= found.size_bytes
@@ -158,34 +159,34 @@ def test_with_masks_no_cost_is_told_above_what_it_will_be(masks: WeightPlan) -> 
     ids=["two", "three", "late", "one-shot"],
 )
 def test_no_rung_before_all_is_pruned(updates: SchedulePlan, expected: list[float]) -> None:
-    bench = flat()
-    seen: list[Outlook] = []
-    candidate = evaluate_plan(bench, plan(0.5, schedule=updates), rungs=rungs(bench, seen))
-    assert [outlook.share for outlook in seen] == expected
+    context = flat()
+    seen: list[RungState] = []
+    candidate = evaluate_plan(context, plan(0.5, schedule=updates), rungs=rungs(context, seen))
+    assert [state.share for state in seen] == expected
     assert candidate.kept.widths == {"0": 16, "2": 8}
 
 
 def test_shares_that_fall_on_one_step_are_one_rung() -> None:
-    found = Rungs(shares=(0.0, 0.1, 0.5, 0.9), split=flat().task.search_split, stop=lambda _: False)
+    found = RungPolicy(shares=(0.0, 0.1, 0.5, 0.9), split=flat().task.search_split, stop=lambda _: False)
     assert found.steps(3) == {0: 0.0, 2: 0.5}
     assert found.steps(100) == {0: 0.0, 10: 0.1, 50: 0.5, 90: 0.9}
     assert found.steps(1) == {0: 0.0}
 
 
 def test_nothing_is_looked_at_where_nothing_is_trained() -> None:
-    bench = flat()
-    seen: list[Outlook] = []
-    candidate = evaluate_plan(bench, plan(0.5, steps=0), rungs=rungs(bench, seen, until=0.0))
+    context = flat()
+    seen: list[RungState] = []
+    candidate = evaluate_plan(context, plan(0.5, steps=0), rungs=rungs(context, seen, until=0.0))
     assert (seen, candidate.rungs, candidate.fidelity) == ([], (), 1.0)
 
 
 def test_a_fine_tune_that_diverges_leaves_no_rungs() -> None:
     """They would be those of another model than the one that is kept."""
-    bench = flat()
-    seen: list[Outlook] = []
-    candidate = evaluate_plan(bench, plan(0.5, learning_rate=1e30), rungs=rungs(bench, seen))
+    context = flat()
+    seen: list[RungState] = []
+    candidate = evaluate_plan(context, plan(0.5, learning_rate=1e30), rungs=rungs(context, seen))
     assert candidate.note
     assert seen
     assert (candidate.rungs, candidate.fidelity) == ((), 1.0)
-    plain = evaluate_plan(bench, plan(0.5, learning_rate=1e30))
-    assert candidate.samples.forward == plain.samples.forward + len(seen) * 100
+    plain = evaluate_plan(context, plan(0.5, learning_rate=1e30))
+    assert candidate.work.forward == plain.work.forward + len(seen) * 100

@@ -13,12 +13,12 @@ from autoprune.plan.recovery import SchedulePlan
 from autoprune.recovery.learning_rate import Rate, scheduler, simulate
 from autoprune.recovery.schedules import (
     SCHEDULES,
-    Pace,
-    Update,
+    PruningStep,
+    ScheduleRunner,
     amount_now,
     check_regrowth,
-    coupled,
-    declines,
+    decay_fraction_at,
+    decay_progress,
     schedule,
     timetable,
 )
@@ -28,11 +28,11 @@ def plan(name: str, updates: int = 4, end: float = 0.75, regrowth: float = 0.0) 
     return SchedulePlan(name=name, updates=updates, end=end, regrowth=regrowth)
 
 
-def steps_of(updates: tuple[Update, ...]) -> list[int]:
+def steps_of(updates: tuple[PruningStep, ...]) -> list[int]:
     return [update.step for update in updates]
 
 
-def progress_of(updates: tuple[Update, ...]) -> list[float]:
+def progress_of(updates: tuple[PruningStep, ...]) -> list[float]:
     return [update.progress for update in updates]
 
 
@@ -117,7 +117,7 @@ def test_the_end_may_be_the_end() -> None:
 
 
 def test_one_shot_prunes_once_before_the_first_step() -> None:
-    assert timetable(plan("one_shot"), 40, [1.0] * 40) == (Update(step=0, progress=1.0),)
+    assert timetable(plan("one_shot"), 40, [1.0] * 40) == (PruningStep(step=0, progress=1.0),)
 
 
 def test_what_falls_on_one_step_goes_as_far_as_the_furthest() -> None:
@@ -125,13 +125,13 @@ def test_what_falls_on_one_step_goes_as_far_as_the_furthest() -> None:
     found = timetable(plan("iterative", updates=8, end=1.0), 4, None)
     assert steps_of(found) == [0, 1, 2, 3]
     assert progress_of(found) == [0.25, 0.5, 0.75, 1.0]
-    assert timetable(plan("iterative", updates=8), 1, None) == (Update(step=0, progress=1.0),)
+    assert timetable(plan("iterative", updates=8), 1, None) == (PruningStep(step=0, progress=1.0),)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_steps_all_goes_at_once(name: str) -> None:
-    assert timetable(plan(name, regrowth=0.3), 0, None) == (Update(step=0, progress=1.0, exchange=0.0),)
-    assert timetable(plan(name), 0, []) == (Update(step=0, progress=1.0),)
+    assert timetable(plan(name, regrowth=0.3), 0, None) == (PruningStep(step=0, progress=1.0, exchange=0.0),)
+    assert timetable(plan(name), 0, []) == (PruningStep(step=0, progress=1.0),)
 
 
 def test_the_exchange_falls_along_a_cosine_to_nothing() -> None:
@@ -148,30 +148,32 @@ def test_one_shot_with_regrowth_only_exchanges_later() -> None:
     assert progress_of(found) == [1.0] * 4
     assert found[2].exchange == pytest.approx(0.2)
     two = timetable(plan("one_shot", updates=2, regrowth=0.4), 40, None)
-    assert two == (Update(step=0, progress=1.0), Update(step=15, progress=1.0, exchange=pytest.approx(0.2)))
-    assert timetable(plan("one_shot", updates=1, regrowth=0.4), 40, None) == (Update(step=0, progress=1.0),)
+    assert two == (PruningStep(step=0, progress=1.0), PruningStep(step=15, progress=1.0, exchange=pytest.approx(0.2)))
+    assert timetable(plan("one_shot", updates=1, regrowth=0.4), 40, None) == (PruningStep(step=0, progress=1.0),)
 
 
 # ---- by the learning rate
 
 
 def test_progress_is_the_share_of_the_fall() -> None:
-    assert declines([2.0, 6.0, 10.0, 8.0, 4.0, 2.0]) == pytest.approx([0, 0, 0, 0.25, 0.75, 1.0])
-    assert declines([4.0, 2.0, 4.0, 3.0, 0.0]) == pytest.approx([0, 0.5, 0.5, 0.5, 1.0]), "up again changes nothing"
-    assert declines([1.0, 2.0, 3.0]) == declines([0.1] * 3) == [0, 0, 0]
-    assert declines([]) == []
+    assert decay_progress([2.0, 6.0, 10.0, 8.0, 4.0, 2.0]) == pytest.approx([0, 0, 0, 0.25, 0.75, 1.0])
+    assert decay_progress([4.0, 2.0, 4.0, 3.0, 0.0]) == pytest.approx([0, 0.5, 0.5, 0.5, 1.0]), (
+        "up again changes nothing"
+    )
+    assert decay_progress([1.0, 2.0, 3.0]) == decay_progress([0.1] * 3) == [0, 0, 0]
+    assert decay_progress([]) == []
 
 
 def test_a_fall_before_the_peak_counts_too() -> None:
     """From 4 to 2, then from 6 to 5: the deeper fall is the measure, and its end is all of it."""
-    assert declines([4.0, 2.0, 6.0, 5.0]) == [0, 1, 1, 1]
-    assert declines([4.0, 3.0, 6.0, 2.0]) == [0, 0.25, 0.25, 1]
+    assert decay_progress([4.0, 2.0, 6.0, 5.0]) == [0, 1, 1, 1]
+    assert decay_progress([4.0, 3.0, 6.0, 2.0]) == [0, 0.25, 0.25, 1]
 
 
 def test_noise_of_floats_is_no_fall() -> None:
     rates = [0.1, 0.1 - 1e-17, math.nextafter(0.1, 0), 0.05]
-    assert declines(rates) == [0, 0, 0, 1]
-    assert declines(rates[:3]) == [0, 0, 0]
+    assert decay_progress(rates) == [0, 0, 0, 1]
+    assert decay_progress(rates[:3]) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_noise_of_floats_is_no_fall() -> None:
     [(8, 8, 2, 0), (8, 5, 2, 0.5), (8, 2, 2, 1), (8, 1, 2, 1), (8, 2, 0, 0.75), (2, 2, 2, 0), (0, 0, 0, 0)],
 )
 def test_progress_online(peak: float, rate: float, lowest: float, expected: float) -> None:
-    assert coupled(peak, rate, lowest) == expected
+    assert decay_fraction_at(peak, rate, lowest) == expected
 
 
 def test_a_linear_fall_by_hand() -> None:
@@ -203,9 +205,9 @@ def test_updates_of_a_rate_that_rises_or_stands_are_left_out() -> None:
 
 def test_the_last_update_waits_until_the_rate_begins_to_fall() -> None:
     rates = [1.0] * 9 + [0.1]
-    assert timetable(plan("learning_rate"), 10, rates) == (Update(step=9, progress=1.0),)
+    assert timetable(plan("learning_rate"), 10, rates) == (PruningStep(step=9, progress=1.0),)
     assert timetable(plan("learning_rate", updates=1), 10, [1.0] * 7 + [0.5, 0.2, 0.1]) == (
-        Update(step=7, progress=1.0),
+        PruningStep(step=7, progress=1.0),
     )
 
 
@@ -276,13 +278,13 @@ def test_possible_updates_when_rates_are_not_known() -> None:
 def test_the_pace_of_a_plateau_follows_the_loss() -> None:
     """Thirty steps, patience 3: the rate is halved with the fourth loss that brings no new low."""
     rate = Rate(scheduler("plateau"), 1.0, 30)
-    pace = Pace(plan("learning_rate", updates=5), 30, None)
-    assert steps_of(pace.updates) == [5, 10, 15, 20, 25]
+    runner = ScheduleRunner(plan("learning_rate", updates=5), 30, None)
+    assert steps_of(runner.updates) == [5, 10, 15, 20, 25]
     done, losses = [], [1.0] * 8 + [0.5] * 30  # halved after steps 4 and 12, 16, 20, 24, ...
     for step in range(30):
-        for possible in pace.updates:
+        for possible in runner.updates:
             if possible.step == step:
-                update = pace.now(possible, rate.declined)
+                update = runner.now(possible, rate.decay_fraction)
                 done += [] if update is None else [update]
         rate.advance(losses[step])
     assert steps_of(tuple(done)) == [5, 15, 20, 25], "at 10 the rate was where it had been at 5"
@@ -291,14 +293,17 @@ def test_the_pace_of_a_plateau_follows_the_loss() -> None:
 
 
 def test_a_plateau_that_never_comes_prunes_at_the_last_update() -> None:
-    pace = Pace(plan("learning_rate"), 20, None)
-    done = [pace.now(update, 0.0) for update in pace.updates]
-    assert done == [None, None, None, Update(step=16, progress=1.0)]
+    runner = ScheduleRunner(plan("learning_rate"), 20, None)
+    done = [runner.now(update, 0.0) for update in runner.updates]
+    assert done == [None, None, None, PruningStep(step=16, progress=1.0)]
 
 
 def test_the_pace_exchanges_only_what_is_masked() -> None:
-    pace = Pace(plan("learning_rate", regrowth=0.4), 20, None)
-    done = [pace.now(update, declined) for update, declined in zip(pace.updates, (0.0, 0.6, 0.6, 0.6), strict=True)]
+    runner = ScheduleRunner(plan("learning_rate", regrowth=0.4), 20, None)
+    done = [
+        runner.now(update, decay_fraction)
+        for update, decay_fraction in zip(runner.updates, (0.0, 0.6, 0.6, 0.6), strict=True)
+    ]
     assert [update and update.progress for update in done] == [None, 0.6, 0.6, 1.0]
     assert done[2] is not None
     assert done[2].exchange > 0
@@ -307,11 +312,11 @@ def test_the_pace_exchanges_only_what_is_masked() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pace_of_what_is_known_is_the_timetable(name: str) -> None:
     rates = simulate(scheduler("cosine"), 0.1, 40)
-    pace = Pace(plan(name), 40, rates)
-    assert pace.updates == timetable(plan(name), 40, rates)
-    assert tuple(pace.now(update, 0.99) for update in pace.updates) == pace.updates
+    runner = ScheduleRunner(plan(name), 40, rates)
+    assert runner.updates == timetable(plan(name), 40, rates)
+    assert tuple(runner.now(update, 0.99) for update in runner.updates) == runner.updates
 
 
 def test_a_loss_moves_no_schedule_but_the_rates() -> None:
-    pace = Pace(plan("cubic"), 40, None)
-    assert [pace.now(update, 0.99) for update in pace.updates] == list(timetable(plan("cubic"), 40, None))
+    runner = ScheduleRunner(plan("cubic"), 40, None)
+    assert [runner.now(update, 0.99) for update in runner.updates] == list(timetable(plan("cubic"), 40, None))

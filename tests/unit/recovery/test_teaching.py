@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS
@@ -25,6 +24,7 @@ from autoprune.recovery.distillation import PICK, Teacher
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.sensitivity.scan import scan
 from autoprune.study.checks import modes_told
+from autoprune.trial_context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import blobs
 from tests.unit.study.small import settings, space
@@ -195,8 +195,8 @@ def test_the_teacher_gives_logits_whatever_eval_mode_gives(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_criteria_and_scan_take_the_loss_where_it_is_defined(name: str) -> None:
     task = TASKS[name]()
-    bench = Bench.of(task, latency_rounds=0)
-    parent = (bench.topology, KeptChannels.whole(bench.topology))
+    context = TrialContext.of(task, latency_rounds=0)
+    parent = (context.topology, KeptChannels.whole(context.topology))
     signals = gather_signals(task.dense, SIGNALS, parent, task.calibration, task.objective, 0)
     model, batch = copy.deepcopy(task.dense).train(), task.calibration[0]
     value = task.loss(model(batch.inputs), batch.targets)
@@ -205,7 +205,7 @@ def test_criteria_and_scan_take_the_loss_where_it_is_defined(name: str) -> None:
     torch.testing.assert_close(signals.gradients["first.weight"][0], model.first.weight.grad)
     for signal in ("hessian", "weight_hessian", "gates", "weight_gates", "movement"):
         assert getattr(signals, signal), f"the loss reaches no {signal}"
-    found = scan(bench, "taylor", (0.5,))
+    found = scan(context, "taylor", (0.5,))
     assert set(found.added_loss) == {"first", "second"}
 
 
@@ -229,8 +229,8 @@ def test_a_detector_is_pruned_without_distillation_and_that_is_said_before_work(
 def test_nothing_is_said_where_no_distillation_is_asked_for(tmp_path: Path) -> None:
     task = task_of(Detector(), summed, predict=lambda outputs: outputs["scores"])
     study = autoprune.Study.create(task, settings(), out=tmp_path / "run")
-    assert study.bench is not None
-    assert len(modes_told((0.0,), study.bench)) == 1, "but that the modes differ"
+    assert study.context is not None
+    assert len(modes_told((0.0,), study.context)) == 1, "but that the modes differ"
 
 
 @pytest.mark.parametrize("predict", [None, lambda outputs: outputs[:, :4]], ids=["none", "of eval mode alone"])

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import Bench, Candidate, Parent, evaluate_plan
+from autoprune.candidate import Candidate, evaluate_plan
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
+from autoprune.trial_context import Parent, TrialContext
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 
 #: Shapes of the weights of the perceptron: 64 inputs, 32 and 16 hidden units, 4 classes.
@@ -38,15 +39,15 @@ def one_batch_task(*, flat: bool, **changes: object) -> autoprune.Task:
 
 
 @functools.cache
-def flat() -> Bench:
+def flat() -> TrialContext:
     """A perceptron: groups "0" of 32 and "2" of 16 channels, the second with a norm."""
-    return Bench.of(one_batch_task(flat=True), latency_rounds=0)
+    return TrialContext.of(one_batch_task(flat=True), latency_rounds=0)
 
 
 @functools.cache
-def convolutional() -> Bench:
+def convolutional() -> TrialContext:
     """A residual network with norms: two groups each of 8, 12 and 16 channels, and the block "blocks.0"."""
-    return Bench.of(one_batch_task(flat=False), latency_rounds=0)
+    return TrialContext.of(one_batch_task(flat=False), latency_rounds=0)
 
 
 def plan(
@@ -55,13 +56,13 @@ def plan(
     weights: WeightPlan | None = None,
     criterion: str = "l2",
     schedule: SchedulePlan | None = None,
-    bench: Bench | None = None,
+    context: TrialContext | None = None,
     dropped: tuple[str, ...] = (),
     seed: int = 0,
     **recovery: object,
 ) -> PruningPlan:
     """`ratio` of every group goes within 12 steps."""
-    found = bench or flat()
+    found = context or flat()
     given: dict[str, object] = {"steps": 12, "batch_norm_samples": 50, "schedule": schedule or SchedulePlan()}
     return PruningPlan(
         groups={name: GroupPlan(ratio=ratio, criterion=criterion) for name in found.topology.widths},
@@ -85,24 +86,24 @@ class Seen:
     zeros: dict[str, float]
 
 
-def look(stage: Stage) -> Seen:
+def look(snapshot: Snapshot) -> Seen:
     """What a stage holds now."""
-    weights = {name: parameter.detach().clone() for name, parameter in stage.model.named_parameters()}
+    weights = {name: parameter.detach().clone() for name, parameter in snapshot.model.named_parameters()}
     return Seen(
-        step=stage.step,
-        epoch=stage.epoch,
-        rate=stage.rate,
-        widths=dict(stage.kept.widths),
-        masks={name: mask.clone() for name, mask in stage.masks.items()},
+        step=snapshot.step,
+        epoch=snapshot.epoch,
+        rate=snapshot.rate,
+        widths=dict(snapshot.kept.widths),
+        masks={name: mask.clone() for name, mask in snapshot.masks.items()},
         weights=weights,
         zeros={name: zeros(weight) for name, weight in weights.items() if weight.ndim > 1},
     )
 
 
-def watch(bench: Bench, wanted: PruningPlan, parent: Parent | None = None) -> tuple[Candidate, list[Seen]]:
+def callbacks(context: TrialContext, wanted: PruningPlan, parent: Parent | None = None) -> tuple[Candidate, list[Seen]]:
     """The candidate of a plan, and what was seen after each pass."""
     seen: list[Seen] = []
-    found = evaluate_plan(bench, wanted, parent, on_epoch=lambda stage: seen.append(look(stage)))
+    found = evaluate_plan(context, wanted, parent, on_epoch=lambda snapshot: seen.append(look(snapshot)))
     return found, seen
 
 

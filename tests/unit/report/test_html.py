@@ -11,7 +11,7 @@ from autoprune.errors import NotFoundError
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
 from autoprune.report.html import write_report
-from autoprune.sensitivity.scan import Dropped, Sensitivity
+from autoprune.sensitivity.scan import BlockSensitivity, Sensitivity
 from autoprune.study.folder import RunFolder
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
@@ -272,8 +272,8 @@ def test_without_rungs_the_report_says_so(tmp_path: Path) -> None:
 def test_blocks_that_a_scan_left_out_have_bars_and_a_table(tmp_path: Path) -> None:
     """Also where there are no groups at all."""
     left = (
-        Dropped(name="layers.0", added_loss=0.25, parameters=0.4, multiply_adds=0.123),
-        Dropped(name=EVIL, added_loss=-0.5, parameters=0.1, multiply_adds=0.2),
+        BlockSensitivity(name="layers.0", added_loss=0.25, parameters=0.4, multiply_adds=0.123),
+        BlockSensitivity(name=EVIL, added_loss=-0.5, parameters=0.1, multiply_adds=0.2),
     )
     folder, scan = RunFolder(tmp_path), dataclasses.replace(SCAN, added_loss={}, dropped=left)
     rows = [{"name": name} for name in ("layers.0", EVIL)]

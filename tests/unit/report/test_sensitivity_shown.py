@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
-from autoprune.sensitivity.scan import Dropped
+from autoprune.sensitivity.scan import BlockSensitivity
 
 ADDED = {"a": (0.1, 1.0), "b": (0.01, 10.0)}
 
@@ -33,7 +33,7 @@ def test_nothing_scanned_is_an_empty_map() -> None:
 
 def test_a_bar_for_each_block_in_the_colour_of_what_goes() -> None:
     left = [
-        Dropped(name=name, added_loss=loss, parameters=0.5, multiply_adds=0.2)
+        BlockSensitivity(name=name, added_loss=loss, parameters=0.5, multiply_adds=0.2)
         for name, loss in (("a", 1.0), ("b", -1.0))
     ]
     (trace,) = dropped_block_bars(left).data

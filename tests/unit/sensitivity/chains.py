@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.sensitivity.cost_table import CostTable, Length, Term
+from autoprune.sensitivity.cost_table import AxisLength, CostTable, Monomial
 
 
 def chain(channels: Sequence[int], positions: Sequence[int]) -> CostTable:
     """Group i is channels[i] wide; multiply-adds are positions[i] * width[i] * width[i + 1], the last by itself."""
-    lengths = tuple(Length(whole=float(c), single=((number, float(c)),)) for number, c in enumerate(channels))
+    lengths = tuple(AxisLength(whole=float(c), single=((number, float(c)),)) for number, c in enumerate(channels))
     terms = []
     for number, count in enumerate(positions):
         key = (number, number + 1) if number + 1 < len(channels) else (number,)
-        terms.append(Term(lengths=key, multiply_adds=float(count), parameters=1.0, size_bytes=4.0))
+        terms.append(Monomial(lengths=key, multiply_adds=float(count), parameters=1.0, size_bytes=4.0))
     return CostTable(
         names=tuple(f"g{number}" for number in range(len(channels))),
         channels=tuple(channels),

@@ -1,13 +1,13 @@
-"""A proved model, and a bench on a small task, shared by the tests of this folder."""
+"""A proved model, and a context on a small task, shared by the tests of this folder."""
 
 from __future__ import annotations
 
 import pytest
 
-from autoprune.candidate import Bench
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 
 
 @pytest.fixture(scope="session")
-def bench() -> Bench:
-    return Bench.of(image_task(), latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(image_task(), latency_rounds=0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import UnknownNameError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
-from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import prove
 from autoprune.trace.topology import Topology
@@ -38,7 +38,7 @@ def random_widths(topology: Topology, generator: np.random.Generator) -> dict[st
     return {name: int(generator.integers(1, channels + 1)) for name, channels in topology.widths.items()}
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 @pytest.mark.parametrize("name", MODELS)
 def test_cost_is_that_of_the_topology(name: str, axis: str) -> None:
     _, _, topology = traced(name)
@@ -62,7 +62,7 @@ def test_cost_is_that_of_the_model_once_it_is_cut(name: str) -> None:
             "parameters": count_parameters(smaller),
             "size_bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         }
-        for axis in AXES:
+        for axis in WIDTH_COSTS:
             model = CostModel(topology, axis)
             assert model.cost(model.as_array(widths)) == real[axis]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autoprune.errors import StorageError
-from autoprune.sensitivity.cost_model import AXES, CostModel, Terms
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel, CostPolynomial
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -25,7 +25,7 @@ def random_widths(table: CostTable, random: np.random.Generator) -> np.ndarray:
     return np.array([random.integers(1, channels + 1) for channels in table.channels], dtype=np.float64)
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 @pytest.mark.parametrize("topology", [RESNET, MOBILE], ids=["resnet", "mobilenet"])
 def test_a_stored_table_gives_the_costs_of_the_topology(topology: Topology, axis: str) -> None:
     table = CostTable.from_dict(json.loads(json.dumps(CostTable.of(topology).to_dict())))
@@ -51,7 +51,7 @@ def test_tied_groups_cost_what_equal_widths_do() -> None:
     tied = table.tied(leaders)
     assert len(tied.names) == 3
     assert tied.channels == (8, 12, 16)
-    for axis in AXES:
+    for axis in WIDTH_COSTS:
         alone, together = CostModel.of_table(table, axis), CostModel.of_table(tied, axis)
         for widths in ([3.0, 5.0, 9.0], [8.0, 12.0, 1.0]):
             spread = np.array([widths[tied.channels.index(channels)] for channels in table.channels])
@@ -115,4 +115,4 @@ def test_neighbours_are_those_whose_part_changes() -> None:
 def test_terms_that_cost_nothing_are_left_out() -> None:
     table = CostTable.of(RESNET)
     priced = np.array([term.multiply_adds for term in table.terms])
-    assert len(Terms.of(table, priced).prices) == (priced > 0).sum() < len(priced)
+    assert len(CostPolynomial.of(table, priced).prices) == (priced > 0).sum() < len(priced)

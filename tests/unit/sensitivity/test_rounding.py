@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.sensitivity.cost_model import CostModel
-from autoprune.sensitivity.rounding import TOLERANCE, Lattice, round_to_budget
-from autoprune.sensitivity.solver import scale_to_budget, scaled
+from autoprune.sensitivity.rounding import TOLERANCE, AllowedWidths, round_to_budget
+from autoprune.sensitivity.solver import fractional_widths, scale_to_budget
 from autoprune.trace.trace import trace
 from tests.unit.sensitivity.chains import chain
 from tests.zoo.convolutional import ResNet
@@ -21,7 +21,7 @@ RESNET = trace(ResNet(widths=(16, 24, 48), depth=3).eval(), torch.randn(2, 1, 8,
 
 
 @st.composite
-def problems(draw: st.DrawFn, most: int = 5) -> tuple[CostModel, np.ndarray, float, Lattice]:
+def problems(draw: st.DrawFn, most: int = 5) -> tuple[CostModel, np.ndarray, float, AllowedWidths]:
     """A cost model of up to `most` groups, a shape, a budget within reach, and what widths are allowed."""
     count = draw(st.integers(1, most))
     channels = draw(st.lists(st.integers(2, 40), min_size=count, max_size=count))
@@ -30,81 +30,81 @@ def problems(draw: st.DrawFn, most: int = 5) -> tuple[CostModel, np.ndarray, flo
     model = CostModel.of_table(chain(channels, positions), "multiply_adds")
     grain = np.full(count, float(draw(st.sampled_from((1, 2, 4)))))
     floor = np.maximum(1.0, np.ceil(model.channels * draw(st.floats(0.0, 0.3))))
-    lattice = Lattice.of(floor, grain, model.channels)
-    lowest = model.share(lattice.base)
-    return model, shape, lowest + (1.0 - lowest) * draw(st.floats(0.0, 1.0)), lattice
+    allowed = AllowedWidths.of(floor, grain, model.channels)
+    lowest = model.share(allowed.base)
+    return model, shape, lowest + (1.0 - lowest) * draw(st.floats(0.0, 1.0)), allowed
 
 
-def is_allowed(widths: np.ndarray, lattice: Lattice) -> bool:
-    inside = (widths >= lattice.base) & (widths <= lattice.top)
-    return bool((inside & ((widths % lattice.grain == 0) | (widths == lattice.top))).all())
+def is_allowed(widths: np.ndarray, allowed: AllowedWidths) -> bool:
+    inside = (widths >= allowed.base) & (widths <= allowed.top)
+    return bool((inside & ((widths % allowed.grain == 0) | (widths == allowed.top))).all())
 
 
-def neighbourhood(exact: np.ndarray, lattice: Lattice) -> np.ndarray:
+def neighbourhood(exact: np.ndarray, allowed: AllowedWidths) -> np.ndarray:
     """All allowed widths from one step below to one step above the two that each lies between."""
     choices = []
-    for group, (low, high) in enumerate(zip(lattice.down(exact), lattice.up(exact), strict=True)):
-        rows = [lattice.around(np.where(np.arange(len(exact)) == group, w, exact), group, 1) for w in (low, high)]
+    for group, (low, high) in enumerate(zip(allowed.down(exact), allowed.up(exact), strict=True)):
+        rows = [allowed.neighbours(np.where(np.arange(len(exact)) == group, w, exact), group, 1) for w in (low, high)]
         choices.append(np.unique(np.concatenate(rows)))
     return np.array(list(itertools.product(*choices)))
 
 
 @settings(max_examples=300, deadline=None)
 @given(problem=problems())
-def test_a_solution_nearby_is_found(problem: tuple[CostModel, np.ndarray, float, Lattice]) -> None:
+def test_a_solution_nearby_is_found(problem: tuple[CostModel, np.ndarray, float, AllowedWidths]) -> None:
     """Against brute force: where any widths near the scaled ones cost within a percent, such are found."""
-    model, shape, budget, lattice = problem
-    exact = scaled(model, shape, budget, lattice)
-    widths = round_to_budget(model, exact, budget, lattice)
-    assert is_allowed(widths, lattice)
+    model, shape, budget, allowed = problem
+    exact = fractional_widths(model, shape, budget, allowed)
+    widths = round_to_budget(model, exact, budget, allowed)
+    assert is_allowed(widths, allowed)
     error = abs(model.share(widths) - budget)
-    nearest = np.abs(model.shares(neighbourhood(exact, lattice)) - budget).min()
+    nearest = np.abs(model.shares(neighbourhood(exact, allowed)) - budget).min()
     assert error <= TOLERANCE * budget or error <= nearest + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(problem=problems(most=12))
-def test_any_widths_are_allowed_ones(problem: tuple[CostModel, np.ndarray, float, Lattice]) -> None:
-    model, shape, budget, lattice = problem
-    widths = scale_to_budget(model, shape, budget, lattice.base, lattice.grain)
-    assert is_allowed(widths, lattice)
-    assert (widths == scale_to_budget(model, shape, budget, lattice.base, lattice.grain)).all(), "a function"
+def test_any_widths_are_allowed_ones(problem: tuple[CostModel, np.ndarray, float, AllowedWidths]) -> None:
+    model, shape, budget, allowed = problem
+    widths = scale_to_budget(model, shape, budget, allowed.base, allowed.grain)
+    assert is_allowed(widths, allowed)
+    assert (widths == scale_to_budget(model, shape, budget, allowed.base, allowed.grain)).all(), "a function"
 
 
 @pytest.mark.parametrize("grain", [1, 4, 8])
 def test_networks_of_some_depth_are_always_within_a_percent(grain: int) -> None:
     model, random = CostModel(RESNET, "multiply_adds"), np.random.default_rng(0)
-    lattice = Lattice.of(np.ones_like(model.channels), np.full_like(model.channels, grain), model.channels)
-    lowest = model.share(lattice.base)
+    allowed = AllowedWidths.of(np.ones_like(model.channels), np.full_like(model.channels, grain), model.channels)
+    lowest = model.share(allowed.base)
     for _ in range(150):
         budget = float(np.exp(random.uniform(np.log(1.3 * lowest), np.log(0.9))))
         shape = np.exp2(random.uniform(-1, 1, len(model.channels)))
-        widths = scale_to_budget(model, shape, budget, lattice.base, lattice.grain)
+        widths = scale_to_budget(model, shape, budget, allowed.base, allowed.grain)
         assert model.share(widths) == pytest.approx(budget, rel=TOLERANCE)
 
 
 def test_widths_that_cost_just_the_budget_stay() -> None:
     model = CostModel(RESNET, "multiply_adds")
-    lattice = Lattice.of(np.ones_like(model.channels), np.ones_like(model.channels), model.channels)
+    allowed = AllowedWidths.of(np.ones_like(model.channels), np.ones_like(model.channels), model.channels)
     widths = np.round(model.channels * 0.4)
     for seed in range(20):
         near = widths + np.random.default_rng(seed).uniform(-0.3, 0.3, len(widths))
-        assert (round_to_budget(model, near, model.share(widths), lattice) == widths).all()
+        assert (round_to_budget(model, near, model.share(widths), allowed) == widths).all()
 
 
 def test_what_is_allowed_and_near() -> None:
-    lattice = Lattice.of(np.array([3.0, 1.0]), np.array([4.0, 1.0]), np.array([14.0, 5.0]))
-    assert list(lattice.base) == [4, 1]
-    assert list(lattice.down(np.array([11.0, 2.5]))) == [8, 2]
-    assert list(lattice.up(np.array([12.5, 2.5]))) == [14, 3]
-    assert list(lattice.down(np.array([14.0, 5.0]))) == [14, 5]
-    assert list(lattice.nearest(np.array([12.9, 2.5]))) == [12, 2]
-    assert list(lattice.around(np.array([14.0, 1.0]), 0, 2)) == [8, 12, 14]
-    assert list(lattice.around(np.array([14.0, 1.0]), 1, 2)) == [1, 2, 3]
-    low, high = lattice.cells(np.array([12.0, 1.0]))
+    allowed = AllowedWidths.of(np.array([3.0, 1.0]), np.array([4.0, 1.0]), np.array([14.0, 5.0]))
+    assert list(allowed.base) == [4, 1]
+    assert list(allowed.down(np.array([11.0, 2.5]))) == [8, 2]
+    assert list(allowed.up(np.array([12.5, 2.5]))) == [14, 3]
+    assert list(allowed.down(np.array([14.0, 5.0]))) == [14, 5]
+    assert list(allowed.nearest(np.array([12.9, 2.5]))) == [12, 2]
+    assert list(allowed.neighbours(np.array([14.0, 1.0]), 0, 2)) == [8, 12, 14]
+    assert list(allowed.neighbours(np.array([14.0, 1.0]), 1, 2)) == [1, 2, 3]
+    low, high = allowed.rounding_interval(np.array([12.0, 1.0]))
     assert list(low) == [10, 0]
     assert list(high) == [13, 1.5]
-    assert lattice.cells(np.array([14.0, 5.0]))[1].tolist() == [np.inf, np.inf]
+    assert allowed.rounding_interval(np.array([14.0, 5.0]))[1].tolist() == [np.inf, np.inf]
 
 
 def test_groups_without_a_choice_stay() -> None:

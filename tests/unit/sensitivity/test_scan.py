@@ -11,24 +11,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Bench
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, StorageError
 from autoprune.measure.cost import count_parameters
 from autoprune.recovery.batch_norm import recalibrate
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, extent, scan, spent
+from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, plan_scan, scan, work_of
 from autoprune.surgery.cut import cut
 from autoprune.task.data import call
+from autoprune.trial_context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
 @pytest.fixture(scope="module")
-def scanned(bench: Bench) -> Sensitivity:
-    return scan(bench, "l2")
+def scanned(context: TrialContext) -> Sensitivity:
+    return scan(context, "l2")
 
 
-def test_every_group_is_scanned_at_every_share(bench: Bench, scanned: Sensitivity) -> None:
-    assert list(scanned.added_loss) == list(bench.topology.widths)
+def test_every_group_is_scanned_at_every_share(context: TrialContext, scanned: Sensitivity) -> None:
+    assert list(scanned.added_loss) == list(context.topology.widths)
     assert scanned.keep_shares == KEEP_SHARES
     assert all(len(losses) == len(KEEP_SHARES) for losses in scanned.added_loss.values())
     assert scanned.criterion == "l2"
@@ -46,7 +46,7 @@ def test_a_loss_that_falls_again_is_taken_as_no_better() -> None:
     def wave(outputs: Tensor, targets: Tensor) -> Tensor:
         return 2 + torch.sin(6 * nn.functional.cross_entropy(outputs, targets))
 
-    found = scan(Bench.of(image_task(loss=wave), latency_rounds=0), "l2")
+    found = scan(TrialContext.of(image_task(loss=wave), latency_rounds=0), "l2")
     assert all(list(losses) == sorted(losses) for losses in found.added_loss.values())
 
 
@@ -55,37 +55,37 @@ def test_losing_nearly_everything_hurts(scanned: Sensitivity) -> None:
     assert max(losses[-1] for losses in scanned.added_loss.values()) > 0.1
 
 
-def test_the_same_scan_twice(bench: Bench, scanned: Sensitivity) -> None:
+def test_the_same_scan_twice(context: TrialContext, scanned: Sensitivity) -> None:
     torch.manual_seed(123)
-    assert scan(bench, "l2") == scanned
+    assert scan(context, "l2") == scanned
 
 
-def test_the_dense_model_is_not_touched(bench: Bench) -> None:
-    before = copy.deepcopy(bench.task.dense.state_dict())
-    scan(bench, "taylor", (0.5,))
-    after = bench.task.dense.state_dict()
+def test_the_dense_model_is_not_touched(context: TrialContext) -> None:
+    before = copy.deepcopy(context.task.dense.state_dict())
+    scan(context, "taylor", (0.5,))
+    after = context.task.dense.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert not bench.task.dense.training
-    assert all(parameter.grad is None for parameter in bench.task.dense.parameters())
+    assert not context.task.dense.training
+    assert all(parameter.grad is None for parameter in context.task.dense.parameters())
 
 
 @pytest.mark.parametrize(("criterion", "trains"), [("l2", False), ("taylor", True), ("mean_activation", False)])
 def test_samples_are_counted_exactly(criterion: str, trains: bool) -> None:
-    bench = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     SEEN.clear()
-    found = scan(bench, criterion, (0.5, 0.25))
-    held = sum(batch.size for batch in bench.task.calibration)
+    found = scan(context, criterion, (0.5, 0.25))
+    held = sum(batch.size for batch in context.task.calibration)
     assert found.samples_trained == (held if trains else 0)
     assert sum(SEEN) == found.samples_forward + found.samples_trained
-    assert (spent(found).forward, spent(found).trained) == (found.samples_forward, found.samples_trained)
+    assert (work_of(found).forward, work_of(found).trained) == (found.samples_forward, found.samples_trained)
 
 
 def test_only_training_data_is_looked_at() -> None:
     """Another search split changes nothing: it is not spent on the scan."""
     task = image_task()
     other = image_task(search=(torch.randn(60, 1, 8, 8), torch.randint(4, (60,))), train=task.train_split)
-    first = scan(Bench.of(task, latency_rounds=0), "l2", (0.5,))
-    second = scan(Bench.of(other, latency_rounds=0), "l2", (0.5,))
+    first = scan(TrialContext.of(task, latency_rounds=0), "l2", (0.5,))
+    second = scan(TrialContext.of(other, latency_rounds=0), "l2", (0.5,))
     assert first.added_loss == second.added_loss
 
 
@@ -133,8 +133,8 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
         value = nn.functional.cross_entropy(outputs, targets)
         return value if value < 0.9 else value * float("inf")
 
-    bench = Bench.of(image_task(loss=loss), latency_rounds=0)
-    found = scan(bench, "l2", (0.5, 0.1))
+    context = TrialContext.of(image_task(loss=loss), latency_rounds=0)
+    found = scan(context, "l2", (0.5, 0.1))
     worst = [losses[-1] for losses in found.added_loss.values()]
     assert all(np.isfinite(worst))
     assert max(worst) > 1e5
@@ -142,54 +142,54 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
 
 def test_a_group_is_not_scanned_below_what_it_needs() -> None:
     """Its channels are squeezed, so that one of them would lose its axis."""
-    whole = Bench.of(image_task(), latency_rounds=0)
+    whole = TrialContext.of(image_task(), latency_rounds=0)
     groups = tuple(replace(group, min_channels=group.channels // 2) for group in whole.topology.groups)
     found = scan(replace(whole, topology=replace(whole.topology, groups=groups)), "l2", (0.5, 0.1))
     assert all(losses[0] == pytest.approx(losses[1], abs=1e-3) for losses in found.added_loss.values())
 
 
-def forwards(bench: Bench, shares: int, samples: int, criterion: str = "l2") -> int:
+def forwards(context: TrialContext, shares: int, samples: int, criterion: str = "l2") -> int:
     """What a scan sees: the dense model once, and each cut one twice, to recalibrate and to take its loss."""
     once = 2 if criterion == "mean_activation" else 1
-    return samples * (once + 2 * (shares * len(bench.topology.groups) + len(bench.topology.blocks)))
+    return samples * (once + 2 * (shares * len(context.topology.groups) + len(context.topology.blocks)))
 
 
 @pytest.mark.parametrize("criterion", ["l2", "mean_activation"])
-def test_a_short_scan_takes_fewer_shares_and_then_fewer_samples(bench: Bench, criterion: str) -> None:
+def test_a_short_scan_takes_fewer_shares_and_then_fewer_samples(context: TrialContext, criterion: str) -> None:
     """100 calibration samples and four shares, which is more than any of these allow."""
     for shares, samples in ((3, 100), (2, 100), (2, 57), (2, 32), (1, 40), (1, 5), (1, 2)):
-        found = extent(bench, criterion, samples=forwards(bench, shares, samples, criterion))
+        found = plan_scan(context, criterion, samples=forwards(context, shares, samples, criterion))
         assert (len(found.keep_shares), found.samples) == (shares, samples)
-        assert found.forward == forwards(bench, shares, samples, criterion)
+        assert found.forward == forwards(context, shares, samples, criterion)
         assert f"{shares} of 4 shares of each group, on {samples} of 100" in found.note
         assert set(found.keep_shares) <= set(KEEP_SHARES)
         assert list(found.keep_shares) == sorted(found.keep_shares, reverse=True)
 
 
-def test_a_scan_that_has_enough_is_the_whole_one(bench: Bench, scanned: Sensitivity) -> None:
-    enough = scan(bench, "l2", samples=scanned.samples_forward)
+def test_a_scan_that_has_enough_is_the_whole_one(context: TrialContext, scanned: Sensitivity) -> None:
+    enough = scan(context, "l2", samples=scanned.samples_forward)
     assert enough == scanned
     assert enough.note == ""
-    assert extent(bench, "l2", samples=scanned.samples_forward - 1).note != ""
+    assert plan_scan(context, "l2", samples=scanned.samples_forward - 1).note != ""
 
 
 @pytest.mark.parametrize("samples", [40, 333, 1000, 2999])
 def test_no_scan_sees_more_than_it_may(samples: int) -> None:
-    bench = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     SEEN.clear()
-    found = scan(bench, "mean_activation", samples=samples)
+    found = scan(context, "mean_activation", samples=samples)
     assert sum(SEEN) == found.samples_forward <= samples
     assert found.samples_forward > samples / 2, "what may be seen is made use of"
     assert str(samples) in found.note.replace(",", "")
-    assert list(found.added_loss) == list(bench.topology.widths)
+    assert list(found.added_loss) == list(context.topology.widths)
     assert Sensitivity.from_json(found.to_json()) == found
 
 
-def test_a_scan_that_can_not_be_had_for_so_few(bench: Bench) -> None:
-    least = forwards(bench, 1, 2)
-    assert extent(bench, "l2", samples=least).samples == 2
+def test_a_scan_that_can_not_be_had_for_so_few(context: TrialContext) -> None:
+    least = forwards(context, 1, 2)
+    assert plan_scan(context, "l2", samples=least).samples == 2
     with pytest.raises(ConfigurationError, match=f"scan_samples must be >= {least}, .*got {least - 1}.*scan=False"):
-        extent(bench, "l2", samples=least - 1)
+        plan_scan(context, "l2", samples=least - 1)
 
 
 def test_a_scan_from_before_there_were_notes_is_read(scanned: Sensitivity) -> None:
@@ -211,34 +211,37 @@ def test_the_scan_of_ties_is_a_sum() -> None:
     assert dict(scan.summed({"a": ("a", "c"), "b": ("b",)}).added_loss) == {"a": (5.0,), "b": (2.0,)}
 
 
-def deep(**changes: object) -> Bench:
-    """A bench whose blocks may go beside its channels."""
-    return Bench.of(image_task(**changes), kinds=("channels", "blocks", "layers"), latency_rounds=0)
+def deep(**changes: object) -> TrialContext:
+    """A context whose blocks may go beside its channels."""
+    return TrialContext.of(image_task(**changes), kinds=("channels", "blocks", "layers"), latency_rounds=0)
 
 
 @torch.no_grad()
 def test_each_block_is_left_out_alone_with_its_loss_and_its_costs() -> None:
     """The model without it, recalibrated as a cut is; no loss is raised to a floor."""
-    bench = deep()
-    found, task = scan(bench, "l2", (0.5,)), bench.task
-    names = [block.name for block in bench.topology.blocks]
+    context = deep()
+    found, task = scan(context, "l2", (0.5,)), context.task
+    names = [block.name for block in context.topology.blocks]
     assert [one.name for one in found.dropped] == names == ["blocks.0"]
-    model = cut(task.dense, bench.topology, KeptChannels(groups={}, dropped=("blocks.0",)))
+    model = cut(task.dense, context.topology, KeptChannels(groups={}, dropped=("blocks.0",)))
     recalibrate(model, task.calibration, task.least_batch)
     (only,) = found.dropped
-    assert only.added_loss == pytest.approx(mean_loss(bench, model) - mean_loss(bench, task.dense), rel=1e-4, abs=1e-6)
+    assert only.added_loss == pytest.approx(
+        mean_loss(context, model) - mean_loss(context, task.dense), rel=1e-4, abs=1e-6
+    )
     assert only.parameters == pytest.approx(1 - count_parameters(model) / count_parameters(task.dense))
-    assert only.multiply_adds == pytest.approx(1 - bench.topology.share({}, ("blocks.0",)))
+    assert only.multiply_adds == pytest.approx(1 - context.topology.share({}, ("blocks.0",)))
     assert (
-        found.added_loss == scan(Bench.of(image_task(), kinds=("channels",), latency_rounds=0), "l2", (0.5,)).added_loss
+        found.added_loss
+        == scan(TrialContext.of(image_task(), kinds=("channels",), latency_rounds=0), "l2", (0.5,)).added_loss
     )
 
 
-def mean_loss(bench: Bench, model: nn.Module) -> float:
-    held = sum(batch.size for batch in bench.task.calibration)
+def mean_loss(context: TrialContext, model: nn.Module) -> float:
+    held = sum(batch.size for batch in context.task.calibration)
     losses = [
-        float(bench.task.objective(call(model.eval(), batch.inputs), batch.targets)) * batch.size
-        for batch in bench.task.calibration
+        float(context.task.objective(call(model.eval(), batch.inputs), batch.targets)) * batch.size
+        for batch in context.task.calibration
     ]
     return sum(losses) / held
 
@@ -249,26 +252,26 @@ def test_a_block_that_does_harm_lowers_the_loss() -> None:
     norm = harmful.get_submodule("blocks.0.bn2")
     with torch.no_grad():
         norm.weight.copy_(8 * torch.randn(norm.weight.shape))
-    bench = deep(model=harmful.eval(), require_trained=False)
-    (only,) = scan(bench, "l2", (0.5,)).dropped
+    context = deep(model=harmful.eval(), require_trained=False)
+    (only,) = scan(context, "l2", (0.5,)).dropped
     whole, left = scan(deep(), "l2", (0.5,)).dropped[0].added_loss, only.added_loss
     assert left < 0 < whole
 
 
 def test_samples_of_blocks_are_counted_and_kept_to() -> None:
-    bench = deep(model=Counting(trained_resnet()).eval())
+    context = deep(model=Counting(trained_resnet()).eval())
     SEEN.clear()
     steps: list[tuple[int, int]] = []
-    found = scan(bench, "l2", (0.5, 0.25), on_part=lambda done, total: steps.append((done, total)))
-    assert sum(SEEN) == found.samples_forward == extent(bench, "l2", (0.5, 0.25)).forward
-    total = len(bench.topology.groups) + 1
+    found = scan(context, "l2", (0.5, 0.25), on_part=lambda done, total: steps.append((done, total)))
+    assert sum(SEEN) == found.samples_forward == plan_scan(context, "l2", (0.5, 0.25)).forward
+    total = len(context.topology.groups) + 1
     assert steps == [(done, total) for done in range(1, total + 1)]
     limit = found.samples_forward // 2
-    few = scan(bench, "l2", samples=limit)
+    few = scan(context, "l2", samples=limit)
     assert few.samples_forward <= limit
     assert len(few.dropped) == 1
     with pytest.raises(ConfigurationError, match="one share of each group and each block"):
-        extent(bench, "l2", samples=3)
+        plan_scan(context, "l2", samples=3)
 
 
 def test_what_was_left_out_is_stored_and_a_scan_of_before_has_none() -> None:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.errors import ConfigurationError
-from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import allocate, bounds, scale_to_budget, solve
+from autoprune.sensitivity.solver import allocate, scale_to_budget, solve, width_bounds
 from autoprune.surgery.prove import prove
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -49,7 +49,7 @@ def total_loss(found: Sensitivity, model: CostModel, widths: np.ndarray) -> floa
     return sum(found.added(name, w / c) for name, w, c in zip(model.names, widths, model.channels, strict=True))
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 def test_the_path_goes_from_dense_to_the_floor_and_never_back(name: str, axis: str) -> None:
     topology = topology_of(name)
@@ -108,7 +108,7 @@ def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name:
 @given(
     shape=st.lists(st.floats(0.05, 8.0), min_size=len(RESNET.groups), max_size=len(RESNET.groups)),
     budget=st.floats(0.01, 1.0),
-    axis=st.sampled_from(AXES),
+    axis=st.sampled_from(WIDTH_COSTS),
     floor_share=st.floats(0.0, 0.4),
 )
 def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float, axis: str, floor_share: float) -> None:
@@ -124,7 +124,7 @@ def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float,
     assert abs(model.share(widths) - reachable) <= max(*steps, *back) + 1e-9
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
     model = CostModel(RESNET, axis)
     floor = np.full_like(model.channels, 2.0)
@@ -163,7 +163,7 @@ def greedy(model: CostModel, found: Sensitivity, floor: np.ndarray) -> list[list
     return rows
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 def test_the_path_is_the_greedy_one(name: str, axis: str) -> None:
     topology = topology_of(name)
@@ -185,7 +185,7 @@ def test_an_allocation_says_whether_it_is_exact() -> None:
     assert nearest.share == model.share(floor), "the smallest there is"
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", WIDTH_COSTS)
 @pytest.mark.parametrize("budget", [0.7, 0.35, 0.15])
 def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
     model = CostModel(RESNET, axis)
@@ -213,7 +213,7 @@ def test_bounds_of_widths() -> None:
         lengths=(),
         terms=(),
     )
-    floor, grain = bounds(table, 0.9, 8)
+    floor, grain = width_bounds(table, 0.9, 8)
     assert floor.tolist() == [8, 5, 2, 16]
     assert grain.tolist() == [8, 8, 1, 8]
-    assert bounds(table, 0.9, 1)[0].tolist() == [7, 1, 2, 12]
+    assert width_bounds(table, 0.9, 1)[0].tolist() == [7, 1, 2, 12]

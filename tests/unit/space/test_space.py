@@ -16,7 +16,7 @@ from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets, build_space, dense_plan, reach
@@ -168,7 +168,7 @@ def test_solved_follows_the_scan_and_hits_the_budget() -> None:
         assert added_loss(widths) < 0.8 * added_loss(uniform)
 
 
-@pytest.mark.parametrize("cost", AXES)
+@pytest.mark.parametrize("cost", WIDTH_COSTS)
 def test_the_budget_is_of_the_cost_that_was_asked_for(cost: str) -> None:
     space = guided(SpaceSettings(cost=cost))
     plan = space.decode(space.uniform(0.3), seed=0)

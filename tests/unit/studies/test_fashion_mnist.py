@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.errors import NotFoundError, StorageError
 from autoprune.space.space import build_space
 from autoprune.study.checks import check_space
+from autoprune.trial_context import TrialContext
 from studies.fashion_mnist import data as reader
 from studies.fashion_mnist import lineage
 from studies.fashion_mnist import model as network
@@ -216,11 +216,11 @@ def random_task() -> autoprune.Task:
 
 
 def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None:
-    bench = Bench.of(random_task(), kinds=settings.space.kinds)
-    check_space(settings.space, bench, scanned=(settings.space.scan_criterion,))
-    assert len(bench.topology.groups) == 9
-    assert len(bench.topology.blocks) == 4
-    names = set(build_space(settings.space, bench.topology, None).distributions)
+    context = TrialContext.of(random_task(), kinds=settings.space.kinds)
+    check_space(settings.space, context, scanned=(settings.space.scan_criterion,))
+    assert len(context.topology.groups) == 9
+    assert len(context.topology.blocks) == 4
+    names = set(build_space(settings.space, context.topology, None).distributions)
     assert {"budget", "pattern", "sparsity", "schedule", "scheduler", "learning_rate"} <= names
     assert {"distillation", "max_norm", "reconstruction"} <= names
     for kind, count in (("criterion/", 9), ("drop/", 4), ("residual/", 9)):

@@ -13,7 +13,7 @@ import autoprune
 from autoprune.candidate import evaluate_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.recovery.gradual import Stage
+from autoprune.recovery.gradual import Snapshot
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.study import checkpoints, lineage
 from autoprune.study.folder import RunFolder
@@ -68,14 +68,17 @@ def test_every_fourth_pass_of_every_trial_that_trains(study: autoprune.Study) ->
 
 def test_they_are_what_the_trial_was_then(study: autoprune.Study) -> None:
     """The trial again, from its parent, and looked at on its way."""
-    assert study.bench is not None
+    assert study.context is not None
     for number in trained(study):
         record = study.front().get(number)
         assert record.parent is not None
-        parent = lineage.load(study.bench, study.folder, study.front().get(record.parent))
+        parent = lineage.load(study.context, study.folder, study.front().get(record.parent))
         seen: dict[int, Seen] = {}
         evaluate_plan(
-            study.bench, record.plan, parent, on_epoch=lambda stage, seen=seen: seen.update({stage.epoch: look(stage)})
+            study.context,
+            record.plan,
+            parent,
+            on_epoch=lambda snapshot, seen=seen: seen.update({snapshot.epoch: look(snapshot)}),
         )
         for checkpoint in study.checkpoints(number):
             model = study.rebuild(number, epoch=checkpoint.epoch)
@@ -161,18 +164,18 @@ def test_a_trial_that_runs_again_does_not_keep_what_its_first_start_left(
 # ---- files
 
 
-def stage(epoch: int = 3, share: float = 0.0) -> Stage:
+def snapshot(epoch: int = 3, share: float = 0.0) -> Snapshot:
     """The perceptron, with that share of its first weight at zero."""
     model = copy.deepcopy(trained_mlp())
     with torch.no_grad():
         model[0].weight[: round(32 * share)] = 0.0
-    return Stage(model=model, kept=KeptChannels(groups={}), masks={}, step=2 * epoch, epoch=epoch, rate=0.1)
+    return Snapshot(model=model, kept=KeptChannels(groups={}), masks={}, step=2 * epoch, epoch=epoch, rate=0.1)
 
 
 def test_the_same_epoch_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    checkpoints.write(folder, 7, stage(share=0.25))
-    path = checkpoints.write(folder, 7, stage(share=0.5))
+    checkpoints.write(folder, 7, snapshot(share=0.25))
+    path = checkpoints.write(folder, 7, snapshot(share=0.5))
     assert path == tmp_path / "checkpoints" / "00007" / "00003"
     (found,) = checkpoints.read(folder, 7)
     entries = sum(parameter.numel() for parameter in trained_mlp().parameters())
@@ -182,7 +185,7 @@ def test_the_same_epoch_again_takes_the_place_of_the_first(tmp_path: Path) -> No
 
 
 def test_zeros_take_little_room(tmp_path: Path) -> None:
-    sparse = stage(share=0.9)
+    sparse = snapshot(share=0.9)
     path = checkpoints.write(RunFolder(tmp_path), 0, sparse)
     size = (path / "weights.safetensors").stat().st_size
     assert size < 0.6 * len(serialize(sparse.model.state_dict()))
@@ -191,14 +194,14 @@ def test_zeros_take_little_room(tmp_path: Path) -> None:
 def test_they_come_in_the_order_of_their_epochs(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for epoch in (100_000, 2, 10, 99_999):
-        checkpoints.write(folder, 0, stage(epoch))
+        checkpoints.write(folder, 0, snapshot(epoch))
     assert [checkpoint.epoch for checkpoint in checkpoints.read(folder, 0)] == [2, 10, 99_999, 100_000]
 
 
 def test_clearing_one_trial_leaves_the_others(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for trial in (1, 2):
-        checkpoints.write(folder, trial, stage())
+        checkpoints.write(folder, trial, snapshot())
     checkpoints.clear(folder, 1)
     checkpoints.clear(folder, 5)
     assert [len(checkpoints.read(folder, trial)) for trial in (1, 2)] == [0, 1]
@@ -206,7 +209,7 @@ def test_clearing_one_trial_leaves_the_others(tmp_path: Path) -> None:
 
 def test_what_an_interrupted_write_left_is_no_checkpoint_and_is_swept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    path = checkpoints.write(folder, 0, stage())
+    path = checkpoints.write(folder, 0, snapshot())
     leftover = path.with_name(".00004.123.tmp")
     path.rename(leftover)
     assert checkpoints.read(folder, 0) == []
@@ -217,7 +220,7 @@ def test_what_an_interrupted_write_left_is_no_checkpoint_and_is_swept(tmp_path: 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"version": 1}', '{"version": 2, "trial": 0}', None])
 def test_a_record_that_can_not_be_read_is_named(text: str | None, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    record = checkpoints.write(folder, 0, stage()) / "checkpoint.json"
+    record = checkpoints.write(folder, 0, snapshot()) / "checkpoint.json"
     if text is None:
         record.unlink()
     else:
@@ -227,6 +230,6 @@ def test_a_record_that_can_not_be_read_is_named(text: str | None, tmp_path: Path
 
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
-    path = checkpoints.write(RunFolder(tmp_path), 4, stage())
+    path = checkpoints.write(RunFolder(tmp_path), 4, snapshot())
     data = json.loads((path / "checkpoint.json").read_text())
     assert (data["version"], data["trial"], data["epoch"], data["dropped"]) == (1, 4, 3, [])

@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import CRITERIA
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
@@ -22,6 +21,7 @@ from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.study.checks import check_plan, check_space
+from autoprune.trial_context import TrialContext
 from tests.unit.recovery.watching import convolutional, one_batch_task
 from tests.unit.study.small import settings, space
 
@@ -53,13 +53,13 @@ def task() -> autoprune.Task:
 
 
 @functools.cache
-def bench() -> Bench:
-    return Bench.of(task(), latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(task(), latency_rounds=0)
 
 
 def refused(**changes: object) -> str:
     with pytest.raises(ConfigurationError) as error:
-        check_space(space(**changes), bench(), scanned=())
+        check_space(space(**changes), context(), scanned=())
     return str(error.value)
 
 
@@ -67,25 +67,25 @@ def refused(**changes: object) -> str:
 
 
 def test_a_space_without_a_channel_to_lose_is_refused() -> None:
-    most = max(bench().topology.widths.values())
+    most = max(context().topology.widths.values())
     assert refused(max_ratio=0.001) == (
         "the space must let some group lose a channel, but got max_ratio=0.001, round_to=1. "
         f"Raise max_ratio: the widest of the groups has {most} channels."
     )
     assert f"Lower round_to: the widest of the groups has {most} channels" in refused(round_to=2 * most)
-    check_space(space(max_ratio=1.5 / most), bench(), scanned=())  # one channel of the widest
+    check_space(space(max_ratio=1.5 / most), context(), scanned=())  # one channel of the widest
     # Weights may go in place of channels, and what follows from scores is not rounded.
-    check_space(space(max_ratio=0.001, kinds=("channels", "weights")), bench(), scanned=())
+    check_space(space(max_ratio=0.001, kinds=("channels", "weights")), context(), scanned=())
     for amounts in (("threshold",), ("ratio", "ranking")):
-        check_space(space(round_to=2 * most, amounts=amounts), bench(), scanned=())
+        check_space(space(round_to=2 * most, amounts=amounts), context(), scanned=())
     assert "Raise max_ratio" in refused(max_ratio=0.001, amounts=("threshold",))
 
 
 def test_a_sound_space() -> None:
-    check_space(space(), bench(), scanned=("l2",))
+    check_space(space(), context(), scanned=("l2",))
     every = space(schedulers=(*SCHEDULERS, "flat_alone"), schedules=("one_shot", "cubic"), steps=20)
-    check_space(every, bench(), scanned=("l2",))
-    check_space(space(schedulers=("one_cycle", "plateau"), schedules=SCHEDULES, steps=20), bench(), scanned=())
+    check_space(every, context(), scanned=("l2",))
+    check_space(space(schedulers=("one_cycle", "plateau"), schedules=SCHEDULES, steps=20), context(), scanned=())
 
 
 def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> None:
@@ -118,15 +118,15 @@ def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> Non
 
 def test_patterns_and_exchanges_that_do_nothing() -> None:
     masks = {"kinds": ("channels", "weights"), "steps": 20}
-    check_space(space(**masks, patterns=("none", "2:4", "block-4x4")), bench(), scanned=())
+    check_space(space(**masks, patterns=("none", "2:4", "block-4x4")), context(), scanned=())
     assert "the pattern '1:999' must fit" in refused(**masks, patterns=("2:4", "1:999"))
     assert "the pattern 'block-999x999' must fit" in refused(**masks, patterns=("none", "block-999x999"))
     grown = {**masks, "patterns": ("unstructured",), "schedules": SCHEDULES, "schedulers": ("cosine",)}
-    check_space(space(**grown, regrowth=(0.0, 0.3), updates=(2, 4)), bench(), scanned=())
-    check_space(space(**grown, updates=(1,)), bench(), scanned=())
+    check_space(space(**grown, regrowth=(0.0, 0.3), updates=(2, 4)), context(), scanned=())
+    check_space(space(**grown, updates=(1,)), context(), scanned=())
     assert "the regrowth of masks must have an update after" in refused(**grown, regrowth=(0.0, 0.3), updates=(1, 4))
     assert "updates=4" in refused(**{**grown, "steps": 1, "schedules": ("one_shot",)}, regrowth=(0.3,))
-    check_space(space(steps=20, regrowth=(0.3,), updates=(1,)), bench(), scanned=())  # no masks, no exchange
+    check_space(space(steps=20, regrowth=(0.3,), updates=(1,)), context(), scanned=())  # no masks, no exchange
 
 
 def test_a_ranking_that_scores_may_still_allow_is_left_to_them() -> None:
@@ -138,20 +138,20 @@ def test_a_ranking_that_scores_may_still_allow_is_left_to_them() -> None:
 
 def test_one_fault_keeps_its_kind() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cosine'") as error:
-        check_space(space(schedulers=("cosin",), schedules=SCHEDULES), bench(), scanned=())
+        check_space(space(schedulers=("cosin",), schedules=SCHEDULES), context(), scanned=())
     assert all(name in str(error.value) for name in (*SCHEDULERS, "negative", "raising"))
 
 
 def test_the_scans_criterion_and_that_of_a_ranking_have_to_fit_too() -> None:
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale'"):
-        check_space(space(), bench(), scanned=("bn_scale",))
+        check_space(space(), context(), scanned=("bn_scale",))
     own = {"criteria": ("l2", "bn_scale"), "criterion_per_group": True, "scan_criterion": "bn_scale"}
     assert "criterion 'bn_scale'" in refused(**own, amounts=("ratio", "ranking"))
-    check_space(space(**own, amounts=("ratio", "count")), bench(), scanned=())
+    check_space(space(**own, amounts=("ratio", "count")), context(), scanned=())
 
 
 def test_where_each_group_chooses_one_criterion_that_fits_is_enough() -> None:
-    check_space(space(criteria=("bn_scale", "l1"), criterion_per_group=True), bench(), scanned=())
+    check_space(space(criteria=("bn_scale", "l1"), criterion_per_group=True), context(), scanned=())
     assert "criterion 'bn_scale'" in refused(criteria=("bn_scale",), criterion_per_group=True)
 
 
@@ -160,11 +160,11 @@ def test_a_schedule_without_a_pace(name: str) -> None:
     """The built-in cycle is constant below eight steps."""
     text = refused(schedulers=(name,), schedules=("cubic", "learning_rate"), steps=6)
     assert f"scheduler {name!r}: the learning rate under the schedule 'learning_rate' must fall" in text
-    check_space(space(schedulers=(name,), schedules=("cubic",), steps=6), bench(), scanned=())
+    check_space(space(schedulers=(name,), schedules=("cubic",), steps=6), context(), scanned=())
 
 
 def test_without_steps_no_schedule_needs_a_pace() -> None:
-    check_space(space(schedulers=("constant",), schedules=SCHEDULES, steps=0), bench(), scanned=())
+    check_space(space(schedulers=("constant",), schedules=SCHEDULES, steps=0), context(), scanned=())
 
 
 # ---- plans
@@ -229,12 +229,12 @@ def test_a_plan_that_can_not_be_had(plan: dict[str, object], message: str) -> No
 
 def test_a_criterion_has_to_fit_the_group_that_it_is_for() -> None:
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a norm"):
-        check_plan(PruningPlan(groups={"0": GroupPlan(ratio=0.5, criterion="bn_scale")}), bench())
-    check_plan(PruningPlan(groups={"2": GroupPlan(ratio=0.5, criterion="bn_scale")}), bench())
+        check_plan(PruningPlan(groups={"0": GroupPlan(ratio=0.5, criterion="bn_scale")}), context())
+    check_plan(PruningPlan(groups={"2": GroupPlan(ratio=0.5, criterion="bn_scale")}), context())
     ranking = RankingPlan(ratio=0.5, criterion="bn_scale")
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale'"):
-        check_plan(PruningPlan(ranking=ranking), bench())
-    check_plan(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}, ranking=ranking), bench())
+        check_plan(PruningPlan(ranking=ranking), context())
+    check_plan(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}, ranking=ranking), context())
 
 
 def test_a_sound_plan() -> None:

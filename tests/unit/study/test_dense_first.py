@@ -122,8 +122,8 @@ def test_a_folder_without_dense_says_nothing_of_it_and_measures_it_when_run(tmp_
 
 def test_what_a_user_enqueues_first_is_tried_after_the_dense_model(tmp_path: Path) -> None:
     study = autoprune.Study.create(task(), settings(**FEW), out=tmp_path / "run")
-    assert study.bench is not None
-    name = study.bench.topology.groups[0].name
+    assert study.context is not None
+    name = study.context.topology.groups[0].name
     study.enqueue(autoprune.PruningPlan(groups={name: autoprune.GroupPlan(ratio=0.5)}))
     seen: list[list[str]] = []
     study.run(trials=2, on_progress=lambda p: seen.append([r.origin for r in p.front.records]))

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 import autoprune
-from autoprune.candidate import Outlook
+from autoprune.candidate import RungState
 from autoprune.criteria.kept import KeptChannels
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import evaluate
@@ -106,10 +106,10 @@ def test_pareto_rank_compares_with_what_was_stopped_too() -> None:
 # ---- what a rule is told
 
 
-def outlook(multiply_adds: int, ratio: float, *, widths: Mapping[str, int] | None = None) -> Outlook:
+def state(multiply_adds: int, ratio: float, *, widths: Mapping[str, int] | None = None) -> RungState:
     kept = KeptChannels(groups={name: tuple(range(width)) for name, width in (widths or {"q": 1}).items()})
     costs = measurement(float("nan"), multiply_adds, took=latency(ratio))
-    return Outlook(kept=kept, costs=costs, share=0.25, quality=0.5)
+    return RungState(kept=kept, costs=costs, share=0.25, quality=0.5)
 
 
 def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
@@ -120,13 +120,13 @@ def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
         record(2, measurement(0.7, 400, took=latency(0.33)), kept={"q": (4,)}),
     ]
     names = ("quality", "multiply_adds", "latency_ms")
-    told = rungs.situation(outlook(500, 0.495), records, names, True)
+    told = rungs.situation(state(500, 0.495), records, names, True)
     assert told.costs == told.past[1].costs, "the clock cannot tell them apart"
     assert (told.share, told.quality, told.higher_is_better) == (0.25, 0.5, True)
     # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
-    twin = rungs.situation(outlook(400, 0.43), records, names, True)
+    twin = rungs.situation(state(400, 0.43), records, names, True)
     assert twin.costs[1] == twin.past[2].costs[1] == pytest.approx(0.38)
-    only = rungs.situation(outlook(400, 0.43), records, ("size_bytes", "quality"), False)
+    only = rungs.situation(state(400, 0.43), records, ("size_bytes", "quality"), False)
     assert only.costs == (1600.0,)
     assert not only.higher_is_better
 
@@ -160,7 +160,7 @@ def test_the_part_of_a_list_of_batches() -> None:
 def test_what_passes_rungs_and_what_may_be_stopped() -> None:
     split = TensorSplit(*blobs(50), 50)
     before = [record(n, measurement(0.9, 100), kept={"q": (0,)}) for n in range(20)]
-    hopeless = outlook(100, 0.5)
+    hopeless = state(100, 0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "RULES", {"front": lambda now: True})
         for origin, stops in (("uniform", False), ("solved", False), ("enqueued", False), ("sampled", True)):

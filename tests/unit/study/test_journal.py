@@ -41,7 +41,7 @@ def run(finished: autoprune.Study, tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(finished: autoprune.Study, run: Path) -> Open:
     """Opens the run with its task, which is traced and proved once."""
-    return lambda: dataclasses.replace(autoprune.Study.open(run), bench=finished.bench)
+    return lambda: dataclasses.replace(autoprune.Study.open(run), context=finished.context)
 
 
 def lines(run: Path) -> list[bytes]:

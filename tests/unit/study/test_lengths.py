@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.front.limits import Limits
 from autoprune.study.checks import _lengths
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -48,7 +48,7 @@ def test_the_length_follows_what_is_trained(chosen: dict[str, object], limits: L
     assert steps == expected(study)
     assert len({*steps.values()}) > 2, "one length for all would prove nothing"
     assert {record.origin for record in study.records} >= {"uniform", "sampled"}
-    assert max(steps.values()) <= max(_lengths(study.settings.space, study.bench.topology))
+    assert max(steps.values()) <= max(_lengths(study.settings.space, study.context.topology))
     for record in study.records[1:]:
         # The loader's last batch of a pass may be smaller than the others.
         assert 0 < record.samples_trained <= record.plan.recovery.steps * image_task().batch_size
@@ -64,7 +64,7 @@ def test_what_follows_from_scores_is_written_down_as_it_was_asked_for(tmp_path: 
 def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
     chosen = settings(trials=9, sampler="random", early_stopping="none", polish=0.5, space=space(**LONGER))
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
-    group = next(iter(study.bench.topology.widths))
+    group = next(iter(study.context.topology.widths))
     plan = autoprune.PruningPlan(
         groups={group: autoprune.GroupPlan(ratio=0.5, criterion="l2")}, recovery=autoprune.RecoveryPlan(steps=7)
     )
@@ -80,7 +80,7 @@ def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
 
 def test_only_lengths_within_reach_are_rehearsed() -> None:
     """A budget that no plan reaches would have a scheduler simulated for billions of steps."""
-    bench = Bench.of(image_task(), latency_rounds=0)
-    assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), bench.topology)) < 10_000
-    assert _lengths(space(steps=10, min_budget=1e-9), bench.topology) == [10]
-    assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), bench.topology) == [10, 20]
+    context = TrialContext.of(image_task(), latency_rounds=0)
+    assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), context.topology)) < 10_000
+    assert _lengths(space(steps=10, min_budget=1e-9), context.topology) == [10]
+    assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), context.topology) == [10, 20]

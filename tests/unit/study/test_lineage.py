@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.measurement import Measurement
@@ -19,6 +18,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.study.lineage import choose, nestled
 from autoprune.trace.topology import Topology
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings
 
@@ -158,7 +158,7 @@ def test_blocks_that_are_gone_do_not_come_back() -> None:
 
 @functools.cache
 def zoo() -> Topology:
-    return Bench.of(image_task(), latency_rounds=0).topology
+    return TrialContext.of(image_task(), latency_rounds=0).topology
 
 
 def stored(number: int, keep: float, **changes: object) -> CandidateRecord:

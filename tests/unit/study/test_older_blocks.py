@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune import candidate
+from autoprune import trial_context
 from autoprune.errors import AutopruneWarning, StudyConflictError
 from autoprune.task.data import Inputs
 from autoprune.trace.topology import Topology
@@ -64,14 +64,14 @@ def chosen(criteria: tuple[str, ...] = ()) -> autoprune.StudySettings:
 @pytest.fixture
 def finding(monkeypatch: pytest.MonkeyPatch) -> Callable[[Collection[str]], None]:
     """From now on only blocks of these names are found."""
-    discover = candidate.discover_structure
+    discover = trial_context.discover_structure
 
     def find(names: Collection[str]) -> None:
         def found(model: nn.Module, inputs: Inputs) -> Topology:
             topology = discover(model, inputs)
             return replace(topology, blocks=tuple(block for block in topology.blocks if block.name in names))
 
-        monkeypatch.setattr(candidate, "discover_structure", found)
+        monkeypatch.setattr(trial_context, "discover_structure", found)
 
     return find
 

@@ -10,7 +10,7 @@ import pytest
 
 import autoprune
 from autoprune import candidate
-from autoprune.candidate import Bench, evaluate_plan, expected_costs
+from autoprune.candidate import evaluate_plan, expected_costs
 from autoprune.front.front import Front
 from autoprune.measure.measurement import Latency
 from autoprune.plan.allocation import GroupPlan
@@ -21,15 +21,16 @@ from autoprune.space.space import dense_plan
 from autoprune.study.repair import onto_limits
 from autoprune.study.settings import StudySettings
 from autoprune.study.trials import record_of
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings, space
 
 UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
 
 
-def of(bench: Bench, chosen: StudySettings) -> Front:
+def of(context: TrialContext, chosen: StudySettings) -> Front:
     """The front of the dense model alone."""
-    dense = evaluate_plan(bench, dense_plan(chosen.space, bench.topology, 0))
+    dense = evaluate_plan(context, dense_plan(chosen.space, context.topology, 0))
     record = record_of(optuna.trial.create_trial(values=[0.0], user_attrs={"origin": "dense"}), dense, [])
     return Front.of([record], chosen.objectives, higher_is_better=True, quality_name="accuracy")
 
@@ -38,69 +39,69 @@ def limited(limits: autoprune.Limits, **changes: object) -> StudySettings:
     return settings(limits=limits, space=space(scan=False, **changes))
 
 
-def half(bench: Bench, **changes: object) -> PruningPlan:
+def half(context: TrialContext, **changes: object) -> PruningPlan:
     """A quarter of each group goes."""
-    groups = {name: GroupPlan(ratio=0.25, criterion="l1") for name in bench.topology.widths}
+    groups = {name: GroupPlan(ratio=0.25, criterion="l1") for name in context.topology.widths}
     return replace(PruningPlan(groups=groups, recovery=UNTRAINED, seed=3), **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench.of(image_task(), latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(image_task(), latency_rounds=0)
 
 
 @pytest.mark.parametrize("cost", ["multiply_adds", "parameters", "size_bytes"])
-def test_the_largest_widths_within_a_limit(bench: Bench, cost: str) -> None:
+def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> None:
     name = {"size_bytes": "size"}.get(cost, cost)
     chosen = limited(autoprune.Limits(**{f"max_{name}_share": 0.3}))
-    front = of(bench, chosen)
-    plan = half(bench)
-    found = onto_limits(bench, chosen, front, plan)
+    front = of(context, chosen)
+    plan = half(context)
+    found = onto_limits(context, chosen, front, plan)
     assert found is not None
     assert front.dense is not None
     most = 0.3 * front.dense.search.value(cost)
-    assert expected_costs(bench, plan, timed=False).value(cost) > most
-    made = evaluate_plan(bench, found)
+    assert expected_costs(context, plan, timed=False).value(cost) > most
+    made = evaluate_plan(context, found)
     assert 0.8 * most < made.measurement.value(cost) <= most
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
     assert {group.criterion for group in found.groups.values()} == {"l1"}
 
 
-def test_what_keeps_to_the_limits_stays_as_it_is(bench: Bench) -> None:
-    plan = half(bench)
+def test_what_keeps_to_the_limits_stays_as_it_is(context: TrialContext) -> None:
+    plan = half(context)
     for limits in (autoprune.Limits(), autoprune.Limits(max_drop=0.0), autoprune.Limits(max_size_share=0.9)):
         chosen = limited(limits)
-        assert onto_limits(bench, chosen, of(bench, chosen), plan) is plan
+        assert onto_limits(context, chosen, of(context, chosen), plan) is plan
 
 
-def test_nothing_is_said_where_no_widths_would_do(bench: Bench) -> None:
+def test_nothing_is_said_where_no_widths_would_do(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_parameters=1))
-    assert onto_limits(bench, chosen, of(bench, chosen), half(bench)) is None
+    assert onto_limits(context, chosen, of(context, chosen), half(context)) is None
 
 
-def test_widths_stay_multiples_and_nothing_widens(bench: Bench) -> None:
+def test_widths_stay_multiples_and_nothing_widens(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_multiply_adds_share=0.3), round_to=4)
-    channels = bench.topology.widths
+    channels = context.topology.widths
     plan = PruningPlan(groups={next(iter(channels)): GroupPlan(count=channels[next(iter(channels))] - 1)})
-    found = onto_limits(bench, chosen, of(bench, chosen), plan)
+    found = onto_limits(context, chosen, of(context, chosen), plan)
     assert found is not None
     kept = {name: channels[name] - (group.count or 0) for name, group in found.groups.items()}
     assert kept[next(iter(channels))] == 1
     assert all(width % 4 == 0 for name, width in kept.items() if name != next(iter(channels)))
 
 
-def test_of_masks_the_most_is_hoped_for(bench: Bench) -> None:
+def test_of_masks_the_most_is_hoped_for(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_nonzero_parameters_share=0.5))
-    front = of(bench, chosen)
+    front = of(context, chosen)
     masked = PruningPlan(weights=WeightPlan(sparsity=0.8), recovery=UNTRAINED)
-    assert onto_limits(bench, chosen, front, masked) is masked
-    found = onto_limits(bench, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
+    assert onto_limits(context, chosen, front, masked) is masked
+    found = onto_limits(context, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
     assert found is not None
     assert found.groups
 
 
-def test_latency_is_kept_by_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def clock(where: Bench, model: object) -> Latency | None:
+def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock(where: TrialContext, model: object) -> Latency | None:
         if not where.latency_rounds:
             return None
         share = sum(p.numel() for p in model.parameters()) / sum(p.numel() for p in where.task.dense.parameters())  # type: ignore[attr-defined]
@@ -108,9 +109,9 @@ def test_latency_is_kept_by_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPa
         return Latency(**numbers, ratio=share, ratio_low=share, ratio_high=share, backend="torch", rounds=1)
 
     monkeypatch.setattr(candidate, "measure_latency", clock)
-    timed = replace(bench, latency_rounds=1)
+    timed = replace(context, latency_rounds=1)
     chosen = limited(autoprune.Limits(max_latency_ms=0.4))
-    found = onto_limits(timed, chosen, of(timed, chosen), half(bench))
+    found = onto_limits(timed, chosen, of(timed, chosen), half(context))
     assert found is not None
     made = evaluate_plan(timed, found).measurement
     assert 0.3 < made.latency_ms <= 0.4
@@ -135,7 +136,9 @@ def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
     stored = {record.number: record for record in study.records}
     for trial in repaired:
         record = stored[trial.number]
-        replayed = evaluate_plan(Bench.of(image_task(), latency_rounds=0), replace(record.plan, recovery=UNTRAINED))
+        replayed = evaluate_plan(
+            TrialContext.of(image_task(), latency_rounds=0), replace(record.plan, recovery=UNTRAINED)
+        )
         assert {name: len(kept) for name, kept in replayed.kept.groups.items()} == record.widths
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import autoprune
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.refresh import Refreshed
+from autoprune.sensitivity.correction import CorrectedScan
 from autoprune.space.space import build_space
 from autoprune.study import resolve
 from tests.tasks import image_task
@@ -26,8 +26,8 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
 ) -> None:
     study = autoprune.Study.create(image_task(), settings(trials=1), out=tmp_path / "run")
     study.run()
-    assert study.bench is not None
-    topology, chosen = study.bench.topology, study.settings.space
+    assert study.context is not None
+    topology, chosen = study.context.topology, study.settings.space
     scanned = study.folder.read_sensitivity()
     assert scanned is not None
     first = next(iter(scanned.added_loss))
@@ -35,8 +35,8 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
 
     def corrected(factor: float) -> None:
         factors = dict.fromkeys(scanned.added_loss, 1.0) | {first: factor}
-        found = Refreshed(sensitivity=replace(scanned, added_loss=dearer), factors=factors, observations=9)
-        monkeypatch.setattr(resolve, "refreshed", lambda *_: found)
+        found = CorrectedScan(sensitivity=replace(scanned, added_loss=dearer), factors=factors, observations=9)
+        monkeypatch.setattr(resolve, "correct_scan", lambda *_: found)
 
     space, model = build_space(chosen, topology, scanned), (chosen, topology, True, 3)
     queue = optuna.create_study(directions=["maximize", "minimize"])
@@ -58,11 +58,11 @@ def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
 ) -> None:
     monkeypatch.setattr(resolve, "FIRST", 6)
 
-    def always(sensitivity: object, observations: object) -> Refreshed:
+    def always(sensitivity: object, observations: object) -> CorrectedScan:
         found = replace(sensitivity, criterion="l2")  # type: ignore[type-var]
-        return Refreshed(sensitivity=found, factors={"any": 2.0}, observations=len(list(observations)))  # type: ignore[call-overload]
+        return CorrectedScan(sensitivity=found, factors={"any": 2.0}, observations=len(list(observations)))  # type: ignore[call-overload]
 
-    monkeypatch.setattr(resolve, "refreshed", always)
+    monkeypatch.setattr(resolve, "correct_scan", always)
     study = autoprune.Study.create(
         image_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run"
     )
@@ -75,5 +75,5 @@ def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
     twin = late[0].user_attrs.get("duplicate_of", late[0].number)
     record = study.front().get(twin)
     for name, group in plan.groups.items():
-        dense = study.bench.topology.widths[name] if study.bench is not None else 0
+        dense = study.context.topology.widths[name] if study.context is not None else 0
         assert record.widths[name] == max(1, round(dense * (1 - group.ratio)))

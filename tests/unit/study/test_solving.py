@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
-from autoprune.sensitivity.cost_model import AXES
+from autoprune.sensitivity.cost_model import WIDTH_COSTS
 from autoprune.study.folder import RunFolder
 from autoprune.study.solving import solve_stored
 from autoprune.study.study import Study
+from autoprune.trial_context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 from tests.unit.study.small import settings, space
 
@@ -31,16 +31,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return run(tmp_path_factory.mktemp("solving") / "run")
 
 
-@pytest.mark.parametrize("cost", AXES)
+@pytest.mark.parametrize("cost", WIDTH_COSTS)
 def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
     SEEN.clear()
     found = solve_stored(study, 0.3, cost)
     assert not SEEN
-    topology = Bench.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0).topology
+    topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0).topology
     assert found.channels == topology.widths
     assert list(found.allocation.widths) == list(topology.widths)
     real, dense = topology.cost(found.allocation.widths), topology.cost({})
-    assert {axis: getattr(real, axis) / getattr(dense, axis) for axis in AXES} == pytest.approx(dict(found.shares))
+    assert {axis: getattr(real, axis) / getattr(dense, axis) for axis in WIDTH_COSTS} == pytest.approx(
+        dict(found.shares)
+    )
     assert found.allocation.exact
     assert found.shares[cost] == pytest.approx(0.3, rel=0.01)
     assert found.cost == cost
@@ -89,5 +91,5 @@ def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     )
     found = solve_stored(timed, 0.9, "latency_ms")
     assert found.shares["latency_ms"] == found.allocation.share
-    assert set(found.shares) == {*AXES, "latency_ms"}
+    assert set(found.shares) == {*WIDTH_COSTS, "latency_ms"}
     assert any("in the median" in note and "measured candidates" in note for note in found.notes)

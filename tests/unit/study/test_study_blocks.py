@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.export.safetensors import export_safetensors
@@ -21,6 +20,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.space.space import build_space
 from autoprune.study import lineage
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -33,8 +33,8 @@ def task() -> autoprune.Task:
 
 
 @functools.cache
-def bench() -> Bench:
-    return Bench.of(task(), kinds=KINDS, latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(task(), kinds=KINDS, latency_rounds=0)
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +86,15 @@ def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_
 
 
 def test_blocks_are_not_dropped_unless_asked() -> None:
-    plain = Bench.of(task(), latency_rounds=0, kinds=autoprune.SpaceSettings().kinds)
+    plain = TrialContext.of(task(), latency_rounds=0, kinds=autoprune.SpaceSettings().kinds)
     assert plain.topology.blocks == ()
-    assert bench().topology.blocks != ()
-    assert plain.structure == bench().structure
+    assert context().topology.blocks != ()
+    assert plain.structure == context().structure
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_a_plan_with_blocks_goes_through_the_space(kind: str) -> None:
-    made = build_space(space(kind=kind, kinds=KINDS), bench().topology, None)
+    made = build_space(space(kind=kind, kinds=KINDS), context().topology, None)
     point = {**made.uniform(0.4), "drop/blocks.0": True}
     plan = made.decode(point, seed=0)
     assert plan.dropped == ("blocks.0",)
@@ -103,7 +103,7 @@ def test_a_plan_with_blocks_goes_through_the_space(kind: str) -> None:
 
 
 def test_the_budget_is_met_without_the_block() -> None:
-    topology = bench().topology
+    topology = context().topology
     made = build_space(space(kinds=KINDS), topology, None)
     dense = topology.cost({}).multiply_adds
     for budget in (0.4, 0.3, 0.1):
@@ -131,7 +131,7 @@ def test_an_enqueued_plan_may_drop_a_block(tmp_path: Path) -> None:
 
 def test_a_protected_block_stays() -> None:
     for pattern in ("blocks.0", "blocks.0.conv1", "blocks.*"):
-        assert Bench.of(task(), kinds=KINDS, protect=(pattern,), latency_rounds=0).topology.blocks == ()
+        assert TrialContext.of(task(), kinds=KINDS, protect=(pattern,), latency_rounds=0).topology.blocks == ()
 
 
 def test_unknown_kinds_list_the_known_ones() -> None:

@@ -13,13 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 import autoprune
-from autoprune.candidate import Bench, evaluate_plan
+from autoprune.candidate import evaluate_plan
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.record import CandidateRecord
 from autoprune.report.html import write_report
 from autoprune.space.settings import KINDS
 from autoprune.study import lineage
 from autoprune.surgery.weight_masks import maskable
+from autoprune.trial_context import TrialContext
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
 
@@ -115,9 +116,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, study
 
 
-def bench_of(study: autoprune.Study) -> Bench:
-    assert study.bench is not None
-    return study.bench
+def bench_of(study: autoprune.Study) -> TrialContext:
+    assert study.context is not None
+    return study.context
 
 
 def trained(study: autoprune.Study) -> list[CandidateRecord]:
@@ -169,16 +170,16 @@ def test_the_front_and_the_report(case: tuple[str, autoprune.Study], tmp_path: P
 def test_every_candidate_is_rebuilt_and_replayed_from_its_parent(case: tuple[str, autoprune.Study]) -> None:
     """The record alone says what was done: the same weights, the same measurement, the same work."""
     _, study = case
-    bench = bench_of(study)
+    context = bench_of(study)
     for record in study.records:
         parent = None if record.parent is None else study.front().get(record.parent)
-        start = None if parent is None else lineage.load(bench, study.folder, parent)
+        start = None if parent is None else lineage.load(context, study.folder, parent)
         plan = autoprune.PruningPlan.from_json(record.plan.to_json())
-        found = evaluate_plan(bench, plan, start)
+        found = evaluate_plan(context, plan, start)
         assert found.measurement == record.search, record.number
         assert dict(found.kept.groups) == record.kept
         assert found.kept.dropped == record.dropped
-        assert found.samples.trained == record.samples_trained
+        assert found.work.trained == record.samples_trained
         rebuilt = study.rebuild(record.number)
         assert same_parameters(found.model, rebuilt), record.number
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import Bench, evaluate_plan, resolve_plan
+from autoprune.candidate import evaluate_plan, resolve_plan
 from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.allocation import BlockPlan
@@ -18,6 +18,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.report.html import write_report
 from autoprune.space.knobs import distributions, knobs_of
+from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -44,8 +45,8 @@ def task() -> autoprune.Task:
 
 
 @functools.cache
-def bench(*kinds: str) -> Bench:
-    return Bench.of(task(), kinds=kinds or KINDS, latency_rounds=0)
+def context(*kinds: str) -> TrialContext:
+    return TrialContext.of(task(), kinds=kinds or KINDS, latency_rounds=0)
 
 
 @pytest.mark.parametrize("criteria", [(), ("block_influence", "added_loss")], ids=["each", "by number"])
@@ -69,30 +70,30 @@ def test_a_study_of_layers_heads_and_channels(criteria: tuple[str, ...], tmp_pat
 def test_two_of_three_layers_go_by_influence_or_by_loss() -> None:
     for criterion in ("block_influence", "added_loss"):
         plan = PruningPlan(layers=BlockPlan(count=2, criterion=criterion), recovery=RecoveryPlan(steps=0))
-        resolved, seen = resolve_plan(bench(), plan)
+        resolved, seen = resolve_plan(context(), plan)
         assert len(resolved.dropped) == 2
         assert resolved.layers is None
         assert seen.forward > 0
-        assert evaluate_plan(bench(), plan).kept.dropped == resolved.dropped
+        assert evaluate_plan(context(), plan).kept.dropped == resolved.dropped
     with pytest.raises(ConfigurationError, match="the count of layers must be at most 3, but got 4"):
-        resolve_plan(bench(), PruningPlan(layers=BlockPlan(count=4)))
+        resolve_plan(context(), PruningPlan(layers=BlockPlan(count=4)))
 
 
 def test_layers_and_blocks_are_no_choice_twice() -> None:
     every = space(kinds=("blocks", "layers"), block_criteria=("random",), learning_rate=0.1)
-    topology = bench("blocks", "layers").topology
+    topology = context("blocks", "layers").topology
     numbers = {name: drawn.high for name, drawn in distributions(every, topology).items()}
     assert numbers == {"blocks": 6, "layers": 3}, "attention and feed-forward of each layer, and each layer"
-    resnet = Bench.of(image_task(), kinds=("blocks", "layers"), latency_rounds=0).topology
+    resnet = TrialContext.of(image_task(), kinds=("blocks", "layers"), latency_rounds=0).topology
     assert set(distributions(every, resnet)) == {"layers"}, "its block is a layer"
-    each = distributions(space(kinds=("layers",), learning_rate=0.1), bench("layers").topology)
+    each = distributions(space(kinds=("layers",), learning_rate=0.1), context("layers").topology)
     assert set(each) == {f"drop/encoder.layers.{number}" for number in range(3)}
 
 
 def test_a_plan_names_the_whole_for_its_parts() -> None:
-    topology = bench("blocks", "layers").topology
+    topology = context("blocks", "layers").topology
     parts = ("encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear1")
-    resolved, _ = resolve_plan(bench("blocks", "layers"), PruningPlan(dropped=parts))
+    resolved, _ = resolve_plan(context("blocks", "layers"), PruningPlan(dropped=parts))
     assert resolved.dropped == ("encoder.layers.0", "encoder.layers.1.linear1")
     known = knobs_of(space(kinds=("blocks", "layers")), topology, resolved)
     assert {name for name, value in known.items() if value is True} == {

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import Bench
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
@@ -23,6 +22,7 @@ from autoprune.measure.quality import evaluate
 from autoprune.space.space import budgets
 from autoprune.study.folder import RunFolder
 from autoprune.surgery.cut import cut
+from autoprune.trial_context import TrialContext
 from tests.tasks import blobs, image_task, trained_resnet
 from tests.unit.study.small import comparable, journal_study, journal_trials, settings, space
 
@@ -60,9 +60,9 @@ def study(finished: tuple[autoprune.Study, Outputs]) -> autoprune.Study:
     return finished[0]
 
 
-def bench_of(study: autoprune.Study) -> Bench:
-    assert study.bench is not None
-    return study.bench
+def bench_of(study: autoprune.Study) -> TrialContext:
+    assert study.context is not None
+    return study.context
 
 
 def test_warm_starts_come_once_and_in_order(study: autoprune.Study) -> None:
@@ -138,10 +138,10 @@ def untrained_child(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
     out = tmp_path_factory.mktemp("lineage") / "run"
     study = autoprune.Study.create(task(), settings(trials=2), out=out)
     study.run()
-    parent, bench = study.records[1], bench_of(study)
+    parent, context = study.records[1], bench_of(study)
     assert parent.samples_trained > 0
     groups = {
-        name: autoprune.GroupPlan(ratio=1 - max(1, width - 2) / bench.topology.widths[name])
+        name: autoprune.GroupPlan(ratio=1 - max(1, width - 2) / context.topology.widths[name])
         for name, width in parent.widths.items()
     }
     untrained = autoprune.RecoveryPlan(steps=0, batch_norm_samples=0)
@@ -150,8 +150,8 @@ def untrained_child(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
     child = study.records[2]
     assert (child.origin, child.parent) == ("enqueued", 1)
     recovered, kept = study.rebuild(1), KeptChannels(groups=child.kept)
-    expected = cut(recovered, bench.topology, kept, parent=KeptChannels(groups=parent.kept))
-    from_dense = cut(bench.task.dense, bench.topology, kept).state_dict()
+    expected = cut(recovered, context.topology, kept, parent=KeptChannels(groups=parent.kept))
+    from_dense = cut(context.task.dense, context.topology, kept).state_dict()
     parameters = [name for name, _ in expected.named_parameters()]
     assert not any(torch.equal(expected.state_dict()[name], from_dense[name]) for name in parameters)
     return load_file(study.folder.weights(2)), expected.state_dict(), parameters

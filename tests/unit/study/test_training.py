@@ -56,8 +56,8 @@ def test_fine_tunes_of_numbers_stand_any_unit(scale: float, tmp_path: Path) -> N
     assert not solved.note
     assert solved.search.quality > dense.search.quality - 0.3
     assert study.folder.read_study().settings["space"]["optimizers"] == ["auto"]  # type: ignore[index]
-    assert study.bench is not None
-    assert "adamw suits a loss in the unit of the targets" in described(own, study.bench.topology, "regression")
+    assert study.context is not None
+    assert "adamw suits a loss in the unit of the targets" in described(own, study.context.topology, "regression")
 
 
 def test_gradients_that_a_script_has_switched_off(tmp_path: Path) -> None:

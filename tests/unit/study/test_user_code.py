@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import autoprune
-from autoprune.candidate import Bench, resolve_plan
+from autoprune.candidate import resolve_plan
 from autoprune.errors import AutopruneWarning, TaskError, UserCodeError
 from autoprune.plan.allocation import RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.study import rungs
+from autoprune.trial_context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space
@@ -77,8 +78,8 @@ def test_a_sample_of_train_that_cannot_be_read_is_a_fault_of_the_task() -> None:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
-    return Bench.of(task(), latency_rounds=0)
+def context() -> TrialContext:
+    return TrialContext.of(task(), latency_rounds=0)
 
 
 ERRORS = [
@@ -126,17 +127,17 @@ def test_an_error_before_work_is_told_and_nothing_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_an_error_of_the_search_split_is_told_where_early_stopping_looks_at_part_of_it(bench: Bench) -> None:
+def test_an_error_of_the_search_split_is_told_where_early_stopping_looks_at_part_of_it(context: TrialContext) -> None:
     RAISED["search"] = OSError("disk gone")
     with pytest.raises(UserCodeError, match=r"early stopping looks at stopped since your code raised OSError: disk"):
-        rungs.part_of_search(bench.task, 50)
+        rungs.part_of_search(context.task, 50)
 
 
-def test_an_error_while_a_ranking_is_worked_out_is_told(bench: Bench) -> None:
+def test_an_error_while_a_ranking_is_worked_out_is_told(context: TrialContext) -> None:
     RAISED["loss"] = ZeroDivisionError("by zero")
     plan = PruningPlan(seed=0, groups={}, ranking=RankingPlan(ratio=0.5, criterion="taylor"))
     with pytest.raises(UserCodeError, match=r"Scoring the dense model stopped since your code raised ZeroDivision"):
-        resolve_plan(bench, plan)
+        resolve_plan(context, plan)
 
 
 #: Lines of task() that make the loss fail in a function of ours alone.

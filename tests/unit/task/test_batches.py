@@ -31,7 +31,8 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task import first_run
 from autoprune.task.batches import batch_samples
-from autoprune.task.data import as_batch, as_split, endless, head, take
+from autoprune.task.data import as_batch, endless, head, take
+from autoprune.task.splits import as_split
 from autoprune.task.task import assert_trained
 
 generator = torch.Generator().manual_seed(0)

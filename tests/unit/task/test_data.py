@@ -18,7 +18,8 @@ from torch.utils.data import (
 
 from autoprune.errors import ConfigurationError
 from autoprune.task.carve import carve
-from autoprune.task.data import Batch, Split, as_batch, as_split, call, endless, head, shorten
+from autoprune.task.data import Batch, Split, as_batch, call, endless, head, shorten
+from autoprune.task.splits import as_split
 
 # Each sample is its own number, so that a split can be read back.
 IDS = torch.arange(100.0)

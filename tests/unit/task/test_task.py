@@ -314,7 +314,7 @@ def test_a_metric_beside_the_quality_needs_no_direction() -> None:
 # ---- splits
 
 
-class Samples(Dataset[tuple[Tensor, Tensor]]):
+class Work(Dataset[tuple[Tensor, Tensor]]):
     """A dataset of the user's own."""
 
     def __len__(self) -> int:
@@ -335,7 +335,7 @@ def batches(size: int = 40) -> list[tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize(
     "train",
-    [(X, Y), TensorDataset(X, Y), Samples(), DataLoader(Samples(), batch_size=30), batches()],
+    [(X, Y), TensorDataset(X, Y), Work(), DataLoader(Work(), batch_size=30), batches()],
     ids=["tensors", "tensor dataset", "dataset", "loader", "batches"],
 )
 def test_train_may_come_in_any_common_form(train: object) -> None:
@@ -514,7 +514,7 @@ def test_a_model_of_several_inputs(form: Callable[[Tensor, Tensor], object]) -> 
 
 
 def test_a_dataset_of_dicts() -> None:
-    class Dicts(Samples):
+    class Dicts(Work):
         def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor]:  # type: ignore[override]
             return {"a": X[index], "b": torch.zeros(1, 8, 8)}, Y[index]
 

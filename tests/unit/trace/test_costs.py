@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.sensitivity.cost_model import AXES, CostModel
+from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import discover_structure
 from autoprune.trace.topology import Topology
@@ -32,7 +32,7 @@ def assert_costs(model: nn.Module, inputs: Tensor, groups: set[int], *, least: i
     topology = discover_structure(stirred(model), inputs)
     assert groups <= set(topology.widths.values())
     assert topology.cost({}) == real_cost(model, inputs)
-    models = {axis: CostModel(topology, axis) for axis in AXES}
+    models = {axis: CostModel(topology, axis) for axis in WIDTH_COSTS}
     draws = [random_kept(topology, seed) for seed in range(8)]
     for kept in [draw for draw in draws if min(draw.widths.values()) >= least]:
         cost = topology.cost(kept.widths)

@@ -1,4 +1,4 @@
-"""What the trials show of the scan: groups that did more harm, or less, than cutting them alone said."""
+"""Correct the sensitivity scan with the quality losses of finished trials."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from autoprune.front.record import CandidateRecord
 from autoprune.sensitivity.scan import Sensitivity
 
 #: With fewer finished candidates than this the scan stays as it is.
-FEWEST = 10
+MIN_TRIALS_FOR_CORRECTION = 10
 #: A group's losses are corrected by no more than this factor, in either direction.
-LARGEST = 4.0
+MAX_FACTOR = 4.0
 #: Spreads of the logarithm of the factors that are tried, 0 for no correction; parts that are left out in turn.
 _SPREADS, _FOLDS = (0.0, 0.25, 0.5, 1.0), 5
 #: Least noise of the logarithm of a loss; steps of a fit; least slope of the link.
@@ -26,8 +26,11 @@ _NOISE, _STEPS, _LEAST_SLOPE = 0.1, 12, 0.1
 class Observation:
     """One finished candidate.
 
-    keep: group name -> share of its channels that stays. lost: quality lost against dense, in the metric's unit,
-    positive is worse. noise: its standard error. trained: samples that its line of parents was trained with.
+    Attributes:
+        keep: Group name -> share of its channels that stays.
+        lost: Quality lost against dense, in the metric's unit; positive is worse.
+        noise: Standard error of `lost`.
+        trained: Samples that the candidate and its ancestors were trained with.
     """
 
     keep: Mapping[str, float]
@@ -37,11 +40,13 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refreshed:
-    """A scan as it looks after some trials.
+class CorrectedScan:
+    """A sensitivity scan after the correction.
 
-    sensitivity: the scan with each group's losses times its factor. factors: group name -> factor in [1/4, 4], all 1
-    where there was too little to tell. observations: finished candidates that it rests on.
+    Attributes:
+        sensitivity: The scan with each group's losses multiplied by its factor.
+        factors: Group name -> factor, in [1 / MAX_FACTOR, MAX_FACTOR]; all 1 without sufficient evidence.
+        observations: Number of finished candidates behind it.
     """
 
     sensitivity: Sensitivity
@@ -55,10 +60,19 @@ class Refreshed:
 def observe(
     records: Sequence[CandidateRecord], dense_widths: Mapping[str, int], higher_is_better: bool
 ) -> list[Observation]:
-    """What finished candidates say of groups, none before the dense model was measured.
+    """Collect the observations of finished candidates.
 
-    Left out are those that lost more than channels (blocks, single weights), those that were stopped early, those
-    whose quality is no number, and the dense widths themselves.
+    Left out are candidates with dropped blocks or masks, candidates that were stopped early or have no finite quality,
+    and
+    candidates of dense widths.
+
+    Args:
+        records: Finished candidates.
+        dense_widths: Group name -> dense width.
+        higher_is_better: Direction of the metric.
+
+    Returns:
+        The observations; none before the dense model is measured.
     """
     dense = next((record for record in records if record.origin == "dense"), None)
     if dense is None:
@@ -80,20 +94,28 @@ def observe(
     ]
 
 
-def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> Refreshed:
-    """The scan corrected by what finished candidates lost; a function of its arguments.
+def correct_scan(sensitivity: Sensitivity, observations: Sequence[Observation]) -> CorrectedScan:
+    """Correct a scan with the quality losses of finished candidates. Deterministic.
 
     log(lost) = a + c x + d x^2 + e log(samples trained) with x = log(sum over groups of e^b_g added_g) is fitted by
-    Gauss-Newton, with a ridge on b towards 0: without evidence a factor e^b stays 1. The weight of the ridge is the one
-    that predicts candidates best which the fit has not seen; where no correction predicts them clearly better than the
-    scan as it is, all factors are 1. So they are with fewer than FEWEST observations, or without any that lost quality.
-    c and d are there because quality is not loss and saturates.
+    Gauss-Newton, with a ridge on b towards 0: without evidence a factor e^b stays 1. The ridge is the one that predicts
+    held-out candidates best. All factors are 1 if no correction predicts them clearly better than the uncorrected scan,
+    with fewer than MIN_TRIALS_FOR_CORRECTION observations, or if none lost quality. c and d are there because quality
+    is
+    not loss and saturates.
     Source of the ridge: Hoerl and Kennard, Ridge regression, 1970.
+
+    Args:
+        sensitivity: The scan.
+        observations: Finished candidates, from `observe`.
+
+    Returns:
+        The corrected scan.
     """
     names = list(sensitivity.added_loss)
     clear = [one for one in observations if one.lost > 0]
-    if len(observations) < FEWEST or not clear or not names:
-        return Refreshed(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
+    if len(observations) < MIN_TRIALS_FOR_CORRECTION or not clear or not names:
+        return CorrectedScan(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
     shares = {name: np.array([one.keep.get(name, 1.0) for one in observations]) for name in names}
     added = np.stack([sensitivity.curve(name, shares[name]) for name in names], axis=1)
     # Less than half the noise cannot be told from nothing.
@@ -110,7 +132,7 @@ def refreshed(sensitivity: Sensitivity, observations: Sequence[Observation]) -> 
         name: tuple(loss * float(factor) for loss in sensitivity.added_loss[name])
         for name, factor in zip(names, factors, strict=True)
     }
-    return Refreshed(
+    return CorrectedScan(
         sensitivity=replace(sensitivity, added_loss=scaled),
         factors=dict(zip(names, factors.tolist(), strict=True)),
         observations=len(observations),
@@ -127,19 +149,19 @@ class _Data:
     weights: np.ndarray
 
     def of(self, rows: np.ndarray) -> _Data:
-        """Some of the observations."""
+        """Select some of the observations."""
         return _Data(
             added=self.added[rows], lost=self.lost[rows], trained=self.trained[rows], weights=self.weights[rows]
         )
 
     def link(self, found: np.ndarray) -> np.ndarray:
-        """Columns of the link between added loss and the logarithm of the quality lost, [n, 4]."""
+        """Columns of the link between added loss and the logarithm of the lost quality, [n, 4]."""
         x = np.log(self.added @ np.exp(found))
         return np.stack([np.ones_like(x), x, x**2, self.trained], axis=1)
 
 
 def _fit(data: _Data) -> np.ndarray:
-    """Logarithms of the factors, [groups], by the ridge that predicts unseen candidates best; 0 where none helps."""
+    """Logarithms of the factors, [groups], by the ridge that predicts held-out candidates best; 0 if none helps."""
     errors = np.array([_left_out(data, spread) for spread in _SPREADS])
     best = int(np.argmin(errors.mean(axis=1)))
     # Better than no correction by more than what differs between candidates by chance, or none.
@@ -150,7 +172,7 @@ def _fit(data: _Data) -> np.ndarray:
 
 
 def _left_out(data: _Data, spread: float) -> np.ndarray:
-    """Squared weighted errors of candidates that the fit has not seen, [n]."""
+    """Squared weighted errors of held-out candidates, [n]."""
     errors = np.zeros(len(data.lost))
     for part in range(_FOLDS):
         out = np.arange(len(errors)) % _FOLDS == part
@@ -161,8 +183,8 @@ def _left_out(data: _Data, spread: float) -> np.ndarray:
 
 
 def _ridge(data: _Data, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the factors, and the coefficients of the link. spread: of the factors that is taken for likely."""
-    found, limit = np.zeros(data.added.shape[1]), math.log(LARGEST)
+    """Logarithms of the factors, and the coefficients of the link. spread: prior spread of the logarithms."""
+    found, limit = np.zeros(data.added.shape[1]), math.log(MAX_FACTOR)
     weights, lost = data.weights[:, None], data.weights * data.lost
     for _ in range(_STEPS if spread else 0):
         columns = weights * data.link(found)

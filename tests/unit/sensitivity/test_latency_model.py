@@ -11,7 +11,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.latency import FEWEST, fit_latency
+from autoprune.sensitivity.latency_model import MIN_TRIALS_FOR_LATENCY, fit_latency
 from autoprune.sensitivity.solver import allocate
 from autoprune.trace.trace import trace
 from tests.unit.front.builders import latency, measurement, record
@@ -83,14 +83,16 @@ def test_tied_groups_are_priced_together() -> None:
 
 
 def test_with_too_few_measured_there_is_no_latency() -> None:
-    with pytest.raises(ConfigurationError, match=f"latency_ms must have {FEWEST} different .*got 7.*from trials"):
-        fit_latency(TABLE, measured(FEWEST - 1))
+    with pytest.raises(
+        ConfigurationError, match=f"latency_ms must have {MIN_TRIALS_FOR_LATENCY} different .*got 7.*from trials"
+    ):
+        fit_latency(TABLE, measured(MIN_TRIALS_FOR_LATENCY - 1))
     # The same network twice is one, and those without a latency, without blocks or with masks are none.
-    one, *_ = measured(FEWEST)
+    one, *_ = measured(MIN_TRIALS_FOR_LATENCY)
     others = [
         record(90, measurement(0.9)),
         record(91, measurement(0.9, took=latency(0.5)), weights=WeightPlan(sparsity=0.5)),
     ]
     with pytest.raises(ConfigurationError, match="got 7"):
-        fit_latency(TABLE, [*measured(FEWEST - 1), measured(FEWEST - 1)[0], *others])
-    assert fit_latency(TABLE, [*measured(FEWEST), one, *others]).candidates == FEWEST
+        fit_latency(TABLE, [*measured(MIN_TRIALS_FOR_LATENCY - 1), measured(MIN_TRIALS_FOR_LATENCY - 1)[0], *others])
+    assert fit_latency(TABLE, [*measured(MIN_TRIALS_FOR_LATENCY), one, *others]).candidates == MIN_TRIALS_FOR_LATENCY

@@ -1,4 +1,4 @@
-"""What is wrong with a task: every check gives sentences, so that all of them end up in one error."""
+"""Checks of a task. Every check returns sentences, so that all faults end up in one error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, IterableSplit, Split, as_split
+from autoprune.task.data import Batch, IterableSplit, Split
 from autoprune.task.metrics import METRICS
 from autoprune.task.models import check_independent, check_kind, module_of
 from autoprune.task.overlap import overlap
-from autoprune.task.prediction import KINDS, is_label
+from autoprune.task.prediction import PREDICTION_KINDS, is_label
+from autoprune.task.splits import as_split
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
@@ -39,8 +40,17 @@ BUILT_IN_SCHEDULERS = (
 )
 
 
-def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
-    """The result of an action, or None and its error, as a sentence about `what`, among the faults."""
+def collect_fault(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
+    """Run an action, and add its error to the faults if it fails.
+
+    Args:
+        faults: Sentences found so far; extended in place.
+        what: Subject of the sentence.
+        action: The action.
+
+    Returns:
+        The result of the action; None if it fails.
+    """
     try:
         return action()
     except ConfigurationError as error:
@@ -50,8 +60,15 @@ def collect(faults: list[str], what: str, action: Callable[[], T]) -> T | None:
     return None
 
 
-def arguments(task: Task) -> list[str]:
-    """Faults that show without running anything."""
+def argument_faults(task: Task) -> list[str]:
+    """Check the arguments of a task without running any user code.
+
+    Args:
+        task: The task.
+
+    Returns:
+        One sentence per fault.
+    """
     checks = (
         (is_count(task.batch_size, 1), "batch_size", "be an integer >= 1", task.batch_size),
         (_is_share(task.search_share), "search_share", "lie in (0, 1)", task.search_share),
@@ -65,21 +82,44 @@ def arguments(task: Task) -> list[str]:
             type(task.example_inputs).__name__,
         ),
         (_is_device(task.device), "device", "be available here", task.device),
-        (task.kind is None or task.kind in KINDS, "kind", f"be None or one of {', '.join(KINDS)}", task.kind),
+        (
+            task.kind is None or task.kind in PREDICTION_KINDS,
+            "kind",
+            f"be None or one of {', '.join(PREDICTION_KINDS)}",
+            task.kind,
+        ),
         (task.logits is None or isinstance(task.logits, bool), "logits", "be None, True or False", task.logits),
         (task.ignore_index is None or is_label(task.ignore_index), "ignore_index", "be a label", task.ignore_index),
     )
     faults = [error_message(what, want, repr(got)) for ok, what, want, got in checks if not ok]
-    return faults + metric_names(task) + _schedulers(task)
+    return faults + metric_faults(task) + _schedulers(task)
 
 
 def can_carve(task: Task) -> bool:
-    """Whether a search split is to be carved, by a share and a seed that are not at fault themselves."""
+    """Tell whether a search split has to be carved, and the share and the seed for it are valid.
+
+    Args:
+        task: The task.
+
+    Returns:
+        Whether to carve.
+    """
     return task.search is None and _is_share(task.search_share) and is_count(task.seed, 0)
 
 
-def build(task: Task) -> nn.Module | None:
-    """A copy of the user's model on the task's device, in eval mode; None when the device itself is at fault."""
+def build_model(task: Task) -> nn.Module | None:
+    """Copy the user's model to the task's device, in eval mode.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The copy; None if the device is invalid.
+
+    Raises:
+        ConfigurationError: The model is of a kind that is refused, lies on another device, or cannot be copied, or the
+            checkpoint does not fit.
+    """
     model = module_of(task.model)
     if not _is_device(task.device):
         return None
@@ -115,8 +155,19 @@ def _copied(model: nn.Module) -> nn.Module:
         raise ConfigurationError(error_message("the model", "be copyable with copy.deepcopy", got, remedy)) from error
 
 
-def split(task: Task, name: str) -> Split | None:
-    """One of the user's splits; None when there is none."""
+def read_split(task: Task, name: str) -> Split | None:
+    """Read one of the user's splits.
+
+    Args:
+        task: The task.
+        name: "train", "search" or "test".
+
+    Returns:
+        The split; None if there is none.
+
+    Raises:
+        ConfigurationError: The data is no split.
+    """
     data = getattr(task, name)
     if data is None and name != "train":
         return None
@@ -128,8 +179,15 @@ def split(task: Task, name: str) -> Split | None:
     return IterableSplit(found.batches, name) if isinstance(found, IterableSplit) else found
 
 
-def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
-    """One sentence for each pair of splits that share samples, under whatever wrapping."""
+def overlap_faults(splits: Mapping[str, Split | None]) -> list[str]:
+    """Check that no two splits share samples, whatever they are wrapped in.
+
+    Args:
+        splits: "train", "search" and "test".
+
+    Returns:
+        One sentence per pair that shares samples.
+    """
     faults: list[str] = []
     for name, other, remedy in (
         ("search", "test", "Leave search out: it is carved from train."),
@@ -139,14 +197,25 @@ def disjoint(splits: Mapping[str, Split | None]) -> list[str]:
         one, two = splits[name], splits[other]
         if one is None or two is None:
             continue
-        shared = collect(faults, f"{name} beside {other}", partial(overlap, one, two))
+        shared = collect_fault(faults, f"{name} beside {other}", partial(overlap, one, two))
         if shared:
             faults.append(error_message(name, f"be other data than {other}", shared, remedy))
     return faults
 
 
-def attempt(what: str, action: Callable[[], object]) -> object:
-    """Run code of the user's; whatever it raises becomes a fault that names it."""
+def run_user_code(what: str, action: Callable[[], object]) -> object:
+    """Run code of the user's.
+
+    Args:
+        what: Name of the code in the message.
+        action: The code.
+
+    Returns:
+        Its result.
+
+    Raises:
+        ConfigurationError: The code raises anything.
+    """
     try:
         return action()
     except ConfigurationError:
@@ -155,8 +224,15 @@ def attempt(what: str, action: Callable[[], object]) -> object:
         raise ConfigurationError(error_message(what, "run", describe_exception(error))) from error
 
 
-def metric_names(task: Task) -> list[str]:
-    """Faults of the metrics that show without running any."""
+def metric_faults(task: Task) -> list[str]:
+    """Check the metrics of a task without running any.
+
+    Args:
+        task: The task.
+
+    Returns:
+        One sentence per fault.
+    """
     metrics = task.metrics
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
         return [error_message("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
@@ -177,7 +253,7 @@ def metric_names(task: Task) -> list[str]:
 
 
 def _wrong_name(what: str, name: object) -> str:
-    """A sentence about a name that tables, files and commands have no place for; "" for others, whatever they hold."""
+    """A sentence about a name that does not fit into tables, files and commands; "" for a valid one."""
     if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_NAME:
         return ""
     return error_message(
@@ -204,12 +280,27 @@ def _schedulers(task: Task) -> list[str]:
 
 
 def is_inputs(value: object) -> bool:
-    """Whether a model can be called with it."""
+    """Tell whether a model can be called with a value.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        True for a tensor, a mapping and a non-empty tuple.
+    """
     return isinstance(value, Tensor | Mapping) or (isinstance(value, tuple) and len(value) > 0)
 
 
 def is_count(value: object, least: int) -> bool:
-    """Whether it is an integer of at least so much."""
+    """Tell whether a value is an integer >= `least`.
+
+    Args:
+        value: Any value.
+        least: Smallest valid integer.
+
+    Returns:
+        Whether it is.
+    """
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

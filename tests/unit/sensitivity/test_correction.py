@@ -9,7 +9,7 @@ import pytest
 
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
-from autoprune.sensitivity.refresh import FEWEST, LARGEST, Observation, observe, refreshed
+from autoprune.sensitivity.correction import MAX_FACTOR, MIN_TRIALS_FOR_CORRECTION, Observation, correct_scan, observe
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from tests.unit.front.builders import measurement, record
 
@@ -55,21 +55,21 @@ def off(found: Sensitivity) -> float:
 @pytest.mark.parametrize(("count", "left"), [(40, 1.0), (150, 0.75)])
 def test_a_wrong_scan_is_put_right(count: int, left: float) -> None:
     for seed in range(3):
-        found = refreshed(scan_of(WRONG), observed(TRUE, count, noise=0.005, seed=seed))
+        found = correct_scan(scan_of(WRONG), observed(TRUE, count, noise=0.005, seed=seed))
         assert found.observations == count
         assert off(found.sensitivity) < left * off(scan_of(WRONG))
 
 
 def test_a_right_scan_stays() -> None:
     for seed in range(5):
-        found = refreshed(scan_of(TRUE), observed(TRUE, 40, noise=0.01, seed=seed))
+        found = correct_scan(scan_of(TRUE), observed(TRUE, 40, noise=0.01, seed=seed))
         assert off(found.sensitivity) < 0.05
 
 
 def test_noise_alone_says_nothing() -> None:
     random = np.random.default_rng(0)
     blind = [replace(one, lost=float(abs(random.normal()))) for one in observed(TRUE, 40)]
-    assert set(refreshed(scan_of(WRONG), blind).factors.values()) == {1.0}
+    assert set(correct_scan(scan_of(WRONG), blind).factors.values()) == {1.0}
 
 
 def test_training_is_not_taken_for_a_group() -> None:
@@ -80,21 +80,21 @@ def test_training_is_not_taken_for_a_group() -> None:
         replace(after, lost=before.lost * (100 / after.trained) ** 0.3)
         for before, after in zip(plain, trained, strict=True)
     ]
-    assert refreshed(scan_of(TRUE), helped).factors["g0"] == pytest.approx(1.0, abs=0.35)
+    assert correct_scan(scan_of(TRUE), helped).factors["g0"] == pytest.approx(1.0, abs=0.35)
 
 
 def test_factors_stay_within_their_bounds() -> None:
     far = TRUE.copy()
     far[0], far[1] = TRUE[0] * 100, TRUE[1] / 100
-    factors = refreshed(scan_of(far), observed(TRUE, 200)).factors
-    assert min(factors.values()) >= 1 / LARGEST - 1e-9
-    assert max(factors.values()) <= LARGEST + 1e-9
+    factors = correct_scan(scan_of(far), observed(TRUE, 200)).factors
+    assert min(factors.values()) >= 1 / MAX_FACTOR - 1e-9
+    assert max(factors.values()) <= MAX_FACTOR + 1e-9
     assert factors["g0"] < 0.5
 
 
 def test_the_shape_of_each_curve_is_kept() -> None:
     scan = scan_of(WRONG)
-    found = refreshed(scan, observed(TRUE, 60))
+    found = correct_scan(scan, observed(TRUE, 60))
     for name, losses in scan.added_loss.items():
         assert found.sensitivity.added_loss[name] == pytest.approx([found.factors[name] * loss for loss in losses])
     assert found.sensitivity.samples_forward == scan.samples_forward
@@ -102,12 +102,14 @@ def test_the_shape_of_each_curve_is_kept() -> None:
 
 def test_it_is_a_function() -> None:
     scan, seen = scan_of(WRONG), observed(TRUE, 40, noise=0.01)
-    assert refreshed(scan, seen) == refreshed(scan, seen)
+    assert correct_scan(scan, seen) == correct_scan(scan, seen)
 
 
-@pytest.mark.parametrize("seen", [[], observed(TRUE, FEWEST - 1), [replace(o, lost=-0.1) for o in observed(TRUE, 30)]])
+@pytest.mark.parametrize(
+    "seen", [[], observed(TRUE, MIN_TRIALS_FOR_CORRECTION - 1), [replace(o, lost=-0.1) for o in observed(TRUE, 30)]]
+)
 def test_too_little_to_tell(seen: list[Observation]) -> None:
-    found = refreshed(scan_of(WRONG), seen)
+    found = correct_scan(scan_of(WRONG), seen)
     assert set(found.factors.values()) == {1.0}
     assert found.sensitivity == scan_of(WRONG)
 

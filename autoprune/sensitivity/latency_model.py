@@ -1,4 +1,4 @@
-"""Latency of any widths, learned from the candidates that were measured."""
+"""Latency of any widths, learned from the measured candidates."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.front.record import CandidateRecord
-from autoprune.sensitivity.cost_model import CostModel, Terms
-from autoprune.sensitivity.cost_table import CostTable, Term
+from autoprune.sensitivity.cost_model import CostModel, CostPolynomial
+from autoprune.sensitivity.cost_table import CostTable, Monomial
 
 #: Fewer measured candidates than this say too little.
-FEWEST = 8
+MIN_TRIALS_FOR_LATENCY = 8
 #: Parts of the candidates, each of which is predicted from the others.
 _FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyFit:
-    """A cost named "latency_ms", in shares of the dense model's latency.
+    """A model of the cost "latency_ms", as a share of the dense model's latency.
 
-    model: a CostModel like that of any other cost. error, worst: median and largest relative error on candidates that
-    were left out of the fit. candidates: how many were measured.
+    Attributes:
+        model: The cost model.
+        error: Median relative error on held-out candidates.
+        worst: Largest relative error on held-out candidates.
+        candidates: Number of measured candidates.
     """
 
     model: CostModel
@@ -35,22 +38,31 @@ class LatencyFit:
 def fit_latency(
     table: CostTable, records: Sequence[CandidateRecord], leaders: Sequence[int] | None = None
 ) -> LatencyFit:
-    """What a multiply-add and a byte of each layer takes, so that the measured ratios to dense come out.
+    """Fit the latency of a multiply-add and of a byte of each layer to the measured ratios to dense.
 
     ratio = constant + sum over layers of a_l multiply_adds_l + b_l bytes_l + a multiply_adds + b bytes, all
-    coefficients >= 0, by non-negative least squares of the relative errors. So latency never falls with a width.
-    Candidates without some blocks or with masks are left out: their layers are others.
-    leaders: ties of the model that comes out, see CostTable.tied; None for none.
-    Raises ConfigurationError with fewer than FEWEST different models measured.
+    coefficients >= 0, by non-negative least squares of the relative errors. So latency never falls as a width grows.
+    Candidates with dropped blocks or masks are left out: they have other layers.
     Source: Lawson and Hanson, Solving Least Squares Problems, 1974.
+
+    Args:
+        table: Table of costs.
+        records: Finished candidates.
+        leaders: Ties of the groups of the resulting model, see CostTable.tied; None for none.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        ConfigurationError: Fewer than MIN_TRIALS_FOR_LATENCY different architectures were measured.
     """
     measured = {
         tuple(sorted(record.widths.items())): record
         for record in records
         if record.search.latency is not None and not record.dropped and record.plan.weights is None
     }
-    if len(measured) < FEWEST:
-        expected = f"have {FEWEST} different candidates that were measured"
+    if len(measured) < MIN_TRIALS_FOR_LATENCY:
+        expected = f"have {MIN_TRIALS_FOR_LATENCY} different candidates that were measured"
         raise ConfigurationError(
             error_message("the cost latency_ms", expected, len(measured), "Latency is known from trials.")
         )
@@ -65,7 +77,9 @@ def fit_latency(
     features, prices = _features(table, widths)
     errors = _left_out(features, ratios)
     found = _fit(features, ratios)
-    whole = replace(table, terms=(*table.terms, Term(lengths=(), multiply_adds=0.0, parameters=0.0, size_bytes=0.0)))
+    whole = replace(
+        table, terms=(*table.terms, Monomial(lengths=(), multiply_adds=0.0, parameters=0.0, size_bytes=0.0))
+    )
     whole = whole if leaders is None else whole.tied(leaders)
     return LatencyFit(
         model=CostModel.priced(whole, "latency_ms", prices @ found),
@@ -76,12 +90,13 @@ def fit_latency(
 
 
 def _features(table: CostTable, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each candidate [n, features]; and what each feature is in prices of the terms and a constant [terms + 1, f].
+    """Features of each candidate [n, features], and each feature as prices of the terms and a constant [terms + 1,
+    features].
 
     The features are shares of the dense model's cost.
     """
     count = len(table.terms)
-    sizes = Terms.of(table, np.ones(count))
+    sizes = CostPolynomial.of(table, np.ones(count))
     operations = np.array([term.multiply_adds for term in table.terms])
     size_bytes = np.array([term.size_bytes for term in table.terms])
     dense = sizes.sizes(sizes.channels)
@@ -100,7 +115,7 @@ def _fit(features: np.ndarray, ratios: np.ndarray) -> np.ndarray:
 
 
 def _left_out(features: np.ndarray, ratios: np.ndarray) -> np.ndarray:
-    """Relative errors of candidates that the fit has not seen, [n]."""
+    """Relative errors of held-out candidates, [n]."""
     errors = np.zeros(len(ratios))
     for part in range(_FOLDS):
         out = np.arange(len(ratios)) % _FOLDS == part
