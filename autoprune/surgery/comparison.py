@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -249,9 +249,9 @@ class EquivalenceCheck:
         outputs = self._cut_outputs(topology, chosen)
         return distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
 
-    def influential_parameters(self, topology: Topology, chosen: KeptChannels) -> set[str]:
-        """Names of the parameters on which the outputs of that cut depend."""
-        return influential_parameters(gradients(self._cut(topology, chosen), self.inputs, self.forwards))
+    def influential_parameters(self, topology: Topology, chosen: KeptChannels, among: Container[str]) -> set[str]:
+        """Find which of the parameters named in `among` the outputs of a cut depend on."""
+        return influential_parameters(gradients(self._cut(topology, chosen), self.inputs, self.forwards, among))
 
     def forget(self) -> None:
         """Drop what was computed for another topology."""

@@ -189,7 +189,7 @@ class Proof:
             if not any(weights.values()):
                 break
             kept = KeptChannels(groups={name: draw[name] for name in names})
-            heard = self.check.influential_parameters(self.topology, kept)
+            heard = self.check.influential_parameters(self.topology, kept, set[str]().union(*weights.values()))
             weights = {name: left - heard for name, left in weights.items()}
         return [name for name, left in weights.items() if left]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -99,10 +99,22 @@ def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[b
             yield bool(slopes[member.tensor][member.axis][member.index.flatten()].any())
 
 
-def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str, Axes]:
-    """Where the gradient of a mixture of all outputs is other than zero; empty where there is none.
+def gradients(
+    model: nn.Module, inputs: Inputs, forwards: Forwards, among: Container[str] | None = None
+) -> dict[str, Axes]:
+    """Find where the gradient of a mixture of all outputs is other than zero; empty where there is none.
 
-    Each gradient is looked at as soon as it is there, and dropped: all of them together are as large as the model.
+    Each gradient is inspected as soon as it is there, and dropped: all of them together are as large as the model.
+
+    Args:
+        model: In float64 or with weights that `forwards` converts.
+        inputs: Of the same precision.
+        forwards: How the model runs.
+        among: Names of the parameters that are asked for, None for all.
+
+    Returns:
+        Parameter name -> positions of each axis with a gradient.
+
     """
     found: dict[str, Axes] = {}
     given = map_tensors(clone_inputs(inputs), forwards.shortened)
@@ -110,7 +122,7 @@ def gradients(model: nn.Module, inputs: Inputs, forwards: Forwards) -> dict[str,
         with torch.enable_grad(), forwards.short(model) as copied:
             copied.requires_grad_(False)
             for name, parameter in copied.named_parameters():
-                if parameter.is_floating_point():
+                if parameter.is_floating_point() and (among is None or name in among):
                     parameter.requires_grad_().register_post_accumulate_grad_hook(partial(_look, found, name))
             outputs = [tensor for tensor in outputs_in(call(copied, given)) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
