@@ -262,7 +262,7 @@ def solve(
     import json
     from dataclasses import asdict
 
-    from autoprune.study.solving import solve_stored
+    from autoprune.study.solve import solve_stored
     from autoprune.terminal import show_solved
 
     found = solve_stored(_open(folder), budget, cost)

@@ -14,7 +14,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.report.findings import share_of_dense
 from autoprune.study.importance import Importances
 from autoprune.study.repeats import Repeats
-from autoprune.study.solving import Solved
+from autoprune.study.solve import SolvedAllocation
 
 
 class _SafeConsole(Console):
@@ -98,12 +98,12 @@ def show_importances(found: Importances) -> None:
     console = _SafeConsole()
     for note in found.notes:
         console.print(note)
-    if not found.knobs:
+    if not found.parameters:
         return
     table = Table("knob", title=f"What mattered over {found.trials} trials", title_justify="left")
     for target in found.targets:
         table.add_column(target, justify="right")
-    for rows in (found.knobs, found.members):
+    for rows in (found.parameters, found.members):
         for row in rows:
             cells = (row.targets[target] for target in found.targets)
             shown = (console.render_str(str(cell), style="dim" if cell.is_noise else "") for cell in cells)
@@ -117,7 +117,7 @@ def show_importances(found: Importances) -> None:
         console.print(f"left out: {name}, {why}")
 
 
-def show_solved(found: Solved) -> None:
+def show_solved(found: SolvedAllocation) -> None:
     """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
     console = _SafeConsole(width=140)
     console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")

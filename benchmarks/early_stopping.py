@@ -31,8 +31,8 @@ import autoprune
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
 from autoprune.front.rung_audit import audit_rungs
-from autoprune.study.early_stopping import RULES, Past, Situation
-from autoprune.study.rungs import STOPPABLE, costs_of, past_of
+from autoprune.study.early_stopping import RULES, FinishedTrial, RungContext
+from autoprune.study.rungs import STOPPABLE, costs_of, finished_trials
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import settings, task
 
@@ -103,8 +103,8 @@ def ordered(records: Sequence[CandidateRecord], seed: int) -> list[CandidateReco
 
 def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[CandidateRecord]) -> Result:
     """What a rule would have done with these candidates in this order."""
-    seen = past_of(records, costs_of(records, OBJECTIVES))
-    past: list[Past] = []
+    seen = finished_trials(records, costs_of(records, OBJECTIVES))
+    past: list[FinishedTrial] = []
     ended: list[float] = []
     for candidate, whole in zip(records, seen, strict=True):
         stop = _stopped_at(name, candidate, whole, past)
@@ -133,16 +133,18 @@ def _samples_of_a_look() -> int:
     return min(settings.rung_samples, task().search_split.samples or settings.rung_samples)
 
 
-def _stopped_at(name: str, candidate: CandidateRecord, whole: Past, past: Sequence[Past]) -> float | None:
+def _stopped_at(
+    name: str, candidate: CandidateRecord, whole: FinishedTrial, past: Sequence[FinishedTrial]
+) -> float | None:
     if candidate.origin != STOPPABLE:
         return None
     for share, quality in candidate.rungs:
-        if RULES[name](Situation(share=share, quality=quality, costs=whole.costs, past=tuple(past))):
+        if RULES[name](RungContext(share=share, quality=quality, costs=whole.costs, past=tuple(past))):
             return share
     return None
 
 
-def _cut_short(whole: Past, at: float) -> Past:
+def _cut_short(whole: FinishedTrial, at: float) -> FinishedTrial:
     rungs = {share: quality for share, quality in whole.rungs.items() if share <= at}
     return replace(whole, rungs=rungs, quality=rungs[at], stopped=True)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.space.optimizers import described
+from autoprune.space.optimizers import describe_training
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
-from autoprune.study.checks import told
-from autoprune.study.description import layers_of, left_rows
+from autoprune.study.identity import layers_of, unprunable_rows
+from autoprune.study.preflight import task_notes
 from autoprune.surgery.weight_masks import maskable, unmaskable, weights_for_pattern
 from autoprune.task.task import Task
 from autoprune.trace.absent import why_none
@@ -67,7 +67,7 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
     settings = SpaceSettings() if space is None else space
     context = TrialContext.of(task, protect=settings.protect)
     found = explain_topology(context.topology, settings, task.prediction.kind)
-    return replace(found, task=task.summary(), notes=(*found.notes, *told(settings, context)))
+    return replace(found, task=task.summary(), notes=(*found.notes, *task_notes(settings, context)))
 
 
 def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:
@@ -85,9 +85,9 @@ def explain_topology(topology: Topology, settings: SpaceSettings, prediction: st
         space=settings,
         sections=(*_group_sections(model), *_whole_sections(model)),
         weights=_weights(topology),
-        left_alone=tuple(left_rows(topology)),
+        left_alone=tuple(unprunable_rows(topology)),
         reach=tuple(_reach(model)),
-        notes=(described(settings, topology, prediction), *_misfits(topology, settings)),
+        notes=(describe_training(settings, topology, prediction), *_misfits(topology, settings)),
     )
 
 

@@ -8,7 +8,7 @@ from autoprune.codec import to_plain_object
 from autoprune.explaining.text import explanation_text
 from autoprune.space.settings import SpaceSettings
 from autoprune.study.left_alone import Cause, causes
-from autoprune.study.manifest import Unprunable
+from autoprune.study.manifest import UnprunableModule
 from autoprune.trace.topology import Cost
 
 
@@ -164,7 +164,7 @@ class Explanation:
     space: SpaceSettings
     sections: tuple[Section, ...]
     weights: tuple[Weights, ...]
-    left_alone: tuple[Unprunable, ...]
+    left_alone: tuple[UnprunableModule, ...]
     reach: tuple[Reach, ...]
     notes: tuple[str, ...]
 

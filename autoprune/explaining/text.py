@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from autoprune.explaining.explanation import Explanation, Part, Section, Stays
-    from autoprune.study.manifest import Unprunable
+    from autoprune.study.manifest import UnprunableModule
 
 #: Layers shown of one place, and places of one reason, where not all are asked for.
 _FEW = 3
@@ -219,7 +219,7 @@ class _Writer:
         console.width = width
 
 
-def _counted(row: Unprunable) -> str:
+def _counted(row: UnprunableModule) -> str:
     stay = str(row.channels) if row.channels == row.of else f"{row.channels} of {row.of}"
     counted = f"head width {stay}" if row.parts == "head width" else f"{stay} {row.parts}"
     return f"{row.group or row.module} ({counted})"

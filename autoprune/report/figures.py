@@ -197,8 +197,8 @@ def importance(found: Importances) -> go.Figure:
     figure = go.Figure()
     shown = {"quality", *found.targets[-1:]}
     for target, colour in zip(reversed(found.targets), _OF_TARGETS, strict=False):
-        cells = [row.targets[target] for row in found.knobs]
-        names = labels([row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.knobs])
+        cells = [row.targets[target] for row in found.parameters]
+        names = labels([row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.parameters])
         figure.add_trace(
             go.Bar(
                 y=names,
@@ -213,7 +213,7 @@ def importance(found: Importances) -> go.Figure:
                 orientation="h",
                 marker={"color": colour, "opacity": [0.25 if cell.is_noise else 1.0 for cell in cells]},
                 hovertext=[
-                    hover([row.name, f"{target}: {cell}"]) for row, cell in zip(found.knobs, cells, strict=True)
+                    hover([row.name, f"{target}: {cell}"]) for row, cell in zip(found.parameters, cells, strict=True)
                 ],
                 hoverinfo="text",
                 name=label(target),
@@ -224,7 +224,7 @@ def importance(found: Importances) -> go.Figure:
         xaxis={"title": "share of the variance of ranks", "tickformat": ".0%", "rangemode": "tozero"},
         yaxis={"type": "category", "autorange": "reversed"},
         template="plotly_white",
-        height=140 + 36 * len(found.knobs),
+        height=140 + 36 * len(found.parameters),
         margin={"l": 140, "r": 20, "t": 20, "b": 50},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )

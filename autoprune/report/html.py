@@ -186,7 +186,7 @@ def _importances(folder: RunFolder) -> list[Section]:
     if found is None:
         return []
     title = "Which knobs mattered"
-    if not found.knobs:
+    if not found.parameters:
         return [Section(title=title, notes=found.notes)]
     left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
     notes = (
@@ -197,7 +197,8 @@ def _importances(folder: RunFolder) -> list[Section]:
         *([f"Left out: {left}."] if left else []),
     )
     rows = tuple(
-        (row.name, *(str(row.targets[target]) for target in found.targets)) for row in (*found.knobs, *found.members)
+        (row.name, *(str(row.targets[target]) for target in found.targets))
+        for row in (*found.parameters, *found.members)
     )
     table = Table(head=("knob", *found.targets), rows=rows)
     return [Section(title=title, figure=figures.importance(found), notes=notes, table=table)]

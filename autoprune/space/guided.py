@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autoprune.space.frame import Frame
-from autoprune.space.scaled import Direction, ScaledSpace, followed, marked
+from autoprune.space.context import SpaceContext
+from autoprune.space.scaled import ScaledSpace, ShapeParameter, indicator_profile, solved_profile
 
 
-def guided(frame: Frame) -> ScaledSpace:
+def guided(context: SpaceContext) -> ScaledSpace:
     """Keep shares are uniform^(1 - trust) * solved^trust * 2^residual, scaled onto the budget.
 
     trust = 0 and no residuals is the uniform sweep, trust = 1 the scan's own allocation, so both baselines are points
@@ -14,13 +14,13 @@ def guided(frame: Frame) -> ScaledSpace:
     share to doubling it.
     """
     trust = (
-        [Direction(name="trust", low=0.0, high=1.0, octaves=followed(frame), solved=1.0)]
-        if frame.path is not None
+        [ShapeParameter(name="trust", low=0.0, high=1.0, log2_scale=solved_profile(context), solved=1.0)]
+        if context.path is not None
         else []
     )
     residuals = [
-        Direction(name=f"residual/{name}", low=-1.0, high=1.0, octaves=marked(frame, [number]))
-        for number, name in enumerate(frame.names)
+        ShapeParameter(name=f"residual/{name}", low=-1.0, high=1.0, log2_scale=indicator_profile(context, [number]))
+        for number, name in enumerate(context.names)
     ]
-    awaited = ("trust",) if frame.settings.scan and frame.path is None and frame.ties else ()
-    return ScaledSpace(frame=frame, directions=[*trust, *residuals], later=awaited)
+    awaited = ("trust",) if context.settings.scan and context.path is None and context.ties else ()
+    return ScaledSpace(context=context, shape_parameters=[*trust, *residuals], awaited=awaited)

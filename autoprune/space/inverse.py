@@ -11,15 +11,15 @@ from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.rounding import AllowedWidths
 
 #: How much less it counts that parameters are small than that they give the widths.
-_SMALL = 1e-3
+_SIZE_PENALTY = 1e-3
 #: The inner part of what is rounded to a width, where a fractional one is to lie: the width itself first.
-_INNER = (0.0, 0.3, 0.6, 0.9)
+_INNER_FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 #: Stands for the side of a width without bound, in octaves: what is clipped there may lie anywhere.
-_FAR = 60.0
+_UNBOUNDED = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Columns:
+class LinearShape:
     """Parameters x with which a group keeps the share 2^(matrix x + constant) of its channels, before it is clipped.
 
     matrix: float [groups, parameters]. low, high: bounds of x [parameters]; 0 lies within.
@@ -30,8 +30,8 @@ class Columns:
     high: np.ndarray
 
 
-def inverses(
-    columns: Columns, widths: np.ndarray, cost_model: CostModel, allowed: AllowedWidths
+def invert_widths(
+    shape: LinearShape, widths: np.ndarray, cost_model: CostModel, allowed: AllowedWidths
 ) -> Iterator[np.ndarray]:
     """Small parameters with which scaling onto the cost of these widths, and rounding, gives them; the nearest else.
 
@@ -39,35 +39,35 @@ def inverses(
     Linear programs: every group's fractional width is to lie in the inner part of where it is rounded to the whole
     one, as many of them as can; and to first order all of them together cost what the whole ones do.
     """
-    for inner in _INNER:
-        found = _solved(columns, (widths, inner), cost_model, allowed)
+    for inner in _INNER_FRACTIONS:
+        found = _solved(shape, (widths, inner), cost_model, allowed)
         if found is not None:
-            yield np.asarray(np.clip(found, columns.low, columns.high))
+            yield np.asarray(np.clip(found, shape.low, shape.high))
 
 
 def _solved(
-    columns: Columns, aim: tuple[np.ndarray, float], cost_model: CostModel, allowed: AllowedWidths
+    shape: LinearShape, aim: tuple[np.ndarray, float], cost_model: CostModel, allowed: AllowedWidths
 ) -> np.ndarray | None:
     from scipy.optimize import linprog  # heavy, and needed for plans from outside alone
 
-    (widths, inner), (groups, count) = aim, columns.matrix.shape
+    (widths, inner), (groups, count) = aim, shape.matrix.shape
     target = np.log2(widths / cost_model.channels)
     up, down = _slack(widths, allowed)
-    above, below = up < _FAR, down < _FAR
+    above, below = up < _UNBOUNDED, down < _UNBOUNDED
     # Unknowns: positive and negative parts of x, the common factor in octaves, and how far each width lies outside.
-    spread = np.hstack([columns.matrix, -columns.matrix, np.ones((groups, 1))])
+    spread = np.hstack([shape.matrix, -shape.matrix, np.ones((groups, 1))])
     outside = np.eye(groups)
     slopes = np.where(above & below, _slopes(cost_model, widths), 0.0)
     far = 1.0 / np.minimum(up, down).clip(1e-3, 1.0)
     answer = linprog(
-        np.concatenate([np.full(2 * count, _SMALL), [0.0], far]),
+        np.concatenate([np.full(2 * count, _SIZE_PENALTY), [0.0], far]),
         A_ub=np.vstack([np.hstack([spread, -outside])[above], np.hstack([-spread, -outside])[below]]),
         b_ub=np.concatenate([(target + inner * up)[above], (inner * down - target)[below]]),
         A_eq=np.append(slopes @ spread, np.zeros(groups))[None, :],
         b_eq=[slopes @ target],
         bounds=[
-            *((0.0, float(high)) for high in columns.high),
-            *((0.0, -float(low)) for low in columns.low),
+            *((0.0, float(high)) for high in shape.high),
+            *((0.0, -float(low)) for low in shape.low),
             (None, None),
             *[(0.0, None)] * groups,
         ],
@@ -79,8 +79,8 @@ def _slack(widths: np.ndarray, allowed: AllowedWidths) -> tuple[np.ndarray, np.n
     """Octaves by which each width may grow and shrink before it is rounded to another one."""
     low, high = allowed.rounding_interval(widths)
     bounded = np.isfinite(high)
-    up = np.where(bounded, np.log2(np.where(bounded, high, widths) / widths), _FAR)
-    down = np.where(low > 0, np.log2(widths / np.where(low > 0, low, widths)), _FAR)
+    up = np.where(bounded, np.log2(np.where(bounded, high, widths) / widths), _UNBOUNDED)
+    down = np.where(low > 0, np.log2(widths / np.where(low > 0, low, widths)), _UNBOUNDED)
     return up, down
 
 

@@ -9,7 +9,7 @@ from autoprune.space.settings import AUTO, SpaceSettings
 from autoprune.trace.topology import Topology
 
 
-def suited(topology: Topology, kind: str = "") -> str:
+def suitable_optimizer(topology: Topology, kind: str = "") -> str:
     """Name the optimizer that suits a task: "adamw" for LayerNorm without BatchNorm and for numbers, else "sgd".
 
     Args:
@@ -21,18 +21,18 @@ def suited(topology: Topology, kind: str = "") -> str:
     return "adamw" if kind == "regression" or topology.norms == ("layer",) else "sgd"
 
 
-def settled(settings: SpaceSettings, topology: Topology, kind: str) -> SpaceSettings:
+def resolve_optimizers(settings: SpaceSettings, topology: Topology, kind: str) -> SpaceSettings:
     """Give the settings with the optimizer that suits a task in the place of "auto"."""
-    return replace(settings, optimizers=optimizers(settings, topology, kind))
+    return replace(settings, optimizers=optimizer_choices(settings, topology, kind))
 
 
-def optimizers(settings: SpaceSettings, topology: Topology, kind: str = "") -> tuple[str, ...]:
+def optimizer_choices(settings: SpaceSettings, topology: Topology, kind: str = "") -> tuple[str, ...]:
     """Names to choose from, with that which suits the task in the place of "auto"."""
-    own = suited(topology, kind)
+    own = suitable_optimizer(topology, kind)
     return tuple(dict.fromkeys(own if name == AUTO else name for name in settings.optimizers))
 
 
-def rate(settings: SpaceSettings, optimizer: str) -> float:
+def default_rate(settings: SpaceSettings, optimizer: str) -> float:
     """The rate of a plan that is not given one: the middle of a range in the logarithm, or the optimizer's own."""
     if settings.learning_rate is None:
         return DEFAULT_LEARNING_RATES[optimizer]
@@ -40,10 +40,10 @@ def rate(settings: SpaceSettings, optimizer: str) -> float:
     return float((low * high) ** 0.5)
 
 
-def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> str:
+def describe_training(settings: SpaceSettings, topology: Topology, kind: str = "") -> str:
     """A sentence on what trains the candidates, and why where the study chooses."""
     rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
-    names = optimizers(settings, topology, kind)
+    names = optimizer_choices(settings, topology, kind)
     each = [
         f"{name} at a learning rate of {' to '.join(rates) or f'{DEFAULT_LEARNING_RATES[name]:g}'}" for name in names
     ]
@@ -51,7 +51,7 @@ def described(settings: SpaceSettings, topology: Topology, kind: str = "") -> st
     if AUTO in settings.optimizers:
         kinds = {("layer",): "has LayerNorm and no BatchNorm", (): "has neither BatchNorm nor LayerNorm"}
         suits = f"a model that {kinds.get(topology.norms, 'has BatchNorm')}"
-        why = (
-            f"; {suited(topology, kind)} suits {'a loss in the unit of the targets' if kind == 'regression' else suits}"
-        )
+        if kind == "regression":
+            suits = "a loss in the unit of the targets"
+        why = f"; {suitable_optimizer(topology, kind)} suits {suits}"
     return f"Candidates are trained with {' or '.join(each)}{why}."

@@ -19,11 +19,11 @@ from autoprune.trace.topology import GROUP_KINDS
 
 SPACES = ("guided", "reduced", "direct")
 #: What may go: kinds of groups, residual blocks and layers whole, and single weights.
-KINDS = (*GROUP_KINDS, "blocks", "layers", "weights")
+PRUNING_KINDS = (*GROUP_KINDS, "blocks", "layers", "weights")
 #: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
-AMOUNTS = ("ratio", "count", "threshold", "ranking")
+PRUNING_MODES = ("ratio", "count", "threshold", "ranking")
 #: Those of them with which the widths follow from scores, in any number of channels.
-SCORED = ("threshold", "ranking")
+SCORED_MODES = ("threshold", "ranking")
 #: Stands for the optimizer that suits the model.
 AUTO = "auto"
 #: The pattern of a plan without masks.
@@ -174,8 +174,8 @@ def _check_names(settings: SpaceSettings) -> None:
         ("the space", (settings.kind,), SPACES),
         ("what ties groups", (settings.tie,), TIES),
         ("the cost of the budget", (settings.cost,), WIDTH_COSTS),
-        ("a kind of pruning", settings.kinds, KINDS),
-        ("how much goes", settings.amounts, AMOUNTS),
+        ("a kind of pruning", settings.kinds, PRUNING_KINDS),
+        ("how much goes", settings.amounts, PRUNING_MODES),
         ("an optimizer", settings.optimizers, (AUTO, *OPTIMIZERS)),
         ("the precision", (settings.precision,), PRECISIONS),
         ("a schedule", settings.schedules, SCHEDULES),

@@ -16,10 +16,10 @@ from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import scale_to_budget, width_bounds
+from autoprune.space.context import SpaceContext
 from autoprune.space.direct import DirectSpace
-from autoprune.space.frame import Frame
 from autoprune.space.guided import guided
-from autoprune.space.knobs import Parameters, Value
+from autoprune.space.parameters import Parameters, ParameterValue
 from autoprune.space.reduced import reduced
 from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.trace.topology import Topology
@@ -35,27 +35,27 @@ class Space(Protocol):
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
         """The plan of a set of parameters."""
 
-    def encode(self, plan: PruningPlan) -> dict[str, Value]:
+    def encode(self, plan: PruningPlan) -> dict[str, ParameterValue]:
         """The parameters nearest to a plan; a plan outside the space is moved to its edge."""
 
-    def uniform(self, budget: float) -> dict[str, Value]:
+    def uniform(self, budget: float) -> dict[str, ParameterValue]:
         """Parameters of the uniform ratio that costs `budget` of dense."""
 
-    def solved(self, budget: float) -> dict[str, Value] | None:
+    def solved(self, budget: float) -> dict[str, ParameterValue] | None:
         """Parameters of the solved allocation at a budget, None without a scan."""
 
 
 #: Name -> the space of a frame.
-KINDS: Mapping[str, Callable[[Frame], Space]] = {
+SPACE_BUILDERS: Mapping[str, Callable[[SpaceContext], Space]] = {
     "guided": guided,
     "reduced": reduced,
-    "direct": lambda frame: DirectSpace(frame=frame),
+    "direct": lambda context: DirectSpace(context=context),
 }
 
 
 def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensitivity | None) -> Space:
     """The space that the settings ask for."""
-    return KINDS[settings.kind](Frame(settings=settings, topology=topology, sensitivity=sensitivity))
+    return SPACE_BUILDERS[settings.kind](SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity))
 
 
 def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
@@ -66,16 +66,16 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
     if not topology.groups and settings.masks == (NO_MASKS,):
         return []  # blocks alone: no sweep between dense and nothing
     if topology.groups:
-        lowest = Frame(settings=settings, topology=topology).lowest
+        smallest_budget = SpaceContext(settings=settings, topology=topology).smallest_budget
     else:
-        lowest = max(settings.min_budget, 1.0 - settings.sparsity[1])
-    highest = max(0.75, lowest)
-    if highest <= lowest:
-        return [lowest] * min(count, 1)
+        smallest_budget = max(settings.min_budget, 1.0 - settings.sparsity[1])
+    highest = max(0.75, smallest_budget)
+    if highest <= smallest_budget:
+        return [smallest_budget] * min(count, 1)
     if count == 1:
-        return [math.sqrt(highest * lowest)]
-    steps = np.exp(np.linspace(math.log(highest), math.log(lowest), count))
-    return [float(value) for value in np.clip(steps, lowest, highest)]
+        return [math.sqrt(highest * smallest_budget)]
+    steps = np.exp(np.linspace(math.log(highest), math.log(smallest_budget), count))
+    return [float(value) for value in np.clip(steps, smallest_budget, highest)]
 
 
 def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> PruningPlan:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import optuna
 
-from autoprune.study.trials import is_finished
+from autoprune.study.ledger import is_finished
 
 #: Attempts after which a trial is given up; the dense model's ends the run then.
-MOST = 3
+MAX_ATTEMPTS = 3
 #: User attribute of a trial that holds their number.
 ATTEMPTS = "attempts"
 #: What is said of a trial that never came to its end.
 GIVEN_UP = (
-    f"the process ended in this trial {MOST} times (killed from outside, out of memory, or a crash below Python); it "
-    "is left behind"
+    f"the process ended in this trial {MAX_ATTEMPTS} times (killed from outside, out of memory, or a crash below "
+    "Python); it is left behind"
 )
 
 
@@ -22,7 +22,7 @@ def begin(trial: optuna.Trial) -> None:
     trial.set_user_attr(ATTEMPTS, count(trial.user_attrs) + 1)
 
 
-def forget(study: optuna.Study, trial: optuna.Trial) -> None:
+def reset(study: optuna.Study, trial: optuna.Trial) -> None:
     """Count none where the process did not end in the trial: it was interrupted, or it crashed and is tried again."""
     if not is_finished(study, trial.number):
         trial.set_user_attr(ATTEMPTS, 0)
@@ -34,10 +34,10 @@ def count(attributes: dict[str, object]) -> int:
     return found if isinstance(found, int) else 0
 
 
-def without_dense(message: str) -> str:
+def dense_failed_message(message: str) -> str:
     """Say that the run stops since the dense model's own trial fails. message: of the last attempt."""
     return (
-        f"The dense model's own trial failed {MOST} times: {message}. Nothing can be said of candidates without it, so "
-        "the run stops; everything finished is kept. Mend the cause and run the same command again: it measures the "
-        "dense model first."
+        f"The dense model's own trial failed {MAX_ATTEMPTS} times: {message}. Nothing can be said of candidates "
+        "without it, so the run stops; everything finished is kept. Mend the cause and run the same command again: it "
+        "measures the dense model first."
     )

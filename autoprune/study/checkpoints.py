@@ -14,7 +14,7 @@ from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.recovery.gradual import Snapshot
-from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, whole_folder
+from autoprune.study.folder import CHECKPOINTS, WEIGHTS, RunFolder, atomic_folder
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest, write_atomically
 from autoprune.trial_context import TrialContext
@@ -56,7 +56,7 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
         kept=dict(snapshot.kept.groups),
         dropped=snapshot.kept.dropped,
     )
-    with whole_folder(final) as temporary:
+    with atomic_folder(final) as temporary:
         write_atomically(temporary / WEIGHTS, serialize_smallest(snapshot.model.state_dict()))
         write_atomically(temporary / RECORD, json.dumps(to_plain(record), indent=1).encode())
     return final

@@ -15,7 +15,7 @@ import numpy as np
 from autoprune.front.dominance import pareto_ranks
 
 #: Candidates that were trained to the end from which a rule may judge; with fewer it lets go on.
-FEWEST = 8
+MIN_TRIALS_FOR_STOPPING = 8
 #: Share of the candidates that end no better than what the front rule hopes for.
 CONFIDENCE = 0.65
 #: Keeps the least squares defined where all candidates are alike.
@@ -23,7 +23,7 @@ _RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class FinishedTrial:
     """A candidate that came before.
 
     rungs: share of the fine-tune's steps -> quality there. quality: in the end, or where it was stopped.
@@ -37,7 +37,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class RungContext:
     """A candidate at a rung.
 
     share: of the fine-tune's steps done. quality: there. costs: in the order of those of the past, lower is better.
@@ -47,15 +47,15 @@ class Situation:
     share: float
     quality: float
     costs: tuple[float, ...]
-    past: Sequence[Past]
+    past: Sequence[FinishedTrial]
     higher_is_better: bool = True
 
 
 #: True stops.
-Rule = Callable[[Situation], bool]
+StoppingRule = Callable[[RungContext], bool]
 
 
-def front(now: Situation) -> bool:
+def front(now: RungContext) -> bool:
     """Stop what even a lucky end would leave dominated.
 
     The end is foretold from the quality here and the costs, by least squares over the candidates that were trained to
@@ -72,25 +72,25 @@ def front(now: Situation) -> bool:
         for p in now.past
         if not p.stopped and math.isfinite(p.quality) and math.isfinite(p.rungs.get(now.share, math.nan))
     ]
-    if len(known) < FEWEST or not math.isfinite(now.quality):
+    if len(known) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.quality):
         return False
-    seen = _seen(
+    seen = _regressors(
         np.array([*(sign * p.rungs[now.share] for p in known), sign * now.quality]),
         np.array([*(p.costs for p in known), now.costs]),
     )
-    hoped = _hoped(seen[:-1], np.array([sign * p.quality for p in known]), seen[-1])
+    hoped = _optimistic_quality(seen[:-1], np.array([sign * p.quality for p in known]), seen[-1])
     rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
     return any(sign * p.quality >= hoped for p in rivals)
 
 
-def _seen(qualities: np.ndarray, costs: np.ndarray) -> np.ndarray:
+def _regressors(qualities: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """What an end is foretold from, [n, 4]: 1, the quality, the mean logarithm of the costs, its square."""
     size = np.log(np.maximum(costs, 1e-9)).mean(axis=1)
     size = (size - size.mean()) / max(float(size.std()), 1e-9)
     return np.stack([np.ones_like(size), qualities, size, size**2], axis=1)
 
 
-def _hoped(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
+def _optimistic_quality(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
     """The end of `own` [4] that CONFIDENCE of the candidates, `seen` [n, 4] with `ends` [n], stay under."""
     inverse = np.linalg.inv(seen.T @ seen + _RIDGE * np.eye(seen.shape[1]))
     weights = inverse @ seen.T @ ends
@@ -101,7 +101,7 @@ def _hoped(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
     return float(own @ weights + residuals[min(math.ceil((count + 1) * CONFIDENCE), count) - 1])
 
 
-def pareto_rank(now: Situation) -> bool:
+def pareto_rank(now: RungContext) -> bool:
     """Stop what lies in a later layer of the fronts at this rung than half of the candidates that passed it.
 
     Layers are those of non-dominated sorting over the quality at the rung and the costs. The median rule of one
@@ -112,17 +112,17 @@ def pareto_rank(now: Situation) -> bool:
     """
     sign = -1.0 if now.higher_is_better else 1.0
     passed = [(p.rungs[now.share], p.costs) for p in now.past if math.isfinite(p.rungs.get(now.share, math.nan))]
-    if len(passed) < FEWEST or not math.isfinite(now.quality):
+    if len(passed) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.quality):
         return False
     found = pareto_ranks(np.array([[sign * quality, *costs] for quality, costs in [*passed, (now.quality, now.costs)]]))
     return bool(found[-1] > np.median(found[:-1]))
 
 
-def never(now: Situation) -> bool:
+def never(now: RungContext) -> bool:
     """Go on, whatever is seen."""
     del now
     return False
 
 
 #: "audit" looks at every rung and stops nothing; with "none" no rung is looked at.
-RULES: Mapping[str, Rule] = {"front": front, "pareto_rank": pareto_rank, "audit": never, "none": never}
+RULES: Mapping[str, StoppingRule] = {"front": front, "pareto_rank": pareto_rank, "audit": never, "none": never}

@@ -24,29 +24,29 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.study.moves import MOVES, REDRAWN, Scene
 from autoprune.study.surrogate import Surrogate, fit
-from autoprune.study.vectors import Coordinates, Value
+from autoprune.study.variation import REDRAW_PROBABILITY, VARIATIONS, ParentPool
+from autoprune.study.vectors import Coordinates, OptunaValue
 
 #: Prefixes of the parameters that share one budget among groups, in our spaces.
-FAMILIES = ("ratio/", "residual/", "multiplier/")
+ALLOCATION_PREFIXES = ("ratio/", "residual/", "multiplier/")
 #: Children that the model screens for each trial, and random ones beside them where there is no family; share of trials
 #: that are random; share that is not screened.
-_CHILDREN, _OTHERS, _RANDOM, _UNSCREENED = 128, 32, 0.03, 0.05
+_CHILD_COUNT, _RANDOM_CHILD_COUNT, _RANDOM_TRIAL_SHARE, _UNSCREENED_SHARE = 128, 32, 0.03, 0.05
 #: Every family member of a child is moved by this, as a share of the room to its nearer bound.
-_SHAKEN = 0.04
+_JITTER = 0.04
 #: Step at the share of successes that is aimed at, in units of a parameter's range, and of how many trials.
-_STEP, _SUCCESSES, _RECENT = 0.1, 0.2, 20
+_STEP, _TARGET_SUCCESS_RATE, _SUCCESS_WINDOW = 0.1, 0.2, 20
 #: Step on the way to the first feasible trial, and of a parameter that only some trials have.
-_ALONE = 0.15
+_INITIAL_STEP = 0.15
 #: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
-_FITTED, _FRONT, _PARENTS = 200, 60, 5
+_MAX_FITTED, _MAX_FRONT, _MIN_PARENTS = 200, 60, 5
 #: Hypervolume is counted up to this, where the worst point known is at 1.
 _REFERENCE = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Known:
+class _Archive:
     """Finished trials as arrays, in the order of their numbers; a new one is made when there is more to know.
 
     key: tells studies apart. numbers: of the trials, int [n]. vectors: float [n, entries].
@@ -63,7 +63,7 @@ class _Known:
     whole: np.ndarray
 
     @classmethod
-    def nothing(cls, key: object, coordinates: Coordinates, objectives: int) -> _Known:
+    def empty(cls, key: object, coordinates: Coordinates, objectives: int) -> _Archive:
         """Before any trial is read."""
         return cls(
             key=key,
@@ -75,7 +75,7 @@ class _Known:
             whole=np.empty(0, dtype=bool),
         )
 
-    def and_also(self, trials: Sequence[FrozenTrial], losses: np.ndarray) -> _Known:
+    def extended(self, trials: Sequence[FrozenTrial], losses: np.ndarray) -> _Archive:
         """With more trials [n] and their losses [n, objectives]."""
         space = self.coordinates.space
         numbers = np.concatenate([self.numbers, [trial.number for trial in trials]])
@@ -102,15 +102,17 @@ class EvolutionSampler(BaseSampler):
     any trial is, else those that violate least. Raises ConfigurationError for n_startup < 1.
     """
 
-    def __init__(self, *, seed: int | None = None, families: Sequence[str] = FAMILIES, n_startup: int = 8) -> None:
+    def __init__(
+        self, *, seed: int | None = None, allocation_prefixes: Sequence[str] = ALLOCATION_PREFIXES, n_startup: int = 8
+    ) -> None:
         if n_startup < 1:
             raise ConfigurationError(error_message("n_startup", "be an integer >= 1", n_startup))
         self._seed = _entropy() if seed is None else seed
-        self._families = tuple(families)
+        self._allocation_prefixes = tuple(allocation_prefixes)
         self._n_startup = n_startup
         self._key: object = None
         self._space = IntersectionSearchSpace()
-        self._known: _Known | None = None
+        self._archive: _Archive | None = None
 
     def reseed_rng(self) -> None:
         """Draw a new seed."""
@@ -132,110 +134,112 @@ class EvolutionSampler(BaseSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Value]:
+    ) -> dict[str, OptunaValue]:
         """A child of the front; random while nothing is known."""
         finished = _finished(study)
         if not search_space or not finished:
             return {}
-        known = self._update(study, finished, search_space)
+        archive = self._read_new_trials(study, finished, search_space)
         rng = np.random.default_rng([self._seed, trial.number])
         started = 1 if any("fixed_params" in t.system_attrs for t in finished[: self._n_startup]) else self._n_startup
-        if len(known.numbers) < started or rng.random() < _RANDOM:
-            return known.coordinates.decode(known.coordinates.random(rng))
-        return known.coordinates.decode(_propose(known, rng))
+        if len(archive.numbers) < started or rng.random() < _RANDOM_TRIAL_SHARE:
+            return archive.coordinates.decode(archive.coordinates.random(rng))
+        return archive.coordinates.decode(_propose(archive, rng))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Value:
+    ) -> OptunaValue:
         """A parameter that not every trial has: mostly that of a good trial which has it, changed a little."""
         rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
         having = [t for t in _finished(study) if t.distributions.get(param_name) == param_distribution]
-        alone = Coordinates(space={param_name: param_distribution}, prefixes=("\0",))
-        if len(having) < self._n_startup or rng.random() < 2 * REDRAWN:
+        alone = Coordinates(space={param_name: param_distribution}, allocation_prefixes=("\0",))
+        if len(having) < self._n_startup or rng.random() < 2 * REDRAW_PROBABILITY:
             return alone.decode(alone.random(rng))[param_name]
         losses, violations = _losses(study, having), _violations(having)
-        best = having[int(rng.choice(_leading(losses, violations, 1)))]
+        best = having[int(rng.choice(_best_trials(losses, violations, 1)))]
         vector = alone.encode([best])[0]
         if not alone.choices:
-            vector = alone.reflected(vector + _ALONE * rng.random() * rng.normal())
+            vector = alone.reflected(vector + _INITIAL_STEP * rng.random() * rng.normal())
         return alone.decode(vector)[param_name]
 
-    def _update(self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> _Known:
+    def _read_new_trials(
+        self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]
+    ) -> _Archive:
         """What is known with what has been finished since; only new trials are read."""
-        key, known = _key(study, finished), self._known
-        if known is None or known.key != key or known.coordinates.space != space:
-            coordinates = Coordinates(space=dict(space), prefixes=self._families)
-            known = _Known.nothing(key, coordinates, len(study.directions))
-        seen = set(known.numbers.tolist())
+        key, archive = _key(study, finished), self._archive
+        if archive is None or archive.key != key or archive.coordinates.space != space:
+            coordinates = Coordinates(space=dict(space), allocation_prefixes=self._allocation_prefixes)
+            archive = _Archive.empty(key, coordinates, len(study.directions))
+        seen = set(archive.numbers.tolist())
         fresh = [t for t in finished if t.number not in seen and _fits(t, space)]
-        self._known = known.and_also(fresh, _losses(study, fresh)) if fresh else known
-        return self._known
+        self._archive = archive.extended(fresh, _losses(study, fresh)) if fresh else archive
+        return self._archive
 
 
-def _propose(known: _Known, rng: np.random.Generator) -> np.ndarray:
+def _propose(archive: _Archive, rng: np.random.Generator) -> np.ndarray:
     """The child of many that the model expects the most of, or the first one without asking it."""
-    coordinates = known.coordinates
-    losses, violations = _finite(known.losses), known.violations
-    leading = _leading(losses, violations, _PARENTS)
-    fitted = _sample(len(losses), leading)
+    coordinates = archive.coordinates
+    losses, violations = _finite(archive.losses), archive.violations
+    leading = _best_trials(losses, violations, _MIN_PARENTS)
+    fitted = _fitted_trials(len(losses), leading)
     columns = losses[fitted]
     if violations.any():
         columns = np.concatenate([columns, violations[fitted, None]], axis=1)
-    vectors = known.vectors[fitted]
-    model = fit(coordinates.rough(vectors), coordinates.fine(vectors), columns)
+    vectors = archive.vectors[fitted]
+    model = fit(coordinates.context_features(vectors), coordinates.allocation_features(vectors), columns)
     parents = leading[np.argsort(losses[leading, -1], kind="stable")]
-    scene = Scene(
+    pool = ParentPool(
         coordinates=coordinates,
-        vectors=known.vectors[parents],
+        vectors=archive.vectors[parents],
         losses=losses[parents],
-        gaps=_gaps(losses[parents]),
+        gaps=_crowding_distances(losses[parents]),
         model=model,
-        step=_step(losses, violations),
+        step=_step_size(losses, violations),
         rng=rng,
     )
-    children = _children(scene)
-    taken = set(_names(known.vectors[known.whole]))
-    unknown = [number for number, name in enumerate(_names(children)) if name not in taken]
+    children = _make_children(pool)
+    taken = set(_fingerprints(archive.vectors[archive.whole]))
+    unknown = [number for number, name in enumerate(_fingerprints(children)) if name not in taken]
     if not unknown:
         return coordinates.random(rng)
     children = children[unknown]
-    if rng.random() < _UNSCREENED:
+    if rng.random() < _UNSCREENED_SHARE:
         return np.asarray(children[0])
-    expected = model.predict(coordinates.rough(children), coordinates.fine(children))
-    chosen = children[_best(expected, model, losses[parents], violations)].copy()
+    expected = model.predict(coordinates.context_features(children), coordinates.allocation_features(children))
+    chosen = children[_best_child(expected, model, losses[parents], violations)].copy()
     # The model knows only the directions that were tried: a little of every other one is tried with each child.
-    family = coordinates.family
-    room = 2.0 * np.minimum(chosen[family], 1.0 - chosen[family])
-    chosen[family] += _SHAKEN * room * rng.normal(size=len(family))
+    allocation_block = coordinates.allocation_block
+    room = 2.0 * np.minimum(chosen[allocation_block], 1.0 - chosen[allocation_block])
+    chosen[allocation_block] += _JITTER * room * rng.normal(size=len(allocation_block))
     return np.asarray(chosen)
 
 
-def _children(scene: Scene) -> np.ndarray:
+def _make_children(pool: ParentPool) -> np.ndarray:
     """Children of the moves, float [children, entries], with some at random where a space holds few.
 
     Now and then all of them get one choice that was drawn again: what a choice is worth is seen by trying it, and the
     model expects little of what it has not seen.
     """
-    coordinates, rng = scene.coordinates, scene.rng
-    shares = np.array([share for _, share in MOVES.values()])
-    moves = [move for move, _ in MOVES.values()]
-    drawn = rng.choice(len(moves), size=_CHILDREN, p=shares / shares.sum())
-    children = coordinates.reflected(np.stack([moves[move](scene) for move in drawn]))
-    if coordinates.choices and rng.random() < REDRAWN:
+    coordinates, rng = pool.coordinates, pool.rng
+    shares = np.array([share for _, share in VARIATIONS.values()])
+    moves = [move for move, _ in VARIATIONS.values()]
+    drawn = rng.choice(len(moves), size=_CHILD_COUNT, p=shares / shares.sum())
+    children = coordinates.reflected(np.stack([moves[move](pool) for move in drawn]))
+    if coordinates.choices and rng.random() < REDRAW_PROBABILITY:
         position = int(rng.choice(list(coordinates.choices)))
         children[:, position] = rng.integers(coordinates.choices[position])
-    if len(coordinates.family):
+    if len(coordinates.allocation_block):
         return children
-    others = np.stack([coordinates.random(rng) for _ in range(_OTHERS)])
+    others = np.stack([coordinates.random(rng) for _ in range(_RANDOM_CHILD_COUNT)])
     return np.concatenate([children, coordinates.reflected(others)])
 
 
-def _names(vectors: np.ndarray) -> list[bytes]:
+def _fingerprints(vectors: np.ndarray) -> list[bytes]:
     """One for each vector, the same for those that are alike to nine digits."""
     return [row.tobytes() for row in np.round(vectors, 9) + 0.0]  # -0 becomes 0
 
 
-def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
+def _best_child(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
     """Number of the child with the most hypervolume to gain; where none gains any, that nearest to the front.
 
     expected: scaled losses [children, objectives], and the violation after them where there are constraints.
@@ -250,7 +254,7 @@ def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations:
         if not feasible.any() or not (violations == 0).any():
             return int(np.argmin(violated))
         excess = np.where(feasible, 0.0, np.inf)
-    front = front[np.argsort(-_gaps(front), kind="stable")[:_FRONT]]
+    front = front[np.argsort(-_crowding_distances(front), kind="stable")[:_MAX_FRONT]]
     reference = [_REFERENCE] * objectives
     held = moocore.hypervolume(front, ref=reference)
     gains = np.where(excess > 0, -1.0, 0.0)
@@ -263,7 +267,7 @@ def _best(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations:
     return int(np.argmin(apart + excess))
 
 
-def _leading(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarray:
+def _best_trials(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarray:
     """Positions of the front of the feasible trials, with the next ranks where it has fewer than `least` members.
 
     Without a feasible trial, of those that violate least.
@@ -279,7 +283,7 @@ def _leading(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarr
     return np.asarray(feasible[np.argsort(ranks, kind="stable")[:least]])
 
 
-def _gaps(losses: np.ndarray) -> np.ndarray:
+def _crowding_distances(losses: np.ndarray) -> np.ndarray:
     """Distances to both neighbours, summed over scaled objectives; an end counts its one neighbour twice."""
     found = np.zeros(len(losses))
     if len(losses) < 2:
@@ -291,22 +295,22 @@ def _gaps(losses: np.ndarray) -> np.ndarray:
     return found
 
 
-def _step(losses: np.ndarray, violations: np.ndarray) -> float:
+def _step_size(losses: np.ndarray, violations: np.ndarray) -> float:
     """By the share of the last trials that are on the front: more than one in five, and steps grow."""
     if (violations > 0).all():
-        return _ALONE  # far from where it is to be
-    recent = np.arange(len(losses)) >= len(losses) - _RECENT
-    reached = np.isin(np.flatnonzero(recent), _leading(losses, violations, 1)).mean()
-    return float(_STEP * np.exp(np.clip(2.0 * (reached - _SUCCESSES), -0.5, 0.5)))
+        return _INITIAL_STEP  # far from where it is to be
+    recent = np.arange(len(losses)) >= len(losses) - _SUCCESS_WINDOW
+    reached = np.isin(np.flatnonzero(recent), _best_trials(losses, violations, 1)).mean()
+    return float(_STEP * np.exp(np.clip(2.0 * (reached - _TARGET_SUCCESS_RATE), -0.5, 0.5)))
 
 
-def _sample(count: int, leading: np.ndarray) -> np.ndarray:
+def _fitted_trials(count: int, leading: np.ndarray) -> np.ndarray:
     """Positions of the trials to fit on: the front and the latest."""
-    if count <= _FITTED:
+    if count <= _MAX_FITTED:
         return np.arange(count)
-    front = leading[-_FITTED // 2 :]
+    front = leading[-_MAX_FITTED // 2 :]
     rest = np.setdiff1d(np.arange(count), front)
-    return np.sort(np.concatenate([front, rest[len(front) - _FITTED :]]))
+    return np.sort(np.concatenate([front, rest[len(front) - _MAX_FITTED :]]))
 
 
 def _finished(study: Study) -> list[FrozenTrial]:

@@ -15,19 +15,19 @@ from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.gradual import Snapshot
-from autoprune.space.knobs import Parameters
-from autoprune.space.settings import SCORED
+from autoprune.space.parameters import Parameters
+from autoprune.space.settings import SCORED_MODES
 from autoprune.space.space import Space, dense_plan
-from autoprune.study import checkpoints, duplicates, garbage, lineage, repair, rungs, trials, untried
+from autoprune.study import checkpoints, duplicates, ledger, lineage, repair, retention, rungs, untried
 from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
-from autoprune.study.untested import Untested
+from autoprune.study.untested import UntestedCandidates
 from autoprune.trial_context import TrialContext
 
 #: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
-_ADAPTED = (rungs.STOPPABLE, "solved")
+_SHRINKABLE = (rungs.STOPPABLE, "solved")
 #: Origins of plans whose length the space says, by what they cost.
-_OF_THE_SPACE = (*_ADAPTED, "uniform")
+_LENGTH_FOLLOWS_COST = (*_SHRINKABLE, "uniform")
 #: Allocations of neighbouring budgets contain each other but for rounding, and are to cost what was asked for.
 _SOLVED_SLACK = 0.05
 
@@ -48,74 +48,76 @@ class Execution:
     ) -> None:
         self.folder, self.context, self.settings = where
         self.optuna, self.front_of, self.records = study, front_of, records
-        self.known_in_a_row = 0
+        self.duplicates_in_a_row = 0
         # Trials of the study in all, of which this run may do the first.
         self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
-        self.rung_split = rungs.part_of_search(self.context.task, self.settings.rung_samples)
+        self.rung_split = rungs.rung_split(self.context.task, self.settings.rung_samples)
 
     def queue_untried(self, space: Space) -> None:
         """Queue a proposal that gives no known model, where one can be found."""
         settings, topology = self.settings, self.context.topology
         known, seed = duplicates.keys(self.records, topology), self.seed()
-        dear = bool({*settings.space.amounts} & {*SCORED} or settings.limits.given or settings.space.block_criteria)
+        expensive = bool(
+            {*settings.space.amounts} & {*SCORED_MODES} or settings.limits.given or settings.space.block_criteria
+        )
 
         def is_untried(point: Parameters) -> bool:
             try:
-                plan = self.shaped(resolve_plan(self.context, space.decode(point, seed=seed))[0])
+                plan = self.adjust(resolve_plan(self.context, space.decode(point, seed=seed))[0])
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException:  # the user's loss runs here; a point that cannot be scored is none to try
                 return False
             return duplicates.key(plan, planned_widths(plan, topology), topology) not in known
 
-        untried.enqueue(self.optuna, space, is_untried, seed, untried.DEAR_DRAWS if dear else untried.DRAWS)
+        untried.enqueue(self.optuna, space, is_untried, seed, untried.EXPENSIVE_DRAWS if expensive else untried.DRAWS)
 
-    def shaped(self, resolved: PruningPlan) -> PruningPlan:
+    def adjust(self, resolved: PruningPlan) -> PruningPlan:
         """A proposal as it is tried where no ancestor is to hold it: within the limits, and as long as it costs."""
-        found = repair.onto_limits(self.context, self.settings, self.front(), resolved) or resolved
-        return replace(found, recovery=self._recovery(found))
+        found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
+        return replace(found, recovery=self._recovery_scaled_to_cost(found))
 
-    def settle(self, trial: optuna.Trial, space: Space) -> None:
+    def evaluate_or_reuse(self, trial: optuna.Trial, space: Space) -> None:
         """Answer a trial: from the record when it is known, else by pruning and training."""
         plan = self._plan(trial, space)
         resolved, scored = resolve_plan(self.context, plan)
         polished = trial.user_attrs.get("of")
-        origin = trials.origin_of(trial)
-        adapted = self._adapted(trial, origin, resolved) if origin in _ADAPTED else resolved
+        origin = ledger.origin_of(trial)
+        adapted = self._shrink(trial, origin, resolved) if origin in _SHRINKABLE else resolved
         if adapted != resolved:
             plan = resolved = adapted
-        if origin in _OF_THE_SPACE:
-            recovery = self._recovery(resolved)
+        if origin in _LENGTH_FOLLOWS_COST:
+            recovery = self._recovery_scaled_to_cost(resolved)
             plan, resolved = replace(plan, recovery=recovery), replace(resolved, recovery=recovery)
         # What is never stopped is not answered by what was, nor a baseline by what is compared with it.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
-        known = list(lineage.allowed(known, origin))
+        known = list(lineage.allowed_parents(known, origin))
         anew = polished is not None or origin == "dense"
         twin = None if anew else duplicates.find(known, resolved, self.context.topology)
         if twin is not None:
-            trials.mark(trial, twin, self.excess(twin))
+            ledger.set_constraints(trial, twin, self.excess(twin))
             trial.set_user_attr("duplicate_of", twin.number)
-            self.known_in_a_row += 1
-            self.optuna.tell(trial, trials.values_of(twin, self.settings))
+            self.duplicates_in_a_row += 1
+            self.optuna.tell(trial, ledger.values_of(twin, self.settings))
             return
-        self.known_in_a_row = 0
+        self.duplicates_in_a_row = 0
         candidate = self._evaluate(trial, resolved, polished)
-        self._finish(trial, replace(candidate, plan=plan, work=candidate.work + scored))
+        self._store_and_tell(trial, replace(candidate, plan=plan, work=candidate.work + scored))
 
-    def _adapted(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
+    def _shrink(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
         """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
         found, slack = resolved, self.settings.lineage_slack
         if origin == rungs.STOPPABLE:
-            found = repair.onto_limits(self.context, self.settings, self.front(), resolved) or resolved
+            found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
             if found != resolved:
                 trial.set_user_attr("repaired", True)
         else:
             slack = min(slack, _SOLVED_SLACK)
         if not self.settings.lineage or untried.UNTRIED in trial.user_attrs:
             return found
-        return lineage.nestled(self._ancestors(), found, self.context.topology, slack)
+        return lineage.shrink_to_ancestor(self._ancestors(), found, self.context.topology, slack)
 
-    def _recovery(self, resolved: PruningPlan) -> RecoveryPlan:
+    def _recovery_scaled_to_cost(self, resolved: PruningPlan) -> RecoveryPlan:
         """That of a resolved plan, with as many steps as the space has for what it costs."""
         space, topology = self.settings.space, self.context.topology
         share = topology.share(planned_widths(resolved, topology), resolved.dropped)
@@ -126,15 +128,15 @@ class Execution:
         if polished is None:
             topology = self.context.topology
             widths = planned_widths(resolved, topology)
-            ancestors = lineage.allowed(self._ancestors(), trials.origin_of(trial))
-            ancestor = lineage.choose(ancestors, widths, topology.gone(resolved.dropped), resolved.weights)
+            ancestors = lineage.allowed_parents(self._ancestors(), ledger.origin_of(trial))
+            ancestor = lineage.choose_parent(ancestors, widths, topology.gone(resolved.dropped), resolved.weights)
         else:
             ancestor = self.front().get(polished)
         if ancestor is not None:
-            parent = lineage.load(self.context, self.folder, ancestor)
+            parent = lineage.load_parent(self.context, self.folder, ancestor)
         planned = replace(self.settings, trials=self.planned)
-        looks = rungs.rungs_of(
-            planned, self.rung_split, self.records, self.context.task.higher_is_better, trials.origin_of(trial)
+        looks = rungs.rung_policy(
+            planned, self.rung_split, self.records, self.context.task.higher_is_better, ledger.origin_of(trial)
         )
         return evaluate_plan(self.context, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 
@@ -160,28 +162,28 @@ class Execution:
         given = trial.user_attrs.get("plan")
         if given is not None:
             plan = PruningPlan.from_dict(given)
-            return replace(plan, seed=seed) if trials.origin_of(trial) == "polished" else plan
+            return replace(plan, seed=seed) if ledger.origin_of(trial) == "polished" else plan
         if trial.user_attrs.get("origin") == "dense":
             return dense_plan(self.settings.space, self.context.topology, seed)
         return space.decode(trial.params, seed=seed)
 
     def seed(self) -> int:
         """A seed for the next trial, which a resumed run has as well."""
-        return (self.settings.seed * 100_003 + trials.settled(self.optuna)) % 2**31
+        return (self.settings.seed * 100_003 + ledger.finished_count(self.optuna)) % 2**31
 
-    def _finish(self, trial: optuna.Trial, candidate: Candidate) -> None:
+    def _store_and_tell(self, trial: optuna.Trial, candidate: Candidate) -> None:
         """Store first, then tell: after a kill in between the stored candidate is told on resume."""
-        record = trials.record_of(trial, candidate, self.records)
+        record = ledger.record_of(trial, candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
         bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which they are read
-        trials.mark(trial, record, self.excess(record))
-        self.optuna.tell(trial, trials.values_of(record, self.settings))
+        ledger.set_constraints(trial, record, self.excess(record))
+        self.optuna.tell(trial, ledger.values_of(record, self.settings))
         if self.settings.collect_garbage:
-            self.collect()
+            self.remove_useless_weights()
 
-    def collect(self) -> None:
+    def remove_useless_weights(self) -> None:
         """Remove the weights that nobody will need."""
-        useless = {found.number for found in garbage.removable(self.front())}
+        useless = {found.number for found in retention.removable_weights(self.front())}
         for position, found in enumerate(self.records):
             if found.number in useless:
                 self.folder.remove_weights(found.number)
@@ -195,7 +197,7 @@ class Execution:
         """Give the front of all candidates so far."""
         return self.front_of(self.records)
 
-    def measure_tests(self, untested: Untested, follow: Callable[[int, int], None]) -> None:
+    def measure_tests(self, untested: UntestedCandidates, follow: Callable[[int, int], None]) -> None:
         """Measure the front, the dense model and the uniform sweep on the test split.
 
         untested: keeps who cannot be measured. follow: told (done, total).
@@ -213,7 +215,7 @@ class Execution:
                 break
             record, measured = self.records[position], None
             with untested.kept(record.number):
-                model = lineage.load(self.context, self.folder, record).model
+                model = lineage.load_parent(self.context, self.folder, record).model
                 measured = measure_test(self.context, model, record.search)
             if measured is not None:
                 self.folder.write_test(record.number, measured)

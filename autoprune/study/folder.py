@@ -108,7 +108,7 @@ class RunFolder:
         """False once they were removed."""
         return self.weights(number).is_file() and not (self._candidate(number) / REMOVED).is_file()
 
-    def no_weights(self, number: int) -> NotFoundError:
+    def missing_weights_error(self, number: int) -> NotFoundError:
         """What to raise for a candidate whose weights are not there."""
         remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
         if not (self._candidate(number) / REMOVED).is_file():
@@ -129,7 +129,7 @@ class RunFolder:
 
         The weights are the file whose length `measure.cost.stored_bytes` gives.
         """
-        with whole_folder(self._candidate(record.number)) as temporary:
+        with atomic_folder(self._candidate(record.number)) as temporary:
             weights = serialize_smallest(model.state_dict())
             write_atomically(temporary / WEIGHTS, weights)
             write_atomically(temporary / DIGEST, _digest(weights))
@@ -143,7 +143,7 @@ class RunFolder:
         """
         path = self.weights(number)
         if not path.exists():
-            raise self.no_weights(number)
+            raise self.missing_weights_error(number)
         manifest = self.read_study() if self.holds_study else None
         weights = read_weights(path, None if manifest is None else manifest.bytes)
         digest = path.with_name(DIGEST)
@@ -218,7 +218,7 @@ class RunFolder:
         stems = [place.stem for place in places if place.stem.isascii() and place.stem.isdigit()]
         return max((int(stem) for stem in stems), default=-1) + 1
 
-    def sweep(self) -> None:
+    def remove_partial_writes(self) -> None:
         """Remove what an interrupted write left behind."""
         for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/"):
             for entry in self.path.glob(f"{pattern}.*.tmp"):
@@ -236,7 +236,7 @@ def _digest(weights: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
+def atomic_folder(final: Path) -> Iterator[Path]:
     """A folder to write into, which is in its place whole once the block ends, and nowhere where it fails.
 
     Raises StorageError where it cannot be written.

@@ -27,25 +27,25 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoprune.errors import StorageError, error_message
 from autoprune.study.folder import RunFolder
+from autoprune.study.ledger import origin_of
 from autoprune.study.storage import JOURNAL
-from autoprune.study.trials import origin_of
 
 #: Fewer trials than this say nothing.
-FEWEST_TRIALS = 20
+MIN_TRIALS_FOR_IMPORTANCE = 20
 #: Attributes of trials that say nothing of their own: answered from another, stopped early.
-_APART = {"duplicate_of", "fidelity"}
+_UNINFORMATIVE = {"duplicate_of", "fidelity"}
 #: Values that fewer trials have are looked at as one.
-_FEWEST_ALIKE = 3
+_MIN_TRIALS_PER_VALUE = 3
 #: A range is divided into so many parts with equally many trials.
-_PARTS = 3
+_BINS = 3
 #: Trials of about the same cost: this share of all, and no fewer than so many.
-_NEAR, _FEWEST_NEAR = 0.2, 6
+_NEIGHBOUR_SHARE, _MIN_NEIGHBOURS = 0.2, 6
 #: Random halves of the trials, and random orders of them.
 _HALVES, _ORDERS = 100, 2000
 #: Orders that are looked at in one go.
-_AT_ONCE = 100
+_ORDERS_PER_BATCH = 100
 #: How likely it is that chance alone makes one or more knobs of a target pass for important.
-_ERROR = 0.05
+_FALSE_POSITIVE_RATE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Importances:
 
     trials: int
     targets: tuple[str, ...] = ()
-    knobs: tuple[ImportanceRow, ...] = ()
+    parameters: tuple[ImportanceRow, ...] = ()
     members: tuple[ImportanceRow, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Importances:
     def table(self) -> pd.DataFrame:
         """A row for each knob and member, with share, low, high, chance and is_noise of each target."""
         rows = []
-        for row in (*self.knobs, *self.members):
+        for row in (*self.parameters, *self.members):
             cells: dict[str, object] = {"parameter": row.name, "members": row.members}
             for target, found in row.targets.items():
                 for part in ("share", "low", "high", "chance", "is_noise"):
@@ -121,7 +121,7 @@ class Importances:
                 row.name: {t: {**asdict(found), "is_noise": found.is_noise} for t, found in row.targets.items()}
                 for row in rows
             }
-            for rows in (self.knobs, self.members)
+            for rows in (self.parameters, self.members)
         )
         return {
             "trials": self.trials,
@@ -153,11 +153,13 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
     study: its "objectives" attribute names its values, "quality" among them. seed: >= 0.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in finished if origin_of(trial) == "sampled" and not _APART & trial.user_attrs.keys()]
-    if len(trials) < FEWEST_TRIALS:
+    trials = [
+        trial for trial in finished if origin_of(trial) == "sampled" and not _UNINFORMATIVE & trial.user_attrs.keys()
+    ]
+    if len(trials) < MIN_TRIALS_FOR_IMPORTANCE:
         note = (
-            f"Importances need {FEWEST_TRIALS} trials that the sampler chose and that were trained to the end; "
-            f"there are {len(trials)}."
+            f"Importances need {MIN_TRIALS_FOR_IMPORTANCE} trials that the sampler chose and that were trained to the "
+            f"end; there are {len(trials)}."
         )
         return Importances(trials=len(trials), notes=(note,))
     groups, left_out = _groups(trials)
@@ -171,7 +173,7 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
     return Importances(
         trials=len(trials),
         targets=tuple(draws),
-        knobs=_rows(_knobs(groups), groups, draws),
+        parameters=_rows(_merge_kinds(groups), groups, draws),
         members=_rows({name: [name] for name in groups if "/" in name}, groups, draws),
         left_out=left_out,
         notes=tuple(notes),
@@ -201,7 +203,7 @@ def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
     Local linear regression (Cleveland, Robust locally weighted regression, 1979), unweighted.
     """
-    near = max(_FEWEST_NEAR, round(_NEAR * len(costs)))
+    near = max(_MIN_NEIGHBOURS, round(_NEIGHBOUR_SHARE * len(costs)))
     rest = np.empty(len(costs))
     for position, cost in enumerate(costs):
         far = np.abs(costs - cost)
@@ -214,7 +216,7 @@ def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
     return rest
 
 
-def explained(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """[rows, parameters]: share of the variance of the values [rows, n] between the groups of each parameter.
 
     groups: integers >= 0 [n, parameters]. Less what is expected by chance, 1 - (1 - between / total) (n - 1) /
@@ -263,7 +265,7 @@ def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[
             common = max(values, key=values.count)
             left_out[name] = (
                 f"in {len(values)} of {len(trials)} trials only"
-                if len(values) < _FEWEST_ALIKE
+                if len(values) < _MIN_TRIALS_PER_VALUE
                 else f"{common!r} in {values.count(common)} of {len(trials)} trials"
             )
     return groups, left_out
@@ -275,11 +277,11 @@ def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
     values = [trial.params[name] for trial in trials if name in trial.params]
     drawn = next(trial.distributions[name] for trial in trials if name in trial.params)
     labels = np.zeros(len(trials), dtype=np.int64)
-    if isinstance(drawn, CategoricalDistribution) or len(set(values)) <= _PARTS:
+    if isinstance(drawn, CategoricalDistribution) or len(set(values)) <= _BINS:
         known = list(dict.fromkeys(values))
         labels[there] = [1 + known.index(value) for value in values]
     else:
-        edges = np.quantile(values, np.arange(1, _PARTS) / _PARTS)
+        edges = np.quantile(values, np.arange(1, _BINS) / _BINS)
         labels[there] = 1 + np.searchsorted(edges, values)
     return labels
 
@@ -287,12 +289,12 @@ def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
 def _pooled(labels: np.ndarray) -> np.ndarray:
     """The labels with rare ones as one; with the most frequent one where there are too few of them for that."""
     counts = np.bincount(labels)
-    rare = (counts > 0) & (counts < _FEWEST_ALIKE)
-    few = counts[rare].sum() < _FEWEST_ALIKE
+    rare = (counts > 0) & (counts < _MIN_TRIALS_PER_VALUE)
+    few = counts[rare].sum() < _MIN_TRIALS_PER_VALUE
     return np.where(rare[labels], counts.argmax() if few else len(counts), labels)
 
 
-def _knobs(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def _merge_kinds(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """Knob -> its parameters; parameters such as "criterion/a" and "criterion/b" are one, "criterion/*"."""
     knobs: dict[str, list[str]] = defaultdict(list)
     for name in names:
@@ -305,11 +307,13 @@ def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _
     random = np.random.default_rng(seed)
     matrix = np.stack(list(groups.values()), axis=1)
     chosen = [random.permutation(len(values))[: len(values) // 2] for _ in range(_HALVES)]
-    orders = (random.permuted(np.tile(values, (_AT_ONCE, 1)), axis=1) for _ in range(_ORDERS // _AT_ONCE))
+    orders = (
+        random.permuted(np.tile(values, (_ORDERS_PER_BATCH, 1)), axis=1) for _ in range(_ORDERS // _ORDERS_PER_BATCH)
+    )
     return _Draws(
-        own=explained(matrix, values[None]),
-        halves=np.concatenate([explained(matrix[half], values[None, half]) for half in chosen]),
-        chance=np.concatenate([explained(matrix, order) for order in orders]),
+        own=explained_variance(matrix, values[None]),
+        halves=np.concatenate([explained_variance(matrix[half], values[None, half]) for half in chosen]),
+        chance=np.concatenate([explained_variance(matrix, order) for order in orders]),
     )
 
 
@@ -333,6 +337,6 @@ def _importances(drawn: _Draws, members: np.ndarray) -> list[Importance]:
     """One for each column of members [parameters, knobs], 1 where a parameter is of the knob."""
     low, high = np.quantile(drawn.halves @ members, (0.16, 0.84), axis=0)
     # Each row may pass with its part of the error, so that the whole table has all of it (Bonferroni).
-    chance = np.quantile(drawn.chance @ members, 1 - _ERROR / members.shape[1], axis=0)
+    chance = np.quantile(drawn.chance @ members, 1 - _FALSE_POSITIVE_RATE / members.shape[1], axis=0)
     rows = np.clip(np.array([(drawn.own @ members)[0], low, high, chance]), 0.0, 1.0).T.tolist()
     return [Importance(share=share, low=down, high=up, chance=passed) for share, down, up, passed in rows]

@@ -13,15 +13,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.front.record import CandidateRecord
 from autoprune.space.space import Space
+from autoprune.study.ledger import STOPPED, bounded, values_of
 from autoprune.study.settings import StudySettings
-from autoprune.study.trials import STOPPED, bounded, values_of
 
 #: Name of the Optuna study in its journal.
 STUDY_NAME = "autoprune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class JournalSource:
     """What a journal is compared with, and made from.
 
     records: the stored candidates. settings: of the study. higher_is_better: direction of the quality.
@@ -32,7 +32,7 @@ class Known:
     records: Sequence[CandidateRecord]
     settings: StudySettings
     higher_is_better: bool
-    seen: int
+    trial_count: int
     space: Callable[[], Space]
     excess: Callable[[CandidateRecord], Mapping[str, float]]
 
@@ -43,49 +43,49 @@ class Known:
         return [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
 
 
-def make_study(storage: BaseStorage, known: Known) -> optuna.Study:
+def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
     """The Optuna study of a storage, made when it is not there."""
     study = optuna.create_study(
-        storage=storage, study_name=STUDY_NAME, directions=known.directions, load_if_exists=True
+        storage=storage, study_name=STUDY_NAME, directions=source.directions, load_if_exists=True
     )
     # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
-    study.set_user_attr("objectives", list(known.settings.objectives))
+    study.set_user_attr("objectives", list(source.settings.objectives))
     return study
 
 
-def tells(storage: BaseStorage, known: Known) -> bool:
+def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
     """Whether a journal has a trial for all that the run folder holds, with the values that are stored.
 
     Latency is not compared: it is told as a ratio, which earlier versions need not have done.
     """
     names = optuna.get_all_study_names(storage)
-    if not names and not known.seen:
+    if not names and not source.trial_count:
         return True
     if names != [STUDY_NAME]:
         return False
     study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
     found = study.get_trials(deepcopy=False)
-    if study.directions != known.directions or len(found) < known.seen:
+    if study.directions != source.directions or len(found) < source.trial_count:
         return False
-    return all(_matches(found[record.number], record, known.settings) for record in known.records)
+    return all(_matches(found[record.number], record, source.settings) for record in source.records)
 
 
-def restore(storage: BaseStorage, known: Known) -> None:
+def restore(storage: BaseStorage, source: JournalSource) -> None:
     """Write a trial for each stored candidate into an empty storage, under its number.
 
     Numbers between them, of trials that failed or were answered from the record, are taken by failed trials, so that
     none is given twice. Parameters that a candidate does not say are those nearest to its plan.
     """
-    study, space = make_study(storage, known), known.space()
-    stored = {record.number: record for record in known.records}
+    study, space = make_study(storage, source), source.space()
+    stored = {record.number: record for record in source.records}
     places = {"uniform": 0, "solved": 0}
-    for number in range(known.seen):
+    for number in range(source.trial_count):
         record = stored.get(number)
         if record is None:
             study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"error": "lost with the journal"}))
             continue
         key = record.warm_start or _warm_start(record.origin, places)
-        study.add_trial(_trial(record, key, space, known))
+        study.add_trial(_trial(record, key, space, source))
 
 
 def _matches(trial: FrozenTrial, record: CandidateRecord, settings: StudySettings) -> bool:
@@ -103,14 +103,14 @@ def _warm_start(origin: str, places: dict[str, int]) -> str:
     return f"{origin} {places[origin] - 1}"
 
 
-def _trial(record: CandidateRecord, warm_start: str, space: Space, known: Known) -> FrozenTrial:
-    values = values_of(record, known.settings)
+def _trial(record: CandidateRecord, warm_start: str, space: Space, source: JournalSource) -> FrozenTrial:
+    values = values_of(record, source.settings)
     attributes: dict[str, object] = {} if record.origin == "sampled" else {"origin": record.origin}
     if warm_start:
         attributes["warm_start"] = warm_start
     if record.origin == "polished":
         attributes["of"] = record.parent
-    constraints = {name: bounded(value) for name, value in known.excess(record).items()}
+    constraints = {name: bounded(value) for name, value in source.excess(record).items()}
     if record.stopped:
         constraints[STOPPED], attributes["fidelity"] = 1.0 - record.fidelity, record.fidelity
     if not all(math.isfinite(value) for value in values):

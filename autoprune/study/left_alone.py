@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autoprune.study.manifest import Unprunable
+from autoprune.study.manifest import UnprunableModule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Place:
     where: str
     detail: str
     multiply_adds: float
-    layers: tuple[Unprunable, ...]
+    layers: tuple[UnprunableModule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +46,17 @@ class Cause:
     places: tuple[Place, ...]
 
 
-def causes(rows: Iterable[Unprunable]) -> list[Cause]:
+def causes(rows: Iterable[UnprunableModule]) -> list[Cause]:
     """Group what is left alone by reason, what keeps the most multiply-adds first."""
-    found: dict[tuple[str, str], list[Unprunable]] = {}
+    found: dict[tuple[str, str], list[UnprunableModule]] = {}
     for row in rows:
         found.setdefault((row.kind or row.reason, row.operator), []).append(row)
     return sorted((_cause(alike) for alike in found.values()), key=lambda cause: -cause.multiply_adds)
 
 
-def _cause(rows: list[Unprunable]) -> Cause:
+def _cause(rows: list[UnprunableModule]) -> Cause:
     words = {row.why or row.reason for row in rows}
-    lines: dict[tuple[str, str, str], list[Unprunable]] = {}
+    lines: dict[tuple[str, str, str], list[UnprunableModule]] = {}
     for row in rows:
         lines.setdefault((row.why, row.line, "" if row.line else row.at), []).append(row)
     return Cause(
@@ -68,7 +68,7 @@ def _cause(rows: list[Unprunable]) -> Cause:
     )
 
 
-def _place(rows: list[Unprunable], *, detailed: bool) -> Place:
+def _place(rows: list[UnprunableModule], *, detailed: bool) -> Place:
     first = rows[0]
     modules = list(dict.fromkeys(row.at for row in rows if row.at))
     more = f" and {len(modules) - 1} more like it" if len(modules) > 1 else ""
@@ -79,7 +79,7 @@ def _place(rows: list[Unprunable], *, detailed: bool) -> Place:
     return Place(where=where, detail=why, multiply_adds=_staying(rows), layers=tuple(rows))
 
 
-def _staying(rows: Iterable[Unprunable]) -> float:
+def _staying(rows: Iterable[UnprunableModule]) -> float:
     shares: dict[str, float] = {}
     for row in rows:  # heads and their width may both stay
         shares[row.module] = max(shares.get(row.module, 0.0), row.multiply_adds)

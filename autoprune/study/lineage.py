@@ -18,7 +18,7 @@ from autoprune.trace.topology import Topology
 from autoprune.trial_context import Parent, TrialContext
 
 
-def choose(
+def choose_parent(
     records: Sequence[CandidateRecord],
     widths: Mapping[str, int],
     dropped: Collection[str] = (),
@@ -42,12 +42,14 @@ def choose(
     return min(fitting, key=lambda record: (record.search.multiply_adds, -record.number), default=None)
 
 
-def allowed(records: Sequence[CandidateRecord], origin: str) -> Sequence[CandidateRecord]:
+def allowed_parents(records: Sequence[CandidateRecord], origin: str) -> Sequence[CandidateRecord]:
     """Select what a trial of that origin may rest on: a baseline rests on baselines, or it would be none."""
     return [record for record in records if record.origin in BASELINES] if origin in BASELINES else records
 
 
-def nestled(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology, slack: float) -> PruningPlan:
+def shrink_to_ancestor(
+    records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology, slack: float
+) -> PruningPlan:
     """The plan cut down to the smallest ancestor that nearly contains it; as it is where one does, or none comes near.
 
     plan: resolved. slack: share of its multiply-adds that it may lose for that, in [0, 1). A plan that is a few
@@ -99,7 +101,7 @@ def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
     return parent.spread == child.spread and parent.target <= child.target and all(a <= b for a, b in pairs)
 
 
-def load(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
+def load_parent(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
     """A stored candidate as a parent. Raises NotFoundError for weights that are gone, StorageError for damaged."""
     kept = KeptChannels(groups=record.kept, dropped=record.dropped)
     if record.origin == "dense":

@@ -18,14 +18,14 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord, samples_processed
 from autoprune.sensitivity.scan import parts, scan
 from autoprune.space.space import Space, build_space
-from autoprune.study import attempts, polish, resolve, trials
+from autoprune.study import attempts, ledger, polish, rescan
 from autoprune.study.ending import Ending
 from autoprune.study.execution import Execution
 from autoprune.study.folder import FAILURES, RunFolder
-from autoprune.study.progress import OnProgress, Pace, Progress, extrapolated
+from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.samplers import build_sampler, named_sampler
 from autoprune.study.settings import StudySettings
-from autoprune.study.untested import Untested
+from autoprune.study.untested import UntestedCandidates
 from autoprune.trial_context import TrialContext
 
 #: This many trials that crash one after the other are no accident; the run stops and says why.
@@ -57,16 +57,16 @@ class Loop:
         self.asked = (self.optuna, storage)
         self.sampler: BaseSampler | None = None
         self.front_of, self.records, self.on_progress = front_of, records, on_progress
-        self.pace, self.untested = Pace(self.settings), Untested()
+        self.time_estimator, self.untested = TimeEstimator(self.settings), UntestedCandidates()
         self.execution = Execution(where, self.optuna, front_of, records)
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Scan, dense model, warm starts, trials, test measurements; why it ended is stored."""
         self.records[:] = self.folder.read_candidates()
         self.folder.remove_ending()
         try:
-            reason = self._run()
-            self._test(reason)
+            reason = self._search_to_end()
+            self._measure_on_test(reason)
         except AutopruneError as error:
             with contextlib.suppress(OSError, StorageError):  # on a full disk the error itself is what to say
                 self.folder.write_ending(self._ending("error", plain_text(str(error), 500)))
@@ -75,35 +75,35 @@ class Loop:
         self.folder.write_ending(ending)
         self._report("end", ending=ending)
 
-    def _run(self) -> str:
+    def _search_to_end(self) -> str:
         """Try what there is to try; gives the reason why that ended."""
-        self._settle_interrupted()
+        self._resume_interrupted()
         if self.settings.collect_garbage:
-            self.execution.collect()  # where a run ended between a candidate and this
-        known = trials.known_in_a_row(self.optuna)
+            self.execution.remove_useless_weights()  # where a run ended between a candidate and this
+        known = ledger.duplicates_in_a_row(self.optuna)
         # A run that ended for want of proposals is asked to go on: another sampler or plan may have some.
-        self.execution.known_in_a_row = known if known < EXHAUSTED else 0
-        if not self._over():
+        self.execution.duplicates_in_a_row = known if known < EXHAUSTED else 0
+        if not self._end_reason():
             space = self._space()
-            trials.enqueue_warm_starts(self.optuna, space, self.settings, self.context.topology, self.execution.planned)
+            ledger.enqueue_warm_starts(self.optuna, space, self.settings, self.context.topology, self.execution.planned)
             if self._dense is None:
-                trials.queue_dense(self.optuna, space)
+                ledger.queue_dense(self.optuna, space)
             self._search(space)
-        return self._over()
+        return self._end_reason()
 
-    def _settle_interrupted(self) -> None:
+    def _resume_interrupted(self) -> None:
         """Tell what is stored; what did not come to its end is tried again, but not for ever."""
-        for trial in trials.settle_interrupted(self.asked, self.records, self.settings, self.execution.excess):
-            given_up = attempts.count(trial.user_attrs) >= attempts.MOST
-            if given_up and trials.origin_of(trial) != "dense":
-                self._fail(trial, attempts.GIVEN_UP, attempts.GIVEN_UP)
+        for trial in ledger.tell_interrupted(self.asked, self.records, self.settings, self.execution.excess):
+            given_up = attempts.count(trial.user_attrs) >= attempts.MAX_ATTEMPTS
+            if given_up and ledger.origin_of(trial) != "dense":
+                self._store_failure(trial, attempts.GIVEN_UP, attempts.GIVEN_UP)
                 self._report("trial", failed=f"trial {trial.number}: {attempts.GIVEN_UP}")
                 continue
             if given_up:
-                attempts.forget(self.optuna, trial)  # whoever starts it once more wants it tried
-            trials.put_back(self.asked, trial.number)
+                attempts.reset(self.optuna, trial)  # whoever starts it once more wants it tried
+            ledger.put_back(self.asked, trial.number)
             if given_up:
-                raise AutopruneError(attempts.without_dense("the process ended in it each time"))
+                raise AutopruneError(attempts.dense_failed_message("the process ended in it each time"))
 
     def _space(self) -> Space:
         folder, settings = self.folder, self.settings
@@ -113,7 +113,7 @@ class Loop:
             start = time.monotonic()
 
             def follow(done: int, total: int) -> None:
-                self._report("scan", part=(done, total), remaining=extrapolated(start, (done, total)))
+                self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
             self._report("scan", part=(0, there))
             criterion = settings.space.scan_criterion
@@ -123,82 +123,82 @@ class Loop:
 
     def _search(self, space: Space) -> None:
         failures = 0
-        self.pace.begin(self.records)
-        while not self._over():
+        self.time_estimator.begin(self.records)
+        while not self._end_reason():
             dense = self._dense is None
-            message = self._try(space)
+            message = self._run_trial(space)
             failures = failures + 1 if message else 0
             if dense and not message:
-                self.pace.begin(self.records)
+                self.time_estimator.begin(self.records)
             self._report("trial", failed=message)
-            if dense and failures == attempts.MOST:
-                raise AutopruneError(attempts.without_dense(f"the last time with {message}"))
+            if dense and failures == attempts.MAX_ATTEMPTS:
+                raise AutopruneError(attempts.dense_failed_message(f"the last time with {message}"))
             if failures == FAILURES_IN_A_ROW:
                 raise AutopruneError(
                     f"{failures} trials crashed one after the other, the last with {message}. Their tracebacks are "
                     f"in {self.folder.path / FAILURES}; what is finished is kept, and the same command goes on."
                 )
 
-    def _try(self, space: Space) -> str:
+    def _run_trial(self, space: Space) -> str:
         """One trial; what its crash says, "" where it came to its end. A crash of one trial never ends a study."""
         if self._dense is not None:
-            self._solve_anew(space)
+            self._enqueue_rescanned(space)
         trial = self._ask(space)
         try:
             # The user's code may leave another number behind, and bits and latencies depend on it.
             torch.set_num_threads(self.settings.threads)
-            self.execution.settle(trial, space)
+            self.execution.evaluate_or_reuse(trial, space)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.forget(self.optuna, trial)  # the trial is not at fault: it is tried again on the next start
+            attempts.reset(self.optuna, trial)  # the trial is not at fault: it is tried again on the next start
             raise
         except BaseException as error:  # the user's code runs here, and may even call sys.exit
             message = describe_exception(error)
-            if trials.is_finished(self.optuna, trial.number):
+            if ledger.is_finished(self.optuna, trial.number):
                 raise AutopruneError(f"{self._proposer()} failed after trial {trial.number}: {message}") from error
-            self._fail(trial, message, traceback.format_exc())
+            self._store_failure(trial, message, traceback.format_exc())
             return message
         return ""
 
-    def _fail(self, trial: optuna.Trial, message: str, text: str) -> None:
+    def _store_failure(self, trial: optuna.Trial, message: str, text: str) -> None:
         """Store a crash and tell it. The dense model's trial is put back, to be tried again."""
-        self.execution.known_in_a_row = 0
+        self.execution.duplicates_in_a_row = 0
         trial.set_user_attr("error", message)
         self.folder.write_failure(trial.number, text)
-        if trials.origin_of(trial) == "dense":
-            attempts.forget(self.optuna, trial)
-            trials.put_back(self.asked, trial.number)
+        if ledger.origin_of(trial) == "dense":
+            attempts.reset(self.optuna, trial)
+            ledger.put_back(self.asked, trial.number)
         else:
             self.optuna.tell(trial.number, state=TrialState.FAIL)
 
-    def _solve_anew(self, space: Space) -> None:
+    def _enqueue_rescanned(self, space: Space) -> None:
         """Now and then, from what the candidates show of the scan."""
         settings, topology = self.settings, self.context.topology
-        sensitivity = self.folder.read_sensitivity() if resolve.due(len(self.records)) else None
+        sensitivity = self.folder.read_sensitivity() if rescan.is_rescan_due(len(self.records)) else None
         if sensitivity is not None:
             model = (settings.space, topology, self.context.task.higher_is_better, settings.solved_points)
-            resolve.enqueue(self.optuna, space, sensitivity, self.records, model)
+            rescan.enqueue_rescanned(self.optuna, space, sensitivity, self.records, model)
 
     def _ask(self, space: Space) -> optuna.Trial:
         """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
         settings = self.settings
-        index = trials.settled(self.optuna)
+        index = ledger.finished_count(self.optuna)
         named = named_sampler(settings.sampler, len(self.context.topology.groups), bool(settings.scanned))
         self.sampler = build_sampler(self.chosen or named, settings.seed, index, self.sampler)
         self.optuna.sampler = self.sampler
         if self._dense is None:
-            trial = trials.take_dense(self.asked)
+            trial = ledger.take_dense(self.asked)
         else:
             self._queue_polish()
             self._queue_untried(space)
             trial = self.optuna.ask()
         attempts.begin(trial)
         try:
-            trials.suggest(trial, space)
+            ledger.suggest(trial, space)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.forget(self.optuna, trial)
+            attempts.reset(self.optuna, trial)
             raise
         except BaseException as error:  # the user's sampler runs here
-            attempts.forget(self.optuna, trial)
+            attempts.reset(self.optuna, trial)
             message = f"{self._proposer()} proposed no trial: {describe_exception(error)}"
             raise AutopruneError(message) from error
         return trial
@@ -208,19 +208,19 @@ class Loop:
 
     def _queue_polish(self) -> None:
         settings = self.settings
-        asked = trials.proposals(self.optuna)
+        asked = ledger.proposal_count(self.optuna)
         if asked is None or not settings.lineage:
             return
-        exhausted = self.execution.known_in_a_row and self.execution.known_in_a_row % DUPLICATES_IN_A_ROW == 0
-        if not exhausted and not polish.due(asked, settings.polish):
+        exhausted = self.execution.duplicates_in_a_row and self.execution.duplicates_in_a_row % DUPLICATES_IN_A_ROW == 0
+        if not exhausted and not polish.is_polish_due(asked, settings.polish):
             return
-        record = polish.choose(self.execution.front(), settings.space.cost, self.folder.has_weights)
+        record = polish.choose_to_polish(self.execution.front(), settings.space.cost, self.folder.has_weights)
         if record is not None:
-            trials.enqueue_polish(self.optuna, record, self.context.topology)
+            ledger.enqueue_polish(self.optuna, record, self.context.topology)
 
     def _queue_untried(self, space: Space) -> None:
         """Where proposals are known one after the other and nothing is there to polish: any untried one."""
-        if self.execution.known_in_a_row != DUPLICATES_IN_A_ROW or trials.is_queued(self.optuna):
+        if self.execution.duplicates_in_a_row != DUPLICATES_IN_A_ROW or ledger.is_queued(self.optuna):
             return
         self.execution.queue_untried(space)
 
@@ -229,7 +229,7 @@ class Loop:
         """The dense model's record: nothing is tried or said before there is one."""
         return next((record for record in self.records if record.origin == "dense"), None)
 
-    def _over(self) -> str:
+    def _end_reason(self) -> str:
         """Why nothing more is tried: the reason of an Ending; "" while the search goes on."""
         settings = self.settings
         if self._dense is None:
@@ -238,9 +238,11 @@ class Loop:
             return "trials"
         if settings.samples is not None and self._processed() >= settings.samples:
             return "samples"
-        if settings.seconds is not None and self.pace.elapsed >= settings.seconds:
+        if settings.seconds is not None and self.time_estimator.elapsed >= settings.seconds:
             return "seconds"
-        return "exhausted" if self.execution.known_in_a_row >= EXHAUSTED and not trials.is_queued(self.optuna) else ""
+        return (
+            "exhausted" if self.execution.duplicates_in_a_row >= EXHAUSTED and not ledger.is_queued(self.optuna) else ""
+        )
 
     def _ending(self, reason: str, detail: str) -> Ending:
         return Ending(reason=reason, done=len(self.records), target=self.settings.trials, detail=detail)
@@ -259,14 +261,14 @@ class Loop:
         start = 0 if scanned is None else scanned.samples_forward + scanned.samples_trained
         return start + samples_processed(self.records)
 
-    def _test(self, reason: str) -> None:
+    def _measure_on_test(self, reason: str) -> None:
         """Measure on the test split once the search is over; a later run may go on where time was used up."""
         if self.context.task.test_split is None or reason == "seconds":
             return
         start = time.monotonic()
 
         def follow(done: int, total: int) -> None:
-            self._report("test", part=(done, total), remaining=extrapolated(start, (done, total)))
+            self._report("test", part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
         self.execution.measure_tests(self.untested, follow)
 
@@ -281,14 +283,14 @@ class Loop:
     ) -> None:
         if stage == "trial":
             processed = self._processed() if self.settings.samples is not None else 0
-            remaining = self.pace.remaining(self.records, processed)
+            remaining = self.time_estimator.remaining(self.records, processed)
         self.on_progress(
             Progress(
                 stage=stage,
                 done=len(self.records),
                 target=self.settings.trials,
                 front=self.execution.front(),
-                elapsed_seconds=self.pace.elapsed,
+                elapsed_seconds=self.time_estimator.elapsed,
                 remaining_seconds=remaining,
                 failed=failed,
                 part=part,

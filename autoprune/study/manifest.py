@@ -55,7 +55,7 @@ class BlockRow:
 
 @stored(Format(what="a module that is left alone", optional=_SINCE_KINDS))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unprunable:
+class UnprunableModule:
     """A module of whose channels some stay.
 
     module, channels, of: how many stay of how many it makes. reason: why and where, in words.
@@ -106,7 +106,7 @@ class Manifest:
     blocks: tuple[BlockRow, ...] = ()
     costs: CostTable | None = None
     ties: tuple[int, ...] = ()
-    unprunable: tuple[Unprunable, ...] = ()
+    unprunable: tuple[UnprunableModule, ...] = ()
     not_finite: tuple[str, ...] | None = None
     bytes: int | None = None
 
@@ -137,7 +137,7 @@ class Manifest:
         blocks = {row.name for row in self.blocks}
         parents = {record.number: record.parent for record in records}
         for record in records:
-            wrong = _misfit(record, channels, blocks) or _lost(record, parents)
+            wrong = _mismatch(record, channels, blocks) or _broken_lineage(record, parents)
             if wrong:
                 remedy = f"Without {where}/{record.number:05d} and its descendants the rest can be read."
                 raise StorageError(
@@ -169,7 +169,7 @@ class Manifest:
         return ""
 
 
-def _misfit(record: CandidateRecord, channels: Mapping[str, int], blocks: Iterable[str]) -> str:
+def _mismatch(record: CandidateRecord, channels: Mapping[str, int], blocks: Iterable[str]) -> str:
     """What of a candidate does not fit the groups and blocks of the study, in words; "" for nothing."""
     other = sorted(channels.keys() ^ record.kept.keys())
     if other:
@@ -181,7 +181,7 @@ def _misfit(record: CandidateRecord, channels: Mapping[str, int], blocks: Iterab
     return f"one without a block {gone[0]!r}, of which there is none" if gone else ""
 
 
-def _lost(record: CandidateRecord, parents: Mapping[int, int | None]) -> str:
+def _broken_lineage(record: CandidateRecord, parents: Mapping[int, int | None]) -> str:
     """Where the line of a candidate's parents ends in nothing or in itself, in words; "" for an end in dense."""
     seen, number = {record.number}, parents[record.number]
     while number is not None:

@@ -12,12 +12,12 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 
 
-def due(sampled: int, share: float) -> bool:
+def is_polish_due(sampled: int, share: float) -> bool:
     """Whether the trial after `sampled` trials that were no warm start is a polish, so that `share` of them are."""
     return int((sampled + 1) * share) > int(sampled * share)
 
 
-def choose(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
+def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
     """The member of the front with the most to gain for the training it has had; None when there is none.
 
     What there is to gain is the distance in quality to the best candidate that costs more; it is divided by

@@ -38,7 +38,7 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Pace:
+class TimeEstimator:
     """How long trials take, for the time left.
 
     The scan and the dense model's trial, which trains nothing, say nothing of the trials to come: the estimate rests
@@ -79,7 +79,7 @@ class Pace:
         return seconds if settings.seconds is None else max(0.0, min(seconds, settings.seconds - self.elapsed))
 
 
-def extrapolated(start: float, part: tuple[int, int]) -> float | None:
+def estimate_remaining(start: float, part: tuple[int, int]) -> float | None:
     """Estimate the seconds that the rest of a stage takes, which began at `start`; None before its first part."""
     done, total = part
     return (time.monotonic() - start) / done * (total - done) if done else None

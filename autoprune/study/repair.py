@@ -19,7 +19,9 @@ from autoprune.trial_context import TrialContext
 _HALVINGS = 8
 
 
-def onto_limits(context: TrialContext, settings: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
+def shrink_to_limits(
+    context: TrialContext, settings: StudySettings, front: Front, plan: PruningPlan
+) -> PruningPlan | None:
     """The plan with all widths scaled by the largest factor that keeps to the limits; the plan itself where it does.
 
     plan: resolved, so that it says its widths. front: holds the dense model, which limits as shares refer to.

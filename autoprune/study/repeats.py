@@ -22,7 +22,7 @@ from autoprune.study.study import Study
 from autoprune.task.task import Task
 
 #: Number of the repeat, its study -> what is told of its progress.
-Follow = Callable[[int, Study], OnProgress]
+ProgressFactory = Callable[[int, Study], OnProgress]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def repeat(
     seeds: int,
     *,
     out: str | Path,
-    follow: Follow | None = None,
+    follow: ProgressFactory | None = None,
     make_sampler: Callable[[int], BaseSampler | None] | None = None,
 ) -> Repeats:
     """Run the study `seeds` times, with seeds from the settings' own upwards; goes on where it stopped.

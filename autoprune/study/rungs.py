@@ -10,7 +10,7 @@ from autoprune.candidate import RungPolicy, RungState
 from autoprune.errors import user_code
 from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
-from autoprune.study.early_stopping import RULES, Past, Situation
+from autoprune.study.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.study.settings import StudySettings
 from autoprune.task.data import IterableSplit, Split, take
 from autoprune.task.task import Task
@@ -19,7 +19,7 @@ from autoprune.task.task import Task
 STOPPABLE = "sampled"
 
 
-def part_of_search(task: Task, samples: int) -> Split:
+def rung_split(task: Task, samples: int) -> Split:
     """The same `samples` of the search split each time, at random where the data allows it; all when it has no more."""
     split = task.search_split
     count = split.samples
@@ -32,7 +32,7 @@ def part_of_search(task: Task, samples: int) -> Split:
     return IterableSplit([(batch.inputs, batch.targets) for batch in batches])
 
 
-def rungs_of(
+def rung_policy(
     settings: StudySettings, split: Split, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
 ) -> RungPolicy | None:
     """Where a new candidate pauses and what decides there; None where nothing is looked at.
@@ -48,22 +48,22 @@ def rungs_of(
     rule, before = RULES[settings.early_stopping], list(records)
 
     def stop(state: RungState) -> bool:
-        return origin == STOPPABLE and rule(situation(state, before, settings.objectives, higher_is_better))
+        return origin == STOPPABLE and rule(rung_context(state, before, settings.objectives, higher_is_better))
 
     return RungPolicy(shares=settings.rungs, split=split, stop=stop)
 
 
-def situation(
+def rung_context(
     state: RungState, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
-) -> Situation:
+) -> RungContext:
     """What a rule decides on. Costs are those that the front compares, latency as its ratio to dense."""
     now = CandidateRecord.proposed(state.costs, state.kept.groups, state.kept.dropped)
     costs = costs_of([*records, now], objectives)
-    return Situation(
+    return RungContext(
         share=state.share,
         quality=state.quality,
         costs=costs[-1],
-        past=past_of(records, costs),
+        past=finished_trials(records, costs),
         higher_is_better=higher_is_better,
     )
 
@@ -74,9 +74,9 @@ def costs_of(records: Sequence[CandidateRecord], objectives: Sequence[str]) -> l
     return [tuple(row) for row in dominance.objective_matrix(records, names, True).tolist()]
 
 
-def past_of(records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]]) -> list[Past]:
+def finished_trials(records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]]) -> list[FinishedTrial]:
     """Records as rules see them."""
     return [
-        Past(rungs=dict(record.rungs), quality=record.search.quality, costs=cost, stopped=record.stopped)
+        FinishedTrial(rungs=dict(record.rungs), quality=record.search.quality, costs=cost, stopped=record.stopped)
         for record, cost in zip(records, costs, strict=False)
     ]

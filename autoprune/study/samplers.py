@@ -21,7 +21,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.study.evolution import EvolutionSampler
 
 #: (seed, random trials at the start) -> sampler.
-Factory = Callable[[int, int], BaseSampler]
+SamplerFactory = Callable[[int, int], BaseSampler]
 #: Random trials before a model-based sampler believes its model, where no other number is given; warm starts count.
 STARTUP = 8
 #: Name of the one that suits the study, by `default_sampler`.
@@ -79,7 +79,7 @@ def _evolution(seed: int, n_startup: int) -> BaseSampler:
     return EvolutionSampler(seed=seed, n_startup=n_startup)
 
 
-SAMPLERS: Mapping[str, Factory] = {
+SAMPLERS: Mapping[str, SamplerFactory] = {
     "tpe": _tpe,
     "evolution": _evolution,
     "nsga2": _nsga2,

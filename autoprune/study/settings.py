@@ -19,7 +19,7 @@ from autoprune.study.samplers import AUTO, SAMPLERS
 #: Points of the uniform sweep where it is asked for by name.
 UNIFORM_POINTS = 8
 #: Fields of the space whose default was another when a study could still be stored without them, and what it did then.
-_BEFORE: Mapping[str, object] = {
+_OLD_DEFAULTS: Mapping[str, object] = {
     "scan_samples": None,
     "length_exponent": 0.0,
     "schedulers": ["one_cycle"],
@@ -132,7 +132,7 @@ def _completed(data: object) -> object:
     if not isinstance(data, Mapping):
         return data
     space = data.get("space", {})
-    return {**data, "space": {**_BEFORE, **space}} if isinstance(space, Mapping) else data
+    return {**data, "space": {**_OLD_DEFAULTS, **space}} if isinstance(space, Mapping) else data
 
 
 def _counts(settings: StudySettings) -> list[FieldCheck]:

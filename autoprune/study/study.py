@@ -20,18 +20,26 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Work
 from autoprune.sensitivity.scan import parts, plan_scan, work_of
-from autoprune.space.optimizers import settled
+from autoprune.space.optimizers import resolve_optimizers
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, build_space
-from autoprune.study import checkpoints, lineage, trials
+from autoprune.study import checkpoints, ledger, lineage
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.checks import BEFORE, absent_told, check_plan, check_space, frozen_told, modes_told, none_told
-from autoprune.study.description import check_free, check_same, continued, describe
 from autoprune.study.ending import Ending
 from autoprune.study.folder import STUDY, RunFolder
+from autoprune.study.identity import check_same, check_unused, new_manifest, without_new_blocks
 from autoprune.study.importance import Importances, read_importances
-from autoprune.study.journal import Known, make_study, restore, tells
+from autoprune.study.journal import JournalSource, make_study, matches_folder, restore
 from autoprune.study.loop import Loop
+from autoprune.study.preflight import (
+    NOTHING_WRITTEN,
+    absent_kind_notes,
+    absent_kind_reason,
+    check_plan,
+    check_space,
+    frozen_note,
+    mode_notes,
+)
 from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.storage import exclusive, open_journal
@@ -67,17 +75,17 @@ class Study:
         settings = settings if settings is not None else StudySettings()
         folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory during the run
         if not folder.holds_study:
-            check_free(folder.path)
+            check_unused(folder.path)
         if task.require_trained:
-            with user_code("The check that the model is trained", BEFORE):
+            with user_code("The check that the model is trained", NOTHING_WRITTEN):
                 assert_trained(task)
         context = _bench(task, settings)
         if folder.holds_study:
-            context = continued(context, folder.read_study())
+            context = without_new_blocks(context, folder.read_study())
         check_space(settings.space, context, scanned=settings.scanned)
         if settings.scanned and parts(context.topology):
             plan_scan(context, settings.space.scan_criterion, samples=settings.scan_samples)
-        new = describe(context, settings, name or folder.path.name)
+        new = new_manifest(context, settings, name or folder.path.name)
         build_space(settings.space, context.topology, None)
         if folder.holds_study:
             check_same(folder, new)
@@ -98,8 +106,8 @@ class Study:
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         context = None
         if task is not None:
-            context = continued(_bench(task, settings), stored)
-            check_same(folder, describe(context, settings, stored.name))
+            context = without_new_blocks(_bench(task, settings), stored)
+            check_same(folder, new_manifest(context, settings, stored.name))
         return cls._of(folder, settings, context)
 
     @classmethod
@@ -116,8 +124,8 @@ class Study:
         study._records = folder.read_candidates()
         if context is not None:
             _warn_of_distillation(settings.space.distillation, context)
-            frozen = frozen_told(context) if settings.space.lengths != (0, 0) else ""
-            for told in (*([frozen] if frozen else []), *absent_told(settings.space, context)):
+            frozen = frozen_note(context) if settings.space.lengths != (0, 0) else ""
+            for told in (*([frozen] if frozen else []), *absent_kind_notes(settings.space, context)):
                 warnings.warn(told, AutopruneWarning, stacklevel=3)
         return study
 
@@ -160,7 +168,7 @@ class Study:
         context = self._need_bench("rebuild")
         if epoch is not None:
             return checkpoints.load_model(context, self.folder, number, epoch)
-        return lineage.load(context, self.folder, self.front().get(number)).model.eval()
+        return lineage.load_parent(context, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:
         """What was stored of a trial on its way, in the order of the epochs."""
@@ -172,7 +180,7 @@ class Study:
         check_plan(plan, context)
         _warn_of_distillation((plan.recovery.distillation_weight,), context)
         with exclusive(self.folder.path):
-            trials.enqueue_plan(self._journal()[0], plan, self._space(context).encode(plan))
+            ledger.enqueue_plan(self._journal()[0], plan, self._space(context).encode(plan))
 
     def run(
         self,
@@ -203,7 +211,7 @@ class Study:
         torch.set_num_threads(settings.threads)
         try:
             with exclusive(self.folder.path):
-                self.folder.sweep()
+                self.folder.remove_partial_writes()
                 loop = Loop(
                     (self.folder, context, settings),
                     (*self._journal(), sampler),
@@ -212,7 +220,7 @@ class Study:
                     on_progress or (lambda _: None),
                 )
                 self.untested = loop.untested.why
-                loop.go()
+                loop.run()
         finally:
             torch.set_num_threads(threads)
         return self.front()
@@ -234,27 +242,27 @@ class Study:
         context, folder, settings = self._need_bench("run"), self.folder, self.settings
         records = folder.read_candidates()
         front = self.front_of(records)
-        known = Known(
+        source = JournalSource(
             records=records,
             settings=settings,
             higher_is_better=self.higher_is_better,
-            seen=folder.trials_seen(),
+            trial_count=folder.trials_seen(),
             space=lambda: self._space(context),
             excess=lambda record: front.excess(record, settings.limits),
         )
-        storage = open_journal(folder.path, partial(tells, known=known), partial(restore, known=known))
-        return make_study(storage, known), storage
+        storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
+        return make_study(storage, source), storage
 
 
 def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:
     """Say before work that distillation is asked for and off."""
     weights = tuple(weights)
     if any(weights) and context.teacher.comparison.fault:
-        warnings.warn(modes_told(weights, context)[0], AutopruneWarning, stacklevel=4)
+        warnings.warn(mode_notes(weights, context)[0], AutopruneWarning, stacklevel=4)
 
 
 def _settled(settings: StudySettings, context: TrialContext) -> SpaceSettings:
-    return settled(settings.space, context.topology, context.task.prediction.kind)
+    return resolve_optimizers(settings.space, context.topology, context.task.prediction.kind)
 
 
 def _bench(task: Task, settings: StudySettings) -> TrialContext:
@@ -267,6 +275,6 @@ def _bench(task: Task, settings: StudySettings) -> TrialContext:
             latency_backend=settings.latency_backend,
         )
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
-        why = " ".join(none_told(kind, context) for kind in settings.space.kinds)
+        why = " ".join(absent_kind_reason(kind, context) for kind in settings.space.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
     return context

@@ -34,9 +34,9 @@ class Surrogate:
     low, span: of the losses, [objectives]. mean: of the scaled losses. alpha: float [points, objectives].
     """
 
-    rough: np.ndarray
+    context: np.ndarray
     features: np.ndarray
-    runs: np.ndarray
+    spans: np.ndarray
     weights: np.ndarray
     low: np.ndarray
     span: np.ndarray
@@ -47,26 +47,26 @@ class Surrogate:
         """Losses [n, objectives] such that those of the fitted points lie in [0, 1]."""
         return np.asarray((losses - self.low) / self.span)
 
-    def predict(self, rough: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    def predict(self, context: np.ndarray, allocation: np.ndarray) -> np.ndarray:
         """Scaled losses [n, objectives] at rough [n, r] and fine [n, d] coordinates."""
-        near, features = _near(rough, self.rough), _features(fine, self.runs)
+        near, features = _near(context, self.context), _features(allocation, self.spans)
         columns = [
             mean + (near * (1.0 + (features * weights) @ self.features.T)) @ alpha
             for mean, weights, alpha in zip(self.mean, self.weights, self.alpha.T, strict=True)
         ]
         return np.stack(columns, axis=1)
 
-    def slopes(self, rough: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    def slopes(self, context: np.ndarray, allocation: np.ndarray) -> np.ndarray:
         """Slopes [d, objectives] of the scaled losses in the fine coordinates, at one point: rough [r], fine [d]."""
-        pulls = _near(rough[None], self.rough)[0][:, None] * self.alpha
+        pulls = _near(context[None], self.context)[0][:, None] * self.alpha
         rates = self.weights.T * (self.features.T @ pulls)
         half = len(rates) // 2
-        dimensions = len(fine)
-        linear, square = (part[:dimensions] + self.runs @ part[dimensions:] for part in (rates[:half], rates[half:]))
-        return np.asarray(linear / _SCALE + 2.0 * fine[:, None] * square / _SCALE**2)
+        dimensions = len(allocation)
+        linear, square = (part[:dimensions] + self.spans @ part[dimensions:] for part in (rates[:half], rates[half:]))
+        return np.asarray(linear / _SCALE + 2.0 * allocation[:, None] * square / _SCALE**2)
 
 
-def fit(rough: np.ndarray, fine: np.ndarray, losses: np.ndarray) -> Surrogate:
+def fit(context: np.ndarray, allocation: np.ndarray, losses: np.ndarray) -> Surrogate:
     """Fit the model.
 
     rough: float [n, r], coordinates in [0, 1] in which the losses may do anything. fine: float [n, d], deviations
@@ -76,13 +76,13 @@ def fit(rough: np.ndarray, fine: np.ndarray, losses: np.ndarray) -> Surrogate:
     span = np.where(span > 0, span, 1.0)
     targets = (losses - low) / span
     mean = targets.mean(axis=0)
-    runs = _runs(fine.shape[1])
-    near, features = _near(rough, rough), _features(fine, runs)
+    spans = _spans(allocation.shape[1])
+    near, features = _near(context, context), _features(allocation, spans)
     solved = [_relevant(near, features, column) for column in (targets - mean).T]
     return Surrogate(
-        rough=rough,
+        context=context,
         features=features,
-        runs=runs,
+        spans=spans,
         weights=np.stack([weights for weights, _ in solved]),
         low=low,
         span=span,
@@ -118,13 +118,13 @@ def _near(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray(near)
 
 
-def _features(fine: np.ndarray, runs: np.ndarray) -> np.ndarray:
+def _features(allocation: np.ndarray, spans: np.ndarray) -> np.ndarray:
     """Deviations and sums over runs of them, then the same of their squares: float [n, 2 (d + runs)]."""
-    linear = fine / _SCALE
-    return np.concatenate([linear, linear @ runs, linear**2, linear**2 @ runs], axis=1)
+    linear = allocation / _SCALE
+    return np.concatenate([linear, linear @ spans, linear**2, linear**2 @ spans], axis=1)
 
 
-def _runs(dimensions: int) -> np.ndarray:
+def _spans(dimensions: int) -> np.ndarray:
     """Half-overlapping runs of a half, a quarter, ... of the coordinates: float [d, runs], unit columns."""
     columns = []
     for halvings in range(1, 5):

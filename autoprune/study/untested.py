@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from autoprune.errors import AutopruneError, AutopruneWarning
 
 #: After that many in a row that fail alike, the others are not tried: they would fail alike, perhaps after hours each.
-ALIKE = 2
+SAME_FAILURES = 2
 
 
-class Untested:
+class UntestedCandidates:
     """Who is without test numbers, and why.
 
     Attributes:
@@ -39,8 +39,8 @@ class Untested:
     @property
     def hopeless(self) -> bool:
         """Whether the last ones failed alike, so that the next would."""
-        last = list(self.why.values())[-ALIKE:]
-        return len(last) == ALIKE and len(set(last)) == 1
+        last = list(self.why.values())[-SAME_FAILURES:]
+        return len(last) == SAME_FAILURES and len(set(last)) == 1
 
     def warn(self) -> None:
         """Warn of those without test numbers, if there are any."""

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.space.knobs import Parameters
+from autoprune.space.parameters import Parameters
 from autoprune.space.space import Space
 from autoprune.study.vectors import Coordinates
 
@@ -18,7 +18,7 @@ UNTRIED = "untried"
 #: Draws from the space before it is taken for exhausted.
 DRAWS = 1000
 #: The same where each draw has to be scored, or cut and measured, before its widths are known.
-DEAR_DRAWS = 50
+EXPENSIVE_DRAWS = 50
 #: Least and largest step around a trial, as a share of each parameter's range; drawn evenly in the logarithm.
 _STEPS = (0.005, 0.3)
 
@@ -46,7 +46,7 @@ def enqueue(
 
 def _drawn(space: Space, finished: Sequence[FrozenTrial], rng: np.random.Generator) -> Iterator[Parameters]:
     """Points near finished trials and from all over the space in turn."""
-    coordinates = Coordinates(space=space.distributions, prefixes=())
+    coordinates = Coordinates(space=space.distributions, allocation_prefixes=())
     whole = [trial for trial in finished if trial.distributions == dict(space.distributions)]
     known = coordinates.encode(whole)
     while True:

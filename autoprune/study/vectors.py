@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 #: Distance between two choices of a categorical in rough coordinates.
 _CHOICE = 0.5
 
-Value = float | int | str | bool | None
+OptunaValue = float | int | str | bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,25 +28,27 @@ class Coordinates:
     """
 
     space: Mapping[str, BaseDistribution]
-    prefixes: tuple[str, ...]
+    allocation_prefixes: tuple[str, ...]
     numbers: np.ndarray = field(init=False, repr=False)
-    family: np.ndarray = field(init=False, repr=False)
-    others: np.ndarray = field(init=False, repr=False)
+    allocation_block: np.ndarray = field(init=False, repr=False)
+    other_numbers: np.ndarray = field(init=False, repr=False)
     stepped: tuple[int, ...] = field(init=False, repr=False)
     choices: dict[int, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         entries = list(enumerate(self.space.items()))
         choices = {i: len(d.choices) for i, (_, d) in entries if isinstance(d, CategoricalDistribution)}
-        family = [i for i, (name, _) in entries if i not in choices and name.startswith(self.prefixes)]
-        family = family if len(family) > 1 else []
+        allocation_block = [
+            i for i, (name, _) in entries if i not in choices and name.startswith(self.allocation_prefixes)
+        ]
+        allocation_block = allocation_block if len(allocation_block) > 1 else []
         numbers = [i for i, _ in entries if i not in choices]
         object.__setattr__(self, "choices", choices)
         stepped = [i for i, (_, d) in entries if getattr(d, "step", None) is not None]  # integers have one
         object.__setattr__(self, "stepped", tuple(stepped))
         object.__setattr__(self, "numbers", np.array(numbers, dtype=np.int64))
-        object.__setattr__(self, "family", np.array(family, dtype=np.int64))
-        object.__setattr__(self, "others", np.setdiff1d(numbers, family).astype(np.int64))
+        object.__setattr__(self, "allocation_block", np.array(allocation_block, dtype=np.int64))
+        object.__setattr__(self, "other_numbers", np.setdiff1d(numbers, allocation_block).astype(np.int64))
 
     def encode(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
         """Vectors float [trials, entries]; every trial has every parameter of the space."""
@@ -59,7 +61,7 @@ class Coordinates:
                 found[:, column] = _place(distribution, values)
         return found
 
-    def decode(self, vector: np.ndarray) -> dict[str, Value]:
+    def decode(self, vector: np.ndarray) -> dict[str, OptunaValue]:
         """Parameters of a vector [entries]; numbers are moved into their bounds and onto their steps."""
         return {
             name: _value(distribution, float(place))
@@ -85,20 +87,20 @@ class Coordinates:
             vector[position] = rng.integers(count)
         return vector
 
-    def rough(self, vectors: np.ndarray) -> np.ndarray:
+    def context_features(self, vectors: np.ndarray) -> np.ndarray:
         """What decides where on the front a point lies, float [n, r]: other numbers, the family's mean, choices."""
-        columns = [vectors[:, self.others]]
-        if len(self.family):
-            columns.append(vectors[:, self.family].mean(axis=1, keepdims=True))
+        columns = [vectors[:, self.other_numbers]]
+        if len(self.allocation_block):
+            columns.append(vectors[:, self.allocation_block].mean(axis=1, keepdims=True))
         columns += [
             _CHOICE * (vectors[:, position, None] == np.arange(count)) for position, count in self.choices.items()
         ]
         return np.concatenate(columns, axis=1)
 
-    def fine(self, vectors: np.ndarray) -> np.ndarray:
+    def allocation_features(self, vectors: np.ndarray) -> np.ndarray:
         """How the family shares it, float [n, family]: deviations from the family's mean."""
-        members = vectors[:, self.family]
-        return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.family) else members
+        members = vectors[:, self.allocation_block]
+        return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.allocation_block) else members
 
 
 def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:
@@ -115,9 +117,9 @@ def _place(distribution: BaseDistribution, values: object) -> np.ndarray:
     return np.asarray(((np.log(numbers) if log else numbers) - low) / (high - low) if high > low else numbers * 0.0)
 
 
-def _value(distribution: BaseDistribution, place: float) -> Value:
+def _value(distribution: BaseDistribution, place: float) -> OptunaValue:
     if isinstance(distribution, CategoricalDistribution):
-        choice: Value = distribution.choices[min(max(round(place), 0), len(distribution.choices) - 1)]
+        choice: OptunaValue = distribution.choices[min(max(round(place), 0), len(distribution.choices) - 1)]
         return choice
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, log = _bounds(distribution)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from autoprune.space.knobs import Parameters, turned
+from autoprune.space.parameters import Parameters, varied_defaults
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets
 from autoprune.study.settings import StudySettings
@@ -53,7 +53,7 @@ def warm_starts(
         for number, budget in enumerate(budgets(settings.space, topology, points)):
             point = space.solved(budget) if origin == "solved" else space.uniform(budget)
             assert point is not None
-            others = turned(settings.space, topology, number) if origin == "solved" else {}
+            others = varied_defaults(settings.space, topology, number) if origin == "solved" else {}
             own = {**others, **_threshold(settings.space, number / max(points - 1, 1))}
             known = {name: value for name, value in own.items() if name in space.distributions}
             key = f"{origin} {number}{ending}"

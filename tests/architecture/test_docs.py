@@ -22,9 +22,9 @@ from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.space.settings import SPACES, SpaceSettings
 from autoprune.study.early_stopping import RULES
-from autoprune.study.moves import MOVES
 from autoprune.study.samplers import SAMPLERS
 from autoprune.study.settings import StudySettings
+from autoprune.study.variation import VARIATIONS
 from autoprune.surgery.weight_masks import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
@@ -114,7 +114,7 @@ def test_every_reason_has_a_section_of_what_to_do_and_every_section_a_reason() -
 
 def test_every_sampler_and_space_has_a_row() -> None:
     assert first_column("samplers.md", "sampler") == list(SAMPLERS)
-    assert first_column("samplers.md", "move") == list(MOVES)
+    assert first_column("samplers.md", "move") == list(VARIATIONS)
     assert first_column("search.md", "`SpaceSettings.kind`") == list(SPACES)
 
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from autoprune.study.early_stopping import FEWEST, RULES, Past, Situation
+from autoprune.study.early_stopping import MIN_TRIALS_FOR_STOPPING, RULES, FinishedTrial, RungContext
 
 ALL = pytest.mark.parametrize("name", RULES)
 STOPPING = ("front", "pareto_rank")
@@ -16,23 +16,25 @@ STOPPING = ("front", "pareto_rank")
 SHARE = 0.25
 
 
-def past(count: int = 30, seed: int = 0) -> tuple[Past, ...]:
+def past(count: int = 30, seed: int = 0) -> tuple[FinishedTrial, ...]:
     """Candidates that are better the more they cost."""
     draw = random.Random(seed)
     found = []
     for _ in range(count):
         cost = draw.uniform(0.1, 1.0)
         early = 0.5 + 0.3 * cost + draw.uniform(-0.02, 0.02)
-        found.append(Past(rungs={SHARE: early}, quality=early + draw.uniform(0.05, 0.1), costs=(cost, 100 * cost)))
+        found.append(
+            FinishedTrial(rungs={SHARE: early}, quality=early + draw.uniform(0.05, 0.1), costs=(cost, 100 * cost))
+        )
     return tuple(found)
 
 
-def at(quality: float, cost: float = 0.6, **changes: object) -> Situation:
+def at(quality: float, cost: float = 0.6, **changes: object) -> RungContext:
     given: dict[str, object] = {"share": SHARE, "quality": quality, "costs": (cost, 100 * cost), "past": past()}
-    return Situation(**{**given, **changes})  # type: ignore[arg-type]
+    return RungContext(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def mirrored(now: Situation) -> Situation:
+def mirrored(now: RungContext) -> RungContext:
     """The same with a quality of which less is better."""
     turned = [
         dataclasses.replace(p, rungs={share: -q for share, q in p.rungs.items()}, quality=-p.quality) for p in now.past
@@ -78,7 +80,7 @@ def test_the_order_of_the_past_does_not_matter(name: str) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
+@pytest.mark.parametrize("count", [0, 1, MIN_TRIALS_FOR_STOPPING - 1])
 def test_with_few_before_it_everything_goes_on(name: str, count: int) -> None:
     assert not RULES[name](at(0.0, past=past(count)))
 

@@ -37,7 +37,7 @@ class TestEvolution(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiv
 
     @pytest.fixture(params=[1, 8])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
-        return lambda: EvolutionSampler(seed=0, n_startup=request.param, families=("x", "y"))
+        return lambda: EvolutionSampler(seed=0, n_startup=request.param, allocation_prefixes=("x", "y"))
 
 
 def answer(params: Params) -> tuple[float, float]:

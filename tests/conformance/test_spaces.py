@@ -19,10 +19,10 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.rounding import AllowedWidths
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from autoprune.sensitivity.solver import width_bounds
-from autoprune.space.frame import Frame
-from autoprune.space.knobs import Value
+from autoprune.space.context import SpaceContext
+from autoprune.space.parameters import ParameterValue
 from autoprune.space.settings import SPACES, SpaceSettings
-from autoprune.space.space import KINDS, Space, budgets, build_space
+from autoprune.space.space import SPACE_BUILDERS, Space, budgets, build_space
 from autoprune.space.ties import TIES
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
@@ -68,9 +68,9 @@ def build(kind: str, tie: str, model: str, scanned: bool, **changes: object) -> 
     return build_space(settings_of(kind, tie, **changes), topology, scan_of(topology) if scanned else None)
 
 
-def drawn(space: Space, random: np.random.Generator, inner: float = 1.0) -> dict[str, Value]:
+def drawn(space: Space, random: np.random.Generator, inner: float = 1.0) -> dict[str, ParameterValue]:
     """A random point. inner: part of each range about its middle."""
-    point: dict[str, Value] = {}
+    point: dict[str, ParameterValue] = {}
     for name, one in space.distributions.items():
         if isinstance(one, CategoricalDistribution):
             point[name] = one.choices[int(random.integers(len(one.choices)))]  # type: ignore[assignment]
@@ -81,10 +81,10 @@ def drawn(space: Space, random: np.random.Generator, inner: float = 1.0) -> dict
     return point
 
 
-def points_of(space: Space) -> st.SearchStrategy[dict[str, Value]]:
+def points_of(space: Space) -> st.SearchStrategy[dict[str, ParameterValue]]:
     """Any values that the distributions allow, their ends included."""
 
-    def values(one: BaseDistribution) -> st.SearchStrategy[Value]:
+    def values(one: BaseDistribution) -> st.SearchStrategy[ParameterValue]:
         if isinstance(one, CategoricalDistribution):
             return st.sampled_from(one.choices)  # type: ignore[arg-type]
         if isinstance(one, IntDistribution):
@@ -102,15 +102,15 @@ def share_of(topology: Topology, widths: dict[str, int]) -> float:
 def tied(tie: str, model: str) -> tuple[CostModel, AllowedWidths, list[list[str]]]:
     """Cost of tied widths, which of them may be had, and the groups of each tie."""
     topology = MODELS[model]
-    frame = Frame(settings=settings_of("guided", tie), topology=topology)
-    table = CostTable.of(topology).tied(frame.leaders)
+    context = SpaceContext(settings=settings_of("guided", tie), topology=topology)
+    table = CostTable.of(topology).tied(context.leaders)
     floor, grain = width_bounds(table, 0.85, 1)
     cost = CostModel.of_table(table, "multiply_adds")
-    return cost, AllowedWidths.of(floor, grain, cost.channels), [list(group) for group in frame.ties.values()]
+    return cost, AllowedWidths.of(floor, grain, cost.channels), [list(group) for group in context.ties.values()]
 
 
 def test_every_kind_is_built_by_name() -> None:
-    assert list(KINDS) == list(SPACES)
+    assert list(SPACE_BUILDERS) == list(SPACES)
 
 
 @every

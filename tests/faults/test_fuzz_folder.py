@@ -26,7 +26,7 @@ from autoprune.recovery.gradual import Snapshot
 from autoprune.report.html import write_report
 from autoprune.study import checkpoints
 from autoprune.study.importance import read_importances
-from autoprune.study.solving import solve_stored
+from autoprune.study.solve import solve_stored
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import image_task, trained_resnet
 from tests.unit.study.small import settings

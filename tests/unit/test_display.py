@@ -88,7 +88,7 @@ def topology_of(name: str) -> Topology:
 
 def importances_of(name: str) -> Importances:
     row = ImportanceRow(name=name, members=1, targets={name: Importance(share=0.5, low=0.4, high=0.6, chance=0.1)})
-    return Importances(trials=20, targets=(name,), knobs=(row,), left_out={name: name}, notes=(name,))
+    return Importances(trials=20, targets=(name,), parameters=(row,), left_out={name: name}, notes=(name,))
 
 
 def shown(name: str, tmp_path: Path) -> None:

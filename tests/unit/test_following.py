@@ -12,7 +12,7 @@ import autoprune
 from autoprune import following
 from autoprune.front.front import Front
 from autoprune.study.ending import Ending
-from autoprune.study.progress import Pace, Progress
+from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, measurement, record
 from tests.unit.study.small import settings, space
@@ -71,7 +71,7 @@ def test_failures_and_new_stages_are_printed_at_once() -> None:
 def test_the_time_left_rests_on_trials_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("autoprune.study.progress.time.monotonic", lambda: now[0])
-    pace = Pace(settings(trials=12))
+    pace = TimeEstimator(settings(trials=12))
     records = [dense()]
     now[0] = 1000.0  # the scan, and the dense model
     pace.begin(records)
@@ -88,7 +88,7 @@ def test_the_time_left_knows_other_limits(monkeypatch: pytest.MonkeyPatch) -> No
     records = [record(1, measurement(0.8, 500), samples_trained=90)]
     for limits, expected in (({"samples": 300}, 2 * 2.0), ({"seconds": 5.0}, 3.0)):
         now[0] = 0.0
-        pace = Pace(settings(trials=12, **limits))
+        pace = TimeEstimator(settings(trials=12, **limits))
         now[0] = 2.0
         assert pace.remaining(records, 100) == pytest.approx(expected)
 

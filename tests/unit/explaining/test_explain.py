@@ -19,8 +19,8 @@ from autoprune.explaining.text import show
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.space.knobs import distributions
-from autoprune.space.settings import KINDS, SpaceSettings
+from autoprune.space.parameters import distributions
+from autoprune.space.settings import PRUNING_KINDS, SpaceSettings
 from autoprune.surgery.prove import discover_structure
 from autoprune.trace.absent import why_none
 from autoprune.trace.reasons import PROTECTED
@@ -78,7 +78,7 @@ def listed(found: Explanation, *, searched: bool = True) -> list[str]:
         ("blocks",),
         ("layers", "heads", "channels"),
         ("blocks", "layers"),
-        KINDS,
+        PRUNING_KINDS,
     ],
     ids="+".join,
 )
@@ -157,7 +157,7 @@ def test_no_terminal_cuts_a_name(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    found = autoprune.explain(task(LONG), SpaceSettings(kinds=KINDS))
+    found = autoprune.explain(task(LONG), SpaceSettings(kinds=PRUNING_KINDS))
     show(found)
     printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     assert "…" not in printed
@@ -241,7 +241,7 @@ def test_layers_that_are_not_exact_and_modules_that_are_no_layers_are_explained_
 def test_what_is_protected_is_no_more_there_and_says_so() -> None:
     left = topology().protected(("encoder.*",))
     for kind in ("heads", "blocks", "layers"):
-        why = sections(explain_topology(left, SpaceSettings(kinds=KINDS)))[kind].none
+        why = sections(explain_topology(left, SpaceSettings(kinds=PRUNING_KINDS)))[kind].none
         assert "is protected by the pattern 'encoder.*'" in why, kind
         assert PROTECTED.remedy in why, kind
 

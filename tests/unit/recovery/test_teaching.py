@@ -23,7 +23,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import PICK, Teacher
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.sensitivity.scan import scan
-from autoprune.study.checks import modes_told
+from autoprune.study.preflight import mode_notes
 from autoprune.trial_context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import blobs
@@ -230,7 +230,7 @@ def test_nothing_is_said_where_no_distillation_is_asked_for(tmp_path: Path) -> N
     task = task_of(Detector(), summed, predict=lambda outputs: outputs["scores"])
     study = autoprune.Study.create(task, settings(), out=tmp_path / "run")
     assert study.context is not None
-    assert len(modes_told((0.0,), study.context)) == 1, "but that the modes differ"
+    assert len(mode_notes((0.0,), study.context)) == 1, "but that the modes differ"
 
 
 @pytest.mark.parametrize("predict", [None, lambda outputs: outputs[:, :4]], ids=["none", "of eval mode alone"])

@@ -168,7 +168,7 @@ def test_importance_has_a_bar_for_each_knob_and_target() -> None:
         knob("lr", 1, quality=(0.1, 0.0, 0.3, 0.2), size=(0.0, 0.1, 0.2, 0.3), equal=(0.6, 0.5, 0.8, 0.2)),
         knob("criterion/*", 9, quality=(0.4, 0.2, 0.5, 0.2), size=(0.3, 0.2, 0.4, 0.1), equal=(0.2, 0.1, 0.3, 0.2)),
     )
-    figure = figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), knobs=rows))
+    figure = figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), parameters=rows))
     assert [bar.name for bar in figure.data] == ["equal", "size", "quality"]
     assert [bar.visible for bar in figure.data] == [True, "legendonly", True]
     assert len({bar.marker.color for bar in figure.data}) == 3

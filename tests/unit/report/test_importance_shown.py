@@ -42,7 +42,7 @@ def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
     start = next(number for number, row in enumerate(shown.rows) if row[0] == "knob")
     assert shown.rows[start] == ["knob", "quality", "size_bytes", EQUAL]
     found = importances(simulated(40))
-    for row, cells in zip((*found.knobs, *found.members), shown.rows[start + 1 :], strict=True):
+    for row, cells in zip((*found.parameters, *found.members), shown.rows[start + 1 :], strict=True):
         assert cells == [row.name, *(str(row.targets[target]) for target in found.targets)]
 
 
@@ -57,7 +57,7 @@ def test_too_few_trials_are_said_and_no_trials_are_not_mentioned(tmp_path: Path)
 def test_names_in_the_section_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Importance(share=0.5, low=0.4, high=0.6, chance=0.1)
     row = ImportanceRow(name="<b>x</b>", members=1, targets={"<i>": cell})
-    evil = Importances(trials=20, targets=("<i>",), knobs=(row,), left_out={"<u>": "<s>"}, notes=("<em>",))
+    evil = Importances(trials=20, targets=("<i>",), parameters=(row,), left_out={"<u>": "<s>"}, notes=("<em>",))
     monkeypatch.setattr("autoprune.report.html.read_importances", lambda _: evil)
     shown = page(tmp_path, None)
     assert shown.rows[-1] == ["<b>x</b>", "50%, 40% to 60%"]
@@ -70,7 +70,7 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "What mattered over 40 trials" in answer.output
     found = importances(simulated(40))
-    for row in (*found.knobs, *found.members):
+    for row in (*found.parameters, *found.members):
         (line,) = [line for line in answer.output.splitlines() if f" {row.name} " in line]
         assert all(str(row.targets[target]) in line for target in found.targets)
 
@@ -81,7 +81,7 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     found = importances(simulated(40))
     printed = json.loads(answer.output)
     assert printed == found.to_dict()
-    top = found.knobs[0].targets[EQUAL]
+    top = found.parameters[0].targets[EQUAL]
     assert printed["knobs"]["distillation"][EQUAL] == {
         "share": top.share,
         "low": top.low,
@@ -125,7 +125,9 @@ def test_what_is_left_out_is_told_as_it_is_written(capsys: pytest.CaptureFixture
     cell = Importance(share=0.05, low=0.0, high=0.1, chance=0.2)
     row = ImportanceRow(name="criterion/a[red]b", members=1, targets={"quality": cell})
     show_importances(
-        Importances(trials=20, targets=("quality",), knobs=(row,), left_out={"drop/[1]": "False in 20 of 20 trials"})
+        Importances(
+            trials=20, targets=("quality",), parameters=(row,), left_out={"drop/[1]": "False in 20 of 20 trials"}
+        )
     )
     printed = capsys.readouterr().out
     assert "criterion/a[red]b" in printed

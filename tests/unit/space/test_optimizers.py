@@ -8,8 +8,8 @@ from torch import nn
 
 from autoprune.errors import ConfigurationError
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
-from autoprune.space.knobs import distributions
-from autoprune.space.optimizers import described
+from autoprune.space.optimizers import describe_training
+from autoprune.space.parameters import distributions
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.trace.topology import Topology
@@ -50,7 +50,7 @@ def test_the_optimizer_and_its_rate_suit_the_model(norms: tuple[nn.Module, ...],
     assert not {"optimizer", "learning_rate"} & space.distributions.keys()
     plan = space.decode(space.uniform(0.5), seed=0)
     assert (plan.recovery.optimizer, plan.recovery.learning_rate) == (name, DEFAULT_LEARNING_RATES[name])
-    assert described(settings, topology) == (
+    assert describe_training(settings, topology) == (
         f"Candidates are trained with {name} at a learning rate of {DEFAULT_LEARNING_RATES[name]:g}; "
         f"{name} suits a model that {why}."
     )
@@ -65,7 +65,7 @@ def test_what_is_said_holds_whatever_the_model_has() -> None:
     recovery = space.decode(space.uniform(0.5), seed=0).recovery
     assert recovery.optimizer == "sgd"
     assert recovery.learning_rate == pytest.approx(0.0316, abs=1e-4)
-    assert described(settings, topology) == "Candidates are trained with sgd at a learning rate of 0.01 to 0.1."
+    assert describe_training(settings, topology) == "Candidates are trained with sgd at a learning rate of 0.01 to 0.1."
 
 
 def test_each_optimizer_that_is_drawn_has_its_own_rate() -> None:

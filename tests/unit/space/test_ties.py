@@ -12,7 +12,7 @@ from autoprune.errors import UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.space.frame import Frame
+from autoprune.space.context import SpaceContext
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.space.ties import leaders
@@ -23,7 +23,7 @@ TOPOLOGY = trace(ResNet(widths=(8, 12, 16), depth=2).eval(), torch.randn(2, 1, 8
 
 
 def ties(tie: str, **changes: object) -> dict[str, tuple[str, ...]]:
-    return dict(Frame(settings=SpaceSettings(tie=tie, **changes), topology=TOPOLOGY).ties)  # type: ignore[arg-type]
+    return dict(SpaceContext(settings=SpaceSettings(tie=tie, **changes), topology=TOPOLOGY).ties)  # type: ignore[arg-type]
 
 
 def test_by_stage_and_by_shape() -> None:

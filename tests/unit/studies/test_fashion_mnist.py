@@ -15,7 +15,7 @@ from torch import Tensor
 import autoprune
 from autoprune.errors import NotFoundError, StorageError
 from autoprune.space.space import build_space
-from autoprune.study.checks import check_space
+from autoprune.study.preflight import check_space
 from autoprune.trial_context import TrialContext
 from studies.fashion_mnist import data as reader
 from studies.fashion_mnist import lineage

@@ -72,7 +72,7 @@ def test_they_are_what_the_trial_was_then(study: autoprune.Study) -> None:
     for number in trained(study):
         record = study.front().get(number)
         assert record.parent is not None
-        parent = lineage.load(study.context, study.folder, study.front().get(record.parent))
+        parent = lineage.load_parent(study.context, study.folder, study.front().get(record.parent))
         seen: dict[int, Seen] = {}
         evaluate_plan(
             study.context,
@@ -213,7 +213,7 @@ def test_what_an_interrupted_write_left_is_no_checkpoint_and_is_swept(tmp_path: 
     leftover = path.with_name(".00004.123.tmp")
     path.rename(leftover)
     assert checkpoints.read(folder, 0) == []
-    folder.sweep()
+    folder.remove_partial_writes()
     assert not leftover.exists()
 
 

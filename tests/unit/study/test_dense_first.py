@@ -69,7 +69,7 @@ def test_a_passing_fault_of_the_dense_trial_changes_nothing(whole: autoprune.Stu
 
 def test_while_it_fails_the_run_stops_and_says_so(whole: autoprune.Study, tmp_path: Path) -> None:
     study = autoprune.Study.create(task(), settings(**FEW), out=tmp_path / "run")
-    RAISED.extend(passing(attempts.MOST))
+    RAISED.extend(passing(attempts.MAX_ATTEMPTS))
     words = r"The dense model's own trial failed 3 times.*OSError: the disk went to sleep.*run the same command again"
     with pytest.raises(AutopruneError, match=words):
         study.run()
@@ -142,7 +142,7 @@ def test_time_that_is_up_does_not_leave_the_dense_model_out(tmp_path: Path) -> N
 def test_attempts_are_forgotten_where_the_process_did_not_end_in_the_trial(tmp_path: Path) -> None:
     """An interrupted trial (control-C) is not one that kills its process."""
     study = autoprune.Study.create(task(), settings(**FEW), out=tmp_path / "run")
-    for _ in range(attempts.MOST + 1):
+    for _ in range(attempts.MAX_ATTEMPTS + 1):
         RAISED.append(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             study.run()

@@ -18,9 +18,9 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import evaluate
 from autoprune.study import early_stopping, lineage, rungs
-from autoprune.study.early_stopping import Past, Rule, Situation, front, pareto_rank
+from autoprune.study.early_stopping import FinishedTrial, RungContext, StoppingRule, front, pareto_rank
 from autoprune.study.folder import RunFolder
-from autoprune.study.trials import STOPPED
+from autoprune.study.ledger import STOPPED
 from autoprune.task.data import IterableSplit, TensorSplit
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
@@ -29,19 +29,19 @@ from tests.unit.study.small import comparable, journal_trials, quality_by_size, 
 # ---- the rules by hand
 
 
-def past(gains: list[float], cost: float = 1.0) -> list[Past]:
+def past(gains: list[float], cost: float = 1.0) -> list[FinishedTrial]:
     """Each at 0.5 at the rung and better by a gain in the end."""
-    return [Past(rungs={0.5: 0.5}, quality=0.5 + gain, costs=(cost,)) for gain in gains]
+    return [FinishedTrial(rungs={0.5: 0.5}, quality=0.5 + gain, costs=(cost,)) for gain in gains]
 
 
-def at(quality: float, before: list[Past], cost: float = 1.0) -> Situation:
-    return Situation(share=0.5, quality=quality, costs=(cost,), past=before)
+def at(quality: float, before: list[FinishedTrial], cost: float = 1.0) -> RungContext:
+    return RungContext(share=0.5, quality=quality, costs=(cost,), past=before)
 
 
-def alike(gain: float, count: int = 12) -> list[Past]:
+def alike(gain: float, count: int = 12) -> list[FinishedTrial]:
     """At all qualities and costs the same gain: the end is foretold exactly."""
     return [
-        Past(rungs={0.5: 0.25 + step / 40}, quality=0.25 + step / 40 + gain, costs=(1.0 + step % 5,))
+        FinishedTrial(rungs={0.5: 0.25 + step / 40}, quality=0.25 + step / 40 + gain, costs=(1.0 + step % 5,))
         for step in range(count)
     ]
 
@@ -61,7 +61,7 @@ def test_front_hopes_for_more_the_less_it_can_foretell() -> None:
     """The same gains in the mean, and once all over the place."""
     steady = past([0.125] * 20)
     wild = past([0.0, 0.25] * 10)
-    best = Past(rungs={0.5: 0.75}, quality=0.875, costs=(1.0,))
+    best = FinishedTrial(rungs={0.5: 0.75}, quality=0.875, costs=(1.0,))
     assert front(at(0.5625, [*steady, best]))
     assert not front(at(0.8125, [*wild, best]))
     assert front(at(0.5625, [*wild, *[best] * 2])), "0.25 better than what is there would still not do"
@@ -69,21 +69,21 @@ def test_front_hopes_for_more_the_less_it_can_foretell() -> None:
 
 def test_front_knows_that_the_small_gain_more() -> None:
     """What costs 1 gains 0.25, what costs 100 nothing: 0.25 behind is hopeless for one of them."""
-    small = [Past(rungs={0.5: 0.4 + n / 100}, quality=0.65 + n / 100, costs=(1.0,)) for n in range(8)]
-    large = [Past(rungs={0.5: 0.6 + n / 100}, quality=0.6 + n / 100, costs=(100.0,)) for n in range(8)]
+    small = [FinishedTrial(rungs={0.5: 0.4 + n / 100}, quality=0.65 + n / 100, costs=(1.0,)) for n in range(8)]
+    large = [FinishedTrial(rungs={0.5: 0.6 + n / 100}, quality=0.6 + n / 100, costs=(100.0,)) for n in range(8)]
     for before in ([*small, *large], [*large, *small]):
         assert not front(at(0.5, before, cost=1.0))
         assert front(at(0.5, before, cost=100.0))
 
 
 def test_front_looks_at_candidates_that_cost_no_more_on_every_axis() -> None:
-    cheap = [Past(rungs={0.5: 0.5}, quality=0.5625, costs=(1.0, 4.0)) for _ in range(8)]
+    cheap = [FinishedTrial(rungs={0.5: 0.5}, quality=0.5625, costs=(1.0, 4.0)) for _ in range(8)]
     for costs, expected in (((1.0, 4.0), True), ((2.0, 4.0), True), ((0.5, 9.0), False), ((9.0, 3.0), False)):
-        assert front(Situation(share=0.5, quality=0.25, costs=costs, past=cheap)) == expected, costs
+        assert front(RungContext(share=0.5, quality=0.25, costs=costs, past=cheap)) == expected, costs
 
 
 def test_front_learns_nothing_from_what_was_stopped() -> None:
-    stopped = [Past(rungs={0.5: 0.5}, quality=0.5, costs=(1.0,), stopped=True)] * 20
+    stopped = [FinishedTrial(rungs={0.5: 0.5}, quality=0.5, costs=(1.0,), stopped=True)] * 20
     assert not front(at(0.0, stopped))
     assert not front(at(0.0, [*stopped, *past([0.0] * 7)]))
     assert front(at(0.0, [*stopped, *past([0.0] * 8)]))
@@ -91,7 +91,7 @@ def test_front_learns_nothing_from_what_was_stopped() -> None:
 
 def test_pareto_rank_stops_in_the_worse_half_of_the_layers() -> None:
     """Eight at one cost, from 0.1 to 0.8 at the rung: eight layers."""
-    before = [Past(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,)) for step in range(1, 9)]
+    before = [FinishedTrial(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,)) for step in range(1, 9)]
     assert not pareto_rank(at(0.55, before))
     assert pareto_rank(at(0.35, before))
     # A cheaper one is in the first layer, however bad.
@@ -99,7 +99,7 @@ def test_pareto_rank_stops_in_the_worse_half_of_the_layers() -> None:
 
 
 def test_pareto_rank_compares_with_what_was_stopped_too() -> None:
-    stopped = [Past(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,), stopped=True) for step in range(1, 9)]
+    stopped = [FinishedTrial(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,), stopped=True) for step in range(1, 9)]
     assert pareto_rank(at(0.05, stopped))
 
 
@@ -120,13 +120,13 @@ def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
         record(2, measurement(0.7, 400, took=latency(0.33)), kept={"q": (4,)}),
     ]
     names = ("quality", "multiply_adds", "latency_ms")
-    told = rungs.situation(state(500, 0.495), records, names, True)
+    told = rungs.rung_context(state(500, 0.495), records, names, True)
     assert told.costs == told.past[1].costs, "the clock cannot tell them apart"
     assert (told.share, told.quality, told.higher_is_better) == (0.25, 0.5, True)
     # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
-    twin = rungs.situation(state(400, 0.43), records, names, True)
+    twin = rungs.rung_context(state(400, 0.43), records, names, True)
     assert twin.costs[1] == twin.past[2].costs[1] == pytest.approx(0.38)
-    only = rungs.situation(state(400, 0.43), records, ("size_bytes", "quality"), False)
+    only = rungs.rung_context(state(400, 0.43), records, ("size_bytes", "quality"), False)
     assert only.costs == (1600.0,)
     assert not only.higher_is_better
 
@@ -135,8 +135,8 @@ def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
     images, targets = blobs(300)
     order = targets.argsort()
     sorted_by_class = image_task(search=(images[order], targets[order]))
-    part = rungs.part_of_search(sorted_by_class, 100)
-    again = rungs.part_of_search(sorted_by_class, 100)
+    part = rungs.rung_split(sorted_by_class, 100)
+    again = rungs.rung_split(sorted_by_class, 100)
     assert part.samples == again.samples == 100
     seen = [torch.cat([batch.targets for batch in split.ordered()]) for split in (part, again)]  # type: ignore[misc]
     assert torch.equal(*seen)
@@ -147,12 +147,12 @@ def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
 def test_all_of_a_search_split_that_has_no_more(samples: int) -> None:
     task = image_task()
     assert task.search_split.samples == 90
-    assert rungs.part_of_search(task, samples) is task.search_split
+    assert rungs.rung_split(task, samples) is task.search_split
 
 
 def test_the_part_of_a_list_of_batches() -> None:
     batches = [(blobs(30, seed=seed)[0], blobs(30, seed=seed)[1]) for seed in range(5)]
-    part = rungs.part_of_search(image_task(search=batches), 70)
+    part = rungs.rung_split(image_task(search=batches), 70)
     assert isinstance(part, IterableSplit)
     assert [batch.size for batch in part.ordered()] == [30, 30, 10]
 
@@ -164,14 +164,14 @@ def test_what_passes_rungs_and_what_may_be_stopped() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "RULES", {"front": lambda now: True})
         for origin, stops in (("uniform", False), ("solved", False), ("enqueued", False), ("sampled", True)):
-            found = rungs.rungs_of(settings(), split, before, True, origin)
+            found = rungs.rung_policy(settings(), split, before, True, origin)
             assert found is not None
             assert found.stop(hopeless) == stops, origin
             assert (found.shares, found.split) == ((0.0, 0.5), split)
-    assert rungs.rungs_of(settings(), split, before, True, "dense") is None
-    assert rungs.rungs_of(settings(), split, before, True, "polished") is None
-    assert rungs.rungs_of(settings(early_stopping="none"), split, before, True, "sampled") is None
-    assert rungs.rungs_of(settings(rungs=()), split, before, True, "sampled") is None
+    assert rungs.rung_policy(settings(), split, before, True, "dense") is None
+    assert rungs.rung_policy(settings(), split, before, True, "polished") is None
+    assert rungs.rung_policy(settings(early_stopping="none"), split, before, True, "sampled") is None
+    assert rungs.rung_policy(settings(rungs=()), split, before, True, "sampled") is None
 
 
 # ---- in a study
@@ -182,12 +182,12 @@ def task() -> autoprune.Task:
     return image_task()
 
 
-def odd_ones(now: Situation) -> bool:
+def odd_ones(now: RungContext) -> bool:
     """Stops every other one of what is looked at at the second rung, whatever the numbers."""
     return now.share == 0.25 and len(now.past) % 2 == 1
 
 
-def with_rule(rule: Rule, patch: pytest.MonkeyPatch) -> None:
+def with_rule(rule: StoppingRule, patch: pytest.MonkeyPatch) -> None:
     """Under the name "front", since only names of the registry get past the settings."""
     patch.setattr(rungs, "RULES", {**early_stopping.RULES, "front": rule})
 
@@ -350,7 +350,7 @@ def test_no_lineage_through_a_stopped_one() -> None:
     whole = record(1, measurement(0.8, 500), kept={"a": (0, 1, 2)})
     half = CandidateRecord.from_json(json.dumps({**json.loads(whole.to_json()), "number": 2, "fidelity": 0.5}))
     assert half.stopped
-    chosen = lineage.choose([whole, half], {"a": 2})
+    chosen = lineage.choose_parent([whole, half], {"a": 2})
     assert chosen is not None
     assert chosen.number == 1
 
@@ -378,5 +378,5 @@ def test_the_rule_front_stops_what_a_study_can_do_without(tmp_path: Path, monkey
         ahead = max(cheaper, default=0.0) - one.search.quality
         if one.stopped:
             assert ahead > -0.02, "what was not stopped dominates it"
-        if one.origin == "sampled" and len(complete) >= early_stopping.FEWEST and ahead > 0.02:
+        if one.origin == "sampled" and len(complete) >= early_stopping.MIN_TRIALS_FOR_STOPPING and ahead > 0.02:
             assert one.stopped

@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import hypervolume
-from autoprune.study import evolution, moves
+from autoprune.study import evolution, variation
 from autoprune.study.evolution import EvolutionSampler
-from autoprune.study.moves import MOVES
 from autoprune.study.samplers import SAMPLERS, build_sampler, default_sampler, sampler
 from autoprune.study.surrogate import fit
+from autoprune.study.variation import VARIATIONS
 from autoprune.study.vectors import Coordinates
 
 GROUPS = 24
@@ -177,40 +177,42 @@ def test_parameters_of_some_trials_are_inherited_too() -> None:
     assert np.median(np.abs(np.array(late) - 0.9)) < 0.15
 
 
-def scene(front: np.ndarray, rng: np.random.Generator) -> moves.Scene:
+def pool(front: np.ndarray, rng: np.random.Generator) -> variation.ParentPool:
     """A front of uniform ratios."""
-    coordinates = Coordinates(space=SPACE, prefixes=("ratio/",))
+    coordinates = Coordinates(space=SPACE, allocation_prefixes=("ratio/",))
     losses = np.stack([front[:, 0], 1.0 - front[:, 0]], axis=1)
-    model = fit(coordinates.rough(front), coordinates.fine(front), losses)
-    gaps = evolution._gaps(losses)
-    return moves.Scene(coordinates=coordinates, vectors=front, losses=losses, gaps=gaps, model=model, step=0.1, rng=rng)
+    model = fit(coordinates.context_features(front), coordinates.allocation_features(front), losses)
+    gaps = evolution._crowding_distances(losses)
+    return variation.ParentPool(
+        coordinates=coordinates, vectors=front, losses=losses, gaps=gaps, model=model, step=0.1, rng=rng
+    )
 
 
 def sweep_of(places: Sequence[float]) -> np.ndarray:
     return np.array([[*[place] * GROUPS, 1.0] for place in places])
 
 
-def children(move: Callable[[moves.Scene], np.ndarray], places: Sequence[float]) -> np.ndarray:
-    made = scene(sweep_of(places), np.random.default_rng(0))
+def children(move: Callable[[variation.ParentPool], np.ndarray], places: Sequence[float]) -> np.ndarray:
+    made = pool(sweep_of(places), np.random.default_rng(0))
     return np.stack([move(made) for _ in range(200)])
 
 
 def test_a_mutation_moves_one_to_all_and_redraws_choices() -> None:
-    moved = (children(moves.mutate, [0.5])[:, :GROUPS] != 0.5).sum(axis=1)
+    moved = (children(variation.mutate, [0.5])[:, :GROUPS] != 0.5).sum(axis=1)
     assert moved.min() <= 2 and moved.max() > GROUPS / 2
     assert np.mean(moved <= 5) > 0.3
-    assert set(children(moves.mutate, [0.5])[:, GROUPS]) == {0.0, 1.0}
+    assert set(children(variation.mutate, [0.5])[:, GROUPS]) == {0.0, 1.0}
 
 
 def test_an_exchange_keeps_the_budget() -> None:
-    made = children(moves.exchange, [0.5])[:, :GROUPS]
+    made = children(variation.exchange, [0.5])[:, :GROUPS]
     assert made.mean(axis=1) == pytest.approx(0.5)
     assert ((made != 0.5).sum(axis=1) >= 2).all()
     assert (made.max(axis=1) > 0.5).all() and (made.min(axis=1) < 0.5).all()
 
 
 def test_an_interpolation_lies_between_neighbours() -> None:
-    made = children(moves.interpolate, [0.2, 0.4, 0.8])[:, :GROUPS]
+    made = children(variation.interpolate, [0.2, 0.4, 0.8])[:, :GROUPS]
     exact = np.ptp(made, axis=1) < 1e-12
     assert 0.3 < exact.mean() < 0.7
     middles = made[exact].mean(axis=1)
@@ -221,8 +223,8 @@ def test_what_was_found_at_one_place_is_carried_to_others() -> None:
     front = sweep_of([0.2, 0.4, 0.8])
     shape = np.linspace(-0.1, 0.1, GROUPS)
     front[1, :GROUPS] += shape
-    made = scene(front, np.random.default_rng(0))
-    found = np.stack([moves.carry(made)[:GROUPS] for _ in range(300)])
+    made = pool(front, np.random.default_rng(0))
+    found = np.stack([variation.transplant_allocation(made)[:GROUPS] for _ in range(300)])
     deviations = found - found.mean(axis=1, keepdims=True)
     alike = deviations @ shape > 0.9 * np.linalg.norm(deviations, axis=1) * np.linalg.norm(shape)
     alike &= np.ptp(found, axis=1) > 0
@@ -231,7 +233,7 @@ def test_what_was_found_at_one_place_is_carried_to_others() -> None:
 
 
 def test_parents_beside_gaps_are_preferred() -> None:
-    made = scene(sweep_of([0.1, 0.12, 0.14, 0.16, 0.9]), np.random.default_rng(0))
+    made = pool(sweep_of([0.1, 0.12, 0.14, 0.16, 0.9]), np.random.default_rng(0))
     chosen = np.bincount([made.parent() for _ in range(500)], minlength=5) / 500
     assert chosen[4] > 0.3
     assert chosen[1] < 0.2
@@ -240,26 +242,26 @@ def test_parents_beside_gaps_are_preferred() -> None:
 def test_the_leading_are_the_feasible_front_else_those_that_violate_least() -> None:
     losses = np.array([[0.0, 3.0], [1.0, 1.0], [3.0, 0.0], [2.0, 2.0], [-1.0, -1.0]])
     violations = np.array([0.0, 0.0, 0.0, 0.0, 0.5])
-    assert set(evolution._leading(losses, violations, 1)) == {0, 1, 2}
-    assert set(evolution._leading(losses, violations, 4)) == {0, 1, 2, 3}
-    assert evolution._leading(losses, np.array([5.0, 4, 3, 2, 6]), 2).tolist() == [3, 2]
+    assert set(evolution._best_trials(losses, violations, 1)) == {0, 1, 2}
+    assert set(evolution._best_trials(losses, violations, 4)) == {0, 1, 2, 3}
+    assert evolution._best_trials(losses, np.array([5.0, 4, 3, 2, 6]), 2).tolist() == [3, 2]
 
 
 def test_steps_grow_with_success() -> None:
     good = np.array([[float(n), float(-n)] for n in range(30)])
     bad = np.array([[float(n), float(n)] for n in range(30)])
     none = np.zeros(30)
-    assert evolution._step(good, none) > evolution._STEP > evolution._step(bad, none)
+    assert evolution._step_size(good, none) > evolution._STEP > evolution._step_size(bad, none)
 
 
 def test_many_trials_are_thinned_to_the_front_and_the_latest() -> None:
-    kept = evolution._sample(1000, np.arange(0, 50))
-    assert len(kept) == evolution._FITTED
+    kept = evolution._fitted_trials(1000, np.arange(0, 50))
+    assert len(kept) == evolution._MAX_FITTED
     assert set(range(50)) <= set(kept) and set(range(900, 1000)) <= set(kept)
 
 
 def test_every_move_has_a_share() -> None:
-    assert sum(share for _, share in MOVES.values()) == pytest.approx(1.0)
+    assert sum(share for _, share in VARIATIONS.values()) == pytest.approx(1.0)
 
 
 def test_wrong_settings_say_what_is_right() -> None:

@@ -13,11 +13,11 @@ from optuna.trial import create_trial
 from autoprune.errors import StorageError
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import (
-    FEWEST_TRIALS,
+    MIN_TRIALS_FOR_IMPORTANCE,
     ImportanceRow,
     Importances,
     at_equal_cost,
-    explained,
+    explained_variance,
     importances,
     read_importances,
 )
@@ -87,7 +87,7 @@ def simulated(trials: int = 48, sign: float = 1.0, folder: Path | None = None) -
 
 
 def by_name(found: Importances) -> dict[str, ImportanceRow]:
-    return {row.name: row for row in (*found.knobs, *found.members)}
+    return {row.name: row for row in (*found.parameters, *found.members)}
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["higher is better", "lower is better"])
@@ -96,12 +96,12 @@ def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(
     assert found.targets == ("quality", "size_bytes", EQUAL)
     assert found.trials == 48
     told = {
-        target: {row.name for row in (*found.knobs, *found.members) if not row.targets[target].is_noise}
+        target: {row.name for row in (*found.parameters, *found.members) if not row.targets[target].is_noise}
         for target in found.targets
     }
     assert told["quality"] == told["size_bytes"] == {"budget"}
     assert told[EQUAL] == {"distillation", "criterion/*", "criterion/b"}
-    assert [row.name for row in found.knobs][:2] == ["distillation", "criterion/*"], "sorted by the last target"
+    assert [row.name for row in found.parameters][:2] == ["distillation", "criterion/*"], "sorted by the last target"
     assert found.members[0].name == "criterion/b"
     rows = by_name(found)
     # Of what the two choices add to the variance, (0.03 / 2)^2 and (0.025 / 2)^2, distillation has 59 %.
@@ -111,7 +111,7 @@ def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(
 
 def test_a_kind_is_the_sum_of_its_parameters() -> None:
     found = importances(simulated())
-    names = {row.name: row.members for row in found.knobs}
+    names = {row.name: row.members for row in found.parameters}
     assert names == {"budget": 1, "distillation": 1, "schedule": 1, "criterion/*": 3}
     assert {row.name for row in found.members} == {"criterion/a", "criterion/b", "criterion/c"}
 
@@ -142,19 +142,19 @@ def test_a_few_failures_hide_nothing() -> None:
         quality = 0.9 + 0.03 * np.log(params["budget"]) + 0.03 * (params["distillation"] == 0.5)
         add(study, params, (0.1 if position % 12 == 0 else quality, 1e5 * float(params["budget"])))
     found = importances(study)
-    assert found.knobs[0].name == "distillation"
-    assert not found.knobs[0].targets[EQUAL].is_noise
+    assert found.parameters[0].name == "distillation"
+    assert not found.parameters[0].targets[EQUAL].is_noise
     assert not by_name(found)["budget"].targets["quality"].is_noise
 
 
 def test_the_interval_holds_the_share_and_a_seed_gives_the_same_again() -> None:
     study = simulated()
     found = importances(study, seed=1)
-    for row in (*found.knobs, *found.members):
+    for row in (*found.parameters, *found.members):
         for importance in row.targets.values():
             assert 0 <= importance.low <= importance.high <= 1
             assert 0 < importance.chance < 1
-    top = found.knobs[0].targets[EQUAL]
+    top = found.parameters[0].targets[EQUAL]
     assert top.low < top.share < top.high
     assert importances(study, seed=1) == found
     assert importances(study, seed=2) != found
@@ -181,10 +181,10 @@ def test_chance_passes_in_one_of_twenty_studies() -> None:
     for seed in range(40):
         random = np.random.default_rng(seed)
         study = new_study()
-        for _ in range(FEWEST_TRIALS):
+        for _ in range(MIN_TRIALS_FOR_IMPORTANCE):
             add(study, drawn(random), (random.random(), 1e5 * random.random()))
         found = importances(study)
-        passed += any(not row.targets["quality"].is_noise for row in found.knobs)
+        passed += any(not row.targets["quality"].is_noise for row in found.parameters)
     assert 0 < passed <= 6, "two expected of forty"
 
 
@@ -218,27 +218,27 @@ def test_more_is_told_than_by_optunas_evaluator() -> None:
 
 
 def test_only_what_the_sampler_chose_counts() -> None:
-    study = simulated(FEWEST_TRIALS - 1)
+    study = simulated(MIN_TRIALS_FOR_IMPORTANCE - 1)
     random = np.random.default_rng(1)
     for origin in ("dense", "uniform", "solved", "enqueued", "polished"):
         for _ in range(5):
             add(study, drawn(random), (0.5, 1e4), origin)
     few = importances(study)
-    assert few.trials == FEWEST_TRIALS - 1
-    assert few.knobs == few.members == few.targets == ()
+    assert few.trials == MIN_TRIALS_FOR_IMPORTANCE - 1
+    assert few.parameters == few.members == few.targets == ()
     assert few.notes == (
         "Importances need 20 trials that the sampler chose and that were trained to the end; there are 19.",
     )
     assert few.table().empty
     add(study, drawn(random), (0.5, 1e4))
     enough = importances(study)
-    assert enough.trials == FEWEST_TRIALS
-    assert len(enough.knobs) == 4
+    assert enough.trials == MIN_TRIALS_FOR_IMPORTANCE
+    assert len(enough.parameters) == 4
     assert enough.notes == ()
 
 
 def test_trials_that_did_not_finish_or_were_stopped_or_repeat_another_are_passed_over() -> None:
-    study = simulated(FEWEST_TRIALS)
+    study = simulated(MIN_TRIALS_FOR_IMPORTANCE)
     for name, value in (("duplicate_of", 3), ("fidelity", 0.3)):
         trial = create_trial(
             params={}, distributions={}, values=[0.5, 1e4], user_attrs={"origin": "sampled", name: value}
@@ -246,7 +246,7 @@ def test_trials_that_did_not_finish_or_were_stopped_or_repeat_another_are_passed
         study.add_trial(trial)
     study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL, params={}, distributions={}))
     study.ask()
-    assert importances(study).trials == FEWEST_TRIALS
+    assert importances(study).trials == MIN_TRIALS_FOR_IMPORTANCE
 
 
 def test_a_parameter_that_only_some_trials_have() -> None:
@@ -266,8 +266,8 @@ def test_a_parameter_that_only_some_trials_have() -> None:
             params["rare"] = random.random()
         add(study, params, (quality, 1e5 * float(params["budget"])), space=space)
     found = importances(study)
-    assert found.knobs[0].name == "sparsity"
-    assert not found.knobs[0].targets[EQUAL].is_noise
+    assert found.parameters[0].name == "sparsity"
+    assert not found.parameters[0].targets[EQUAL].is_noise
     assert by_name(found)["here"].targets[EQUAL].is_noise
     assert found.left_out == {"rare": "in 2 of 60 trials only"}
 
@@ -312,7 +312,7 @@ def test_no_parameter_with_two_values() -> None:
         add(study, {"budget": 0.5}, (0.01 * position, 1e5 + position))
     found = importances(study)
     assert found.notes == ("No parameter has two values.",)
-    assert found.knobs == found.targets == ()
+    assert found.parameters == found.targets == ()
 
 
 def test_a_target_that_never_changes_is_named() -> None:
@@ -323,7 +323,7 @@ def test_a_target_that_never_changes_is_named() -> None:
     found = importances(study)
     assert found.targets == ("size_bytes",)
     assert found.notes == tuple(f"{name} is the same in every trial." for name in ("quality", "parameters"))
-    assert {target for row in found.knobs for target in row.targets} == {"size_bytes"}
+    assert {target for row in found.parameters for target in row.targets} == {"size_bytes"}
 
 
 def test_equal_cost_is_that_of_the_first_cost_among_the_objectives() -> None:
@@ -337,7 +337,7 @@ def test_equal_cost_is_that_of_the_first_cost_among_the_objectives() -> None:
 def test_the_table_has_a_row_for_each_knob_and_each_of_a_kind() -> None:
     found = importances(simulated())
     table = found.table()
-    rows = (*found.knobs, *found.members)
+    rows = (*found.parameters, *found.members)
     assert list(table["parameter"]) == [row.name for row in rows]
     assert list(table["members"]) == [row.members for row in rows]
     parts = ("share", "low", "high", "chance", "is_noise")
@@ -351,9 +351,11 @@ def test_the_table_has_a_row_for_each_knob_and_each_of_a_kind() -> None:
 def test_explained_by_hand() -> None:
     """Groups [0, 0, 1, 1], values [1, 3, 5, 7]: between 16 of 20 in all, so 1 - 0.2 * 3 / 2; [0, 1, 0, 1]: 4 of 20."""
     groups = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
-    found = explained(groups, np.array([[1.0, 3.0, 5.0, 7.0], [2.0, 2.0, 8.0, 8.0], [4.0, 4.0, 4.0, 4.0]]))
+    found = explained_variance(groups, np.array([[1.0, 3.0, 5.0, 7.0], [2.0, 2.0, 8.0, 8.0], [4.0, 4.0, 4.0, 4.0]]))
     assert found == pytest.approx(np.array([[0.7, -0.2], [1.0, -0.5], [0.0, 0.0]]))
-    assert explained(np.arange(4)[:, None], np.array([[1.0, 3.0, 5.0, 7.0]])) == pytest.approx(np.zeros((1, 1)))
+    assert explained_variance(np.arange(4)[:, None], np.array([[1.0, 3.0, 5.0, 7.0]])) == pytest.approx(
+        np.zeros((1, 1))
+    )
 
 
 def test_a_straight_line_leaves_nothing_and_a_step_off_it_stays() -> None:

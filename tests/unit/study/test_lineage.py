@@ -16,7 +16,7 @@ from autoprune.measure.measurement import Measurement
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.study.lineage import choose, nestled
+from autoprune.study.lineage import choose_parent, shrink_to_ancestor
 from autoprune.trace.topology import Topology
 from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
@@ -63,7 +63,7 @@ SMALL = record(3, (3, 3), 20)
 )
 def test_the_smallest_that_contains_the_plan(widths: tuple[int, int], expected: int) -> None:
     for records in ([DENSE, WIDE, NARROW_A, SMALL], [SMALL, NARROW_A, WIDE, DENSE]):
-        found = choose(records, dict(zip(("a", "b"), widths, strict=True)))
+        found = choose_parent(records, dict(zip(("a", "b"), widths, strict=True)))
         assert found is not None
         assert found.number == expected
 
@@ -71,21 +71,21 @@ def test_the_smallest_that_contains_the_plan(widths: tuple[int, int], expected: 
 def test_of_equals_the_later_one() -> None:
     again = record(7, (6, 6), 60)
     for records in ([DENSE, WIDE, again], [again, WIDE, DENSE]):
-        found = choose(records, {"a": 5, "b": 5})
+        found = choose_parent(records, {"a": 5, "b": 5})
         assert found is not None
         assert found.number == 7
 
 
 def test_one_whose_training_failed_is_left_out() -> None:
     broken = record(4, (5, 5), 30, note="fine-tune diverged")
-    found = choose([DENSE, WIDE, broken], {"a": 4, "b": 4})
+    found = choose_parent([DENSE, WIDE, broken], {"a": 4, "b": 4})
     assert found is not None
     assert found.number == 1
 
 
 def test_none_contains_it() -> None:
-    assert choose([WIDE, SMALL], {"a": 7, "b": 1}) is None
-    assert choose([], {"a": 1, "b": 1}) is None
+    assert choose_parent([WIDE, SMALL], {"a": 7, "b": 1}) is None
+    assert choose_parent([], {"a": 1, "b": 1}) is None
 
 
 # ---- masks
@@ -98,7 +98,7 @@ def masked(number: int, widths: tuple[int, int], weights: WeightPlan | None) -> 
 
 def started_from(parent: WeightPlan | None, child: WeightPlan | None) -> int:
     """Number of the parent of a plan of that masks: 0 for dense, 1 for the one with the others."""
-    found = choose([DENSE, masked(1, (6, 6), parent)], {"a": 5, "b": 5}, (), child)
+    found = choose_parent([DENSE, masked(1, (6, 6), parent)], {"a": 5, "b": 5}, (), child)
     assert found is not None
     return found.number
 
@@ -140,7 +140,7 @@ def test_no_weight_has_to_grow_back(parent: WeightPlan, child: WeightPlan | None
 def test_of_many_the_smallest_whose_masks_are_looser() -> None:
     records = [DENSE, *(masked(n, (6, 6), WeightPlan(sparsity=n / 10)) for n in range(1, 9))]
     for sparsity, expected in ((0.05, 0), (0.1, 1), (0.55, 5), (0.99, 8)):
-        found = choose(records, {"a": 5, "b": 5}, (), WeightPlan(sparsity=sparsity))
+        found = choose_parent(records, {"a": 5, "b": 5}, (), WeightPlan(sparsity=sparsity))
         assert found is not None
         assert found.number == expected
 
@@ -148,7 +148,7 @@ def test_of_many_the_smallest_whose_masks_are_looser() -> None:
 def test_blocks_that_are_gone_do_not_come_back() -> None:
     short = replace(record(1, (6, 6), 50), dropped=("block",))
     for dropped, expected in (((), 0), (("block",), 1), (("other",), 0), (("block", "other"), 1)):
-        found = choose([DENSE, short], {"a": 5, "b": 5}, dropped)
+        found = choose_parent([DENSE, short], {"a": 5, "b": 5}, dropped)
         assert found is not None
         assert found.number == expected
 
@@ -183,32 +183,32 @@ def wider(record: CandidateRecord, channels: int) -> PruningPlan:
 def test_what_nearly_fits_is_cut_down_to_the_ancestor() -> None:
     half, most = stored(1, 0.5), stored(2, 0.9)
     plan = wider(half, 1)
-    found = nestled([stored(0, 1.0), most, half], plan, zoo(), 0.1)
+    found = shrink_to_ancestor([stored(0, 1.0), most, half], plan, zoo(), 0.1)
     assert planned_widths(found, zoo()) == half.widths
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
     lost = zoo().cost(planned_widths(plan, zoo())).multiply_adds / half.search.multiply_adds - 1
     assert 0 < lost < 0.1, "else the test shows nothing"
-    assert nestled([most, half], plan, zoo(), 0.0) is plan
-    assert nestled([most, half], plan, zoo(), lost / 2) is plan
-    assert nestled([most, half], wider(half, 8), zoo(), 0.02).groups == wider(half, 8).groups
+    assert shrink_to_ancestor([most, half], plan, zoo(), 0.0) is plan
+    assert shrink_to_ancestor([most, half], plan, zoo(), lost / 2) is plan
+    assert shrink_to_ancestor([most, half], wider(half, 8), zoo(), 0.02).groups == wider(half, 8).groups
 
 
 def test_what_fits_and_what_nothing_is_near_stays() -> None:
     half = stored(1, 0.5)
     inside = of_widths({name: max(1, width - 1) for name, width in half.widths.items()})
-    assert nestled([half], inside, zoo(), 0.1) is inside
-    assert nestled([], inside, zoo(), 0.1) is inside
+    assert shrink_to_ancestor([half], inside, zoo(), 0.1) is inside
+    assert shrink_to_ancestor([], inside, zoo(), 0.1) is inside
     large = of_widths(stored(2, 0.9).widths)
-    assert nestled([half], large, zoo(), 0.1) is large
+    assert shrink_to_ancestor([half], large, zoo(), 0.1) is large
 
 
 def test_nothing_is_cut_down_to_what_did_not_recover_or_holds_too_little() -> None:
     half = stored(1, 0.5)
     plan = wider(half, 1)
     for useless in (replace(half, note="diverged"), replace(half, fidelity=0.5), replace(half, dropped=("block",))):
-        assert nestled([useless], plan, zoo(), 0.1) is plan
+        assert shrink_to_ancestor([useless], plan, zoo(), 0.1) is plan
     masked = replace(half, plan=PruningPlan(weights=WeightPlan(sparsity=0.5)))
-    assert nestled([masked], plan, zoo(), 0.1) is plan
+    assert shrink_to_ancestor([masked], plan, zoo(), 0.1) is plan
 
 
 def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from autoprune.study.polish import due
+from autoprune.study.polish import is_polish_due
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.9])
 def test_the_share_of_trials_that_polish(share: float) -> None:
-    assert sum(due(number, share) for number in range(100)) == pytest.approx(100 * share, abs=1)
+    assert sum(is_polish_due(number, share) for number in range(100)) == pytest.approx(100 * share, abs=1)
 
 
 def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.space.space import dense_plan
-from autoprune.study.repair import onto_limits
+from autoprune.study.ledger import record_of
+from autoprune.study.repair import shrink_to_limits
 from autoprune.study.settings import StudySettings
-from autoprune.study.trials import record_of
 from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings, space
@@ -56,7 +56,7 @@ def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> 
     chosen = limited(autoprune.Limits(**{f"max_{name}_share": 0.3}))
     front = of(context, chosen)
     plan = half(context)
-    found = onto_limits(context, chosen, front, plan)
+    found = shrink_to_limits(context, chosen, front, plan)
     assert found is not None
     assert front.dense is not None
     most = 0.3 * front.dense.search.value(cost)
@@ -71,19 +71,19 @@ def test_what_keeps_to_the_limits_stays_as_it_is(context: TrialContext) -> None:
     plan = half(context)
     for limits in (autoprune.Limits(), autoprune.Limits(max_drop=0.0), autoprune.Limits(max_size_share=0.9)):
         chosen = limited(limits)
-        assert onto_limits(context, chosen, of(context, chosen), plan) is plan
+        assert shrink_to_limits(context, chosen, of(context, chosen), plan) is plan
 
 
 def test_nothing_is_said_where_no_widths_would_do(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_parameters=1))
-    assert onto_limits(context, chosen, of(context, chosen), half(context)) is None
+    assert shrink_to_limits(context, chosen, of(context, chosen), half(context)) is None
 
 
 def test_widths_stay_multiples_and_nothing_widens(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_multiply_adds_share=0.3), round_to=4)
     channels = context.topology.widths
     plan = PruningPlan(groups={next(iter(channels)): GroupPlan(count=channels[next(iter(channels))] - 1)})
-    found = onto_limits(context, chosen, of(context, chosen), plan)
+    found = shrink_to_limits(context, chosen, of(context, chosen), plan)
     assert found is not None
     kept = {name: channels[name] - (group.count or 0) for name, group in found.groups.items()}
     assert kept[next(iter(channels))] == 1
@@ -94,8 +94,8 @@ def test_of_masks_the_most_is_hoped_for(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_nonzero_parameters_share=0.5))
     front = of(context, chosen)
     masked = PruningPlan(weights=WeightPlan(sparsity=0.8), recovery=UNTRAINED)
-    assert onto_limits(context, chosen, front, masked) is masked
-    found = onto_limits(context, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
+    assert shrink_to_limits(context, chosen, front, masked) is masked
+    found = shrink_to_limits(context, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
     assert found is not None
     assert found.groups
 
@@ -111,7 +111,7 @@ def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest
     monkeypatch.setattr(candidate, "measure_latency", clock)
     timed = replace(context, latency_rounds=1)
     chosen = limited(autoprune.Limits(max_latency_ms=0.4))
-    found = onto_limits(timed, chosen, of(timed, chosen), half(context))
+    found = shrink_to_limits(timed, chosen, of(timed, chosen), half(context))
     assert found is not None
     made = evaluate_plan(timed, found).measurement
     assert 0.3 < made.latency_ms <= 0.4

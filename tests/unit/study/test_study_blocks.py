@@ -71,8 +71,8 @@ def test_a_parent_has_every_block_that_its_child_has(study: autoprune.Study) -> 
             assert set(by_number[record.parent].dropped) <= set(record.dropped)
     (without, *_) = without_block(study)
     widths = dict.fromkeys(without.widths, 1)
-    assert lineage.choose([by_number[0], without], widths) == by_number[0]
-    assert lineage.choose([by_number[0], without], widths, ("blocks.0",)) == without
+    assert lineage.choose_parent([by_number[0], without], widths) == by_number[0]
+    assert lineage.choose_parent([by_number[0], without], widths, ("blocks.0",)) == without
 
 
 def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from autoprune.candidate import evaluate_plan
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.record import CandidateRecord
 from autoprune.report.html import write_report
-from autoprune.space.settings import KINDS
+from autoprune.space.settings import PRUNING_KINDS
 from autoprune.study import lineage
 from autoprune.surgery.weight_masks import maskable
 from autoprune.trial_context import TrialContext
@@ -37,7 +37,7 @@ def task(flat: bool) -> autoprune.Task:
 
 #: Every line of the catalogue in one space.
 ALL = {
-    "kinds": KINDS,
+    "kinds": PRUNING_KINDS,
     "amounts": ("ratio", "count", "threshold", "ranking"),
     "criteria": ("l2", "taylor", "movement"),
     "criterion_per_group": True,
@@ -173,7 +173,7 @@ def test_every_candidate_is_rebuilt_and_replayed_from_its_parent(case: tuple[str
     context = bench_of(study)
     for record in study.records:
         parent = None if record.parent is None else study.front().get(record.parent)
-        start = None if parent is None else lineage.load(context, study.folder, parent)
+        start = None if parent is None else lineage.load_parent(context, study.folder, parent)
         plan = autoprune.PruningPlan.from_json(record.plan.to_json())
         found = evaluate_plan(context, plan, start)
         assert found.measurement == record.search, record.number

@@ -17,7 +17,7 @@ from autoprune.plan.allocation import BlockPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.report.html import write_report
-from autoprune.space.knobs import distributions, knobs_of
+from autoprune.space.parameters import distributions, parameters_of
 from autoprune.trial_context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
@@ -95,7 +95,7 @@ def test_a_plan_names_the_whole_for_its_parts() -> None:
     parts = ("encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear1")
     resolved, _ = resolve_plan(context("blocks", "layers"), PruningPlan(dropped=parts))
     assert resolved.dropped == ("encoder.layers.0", "encoder.layers.1.linear1")
-    known = knobs_of(space(kinds=("blocks", "layers")), topology, resolved)
+    known = parameters_of(space(kinds=("blocks", "layers")), topology, resolved)
     assert {name for name, value in known.items() if value is True} == {
         *(f"drop/{name}" for name in parts),
         "drop/encoder.layers.0.linear1",

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import autoprune
 from autoprune.errors import AutopruneWarning, ConfigurationError, TaskError
-from autoprune.space.optimizers import described
+from autoprune.space.optimizers import describe_training
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import settings, space
 
@@ -57,7 +57,9 @@ def test_fine_tunes_of_numbers_stand_any_unit(scale: float, tmp_path: Path) -> N
     assert solved.search.quality > dense.search.quality - 0.3
     assert study.folder.read_study().settings["space"]["optimizers"] == ["auto"]  # type: ignore[index]
     assert study.context is not None
-    assert "adamw suits a loss in the unit of the targets" in described(own, study.context.topology, "regression")
+    assert "adamw suits a loss in the unit of the targets" in describe_training(
+        own, study.context.topology, "regression"
+    )
 
 
 def test_gradients_that_a_script_has_switched_off(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_an_error_before_work_is_told_and_nothing_is_written(
 def test_an_error_of_the_search_split_is_told_where_early_stopping_looks_at_part_of_it(context: TrialContext) -> None:
     RAISED["search"] = OSError("disk gone")
     with pytest.raises(UserCodeError, match=r"early stopping looks at stopped since your code raised OSError: disk"):
-        rungs.part_of_search(context.task, 50)
+        rungs.rung_split(context.task, 50)
 
 
 def test_an_error_while_a_ranking_is_worked_out_is_told(context: TrialContext) -> None:

@@ -18,7 +18,7 @@ SPACE: dict[str, BaseDistribution] = {
     "count": IntDistribution(2, 12, step=5),
     "power": IntDistribution(1, 1000, log=True),
 }
-PLACES = Coordinates(space=SPACE, prefixes=("ratio/",))
+PLACES = Coordinates(space=SPACE, allocation_prefixes=("ratio/",))
 
 
 def trial(**params: object) -> optuna.trial.FrozenTrial:
@@ -71,18 +71,18 @@ def test_what_lies_outside_is_reflected_and_put_onto_steps() -> None:
 
 
 def test_the_family_is_told_by_its_prefix_in_the_order_of_the_space() -> None:
-    assert PLACES.family.tolist() == [1, 3]
-    assert PLACES.others.tolist() == [0, 4, 5, 6]
+    assert PLACES.allocation_block.tolist() == [1, 3]
+    assert PLACES.other_numbers.tolist() == [0, 4, 5, 6]
     vectors = PLACES.encode([trial(**MIDDLE)])
-    assert PLACES.fine(vectors)[0] == pytest.approx([-0.25, 0.25])
-    assert PLACES.rough(vectors)[0] == pytest.approx([0.5, 0.75, 0.5, 1.0, 0.5, 0, 0.5, 0, 0])
+    assert PLACES.allocation_features(vectors)[0] == pytest.approx([-0.25, 0.25])
+    assert PLACES.context_features(vectors)[0] == pytest.approx([0.5, 0.75, 0.5, 1.0, 0.5, 0, 0.5, 0, 0])
 
 
 def test_one_member_is_no_family() -> None:
-    alone = Coordinates(space={"ratio/a": SPACE["ratio/a"], "budget": SPACE["budget"]}, prefixes=("ratio/",))
-    assert alone.family.tolist() == []
-    assert alone.rough(np.array([[0.1, 0.2]])).tolist() == [[0.1, 0.2]]
-    assert alone.fine(np.array([[0.1, 0.2]])).shape == (1, 0)
+    alone = Coordinates(space={"ratio/a": SPACE["ratio/a"], "budget": SPACE["budget"]}, allocation_prefixes=("ratio/",))
+    assert alone.allocation_block.tolist() == []
+    assert alone.context_features(np.array([[0.1, 0.2]])).tolist() == [[0.1, 0.2]]
+    assert alone.allocation_features(np.array([[0.1, 0.2]])).shape == (1, 0)
 
 
 def test_random_vectors_reach_every_choice_and_both_ends() -> None:

@@ -13,16 +13,16 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.space.optimizers import optimizers, rate
-from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
+from autoprune.space.optimizers import default_rate, optimizer_choices
+from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.surgery.weight_masks import maskable
 from autoprune.trace.topology import Topology
 
 #: Kinds of which so many go by a criterion.
-_BY_NUMBER = ("blocks", "layers")
+_BLOCK_KINDS = ("blocks", "layers")
 
-Value = float | int | str | bool
-Parameters = Mapping[str, Value]
+ParameterValue = float | int | str | bool
+Parameters = Mapping[str, ParameterValue]
 
 
 def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
@@ -40,9 +40,9 @@ def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, Base
     return space
 
 
-def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
+def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, ParameterValue]:
     """First choice of every knob, the middle of every range."""
-    found: dict[str, Value] = {}
+    found: dict[str, ParameterValue] = {}
     for name, distribution in distributions(settings, topology).items():
         if isinstance(distribution, CategoricalDistribution):
             found[name] = _first(distribution)
@@ -56,15 +56,15 @@ def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Value]:
     return found
 
 
-def turned(settings: SpaceSettings, topology: Topology, number: int) -> dict[str, Value]:
+def varied_defaults(settings: SpaceSettings, topology: Topology, number: int) -> dict[str, ParameterValue]:
     """Other values of the knobs that say how a plan is carried out, each in its turn. number: of the point, >= 0.
 
     A sampler that has seen one choice alone hardly ever tries another. Neighbouring points differ, and ranges are
     filled evenly (van der Corput, Verteilungsfunktionen, 1935).
     """
-    found: dict[str, Value] = {}
+    found: dict[str, ParameterValue] = {}
     drawn = distributions(settings, topology)
-    for place, name in enumerate(name for name in drawn if name.partition("/")[0] in _TURNED):
+    for place, name in enumerate(name for name in drawn if name.partition("/")[0] in _VARIED):
         distribution = drawn[name]
         if isinstance(distribution, CategoricalDistribution):
             found[name] = _choice(distribution, number + place)
@@ -75,10 +75,10 @@ def turned(settings: SpaceSettings, topology: Topology, number: int) -> dict[str
     return found
 
 
-def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, Value]:
+def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, ParameterValue]:
     """The knobs of a plan, where the space has a parameter for them."""
     own, recovery = settings.criterion_per_group, plan.recovery
-    known: dict[str, Value] = {
+    known: dict[str, ParameterValue] = {
         f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
     }
     if plan.ranking is not None and not own:
@@ -108,7 +108,7 @@ def knobs_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> 
     return {name: known.get(name, default) for name, default in defaults(settings, topology).items()}
 
 
-def inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) -> dict[str, Value]:
+def inside(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistribution]) -> dict[str, ParameterValue]:
     """The point with every value moved into its distribution; an unknown choice becomes the first one."""
     moved = dict(point)
     for name, distribution in space.items():
@@ -121,7 +121,7 @@ def inside(point: Mapping[str, Value], space: Mapping[str, BaseDistribution]) ->
     return moved
 
 
-def plan_of(
+def build_plan(
     settings: SpaceSettings,
     topology: Topology,
     parameters: Parameters,
@@ -132,7 +132,7 @@ def plan_of(
     ratios, budget = amounts
     amount = str(_value(settings, topology, parameters, "amount"))
     groups: dict[str, GroupPlan] = {}
-    for name, ratio in ratios.items() if amount not in SCORED else ():
+    for name, ratio in ratios.items() if amount not in SCORED_MODES else ():
         key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
         rule = str(_value(settings, topology, parameters, key))
         ratio = min(max(float(ratio), 0.0), settings.max_ratio)
@@ -142,7 +142,9 @@ def plan_of(
         )
     return PruningPlan(
         groups=groups,
-        ranking=_ranking(settings, topology, parameters, budget) if amount in SCORED and topology.groups else None,
+        ranking=_ranking(settings, topology, parameters, budget)
+        if amount in SCORED_MODES and topology.groups
+        else None,
         dropped=dropped(settings, topology, parameters),
         blocks=_blocks(settings, topology, parameters, "blocks"),
         layers=_blocks(settings, topology, parameters, "layers"),
@@ -162,9 +164,9 @@ def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters)
 
 def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
     if settings.block_criteria:
-        counts = {kind: _most(settings, topology, kind) for kind in _BY_NUMBER if kind in settings.kinds}
+        counts = {kind: _most(settings, topology, kind) for kind in _BLOCK_KINDS if kind in settings.kinds}
         return {kind: IntDistribution(0, count) for kind, count in counts.items() if count}
-    if not any(kind in settings.kinds for kind in _BY_NUMBER):
+    if not any(kind in settings.kinds for kind in _BLOCK_KINDS):
         return {}
     return {f"drop/{name}": CategoricalDistribution((False, True)) for name in prunable_blocks(topology)}
 
@@ -175,11 +177,11 @@ def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
     return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
 
 
-def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[Value]]:
+def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[ParameterValue]]:
     """Knobs that are choices; those that decide nothing here have one. Each group may choose among what fits it."""
     groups, blocks = len(topology.groups) > 0, len(_of_blocks(settings, topology)) > 0
     if settings.criterion_per_group:
-        found: dict[str, Sequence[Value]] = {
+        found: dict[str, Sequence[ParameterValue]] = {
             f"criterion/{group.name}": applicable_criteria(settings.criteria, group) for group in topology.groups
         }
     else:
@@ -201,7 +203,7 @@ def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[
     if settings.lengths != (0, 0):
         gradual = settings.schedules != ("one_shot",)
         found |= {
-            "optimizer": optimizers(settings, topology),
+            "optimizer": optimizer_choices(settings, topology),
             "scheduler": settings.schedulers,
             "distillation": settings.distillation,
             "averaging": settings.averaging,
@@ -234,7 +236,7 @@ def _has_shares(settings: SpaceSettings) -> bool:
     return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
 
 
-def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> Value:
+def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> ParameterValue:
     """A parameter, or the one value that a knob has which is no parameter."""
     if name in parameters:
         return parameters[name]
@@ -291,10 +293,10 @@ def _weights(settings: SpaceSettings, topology: Topology, parameters: Parameters
     )
 
 
-def _of_weights(plan: WeightPlan | None, masked: Sequence[str]) -> dict[str, Value]:
+def _of_weights(plan: WeightPlan | None, masked: Sequence[str]) -> dict[str, ParameterValue]:
     if plan is None:
         return {"pattern": NO_MASKS}
-    known: dict[str, Value] = {
+    known: dict[str, ParameterValue] = {
         "pattern": plan.pattern,
         "spread": plan.spread,
         "weight_criterion": plan.criterion,
@@ -312,9 +314,9 @@ def _amount_of(plan: PruningPlan) -> str:
 def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> RecoveryPlan:
     fewest, most = settings.lengths
     if not most:  # nothing is trained: what only training has stays as it comes
-        parameters = {name: value for name, value in parameters.items() if name not in _OF_TRAINING}
+        parameters = {name: value for name, value in parameters.items() if name not in _TRAINING_ONLY}
 
-    def choice(name: str, field: Sequence[Value]) -> Value:
+    def choice(name: str, field: Sequence[ParameterValue]) -> ParameterValue:
         return parameters.get(name, field[0])
 
     schedule = SchedulePlan(
@@ -323,11 +325,11 @@ def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameter
         end=settings.schedule_end,
         regrowth=float(choice("regrowth", settings.regrowth)),
     )
-    optimizer = str(choice("optimizer", optimizers(settings, topology)))
+    optimizer = str(choice("optimizer", optimizer_choices(settings, topology)))
     return RecoveryPlan(
         steps=int(parameters.get("steps", round(math.sqrt(fewest * most)))),
         optimizer=optimizer,
-        learning_rate=float(parameters.get("learning_rate", rate(settings, optimizer))),
+        learning_rate=float(parameters.get("learning_rate", default_rate(settings, optimizer))),
         scheduler=str(choice("scheduler", settings.schedulers)),
         weight_decay=settings.weight_decay,
         distillation_weight=float(choice("distillation", settings.distillation)),
@@ -341,7 +343,7 @@ def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameter
     )
 
 
-_OF_TRAINING = (
+_TRAINING_ONLY = (
     "optimizer",
     "scheduler",
     "learning_rate",
@@ -354,7 +356,7 @@ _OF_TRAINING = (
 
 
 #: How a plan is carried out; lengths and rates, the only ranges among them, are in the logarithm.
-_TURNED = (
+_VARIED = (
     "criterion",
     "steps",
     "optimizer",
@@ -376,11 +378,11 @@ def _van_der_corput(number: int) -> float:
     return found
 
 
-def _first(distribution: CategoricalDistribution) -> Value:
+def _first(distribution: CategoricalDistribution) -> ParameterValue:
     return _choice(distribution, 0)
 
 
-def _choice(distribution: CategoricalDistribution, number: int) -> Value:
+def _choice(distribution: CategoricalDistribution, number: int) -> ParameterValue:
     choice = distribution.choices[number % len(distribution.choices)]
     assert isinstance(choice, str | int | float | bool)
     return choice

@@ -10,14 +10,14 @@ import pytest
 
 import autoprune
 from autoprune.errors import NotFoundError
-from autoprune.study.garbage import removable
+from autoprune.study.retention import removable_weights
 from tests.tasks import image_task
 from tests.unit.front.builders import front_of, latency, measurement, record
 from tests.unit.study.small import comparable, quality_by_size, settings
 
 
 def numbers(*records: object) -> set[int]:
-    return {useless.number for useless in removable(front_of(list(records)))}  # type: ignore[arg-type]
+    return {useless.number for useless in removable_weights(front_of(list(records)))}  # type: ignore[arg-type]
 
 
 def test_dominated_childless_candidates_that_are_no_baseline() -> None:
@@ -39,11 +39,11 @@ def test_what_the_clock_may_bring_back_stays() -> None:
     unknown = record(4, measurement(0.8, 500))
     front = front_of([dense, best, near, far, unknown], objectives=("quality", "latency_ms"))
     assert {r.number for r in front.members} == {0, 1}, "all are off the front as it is"
-    assert {r.number for r in removable(front)} == {3, 4}
+    assert {r.number for r in removable_weights(front)} == {3, 4}
     # The same widths are the same network, whatever the clock said of each.
     twin = replace(near, number=5, kept=best.kept, dropped=best.dropped)
     front = front_of([dense, best, twin], objectives=("quality", "latency_ms"))
-    assert {r.number for r in removable(front)} == ({5} if twin.architecture == best.architecture else set())
+    assert {r.number for r in removable_weights(front)} == ({5} if twin.architecture == best.architecture else set())
     assert twin.architecture == best.architecture
 
 
@@ -68,7 +68,7 @@ def test_no_clock_brings_back_what_was_removed(seed: int) -> None:
         assert not any(member.removed for member in front.members)
         chosen = front.choose(autoprune.Limits(max_multiply_adds=rng.choice((500, 2000))), "latency_ms")
         assert not chosen.removed
-        useless = {member.number for member in removable(front)}
+        useless = {member.number for member in removable_weights(front)}
         assert not any(member.removed for member in found if member.number in useless)
         found = [replace(one, removed=one.removed or one.number in useless) for one in found]
     assert sum(one.removed for one in found) > 5
@@ -80,7 +80,7 @@ def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(
     quality_by_size(monkeypatch)
     study = autoprune.Study.create(image_task(), settings(trials=16, collect_garbage=True), out=tmp_path / "run")
     front = study.run()
-    assert not removable(front), "all that is garbage is gone"
+    assert not removable_weights(front), "all that is garbage is gone"
     assert any(found.removed for found in study.records), "a study without any garbage shows nothing"
     for found in study.records:
         assert study.folder.has_weights(found.number) == (not found.removed), found.number

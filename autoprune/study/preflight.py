@@ -20,8 +20,8 @@ from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
-from autoprune.space.frame import Frame
-from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
+from autoprune.space.context import SpaceContext
+from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.surgery.weight_masks import check_pattern, maskable
 from autoprune.task.clone import clone_with
@@ -31,7 +31,7 @@ from autoprune.trace.topology import GROUP_KINDS, Topology
 from autoprune.trial_context import TrialContext
 
 #: What to do about an error before a study has begun.
-BEFORE = "Nothing was written: mend the code and start again."
+NOTHING_WRITTEN = "Nothing was written: mend the code and start again."
 
 
 def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterable[str]) -> None:
@@ -49,12 +49,12 @@ def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterabl
         raise next(iter(errors.values()))
     raise_all("the space", tuple(errors))
     if space.lengths != (0, 0):  # it asks the loss: only once all is well that costs nothing
-        _check_slope(context)
+        _check_gradient(context)
 
 
 def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
     topology, names = context.topology, space.criteria
-    ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED} else ()
+    ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED_MODES} else ()
     whole = tuple(dict.fromkeys((*scanned, *ranked)))
     masked = maskable(topology) if context.masks_weights and space.masks != (NO_MASKS,) else ()
     parts = CriteriaInUse(
@@ -64,7 +64,7 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
         blocks=space.block_criteria if topology.blocks else (),
     )
     task = context.task
-    with user_code("The rehearsal of the criteria", BEFORE):
+    with user_code("The rehearsal of the criteria", NOTHING_WRITTEN):
         found = dry_run(task.dense, task.calibration[:1], task.objective, topology, parts)
     yield found.check
     yield partial(_check_distillation, space.distillation, context)
@@ -81,14 +81,14 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
     lengths = _lengths(space, topology)
     paces = tuple(itertools.product(space.rates, lengths))
     for name, schedule in itertools.product(space.schedulers, space.schedules):
-        yield partial(_check_paces, name, SchedulePlan(name=schedule), context, paces)
+        yield partial(_check_schedules, name, SchedulePlan(name=schedule), context, paces)
     yield from _checks_of_masks(space, topology, lengths) if masked else ()
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
     """Some group has a width other than its own that it may have; what follows from scores is not rounded."""
-    finer = Frame(settings=replace(space, round_to=1), topology=topology).allowed
-    allowed = finer if {*space.amounts} & {*SCORED} else Frame(settings=space, topology=topology).allowed
+    finer = SpaceContext(settings=replace(space, round_to=1), topology=topology).allowed
+    allowed = finer if {*space.amounts} & {*SCORED_MODES} else SpaceContext(settings=space, topology=topology).allowed
     if (allowed.base < allowed.top).any():
         return
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
@@ -110,10 +110,12 @@ def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
-def _check_paces(name: str, schedule: SchedulePlan, context: TrialContext, paces: Sequence[tuple[float, int]]) -> None:
+def _check_schedules(
+    name: str, schedule: SchedulePlan, context: TrialContext, paces: Sequence[tuple[float, int]]
+) -> None:
     """At the lowest and the highest rate, in the shortest and the longest fine-tune; the first fault is enough."""
     for rate, steps in paces:
-        check_pace(name, schedule, context, rate, steps)
+        check_schedule(name, schedule, context, rate, steps)
 
 
 def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
@@ -146,33 +148,33 @@ def check_plan(plan: PruningPlan, context: TrialContext) -> None:
     _check_distillation((recovery.distillation_weight,), context)
     # Only masks exchange weights.
     schedule = recovery.schedule if plan.weights is not None else replace(recovery.schedule, regrowth=0.0)
-    check_pace(recovery.scheduler, schedule, context, recovery.learning_rate, recovery.steps)
+    check_schedule(recovery.scheduler, schedule, context, recovery.learning_rate, recovery.steps)
 
 
-def told(space: SpaceSettings, context: TrialContext) -> list[str]:
+def task_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
     """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
-    frozen = frozen_told(context) if space.lengths != (0, 0) else ""
-    return [*([frozen] if frozen else []), *modes_told(space.distillation, context)]
+    frozen = frozen_note(context) if space.lengths != (0, 0) else ""
+    return [*([frozen] if frozen else []), *mode_notes(space.distillation, context)]
 
 
-def absent_told(space: SpaceSettings, context: TrialContext) -> list[str]:
+def absent_kind_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
     """Say of each kind that was asked for and of which the model has nothing why that is, in sentences.
 
     All three kinds of groups are there by default, on models without heads too: then none of them was asked for.
     """
     default = set(GROUP_KINDS) <= set(space.kinds)
     asked = [kind for kind in space.kinds if not (default and kind in GROUP_KINDS)]
-    return [why for kind in asked if (why := none_told(kind, context))]
+    return [why for kind in asked if (why := absent_kind_reason(kind, context))]
 
 
-def none_told(kind: str, context: TrialContext) -> str:
+def absent_kind_reason(kind: str, context: TrialContext) -> str:
     """Say why there is nothing of a kind; "" where there is something."""
     return "" if kind == "weights" and context.masks_weights else why_none(kind, context.topology)
 
 
-def frozen_told(context: TrialContext) -> str:
+def frozen_note(context: TrialContext) -> str:
     """Say that no fine-tune trains anything; "" where one does."""
-    if _trained(context):
+    if _trainable(context):
         return ""
     return (
         "Nothing is trained: no parameter of the model has requires_grad=True, so that candidates are what cuts and "
@@ -180,7 +182,7 @@ def frozen_told(context: TrialContext) -> str:
     )
 
 
-def modes_told(weights: Iterable[float], context: TrialContext) -> list[str]:
+def mode_notes(weights: Iterable[float], context: TrialContext) -> list[str]:
     """Say what is to be known before work of a model that means something else in training than in eval mode.
 
     Args:
@@ -203,14 +205,18 @@ def modes_told(weights: Iterable[float], context: TrialContext) -> list[str]:
     return told
 
 
-def _check_slope(context: TrialContext) -> None:
+def _check_gradient(context: TrialContext) -> None:
     """Raise ConfigurationError where a fine-tune is asked for and the loss has no gradient for any weight."""
     task = context.task
-    if not _trained(context):
+    if not _trainable(context):
         return
     # As a fine-tune does it: some models have no gradients in eval mode alone.
     scratch, batch = clone_with(task.dense).train(), task.calibration[0]
-    with user_code("The rehearsal of a fine-tune", BEFORE), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with (
+        user_code("The rehearsal of a fine-tune", NOTHING_WRITTEN),
+        torch.random.fork_rng(devices=[]),
+        torch.enable_grad(),
+    ):
         loss = task.loss(call(scratch, batch.inputs), batch.targets)
     if not loss.requires_grad:
         remedy = "Leave out detach(), item(), argmax and no_grad on its way, or train nothing: SpaceSettings(steps=0)."
@@ -219,7 +225,7 @@ def _check_slope(context: TrialContext) -> None:
         )
 
 
-def _trained(context: TrialContext) -> list[str]:
+def _trainable(context: TrialContext) -> list[str]:
     return [name for name, parameter in context.task.dense.named_parameters() if parameter.requires_grad]
 
 
@@ -231,7 +237,7 @@ def _check_distillation(weights: Iterable[float], context: TrialContext) -> None
         raise ConfigurationError(f"Distillation does not work: {comparison.fault}. {comparison.remedy}, {off}.")
 
 
-def check_pace(name: str, schedule: SchedulePlan, context: TrialContext, peak: float, steps: int) -> None:
+def check_schedule(name: str, schedule: SchedulePlan, context: TrialContext, peak: float, steps: int) -> None:
     """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace or no exchange."""
     own = context.task.schedulers
     check_scheduler(name, own, peak=peak, steps=steps)

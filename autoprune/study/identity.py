@@ -16,9 +16,9 @@ from autoprune.criteria.resolve import prunable_blocks
 from autoprune.display import summarize_names
 from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, error_message
 from autoprune.sensitivity.cost_table import CostTable
-from autoprune.space.frame import Frame
+from autoprune.space.context import SpaceContext
 from autoprune.study.folder import RunFolder
-from autoprune.study.manifest import BlockRow, GroupRow, Manifest, Unprunable
+from autoprune.study.manifest import BlockRow, GroupRow, Manifest, UnprunableModule
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
@@ -27,10 +27,10 @@ from autoprune.trace.topology import ChannelGroup, Topology
 from autoprune.trial_context import TrialContext
 
 #: Settings that may change from one run of a study to the next.
-FREE = ("trials", "seconds", "samples", "threads")
+CHANGEABLE = ("trials", "seconds", "samples", "threads")
 
 
-def describe(context: TrialContext, settings: StudySettings, name: str) -> dict[str, object]:
+def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> dict[str, object]:
     """JSON-ready description of a study; enough for the front, the report and `solve` without the script."""
     task = context.task
     return {
@@ -46,8 +46,8 @@ def describe(context: TrialContext, settings: StudySettings, name: str) -> dict[
         "groups": to_plain(group_rows(context.topology)),
         "blocks": to_plain(block_rows(context.topology)),
         "costs": CostTable.of(context.topology).to_dict(),
-        "ties": list(Frame(settings=settings.space, topology=context.topology).leaders),
-        "unprunable": to_plain(left_rows(context.topology)),
+        "ties": list(SpaceContext(settings=settings.space, topology=context.topology).leaders),
+        "unprunable": to_plain(unprunable_rows(context.topology)),
     }
 
 
@@ -103,7 +103,7 @@ def _kind(block: DroppableBlock) -> str:
     return "layer, not exact"
 
 
-def left_rows(topology: Topology) -> list[Unprunable]:
+def unprunable_rows(topology: Topology) -> list[UnprunableModule]:
     """Return what is left alone, why, where, and what to do about it."""
     spent: dict[str, int] = defaultdict(int)
     for product in topology.products:
@@ -112,7 +112,7 @@ def left_rows(topology: Topology) -> list[Unprunable]:
         )
     whole = max(topology.cost({}).multiply_adds, 1)
     return [
-        Unprunable(
+        UnprunableModule(
             module=left.module,
             channels=left.channels,
             of=left.of,
@@ -133,7 +133,7 @@ def left_rows(topology: Topology) -> list[Unprunable]:
     ]
 
 
-def continued(context: TrialContext, stored: Manifest) -> TrialContext:
+def without_new_blocks(context: TrialContext, stored: Manifest) -> TrialContext:
     """Leave out the blocks that were not found when a study began: what it chooses from stays what it was.
 
     Args:
@@ -165,7 +165,7 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
     assert isinstance(found, Sequence)
     blocks = [from_plain(BlockRow, row, "blocks") for row in found]
     differences += [] if _same_blocks(stored.blocks, blocks) else ["blocks"]
-    apart = _apart(_completed(stored.settings), asked)
+    apart = _differing_settings(_completed(stored.settings), asked)
     differences += apart
     if differences:
         raise StudyConflictError(
@@ -173,7 +173,7 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
                 "the output folder",
                 "be new or hold this very study",
                 f"{folder.path} with another one (other {', '.join(differences)})",
-                f"Name another --out, or remove the folder.{_stored(apart)}",
+                f"Name another --out, or remove the folder.{_how_to_continue(apart)}",
             )
         )
 
@@ -188,7 +188,7 @@ def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
     )
 
 
-def _stored(apart: Mapping[str, object]) -> str:
+def _how_to_continue(apart: Mapping[str, object]) -> str:
     """What settings to go on with: a default may be another one than when the study began."""
     said = ", ".join(f"{name}={json.dumps(value)}" for name, value in apart.items())
     return f" To go on with it give it what it has: {said}." if said else ""
@@ -202,19 +202,21 @@ def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
         return settings
 
 
-def _apart(old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings") -> dict[str, object]:
+def _differing_settings(
+    old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings"
+) -> dict[str, object]:
     """Names of the fields that differ and their stored values, those of the space and of the limits one by one."""
     found: dict[str, object] = {}
     for key, value in asked.items():
         before = old.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found |= _apart(before, value, f"{prefix}.{key}")
-        elif key not in FREE and before != value:
+            found |= _differing_settings(before, value, f"{prefix}.{key}")
+        elif key not in CHANGEABLE and before != value:
             found[f"{prefix}.{key}"] = before
     return found
 
 
-def check_free(path: Path) -> None:
+def check_unused(path: Path) -> None:
     """Raise StudyConflictError for a folder that holds something which is no study."""
     if path.exists() and not path.is_dir():
         raise StudyConflictError(error_message("the output folder", "be a folder", f"the file {path}"))

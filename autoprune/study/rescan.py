@@ -17,13 +17,13 @@ from autoprune.trace.topology import Topology
 FIRST = 20
 
 
-def due(finished: int) -> bool:
+def is_rescan_due(finished: int) -> bool:
     """Whether allocations are solved anew after that many candidates: 20, 40, 80, ..."""
     times, rest = divmod(finished, FIRST)
     return rest == 0 and times > 0 and times & (times - 1) == 0
 
 
-def enqueue(
+def enqueue_rescanned(
     study: optuna.Study,
     space: Space,
     sensitivity: Sensitivity,

@@ -12,13 +12,13 @@ import autoprune
 from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.correction import CorrectedScan
 from autoprune.space.space import build_space
-from autoprune.study import resolve
+from autoprune.study import rescan
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 
 
 def test_when_it_is_due() -> None:
-    assert [count for count in range(400) if resolve.due(count)] == [20, 40, 80, 160, 320]
+    assert [count for count in range(400) if rescan.is_rescan_due(count)] == [20, 40, 80, 160, 320]
 
 
 def test_what_is_queued_is_the_corrected_allocation_and_only_once(
@@ -36,15 +36,15 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
     def corrected(factor: float) -> None:
         factors = dict.fromkeys(scanned.added_loss, 1.0) | {first: factor}
         found = CorrectedScan(sensitivity=replace(scanned, added_loss=dearer), factors=factors, observations=9)
-        monkeypatch.setattr(resolve, "correct_scan", lambda *_: found)
+        monkeypatch.setattr(rescan, "correct_scan", lambda *_: found)
 
     space, model = build_space(chosen, topology, scanned), (chosen, topology, True, 3)
     queue = optuna.create_study(directions=["maximize", "minimize"])
     corrected(1.0)
-    assert resolve.enqueue(queue, space, scanned, study.records, model) == 0, "nothing is corrected"
+    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 0, "nothing is corrected"
     corrected(4.0)
-    assert resolve.enqueue(queue, space, scanned, study.records, model) == 3
-    assert resolve.enqueue(queue, space, scanned, study.records, model) == 0, "once"
+    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 3
+    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 0, "once"
     plans = [PruningPlan.from_dict(trial.user_attrs["plan"]) for trial in queue.get_trials()]
     plain = [space.decode(space.solved(0.2) or {}, seed=0).groups[first].ratio]
     fresh = build_space(chosen, topology, replace(scanned, added_loss=dearer))
@@ -56,13 +56,13 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
 def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "FIRST", 6)
+    monkeypatch.setattr(rescan, "FIRST", 6)
 
     def always(sensitivity: object, observations: object) -> CorrectedScan:
         found = replace(sensitivity, criterion="l2")  # type: ignore[type-var]
         return CorrectedScan(sensitivity=found, factors={"any": 2.0}, observations=len(list(observations)))  # type: ignore[call-overload]
 
-    monkeypatch.setattr(resolve, "correct_scan", always)
+    monkeypatch.setattr(rescan, "correct_scan", always)
     study = autoprune.Study.create(
         image_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run"
     )

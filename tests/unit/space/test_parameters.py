@@ -18,7 +18,7 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.space.knobs import Value, defaults, distributions, inside, knobs_of, plan_of
+from autoprune.space.parameters import ParameterValue, build_plan, defaults, distributions, inside, parameters_of
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.surgery.prove import prove
@@ -71,13 +71,13 @@ def ratios(topology: Topology) -> dict[str, float]:
     return dict.fromkeys(topology.widths, 0.5)
 
 
-def decoded(settings: SpaceSettings, topology: Topology, point: dict[str, Value]) -> PruningPlan:
-    return plan_of(settings, topology, point, (ratios(topology), 0.4), 3)
+def decoded(settings: SpaceSettings, topology: Topology, point: dict[str, ParameterValue]) -> PruningPlan:
+    return build_plan(settings, topology, point, (ratios(topology), 0.4), 3)
 
 
-def points(space: dict[str, BaseDistribution]) -> st.SearchStrategy[dict[str, Value]]:
+def points(space: dict[str, BaseDistribution]) -> st.SearchStrategy[dict[str, ParameterValue]]:
     """Any point of a space."""
-    drawn: dict[str, st.SearchStrategy[Value]] = {}
+    drawn: dict[str, st.SearchStrategy[ParameterValue]] = {}
     for name, found in space.items():
         if isinstance(found, CategoricalDistribution):
             drawn[name] = st.sampled_from(found.choices)
@@ -89,7 +89,7 @@ def points(space: dict[str, BaseDistribution]) -> st.SearchStrategy[dict[str, Va
     return st.fixed_dictionaries(drawn)
 
 
-def unseen(point: dict[str, Value]) -> set[str]:
+def unseen(point: dict[str, ParameterValue]) -> set[str]:
     """Parameters that the plan of a point does not show, since another one has left them without an effect."""
     hidden: set[str] = set()
     if point.get("blocks") == 0:
@@ -119,7 +119,7 @@ def test_a_point_comes_back_from_its_plan(
     found = distributions(chosen, topology())
     point = data.draw(points(found))
     plan = decoded(chosen, topology(), point)
-    back = knobs_of(chosen, topology(), PruningPlan.from_json(plan.to_json()))
+    back = parameters_of(chosen, topology(), PruningPlan.from_json(plan.to_json()))
     assert back.keys() == found.keys()
     hidden = unseen(point)
     assert {name: value for name, value in back.items() if name not in hidden} == {
@@ -139,7 +139,7 @@ def test_each_group_chooses_its_criterion(data: st.DataObject) -> None:
     point = data.draw(points(found))
     plan = decoded(chosen, residual(), point)
     assert {f"criterion/{name}": group.criterion for name, group in plan.groups.items()} == {n: point[n] for n in own}
-    back = knobs_of(chosen, residual(), plan)
+    back = parameters_of(chosen, residual(), plan)
     assert {name: back[name] for name in own} == {name: point[name] for name in own}
 
 
@@ -202,7 +202,7 @@ def test_the_scale_of_a_range() -> None:
 
 def test_every_parameter_reaches_the_plan() -> None:
     """By hand, one plan of each kind of amount and of mask."""
-    point: dict[str, Value] = {
+    point: dict[str, ParameterValue] = {
         **defaults(space(), residual()),
         "blocks": 1,
         "block_criterion": "random",
@@ -263,7 +263,7 @@ def test_the_direct_space_has_a_sparsity_for_each_weight() -> None:
     assert plan.weights is not None
     assert dict(plan.weights.layers) == {name.removeprefix("sparsity/"): share for name, share in shares.items()}
     other = PruningPlan(weights=WeightPlan(sparsity=0.8))
-    back = knobs_of(chosen, residual(), other)
+    back = parameters_of(chosen, residual(), other)
     assert {back[name] for name in names} == {0.8}, "a plan with one sparsity for all has it in each"
 
 
@@ -289,7 +289,7 @@ def test_the_direct_space_has_a_sparsity_for_each_weight() -> None:
         ("max_norm", "max_norm", (0.0, 2.0)),
     ],
 )
-def test_one_choice_is_no_parameter(field: str, parameter: str, choices: tuple[Value, ...]) -> None:
+def test_one_choice_is_no_parameter(field: str, parameter: str, choices: tuple[ParameterValue, ...]) -> None:
     several, one = space(**{field: choices}), space(**{field: choices[1:]})
     assert distributions(several, residual())[parameter] == CategoricalDistribution(choices)
     assert parameter not in distributions(one, residual())
@@ -391,7 +391,7 @@ def test_a_plan_from_outside_is_moved_to_the_edge() -> None:
         blocks=BlockPlan(count=7),
         recovery=RecoveryPlan(learning_rate=9.0, scheduler="mine", schedule=SchedulePlan(name="cubic", updates=99)),
     )
-    found = inside(knobs_of(chosen, residual(), plan), distributions(chosen, residual()))
+    found = inside(parameters_of(chosen, residual(), plan), distributions(chosen, residual()))
     moved = {"learning_rate": 0.1, "sparsity": 0.3, "blocks": 1, "criterion": "l2", "scheduler": "one_cycle"}
     moved |= {"updates": 2, "weight_criterion": "l1", "schedule": "cubic", "spread": "erk", "pattern": "unstructured"}
     assert {name: found[name] for name in moved} == moved

@@ -16,14 +16,22 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.rounding import AllowedWidths
 from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import AllocationPath, solve, width_bounds
-from autoprune.space.knobs import Parameters, Value, defaults, distributions, dropped, knobs_of, plan_of
-from autoprune.space.settings import NO_MASKS, SCORED, SpaceSettings
+from autoprune.space.parameters import (
+    Parameters,
+    ParameterValue,
+    build_plan,
+    defaults,
+    distributions,
+    dropped,
+    parameters_of,
+)
+from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.space.ties import leaders
 from autoprune.trace.topology import Topology
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
+class SpaceContext:
     """Settings, topology and scan of a space, and what follows from them.
 
     Arrays have one entry for each tie, which is each group where none are tied.
@@ -63,7 +71,7 @@ class Frame:
     def allowed(self) -> AllowedWidths:
         """Widths that may be had; those that follow from scores come in any number."""
         table = CostTable.of(self.topology).tied(self.leaders)
-        rounded = {*self.settings.amounts} - {*SCORED}
+        rounded = {*self.settings.amounts} - {*SCORED_MODES}
         floor, grain = width_bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
         return AllowedWidths.of(floor, grain, np.array(table.channels, dtype=np.float64))
 
@@ -75,7 +83,7 @@ class Frame:
         return solve(self.cost(()), self.sensitivity.summed(self.ties), self.allowed.base)
 
     @functools.cached_property
-    def lowest(self) -> float:
+    def smallest_budget(self) -> float:
         """The smallest budget that is allowed and within reach."""
         return max(self.settings.min_budget, self.cost(()).share(self.allowed.base))
 
@@ -88,22 +96,22 @@ class Frame:
         return self._costs[without]
 
     @functools.cached_property
-    def knobs(self) -> Mapping[str, BaseDistribution]:
+    def hyperparameters(self) -> Mapping[str, BaseDistribution]:
         """What there is beside widths; tied groups have one criterion."""
         found = distributions(self.settings, self.topology)
         hidden = {f"criterion/{name}" for tie in self.ties.values() for name in tie[1:]}
         return {name: distribution for name, distribution in found.items() if name not in hidden}
 
-    def defaults(self) -> dict[str, Value]:
+    def defaults(self) -> dict[str, ParameterValue]:
         """First choice of every knob, the middle of every range."""
         return self._own(defaults(self.settings, self.topology))
 
-    def knobs_of(self, plan: PruningPlan) -> dict[str, Value]:
+    def parameters_of(self, plan: PruningPlan) -> dict[str, ParameterValue]:
         """The knobs of a plan."""
-        return self._own(knobs_of(self.settings, self.topology, plan))
+        return self._own(parameters_of(self.settings, self.topology, plan))
 
-    def _own(self, point: Mapping[str, Value]) -> dict[str, Value]:
-        return {name: value for name, value in point.items() if name in self.knobs}
+    def _own(self, point: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        return {name: value for name, value in point.items() if name in self.hyperparameters}
 
     def dropped(self, parameters: Parameters) -> tuple[str, ...]:
         """Blocks that the parameters drop by name."""
@@ -115,11 +123,11 @@ class Frame:
         spread = {member: ratios[name] for name, tie in self.ties.items() for member in tie} if ratios else {}
         ordered = {name: spread[name] for name in self.topology.widths} if ratios else {}
         own = {**parameters, **self._criteria(parameters)}
-        return plan_of(self.settings, self.topology, own, (ordered, budget), seed)
+        return build_plan(self.settings, self.topology, own, (ordered, budget), seed)
 
-    def _criteria(self, parameters: Parameters) -> dict[str, Value]:
+    def _criteria(self, parameters: Parameters) -> dict[str, ParameterValue]:
         """The criterion of each tie for all that are in it."""
-        found: dict[str, Value] = {}
+        found: dict[str, ParameterValue] = {}
         for name, tie in self.ties.items():
             if f"criterion/{name}" in parameters:
                 found |= {f"criterion/{member}": parameters[f"criterion/{name}"] for member in tie}
@@ -132,7 +140,7 @@ class Frame:
         alike = np.array([len({planned[name] for name in tie}) == 1 for tie in self.ties.values()], dtype=bool)
         return means if alike.all() else np.where(alike, means, self.allowed.nearest(means))
 
-    def sparse(self, budget: float) -> dict[str, Value]:
+    def sparse(self, budget: float) -> dict[str, ParameterValue]:
         """A share of the weights in place of a share of the cost, where no channels may go; dense for a budget of 1."""
         point, settings = self.defaults(), self.settings
         patterns = [pattern for pattern in settings.masks if pattern != NO_MASKS]

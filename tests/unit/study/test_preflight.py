@@ -20,7 +20,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import SCHEDULERS
-from autoprune.study.checks import check_plan, check_space
+from autoprune.study.preflight import check_plan, check_space
 from autoprune.trial_context import TrialContext
 from tests.unit.recovery.watching import convolutional, one_batch_task
 from tests.unit.study.small import settings, space

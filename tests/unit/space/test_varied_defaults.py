@@ -11,11 +11,11 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from autoprune.space.knobs import defaults, distributions, knobs_of, turned
+from autoprune.space.parameters import defaults, distributions, parameters_of, varied_defaults
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from tests.tasks import image_task
-from tests.unit.space.test_knobs import residual, space
+from tests.unit.space.test_parameters import residual, space
 from tests.unit.study.small import settings
 from tests.unit.study.small import space as small_space
 
@@ -27,7 +27,7 @@ def test_the_length_of_a_fine_tune_is_drawn_in_the_logarithm() -> None:
     whole = build_space(space(steps=(10, 160), scan=False), residual(), None)
     plan = whole.decode({**whole.uniform(0.5), "steps": 33}, seed=0)
     assert plan.recovery.steps == 33
-    assert knobs_of(chosen, residual(), plan)["steps"] == 33
+    assert parameters_of(chosen, residual(), plan)["steps"] == 33
     assert "steps" not in distributions(space(steps=40), residual())
     assert "steps" not in distributions(space(steps=(40, 40)), residual())
     assert whole.decode({n: v for n, v in whole.uniform(0.5).items() if n != "steps"}, seed=0).recovery.steps == 40
@@ -92,7 +92,7 @@ def test_the_longest_fine_tune_is_tried_before_any_work(tmp_path: Path) -> None:
 def test_every_choice_has_its_turn() -> None:
     chosen = space(learning_rate=(0.01, 0.16), steps=(10, 160))
     found = distributions(chosen, residual())
-    seen = [turned(chosen, residual(), number) for number in range(6)]
+    seen = [varied_defaults(chosen, residual(), number) for number in range(6)]
     assert all(point.keys() <= found.keys() for point in seen)
     assert {"criterion", "learning_rate", "steps", "distillation", "reconstruction", "max_norm"} <= seen[0].keys()
     # What goes is the allocation's alone.
@@ -107,7 +107,7 @@ def test_every_choice_has_its_turn() -> None:
             assert all(distribution._contains(distribution.to_internal_repr(value)) for value in values)
     assert sorted(point["learning_rate"] for point in seen)[0] < 0.02  # type: ignore[type-var]
     assert sorted(point["learning_rate"] for point in seen)[-1] > 0.08  # type: ignore[type-var]
-    assert turned(space(), residual(), 3) == turned(space(), residual(), 3)
+    assert varied_defaults(space(), residual(), 3) == varied_defaults(space(), residual(), 3)
 
 
 def test_solved_allocations_take_turns_and_the_sweep_does_not(tmp_path: Path) -> None:

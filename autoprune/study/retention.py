@@ -12,7 +12,7 @@ from autoprune.measure.measurement import COSTS
 _COUNTED = tuple(name for name in COSTS if name != "latency_ms")
 
 
-def removable(front: Front) -> Sequence[CandidateRecord]:
+def removable_weights(front: Front) -> Sequence[CandidateRecord]:
     """Candidates whose weights nobody will need: beaten for good, without descendants, and no baseline.
 
     Not every candidate off the front is: which latencies count as equal follows from all that was measured, so that one

@@ -15,11 +15,11 @@ from autoprune.sensitivity.solver import Allocation, allocate, width_bounds
 from autoprune.study.study import Study
 
 #: Costs that a budget may be a share of.
-COSTS = (*WIDTH_COSTS, "latency_ms")
+SOLVE_COSTS = (*WIDTH_COSTS, "latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Solved:
+class SolvedAllocation:
     """An allocation, and what it rests on.
 
     allocation: widths of every group. cost: what the budget is a share of. shares: every cost that follows from the
@@ -34,7 +34,7 @@ class Solved:
     notes: tuple[str, ...]
 
 
-def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved:
+def solve_stored(study: Study, budget: float, cost: str | None = None) -> SolvedAllocation:
     """The widths with which a budget loses the least, by the scan as the finished trials correct it.
 
     budget: share of the dense cost, in (0, 1]. cost: one of COSTS, that of the study's space when None.
@@ -42,8 +42,8 @@ def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved
     candidates were measured, NotFoundError for a run folder of an earlier version.
     """
     cost = study.settings.space.cost if cost is None else cost
-    if cost not in COSTS:
-        raise UnknownNameError("--cost", cost, COSTS)
+    if cost not in SOLVE_COSTS:
+        raise UnknownNameError("--cost", cost, SOLVE_COSTS)
     table, ties = _read(study)
     notes: list[str] = []
     sensitivity = _sensitivity(study, table, notes)
@@ -60,7 +60,7 @@ def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved
     shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in WIDTH_COSTS}
     if cost not in shares:
         shares[cost] = found.share
-    return Solved(
+    return SolvedAllocation(
         allocation=replace(found, widths={name: spread[name] for name in table.names}),
         cost=cost,
         shares=shares,

@@ -11,7 +11,7 @@ from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.sensitivity.cost_model import WIDTH_COSTS
 from autoprune.study.folder import RunFolder
-from autoprune.study.solving import solve_stored
+from autoprune.study.solve import solve_stored
 from autoprune.study.study import Study
 from autoprune.trial_context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet

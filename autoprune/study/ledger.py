@@ -14,7 +14,7 @@ from autoprune.candidate import Candidate
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.space.knobs import Parameters
+from autoprune.space.parameters import Parameters
 from autoprune.space.space import Space
 from autoprune.study.settings import StudySettings
 from autoprune.study.warm_starts import warm_starts
@@ -65,7 +65,7 @@ def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
     return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None, layers=None)
 
 
-def proposals(study: optuna.Study) -> int | None:
+def proposal_count(study: optuna.Study) -> int | None:
     """Trials asked for after the warm starts; None while something is queued."""
     if is_queued(study):
         return None
@@ -73,7 +73,7 @@ def proposals(study: optuna.Study) -> int | None:
     return sum(trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") for trial in found)
 
 
-def settle_interrupted(
+def tell_interrupted(
     asked: tuple[optuna.Study, BaseStorage],
     records: Sequence[CandidateRecord],
     settings: StudySettings,
@@ -88,18 +88,18 @@ def settle_interrupted(
     stored = {record.number: record for record in records}
     left = []
     for found in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record, trial = stored.get(found.number), optuna.Trial(study, _identify(asked, found.number))
+        record, trial = stored.get(found.number), optuna.Trial(study, _storage_id(asked, found.number))
         if record is None:
             left.append(trial)
             continue
-        mark(trial, record, excess(record))
+        set_constraints(trial, record, excess(record))
         study.tell(found.number, values_of(record, settings))
     return left
 
 
 def put_back(asked: tuple[optuna.Study, BaseStorage], number: int) -> None:
     """Put a trial into the queue as it is: under its number, with its parameters, before what is queued behind it."""
-    asked[1].set_trial_state_values(_identify(asked, number), state=TrialState.WAITING)
+    asked[1].set_trial_state_values(_storage_id(asked, number), state=TrialState.WAITING)
 
 
 def queue_dense(study: optuna.Study, space: Space) -> None:
@@ -113,7 +113,7 @@ def take_dense(asked: tuple[optuna.Study, BaseStorage]) -> optuna.Trial:
     """Take the dense model's trial out of the queue, whatever stands before it. Its parameters are not set yet."""
     study, storage = asked
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    found = _identify(asked, next(trial.number for trial in waiting if origin_of(trial) == "dense"))
+    found = _storage_id(asked, next(trial.number for trial in waiting if origin_of(trial) == "dense"))
     storage.set_trial_state_values(found, state=TrialState.RUNNING)
     return optuna.Trial(study, found)
 
@@ -129,13 +129,13 @@ def suggest(trial: optuna.Trial, space: Space) -> None:
             trial.suggest_categorical(name, distribution.choices)
 
 
-def _identify(asked: tuple[optuna.Study, BaseStorage], number: int) -> int:
+def _storage_id(asked: tuple[optuna.Study, BaseStorage], number: int) -> int:
     """The storage's own number of a trial. asked: the study and its storage."""
     study, storage = asked
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
 
 
-def known_in_a_row(study: optuna.Study) -> int:
+def duplicates_in_a_row(study: optuna.Study) -> int:
     """How many of the last finished trials in a row were answered from the record."""
     count = 0
     for trial in reversed(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))):
@@ -155,7 +155,7 @@ def is_finished(study: optuna.Study, number: int) -> bool:
     return study.get_trials(deepcopy=False)[number].state.is_finished()
 
 
-def settled(study: optuna.Study) -> int:
+def finished_count(study: optuna.Study) -> int:
     """Trials that ran to their end, crashed ones included; seeds are taken from it."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
 
@@ -165,12 +165,12 @@ def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
     return str(trial.user_attrs.get("origin", "sampled"))
 
 
-def mark(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, float]) -> None:
+def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, float]) -> None:
     """Tell Optuna what keeps a trial from being feasible, before its values, which fixes it.
 
     excess: limit of the search -> by how much the candidate exceeds it, <= 0 when it does not.
     """
-    _mark_stopped(trial, record)
+    _constrain_stopped(trial, record)
     for name, value in excess.items():
         if name not in trial.constraints:
             trial.set_constraint(name, bounded(value))
@@ -181,7 +181,7 @@ def bounded(excess: float) -> float:
     return max(min(excess, UNKNOWN), -UNKNOWN)
 
 
-def _mark_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
+def _constrain_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
     """Tell Optuna that a trial's values are those of a candidate that was stopped early: no good place to look.
 
     As a constraint that is violated by the share of the training that was left out: TPE and NSGA-II learn from it,
