@@ -1,4 +1,4 @@
-"""What blocks make of what passes through them: how much they change it, what the loss says, gates on it."""
+"""Effects of residual blocks: change of the carried tensor, gradients of the loss, and losses without the block."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from autoprune.task.data import Batch, call, evaluating
 from autoprune.task.modes import in_mode_of
 from autoprune.trace.blocks import DroppableBlock, Gap
 
-#: (block, what enters, what leaves) -> a factor on the change from one to the other, or None to leave it. What enters
-#: is None where no module of a branch is given what it is added to; then what is added stands for what leaves.
+#: (block, input, output) -> a factor on the change that the block makes, or None to leave the change. The input is None
+#: for a branch whose modules are not given the tensor that the branch is added to; the output is the addition then.
 BlockHook = Callable[[DroppableBlock, Tensor | None, Tensor], Tensor | None]
-#: What entered and what came out -> what leaves, and what comes out with a factor on the change.
+#: Output of a block, and a function from a factor on the block's change to the new output of the hooked module.
 _Leaving = tuple[Tensor, Callable[[Tensor], Tensor]]
 
 
 @contextmanager
 def hook_blocks(model: nn.Module, blocks: Sequence[DroppableBlock], crossed: BlockHook) -> Iterator[None]:
-    """Call `crossed` at each call of a block with the tensor that it carries on, before and after."""
+    """Call a hook at each call of a block, with the block's input and output.
+
+    Args:
+        model: Model that has the blocks; it is hooked inside the context only.
+        blocks: Blocks to hook.
+        crossed: Hook; the factor that it returns scales the block's change.
+
+    Yields:
+        Nothing; run the model inside the block.
+    """
     handles: list[RemovableHandle] = []
     for block in blocks:
         handles += _hooks(model, block, crossed)
@@ -66,14 +75,14 @@ def _hooks(model: nn.Module, block: DroppableBlock, crossed: BlockHook) -> list[
 
 
 def _leaving(block: DroppableBlock, before: Tensor | None, out: Tensor) -> _Leaving:
-    """With a factor of 1 the same comes out, bit by bit."""
+    """Return the output of a block, and how a factor changes it. A factor of 1 changes nothing, bit by bit."""
     if block.is_branch or before is None:
         return (out if before is None else before + out), lambda factor: out * factor
     return out, lambda factor: out + (factor - 1.0) * (out - before)
 
 
 def _with(output: object, end: Gap, new: Tensor) -> tuple[object, ...] | list[object]:
-    """Outputs of the same type with another tensor in one place."""
+    """Replace one tensor of a module's outputs; the type stays."""
     assert isinstance(output, tuple | list)
     changed: list[object] = [new if place == end.position else value for place, value in enumerate(output)]
     if isinstance(output, list):
@@ -86,11 +95,19 @@ def _with(output: object, end: Gap, new: Tensor) -> tuple[object, ...] | list[ob
 def measure_block_changes(
     model: nn.Module, batches: Sequence[Batch], blocks: Sequence[DroppableBlock]
 ) -> dict[str, float]:
-    """Name of a block -> 1 less the mean cosine similarity between what enters and what leaves it, >= 0; one forward.
+    """Measure the change that each block makes to the tensor that it carries, in one forward.
 
-    The similarity is that of the channels at each position of each sample, over all uses of the block. Channels lie
-    along the last axis of what is carried on, as in sequences, or along axis 1 in a block of convolutions over as
-    many axes. Left out are blocks that are never called, and branches whose modules are not given what they add to.
+    The similarity compares the channels at each position of each sample, over all uses of the block. Channels lie along
+    the last axis of the carried tensor, as in sequences, or along axis 1 in a block of convolutions over as many axes.
+
+    Args:
+        model: Model that has the blocks.
+        batches: Calibration batches on the model's device.
+        blocks: Blocks to measure.
+
+    Returns:
+        Name of a block -> 1 less the mean cosine similarity of input and output, >= 0. Left out are blocks that are
+        never called, and branches whose modules are not given the tensor that the branch is added to.
     """
     found: dict[str, list[Tensor]] = {}
     along = {block.name: _channel_axis(model.get_submodule(block.name)) for block in blocks}
@@ -111,7 +128,17 @@ def measure_block_changes(
 def measure_block_losses(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[DroppableBlock]
 ) -> dict[str, float]:
-    """Name of a block -> mean loss of the batches without the change that it makes; one forward for each block."""
+    """Measure the loss without each block's change; one forward for each block.
+
+    Args:
+        model: Model that has the blocks.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        blocks: Blocks to measure.
+
+    Returns:
+        Name of a block -> mean loss over the samples.
+    """
     gone = torch.zeros(())
     found: dict[str, float] = {}
     for block in blocks:
@@ -122,15 +149,15 @@ def measure_block_losses(
 
 
 def _channel_axis(module: nn.Module) -> Callable[[int], int]:
-    """Number of axes of what a block carries on -> the axis of its channels."""
+    """Return the function from the number of axes of a carried tensor to its channel axis."""
     kernels = {part.weight.ndim for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)}
     mixes = any(isinstance(part, nn.Linear) for part in module.modules())
-    # A sequence may be convolved on its way too; images are not read by linear layers as they lie.
+    # A block may convolve a sequence, too; linear layers do not read images in their channels-first layout.
     return lambda axes: 1 if axes in kernels and (axes > 3 or not mixes) else -1
 
 
 def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
-    """Along an axis; two vectors of zeros are the same."""
+    """Compute the cosine similarity along an axis; two vectors of zeros are equal."""
     cosine = torch.nn.functional.cosine_similarity(before, after, dim=axis)
     return cosine.masked_fill((before == 0).all(axis) & (after == 0).all(axis), 1.0)
 
@@ -139,10 +166,19 @@ def _cosine(before: Tensor, after: Tensor, axis: int) -> Tensor:
 def measure_block_gradients(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, blocks: Sequence[DroppableBlock]
 ) -> dict[str, Tensor]:
-    """Name of a block -> derivative of each batch's loss to a factor on what the block adds, at 1, float64 [batches].
+    """Measure the gradients of the loss to a factor on each block's addition, in one forward and backward.
 
-    One forward and backward, in the mode of the loss, whether or not weights are frozen. Blocks that the loss does not
-    reach are left out.
+    The model runs in the mode of the loss; frozen weights do not matter.
+
+    Args:
+        model: Model that has the blocks.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        blocks: Blocks to measure.
+
+    Returns:
+        Name of a block -> derivative of each batch's loss to the factor, at 1, float64 [batches]. Blocks that the loss
+        does not reach are left out.
     """
     factors = {block.name: torch.ones((), dtype=torch.float64, requires_grad=True) for block in blocks}
     found: dict[str, list[Tensor]] = {}

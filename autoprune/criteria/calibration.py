@@ -1,4 +1,4 @@
-"""Passes over the calibration batches: each serves every criterion that asks for what it gathers."""
+"""Passes over the calibration batches; each serves every criterion that needs its signals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from autoprune.criteria.layer_inputs import LayerInput, capture_inputs
+from autoprune.criteria.layer_inputs import InputPositions, LayerInput, capture_inputs
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import Batch, Inputs, call, evaluating
 from autoprune.task.modes import in_mode_of
@@ -22,20 +22,25 @@ Loss = Callable[[object, object], Tensor]
 
 #: Rademacher probes for each batch that estimate the diagonal of the Hessian.
 HESSIAN_PROBES = 4
-#: Parts of the weights that make channels, probed one after the other: what lies in other parts adds no noise.
+#: Parts of the weights that produce channels, probed one after the other: other parts add no noise.
 HESSIAN_PARTS = 8
-#: What a probe of all parts costs, in forwards and backwards of the whole model: each part needs some of it.
+#: Cost of a probe of all parts, in forwards and backwards of the whole model: each part needs some of the backward.
 HESSIAN_PARTS_COST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivationStatistics:
-    """Moments of one reading layer's input, per input channel, over batch and positions.
+    """Moments of a layer's input for each input channel, over batch and positions. All but count are float [channels].
 
-    count: entries of each channel. mean_abs: mean of |x|. mean_square: mean of x squared. mean, variance: of x.
-    positive: share of entries above 0. All but count are float [channels].
-    axis: the weight's axis that reads them.
-    parts: of an attention whose queries, keys and values have one weight, what each third of its rows reads.
+    Attributes:
+        count: Entries of each channel.
+        mean_abs: Mean of |x|.
+        mean_square: Mean of x squared.
+        mean: Mean of x.
+        variance: Variance of x.
+        positive: Share of entries above 0.
+        axis: Axis of the weight that reads the channels.
+        parts: Inputs of each third of the rows of an attention weight that holds queries, keys and values.
     """
 
     count: int
@@ -49,7 +54,15 @@ class ActivationStatistics:
 
     @classmethod
     def of(cls, values: Tensor, axis: int = 1) -> ActivationStatistics:
-        """Of values [channels, entries]; axis: the weight's axis that reads them."""
+        """Compute the statistics of values.
+
+        Args:
+            values: Input [channels, entries].
+            axis: Axis of the weight that reads the channels.
+
+        Returns:
+            The statistics.
+        """
         mean = values.mean(1)
         return cls(
             count=values.shape[1],
@@ -62,16 +75,29 @@ class ActivationStatistics:
         )
 
     def norms(self, size: int) -> Tensor:
-        """Euclidean norms over the entries of what is read, [shares of the weight's rows, size].
+        """Compute Euclidean norms over the entries of the input.
 
-        size: length of the weight's axis. There is more than one share where equal shares of the rows read channels of
-        their own: the groups of a convolution; queries, keys and values.
+        There are several shares where equal shares of the weight's rows read different channels: groups of a
+        convolution, or queries, keys and values.
+
+        Args:
+            size: Length of the weight's axis.
+
+        Returns:
+            Norms [shares of the weight's rows, size].
         """
         norms = [(part.mean_square * part.count).sqrt() for part in self.parts or (self,)]
         return torch.cat(norms).reshape(-1, size)
 
     def joined(self, other: ActivationStatistics) -> ActivationStatistics:
-        """Of the entries of both together; the variance without loss of digits where the mean is far from 0."""
+        """Merge with the statistics of other entries; precise where the mean is far from 0.
+
+        Args:
+            other: Statistics of the other entries.
+
+        Returns:
+            Statistics of all entries.
+        """
         count = self.count + other.count
         share = other.count / count
         between = (other.mean - self.mean).square() * (share * (1 - share))
@@ -86,35 +112,17 @@ class ActivationStatistics:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputPositions:
-    """Where one group's channels are on the input axis of a weight.
-
-    group: its name. where: positions, int64 [channels alive, k]. size: length of the axis.
-    """
-
-    group: str
-    where: Tensor
-    size: int
-
-    def products(self, x: Tensor, gradient: Tensor, axis: int) -> Tensor:
-        """|sum over positions of x times its gradient|, [samples, channels]; axis: that of x's channels, from the end.
-
-        The first axis of x is taken for the samples, unless it is that of the channels: then there is one sample.
-        A grouped convolution's weight has one group's input axis: its groups are added up like positions.
-        """
-        product = (x.detach() * gradient).float()
-        if x.ndim + axis == 0:
-            product = product.unsqueeze(0)
-        sums = product.movedim(axis, -1).flatten(1, -2).sum(1) if product.ndim > 2 else product
-        sums = sums.reshape(len(sums), -1, self.size).sum(1)
-        read: Tensor = sums[:, self.where.to(sums.device)].sum(2)
-        return read.abs()
-
-
 @torch.no_grad()
 def measure_activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str, ActivationStatistics]:
-    """Name of a weight -> what is read by it, per input channel, for the weights of readers.watching; one forward."""
+    """Measure the inputs of weights in one forward, for the weights of layer_inputs.capture_inputs.
+
+    Args:
+        model: Any model.
+        batches: Calibration batches on the model's device.
+
+    Returns:
+        Name of a weight -> statistics of its input.
+    """
     found: dict[str, ActivationStatistics] = {}
     parts: dict[str, dict[int, ActivationStatistics]] = {}
 
@@ -145,11 +153,18 @@ def measure_gradients(
     names: Sequence[str],
     readings: Mapping[str, Sequence[InputPositions]],
 ) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
-    """One forward and backward, in the mode of the loss: with the statistics of the model, not of one batch.
+    """Measure gradients in one forward and backward, in the mode of the loss, with the model's running statistics.
 
-    names: of parameters. readings: name of a weight -> the groups that it reads.
-    Gives the gradients of the named parameters that the loss reaches, batch by batch; and group -> weight ->
-    mean over samples of Reading.products, [channels alive].
+    Args:
+        model: Any model.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        names: Names of parameters.
+        readings: Name of a weight -> the groups that it reads.
+
+    Returns:
+        Name of a parameter that the loss reaches -> its gradients, batch by batch; and group -> weight -> mean over
+        samples of InputPositions.products, [remaining channels].
     """
     of = dict(model.named_parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -160,7 +175,7 @@ def measure_gradients(
         if read.weight in readings and read.x.requires_grad:
             seen.append(read)
 
-    # What the layers read has a gradient whether or not weights before it are frozen.
+    # The inputs of layers need gradients even where the weights before them are frozen.
     with in_mode_of(loss, model), _unfrozen(model, bool(readings)), capture_inputs(model, see):
         for batch in batches:
             seen.clear()
@@ -177,7 +192,7 @@ def measure_gradients(
 
 
 class _Products:
-    """Adds up Reading.products over batches and over the uses of a layer."""
+    """Sum of InputPositions.products over batches and over the uses of a layer."""
 
     def __init__(self, readings: Mapping[str, Sequence[InputPositions]]) -> None:
         self._readings = readings
@@ -201,12 +216,14 @@ class _Products:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probes:
-    """What the diagonal of the Hessian is asked with.
+    """Probes for the diagonal of the Hessian.
 
-    signs: (name, number) -> +1 and -1, of the parameter's shape. parts: name -> which parameters are probed together, 0
-    where nothing is said; those of other parts add no noise to them.
-    sized: the signs times the weights. Of sums of h w^2 over many weights less is noise then, as large weights are
-    hardly heard through small ones; of single small weights more is.
+    Attributes:
+        signs: (name, number) -> +1 and -1, in the parameter's shape.
+        parts: Name of a parameter -> its part, 0 by default. Parameters of one part are probed together; other parts
+            add no noise.
+        sized: Whether the signs are multiplied by the weights. Sums of h w^2 over many weights have less noise then, as
+            the noise of each term scales with its weight; single small weights have more.
     """
 
     signs: Callable[[str, int], Tensor]
@@ -214,13 +231,29 @@ class Probes:
     sized: bool = False
 
     def of(self, name: str, number: int, weight: Tensor) -> Tensor:
-        """The probe of that number for a parameter."""
+        """Compute a probe for a parameter.
+
+        Args:
+            name: Name of the parameter.
+            number: Number of the probe.
+            weight: The parameter.
+
+        Returns:
+            Tensor of the parameter's shape; 0 where the weight is 0.
+        """
         return self.signs(name, number).to(weight) * (weight if self.sized else weight != 0)
 
-    def apart(self, measure_gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-        """What is probed together, part by part."""
+    def apart(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Split parameters into the parts that are probed together.
+
+        Args:
+            gradients: Name of a parameter -> its gradient.
+
+        Returns:
+            The gradients, part by part.
+        """
         found: dict[int, dict[str, Tensor]] = {}
-        for name, gradient in measure_gradients.items():
+        for name, gradient in gradients.items():
             found.setdefault(self.parts.get(name, 0), {})[name] = gradient
         return list(found.values())
 
@@ -233,12 +266,24 @@ def estimate_hessian(
     names: Sequence[str],
     probes: Probes,
 ) -> dict[str, Tensor]:
-    """Diagonal of the Hessian of the mean loss over batches, for the named parameters that the loss reaches.
+    """Estimate the diagonal of the Hessian of the mean loss over batches.
 
     Hutchinson's estimator, the mean over probes z of z * (H z) / z^2, in the mode of the loss; one forward, one
-    backward and PROBES backwards through the backward for each batch and part. Weights of exactly 0 are left out of the
-    probes, and 0 in the result: nothing is lost with them.
-    Raises ConfigurationError for a model that cannot be differentiated twice.
+    backward and HESSIAN_PROBES backwards through the backward for each batch and part. Weights of exactly 0 are left
+    out of the probes and are 0 in the result: their removal costs nothing.
+
+    Args:
+        model: Any model.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        names: Names of parameters.
+        probes: Probes to use.
+
+    Returns:
+        Name of a parameter that the loss reaches -> diagonal, in the parameter's shape.
+
+    Raises:
+        ConfigurationError: For a model without second derivatives.
     """
     of = dict(model.named_parameters())
     found: dict[str, Tensor] = {}
@@ -263,28 +308,28 @@ def estimate_hessian(
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
-    """Float32, or float64 where it is that already: squares of half precision leave its range."""
+    """Float32, or float64 for float64: squares of half precision overflow."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _over_square(changes: Tensor, weight: Tensor) -> Tensor:
-    """The changes over weight^2, 0 where the square is not a normal number."""
+    """Divide the changes by weight^2; 0 where the square is not a normal number."""
     square = weight.square()
     normal = square >= torch.finfo(square.dtype).tiny
     return torch.where(normal, changes / torch.where(normal, square, 1.0), 0.0)
 
 
 def _hessian_times(
-    z: Mapping[str, Tensor], measure_gradients: Mapping[str, Tensor], of: Mapping[str, Tensor]
+    z: Mapping[str, Tensor], gradients: Mapping[str, Tensor], of: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """H z by a backward through the gradients; what is not in the result is 0."""
-    curved = [name for name, gradient in measure_gradients.items() if gradient.requires_grad]
+    """Compute H z by a backward through the gradients; parameters that are missing in the result have 0."""
+    curved = [name for name, gradient in gradients.items() if gradient.requires_grad]
     if not curved:
         return {}
     try:
         products = torch.autograd.grad(
-            [measure_gradients[name] for name in curved],
-            [of[name] for name in measure_gradients],
+            [gradients[name] for name in curved],
+            [of[name] for name in gradients],
             [z[name] for name in curved],
             retain_graph=True,
             allow_unused=True,
@@ -295,7 +340,7 @@ def _hessian_times(
         raise ConfigurationError(
             error_message("the signal 'hessian'", "be gathered on a model that has second derivatives", str(error))
         ) from error
-    return {name: product for name, product in zip(measure_gradients, products, strict=True) if product is not None}
+    return {name: product for name, product in zip(gradients, products, strict=True) if product is not None}
 
 
 @contextmanager
@@ -312,9 +357,14 @@ def _unfrozen(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def functional_model(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping[str, Tensor], Inputs], object]]:
-    """A function (tensors by name, inputs) -> outputs of the model with those tensors in place of its own.
+    """Provide a function that runs a model with other tensors in place of its parameters, in the mode of the loss.
 
-    In the mode in which the loss is defined; the model itself stays as it is.
+    Args:
+        model: Any model; its parameters do not change.
+        loss: Loss of the task.
+
+    Yields:
+        Function of tensors by name and inputs; returns the model's outputs.
     """
 
     def run(tensors: Mapping[str, Tensor], inputs: Inputs) -> object:
@@ -326,6 +376,6 @@ def functional_model(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping
             yield run
     finally:
         for module in model.modules():
-            if isinstance(module, nn.RNNBase):  # it keeps a list of the weights that it was last called with
+            if isinstance(module, nn.RNNBase):  # which lists the weights of its last call
                 for name, parameter in module.named_parameters(recurse=False):
                     setattr(module, name, parameter)

@@ -1,4 +1,4 @@
-"""Criteria that look at data: gradients, curvature and activations on the calibration batches."""
+"""Criteria that use calibration data: gradients, curvature and activations."""
 
 from __future__ import annotations
 
@@ -14,23 +14,32 @@ from autoprune.criteria.signals import Signals, channel_slices, module_name, upc
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.topology import ChannelGroup, Member
 
-#: Weight of the mean |x| in apoz: it decides between shares that are as near as this.
+#: Weight of the mean |x| in apoz: it decides between shares that differ by less.
 _TIE = 1e-4
 
 
 def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Squared first-order change of the loss when a channel goes: mean over batches of (sum g w)^2.
+    """Squared first-order change of the loss when a channel is removed: mean over batches of (sum g w)^2.
 
-    The sum runs over the channel's BatchNorm scale and shift where it has them (the gate behind the
-    convolution, the paper's best form), else over the weights and bias that make it.
-    Shapes: [channels]; unit: loss squared. Raises ConfigurationError without the signal "gradients".
+    The sum runs over the channel's BatchNorm scale and shift where there is a norm (the gate behind the
+    convolution, the paper's best form), else over the weights and bias that produce the channel.
     Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [channels]; unit: loss squared.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients".
     """
     gradients = signals.need_gradients("taylor")
     trained = [member for member in group.members if member.tensor in gradients]
     norms = {module_name(member) for member in trained if member.role == "scale"}
     if norms:
-        # Behind a norm its scale and shift are the gate; the bias of the layer before it is none.
+        # The scale and shift of the norm are the gate; the bias of the layer before the norm is not.
         trained = [member for member in trained if module_name(member) in norms]
     gated = replace(group, members=tuple(trained))
     changes = _products(gated, signals, "taylor", ("scale", "shift") if norms else ("out", "shift"))
@@ -38,12 +47,21 @@ def taylor(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def taylor_weight(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """First-order change of the loss when the filters that make a channel go: mean over batches of |sum g w|.
+    """First-order change of the loss when a channel's filters are removed: mean over batches of |sum g w|.
 
-    Unlike in "taylor" neither norms nor biases count.
-    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError without the signal "gradients", or when the
-    loss reaches no weight that makes the channels.
+    Neither norms nor biases count, unlike in "taylor".
     Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, without the gate.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [channels]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", or when the loss reaches no weight that produces the
+            channels.
     """
     return _mean([_sum(change).abs() for change in _products(group, signals, "taylor_weight")])
 
@@ -51,18 +69,38 @@ def taylor_weight(group: ChannelGroup, signals: Signals) -> Float[Tensor, " chan
 def fisher(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """Half the diagonal Fisher information times w^2, of the filters: mean over batches of sum (g w)^2 / 2.
 
-    Shapes: [channels]; unit: loss squared. Raises ConfigurationError as taylor_weight.
     Source: Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [channels]; unit: loss squared.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", or when the loss reaches no weight that produces the
+            channels.
     """
     changes = _products(group, signals, "fisher")
     return _mean([_sum([product.square() for product in change]) / 2 for change in changes])
 
 
 def snip(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Connection sensitivity of the filters that make a channel: sum |g w|, g of the mean loss over batches.
+    """Connection sensitivity of the filters that produce a channel: sum |g w|, g of the mean loss over batches.
 
-    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError as taylor_weight.
     Source: Lee et al., SNIP: Single-shot Network Pruning based on Connection Sensitivity, 2019.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [channels]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", or when the loss reaches no weight that produces the
+            channels.
     """
     total: list[Tensor] = []
     batches = 0
@@ -73,12 +111,21 @@ def snip(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def obd(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Second-order change of the loss when the filters that make a channel go: |sum h w^2 / 2|.
+    """Second-order change of the loss when the filters that produce a channel are removed: |sum h w^2 / 2|.
 
-    h is the diagonal of the Hessian as Hutchinson's estimator finds it with a few probes that depend on the seed.
-    Shapes: [channels]; unit: that of the loss. Raises ConfigurationError without the signal "hessian", or when the
-    loss reaches no weight that makes the channels.
+    h is the diagonal of the Hessian, from Hutchinson's estimator with a few probes that depend on the seed.
     Source: LeCun et al., Optimal Brain Damage, 1989; the estimate as in Yao et al., ADAHESSIAN, 2021.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "hessian".
+
+    Returns:
+        Scores, float [channels]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "hessian", or when the loss reaches no weight that produces the
+            channels.
     """
     known = signals.need_hessian("obd")
     curvatures = channel_slices(group, signals, "out", known)
@@ -89,12 +136,21 @@ def obd(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def taylor_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """First-order change of the loss when what is read goes: mean over samples of |sum over positions of x g|.
+    """First-order change of the loss when a channel is zeroed: mean over samples of |sum over positions of x g|.
 
-    x is the channel as the layers that read it see it, g the gradient of the loss to it; averaged over readers.
-    Shapes: per reader [channels] -> [channels]; unit: that of the loss. Raises ConfigurationError without the signal
-    "activation_gradients", or when no convolution or linear layer that the loss reaches reads the channels.
+    x is the channel at the input of a layer that reads it, g the gradient of the loss to x; averaged over readers.
     Source: Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activation_gradients".
+
+    Returns:
+        Scores, float [channels]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "activation_gradients", or when no convolution or linear layer that
+            the loss reaches reads the channels.
     """
     found = signals.need_activation_gradients("taylor_activation").get(group.name, {})
     if not found:
@@ -103,45 +159,81 @@ def taylor_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " 
 
 
 def mean_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Mean absolute value of the channel as the layers that read it see it: mean |x|.
+    """Mean absolute value of the channel at the inputs of the layers that read it: mean |x|.
 
-    Shapes: per reader [channels], averaged over readers -> [channels]; unit: that of the activations.
-    Raises ConfigurationError without the signal "activations", or when no convolution or linear layer reads it.
     Source: Molchanov et al., Pruning Convolutional Neural Networks for Resource Efficient Inference, 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [channels]; unit: that of the activations.
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when no convolution or linear layer reads the
+            channels.
     """
     return _seen(group, signals, "mean_activation", lambda statistics: statistics.mean_abs)
 
 
 def mean_square_activation(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Mean square of the channel as the layers that read it see it: mean x^2.
+    """Mean square of the channel at the inputs of the layers that read it: mean x^2.
 
-    Shapes: per reader [channels], averaged over readers -> [channels]; unit: that of the activations, squared.
-    Raises ConfigurationError as mean_activation.
     Source: the L2 form of the activation criterion of Molchanov et al., 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [channels]; unit: that of the activations, squared.
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when no convolution or linear layer reads the
+            channels.
     """
     return _seen(group, signals, "mean_square_activation", lambda statistics: statistics.mean_square)
 
 
 def activation_variance(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Variance over samples and positions of the channel as the layers that read it see it: mean (x - mean x)^2.
+    """Variance over samples and positions at the inputs of the layers that read the channel: mean (x - mean x)^2.
 
-    A channel that hardly varies can be replaced by a constant. Of a channel that is read at several places, after a
-    flatten say, it is the mean of the variances there.
-    Shapes: per reader [channels], averaged over readers -> [channels]; unit: that of the activations, squared.
-    Raises ConfigurationError as mean_activation.
+    A channel that hardly varies can be replaced by a constant. A channel that is read at several places, such as after
+    a flatten, has the mean of the variances at these places.
     Source: the standard deviation of activations in Molchanov et al., 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [channels]; unit: that of the activations, squared.
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when no convolution or linear layer reads the
+            channels.
     """
     return _seen(group, signals, "activation_variance", lambda statistics: statistics.variance)
 
 
 def apoz(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """One less the average percentage of zeros: share of entries above 0 in what the layers that read it see.
+    """One less the average percentage of zeros: share of entries above 0 where layers read the channel.
 
-    Entries below 0 count as zeros, for activations that have no exact ones. To the share s is added
-    0.0001 m / (1 + m), m = mean |x|: it decides where shares are that near, as behind a sigmoid where all are 1.
-    Shapes: per reader [channels], averaged over readers -> [channels]; unit: none, in [0, 1.0001].
-    Raises ConfigurationError as mean_activation.
+    Entries below 0 count as zeros, for activations without exact zeros. The share is increased by
+    0.0001 m / (1 + m), m = mean |x|, which decides between nearly equal shares, as behind a sigmoid where all are 1.
     Source: Hu et al., Network Trimming, 2016.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [channels]; no unit, in [0, 1.0001].
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when no convolution or linear layer reads the
+            channels.
     """
     share = _seen(group, signals, "apoz", lambda statistics: statistics.positive)
     size = _seen(group, signals, "apoz", lambda statistics: statistics.mean_abs)
@@ -149,19 +241,29 @@ def apoz(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def wanda(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Weights that read the channel times the norm of what they read: sum |w| ||x||.
+    """Weights that read the channel times the norm of their input: sum |w| ||x||.
 
-    The paper scores single weights; here it is the sum over those that read the channel. ||x|| is the Euclidean norm
+    The paper scores single weights; here the score is the sum over the weights that read the channel. ||x|| is the
+    Euclidean norm
     over samples and positions.
-    Shapes: per reader [channels], summed over readers -> [channels]; unit: that of weights times activations.
-    Raises ConfigurationError as mean_activation.
     Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2024.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [channels]; unit: that of weights times activations.
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when no convolution or linear layer reads the
+            channels.
     """
     alive = signals.alive(group)
     found = []
     for member, statistics in _readers(group, signals, "wanda"):
         weight = upcast(signals.weights[member.tensor]).abs().movedim(member.axis, 0)
-        # [input channels, shares of the rows], as a grouped convolution's rows read one group's channels each.
+        # [input channels, shares of the rows]: each row of a grouped convolution reads the channels of one group.
         norms = statistics.norms(len(weight)).T
         sizes = weight.reshape(len(weight), norms.shape[1], -1).sum(2)
         where = signals.where(member.tensor, member.axis, member.index[alive]).to(sizes.device)
@@ -181,9 +283,9 @@ def _mean(each: list[Tensor]) -> Tensor:
 def _products(
     group: ChannelGroup, signals: Signals, criterion: str, roles: Collection[str] = ("out",)
 ) -> Iterator[list[Tensor]]:
-    """Batch by batch: gradient times parameter of the members of these roles that are trained, [channels, elements].
+    """Multiply gradients and parameters of the trained members of some roles, batch by batch: [channels, elements].
 
-    Raises ConfigurationError when none of the first role is.
+    Raises ConfigurationError when no member of the first role is trained.
     """
     gradients = signals.need_gradients(criterion)
     first, *_ = roles
@@ -204,7 +306,7 @@ def _products(
 
 
 def _readers(group: ChannelGroup, signals: Signals, criterion: str) -> list[tuple[Member, ActivationStatistics]]:
-    """The members that read the channels, with what they see."""
+    """List the members that read the channels, with the statistics of their inputs."""
     known = signals.need_activations(criterion)
     found = [(m, known[m.tensor]) for m in group.members if m.role == "in" and m.tensor in known]
     if not found:
@@ -215,11 +317,11 @@ def _readers(group: ChannelGroup, signals: Signals, criterion: str) -> list[tupl
 def _seen(
     group: ChannelGroup, signals: Signals, criterion: str, moment: Callable[[ActivationStatistics], Tensor]
 ) -> Tensor:
-    """A moment of what the readers see, averaged over a channel's positions and over readers, [channels]."""
+    """Average a moment of the readers' inputs over a channel's positions and over readers, [channels]."""
     alive = signals.alive(group)
     seen = []
     for member, statistics in _readers(group, signals, criterion):
-        # A grouped convolution's weight has one group's input axis; its groups are seen on average.
+        # The weight of a grouped convolution has the input axis of one group: average over the groups.
         values = moment(statistics)
         values = values.reshape(-1, signals.weights[member.tensor].shape[member.axis]).mean(0)
         where = signals.where(member.tensor, member.axis, member.index[alive]).to(values.device)

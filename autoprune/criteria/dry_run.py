@@ -1,4 +1,4 @@
-"""A rehearsal: everything that a study may score is scored once, so that what cannot be is known before it runs."""
+"""Dry run of the criteria: find the groups, weights and blocks that cannot be scored before a study runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from autoprune.trace.topology import Topology
 class CriteriaInUse:
     """Names of the criteria that a study may use.
 
-    channels, weights, blocks: by what they score. masked: names of the weights that masks may be laid on.
+    Attributes:
+        channels: Criteria for channels.
+        weights: Criteria for single weights.
+        blocks: Criteria for blocks.
+        masked: Names of the weights that masks may cover.
     """
 
     channels: tuple[str, ...] = ()
@@ -33,7 +37,7 @@ class CriteriaInUse:
 
     @property
     def signals(self) -> set[str]:
-        """What they need beside the weights."""
+        """Names of the signals that the criteria need besides the weights."""
         needed = [signal for name in self.channels for signal in criterion(name).signals]
         needed += [signal for name in self.weights for signal in weight_criterion(name).signals]
         needed += [signal for name in self.blocks for signal in block_criterion(name).signals]
@@ -42,16 +46,25 @@ class CriteriaInUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inapplicable:
-    """What cannot be scored, and why: groups of channels, weights and blocks, each by criterion."""
+    """Groups, weights and blocks that criteria cannot score, with the reasons.
+
+    Attributes:
+        channels: Criterion -> group -> reason.
+        weights: Criterion -> weight -> reason.
+        blocks: Criterion -> block -> reason.
+    """
 
     channels: RefusalReasons = field(default_factory=dict)
     weights: RefusalReasons = field(default_factory=dict)
     blocks: RefusalReasons = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise ConfigurationError with the first fault of each criterion for single weights or blocks.
+        """Check that every criterion for single weights and blocks applies.
 
-        What of the channels is refused is for registry.check_applicable, as groups may choose their criterion.
+        Groups of channels are the concern of registry.check_applicable, as a group may choose its criterion.
+
+        Raises:
+            ConfigurationError: With the first fault of each criterion.
         """
         every = [*self.weights.values(), *self.blocks.values()]
         raise_all("the criteria", [next(iter(refused.values())) for refused in every if refused])
@@ -60,11 +73,23 @@ class Inapplicable:
 def dry_run(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, parts: CriteriaInUse
 ) -> Inapplicable:
-    """Score every group, masked weight and block of a dense model by every criterion that is named.
+    """Score every group, masked weight and block of a dense model by every criterion in use.
 
-    batches: a single small one is enough, on the model's device. Layers whose input cannot be watched, frozen weights,
-    weights and blocks that the loss does not reach, models without second derivatives: all of them show here.
-    Raises UnknownNameError for a criterion that there is not.
+    Finds layers whose input cannot be captured, frozen weights, weights and blocks that the loss does not reach, and
+    models without second derivatives.
+
+    Args:
+        model: Dense model.
+        batches: Batches on the model's device; one small batch is enough.
+        loss: Loss of the task.
+        topology: Topology of the model.
+        parts: Criteria in use.
+
+    Returns:
+        The groups, weights and blocks that cannot be scored.
+
+    Raises:
+        UnknownNameError: For an unknown criterion.
     """
     signals, failed = _signals(model, batches, loss, topology, parts.signals)
 
@@ -98,7 +123,7 @@ def dry_run(
     )
 
 
-#: (criterion, what it scores, signals) -> scores.
+#: (criterion, name of a group, weight or block, signals) -> scores.
 Scored = Callable[[str, str, Signals], Tensor]
 
 
@@ -113,7 +138,7 @@ def _why_not(scored: Scored, name: str, thing: str, signals: Signals) -> str:
 def _signals(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, topology: Topology, names: Collection[str]
 ) -> tuple[Signals, dict[str, str]]:
-    """Those that can be gathered, and why the others cannot."""
+    """Gather the signals that can be gathered, and the reasons why the others cannot."""
     parent = (topology, KeptChannels.whole(topology))
     signals, failed = gather_signals(model, (), parent, batches, loss, 0), {}
     for name in (signal for signal in SIGNALS if signal in names):

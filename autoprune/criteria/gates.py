@@ -1,4 +1,4 @@
-"""Hard-concrete gates: how likely a thing stays when the loss and the number of things both count."""
+"""Hard-concrete gates: the probability that a channel, weight or block stays when open gates cost loss."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from autoprune.criteria.calibration import Loss, functional_model
 from autoprune.task.data import Batch
 from autoprune.trace.blocks import DroppableBlock
 
-#: Passes over the calibration batches that learning takes, and Adam's rate.
+#: Passes over the calibration batches, and Adam's learning rate.
 GATE_PASSES = 4
 _RATE = 0.1
 #: Limits of the stretched distribution, and its temperature.
 _LOW, _HIGH, _TEMPERATURE = -0.1, 1.1, 2 / 3
-#: log alpha to begin with: gates that are nearly always open.
+#: Initial log alpha: gates are nearly always open.
 _START = 2.0
-#: What the mean probability that a gate is open costs, in units of the loss.
+#: Price of the mean probability that a gate is open, in units of the loss.
 _PRICE = 1.0
-#: Where the noise is cut off, as its logarithm is taken.
+#: Distance of the noise from 0 and 1, as its logarithm is taken.
 _EDGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Gates that are learned together, and what they multiply: channels, the entries of a weight, or a block.
+    """Gates that are learned together, and the channels, entries of a weight, or block that they multiply.
 
-    name: of the group, weight or block. shape: of the gates; () for the one of a block.
-    places: (name of a tensor, axis, positions int64 [channels, k]): position p is multiplied by the gate of its row.
-    weight: name of a tensor of that shape that is multiplied entry by entry, "" for none.
-    block: what it adds is multiplied.
+    Attributes:
+        name: Name of the group, weight or block.
+        shape: Shape of the gates; () for a block, which has one gate.
+        places: (name of a tensor, axis, positions int64 [channels, k]): each position is multiplied by the gate of its
+            row.
+        weight: Name of a tensor of that shape that is multiplied entry by entry; "" for none.
+        block: Block whose addition is multiplied; None for none.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Gate:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that it multiplies; of a block those that it has."""
+        """Names of the tensors that the gates multiply; for a block the names of its tensors."""
         own = (self.weight,) if self.weight else tuple(name for name, _, _ in self.places)
         return own if self.block is None else self.block.tensors
 
@@ -55,12 +58,27 @@ GateNoise = Callable[[str, int], Tensor]
 
 
 def open_probability(log_alpha: Tensor) -> Tensor:
-    """Probability that a gate is not zero, in (0, 1)."""
+    """Compute the probability that a gate is not zero.
+
+    Args:
+        log_alpha: Parameters of the gates, any shape.
+
+    Returns:
+        Probabilities in (0, 1), of the same shape.
+    """
     return torch.sigmoid(log_alpha - _TEMPERATURE * math.log(-_LOW / _HIGH))
 
 
 def sample_gates(log_alpha: Tensor, noise: Tensor) -> Tensor:
-    """Gates in [0, 1] from uniform noise in [0, 1), of one shape."""
+    """Sample gates from noise.
+
+    Args:
+        log_alpha: Parameters of the gates, any shape.
+        noise: Uniform noise in [0, 1), of the same shape.
+
+    Returns:
+        Gates in [0, 1], of the same shape.
+    """
     u = noise.to(log_alpha).clamp(_EDGE, 1 - _EDGE)
     stretched = torch.sigmoid((torch.logit(u) + log_alpha) / _TEMPERATURE) * (_HIGH - _LOW) + _LOW
     return stretched.clamp(0.0, 1.0)
@@ -70,12 +88,22 @@ def sample_gates(log_alpha: Tensor, noise: Tensor) -> Tensor:
 def learn_gates(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, gates: Sequence[Gate], noise: GateNoise, total: int
 ) -> dict[str, Tensor]:
-    """Name of gates -> their log alpha, float of their shape, after PASSES passes of Adam on the log alphas alone.
+    """Learn the log alphas of gates by GATE_PASSES passes of Adam; the weights stay fixed.
 
-    What is brought down is the loss with gates drawn anew for each batch, plus the mean probability that a gate is
-    open. In the mode of the loss; the model stays as it is. Gates that the loss does not reach are left out.
-    total: gates of the dense model that the mean is taken over.
+    Minimises the loss with gates sampled anew for each batch, plus the mean probability that a gate is open. The model
+    runs in the mode of the loss and is not changed.
     Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
+
+    Args:
+        model: Model to learn on.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        gates: Gates to learn.
+        noise: Noise of each step.
+        total: Number of gates of the dense model, over which the mean is taken.
+
+    Returns:
+        Name of the gates -> log alpha, float of their shape. Gates that the loss does not reach are left out.
     """
     known = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     of = {gate.name: _begin(gate, known) for gate in gates}
@@ -102,7 +130,7 @@ def learn_gates(
 
 
 def _slopes(value: Tensor, of: Mapping[str, Tensor], total: int) -> set[str]:
-    """Set the gradients of the log alphas to those of loss and price; which of them the loss reaches."""
+    """Set the gradients of the log alphas to the gradients of loss and price; return the names reached by the loss."""
     slopes = torch.autograd.grad(value, list(of.values()), allow_unused=True)
     for log_alpha, slope in zip(of.values(), slopes, strict=True):
         share = open_probability(log_alpha.detach())
@@ -118,7 +146,7 @@ def _begin(gate: Gate, known: Mapping[str, Tensor]) -> Tensor:
 
 
 def _gated(known: Mapping[str, Tensor], gates: Sequence[Gate], of: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that gates multiply, times the gates of all that have a place on them."""
+    """Multiply tensors by all gates that have a place on them."""
     gated: dict[str, Tensor] = {}
     for gate in gates:
         if gate.weight:

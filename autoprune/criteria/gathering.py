@@ -1,4 +1,4 @@
-"""Signals are gathered here: one pass over the calibration batches serves all that can share it."""
+"""Gathering of signals: one pass over the calibration batches serves all signals that can share it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria import block_effects, calibration
-from autoprune.criteria.calibration import HESSIAN_PARTS, HESSIAN_PARTS_COST, HESSIAN_PROBES, InputPositions, Probes
+from autoprune.criteria.calibration import HESSIAN_PARTS, HESSIAN_PARTS_COST, HESSIAN_PROBES, Probes
 from autoprune.criteria.gates import GATE_PASSES, Gate, GateNoise, learn_gates
 from autoprune.criteria.kept import KeptChannels, alive_positions
+from autoprune.criteria.layer_inputs import InputPositions
 from autoprune.criteria.movement import MOVEMENT_PASSES, measure_movement
 from autoprune.criteria.signals import SIGNALS, Signals, block_weights, dense_noise, module_name, remaining_blocks
 from autoprune.errors import UnknownNameError
 from autoprune.task.data import Batch
 from autoprune.trace.topology import ChannelGroup, Topology
 
-#: Signals that one forward and backward gives, each by itself unless they are together in one row.
+#: Signals that need a forward and backward; the signals of one row share it.
 _SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})
 _GATES = {"gates", "weight_gates", "block_gates"}
 
 
 def count_passes(names: Iterable[str], blocks: int = 0) -> tuple[int, int]:
-    """How often gathering these signals sees each calibration sample: by a forward, by a forward and backward.
+    """Count the passes over the calibration batches that gathering takes.
 
-    A probe of the Hessian counts as one forward and backward more, one in parts as PARTS_COST. A movement that is
-    handed over costs nothing: leave it out. blocks: how many there are, each of which has a forward in "block_losses".
+    A probe of the Hessian counts as one more forward and backward, a probe in parts as HESSIAN_PARTS_COST. A movement
+    that is handed over costs nothing: leave it out.
+
+    Args:
+        names: Names of signals.
+        blocks: Number of blocks, each of which takes a forward for "block_losses".
+
+    Returns:
+        (forwards, forwards with backward) for each calibration sample.
     """
     names = set(names)
     trained = sum(not names.isdisjoint(together) for together in _SLOPES)
@@ -52,11 +60,24 @@ def gather_signals(  # noqa: PLR0913  # what only a trainer has to give comes la
     *,
     movement: Mapping[str, Tensor] | None = None,
 ) -> Signals:
-    """Gather the named signals on a model; running statistics and gradients of the model stay as they were.
+    """Gather signals on a model; its running statistics and gradients do not change.
 
-    names: subset of SIGNALS; UnknownNameError for another. parent: the dense topology and the channels that `model`
-    still has. batches: calibration batches on the model's device.
-    movement: that of a fine-tune of this model, for its weights as they are now; nothing is trained for it then.
+    Args:
+        model: Dense or cut model.
+        names: Names of the signals, a subset of SIGNALS.
+        parent: Topology of the dense model, and the channels that the model still has.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        seed: Seed of all random numbers.
+        movement: Movement of a fine-tune of this model, for its current weights; None trains a copy where "movement" is
+            asked for.
+
+    Returns:
+        The signals.
+
+    Raises:
+        UnknownNameError: For an unknown signal.
+        ConfigurationError: For a signal that the model cannot give, such as "hessian" without second derivatives.
     """
     for name in names:
         if name not in SIGNALS:
@@ -86,7 +107,7 @@ def gather_signals(  # noqa: PLR0913  # what only a trainer has to give comes la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """What signals are gathered from."""
+    """Model and data from which signals are gathered."""
 
     model: nn.Module
     batches: Sequence[Batch]
@@ -98,7 +119,7 @@ class _Source:
         return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
     def making(self) -> set[str]:
-        """Weights that make channels."""
+        """Weights that produce channels."""
         return {m.tensor for group in self.topology.groups for m in group.members if m.role == "out"}
 
     def matrices(self) -> dict[str, Tensor]:
@@ -106,7 +127,7 @@ class _Source:
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.ndim > 1}
 
     def weights(self) -> set[str]:
-        """Parameters of two or more axes, and what else counts as the weights of a block."""
+        """Parameters of two or more axes, and other parameters that count as the weights of a block."""
         there = remaining_blocks(self.topology, self.bare.kept)
         return set(self.matrices()).union(*(block_weights(block, self.topology, self.bare) for block in there))
 
@@ -118,14 +139,14 @@ class _Source:
         return calibration.measure_gradients(self.model, self.batches, self.loss, wanted, readings)
 
     def hessian(self, of: Set[str], *, of_channels: bool) -> dict[str, Tensor]:
-        """of_channels: sums over filters are wanted, else single entries; docs/criteria.md has what that changes."""
+        """Estimate sums over filters (of_channels) or single entries; docs/criteria.md has the difference."""
         wanted = [name for name in self.trained() if name in of]
         signs = partial(_signs, self.topology, self.bare)
         probes = Probes(signs=signs, parts=self._parts() if of_channels else {}, sized=of_channels)
         return calibration.estimate_hessian(self.model, self.batches, self.loss, wanted, probes)
 
     def _parts(self) -> dict[str, int]:
-        """Name of a parameter -> its part of PARTS, in which no two neighbours of the dense model are together."""
+        """Assign each parameter one of HESSIAN_PARTS parts; neighbours in the dense model are in different parts."""
         known = [name for name, info in self.topology.tensors.items() if info.is_parameter]
         layers = itertools.accumulate(len(self.topology.tensors[name].shape) > 1 for name in known)
         return {name: layer % HESSIAN_PARTS for name, layer in zip(known, layers, strict=True)}
@@ -167,7 +188,7 @@ class _Source:
 
 
 def _gate(group: ChannelGroup, signals: Signals) -> Gate:
-    """Where a group's channels are silenced: at the scale and shift of their norms, else at what makes them."""
+    """Place the gates of a group at the scale and shift of its norms, else at the weights that produce its channels."""
     there = [member for member in group.members if member.tensor in signals.weights]
     norms = {module_name(member) for member in there if member.role == "scale"}
     if norms:
@@ -183,7 +204,7 @@ def _gate(group: ChannelGroup, signals: Signals) -> Gate:
 
 
 def _readings(topology: Topology, signals: Signals) -> dict[str, list[InputPositions]]:
-    """Name of a weight -> the groups that it reads."""
+    """Map each weight to the groups that it reads."""
     found: dict[str, list[InputPositions]] = {}
     for group in topology.groups:
         for member in group.members:
@@ -195,18 +216,18 @@ def _readings(topology: Topology, signals: Signals) -> dict[str, list[InputPosit
 
 
 def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tensor:
-    """+1 and -1 by chance, int8: a function of seed, name, number and position in the dense model."""
+    """Draw +1 and -1, int8: a function of seed, name, number and position in the dense model."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{signals.seed}/{name}/{number}".encode()))
     signs = torch.randint(2, topology.tensors[name].shape, generator=generator, dtype=torch.int8) * 2 - 1
     return signals.as_cut(name, signs)
 
 
 def _of_channel(topology: Topology, signals: Signals, group: str, step: int) -> Tensor:
-    """In [0, 1), [channels alive]: a function of seed, group, step and channel of the dense model."""
+    """Draw noise in [0, 1), [remaining channels]: a function of seed, group, step and dense channel."""
     gated = topology.group(group)
     return dense_noise(f"{signals.seed}/{group}/{step}", (gated.channels,))[signals.alive(gated)]
 
 
 def _of_block(signals: Signals, block: str, step: int) -> Tensor:
-    """In [0, 1), scalar: a function of seed, block and step."""
+    """Draw noise in [0, 1), scalar: a function of seed, block and step."""
     return dense_noise(f"{signals.seed}/{block}/{step}", ())

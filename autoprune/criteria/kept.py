@@ -1,4 +1,4 @@
-"""KeptChannels: which channels of the dense model stay."""
+"""KeptChannels: the channels of the dense model that stay."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from autoprune.trace.topology import Topology
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptChannels:
-    """The channels that stay, always in indices of the dense model, whatever the candidate was cut from.
+    """Channels that stay, always in indices of the dense model, whichever candidate they were chosen on.
 
-    groups: group name -> sorted channel indices. A group that is not named stays whole.
-    dropped: names of residual blocks that go whole, sorted.
+    Attributes:
+        groups: Group name -> sorted channel indices, one or more. A group that is not named stays whole.
+        dropped: Names of the residual blocks that are dropped whole, sorted.
     """
 
     groups: Mapping[str, tuple[int, ...]]
@@ -41,12 +42,28 @@ class KeptChannels:
         return {name: len(indices) for name, indices in self.groups.items()}
 
     def of(self, name: str, channels: int) -> Tensor:
-        """Indices that stay in a group of `channels` channels, int64."""
+        """Return the indices that stay in one group.
+
+        Args:
+            name: Name of the group.
+            channels: Number of channels of the dense group.
+
+        Returns:
+            Dense indices, int64, rising.
+        """
         indices = self.groups.get(name)
         return torch.arange(channels) if indices is None else torch.tensor(indices, dtype=torch.int64)
 
     def check(self, topology: Topology) -> None:
-        """Raise SurgeryError unless every group and index exists in the topology, ConfigurationError for a block."""
+        """Check that the kept set fits a topology.
+
+        Args:
+            topology: Topology of the dense model.
+
+        Raises:
+            SurgeryError: For a group or index that does not exist, or too few channels.
+            ConfigurationError: For a block that does not exist.
+        """
         for block in self.dropped:
             topology.block(block)
         known = topology.widths
@@ -60,25 +77,51 @@ class KeptChannels:
                 raise SurgeryError(error_message(f"kept channels of {name}", f"be {least} or more", len(indices)))
 
     def contains(self, other_widths: Mapping[str, int], topology: Topology) -> bool:
-        """True when every group is at least as wide as asked."""
+        """Tell whether every group is at least as wide as asked.
+
+        Args:
+            other_widths: Group name -> number of channels.
+            topology: Topology of the dense model.
+
+        Returns:
+            True when no group is narrower.
+        """
         own = {**topology.widths, **self.widths}
         return all(own[name] >= width for name, width in other_widths.items())
 
     def to_dict(self) -> dict[str, list[int]]:
-        """JSON-ready data."""
+        """Convert the groups to JSON-ready data.
+
+        Returns:
+            Group name -> indices.
+        """
         return {name: list(indices) for name, indices in self.groups.items()}
 
     @classmethod
     def whole(cls, topology: Topology) -> KeptChannels:
-        """Everything stays: the dense model."""
+        """Keep every channel: the dense model.
+
+        Args:
+            topology: Topology of the dense model.
+
+        Returns:
+            All channels of all groups.
+        """
         return cls(groups={group.name: tuple(range(group.channels)) for group in topology.groups})
 
 
 def alive_positions(topology: Topology, kept: KeptChannels) -> dict[tuple[str, int], Tensor]:
-    """Dense positions that stay on every axis that some group runs along, sorted int64.
+    """Find the positions that remain on every axis along which channels were removed.
 
-    An axis is hit by several groups where features are concatenated, or where an axis is a grid of heads and
-    head width; a position goes when any of them removes it. Axes that lose nothing are left out.
+    Several groups share an axis where features are concatenated, or where the axis is a grid of heads and head width; a
+    position is removed when any of the groups removes it.
+
+    Args:
+        topology: Topology of the dense model.
+        kept: Channels that stay.
+
+    Returns:
+        (tensor, axis) -> remaining dense positions, int64, sorted. Axes that lose nothing are left out.
     """
     shared = Counter((member.tensor, member.axis) for group in topology.groups for member in group.members)
     alive: dict[tuple[str, int], Tensor] = {}

@@ -1,9 +1,10 @@
-"""What layers read: their inputs as they run, by the names of the weights that read them."""
+"""Inputs of layers while a model runs, by the names of the weights that read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,15 @@ Kwargs = Mapping[str, object]
 
 
 class LayerInput(NamedTuple):
-    """One tensor that a weight reads.
+    """Tensor that a weight reads.
 
-    weight: its name. x: what it reads. axis: that of the channels of x, from the end.
-    weight_axis: the weight's axis that runs along them.
-    parts: which thirds of the weight's rows read x, where queries, keys and values have one weight; () for all rows.
+    Attributes:
+        weight: Name of the weight.
+        x: Input tensor.
+        axis: Axis of x's channels, counted from the end.
+        weight_axis: Axis of the weight that runs along these channels.
+        parts: Thirds of the weight's rows that read x, where queries, keys and values share one weight; () for all
+            rows.
     """
 
     weight: str
@@ -31,19 +36,64 @@ class LayerInput(NamedTuple):
     parts: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputPositions:
+    """Positions of one group's channels on the input axis of a weight.
+
+    Attributes:
+        group: Name of the group.
+        where: Positions, int64 [remaining channels, k].
+        size: Length of the axis.
+    """
+
+    group: str
+    where: Tensor
+    size: int
+
+    def products(self, x: Tensor, gradient: Tensor, axis: int) -> Tensor:
+        """Compute |sum over positions of x times its gradient| for each sample and channel.
+
+        The first axis of x holds the samples unless it holds the channels: then there is one sample. The weight of a
+        grouped convolution has the input axis of one group: the groups are summed like positions.
+
+        Args:
+            x: Input of the weight.
+            gradient: Gradient of the loss to x, of x's shape.
+            axis: Axis of x's channels, counted from the end.
+
+        Returns:
+            Float [samples, channels].
+        """
+        product = (x.detach() * gradient).float()
+        if x.ndim + axis == 0:
+            product = product.unsqueeze(0)
+        sums = product.movedim(axis, -1).flatten(1, -2).sum(1) if product.ndim > 2 else product
+        sums = sums.reshape(len(sums), -1, self.size).sum(1)
+        read: Tensor = sums[:, self.where.to(sums.device)].sum(2)
+        return read.abs()
+
+
 Callback = Callable[[LayerInput], None]
-#: (module, positional arguments, keyword arguments) -> what its weights read, under their names in the module.
+#: (module, positional arguments, keyword arguments) -> the inputs of its weights, under their names in the module.
 InputsOf = Callable[[nn.Module, Args, Kwargs], Iterator[LayerInput]]
 
 
 @contextmanager
 def capture_inputs(model: nn.Module, see: Callback) -> Iterator[None]:
-    """Call `see` with what each weight of the layers below reads. Only layers that are called as modules are seen.
+    """Call a function with the input of each weight while the model runs. Only layers that are called as modules are
+    captured.
 
-    Convolutions, linear layers, Hugging Face's Conv1D; nn.MultiheadAttention, whose output projection is taken out of
-    its forward and applied behind it; the input of nn.RNN, nn.LSTM and nn.GRU, but not what their inner layers and
-    steps read; input and state of nn.RNNCell, nn.LSTMCell and nn.GRUCell.
-    A weight that several layers share has the first one's name, as among the model's parameters.
+    Captured are convolutions, linear layers and Hugging Face's Conv1D; nn.MultiheadAttention, whose output projection
+    is taken out of its forward and applied after it; the inputs of nn.RNN, nn.LSTM and nn.GRU, but not of their inner
+    layers and steps; inputs and states of nn.RNNCell, nn.LSTMCell and nn.GRUCell. A weight that several layers share
+    has the first layer's name, as among the model's parameters.
+
+    Args:
+        model: Model that runs inside the context.
+        see: Function that takes each LayerInput.
+
+    Yields:
+        Nothing; run the model inside the block.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     handles: list[RemovableHandle] = []
@@ -71,7 +121,7 @@ def capture_inputs(model: nn.Module, see: Callback) -> Iterator[None]:
 
 
 def _named(path: str, module: nn.Module, names: Mapping[int, str]) -> Callable[[str], str]:
-    """Name of a module's parameter -> its name in the model."""
+    """Return the function from a parameter's name in a module to its name in the model."""
 
     def name(own: str) -> str:
         return names.get(id(getattr(module, own)), f"{path}.{own}" if path else own)
@@ -93,10 +143,10 @@ def _before(
 def _behind(
     name: str, see: Callback, again: set[nn.Module]
 ) -> Callable[[nn.Module, Args, dict[str, object], object], object]:
-    """Runs an attention again without its output projection, shows what that would read, and projects.
+    """Hook an attention: run it again without its output projection, report the projection's input, and project.
 
-    torch's forward hands the projection's weight to a function, so that no hook of the projection ever runs.
-    again: the modules that are at it.
+    torch's forward passes the projection's weight to a function, so that no hook of the projection ever runs.
+    again: modules that are in this second run.
     """
 
     def hook(module: nn.Module, args: Args, kwargs: dict[str, object], output: object) -> object:
@@ -119,7 +169,7 @@ def _behind(
 
 
 def _projects_by_itself(module: nn.Module) -> bool:
-    """An attention with torch's own forward, and a projection that is nothing but its weight and bias."""
+    """Tell whether an attention has torch's forward and a projection of only weight and bias."""
     if not isinstance(module, nn.MultiheadAttention) or type(module).forward is not nn.MultiheadAttention.forward:
         return False
     return "weight" in module.out_proj._parameters

@@ -1,4 +1,4 @@
-"""Criteria that look at what a brief training finds: gates that close, weights that move."""
+"""Criteria from a brief training: hard-concrete gates and movement of weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from autoprune.trace.topology import ChannelGroup
 def hard_concrete(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """Probability that the channel's gate is not zero: sigmoid(log alpha - beta log(-gamma / zeta)).
 
-    The gates of all groups are learned together, on the loss plus a price on open gates, with the weights as they are.
-    gamma = -0.1 and zeta = 1.1 are the limits to which the distribution is stretched, beta = 2/3 its temperature.
-    Shapes: [channels]; unit: none, in (0, 1). Raises ConfigurationError without the signal "gates", or when the loss
-    does not reach the gates.
+    The gates of all groups are learned together, on the loss plus a price on open gates, with fixed weights.
+    gamma = -0.1 and zeta = 1.1 are the limits of the stretched distribution, beta = 2/3 is its temperature.
     Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "gates".
+
+    Returns:
+        Scores, float [channels]; no unit, in (0, 1).
+
+    Raises:
+        ConfigurationError: Without the signal "gates", or when the loss does not reach the gates.
     """
     gates = signals.need_gates("hard_concrete")
     if group.name not in gates:
@@ -29,13 +37,21 @@ def hard_concrete(group: ChannelGroup, signals: Signals) -> Float[Tensor, " chan
 
 
 def movement(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """How far training carries the filters that make a channel away from zero: sum S, less the smallest of the group.
+    """Movement of a channel's filters away from zero in training: sum S, less the smallest sum of the group.
 
     S = -sum over steps of rate * g * w grows with a weight that moves away from zero and falls with one that moves
-    towards it. It is that of the fine-tune where there was one, else of a brief training of a copy.
-    Shapes: each making weight [channels, elements] -> [channels]; unit: that of the loss. Raises ConfigurationError
-    without the signal "movement", or when no weight that makes the channels is trained.
+    towards it. It is measured in the fine-tune where there was one, else in a brief training of a copy.
     Source: Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning, 2020; lifted to channels.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model, with "movement".
+
+    Returns:
+        Scores, float [channels]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "movement", or when no weight that produces the channels is trained.
     """
     found = channel_slices(group, signals, "out", signals.need_movement("movement"))
     if not found:

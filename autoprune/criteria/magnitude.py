@@ -1,4 +1,4 @@
-"""Criteria that look at the weights alone."""
+"""Criteria that use the weights alone."""
 
 from __future__ import annotations
 
@@ -10,49 +10,85 @@ from autoprune.criteria.signals import Signals, channel_slices, dense_noise, pro
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.topology import ChannelGroup
 
-#: Share of a tensor's largest entry below which l0 takes an entry for zero.
+#: Share of a tensor's largest entry below which l0 counts an entry as zero.
 NEARLY_ZERO = 1e-3
-#: What stands in for a divisor of zero.
+#: Replacement for a divisor of zero.
 TINY = torch.finfo(torch.float32).tiny
 
 
 def l1(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Sum of absolute weights of the filters that make a channel: sum |w|.
+    """Sum of absolute weights of the filters that produce a channel: sum |w|.
 
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; unit: that of the weights.
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     return torch.stack([w.abs().sum(1) for w in producing_weights(group, signals, "l1")]).sum(0)
 
 
 def l2(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Euclidean norm of the filters that make a channel: sqrt(sum w^2).
+    """Euclidean norm of the filters that produce a channel: sqrt(sum w^2).
 
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: He et al., Soft Filter Pruning, 2018.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; unit: that of the weights.
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     return _squared(group, signals, "l2").sqrt()
 
 
 def linf(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Largest absolute weight of the filters that make a channel: max |w|.
+    """Largest absolute weight of the filters that produce a channel: max |w|.
 
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
     Source: the norm with p = infinity of Li et al., Pruning Filters for Efficient ConvNets, 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; unit: that of the weights.
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     return torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).amax(0)
 
 
 def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Entries of the filters that make a channel which are not nearly zero: #(|w| > 0.001 max |w of the tensor|).
+    """Number of entries, not nearly zero, of the filters that produce a channel: #(|w| > 0.001 max |w of the tensor|).
 
-    To this count is added half the mean of |w| / max |w of the tensor| over the entries counted, at most 0.5: it
-    decides by L1 between channels of the same count, as most are in a dense model, and never between others.
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: entries; the scale of a tensor is no matter.
+    Half the mean of |w| / max |w of the tensor| over the counted entries, at most 0.5, is added: it decides by L1
+    between channels of the same count, as most are in a dense model, and never between others.
     Source: the connections that a neuron has left in Han et al., Learning both Weights and Connections, 2015.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; unit: entries, independent of the tensor's scale.
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     whole = [signals.weights[m.tensor] for m in group.members if m.role == "out" and m.tensor in signals.weights]
-    # Of a weight that is all zero there is nothing to count, whatever it is divided by.
+    # A weight of zeros has no entries to count, whatever the divisor.
     peaks = [upcast(tensor).abs().max().clamp(min=TINY) for tensor in whole]
     shares = [w.abs() / peak for w, peak in zip(producing_weights(group, signals, "l0"), peaks, strict=True)]
     counted = [share * (share > NEARLY_ZERO) for share in shares]
@@ -63,10 +99,19 @@ def l0(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 def fpgm(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
     """Sum of the Euclidean distances to the other channels alive: sum over c' of ||w_c - w_c'||.
 
-    A channel near the geometric median of the group is one that the others can replace. w_c is all weights that make
-    the channel, side by side.
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: that of the weights.
+    The other channels can replace a channel near the geometric median of the group. w_c holds all weights that
+    produce the channel, side by side.
     Source: He et al., Filter Pruning via Geometric Median, 2019.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; unit: that of the weights.
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     # Distances of near neighbours come from products of the whole vectors: float32 has too few digits for them.
     filters = torch.cat([w.cpu().double() for w in producing_weights(group, signals, "fpgm")], 1)
@@ -74,12 +119,23 @@ def fpgm(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def lamp(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Squared norm over the sum of those that are not smaller: ||w_c||^2 / sum over ||w_c'|| >= ||w_c|| of ||w_c'||^2.
+    """Squared norm over the sum of the squared norms that are not smaller.
 
-    Within a group that ranks like l2. Across groups it is a share, so that it counts where channels of several groups
+    ||w_c||^2 / sum over ||w_c'|| >= ||w_c|| of ||w_c'||^2.
+
+    Ranks like l2 within a group. Across groups the score is a share, which matters where channels of several groups
     are ranked together. The paper scores single weights of a layer; here they are channels of a group.
-    Shapes: each making weight [channels, elements] -> [channels]. Unit: none, in [0, 1].
     Source: Lee et al., Layer-Adaptive Sparsity for the Magnitude-Based Pruning, 2021.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels]; no unit, in [0, 1].
+
+    Raises:
+        ConfigurationError: For a group that no weight produces.
     """
     squared = _squared(group, signals, "lamp")
     not_smaller = (squared.unsqueeze(0) >= squared.unsqueeze(1)).to(squared.dtype) @ squared
@@ -87,23 +143,39 @@ def lamp(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
 
 
 def _squared(group: ChannelGroup, signals: Signals, criterion: str) -> Tensor:
-    """Squared Euclidean norms, [channels]."""
+    """Sum the squared weights of each channel, [channels]."""
     return torch.stack([w.square().sum(1) for w in producing_weights(group, signals, criterion)]).sum(0)
 
 
 def random(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Uniform in [0, 1), a function of the seed, the group's name and the dense channel alone.
+    """Uniform random score in [0, 1), a function of the seed, the group's name and the dense channel alone.
 
-    Shapes: [channels]. The baseline that any other criterion has to beat (Mittal et al., 2018).
+    The baseline that every other criterion must beat (Mittal et al., 2018).
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores in [0, 1), float [channels].
     """
     return dense_noise(f"{signals.seed}/{group.name}", (group.channels,))[signals.alive(group)]
 
 
 def batch_norm_scale(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
-    """Absolute scale of the channel's BatchNorms, summed: sum |gamma|.
+    """Sum of the absolute scales of the channel's BatchNorms: sum |gamma|.
 
-    Shapes: each scale [channels, 1] -> [channels]. Raises ConfigurationError for a group without a norm.
     Source: Liu et al., Network Slimming, 2017.
+
+    Args:
+        group: Group to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [channels].
+
+    Raises:
+        ConfigurationError: For a group without a norm.
     """
     scales = channel_slices(group, signals, "scale")
     if not scales:

@@ -1,4 +1,4 @@
-"""Movement: where a training carries each weight, away from zero or towards it."""
+"""Movement: the change that training makes to each weight, away from zero or towards zero."""
 
 from __future__ import annotations
 
@@ -10,32 +10,46 @@ from torch import Tensor, nn
 from autoprune.criteria.calibration import Loss, functional_model
 from autoprune.task.data import Batch
 
-#: Passes over the calibration batches that the training takes.
+#: Passes over the calibration batches in the training.
 MOVEMENT_PASSES = 2
-#: How far its first step goes, as a share of the weights' norm: near, whatever the scale of the loss.
+#: Length of the first step as a share of the weights' norm: small, whatever the scale of the loss.
 _FIRST_STEP = 0.01
 
 
 def accumulate_movement(
     total: MutableMapping[str, Tensor], weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rate: float
 ) -> None:
-    """Add one step's -rate * gradient * weight to `total`, in place, each [shape of the weight], for every gradient.
+    """Add the movement of one training step, -rate * gradient * weight, to a total, in place.
 
-    weights: as they were when the gradients were taken.
+    Args:
+        total: Name of a parameter -> movement so far, [shape of the weight].
+        weights: Name of a parameter -> its value when the gradients were computed.
+        gradients: Name of a parameter -> its gradient.
+        rate: Learning rate of the step, >= 0.
     """
     for name, gradient in gradients.items():
-        measure_movement = -rate * gradient.detach() * weights[name].detach()
-        total[name] = total[name] + measure_movement if name in total else measure_movement
+        change = -rate * gradient.detach() * weights[name].detach()
+        total[name] = total[name] + change if name in total else change
 
 
 @torch.enable_grad()
 def measure_movement(
     model: nn.Module, batches: Sequence[Batch], loss: Loss, names: Collection[str]
 ) -> dict[str, Tensor]:
-    """Name of a parameter -> minus the sum over steps of rate * gradient * weight, for those that the loss reaches.
+    """Train copies of parameters briefly and sum their movement.
 
-    Copies of the named parameters are trained for PASSES passes of plain SGD in the mode of the loss, at a rate that
-    makes the first step a hundredth of their norm. The training ends where a loss or gradient is no longer finite.
+    The training takes MOVEMENT_PASSES passes of plain SGD in the mode of the loss; the first step is a hundredth of the
+    parameters' norm. It ends where a loss or gradient is not finite.
+
+    Args:
+        model: Model to copy; it is not changed.
+        batches: Calibration batches on the model's device.
+        loss: Loss of the task.
+        names: Names of the parameters to train.
+
+    Returns:
+        Name of a parameter -> minus the sum over steps of rate * gradient * weight, [shape of the weight], for the
+        parameters that the loss reaches.
     """
     weights = {
         name: parameter.detach().clone().requires_grad_()
@@ -64,6 +78,6 @@ def measure_movement(
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> Tensor:
-    """Euclidean norm of all of them together."""
+    """Compute the Euclidean norm of all tensors together."""
     norms = [torch.linalg.vector_norm(tensor.detach()) for tensor in tensors.values()]
     return torch.linalg.vector_norm(torch.stack([norm.double().cpu() for norm in norms])) if norms else torch.zeros(())

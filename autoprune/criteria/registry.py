@@ -1,4 +1,4 @@
-"""Criteria for channels by name, and which of them can score a group."""
+"""Criteria for channels by name, and the groups that each of them can score."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from autoprune.criteria.signals import Signals, sanitize
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.trace.topology import ChannelGroup, Topology
 
-#: Name of a criterion -> name of what it cannot score -> why, in one sentence.
+#: Name of a criterion -> name of a group, weight or block that it cannot score -> the reason, in one sentence.
 RefusalReasons = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """A score per channel, higher = keep.
+    """Score of each channel of a group; channels with higher scores stay.
 
-    function: pure, (group, signals) -> float [channels alive]. signals: names of the signals it needs
-    besides the weights. needs_norm: only for groups with a BatchNorm.
+    Attributes:
+        function: Pure function of a group and the signals; returns float [remaining channels].
+        signals: Names of the signals that the function needs besides the weights.
+        needs_norm: Whether the criterion scores only groups with a BatchNorm.
     """
 
     function: Callable[[ChannelGroup, Signals], Tensor]
@@ -30,11 +32,18 @@ class Criterion:
 
     @property
     def needs_reader(self) -> bool:
-        """Only for groups that a layer reads: what it reads is looked at."""
+        """Whether the criterion scores only groups that a layer reads, since it uses the layer's input."""
         return "activations" in self.signals or "activation_gradients" in self.signals
 
     def lacks(self, group: ChannelGroup) -> str:
-        """What a group would have to have to be scored, "" when nothing is known that it lacks."""
+        """Name the part that a group lacks to be scored.
+
+        Args:
+            group: Any group.
+
+        Returns:
+            Such as "a norm"; "" when nothing is known to be missing.
+        """
         roles = {member.role for member in group.members}
         if self.needs_norm and "scale" not in roles:
             return "a norm"
@@ -67,30 +76,63 @@ CRITERIA: Mapping[str, Criterion] = {
 
 
 def criterion(name: str) -> Criterion:
-    """The criterion of that name; UnknownNameError lists the known ones."""
+    """Look up a criterion for channels.
+
+    Args:
+        name: Name of the criterion.
+
+    Returns:
+        The criterion.
+
+    Raises:
+        UnknownNameError: For another name; lists the known names.
+    """
     if name not in CRITERIA:
         raise UnknownNameError("a criterion", name, CRITERIA)
     return CRITERIA[name]
 
 
 def signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """The signals that these criteria need together, sorted."""
+    """Collect the signals that some criteria for channels need.
+
+    Args:
+        names: Names of criteria.
+
+    Returns:
+        Names of signals, sorted.
+    """
     return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
 
 
 def applicable_criteria(
     names: Iterable[str], group: ChannelGroup, refused: RefusalReasons | None = None
 ) -> tuple[str, ...]:
-    """Those of the criteria that can score a group, in their order. refused: what a rehearsal found out."""
+    """Select the criteria that can score a group.
+
+    Args:
+        names: Names of criteria.
+        group: Group to score.
+        refused: Reasons that a dry run found.
+
+    Returns:
+        The names that can score the group, in their order.
+    """
     return tuple(name for name in names if not _why_not(name, group, refused or {}))
 
 
 def check_applicable(
     names: Iterable[str], topology: Topology, *, per_group: bool = False, refused: RefusalReasons | None = None
 ) -> None:
-    """Raise ConfigurationError when a criterion cannot score some group of the topology.
+    """Check that the criteria can score the groups of a topology.
 
-    per_group: each group needs only one criterion that fits it. refused: what a rehearsal found out.
+    Args:
+        names: Names of criteria.
+        topology: Topology of the dense model.
+        per_group: Whether each group chooses its criterion; then one criterion for each group is enough.
+        refused: Reasons that a dry run found.
+
+    Raises:
+        ConfigurationError: When a criterion cannot score some group.
     """
     names = tuple(names)
     for group in topology.groups:
@@ -102,7 +144,7 @@ def check_applicable(
 
 
 def _why_not(name: str, group: ChannelGroup, refused: RefusalReasons) -> str:
-    """Why a criterion cannot score a group, "" when it can."""
+    """Say why a criterion cannot score a group; "" when it can."""
     missing = criterion(name).lacks(group)
     if missing:
         return error_message(
@@ -112,5 +154,18 @@ def _why_not(name: str, group: ChannelGroup, refused: RefusalReasons) -> str:
 
 
 def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
-    """Scores of the channels alive, float [channels]. Raises UnknownNameError, ConfigurationError."""
+    """Score the remaining channels of a group.
+
+    Args:
+        name: Name of a criterion.
+        group: Group to score.
+        signals: Signals of the model, with those of `signals_for`.
+
+    Returns:
+        Scores, float32 [channels], finite; channels with higher scores stay.
+
+    Raises:
+        UnknownNameError: For an unknown criterion.
+        ConfigurationError: For a group that the criterion cannot score.
+    """
     return sanitize(criterion(name).function(group, signals))

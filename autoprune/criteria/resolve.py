@@ -1,4 +1,4 @@
-"""From what a plan says to how many channels stay, and to which."""
+"""Resolve a plan: from its amounts to the number of channels that stay, and to the channels themselves."""
 
 from __future__ import annotations
 
@@ -20,25 +20,53 @@ from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import independent_blocks
 from autoprune.trace.topology import ChannelGroup, Topology
 
-#: What a share of channels may differ by from a whole number before it is rounded away from it.
+#: Tolerance within which a share of channels counts as a whole number.
 _EXACT = 1e-9
 
 
 def keep_count(channels: int, ratio: float) -> int:
-    """Channels that stay when `ratio` of them goes: rounded to nearest, at least one."""
+    """Compute how many channels stay.
+
+    Args:
+        channels: Number of channels, >= 1.
+        ratio: Share to remove, in [0, 1).
+
+    Returns:
+        The nearest whole number, at least 1.
+
+    Example:
+        >>> keep_count(64, 0.5)
+        32
+    """
     return max(1, round(channels * (1.0 - ratio)))
 
 
 def width_of(group: ChannelGroup, ratio: float) -> int:
-    """Channels of a group that stay when `ratio` of them goes: never fewer than it needs."""
+    """Compute how many channels of a group stay; never fewer than it needs.
+
+    Args:
+        group: Group of the dense model.
+        ratio: Share to remove, in [0, 1).
+
+    Returns:
+        Number of channels.
+    """
     return max(group.min_channels, keep_count(group.channels, ratio))
 
 
 def planned_widths(plan: PruningPlan, topology: Topology) -> dict[str, int]:
-    """Group name -> channels that the plan keeps.
+    """Compute the widths that a plan keeps.
 
-    Raises ConfigurationError for a group that does not exist, a count that leaves too few channels, or a plan that
-    says how much by scores: `resolve_allocation` it first.
+    Args:
+        plan: Plan without scores, such as `resolve_allocation` returns.
+        topology: Topology of the dense model.
+
+    Returns:
+        Group name -> number of channels that stay.
+
+    Raises:
+        ConfigurationError: For a group that does not exist, a count that leaves too few channels, or a plan whose
+            amounts depend on scores.
     """
     topology.check_names(plan.groups)
     if plan.needs_scores:
@@ -64,7 +92,14 @@ def _planned(group: ChannelGroup, plan: GroupPlan) -> int:
 
 
 def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
-    """Signals on the dense model that `resolve_allocation` needs beside the weights."""
+    """Collect the signals on the dense model that `resolve_allocation` needs besides the weights.
+
+    Args:
+        plan: Any plan.
+
+    Returns:
+        Names of signals, sorted.
+    """
     names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
     if plan.ranking is not None:
         names.append(plan.ranking.criterion)
@@ -73,11 +108,18 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
 
 
 def resolve_allocation(plan: PruningPlan, topology: Topology, signals: Signals | None) -> PruningPlan:
-    """The same plan with thresholds, ranking and blocks turned into counts and names.
+    """Convert thresholds, ranking and numbers of blocks of a plan to counts and names.
 
-    signals: of the dense model, those of `signals_to_resolve`; None for a plan that needs no scores. Of dropped blocks
-    the fewest names are left that mean the same.
-    Raises ConfigurationError for amounts that cannot be had.
+    Args:
+        plan: Any plan.
+        topology: Topology of the dense model.
+        signals: Signals of the dense model, with those of `signals_to_resolve`; None for a plan that needs no scores.
+
+    Returns:
+        The plan without scores. Names of dropped blocks that follow from others are left out.
+
+    Raises:
+        ConfigurationError: For amounts that the model does not allow.
     """
     if signals is None or not plan.needs_scores:
         names = _names(topology, plan.dropped)
@@ -99,13 +141,23 @@ def resolve_allocation(plan: PruningPlan, topology: Topology, signals: Signals |
 
 
 def _lowest(kind: str, wanted: BlockPlan, dropped: Sequence[str], topology: Topology, signals: Signals) -> list[str]:
-    left = prunable_blocks(topology, dropped, kind)  # fewer, where blocks went with layers
+    left = prunable_blocks(topology, dropped, kind)  # fewer where blocks were dropped with layers
     scores = {name: float(score_block(wanted.criterion, topology.block(name), topology, signals)) for name in left}
     return sorted(left, key=scores.__getitem__)[: wanted.count]
 
 
 def check_block_count(kind: str, count: int, topology: Topology, dropped: Sequence[str] = ()) -> None:
-    """Raise ConfigurationError where more "blocks" or "layers" are to go than there are beside those that are named."""
+    """Check that a model has as many blocks or layers as a plan drops by number.
+
+    Args:
+        kind: "blocks" or "layers".
+        count: Number to drop, >= 0.
+        topology: Topology of the dense model.
+        dropped: Names of blocks that are dropped anyway.
+
+    Raises:
+        ConfigurationError: When fewer are left.
+    """
     left = prunable_blocks(topology, dropped, kind)
     if count > len(left):
         why = "" if left else why_none(kind, topology)
@@ -113,9 +165,15 @@ def check_block_count(kind: str, count: int, topology: Topology, dropped: Sequen
 
 
 def prunable_blocks(topology: Topology, dropped: Sequence[str] = (), kind: str = "") -> list[str]:
-    """Names of the blocks that a search decides on, once some are dropped: none that is nothing but others together.
+    """List the blocks that a search decides on; a block that only contains other blocks is left out.
 
-    kind: "blocks" or "layers" for those of that kind alone.
+    Args:
+        topology: Topology of the dense model.
+        dropped: Names of blocks that are dropped already.
+        kind: "blocks" or "layers" for that kind alone, "" for both.
+
+    Returns:
+        Names of blocks.
     """
     gone = topology.gone(dropped)
     wanted = [block for block in topology.blocks if kind not in ("blocks", "layers") or block.is_of(kind)]
@@ -127,20 +185,20 @@ def _names(topology: Topology, dropped: Sequence[str]) -> tuple[str, ...]:
 
 
 def _below(group: ChannelGroup, plan: GroupPlan, signals: Signals) -> GroupPlan:
-    """Channels under the threshold go, but never more than the group can spare."""
+    """Remove the channels under the threshold, but never more than the group can spare."""
     assert plan.threshold is not None
     under = int((score(plan.criterion, group, signals) < plan.threshold).sum())
     return GroupPlan(count=min(under, group.channels - group.min_channels), criterion=plan.criterion)
 
 
 def _ranked(ranking: RankingPlan, plan: PruningPlan, topology: Topology, signals: Signals) -> dict[str, int]:
-    """Group name -> channels that go, of the groups that the plan does not name and that do not go with its blocks."""
+    """Compute the channels to remove of each group that the plan does not name and that its blocks do not contain."""
     groups = _ranked_groups(plan, topology)
     if not groups:
         return {}
     ordered = [_scaled(score(ranking.criterion, group, signals).cpu(), ranking.scale).sort().values for group in groups]
     fewest, most = _bounds(ranking, groups)
-    # Of each group the first `fewest` go in any case and what lies past `most` never does: the rest is ranked.
+    # The first `fewest` channels of each group always go, channels beyond `most` never: the others are ranked.
     owners = torch.cat(
         [torch.full((high - low,), row) for row, (low, high) in enumerate(zip(fewest, most, strict=True))]
     )
@@ -162,9 +220,16 @@ def _ranked_groups(plan: PruningPlan, topology: Topology) -> list[ChannelGroup]:
 
 
 def check_ranking(plan: PruningPlan, topology: Topology) -> None:
-    """Raise ConfigurationError for a ranking that is to take more channels than it may, where no score decides on that.
+    """Check that a ranking does not take more channels than its caps allow, where no score decides on that.
 
-    Which blocks go by a criterion is not known before there are scores: then only `resolve_allocation` can say it.
+    A plan that drops blocks by a criterion is not checked: only `resolve_allocation` knows these blocks.
+
+    Args:
+        plan: Any plan.
+        topology: Topology of the dense model.
+
+    Raises:
+        ConfigurationError: When the ratio or count is too large.
     """
     if plan.ranking is None or plan.block_plans:
         return
@@ -174,7 +239,7 @@ def check_ranking(plan: PruningPlan, topology: Topology) -> None:
 
 
 def _wanted(ranking: RankingPlan, channels: int, most: int) -> int:
-    """How many of the channels go by count or ratio. Raises ConfigurationError when that is more than `most`."""
+    """Compute how many channels go by count or ratio; ConfigurationError when there are more than `most`."""
     wanted = ranking.count if ranking.count is not None else round(channels * (ranking.ratio or 0.0))
     if wanted > most:
         limit = f"take at most {most} of {channels} channels, as cap={ranking.cap} and what must stay allow"
@@ -189,9 +254,9 @@ def _taken(
     ranked: tuple[int, int, Tensor],
     gone: Callable[[int], Mapping[str, int]],
 ) -> int:
-    """How many of the ranked channels go.
+    """Compute how many of the ranked channels go.
 
-    ranked: channels of all groups, how many of them go anyway, and the scores of the others, ascending.
+    ranked: channels of all groups, how many of them go anyway, and the scores of the others, rising.
     """
     channels, always, scores = ranked
     if ranking.threshold is not None:
@@ -204,7 +269,7 @@ def _taken(
 def _within_budget(
     ranking: RankingPlan, plan: PruningPlan, topology: Topology, most: int, gone: Callable[[int], Mapping[str, int]]
 ) -> int:
-    """Fewest channels with which the model costs at most the budget; all of them where it cannot."""
+    """Find the fewest channels without which the model costs at most the budget; all of them where it cannot."""
     dense = getattr(topology.cost({}), ranking.cost)
     fixed = planned_widths(plan, topology)
 
@@ -221,7 +286,9 @@ def _within_budget(
 
 
 def _bounds(ranking: RankingPlan, groups: Sequence[ChannelGroup]) -> tuple[list[int], list[int]]:
-    """Least and most channels that go of each group; what a group needs to run comes before its floor."""
+    """Compute the least and most channels to remove of each group; the channels that a group needs come before its
+    floor.
+    """
     most = [min(math.floor(g.channels * ranking.cap + _EXACT), g.channels - g.min_channels) for g in groups]
     fewest = [math.ceil(g.channels * ranking.floor - _EXACT) for g in groups]
     return [min(low, high) for low, high in zip(fewest, most, strict=True)], most
@@ -235,7 +302,7 @@ def _scaled(scores: Tensor, scale: str) -> Tensor:
 
 
 def _tensors_of_blocks(plan: PruningPlan, topology: Topology) -> set[str]:
-    """Parameters and buffers that go with the blocks that the plan drops by name."""
+    """Collect the parameters and buffers of the blocks that the plan drops by name."""
     return {tensor for name in plan.dropped for tensor in topology.block(name).tensors}
 
 
@@ -246,10 +313,16 @@ def _inside(group: ChannelGroup, tensors: set[str]) -> bool:
 def select_channels(
     plan: PruningPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
 ) -> KeptChannels:
-    """Score the channels still alive and keep the best, as many as the plan says.
+    """Score the remaining channels and keep the best, as many as the plan keeps.
 
-    widths: channels to keep in place of the plan's own, for a plan on its way.
-    A parent narrower than the plan is an error of the caller: AssertionError.
+    Args:
+        plan: Plan without scores, such as `resolve_allocation` returns.
+        topology: Topology of the dense model.
+        signals: Signals of the model to cut, which must be at least as wide as the plan.
+        widths: Group name -> channels to keep in place of the plan's widths, for a step of a pruning schedule.
+
+    Returns:
+        The channels and blocks that stay.
     """
     kept: dict[str, tuple[int, ...]] = {}
     gone = _tensors_of_blocks(plan, topology)
@@ -258,7 +331,7 @@ def select_channels(
         alive = signals.alive(group)
         assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
         if width == len(alive) or _inside(group, gone):
-            kept[name] = tuple(alive[:width].tolist())  # whole, or in blocks that go: nothing to choose
+            kept[name] = tuple(alive[:width].tolist())  # whole, or in dropped blocks: nothing to choose
             continue
         scores = score(plan.groups[name].criterion, group, signals)
         best = torch.topk(scores, width).indices

@@ -1,4 +1,4 @@
-"""Signals: what criteria look at, gathered once on calibration data and shared by all of them."""
+"""Signals: the data that criteria score with, gathered once on calibration batches and shared by all criteria."""
 
 from __future__ import annotations
 
@@ -35,26 +35,29 @@ SIGNALS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
-    """What is known of a model (dense or already cut) when channels are scored.
+    """Data about a model, dense or already cut, for the scoring of its channels, weights and blocks.
 
-    kept: channels that the model still has.
-    positions: (tensor, axis) -> dense positions that it still has, for every axis that was cut.
-    weights: parameters and buffers by name.
-    gradients: loss gradient per parameter, one tensor for each calibration batch.
-    activations: name of a weight -> statistics of what that weight reads.
-    activation_gradients: group -> name of a weight that reads it -> float [channels alive], the mean over samples
-        of |sum over positions of x times the gradient of the loss of its batch to x|, x being what is read.
-    hessian: diagonal of the Hessian of the mean loss over batches, estimated, for parameters that make channels.
-    weight_hessian: the same for all parameters of two or more axes, whose probes are drawn together.
-    gates: group -> log alpha of its hard-concrete gates, float [channels alive].
-    weight_gates: name of a weight -> log alpha of a gate on each of its entries, float [shape of the weight].
-    block_gates: name of a block -> log alpha of a gate on what it adds, float scalar.
-    movement: name of a weight -> minus the sum over training steps of rate * gradient * weight.
-    blocks: name of a block -> 1 less the mean cosine similarity between what enters and what leaves it.
-    block_gradients: name of a block -> derivative of each batch's loss to a factor on what it adds, float [batches].
-    block_losses: name of a block -> mean loss without the change that it makes.
-    shapes: name of a parameter or buffer -> its shape in the dense model.
-    seed: for criteria that draw at random.
+    Attributes:
+        kept: Channels that the model still has.
+        positions: (tensor, axis) -> remaining dense positions, for every axis that was cut.
+        weights: Parameters and buffers by name.
+        gradients: Name of a parameter -> gradient of the loss, one tensor for each calibration batch.
+        activations: Name of a weight -> statistics of its input.
+        activation_gradients: Group -> name of a weight that reads it -> float [remaining channels], the mean over
+            samples of |sum over positions of x times the gradient of the batch's loss to x|, x being the weight's
+            input.
+        hessian: Estimated diagonal of the Hessian of the mean loss over batches, for parameters that produce channels.
+        weight_hessian: The same for all parameters of two or more axes, with joint probes.
+        gates: Group -> log alpha of its hard-concrete gates, float [remaining channels].
+        weight_gates: Name of a weight -> log alpha of a gate on each of its entries, float [shape of the weight].
+        block_gates: Name of a block -> log alpha of a gate on its addition, float scalar.
+        movement: Name of a weight -> minus the sum over training steps of rate * gradient * weight.
+        blocks: Name of a block -> 1 less the mean cosine similarity between its input and output.
+        block_gradients: Name of a block -> derivative of each batch's loss to a factor on its addition, float
+            [batches].
+        block_losses: Name of a block -> mean loss without the block's change.
+        shapes: Name of a parameter or buffer -> its shape in the dense model.
+        seed: Seed of criteria that use random numbers.
     """
 
     kept: KeptChannels
@@ -76,14 +79,22 @@ class Signals:
     seed: int = 0
 
     def alive(self, group: ChannelGroup) -> Tensor:
-        """Dense channels of a group that the model still has, int64 [channels]."""
+        """Return the dense channels of a group that the model still has, int64 [channels]."""
         return self.kept.of(group.name, group.channels)
 
     def where(self, tensor: str, axis: int, index: Tensor) -> Tensor:
-        """Positions on an axis of the model as it is now of dense positions `index` [channels, k].
+        """Convert dense positions on an axis to positions in the model.
 
-        Of an axis that is a grid of two groups some positions have gone with the other group, of every channel
-        equally many: they are left out, [channels, k'].
+        An axis that is a grid of two groups has lost some positions with the other group, equally many of every
+        channel: they are left out.
+
+        Args:
+            tensor: Name of a parameter or buffer.
+            axis: Axis of the tensor.
+            index: Dense positions [channels, k] of channels that the model still has.
+
+        Returns:
+            Positions in the model, int64 [channels, k'].
         """
         alive = self.positions.get((tensor, axis))
         if alive is None:
@@ -93,114 +104,182 @@ class Signals:
         return where[alive[where] == flat].reshape(len(index), -1)
 
     def need_gradients(self, criterion: str) -> Mapping[str, Sequence[Tensor]]:
-        """The gradients, or an error that says how to get them."""
+        """Return the gradients; ConfigurationError, which says how to gather the signal, without it."""
         if self.gradients is None:
             raise _missing(criterion, "gradients")
         return self.gradients
 
     def need_activations(self, criterion: str) -> Mapping[str, ActivationStatistics]:
-        """The activations, or an error that says how to get them."""
+        """Return the statistics of the activations; ConfigurationError, which says how to gather the signal, without
+        it.
+        """
         if self.activations is None:
             raise _missing(criterion, "activations")
         return self.activations
 
     def need_activation_gradients(self, criterion: str) -> Mapping[str, Mapping[str, Tensor]]:
-        """The activations times their gradients, or an error that says how to get them."""
+        """Return the activations times their gradients; ConfigurationError, which says how to gather the signal,
+        without it.
+        """
         if self.activation_gradients is None:
             raise _missing(criterion, "activation_gradients")
         return self.activation_gradients
 
     def need_hessian(self, criterion: str) -> Mapping[str, Tensor]:
-        """The diagonal of the Hessian, or an error that says how to get it."""
+        """Return the diagonal of the Hessian; ConfigurationError, which says how to gather the signal, without it."""
         if self.hessian is None:
             raise _missing(criterion, "hessian")
         return self.hessian
 
     def need_weight_hessian(self, criterion: str) -> Mapping[str, Tensor]:
-        """The diagonal of the Hessian for single weights, or an error that says how to get it."""
+        """Return the diagonal of the Hessian for single weights; ConfigurationError, which says how to gather the
+        signal, without it.
+        """
         if self.weight_hessian is None:
             raise _missing(criterion, "weight_hessian")
         return self.weight_hessian
 
     def need_gates(self, criterion: str) -> Mapping[str, Tensor]:
-        """The gates, or an error that says how to get them."""
+        """Return the gates of channels; ConfigurationError, which says how to gather the signal, without it."""
         if self.gates is None:
             raise _missing(criterion, "gates")
         return self.gates
 
     def need_weight_gates(self, criterion: str) -> Mapping[str, Tensor]:
-        """The gates of single weights, or an error that says how to get them."""
+        """Return the gates of single weights; ConfigurationError, which says how to gather the signal, without it."""
         if self.weight_gates is None:
             raise _missing(criterion, "weight_gates")
         return self.weight_gates
 
     def need_block_gates(self, criterion: str) -> Mapping[str, Tensor]:
-        """The gates of blocks, or an error that says how to get them."""
+        """Return the gates of blocks; ConfigurationError, which says how to gather the signal, without it."""
         if self.block_gates is None:
             raise _missing(criterion, "block_gates")
         return self.block_gates
 
     def need_movement(self, criterion: str) -> Mapping[str, Tensor]:
-        """The movement, or an error that says how to get it."""
+        """Return the movement of weights; ConfigurationError, which says how to gather the signal, without it."""
         if self.movement is None:
             raise _missing(criterion, "movement")
         return self.movement
 
     def need_blocks(self, criterion: str) -> Mapping[str, float]:
-        """What blocks change, or an error that says how to get it."""
+        """Return the changes that blocks make; ConfigurationError, which says how to gather the signal, without it."""
         if self.blocks is None:
             raise _missing(criterion, "blocks")
         return self.blocks
 
     def need_block_gradients(self, criterion: str) -> Mapping[str, Tensor]:
-        """What the loss says of blocks, or an error that says how to get it."""
+        """Return the gradients to factors on blocks; ConfigurationError, which says how to gather the signal, without
+        it.
+        """
         if self.block_gradients is None:
             raise _missing(criterion, "block_gradients")
         return self.block_gradients
 
     def need_block_losses(self, criterion: str) -> Mapping[str, float]:
-        """The losses without blocks, or an error that says how to get them."""
+        """Return the losses without each block; ConfigurationError, which says how to gather the signal, without it."""
         if self.block_losses is None:
             raise _missing(criterion, "block_losses")
         return self.block_losses
 
     def as_cut(self, name: str, values: Tensor) -> Tensor:
-        """Of values for every entry of a parameter of the dense model those that the model still has."""
+        """Select the entries of a dense parameter that the model still has.
+
+        Args:
+            name: Name of the parameter.
+            values: One value for each entry of the dense parameter.
+
+        Returns:
+            The values in the shape of the model's parameter.
+        """
         for axis in range(values.ndim):
             if (name, axis) in self.positions:
                 values = values.index_select(axis, self.positions[name, axis])
         return values
 
     def noise(self, key: str, name: str) -> Tensor:
-        """Uniform in [0, 1), of a parameter's shape: a function of seed, key and position in the dense model."""
+        """Draw uniform noise for the entries of a parameter: a function of seed, key and position in the dense model.
+
+        Args:
+            key: Name of the random stream.
+            name: Name of the parameter.
+
+        Returns:
+            Noise in [0, 1), float32, in the shape of the model's parameter.
+        """
         shape = self.shapes.get(name, tuple(self.weights[name].shape))
         return self.as_cut(name, dense_noise(f"{self.seed}/{key}", shape))
 
 
 def remaining_blocks(topology: Topology, kept: KeptChannels) -> list[DroppableBlock]:
-    """Blocks that a model still has: neither dropped nor a part of what is."""
+    """List the blocks that a model still has: neither dropped nor part of a dropped block.
+
+    Args:
+        topology: Topology of the dense model.
+        kept: Channels and blocks that stay.
+
+    Returns:
+        The blocks, in the topology's order.
+    """
     gone = topology.gone(kept.dropped)
     return [block for block in topology.blocks if block.name not in gone]
 
 
 def block_weights(block: DroppableBlock, topology: Topology, signals: Signals) -> list[str]:
-    """A block's parameters of two or more axes; all of its parameters where none has."""
+    """List the weights of a block: its parameters of two or more axes, or all of its parameters where none has two.
+
+    Args:
+        block: Block of the topology.
+        topology: Topology of the dense model.
+        signals: Signals of the model.
+
+    Returns:
+        Names of parameters.
+    """
     own = [name for name in block.tensors if topology.tensors[name].is_parameter and name in signals.weights]
     return [name for name in own if signals.weights[name].ndim > 1] or own
 
 
 def module_name(member: Member) -> str:
-    """Name of the module that has a member's tensor."""
+    """Return the name of the module that has a member's tensor.
+
+    Args:
+        member: Member of a group.
+
+    Returns:
+        Name of the module; "" for the model itself.
+    """
     return member.tensor.rpartition(".")[0]
 
 
 def dense_noise(key: str, shape: Sequence[int]) -> Tensor:
-    """Uniform in [0, 1), float32: a function of the key and the position."""
+    """Draw uniform noise: a function of the key and the position.
+
+    Args:
+        key: Name of the random stream.
+        shape: Shape of the noise.
+
+    Returns:
+        Noise in [0, 1), float32.
+    """
     return torch.rand(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(key.encode())))
 
 
 def producing_weights(group: ChannelGroup, signals: Signals, criterion: str) -> list[Tensor]:
-    """For each weight that makes the channels: [channels, elements]. ConfigurationError when there is none."""
+    """List the weights that produce a group's channels.
+
+    Args:
+        group: Any group.
+        signals: Signals of the model.
+        criterion: Name of the criterion, for the message.
+
+    Returns:
+        For each weight its values, float [channels, elements].
+
+    Raises:
+        ConfigurationError: When no weight produces the channels.
+    """
     found = [upcast(weight) for weight in channel_slices(group, signals, "out")]
     if not found:
         raise ConfigurationError(
@@ -212,21 +291,42 @@ def producing_weights(group: ChannelGroup, signals: Signals, criterion: str) -> 
 
 
 def upcast(tensor: Tensor) -> Tensor:
-    """In float32, or float64 if it is that already."""
+    """Convert a tensor to float32 unless it is float64.
+
+    Args:
+        tensor: Any floating-point tensor.
+
+    Returns:
+        The tensor in float32 or float64.
+    """
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def sanitize(scores: Tensor) -> Tensor:
-    """In float32; what is not a number is worth nothing."""
+    """Convert scores to finite float32; NaN becomes 0, the lowest score.
+
+    Args:
+        scores: Scores of any shape.
+
+    Returns:
+        The scores, detached.
+    """
     return torch.nan_to_num(scores.detach().float(), nan=0.0, posinf=torch.finfo(torch.float32).max)
 
 
 def channel_slices(
     group: ChannelGroup, signals: Signals, role: str, of: Mapping[str, Tensor] | None = None
 ) -> list[Tensor]:
-    """For each member of that role: [channels, elements], its values along the channels still alive.
+    """Slice the tensors of a group's members along the remaining channels.
 
-    of: tensors by name with the parameters' shapes (gradients, say); the weights themselves when None.
+    Args:
+        group: Any group.
+        signals: Signals of the model.
+        role: Role of the members.
+        of: Tensors by name in the shapes of the parameters, such as gradients; the weights when None.
+
+    Returns:
+        For each member of that role its values, [channels, elements].
     """
     source = signals.weights if of is None else of
     return [

@@ -12,16 +12,17 @@ from autoprune.criteria.gates import open_probability
 from autoprune.criteria.signals import Signals, sanitize, upcast
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 
-#: What stands in for a divisor of zero.
+#: Replacement for a divisor of zero.
 _TINY = torch.finfo(torch.float64).tiny
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightCriterion:
-    """A score for each entry of a weight, higher = keep, never negative.
+    """Score of each entry of a weight, never negative; entries with higher scores stay.
 
-    function: pure, (name of the weight, signals) -> float [shape of the weight]. signals: names of the signals it needs
-    besides the weights.
+    Attributes:
+        function: Pure function of the weight's name and the signals; returns float [shape of the weight].
+        signals: Names of the signals that the function needs besides the weights.
     """
 
     function: Callable[[str, Signals], Tensor]
@@ -31,41 +32,69 @@ class WeightCriterion:
 def l1(name: str, signals: Signals) -> Tensor:
     """Absolute value of each weight: |w|.
 
-    Shapes: [shape of the weight]; unit: that of the weights.
     Source: Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of the weights.
     """
     return signals.weights[name].abs()
 
 
 def random(name: str, signals: Signals) -> Tensor:
-    """Uniform in [0, 1), a function of the seed, the weight's name and the position in the dense model alone.
+    """Uniform random score in [0, 1), a function of the seed, the weight's name and the dense position alone.
 
-    Shapes: [shape of the weight]. The baseline that any other criterion has to beat (Gale et al., 2019).
+    The baseline that every other criterion must beat (Gale et al., 2019).
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [shape of the weight].
     """
     return signals.noise(name, name).to(signals.weights[name].device)
 
 
 def lamp(name: str, signals: Signals) -> Tensor:
-    """Square of each weight over the sum of those that are not smaller: w^2 / sum over |w'| >= |w| of w'^2.
+    """Square of each weight over the sum of the squares that are not smaller: w^2 / sum over |w'| >= |w| of w'^2.
 
-    Ranks like l1 within a weight; across weights it is a share, so that one ranking of all serves them all.
-    Shapes: [shape of the weight]; unit: none, in [0, 1].
+    Ranks like l1 within a weight; across weights the score is a share, so that one ranking serves all weights.
     Source: Lee et al., Layer-Adaptive Sparsity for the Magnitude-Based Pruning, 2021.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model.
+
+    Returns:
+        Scores, float [shape of the weight]; no unit, in [0, 1].
     """
     weight = signals.weights[name]
     squared = weight.double().square().flatten()
     ordered = squared.sort().values
     sums = ordered.flip(0).cumsum(0).flip(0)
-    not_smaller = sums[torch.searchsorted(ordered, squared)]  # of equal ones the first: all of them count
+    not_smaller = sums[torch.searchsorted(ordered, squared)]  # the first of equal entries: all of them count
     return (squared / not_smaller.clamp(min=_TINY)).reshape(weight.shape)
 
 
 def taylor_weight(name: str, signals: Signals) -> Tensor:
-    """First-order change of the loss when a weight goes: mean over batches of |g w|.
+    """First-order change of the loss when a weight is removed: mean over batches of |g w|.
 
-    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal "gradients", or
-    when the loss does not reach the weight or it is frozen.
     Source: Molchanov et al., Importance Estimation for Neural Network Pruning, 2019, for single weights.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", when the loss does not reach the weight, or when it is
+            frozen.
     """
     return torch.stack([product.abs() for product in _products(name, signals, "taylor_weight")]).mean(0)
 
@@ -73,8 +102,18 @@ def taylor_weight(name: str, signals: Signals) -> Tensor:
 def fisher(name: str, signals: Signals) -> Tensor:
     """Half the diagonal Fisher information times w^2: mean over batches of (g w)^2 / 2.
 
-    Shapes: [shape of the weight]; unit: loss squared. Raises ConfigurationError as taylor_weight.
     Source: Theis et al., Faster gaze prediction with dense networks and Fisher pruning, 2018.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: loss squared.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", when the loss does not reach the weight, or when it is
+            frozen.
     """
     return torch.stack([product.square() for product in _products(name, signals, "fisher")]).mean(0) / 2
 
@@ -82,19 +121,38 @@ def fisher(name: str, signals: Signals) -> Tensor:
 def snip(name: str, signals: Signals) -> Tensor:
     """Connection sensitivity: |g w|, g of the mean loss over batches.
 
-    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError as taylor_weight.
     Source: Lee et al., SNIP: Single-shot Network Pruning based on Connection Sensitivity, 2019.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "gradients".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "gradients", when the loss does not reach the weight, or when it is
+            frozen.
     """
     return torch.stack(_products(name, signals, "snip")).mean(0).abs()
 
 
 def obd(name: str, signals: Signals) -> Tensor:
-    """Second-order change of the loss when a weight goes: |h w^2 / 2|.
+    """Second-order change of the loss when a weight is removed: |h w^2 / 2|.
 
-    h is the diagonal of the Hessian as Hutchinson's estimator finds it with a few probes that depend on the seed.
-    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal
-    "weight_hessian", which holds weights of two or more axes that the loss reaches and that are not frozen.
+    h is the diagonal of the Hessian, from Hutchinson's estimator with a few probes that depend on the seed.
     Source: LeCun et al., Optimal Brain Damage, 1989; the estimate as in Yao et al., ADAHESSIAN, 2021.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "weight_hessian".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "weight_hessian", or when it does not hold the weight: it holds
+            weights of two or more axes that the loss reaches and that are not frozen.
     """
     known = signals.need_weight_hessian("obd")
     if name not in known:
@@ -103,13 +161,22 @@ def obd(name: str, signals: Signals) -> Tensor:
 
 
 def wanda(name: str, signals: Signals) -> Tensor:
-    """Absolute value of each weight times the norm of what it reads: |w| ||x||.
+    """Absolute value of each weight times the norm of its input: |w| ||x||.
 
-    ||x|| is the Euclidean norm of the input channel over samples and positions, of a convolution's whole input as well
-    at the edge of its kernel as in the middle.
-    Shapes: [shape of the weight]; unit: that of weights times activations. Raises ConfigurationError without the signal
-    "activations", or when the weight's input cannot be watched, see readers.watching.
+    ||x|| is the Euclidean norm of the input channel over samples and positions. A convolution uses the norm of its
+    whole input at every position of the kernel.
     Source: Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2024.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "activations".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of weights times activations.
+
+    Raises:
+        ConfigurationError: Without the signal "activations", or when the weight's input cannot be captured, see
+            layer_inputs.capture_inputs.
     """
     known = signals.need_activations("wanda")
     if name not in known:
@@ -122,12 +189,20 @@ def wanda(name: str, signals: Signals) -> Tensor:
 
 
 def movement(name: str, signals: Signals) -> Tensor:
-    """How far training carries each weight away from zero: S less the smallest of the weight's.
+    """Movement of each weight away from zero in training: S, less the smallest S of the weight.
 
-    S = -sum over steps of rate * g * w, of the fine-tune where there was one, else of a brief training of a copy.
-    Shapes: [shape of the weight]; unit: that of the loss. Raises ConfigurationError without the signal "movement", or
-    when the weight is not trained.
+    S = -sum over steps of rate * g * w, in the fine-tune where there was one, else in a brief training of a copy.
     Source: Sanh et al., Movement Pruning: Adaptive Sparsity by Fine-Tuning, 2020.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "movement".
+
+    Returns:
+        Scores, float [shape of the weight]; unit: that of the loss.
+
+    Raises:
+        ConfigurationError: Without the signal "movement", or when the weight is not trained.
     """
     known = signals.need_movement("movement")
     if name not in known:
@@ -138,10 +213,19 @@ def movement(name: str, signals: Signals) -> Tensor:
 def hard_concrete(name: str, signals: Signals) -> Tensor:
     """Probability that the weight's gate is not zero: sigmoid(log alpha - beta log(-gamma / zeta)).
 
-    One gate for each entry of each weight, learned together as those of channels are, see learned.hard_concrete.
-    Shapes: [shape of the weight]; unit: none, in (0, 1). Raises ConfigurationError without the signal "weight_gates",
-    or when the loss does not reach the weight.
+    One gate for each entry of each weight; all are learned together, like the gates of channels, see
+    learned.hard_concrete.
     Source: Louizos et al., Learning Sparse Neural Networks through L0 Regularization, 2018.
+
+    Args:
+        name: Name of the weight to score.
+        signals: Signals of the model, with "weight_gates".
+
+    Returns:
+        Scores, float [shape of the weight]; no unit, in (0, 1).
+
+    Raises:
+        ConfigurationError: Without the signal "weight_gates", or when the loss does not reach the weight.
     """
     known = signals.need_weight_gates("hard_concrete")
     if name not in known:
@@ -165,22 +249,48 @@ WEIGHT_CRITERIA: Mapping[str, WeightCriterion] = {
 
 
 def weight_criterion(name: str) -> WeightCriterion:
-    """The criterion for single weights of that name; UnknownNameError lists the known ones."""
+    """Look up a criterion for single weights.
+
+    Args:
+        name: Name of the criterion.
+
+    Returns:
+        The criterion.
+
+    Raises:
+        UnknownNameError: For another name; lists the known names.
+    """
     if name not in WEIGHT_CRITERIA:
         raise UnknownNameError("a criterion for single weights", name, WEIGHT_CRITERIA)
     return WEIGHT_CRITERIA[name]
 
 
 def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """The signals that these criteria for single weights need together, sorted."""
+    """Collect the signals that some criteria for single weights need.
+
+    Args:
+        names: Names of criteria for single weights.
+
+    Returns:
+        Names of signals, sorted.
+    """
     return tuple(sorted({signal for name in names for signal in weight_criterion(name).signals}))
 
 
 def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
-    """Scores of the entries of a weight, float32 of its shape and on its device, >= 0; higher = keep.
+    """Score the entries of a weight.
 
-    Raises UnknownNameError for a criterion or weight that there is not, ConfigurationError for one that cannot be
-    scored.
+    Args:
+        name: Name of a criterion for single weights.
+        weight: Name of the weight.
+        signals: Signals of the model, with those of `weight_signals_for`.
+
+    Returns:
+        Scores, float32 of the weight's shape and on its device, >= 0; entries with higher scores stay.
+
+    Raises:
+        UnknownNameError: For an unknown criterion or weight.
+        ConfigurationError: For a weight that the criterion cannot score.
     """
     found = weight_criterion(name)
     if weight not in signals.weights:
@@ -189,7 +299,7 @@ def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
 
 
 def _products(name: str, signals: Signals, criterion: str) -> list[Tensor]:
-    """Gradient times weight, batch by batch, [shape of the weight]."""
+    """Multiply gradient and weight, batch by batch, [shape of the weight]."""
     gradients = signals.need_gradients(criterion).get(name)
     if not gradients:
         raise _unreached(criterion, name, "gradients")
@@ -204,5 +314,5 @@ def _unreached(criterion: str, weight: str, what: str) -> ConfigurationError:
 
 def _unwatched(criterion: str, weight: str) -> ConfigurationError:
     remedy = "Take another criterion, or leave this weight alone: layers={'" + weight + "': 0}."
-    expected = "be used on weights whose input can be watched"
+    expected = "be used on weights whose input can be captured"
     return ConfigurationError(error_message(f"criterion {criterion!r}", expected, repr(weight), remedy))

@@ -84,7 +84,7 @@ def test_a_weight_whose_input_can_not_be_watched() -> None:
     parts = CriteriaInUse(weights=("l1", "wanda"), masked=("first.weight", "head.weight"))
     _, refused = tried(Functional().eval(), parts)
     assert {name: list(weights) for name, weights in refused.weights.items()} == {"wanda": ["head.weight"]}
-    with pytest.raises(ConfigurationError, match=r"'wanda' must be used on weights whose input can be watched"):
+    with pytest.raises(ConfigurationError, match=r"'wanda' must be used on weights whose input can be captured"):
         refused.check()
 
 

@@ -189,7 +189,7 @@ def test_a_weight_whose_input_can_not_be_watched_is_a_configuration_error() -> N
         def forward(self, x: Tensor) -> Tensor:
             return nn.functional.linear(x, self.layer.weight)
 
-    with pytest.raises(ConfigurationError, match="'wanda' must be used on weights whose input can be watched"):
+    with pytest.raises(ConfigurationError, match="'wanda' must be used on weights whose input can be captured"):
         scored("wanda", Functional().eval(), [X], "layer.weight")
 
 
