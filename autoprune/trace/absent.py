@@ -1,4 +1,4 @@
-"""Why a model has nothing of a kind that can go, in words."""
+"""Say why a model has no group, block or layer of a kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from autoprune.display import first_names
 from autoprune.trace.reasons import Reason, ReasonKind
 from autoprune.trace.topology import Topology
 
-#: Kind -> what is said where nothing was found that could have been one, and what the parts are called.
+#: Kind -> plural name of its parts, and the sentence for a model without any candidate.
 _NOTHING: Mapping[str, tuple[str, str]] = {
     "channels": ("channels", "no layer was found that makes channels which another one reads"),
     "heads": ("heads", "no attention with several heads was found"),
@@ -20,23 +20,25 @@ _NOTHING: Mapping[str, tuple[str, str]] = {
         "no parameter is in a matrix product or convolution that is understood",
     ),
 }
-#: Reasons that are named.
+#: Number of reasons in one message.
 _FEW = 3
-#: How the words of reasons begin that are sentences of their own, and do not follow the name of a layer.
+#: Beginnings of reasons that are full sentences and do not follow the name of a layer.
 _SENTENCES = ("cutting it ", "the model ")
 
 
 def sentence_about(names: Sequence[str], words: str) -> str:
-    """Say a reason of modules.
+    """Join names of modules and a reason to one sentence.
 
     Args:
-        names: Of modules, or how many more there are.
-        words: Of the reason.
+        names: Names of modules; the last may say how many more there are.
+        words: The words of the reason.
+
+    Returns:
+        The sentence, without a period.
 
     Example:
         >>> sentence_about(["first", "second"], "makes one channel")
         'each of first and second makes one channel'
-
     """
     if words.startswith(_SENTENCES):
         return f"{', '.join(names)}: {words}"
@@ -45,20 +47,26 @@ def sentence_about(names: Sequence[str], words: str) -> str:
 
 
 def title(kind: str) -> str:
-    """Name the parts of a kind, in small letters."""
+    """Return the plural name of a kind's parts, in lower case.
+
+    Args:
+        kind: One of `SpaceSettings.kinds`.
+
+    Returns:
+        The name, such as "widths of heads".
+    """
     return _NOTHING[kind][0]
 
 
 def why_none(kind: str, topology: Topology) -> str:
-    """Say why nothing of a kind can go, and what to do about it.
+    """Explain why a model has nothing of a kind to prune, and the remedy.
 
     Args:
-        kind: Of `SpaceSettings.kinds`.
-        topology: Proved.
+        kind: One of `SpaceSettings.kinds`.
+        topology: The proved topology.
 
     Returns:
-        Sentences; "" where something can.
-
+        Sentences; "" if there is something of that kind.
     """
     if any(group.kind == kind for group in topology.groups) or any(block.is_of(kind) for block in topology.blocks):
         return ""
@@ -74,7 +82,7 @@ def why_none(kind: str, topology: Topology) -> str:
 
 
 def _kept(kind: str, topology: Topology) -> Iterator[tuple[str, Reason]]:
-    """Modules that might have been of the kind, and why they are not."""
+    """Yield the modules that were candidates for the kind, each with the reason that rules it out."""
     for one in topology.ineligible:
         if one.kind == kind:
             yield one.module, one.why

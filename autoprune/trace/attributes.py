@@ -1,4 +1,4 @@
-"""Numbers that modules keep of a shape: which of them follow which group, and which follow a weight."""
+"""Find the numbers in modules, such as num_heads, that follow the width of a group or the shape of a weight."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from autoprune.trace.numbers import nearby_modules, numbers_in
 from autoprune.trace.topology import Attribute, PositionSpan
 from autoprune.trace.tracer import Grid, ModuleNumber, Tracer
 
-#: Where rows and columns are equally many, names with these parts are taken for the number of columns.
+#: Where a grid has as many rows as columns, numbers with these parts in their name count the columns.
 _WIDTH_WORDS = ("dim", "size", "width", "channel", "d_k", "d_v", "kv_proj")
-#: Names that are never the length of a flattened grid, or of a side of one, however large they are.
+#: Names of numbers that never are the size of a grid or of its sides, whatever their value.
 _OTHER_WORDS = ("num_buckets", "max_", "_length", "position", "vocab", "layer", "value_groups", "n_rep")
-#: Parts of names of what counts or measures places, which is no width of channels.
+#: Parts of names that count or measure positions in space or time, not channels.
 _PLACES = ("img_size", "image_size", "grid_size", "patch_size", "patches", "resolution", "reduction", "window")
-#: Names of the length of the axis that a weight makes, and of the one that it reads.
+#: Parts of names of the length of a weight's output axis, and of its input axis.
 _OUT_WORDS, _IN_WORDS = ("out", "nf", "num_output"), ("in", "nx", "num_input")
 
 
@@ -31,8 +31,8 @@ _T = TypeVar("_T")
 class _Claim(NamedTuple):
     """A number of a module that may be the length of an axis, or of a grid of `nodes` times `others`.
 
-    side: "rows" or "columns" of a grid, if it is one. unsure: it may as well be the other. lent: the grid is that of a
-    module near it.
+    side: "rows" or "columns" of a grid, if it is one. unsure: it may be the other side. lent: the grid belongs to a
+    module near this one.
     """
 
     module: str
@@ -54,11 +54,15 @@ _SELF_REPAIRED = (nn.modules.conv._ConvNd, nn.Linear, nn.modules.batchnorm._Norm
 
 
 class Attributes:
-    """The numbers that follow groups, found once the trace is complete.
+    """Numbers of modules that follow groups, found once the trace is complete.
 
-    Looked for in the modules that reshape or split channels: whole numbers equal to the length of a side of a grid,
-    to the whole grid, to a part, or to the axis of a weight. Where one number is the length of several sides (the head
-    width of query, key and value), these become the same channels. The proof tells which of the guesses are needed.
+    Candidates are whole numbers of modules that reshape or split channels, equal to the length of a grid's side, of the
+    whole grid, of a part, or of an axis of a weight. If one number is the length of several sides (the head width of
+    query, key and value), these sides become the same channels. The proof decides which guesses are needed.
+
+    Args:
+        tracer: The finished trace. Its union-find may couple more channels.
+        model: The model that was traced.
     """
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
@@ -69,18 +73,27 @@ class Attributes:
         lengths += _of_weights(tracer, model)
         self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
         self._couple()
-        # A number that is known as the side of a grid is no length, though there may be one as large.
+        # A number known as the side of a grid is no length, even if a length is equal to it.
         self._claims += [claim for claim in lengths if (claim.module, claim.name) not in sides]
         self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.reshaped_axes]
         self._claims += [claim for follower in tracer.named_numbers for claim in _named(model, follower)]
 
     def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
-        """Group name -> attributes that follow it. owner: class of channels -> group name."""
+        """Return the numbers that follow each group.
+
+        Args:
+            owner: Class of channels -> name of its group.
+
+        Returns:
+            Group name -> attributes.
+        """
         found: dict[tuple[str, str], Attribute] = {}
         for claim in sorted(self._claims, key=_last):
             key = (claim.module, claim.name)
             spans = _spans(self._tracer, owner, claim) if key not in found else ()
-            if any(span.groups for span in spans):  # as large as a kernel, say, it may be the width of a group as well
+            if any(
+                span.groups for span in spans
+            ):  # a number equal to a kernel size, say, may be the width of a group as well
                 found[key] = Attribute(
                     module=claim.module, name=claim.name, value=claim.value, runs=spans, certain=claim.certain
                 )
@@ -91,19 +104,33 @@ class Attributes:
         return {name: tuple(attributes) for name, attributes in groups.items()}
 
     def reshaped(self, atoms: Sequence[int]) -> tuple[str, ...]:
-        """Modules that reshape axes with the group of `atoms` on them, but torch's own."""
+        """Return the modules that reshape axes of a group, without modules of torch that update themselves.
+
+        Args:
+            atoms: Classes of the group.
+
+        Returns:
+            Names of modules.
+        """
         members = {self._tracer.union_find.find(atom) for atom in atoms}
         found = dict.fromkeys(view.module for view, own in self._views if members & own)
         return tuple(name for name in found if not isinstance(self._tracer.modules[name], _SELF_REPAIRED))
 
     def scaling(self, atoms: Sequence[int]) -> tuple[str, ...]:
-        """Modules that work out a scale from the width of the group of `atoms`."""
+        """Return the modules that compute a scale from the width of a group.
+
+        Args:
+            atoms: Classes of the group.
+
+        Returns:
+            Names of modules.
+        """
         members = {self._tracer.union_find.find(atom) for atom in atoms}
         found = (scaled.module for scaled in self._tracer.scale_widths if members & _atoms(self._tracer, scaled.nodes))
         return tuple(dict.fromkeys(found))
 
     def _couple(self) -> None:
-        """Sides that share a number shrink together, but for two sides of one grid: each has a number of its own."""
+        """Couple the sides that share a number. Two sides of one grid stay apart: each has its own number."""
         union_find = self._tracer.union_find
         sides: dict[tuple[str, str], list[_Claim]] = defaultdict(list)
         for claim in self._claims:
@@ -115,7 +142,7 @@ class Attributes:
                     union_find.unify(claims[0].nodes, claim.nodes)
 
     def _cross(self, first: _Claim, second: _Claim) -> bool:
-        """Whether two claims are for different sides of a grid, as heads and points that are equally many."""
+        """Tell whether two claims are for different sides of a grid, such as heads and equally many points."""
         one, other = (_atoms(self._tracer, claim.nodes) for claim in (first, second))
         grids = [grid for grid in self._tracer.grids if grid.module == first.module and one != other]
         sides = [(_atoms(self._tracer, grid.rows), _atoms(self._tracer, grid.columns)) for grid in grids]
@@ -123,12 +150,21 @@ class Attributes:
 
 
 def _last(claim: _Claim) -> tuple[bool, ...]:
-    """In which order claims of one number count: the likeliest first."""
+    """Return the sort key of claims for one number: the likeliest first."""
     return not claim.certain, not claim.of_weight, claim.lent, claim.whole
 
 
 def spans_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[PositionSpan, ...]:
-    """Positions by the groups that they go with; a position is one node, or several where it lies in a grid."""
+    """Count positions by the groups that they are removed with.
+
+    Args:
+        tracer: The trace.
+        owner: Class of channels -> name of its group.
+        nodes: For each position its nodes: one, or several in a grid.
+
+    Returns:
+        One span for each combination of groups.
+    """
     counted = Counter(
         tuple(sorted({owner[atom] for node in position for atom in tracer.union_find.atoms(node) if atom in owner}))
         for position in nodes
@@ -147,7 +183,7 @@ def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
 
 
 def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
-    """Numbers of a module as large as an axis that it splits off or reshapes; of those near it where it has none."""
+    """Yield the numbers of a module equal to an axis that it splits off or reshapes; of nearby modules if it has none."""
     if isinstance(tracer.modules[length.module], _SELF_REPAIRED):
         return
     found = [
@@ -162,7 +198,7 @@ def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
 
 
 def _in_order(tracer: Tracer, claims: Sequence[_Claim]) -> list[_Claim]:
-    """Without claims of numbers of one list for each other's parts: equal ones are the lengths of parts in turn."""
+    """Drop claims of a list's numbers for each other's parts: equal numbers are the lengths of parts in order."""
     names: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     parts: dict[tuple[str, str, int], list[tuple[int, ...]]] = defaultdict(list)
     places = []
@@ -188,9 +224,9 @@ def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
 
 
 def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
-    """Numbers of the module that are as large as a side of its grid, or as the grid.
+    """Yield the numbers of a module equal to a side of its grid, or to the grid.
 
-    Of the modules near it those that count what no number of its own does.
+    Numbers of nearby modules are added where the module has no number for a size.
     """
     if isinstance(tracer.modules[grid.module], _SELF_REPAIRED):
         return
@@ -206,7 +242,7 @@ def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
 
 
 def _decided(claims: Sequence[_Claim]) -> Iterator[_Claim]:
-    """Of claims for either side of a grid the one that other grids tell, where the sides are unequal; else the rows."""
+    """Drop one of two claims for either side of a grid: other grids with unequal sides decide, otherwise the rows win."""
     told: dict[tuple[str, str], set[str]] = defaultdict(set)
     for claim in claims:
         if claim.side and not claim.unsure:
@@ -218,7 +254,7 @@ def _decided(claims: Sequence[_Claim]) -> Iterator[_Claim]:
 
 
 def _counting(tracer: Tracer, grid: Grid, path: str) -> Iterator[_Claim]:
-    """Numbers of one module for a grid.
+    """Yield the numbers of one module that count a grid.
 
     Rows that are heads times batch, or columns times a window, count every class once.
     """
@@ -249,7 +285,7 @@ def _is_width(name: str) -> bool:
 
 
 def _is_count(name: str) -> bool:
-    """True for names of a number of heads or groups, which lie in rows."""
+    """Tell whether a name is that of a number of heads or groups, which are rows."""
     name = name.rpartition(".")[2]
     return not _is_width(name) and (name.startswith(("num_", "n_")) or name.endswith(("heads", "groups")))
 
@@ -259,13 +295,13 @@ def _sides(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np
 
 
 def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """One node of each class, in order: rows that are heads times batch count the heads once."""
+    """Return one node of each class, in order: rows that are heads times batch count each head once."""
     first = {tracer.union_find.find(node): node for node in reversed(nodes.tolist())}
     return np.array(list(reversed(first.values())), dtype=np.int64)
 
 
 def _named(model: nn.Module, follower: ModuleNumber) -> Iterator[_Claim]:
-    """The number by its name in torch's modules, any number of that value and a like name in others."""
+    """Yield a number by its name in modules of torch, elsewhere any equal number with "group" in its name."""
     numbers = vars(model.get_submodule(follower.module))
     certain = follower.name in numbers
     names = [follower.name] if certain else [name for name in numbers if "group" in name]
@@ -276,7 +312,7 @@ def _named(model: nn.Module, follower: ModuleNumber) -> Iterator[_Claim]:
 
 
 def _of_weights(tracer: Tracer, model: nn.Module) -> Iterator[_Claim]:
-    """Numbers of modules outside torch that hold a weight, equal to the length of one of its axes."""
+    """Yield numbers equal to an axis of a weight, in modules outside torch that hold the weight."""
     for path, module in model.named_modules():
         if type(module).__module__.startswith("torch.nn."):
             continue
@@ -290,7 +326,7 @@ def _of_weights(tracer: Tracer, model: nn.Module) -> Iterator[_Claim]:
 
 
 def _axis_of(tracer: Tracer, tensors: Sequence[str], name: str, value: object) -> tuple[str, int] | None:
-    """The axis of a weight that is made or read and has that length; by the name where both have."""
+    """Return the (weight, axis) of that length that a product makes or reads; the name decides if both kinds fit."""
     if type(value) is not int or value < 2 or name.startswith("_"):
         return None
     places = [

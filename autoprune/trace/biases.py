@@ -1,4 +1,4 @@
-"""Vectors that are added to what a weight makes: its bias, or several that are joined into one."""
+"""Match biases to the weights whose channels they are added to."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class Biases:
-    """What the biases of a model are added to.
+    """Biases of a model, matched to weights during a trace.
 
-    beside: bias -> the weight to whose channels it is added, and the position of the first of these.
+    Attributes:
+        beside: Bias -> (weight to whose channels it is added, position of the first of them).
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -31,11 +32,21 @@ class Biases:
         self._owners: dict[int, tuple[str, int]] = {}
 
     def join(self, result: Tensor, parts: Sequence[Tensor]) -> None:
-        """`result` is these vectors, one after the other."""
+        """Note that a vector is the concatenation of others.
+
+        Args:
+            result: The concatenation.
+            parts: The vectors, in order.
+        """
         self._parts[result] = tuple(parts)
 
     def add(self, vector: Tensor, made: AxisNodes) -> None:
-        """A vector is added to these channels; of a joined one, every part to its own."""
+        """Note that a vector is added to channels; each part of a concatenation belongs to the channels beside it.
+
+        Args:
+            vector: The vector, or a concatenation known from `join`.
+            made: Nodes of the channels.
+        """
         weight, start = self._maker(made), 0
         for part in self._parts.get(vector, (vector,)):
             name = self._tracer.origin(part)
@@ -46,7 +57,7 @@ class Biases:
             start += part.numel()
 
     def _maker(self, nodes: AxisNodes) -> str | None:
-        """The weight on whose axis these nodes are, if it makes them."""
+        """Return the weight that makes these nodes along one of its axes, None if no single weight does."""
         if nodes is None:
             return None
         if not self._owners:

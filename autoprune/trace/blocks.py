@@ -1,4 +1,4 @@
-"""Block: what can go whole, as plain data."""
+"""Define blocks and layers that can be dropped whole, as plain data."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from fnmatch import fnmatchcase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """An axis along which what a module takes and what it gives may lose different channels.
+    """An axis along which the input and the output of a module may lose different channels.
 
-    axis: of both. reads, reads_axis: a tensor of the module and its axis with the channels that it takes; "" where all
-        of them stay. makes, makes_axis: with those that it gives.
+    Attributes:
+        axis: The axis, of both tensors.
+        reads: Tensor of the module that holds the input's channels; "" where all of them stay.
+        reads_axis: Axis of `reads` along which they lie.
+        makes: Tensor of the module that holds the output's channels; "" where all of them stay.
+        makes_axis: Axis of `makes` along which they lie.
     """
 
     axis: int
@@ -24,15 +28,17 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A module that goes, and what stands in its place.
+    """A module that is dropped, and the value that replaces its output.
 
-    module: its name. source: the argument that is handed on, by position or keyword.
-    position, outputs: the place of the result among the module's outputs, and how many there are; position is None
-        for a bare tensor.
-    passes: places of outputs that are arguments, and which. The others become None.
-    single: None hands the argument on. Axes: zeros of the argument's shape, with one place along these axes, so that
-        they can be added to anything.
-    lanes: axes along which channels of the argument that are gone come back as zeros, and others go.
+    Attributes:
+        module: Name of the module.
+        source: Argument that replaces the output, by position or keyword.
+        position: Place of the replaced value among the module's outputs; None for a bare tensor.
+        outputs: Number of outputs.
+        passes: (place of an output, argument that it repeats). All other outputs become None.
+        single: None passes the argument on. Otherwise the replacement is zeros of the argument's shape, with length 1
+            along these axes, so that they can be added to anything.
+        lanes: Axes along which the replacement gets zeros for missing channels and loses others.
     """
 
     module: str
@@ -46,20 +52,22 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DroppableBlock:
-    """Modules that can go whole.
+    """Modules that can be dropped together: a residual block, a branch, or a layer.
 
-    name: the module that is meant; of several the largest.
-    gaps: the modules that go, in the order of the forward. Where the last one leaves zeros, the block is a branch that
-        is added to something; else it is a module that hands its input on.
-    tensors: parameters and buffers that go with it.
-    used_tensors: tensors that it computes with: its own that the forward reads, and parameters of modules that stay
-        and that nothing else reads.
-    entry: module and argument where a branch is given what it is added to; None where no module is.
-    exact: proved equal to the model with the block's weights at zero; else a layer of which no more is known than that
-        the model runs without it.
-    repeated: a layer: a member of a list of modules, or one of several equal modules in a row.
-    withholds: something else that it gives is read by others, which then get None and may take another way.
-    otherwise: what means the same, for the proof to try where this is wrong.
+    Attributes:
+        name: Name of the block: that of its largest module.
+        gaps: Modules that are dropped, in the order of the forward. If the last gap leaves zeros, the block is a branch
+            that is added to a value; otherwise it is a module that passes its input on.
+        tensors: Parameters and buffers that are dropped with it.
+        used_tensors: Tensors that it computes with: its own that the forward reads, and parameters of remaining modules
+            that nothing else reads.
+        entry: (module, argument) where a branch receives the value that it is added to; None where no module receives
+            it.
+        exact: Whether dropping it is proved equal to setting its weights to zero. Otherwise it is a layer, and only
+            known is that the model runs without it.
+        repeated: Whether it is a layer: a member of a list of modules, or one of several equal modules in a row.
+        withholds: Whether other modules read a further output of it; they get None and may take another path.
+        otherwise: Equivalent block to try if the proof refuses this one.
     """
 
     name: str
@@ -74,43 +82,86 @@ class DroppableBlock:
 
     @property
     def is_branch(self) -> bool:
-        """Whether zeros take its place, and not its input."""
+        """Whether zeros replace it, rather than its input."""
         return self.gaps[-1].single is not None
 
     @property
     def needed(self) -> frozenset[str]:
-        """What it computes with, as a set: without these the model has lost it."""
+        """The tensors that it computes with, as a set. A model without them has lost the block."""
         return frozenset(self.used_tensors)
 
     def is_of(self, kind: str) -> bool:
-        """Whether it is one of the "blocks", proved to be exact, or one of the "layers"; of no other kind."""
+        """Tell whether the block is of a kind.
+
+        Args:
+            kind: "blocks" (exact), "layers" (repeated), or any other kind, of which no block is.
+
+        Returns:
+            True where it is of that kind.
+        """
         return {"blocks": self.exact, "layers": self.repeated}.get(kind, False)
 
     def matches(self, pattern: str) -> bool:
-        """True where a shell-style pattern is of its name, or of a module that goes with it."""
+        """Tell whether a pattern matches the block or one of its modules.
+
+        Args:
+            pattern: Shell-style pattern of module names.
+
+        Returns:
+            True for the block's name, and for the module of any tensor that is dropped with it.
+        """
         names = (self.name, *(tensor.rpartition(".")[0] for tensor in self.tensors))
         return any(fnmatchcase(name, pattern) for name in names)
 
     def holds(self, module: str) -> bool:
-        """True for its modules and for what is inside them."""
+        """Tell whether a module is dropped with the block.
+
+        Args:
+            module: Name of the module.
+
+        Returns:
+            True for the block's modules and every module inside them.
+        """
         return any(is_in(module, gap.module) for gap in self.gaps)
 
 
 def is_in(path: str, module: str) -> bool:
-    """Whether a name is that of a module, or of something inside it."""
+    """Tell whether a name is a module or lies inside it.
+
+    Args:
+        path: Name of a module or tensor.
+        module: Name of the module.
+
+    Returns:
+        True where `path` is `module` or begins with it and a dot.
+    """
     return path == module or path.startswith(f"{module}.")
 
 
 def enclosing_modules(path: str) -> Iterator[str]:
-    """The names of the modules that something is inside of, the innermost first."""
+    """Yield the names of the modules around a module or tensor, the innermost first.
+
+    Args:
+        path: Name of the module or tensor.
+
+    Yields:
+        Names, without that of the model itself.
+    """
     while path := path.rpartition(".")[0]:
         yield path
 
 
 def fewest_blocks(blocks: Sequence[DroppableBlock], names: Iterable[str]) -> tuple[str, ...]:
-    """The fewest of the blocks that mean the same as dropping those of these names, sorted.
+    """Reduce names of blocks to the fewest that drop the same tensors.
 
-    A block that is a part of another one goes with it, and one whose parts are all named is named for them.
+    A part of another named block is left out. A block whose parts are all named replaces them.
+
+    Args:
+        blocks: All blocks of the model.
+        names: Names of the blocks to drop.
+
+    Returns:
+        Names, sorted.
     """
     wanted = set(names)
     named = [block for block in blocks if block.name in wanted]
@@ -120,7 +171,14 @@ def fewest_blocks(blocks: Sequence[DroppableBlock], names: Iterable[str]) -> tup
 
 
 def independent_blocks(blocks: Sequence[DroppableBlock]) -> tuple[DroppableBlock, ...]:
-    """The blocks without those that are nothing but exact ones among them taken together."""
+    """Leave out blocks that only combine other exact blocks.
+
+    Args:
+        blocks: Blocks to choose from.
+
+    Returns:
+        The blocks that compute with a tensor that their exact parts do not use.
+    """
     found = []
     for block in blocks:
         parts = [other.needed for other in blocks if other.exact and is_part(other, block)]
@@ -130,7 +188,15 @@ def independent_blocks(blocks: Sequence[DroppableBlock]) -> tuple[DroppableBlock
 
 
 def is_part(block: DroppableBlock, other: DroppableBlock) -> bool:
-    """Whether dropping the other one leaves nothing of a block."""
+    """Tell whether dropping one block drops another one entirely.
+
+    Args:
+        block: The block that may be a part.
+        other: The block that is dropped.
+
+    Returns:
+        True where nothing of `block` is left.
+    """
     if block == other:
         return False
     return block.needed < other.needed or (block.needed == other.needed and block.exact and not other.exact)

@@ -1,4 +1,4 @@
-"""Branches: what is added to an earlier value, such as the attention of a layer, wherever the addition stands."""
+"""Find branches: modules whose output is added to an earlier value, such as the attention of a layer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
 _ADDING = ("add", "add_", "sub", "sub_")
-#: Operators that move or scale what they read first, or add to it: it is still there as something earlier.
+#: Operators that move or scale their first argument, or add to it: the result still holds that value.
 _MOVING = ("view", "_unsafe_view", "reshape", "permute", "transpose", "clone", "alias", "detach", "_to_copy", "expand")
 _HOLDING: Mapping[str, int | None] = {
     **dict.fromkeys(_ADDING),
     **dict.fromkeys((*_MOVING, "mul", "mul_", "div", "div_", "relu", "relu_", "native_dropout"), 1),
 }
-#: Operators that make zeros of zeros, and which of the values that they read that has to be: None for any of them.
+#: Operators that make zeros from zeros -> how many of their leading inputs have to be zero; None for any one of them.
 _ZEROING: Mapping[str, int | None] = {
     **dict.fromkeys(("mul", "mul_", "mm", "bmm")),
     **dict.fromkeys((*_MOVING, "t", "squeeze", "unsqueeze", "slice", "select", "roll", "flip", "pixel_shuffle"), 1),
@@ -34,16 +34,23 @@ _ZEROING: Mapping[str, int | None] = {
 
 
 class _Term(NamedTuple):
-    """What is added: its number, and the nearest value that the rest of the sum holds and that it was computed from."""
+    """A value that is added, and the nearest earlier value in the rest of the sum that it was computed from."""
 
     value: int
     carried: int
 
 
 def find_branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Iterable[str]) -> Iterator[DroppableBlock]:
-    """Find modules that make nothing but what is added to an earlier value, with all that serves them alone.
+    """Find modules that compute nothing but a value added to an earlier one.
 
-    taken: names of other blocks.
+    Args:
+        tracer: A finished trace.
+        model: The model that was traced.
+        owners: Tensors that belong to its modules.
+        taken: Names of other blocks, which no branch may have.
+
+    Yields:
+        Branches, with all modules that serve them alone.
     """
     finder = _Finder(tracer, model, owners)
     names = set(taken)
@@ -55,7 +62,7 @@ def find_branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Itera
 
 
 def _terms(operators: Iterable[Operator], finder: _Finder) -> Iterator[_Term]:
-    """Every addend of a residual addition."""
+    """Yield every addend of a residual addition."""
     flow = finder.flow
     residual: set[int] = set()
     seen: set[int] = set()
@@ -75,7 +82,7 @@ def _terms(operators: Iterable[Operator], finder: _Finder) -> Iterator[_Term]:
 
 
 def _addends(finder: _Finder, value: int, residual: set[int]) -> list[int]:
-    """A value, and what it is a sum of where none of these was added to the other."""
+    """Return a value, and the addends of the sum that it is, if no earlier residual addition made that sum."""
     found, left = [value], [value]
     while left:
         operator = finder.flow.maker.get(left.pop())
@@ -86,7 +93,7 @@ def _addends(finder: _Finder, value: int, residual: set[int]) -> list[int]:
 
 
 class _Finder:
-    """The calls of a trace by module and by what they gave."""
+    """Module calls of a trace, indexed by module and by output."""
 
     def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners) -> None:
         self.flow, self._labels, self._owners = tracer.flow, tracer.union_find, owners
@@ -98,12 +105,12 @@ class _Finder:
                 self._givers.setdefault(gave.value, []).append(call.module)
 
     def common(self, held: Sequence[int], value: int) -> int | None:
-        """The nearest of some values that another one was computed from; None for none of them."""
+        """Return the nearest of the `held` values that `value` was computed from, None if there is none."""
         earlier = (number for number in held if number < value)
         return next((number for number in earlier if number in self.flow.ancestors(value, down_to=number)), None)
 
     def lasts(self, terms: Sequence[_Term]) -> dict[str, list[_Term]]:
-        """Module whose output is zero where the branch is -> the terms that it makes, one for each of its calls."""
+        """Map the last module of each branch, whose output is zero if the branch is dropped, to the terms it makes."""
         makers = {term: list(self._makers(term)) for term in terms}
         made: dict[str, list[_Term]] = {}
         for term, modules in makers.items():
@@ -118,12 +125,12 @@ class _Finder:
         return found
 
     def _makers(self, term: _Term) -> Iterator[str]:
-        """Modules with parameters whose output becomes the term, and is zero only if that is; the nearest first."""
+        """Yield modules with parameters whose output becomes the term and is zero only if it is; the nearest first."""
         for value in self.flow.carriers(term.value, _ZEROING, down_to=term.carried + 1):
             yield from sorted((m for m in self._givers.get(value, ()) if m and self._sizes[m][1]), key=len)
 
     def _serve(self, module: str, terms: Sequence[_Term]) -> bool:
-        """Whether all that a module gives serves these terms alone."""
+        """Tell whether all outputs of a module serve these terms alone."""
         return self._inside(module, self.flow.serving(term.value for term in terms))
 
     def _inside(self, module: str, serving: set[int]) -> bool:
@@ -133,7 +140,7 @@ class _Finder:
         )
 
     def block(self, last: str, terms: Sequence[_Term], names: set[str]) -> DroppableBlock | None:
-        """The block of a branch that ends in a module; None where nothing can stand in its place."""
+        """Return the block of a branch that ends in the module `last`, None if nothing can replace it."""
         serving = self.flow.serving(term.value for term in terms)
         end = self._gap(last, ends=True)
         parts = self._parts(serving)
@@ -157,12 +164,12 @@ class _Finder:
             used_tensors=self._owners.read(tensors, serving),
             entry=self._entry(gaps, {term.carried for term in terms}),
         )
-        # Code between its modules may need what they make.
+        # Code between the modules may need their outputs.
         less = replace(whole, name=last, gaps=(end,), tensors=tuple(t for t in tensors if t.startswith(f"{last}.")))
         return replace(whole, otherwise=less) if len(gaps) > 1 and last not in names else whole
 
     def _shortens(self, gap: Gap, gaps: Sequence[Gap], terms: Sequence[_Term]) -> bool:
-        """Whether a product that stays gets less to do where zeros have one place; it was counted with all."""
+        """Tell whether a remaining product gets shorter inputs where zeros have length 1; its cost was counted in full."""
         if not gap.single:
             return False
         gave = {passed.value for call in self._calls[gap.module] for passed in call.gave}
@@ -173,14 +180,14 @@ class _Finder:
         )
 
     def _parts(self, serving: set[int]) -> list[str]:
-        """The outermost modules that serve a branch alone, in the order in which they end."""
+        """Return the outermost modules that serve a branch alone, in the order in which they end."""
         near = dict.fromkeys(m for value in sorted(serving) for m in self._givers.get(value, ()))
         inside = [module for module in near if module and self._inside(module, serving)]
         known = set(inside)
         return [m for m in inside if known.isdisjoint(enclosing_modules(m))]
 
     def _entry(self, gaps: Sequence[Gap], carried: set[int]) -> tuple[str, int | str] | None:
-        """Where one of the modules is given what the branch is added to."""
+        """Return (module, argument) where a module of the branch receives the value that the branch is added to."""
         for gap in gaps:
             calls = self._calls[gap.module]
             places = [{passed.place for passed in call.took if passed.value in carried} for call in calls]
@@ -190,7 +197,9 @@ class _Finder:
         return None
 
     def _gap(self, module: str, *, ends: bool = False) -> Gap | None:
-        """What can stand in the place of a module at each of its calls. ends: zeros, else its input where that fits."""
+        """Return the one gap that fits every call of a module. ends: it leaves zeros; otherwise its input where that
+        fits.
+        """
         found = {self._gap_of(call, ends=ends) for call in self._calls[module]}
         return found.pop() if len(found) == 1 else None
 
@@ -206,7 +215,7 @@ class _Finder:
         return call.gap(source, gave, single=unlike if ends or unlike else None)
 
     def _unlike(self, took: PassedTensor, gave: PassedTensor) -> tuple[int, ...]:
-        """Axes along which an output is not as long as an input, or would not be once channels are cut."""
+        """Return the axes along which output and input differ in length, or may differ once channels are cut."""
         return tuple(
             axis
             for axis, (length, own) in enumerate(zip(gave.shape, gave.axes, strict=True))
@@ -215,6 +224,6 @@ class _Finder:
 
 
 def _size(module: nn.Module) -> tuple[int, bool]:
-    """How large a module's weights are, norms and biases left out, and whether it has any parameter."""
+    """Return the number of weights in a module, without norms and biases, and whether it has any parameter."""
     parameters = list(module.parameters())
     return sum(parameter.numel() for parameter in parameters if parameter.ndim > 1), len(parameters) > 0

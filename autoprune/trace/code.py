@@ -1,4 +1,4 @@
-"""Names in the code that a module runs, so as to tell which of the numbers that it holds it may read."""
+"""List the names in a module's code, to tell which of its attributes its forward may read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-#: Most functions that are looked into for one class.
+#: Upper limit of functions that are read for one class.
 _MOST = 200
 _known: MutableMapping[type[nn.Module], frozenset[str] | None] = WeakKeyDictionary()
 
 
 def names_read(kind: type[nn.Module]) -> frozenset[str] | None:
-    """Names and texts in the code of a class's forward, of its own methods and of functions that are called there.
+    """List the names and strings in a class's forward, its own methods and the functions that these call.
 
-    None where that code is not known.
+    Args:
+        kind: The class.
+
+    Returns:
+        The names; None if the source of the forward is unknown.
     """
     if kind not in _known:
         known = kind.forward is not nn.Module.forward and _function(kind.forward) is not None
@@ -41,14 +45,14 @@ def _names_from(kind: type[nn.Module]) -> set[str]:
 
 
 def _called(kind: type[nn.Module], function: FunctionType, name: str) -> Iterator[object]:
-    """What may be meant by a name: a method of the class or of one that it is made of, a function."""
+    """Yield objects that a name may refer to: a method of the class or a base class, a global function."""
     for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
         yield vars(base).get(name)
     yield function.__globals__.get(name)
 
 
 def _function(value: object) -> FunctionType | None:
-    """The function behind a method, a property or a decorator, None if it is none or one of torch."""
+    """Return the function behind a method, property or decorator; None for anything else and for functions of torch."""
     value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
     value = inspect.unwrap(value) if callable(value) else value
     own = isinstance(value, FunctionType) and not value.__module__.startswith("torch.")

@@ -1,4 +1,4 @@
-"""The values of one forward: what each was computed from, what reads it, and which modules took and gave it."""
+"""Record the values of one forward: their inputs, the operators that read them, and the modules around them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from autoprune.trace.blocks import Gap, Lane
 from autoprune.trace.values import tensors_in
 
-#: Operators that look at nothing of what they read but its shape.
+#: Operators that read only the shape of their argument.
 _OF_SHAPE = (
     *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
     *("new_zeros", "new_ones", "new_empty", "new_full"),
@@ -25,7 +25,14 @@ _OF_SHAPE = (
 
 
 class Operator(NamedTuple):
-    """One operator that ran: which in turn, its name, and the numbers of the values that it read and made."""
+    """One operator that ran.
+
+    Attributes:
+        turn: Number of operators that ran before it.
+        name: Its name.
+        inputs: Numbers of the values that it read.
+        outputs: Numbers of the values that it made.
+    """
 
     turn: int
     name: str
@@ -34,10 +41,14 @@ class Operator(NamedTuple):
 
 
 class PassedTensor(NamedTuple):
-    """A tensor that a module took or gave.
+    """A tensor that a module took as an argument or gave as an output.
 
-    place: which argument, by position or keyword, or which of the outputs. value: its number.
-    axes: the nodes along each axis.
+    Attributes:
+        place: Which argument, by position or keyword, or which output.
+        value: Number of its value.
+        shape: Its shape.
+        dtype: Its dtype.
+        axes: The nodes along each axis; None for an axis without channels.
     """
 
     place: int | str
@@ -51,9 +62,14 @@ class PassedTensor(NamedTuple):
 class ModuleCall:
     """One call of a module.
 
-    took, gave: tensors among its arguments and outputs. outputs: how many outputs there are; 0 for a bare tensor.
-    plain: the outputs are a tensor, or a tuple or list of tensors and None. began, ended: operators that had run by
-    then.
+    Attributes:
+        module: Name of the module.
+        took: Tensors among its arguments.
+        gave: Tensors among its outputs.
+        outputs: Number of outputs; 0 for a bare tensor.
+        plain: Whether the outputs are a tensor, or a tuple or list of tensors and None.
+        began: Number of operators that ran before the call.
+        ended: Number of operators that ran before its end.
     """
 
     module: str
@@ -72,7 +88,17 @@ class ModuleCall:
         single: tuple[int, ...] | None = None,
         lanes: tuple[Lane, ...] = (),
     ) -> Gap:
-        """The gap that the module leaves, with something of the argument `source` in the place of what it gave."""
+        """Return the gap that the module leaves if an argument replaces its output.
+
+        Args:
+            source: The argument.
+            gave: The output that is replaced.
+            single: Axes of length 1 if zeros replace it; None to pass the argument on.
+            lanes: Axes along which input and output may lose different channels.
+
+        Returns:
+            The gap.
+        """
         position = None if self.outputs == 0 else int(gave.place)
         outputs = max(self.outputs, 1)
         passes = tuple((int(one.place), self.handed[one.value]) for one in self.gave if one.value in self.handed)
@@ -88,15 +114,20 @@ class ModuleCall:
 
     @property
     def handed(self) -> Mapping[int, int | str]:
-        """Value of each argument -> where it was given."""
+        """Number of each argument's value -> its place among the arguments."""
         return {passed.value: passed.place for passed in reversed(self.took)}
 
 
 @dataclass(slots=True)
 class Flow:
-    """Values are numbered as they are made, since tensors come and go and operators in place change them.
+    """The values of one forward, numbered in the order in which they are made: tensors are freed and changed in place.
 
-    calls: of modules, in the order in which they end. results: values that the model gives out.
+    Attributes:
+        operators: All operators, in order.
+        calls: Calls of modules, in the order in which they end.
+        results: Numbers of the model's outputs.
+        maker: Value -> operator that made it.
+        readers: Value -> operators that read it.
     """
 
     operators: list[Operator] = field(default_factory=list)
@@ -109,14 +140,25 @@ class Flow:
     _count: int = 0
 
     def by_module(self) -> dict[str, list[ModuleCall]]:
-        """The calls of each module."""
+        """Group the calls by module.
+
+        Returns:
+            Name of a module -> its calls, in order.
+        """
         found: dict[str, list[ModuleCall]] = {}
         for call in self.calls:
             found.setdefault(call.module, []).append(call)
         return found
 
     def number(self, tensor: Tensor) -> int:
-        """The value that a tensor holds now."""
+        """Return the number of the value that a tensor holds now.
+
+        Args:
+            tensor: A tensor of the forward.
+
+        Returns:
+            The number; a new one for an unknown tensor.
+        """
         known: int | None = self._numbers.get(tensor)
         return self._new(tensor) if known is None else known
 
@@ -126,11 +168,18 @@ class Flow:
         return self._count
 
     def note(self, name: str, func: torch._ops.OpOverload, values: object, out: object) -> None:
-        """An operator ran. values: its arguments."""
+        """Record an operator that ran.
+
+        Args:
+            name: Its name.
+            func: The operator.
+            values: Its arguments, nested.
+            out: Its result, nested.
+        """
         given = tensors_in(values)
         reads = tuple(dict.fromkeys(number for tensor in given for number in self._read(tensor)))
         if func._schema.is_mutable:
-            # The first argument is what such an operator writes into; views of it see that as well.
+            # Such an operator writes into its first argument; views of that argument change as well.
             changed = given[:1]
             makes = tuple(self._new(tensor) for tensor in changed)
             for tensor, number in zip(changed, makes, strict=True):
@@ -144,13 +193,21 @@ class Flow:
             self.readers.setdefault(number, []).append(operator)
 
     def _read(self, tensor: Tensor) -> tuple[int, ...]:
-        """The value of a tensor, and what was written later into the memory that it lies in."""
+        """Return the value of a tensor, and the value written later into its memory if there is one."""
         own = self.number(tensor)
         later = self._written.get(_storage(tensor), 0) if self._written else 0
         return (own, later) if later > own else (own,)
 
     def ancestors(self, value: int, down_to: int) -> set[int]:
-        """Values that one was computed from, those numbered from `down_to` on, and itself."""
+        """Return the values that a value was computed from.
+
+        Args:
+            value: The value.
+            down_to: Smallest number that is followed.
+
+        Returns:
+            Their numbers, and `value` itself.
+        """
         found, left = {value}, [value]
         while left:
             operator = self.maker.get(left.pop())
@@ -161,10 +218,15 @@ class Flow:
         return found
 
     def carriers(self, value: int, carrying: Mapping[str, int | None], *, down_to: int = 0) -> list[int]:
-        """Values that one holds through operators that carry on what they read, the nearest first, and itself.
+        """Return the values that a value still contains, through operators that pass on their inputs.
 
-        carrying: operator -> how many of the values that it reads it carries on; None for all. down_to: the first
-        number that is looked for.
+        Args:
+            value: The value.
+            carrying: Operator -> number of leading inputs that it passes on; None for all.
+            down_to: Smallest number that is followed.
+
+        Returns:
+            Their numbers, the nearest first, beginning with `value`.
         """
         found = {value: None}  # in the order in which they are found
         left = deque(found)
@@ -179,14 +241,20 @@ class Flow:
         return list(found)
 
     def serving(self, values: Iterable[int], without: Container[int] = ()) -> set[int]:
-        """Values that the model needs for these alone, and themselves: every way on from them leads through one.
+        """Return the values that the model needs for some values alone: every path from them to the outputs leads
+        through these.
 
-        without: values that are left out, with all that they were computed from.
+        Args:
+            values: The values.
+            without: Values to leave out, with all that they were computed from.
+
+        Returns:
+            Their numbers, and the values themselves.
         """
         found = set(values)
         left = [-number for value in found for number in self._reads_of(value)]
         heapify(left)
-        while left:  # from the latest on, so that all that reads a value is settled before it
+        while left:  # from the latest on, so that all readers of a value are decided before it
             value = -heappop(left)
             if value in found or value in self.results or value in without:
                 continue
@@ -200,21 +268,50 @@ class Flow:
         return all(value in found or self.is_dead(value) for value in operator.outputs)
 
     def is_dead(self, value: int) -> bool:
-        """Nothing reads the value."""
+        """Tell whether nothing reads a value.
+
+        Args:
+            value: Its number.
+
+        Returns:
+            True where no operator and no output of the model reads it.
+        """
         return value not in self.readers and value not in self.results
 
     def is_unread(self, value: int) -> bool:
-        """Nothing reads more of the value than its shape."""
+        """Tell whether nothing reads more of a value than its shape.
+
+        Args:
+            value: Its number.
+
+        Returns:
+            True where all its readers look at the shape alone.
+        """
         names = (operator.name for operator in self.readers.get(value, ()))
         return value not in self.results and all(name in _OF_SHAPE for name in names)
 
     def leaving(self, call: ModuleCall) -> list[PassedTensor]:
-        """Those of the tensors that a module made and gave which anything reads once its call has ended."""
+        """Return the tensors that a module made and that are read after its call.
+
+        Args:
+            call: The call.
+
+        Returns:
+            These among its outputs, without its arguments.
+        """
         handed = call.handed
         return [one for one in call.gave if one.value not in handed and self._leaves(one.value, call)]
 
     def following(self, values: Iterable[int], until: Container[int]) -> Iterator[Operator]:
-        """Operators that compute with some values, and with what is made of these; until: values to stop at."""
+        """Yield the operators that compute with some values, or with results of such operators.
+
+        Args:
+            values: The values to begin with.
+            until: Values at which to stop.
+
+        Yields:
+            Operators; one may come twice.
+        """
         left = [value for value in values if value not in until]
         seen = {*left}
         while left:

@@ -1,4 +1,4 @@
-"""Layers: members of lists of modules that can go whole, also where nothing is added to what they are given."""
+"""Find layers: members of lists of modules that can be dropped, also if they add nothing to their input."""
 
 from __future__ import annotations
 
@@ -24,15 +24,20 @@ def find_layers(
 ) -> tuple[tuple[DroppableBlock, ...], Mapping[str, ReasonKind]]:
     """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
 
-    Returns:
-        All blocks in the order of the modules, and modules that compute products and are no layers, with the reason.
+    Args:
+        tracer: A finished trace.
+        model: The model that was traced.
+        owners: Tensors that belong to its modules.
+        blocks: The blocks found so far.
 
+    Returns:
+        All blocks in the order of the modules; and, for modules that compute products and are no layers, the reason.
     """
     return _Finder(tracer, model, owners, blocks).found()
 
 
 class _Finder:
-    """What is known of the modules of a trace."""
+    """Modules of a trace, with their calls and the rows of equal modules."""
 
     def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]) -> None:
         self.tracer, self.flow, self.blocks = tracer, tracer.flow, {block.name: block for block in blocks}
@@ -40,13 +45,13 @@ class _Finder:
         self.owners = owners
         self.calls = self.flow.by_module()
         self.computing = {path for weight in tracer.positions for path in enclosing_modules(weight)}
-        # What serves a branch beside the modules that go with it is a part of that, however alike its parts are.
+        # A module that serves a branch of another module belongs to that branch, even if its parts are equal.
         read = ((block, name.rpartition(".")[0]) for block in blocks for name in block.used_tensors)
         self.serving = {path for block, path in read if not block.holds(path)} - self.blocks.keys()
         self.runs = list(self._runs())
         self.repeated = {path for run in self.runs for path in run}
         deep = [run for run in self.runs if next(self.modules[run[0]].children(), None) is not None]
-        # What holds a row of layers is none itself, but for a block that is made of equal parts.
+        # A module that holds a row of layers is no layer itself, except for a block made of equal parts.
         self.stacks = {
             path
             for run in deep
@@ -74,7 +79,7 @@ class _Finder:
         return tuple(every[path] for path in self.modules if path in every), reasons
 
     def _exact(self, block: DroppableBlock) -> DroppableBlock:
-        """A block, marked where it is a member of a list or of several equal modules in a row."""
+        """Return a block, marked as a layer if it is a member of a list or of several equal modules in a row."""
         parent = self.modules[block.name.rpartition(".")[0]]
         if block.name not in self.repeated and not isinstance(parent, nn.ModuleList | nn.Sequential | nn.ModuleDict):
             return block
@@ -82,7 +87,7 @@ class _Finder:
         return _marked(block, other if isinstance(other, DroppableBlock) else None)
 
     def _layer(self, path: str) -> DroppableBlock | ReasonKind:
-        """A module as a layer that hands on its input; why it is none."""
+        """Return a module as a layer that passes its input on, or the reason why it is none."""
         gaps = {self._gap(call) for call in self.calls.get(path, ())}
         tensors = self.owners.tensors((path,))
         gap = gaps.pop() if len(gaps) == 1 else UNCLEAR
@@ -106,7 +111,7 @@ class _Finder:
         return call.gap(fitting[0].place, gave[0], lanes=lanes)
 
     def _lanes(self, module: str, took: PassedTensor, gave: PassedTensor) -> tuple[Lane, ...] | None:
-        """Axes along which input and output may lose different channels; None where it is not known which."""
+        """Return the axes along which input and output may lose different channels; None if no tensor tells which."""
         found = []
         for axis, (read, made) in enumerate(zip(took.axes, gave.axes, strict=True)):
             if self.tracer.union_find.stay_alike(read, made):
@@ -119,7 +124,9 @@ class _Finder:
         return tuple(found)
 
     def _side(self, module: str, nodes: AxisNodes) -> tuple[str, int] | None:
-        """A tensor of the module and its axis along which channels lie; "" where they all stay."""
+        """Return the (tensor, axis) of the module with these channels; ("", 0) if all of them stay, None if there is no
+        such axis.
+        """
         union_find = self.tracer.union_find
         if nodes is None or union_find.stay(nodes):
             return "", 0
@@ -131,7 +138,7 @@ class _Finder:
         return None
 
     def _runs(self) -> Iterator[list[str]]:
-        """Equal children of one module, each of which is computed from what the one before it gives."""
+        """Yield rows of equal children of one module, each computed from the output of the one before."""
         alike: dict[object, list[str]] = {}
         for path, module in self.modules.items():
             if path in self.calls and path in self.computing and path not in self.serving:
@@ -150,7 +157,7 @@ class _Finder:
 
 
 def _marked(block: DroppableBlock, last: DroppableBlock | None) -> DroppableBlock:
-    """A block and what is tried in its place as layers, with one more to try."""
+    """Mark a block and its alternatives as layers, and append one more alternative."""
     otherwise = last if block.otherwise is None else _marked(block.otherwise, last)
     return replace(block, repeated=True, otherwise=otherwise)
 

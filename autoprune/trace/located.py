@@ -1,4 +1,4 @@
-"""Which reason an operator at work has, and its place: the module and the line of code."""
+"""Find the reason that an operator freezes channels for, with the module and the line of code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import CodeType
 from autoprune.trace.operators import CallSite
 from autoprune.trace.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Reason, ReasonKind
 
-#: Operators without a rule, for which more is to be said than that.
+#: Operators without a rule whose reason is more specific than "no rule".
 WITHOUT_RULE: Mapping[str, ReasonKind] = {
     **dict.fromkeys(("kthvalue", "median", "mode", "msort", "bincount", "unique_dim", "_unique2"), RANKED),
     **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r", "view_as_complex", "view_as_real", "complex"), FOURIER),
@@ -29,9 +29,9 @@ WITHOUT_RULE: Mapping[str, ReasonKind] = {
     ),
 }
 
-#: Functions of torch in which any reason is one of these; what they are made of says nothing to people.
+#: Functions of torch -> the reason for anything frozen inside them, whatever operators they are made of.
 FUNCTIONS: Mapping[str, ReasonKind] = {"pad_packed_sequence": PACKED, "compute_weight": PARAMETRISED}
-#: The same of modules that torch puts into a model under these names.
+#: Modules that torch adds to a model under these names -> the reason for anything frozen inside them.
 MODULES: Mapping[str, ReasonKind] = {
     "parametrizations": PARAMETRISED,
     **dict.fromkeys(("activation_post_process", "weight_fake_quant"), QUANTISED),
@@ -39,14 +39,16 @@ MODULES: Mapping[str, ReasonKind] = {
 
 
 def locate_reason(kind: ReasonKind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
-    """Return the reason of an operator at work, which is another one inside some functions and modules of torch.
+    """Return the reason for channels that the current operator freezes, with its place.
 
     Args:
-        kind: Of the reason.
-        detail: Of the reason.
-        where: The operator, "" where the forward is over, and the module at work.
-        until: Code of the function that ran the model.
+        kind: Kind of the reason, unless the operator runs inside a function or module that has its own.
+        detail: Detail of the reason.
+        where: (operator, module) at work; the operator is "" after the forward.
+        until: Code of the function that ran the model; the stack is searched up to it.
 
+    Returns:
+        The reason, with operator, module and line.
     """
     operator, module = where
     if not operator:

@@ -1,4 +1,4 @@
-"""Which module is at work, what it was given, and numbers of torch's own modules that no tensor tells."""
+"""Track the running module and its arguments, and read numbers of torch's modules that no tensor shows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def track_modules(model: nn.Module, tracer: Tracer) -> Iterator[None]:
-    """Keep the tracer's `module` and `inputs` at the innermost module that runs; note what modules take and give."""
+    """Record module calls: the tracer's `module` and `inputs` are those of the innermost module that runs.
+
+    Args:
+        model: The model that is about to run.
+        tracer: The tracer to write to.
+
+    Yields:
+        Nothing; the hooks are removed at the end.
+    """
     stack: list[ModuleCall] = [ModuleCall("", ())]
     handles = []
 
     def enter(name: str) -> Callable[[nn.Module, tuple[object, ...], Mapping[str, object]], None]:
         def hook(module: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
-            # Here, as a module may change what it is given in place.
+            # Before the forward, as a module may change its arguments in place.
             took = _passed(tracer, (*enumerate(args), *kwargs.items()))
             stack.append(ModuleCall(name, took, began=len(tracer.flow.operators)))
             tracer.module = name
@@ -67,7 +75,7 @@ def track_modules(model: nn.Module, tracer: Tracer) -> Iterator[None]:
 
 
 def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple[PassedTensor, ...]:
-    """The tensors among arguments or outputs."""
+    """Return the tensors among arguments or outputs."""
     return tuple(
         PassedTensor(place, tracer.flow.number(value), tuple(value.shape), value.dtype, tracer.axes(value))
         for place, value in values
@@ -76,21 +84,29 @@ def _passed(tracer: Tracer, values: Iterable[tuple[int | str, object]]) -> tuple
 
 
 def tie(tracer: Tracer, nodes: AxisNodes, *, split: bool = False) -> AxisNodes:
-    """Where a module is asked to: channels that it reshapes are as many as those of its input.
+    """Couple the channels that a module reshapes to equally many channels of its input, if the module is one of
+    `tied_modules`.
 
-    They count as the same channels. split: they are about to become a grid; an input of which some already go together
-    is given back then, as they would be coupled along both sides of it.
-    Attention in the forward of the model itself has an input without channels: there those that its parts gave it.
+    Attention in the forward of the model itself has an input without channels; the outputs of its parts are used there.
+
+    Args:
+        tracer: The trace.
+        nodes: The reshaped channels.
+        split: Whether they are about to become a grid. Input channels that are partly coupled already are then returned
+            instead of coupled, as they would be coupled along both sides of the grid.
+
+    Returns:
+        Those input channels, None if there are none.
     """
     if nodes is None or tracer.module not in tracer.tied_modules or not tracer.inputs:
         return None
     # In order of their first position: a window repeats every channel.
     nodes = np.array(list({tracer.union_find.find(node): node for node in nodes.tolist()}.values()))
     if tracer.buffer_nodes.issuperset(nodes.tolist()):
-        return None  # places, not channels: a mask for each window, say
+        return None  # positions, not channels: a mask for each window, say
     known = _channels(tracer, tracer.inputs[-1]) or [*tracer.made[-1]]
     sides = {len(side) for grid in tracer.grids if grid.module == tracer.module for side in grid[1:]}
-    if len(nodes) not in sides:  # heads are no width, though there may be as many
+    if len(nodes) not in sides:  # heads are no width, even if they are equally many
         known.append(tracer.lengths_of_tied.setdefault((tracer.module, len(nodes)), nodes))
     apart = None
     for own in known:
@@ -103,12 +119,17 @@ def tie(tracer: Tracer, nodes: AxisNodes, *, split: bool = False) -> AxisNodes:
 
 
 def balance(tracer: Tracer, table: Nodes) -> None:
-    """Let rows of channels lose equally many; those that nothing makes up for stay."""
+    """Let rows of channels lose equally many; freeze channels for which that is impossible.
+
+    Args:
+        tracer: The trace.
+        table: Nodes, [rows, positions].
+    """
     tracer.freeze(tracer.union_find.balance(table), UNEQUAL)
 
 
 def _give(tracer: Tracer, output: object) -> None:
-    """Note what a part gave the module around it, if that is tied."""
+    """Note the outputs of a part for the module around it, if that module is tied."""
     if tracer.module in tracer.tied_modules and tracer.made:
         tracer.made[-1] += _channels(tracer, output)
 
@@ -130,7 +151,7 @@ def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
         tracer.note_number("d_model", axes[-1], module.d_model)
 
 
-#: Kinds of normalisation, as modules of torch and as what other libraries call theirs.
+#: Kinds of normalisation: classes of torch, and parts of the class names of other libraries.
 _NORMS: Mapping[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
     "batch": ((nn.modules.batchnorm._BatchNorm,), ("BatchNorm",)),
     "layer": ((nn.LayerNorm, nn.RMSNorm), ("LayerNorm", "RMSNorm")),
@@ -138,7 +159,14 @@ _NORMS: Mapping[str, tuple[tuple[type[nn.Module], ...], tuple[str, ...]]] = {
 
 
 def normalisations(model: nn.Module) -> tuple[str, ...]:
-    """Which of "batch" (over the samples of a batch) and "layer" (LayerNorm and RMSNorm) a model has."""
+    """Return the kinds of normalisation in a model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Of "batch" (over the samples of a batch) and "layer" (LayerNorm and RMSNorm) those that it has.
+    """
     return tuple(
         kind
         for kind, (types, names) in _NORMS.items()
@@ -147,7 +175,17 @@ def normalisations(model: nn.Module) -> tuple[str, ...]:
 
 
 def min_channels_of(tracer: Tracer, members: Sequence[Member]) -> int:
-    """Fewest channels of a group that torch's modules allow: hidden units are more than what they are projected to."""
+    """Return the fewest channels of a group that torch's modules allow.
+
+    An LSTM with a projection needs more hidden units than projected ones.
+
+    Args:
+        tracer: The trace.
+        members: Members of the group.
+
+    Returns:
+        The number, 1 or more.
+    """
     least = 1
     for member in members:
         path, _, name = member.tensor.rpartition(".")

@@ -1,4 +1,4 @@
-"""Rules for normalisations."""
+"""Follow channels through normalisations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Kwargs = Mapping[str, object]
 
 
 def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics per channel: scale, shift, mean and variance go with axis 1.
+    """Couple scale, shift, mean and variance to axis 1.
 
-    Taken of the values themselves (instance norm, or a weight that is standardised), they run over the other axes.
+    Statistics of the values themselves (instance norm, or a standardised weight) run over the other axes.
     """
     source = args[0]
     assert isinstance(source, Tensor)
@@ -38,12 +38,12 @@ def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def layer_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over the last axis: of the channels that stay. Over several axes at once they all stay."""
+    """Note statistics over the last axis: a cut model takes them over the channels that stay. Several axes are frozen."""
     _over_last(tracer, args, args[2:4], out)
 
 
 def rms_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """As layer_norm, without a mean or a shift."""
+    """Do the same as `layer_norm`, without mean and shift."""
     _over_last(tracer, args, args[2:3], out)
 
 
@@ -63,7 +63,7 @@ def _over_last(tracer: Tracer, args: Args, affine: Args, out: object) -> None:
 
 
 def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Statistics over groups of channels, which all stay equally wide."""
+    """Note statistics over groups of channels, and keep the groups equally wide."""
     source, groups = args[0], args[6]
     assert isinstance(source, Tensor) and isinstance(groups, int)
     axes = tracer.axes(source)
@@ -79,7 +79,7 @@ def group_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
-    """Channels normalised together, with their scale and shift."""
+    """Couple channels to their scale and shift, and note that they are normalised together."""
     for tensor, role in zip(affine, ("scale", "shift"), strict=False):
         if isinstance(tensor, Tensor):
             nodes = tracer.unify(nodes, tracer.axes(tensor)[0], UNMADE)
@@ -89,7 +89,7 @@ def _scaled(tracer: Tracer, nodes: AxisNodes, affine: Args) -> AxisNodes:
 
 
 def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """A weight as direction v and length g along one axis (Salimans and Kingma, 2016)."""
+    """Follow a weight given as direction v and length g along one axis (Salimans and Kingma, 2016)."""
     direction, length = args[0], args[1]
     dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
     assert isinstance(direction, Tensor) and isinstance(length, Tensor) and isinstance(dim, int)
@@ -99,7 +99,7 @@ def weight_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     result = tensors_in(out)[0]
     tracer.derive(result, direction, range(direction.ndim))
     tracer.put(result, axes)
-    # A length of zero has no direction; the mask has to know.
+    # A direction of length zero is undefined; the mask has to handle that.
     tracer.note_reduced(axes[dim])
 
 

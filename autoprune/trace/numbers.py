@@ -1,6 +1,6 @@
-"""Whole numbers that a module keeps: its attributes, and what lies in a tuple, a dict or a config that it holds.
+"""Read and set whole numbers of a module: its attributes, and entries of its tuples, dicts and configs.
 
-A number is named by where it lies: "num_heads", "shape[0]", "config.num_attention_heads", 'sizes["heads"]'.
+The name of a number is its path: "num_heads", "shape[0]", "config.num_attention_heads", 'sizes["heads"]'.
 """
 
 from __future__ import annotations
@@ -17,25 +17,39 @@ from torch import Tensor, nn
 
 from autoprune.trace.code import names_read
 
-#: How far inside of what a module holds numbers are looked for, and the most entries of a container that is looked at.
+#: Depth of the search for numbers inside attributes, and largest container that is searched.
 _DEEPEST, _LONGEST = 2, 64
-#: One step of a name: a field, a position or a key.
+#: One step of a path: a field, a position or a key.
 _STEP = re.compile(r'\.?([^.\[\]"]+)|\[(-?\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
-#: What is looked into no further.
+#: Types that are not searched.
 _OPAQUE = (nn.Module, Tensor, type, ModuleType, FunctionType, MethodType, str, bytes, torch.dtype, torch.device)
-#: Parts of names, inside of a config, that no length of an axis has.
+#: Parts of names inside a config that are never the length of an axis.
 _OTHERS = ("token", "_id", "label", "version", "seed", "layer", "max_", "min_", "beam", "stride", "kernel", "padding")
 
 _Steps = list[str | int | tuple[str]]
 
 
 def numbers_in(module: nn.Module) -> dict[str, int]:
-    """Whole numbers of a module by name, its own before those in what it holds and its forward reads."""
+    """Return the whole numbers of a module.
+
+    Args:
+        module: The module.
+
+    Returns:
+        Path -> number: the module's own first, then those inside attributes that its forward reads.
+    """
     return {name: value for name, value in values_in(module).items() if type(value) is int}
 
 
 def values_in(module: nn.Module) -> dict[str, int | float]:
-    """Numbers of a module by name, fractions too, as `numbers_in`."""
+    """Return the numbers of a module, fractions included.
+
+    Args:
+        module: The module.
+
+    Returns:
+        Path -> number, in the order of `numbers_in`.
+    """
     attributes = {name: value for name, value in vars(module).items() if _is_own(name)}
     own = {name: value for name, value in attributes.items() if type(value) in (int, float)}
     read = names_read(type(module))
@@ -46,20 +60,37 @@ def values_in(module: nn.Module) -> dict[str, int | float]:
 def put_number(module: nn.Module, name: str, value: int) -> None:
     """Set one number of a module, in place.
 
-    What it lies in may be shared with other modules, as a config is: the module gets its own copy of that. Raises
-    LookupError, AttributeError or TypeError where the module has no such number.
+    An object that holds the number may be shared with other modules, as a config is; the module gets its own copy.
+
+    Args:
+        module: The module.
+        name: Path of the number.
+        value: The new value.
+
+    Raises:
+        LookupError: If a position or key of the path is missing.
+        AttributeError: If an attribute of the path is missing.
+        TypeError: If a part of the path holds no entries.
     """
     first, *rest = _steps(name)
     held = vars(module).get(str(first))
     if not rest:
-        # Of older topologies: a tuple of one number went by the name of the tuple.
+        # Older topologies name a tuple of one number by the tuple alone.
         setattr(module, str(first), (value,) if isinstance(held, tuple) else value)
         return
     setattr(module, str(first), _changed(held, rest, value))
 
 
 def nearby_modules(modules: Mapping[str, nn.Module], path: str) -> tuple[str, ...]:
-    """Modules whose numbers the one at `path` may use: the one around it, and those right inside it."""
+    """Return the modules whose numbers a module may use: the one around it, and its direct children.
+
+    Args:
+        modules: All modules of the model, by name.
+        path: Name of the module.
+
+    Returns:
+        Names, without modules of torch.nn.
+    """
     around = path
     while around:
         around = around.rpartition(".")[0]
@@ -71,7 +102,7 @@ def nearby_modules(modules: Mapping[str, nn.Module], path: str) -> tuple[str, ..
 
 
 def _known_as(modules: Mapping[str, nn.Module], path: str, child: str) -> str:
-    """Name of what a module holds; the first of its names where several modules hold it."""
+    """Return the name of a child module; the first of its names if several modules hold it."""
     name = f"{path}.{child}" if path else child
     if name in modules:
         return name
@@ -80,7 +111,7 @@ def _known_as(modules: Mapping[str, nn.Module], path: str, child: str) -> str:
 
 
 def _is_own(name: str) -> bool:
-    """True for what a class sets of itself; torch keeps its own under names with an underscore."""
+    """Tell whether a class sets the attribute itself; torch's own attributes begin with an underscore."""
     return not name.startswith("_") and name != "training"
 
 
@@ -95,7 +126,7 @@ def _inside(value: object, path: str, depth: int) -> Iterator[tuple[str, int | f
 
 
 def _entries(value: object) -> Iterator[tuple[str, object]]:
-    """What a container or an object holds, by the step that leads there."""
+    """Yield the entries of a container or object, each with the step that leads to it."""
     if isinstance(value, _OPAQUE) or callable(value):
         return
     if isinstance(value, Mapping):
@@ -115,14 +146,14 @@ def _fields(value: object) -> Mapping[str, object]:
 
 
 def _steps(name: str) -> _Steps:
-    """Fields as text, positions as numbers, keys of text in a tuple."""
+    """Split a path: fields become text, positions numbers, and keys of text a tuple."""
     return [
         field or (int(position) if position else (json.loads(key),)) for field, position, key in _STEP.findall(name)
     ]
 
 
 def _changed(held: object, steps: _Steps, value: int) -> object:
-    """A copy of a container or an object with one number in it set; what lies on the way there is copied too."""
+    """Return a copy of a container or object with one number set; the objects on the path are copied as well."""
     step, *rest = steps
     key = step[0] if isinstance(step, tuple) else step
     inner = getattr(held, step) if isinstance(step, str) else held[key]  # type: ignore[index]  # as it was named

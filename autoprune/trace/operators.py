@@ -1,4 +1,4 @@
-"""What people call the operators that torch dispatches, and which line of their code called one."""
+"""Name dispatched operators as users write them, and find the line of user code that called one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Operators whose name nobody writes -> what is written.
+#: Operators whose name does not appear in user code -> the usual way to write them.
 _WRITTEN: Mapping[str, str] = {
     **{name: f"x {sign} y" for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("div", "/"), ("pow", "**"))},
     **{name: f"x {sign}= y" for name, sign in (("add_", "+"), ("sub_", "-"), ("mul_", "*"), ("div_", "/"))},
@@ -49,7 +49,7 @@ _BEGINNINGS: Mapping[str, str] = {
     "_fake_quantize_": "a fake quantiser",
     "_fused_moving_avg_obs": "a fake quantiser",
 }
-#: Where a name is looked for.
+#: Namespaces in which a name is looked up, in order.
 _SPACES: tuple[tuple[str, object], ...] = (
     ("torch", torch),
     ("torch.nn.functional", torch.nn.functional),
@@ -59,15 +59,17 @@ _SPACES: tuple[tuple[str, object], ...] = (
 
 @functools.cache
 def readable_name(operator: str) -> str:
-    """Return an operator as people write it.
+    """Return an operator as users write it.
 
     Args:
-        operator: Its name, with the library before it where that is not torch: `torchvision::nms`.
+        operator: Its name, with the library before it if that is not torch: `torchvision::nms`.
+
+    Returns:
+        The function or expression.
 
     Example:
-        >>> shown("cat"), shown("add"), shown("upsample_nearest2d"), shown("lib::mine")
+        >>> readable_name("cat"), readable_name("add"), readable_name("upsample_nearest2d"), readable_name("lib::mine")
         ('torch.cat', 'x + y', 'interpolate', 'lib::mine')
-
     """
     if operator in _WRITTEN:
         return _WRITTEN[operator]
@@ -78,10 +80,12 @@ def readable_name(operator: str) -> str:
 
 
 class CallSite(NamedTuple):
-    """Where an operator was called.
+    """The place in the code where an operator was called.
 
-    line: `file:line` of the innermost frame outside torch and autoprune; "" where there is none, as in a model that is
-        all of torch's own modules. functions: names of torch's functions between that and the operator.
+    Attributes:
+        line: `file:line` of the innermost frame outside torch and autoprune; "" if there is none, as in a model made of
+            torch's modules alone.
+        functions: Names of torch's functions between that frame and the operator.
     """
 
     line: str
@@ -89,7 +93,14 @@ class CallSite(NamedTuple):
 
     @classmethod
     def of(cls, until: CodeType) -> CallSite:
-        """Look along the stack. until: code of the function that ran the model; beyond it nothing is looked at."""
+        """Find the call site on the current stack.
+
+        Args:
+            until: Code of the function that ran the model; the search stops there.
+
+        Returns:
+            The call site.
+        """
         functions: list[str] = []
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code is not until:
@@ -102,7 +113,14 @@ class CallSite(NamedTuple):
 
 
 def raised_from(error: BaseException) -> str:
-    """Return `file:line` of the innermost frame of an error outside torch and autoprune; "" where there is none."""
+    """Return the line that raised an error.
+
+    Args:
+        error: The error, with its traceback.
+
+    Returns:
+        `file:line` of the innermost frame outside torch and autoprune; "" if there is none.
+    """
     found, step = "", error.__traceback__
     while step is not None:
         if _is_theirs(step.tb_frame.f_code.co_filename):
@@ -111,7 +129,7 @@ def raised_from(error: BaseException) -> str:
     return found
 
 
-#: Folders whose code is not the user's.
+#: Folders of torch and autoprune, whose code is not the user's.
 _OURS = tuple(f"{path}/" for path in (Path(torch.__file__).parent, Path(__file__).parents[1]))
 _PYTHON = (f"{sysconfig.get_path('stdlib')}/", "<frozen ")
 
@@ -124,6 +142,6 @@ def _is_theirs(file: str) -> bool:
 
 @functools.cache
 def _short(file: str) -> str:
-    """The file without the folder that it was imported from."""
+    """Return the path of a file relative to the folder that it was imported from."""
     folders = sorted({str(Path(folder).absolute()) for folder in ("", *sys.path)}, key=len, reverse=True)
     return next((file[len(folder) + 1 :] for folder in folders if file.startswith(f"{folder}/")), file)

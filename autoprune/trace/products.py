@@ -1,4 +1,4 @@
-"""Rules for convolutions, matrix products and attention: what is made, what is read, what it costs."""
+"""Follow channels through convolutions, matrix products and attention, and count their multiply-adds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
-#: Rows of a grouped product start at multiples of 16 bytes: that many channels of a type of half precision.
+#: Rows of a grouped product start at multiples of 16 bytes: this many channels in half precision.
 _ALIGNED = 8
 
 
 def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Weight [out, in / groups, ...] (transposed: [in, out / groups, ...]) over input [N, in, ...]."""
+    """Follow weight [out, in / groups, ...] (transposed: [in, out / groups, ...]) over input [N, in, ...]."""
     source, weight, bias = args[0], args[1], args[2]
     transposed, groups = bool(args[6]), int(str(args[8]))
     result = tensors_in(out)[0]
@@ -47,13 +47,15 @@ def convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None
     counted = source if transposed else result
     if tracer.is_whole(weight) and all(nodes is None for nodes in places):
         tracer.product(weight, _positions(counted))
-    else:  # a weight that is computed, from several others say, or channels in the place of samples or places
+    else:  # a computed weight, or channels along the axes of samples or positions
         tracer.contract([*places, *w_axes], [len(counted), *counted.shape[2:], *weight.shape])
     tracer.put(result, [places[0], made, *places[1:]])
 
 
 def _places(tracer: Tracer, args: Args, result: Tensor) -> Axes:
-    """What runs along samples and places; over channels that lie along a place a convolution slides as they stay."""
+    """Return the nodes along samples and positions; over channels along a position axis a convolution slides as they
+    stay.
+    """
     source, weight, stride = args[0], args[1], args[3]
     assert isinstance(source, Tensor) and isinstance(weight, Tensor) and isinstance(stride, list | tuple)
     found = [tracer.axes(source)[0]]
@@ -69,9 +71,9 @@ def _places(tracer: Tracer, args: Args, result: Tensor) -> Axes:
 
 
 def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: AxisNodes, groups: int) -> AxisNodes:
-    """Every group of a grouped convolution loses the same positions, so that all stay equally wide.
+    """Let every group of a grouped convolution lose the same positions, so that all stay equally wide.
 
-    With one input channel a group (depthwise), an input channel goes with the outputs made from it.
+    With one input channel a group (depthwise), an input channel is coupled to the outputs made from it.
     """
     if out_nodes is None or read is None:
         tracer.freeze(out_nodes, UNMADE)
@@ -92,7 +94,7 @@ def _grouped(tracer: Tracer, read: AxisNodes, out_nodes: AxisNodes, in_nodes: Ax
 def _grouped_transposed(
     tracer: Tracer, read: AxisNodes, in_nodes: AxisNodes, out_nodes: AxisNodes, groups: int
 ) -> AxisNodes:
-    """Weight [in, out / groups]: every group makes the same positions of its own from an equal share of the inputs."""
+    """Follow weight [in, out / groups]: every group makes the same positions from an equal share of the inputs."""
     assert in_nodes is not None
     read = tracer.unify(in_nodes, read, UNMADE)
     assert read is not None
@@ -109,7 +111,7 @@ def _grouped_transposed(
 
 
 def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """mm: [R, K] @ [K, C]."""
+    """Follow mm: [R, K] @ [K, C]."""
     left, right = args[0], args[1]
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
@@ -130,14 +132,14 @@ def matrix_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> N
 
 
 def _weight_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
-    """Roles of a 2-D weight that may be transposed, or a parameter in another shape."""
+    """Set the roles of a 2-D weight, which may be transposed or a parameter in another shape."""
     for position in range(2):
         for axis in _along(tracer, weight, position):
             tracer.role(weight, axis, "in" if position == contracted else "out")
 
 
 def _along(tracer: Tracer, weight: Tensor, position: int) -> list[int]:
-    """Axes of a parameter that lie along an axis of what was made of it, alone or flattened with others."""
+    """Return the axes of a parameter along an axis of a tensor made from it, alone or flattened with others."""
     order, name = tracer.order_of(weight), tracer.origin(weight)
     if order is not None and len(order) == weight.ndim:
         return [order[position]]
@@ -151,13 +153,13 @@ def _along(tracer: Tracer, weight: Tensor, position: int) -> list[int]:
 
 
 def addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Bias + mm."""
+    """Follow bias + mm."""
     matrix_product(tracer, args[1:], kwargs, out)
     _add(tracer, args[0], tensors_in(out)[0])
 
 
 def _add(tracer: Tracer, added: object, result: Tensor) -> None:
-    """What is added to a product has its channels, aligned at the last axis."""
+    """Couple an added tensor to the channels of a product, aligned at the last axis."""
     assert isinstance(added, Tensor)
     axes = tracer.axes(result)
     for axis, nodes in enumerate(reversed(tracer.axes(added))):
@@ -169,7 +171,7 @@ def _add(tracer: Tracer, added: object, result: Tensor) -> None:
 
 
 def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """bmm: [B, R, K] @ [B, K, C]."""
+    """Follow bmm: [B, R, K] @ [B, K, C]."""
     left, right = args[0], args[1]
     result = tensors_in(out)[0]
     assert isinstance(left, Tensor) and isinstance(right, Tensor)
@@ -183,7 +185,16 @@ def batched_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
 
 
 def with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNodes:
-    """Channels along which products are independent; one side may hold copies, which are as many as are asked for."""
+    """Couple the channels along which products are independent, if both sides have channels.
+
+    Args:
+        tracer: The trace.
+        nodes: Channels of one side; None where it holds copies, whose number follows the other side.
+        others: Channels of the other side.
+
+    Returns:
+        The channels of the result.
+    """
     if nodes is None or others is None:
         return others if nodes is None else nodes
     tracer.union_find.unify(nodes, others)
@@ -191,7 +202,7 @@ def with_copies(tracer: Tracer, nodes: AxisNodes, others: AxisNodes) -> AxisNode
 
 
 def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
-    """Roles of a parameter in a batched product, its axes in any order: one is read, one is made."""
+    """Set the roles of a parameter in a batched product, its axes in any order."""
     for axis in _along(tracer, weight, contracted):
         tracer.role(weight, axis, "in")
     for axis in _along(tracer, weight, 3 - contracted):
@@ -199,15 +210,15 @@ def _batched_roles(tracer: Tracer, weight: Tensor, contracted: int) -> None:
 
 
 def batched_sum(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """baddbmm: added values + bmm."""
+    """Follow baddbmm: added values + bmm."""
     batched_product(tracer, args[1:], kwargs, out)
     _add(tracer, args[0], tensors_in(out)[0])
 
 
 def grouped_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """_grouped_mm: tokens [S, K] sorted by expert @ experts [E, K, C]; every token meets one expert.
+    """Follow _grouped_mm: tokens [S, K] sorted by expert @ experts [E, K, C]; every token meets one expert.
 
-    The kernel only takes rows whose length is a multiple of 16 bytes, so that many channels go together.
+    The kernel only takes rows whose length is a multiple of 16 bytes, so that many channels are removed together.
     """
     left, right = args[0], args[1]
     result = tensors_in(out)[0]
@@ -226,19 +237,21 @@ def grouped_product(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
 
 
 def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Scaled dot products [B, H, S, D]: heads go together in query, key and value."""
+    """Follow scaled dot products [B, H, S, D]: heads of query, key and value are removed together."""
     query, key, value = args[0], args[1], args[2]
     assert isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)
     q, k, v = tracer.axes(query), tracer.axes(key), tracer.axes(value)
     heads = q[-3]
     for nodes, count in ((k[-3], key.shape[-3]), (v[-3], value.shape[-3])):
-        # Grouped queries: several query heads read the same key and value head.
+        # Grouped queries: several query heads read one key and value head.
         repeated = nodes if nodes is None or count == query.shape[-3] else np.repeat(nodes, query.shape[-3] // count)
         heads = with_copies(tracer, heads, repeated)
     for bias in tensors_in([*args[3:], *kwargs.values()]):
         if bias.ndim > 2 and bias.shape[-3] == query.shape[-3] > 1:
             own = tracer.axes(bias)[-3]
-            heads = heads if own is None else tracer.unify(heads, own, UNMADE)  # zeros for each head follow a number
+            heads = (
+                heads if own is None else tracer.unify(heads, own, UNMADE)
+            )  # zeros for each head follow a number of the module
     width = tracer.unify(q[-1], k[-1], UNMADE)
     scale = kwargs.get("scale")
     if scale is None or not is_kept(tracer, scale):
@@ -251,12 +264,12 @@ def attention(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _positions(tensor: Tensor) -> int:
-    """Batch times space of [N, C, ...]."""
+    """Return batch times space of [N, C, ...]."""
     return tensor.numel() // max(tensor.shape[1], 1)
 
 
 def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """X [..., K] with weight [C, K] where the dispatcher does not decompose it."""
+    """Follow x [..., K] with weight [C, K], where the dispatcher does not decompose it."""
     source, weight = args[0], args[1]
     bias = args[2] if len(args) > 2 else kwargs.get("bias")
     result = tensors_in(out)[0]
@@ -274,7 +287,7 @@ def linear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def trilinear(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """_trilinear: the product of three tensors, each with axes added, summed over some; nn.Bilinear."""
+    """Follow _trilinear, the product in nn.Bilinear: three tensors, each with axes added, summed over some axes."""
     factors, added = args[:3], args[3:6]
     summed, result = args[6], tensors_in(out)[0]
     assert isinstance(summed, list | tuple)

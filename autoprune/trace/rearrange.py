@@ -1,4 +1,4 @@
-"""Rules for operators that repeat, reorder, pick or interleave positions of an axis."""
+"""Follow channels through operators that repeat, reorder, pick or interleave positions of an axis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
 Kwargs = Mapping[str, object]
-#: Nodes of an axis that can stay one column of a table of nodes.
+#: Nodes of an axis.
 Table = npt.NDArray[np.int64]
 
 
 def glu(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """glu: the first half of an axis, gated by the second; both lose the same positions."""
+    """Couple the two halves of an axis: the second gates the first."""
     source, dim = _source_and_dim(args, kwargs, -1)
     axes = tracer.axes(source)
     nodes = axes[dim]
@@ -32,19 +32,19 @@ def glu(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _tied_rows(tracer: Tracer, nodes: Table, rows: int) -> Table:
-    """Read an axis as rows of positions that can only go together; one node of each row."""
+    """Couple the positions of each row of a flattened grid, and return one node of each row."""
     table = nodes.reshape(rows, -1)
     tracer.union_find.unify_rows(table.T)
     return table[:, 0].copy()
 
 
 def pixel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """[..., C * r * r, H, W] to [..., C, H * r, W * r]: the r * r positions of a channel go together."""
+    """Follow [..., C * r * r, H, W] to [..., C, H * r, W * r]: the r * r positions of a channel are removed together."""
     _interleave(tracer, args, out, lambda nodes, channels: _tied_rows(tracer, nodes, channels))
 
 
 def pixel_unshuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """[..., C, H * r, W * r] to [..., C * r * r, H, W]: a channel is found at r * r positions."""
+    """Follow [..., C, H * r, W * r] to [..., C * r * r, H, W]: a channel lies at r * r positions."""
     _interleave(tracer, args, out, lambda nodes, channels: np.repeat(nodes, channels // len(nodes)))
 
 
@@ -60,7 +60,7 @@ def _interleave(tracer: Tracer, args: Args, out: object, change: Callable[[Table
 
 
 def channel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """[N, g * k, ...] read as g rows and written column by column; every row loses the same positions."""
+    """Follow [N, g * k, ...] read as g rows and written column by column; every row loses the same positions."""
     source, groups = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(groups, int)
     axes = tracer.axes(source)
@@ -73,7 +73,7 @@ def channel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
 
 
 def im2col(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """im2col: [N, C, H, W] to [N, C * window, L]."""
+    """Follow [N, C, H, W] to [N, C * window, L]."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     nodes = tracer.axes(source)[-3]
@@ -82,7 +82,7 @@ def im2col(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def col2im(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """col2im: [N, C * window, L] to [N, C, H, W]."""
+    """Follow [N, C * window, L] to [N, C, H, W]."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     nodes = tracer.axes(source)[-2]
@@ -91,7 +91,7 @@ def col2im(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def repeat(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """repeat(times per axis): copies of the whole axis one after the other."""
+    """Follow repeat(times per axis): copies of the whole axis, one after the other."""
     source, times, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(times, list | tuple)
     lead = result.ndim - source.ndim
@@ -102,7 +102,7 @@ def repeat(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def flip(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """flip(dims): the same positions from the other end."""
+    """Follow flip(dims): the same positions in reverse order."""
     source, dims = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(dims, list | tuple)
     axes = tracer.axes(source)
@@ -113,7 +113,7 @@ def flip(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def roll(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """roll(shifts, dims): positions move by a fixed count, so channels that are rolled stay."""
+    """Freeze rolled channels: positions move by a fixed count."""
     source = args[0]
     assert isinstance(source, Tensor)
     dims = args[2] if len(args) > 2 else list(range(source.ndim))
@@ -125,9 +125,9 @@ def roll(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """x[i, :, j]: the axes that are picked from stay whole, the others are kept.
+    """Follow x[i, :, j]: freeze the axes that are picked from, and keep the others.
 
-    Of an axis that is picked from by its end, what lies before is free.
+    If positions are counted from the end of an axis, those before the first picked one stay free.
     """
     source, indices, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(indices, list | tuple)
@@ -148,35 +148,49 @@ def index(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def first_made(picked: Sequence[int]) -> int:
-    """Where the axes that are picked lie in the result: torch moves separated picks to the front."""
+    """Return the place of picked axes in the result: torch moves separated picks to the front.
+
+    Args:
+        picked: Axes that are picked from, sorted.
+
+    Returns:
+        The first axis that replaces them.
+    """
     adjacent = bool(picked) and picked[-1] - picked[0] == len(picked) - 1
     return picked[0] if adjacent else 0
 
 
 def picked_axes(indices: Sequence[object]) -> list[int]:
-    """The axes that indices pick positions from."""
+    """Return the axes that indices pick positions from.
+
+    Args:
+        indices: Arguments of an index: None, or tensors of whole numbers or bool.
+
+    Returns:
+        The axes, sorted.
+    """
     return [axis for axis, _ in _items(indices)]
 
 
 def _items(indices: Sequence[object]) -> Iterator[tuple[int, Tensor]]:
-    """Axes that indices pick from, each with its index."""
+    """Yield the axes that indices pick from, each with its index."""
     axis = 0
     for item in indices:
         width = 1
         if isinstance(item, Tensor):
-            # A mask stands for as many axes as it has itself.
+            # A mask replaces as many axes as it has.
             width = max(item.ndim, 1) if item.dtype == torch.bool else 1
             yield from ((axis + number, item) for number in range(width))
         axis += width
 
 
 def index_select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Positions along one axis are picked or windowed: channels on it stay."""
+    """Freeze an axis whose positions are picked or windowed."""
     _along_one(tracer, args, kwargs, out, PICKED)
 
 
 def sort(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """sort, argsort: as gather, where the values say what is picked."""
+    """Freeze an axis whose positions are picked by their values."""
     _along_one(tracer, args, kwargs, out, RANKED)
 
 
@@ -196,7 +210,7 @@ def _along_one(tracer: Tracer, args: Args, kwargs: Kwargs, out: object, kind: Re
 
 
 def pack_sequence(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """_pack_padded_sequence: [time, batch, C] to [entries, C], and back; the channels stay the last axis."""
+    """Follow _pack_padded_sequence, [time, batch, C] to [entries, C], and its inverse; channels stay the last axis."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -207,7 +221,7 @@ def pack_sequence(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> No
 
 
 def triangular(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """triu, tril: which positions stay depends on their numbers."""
+    """Freeze both axes of triu and tril: the number of a position decides whether it stays."""
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -217,9 +231,9 @@ def triangular(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def new_tensor(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """zeros, ones, full: an axis as long as a number of the module at work follows that number.
+    """Follow zeros, ones and full: an axis follows a number of the running module if it is as long as that.
 
-    So the first state of a recurrent layer is as wide as its hidden units, and an empty bias has as many heads.
+    So the first state of a recurrent layer gets as wide as its hidden units, and an empty bias gets as many heads.
     """
     numbers = tracer.numbers()
     for result in tensors_in(out):

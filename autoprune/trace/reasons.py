@@ -1,7 +1,7 @@
-"""Why channels are left alone: every kind of reason in words, with what to do about it.
+"""Define the reasons for which channels are left alone, each with a remedy.
 
-A rule of the trace freezes with a `Kind` of this file; the proof and the settings withdraw with others. The page
-docs/left_alone.md says the same at length, and a test keeps both in step.
+A rule of the trace freezes channels with a `ReasonKind` of this file; the proof and the settings withdraw groups with
+others. The page docs/left_alone.md explains each at length, and a test keeps both in step.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ PAGE = "docs/left_alone.md"
 class ReasonKind:
     """A kind of reason.
 
-    Args:
-        name: What it is stored as.
-        title: Heading of its section of the docs.
-        words: What follows the name of a layer; `{detail}` in it is filled in.
-        remedy: What to do about it, in sentences.
-
+    Attributes:
+        name: Name that is stored.
+        title: Heading of its section in the docs.
+        words: Words that follow the name of a layer; `{detail}` in them is filled in.
+        remedy: What the user can do about it, in sentences.
     """
 
     name: str
@@ -34,7 +33,7 @@ class ReasonKind:
 
     @property
     def anchor(self) -> str:
-        """The section of the docs, as a link from the root of the repository."""
+        """Link to its section of the docs, from the root of the repository."""
         return f"{PAGE}#{self.title.lower().replace(' ', '-').replace(',', '')}"
 
 
@@ -331,7 +330,7 @@ INEXACT = ReasonKind(
     "Let nothing but an addition lie between what it computes and what that is added to, and let nothing else read it. "
     'A member of a list of equal modules may go without that: kinds=("layers",).',
 )
-#: Words that a reason was stored with, of which nothing else is known.
+#: A reason of which only the stored words are known.
 OTHER = ReasonKind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")
 
 #: Name -> kind, all of them.
@@ -342,20 +341,19 @@ REASON_KINDS: Mapping[str, ReasonKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why channels are left alone, and where that is.
+    """The reason for which channels are left alone, with its place.
 
-    Args:
-        kind: Of `KINDS`.
-        detail: What its words leave open, such as the message of an error.
-        note: What else is known, in words behind a semicolon.
-        operator: What torch calls the operator; "" where none is to be named.
-        module: The innermost module at work; "" for the model itself.
-        line: `file:line` of the code that called the operator, outside torch; "" where it is not known.
+    Attributes:
+        kind: One of `REASON_KINDS`.
+        detail: Value for `{detail}` in the words of the kind, such as the message of an error.
+        note: Further words, which follow a semicolon.
+        operator: Name of the operator in torch; "" if there is none to name.
+        module: The innermost running module; "" for the model itself.
+        line: `file:line` of the code outside torch that called the operator; "" if it is unknown.
 
     Example:
         >>> Reason(kind=PICKED, operator="index_select", module="head", line="net.py:12").text
         'is picked by its number (torch.index_select in head, net.py:12)'
-
     """
 
     kind: ReasonKind
@@ -367,22 +365,22 @@ class Reason:
 
     @property
     def words(self) -> str:
-        """Why, without the place; it follows the name of a layer."""
+        """The reason without its place, in words that follow the name of a layer."""
         return "; ".join(filter(None, (self.kind.words.format(detail=self.detail), self.note)))
 
     @property
     def written(self) -> str:
-        """The operator as people write it; "" where none is to be named."""
+        """The operator as users write it; "" if there is none to name."""
         return readable_name(self.operator) if self.operator else ""
 
     @property
     def place(self) -> str:
-        """Operator, module and line, as far as they are known; "" where nothing is."""
+        """Operator, module and line, as far as they are known; "" if none is."""
         where = f"in {self.module}" if self.module else "in the model's own forward" if self.operator else ""
         what = " ".join(filter(None, (self.written, where)))
         return ", ".join(filter(None, (what, self.line)))
 
     @property
     def text(self) -> str:
-        """Why and where."""
+        """The reason and its place, in words."""
         return f"{self.words} ({self.place})" if self.place else self.words

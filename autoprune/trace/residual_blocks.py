@@ -1,4 +1,4 @@
-"""Residual blocks: modules whose output is their input plus something, and branches that are added to something."""
+"""Find residual blocks: modules that add to their input, and branches that are added to an earlier value."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from autoprune.trace.flow import Flow, ModuleCall
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
-#: Operators whose result still holds what was added up before, and of how many of the values that they read; what
-#: they do to it is left to the proof.
+#: Operators whose result still contains their leading inputs -> how many of these; None for all. The proof decides
+#: whether they change them.
 CARRYING: Mapping[str, int | None] = {
     **dict.fromkeys(("add", "add_", "sub", "sub_")),
     **dict.fromkeys(("relu", "relu_", "clone", "alias", "detach", "_to_copy"), 1),
@@ -25,10 +25,18 @@ CARRYING: Mapping[str, int | None] = {
 
 
 def find_blocks(tracer: Tracer, model: nn.Module, owners: Owners) -> tuple[DroppableBlock, ...]:
-    """Everything that may be dropped whole without a trace, nested ones as well, in the order of the modules.
+    """Find all candidates for blocks, nested ones as well.
 
-    Of several that mean the same a module that adds to its input comes before the branch inside of it, the innermost
-    first; the others are what to try otherwise.
+    Of equivalent candidates, a module that adds to its input comes before the branch inside it, the innermost first;
+    the others become its alternatives.
+
+    Args:
+        tracer: A finished trace.
+        model: The model that was traced.
+        owners: Tensors that belong to its modules.
+
+    Returns:
+        The blocks in the order of the modules.
     """
     adding = sorted(_adding(tracer.flow, model, owners), key=lambda block: -len(block.name))
     found: dict[frozenset[str], list[DroppableBlock]] = {}
@@ -39,16 +47,17 @@ def find_blocks(tracer: Tracer, model: nn.Module, owners: Owners) -> tuple[Dropp
 
 
 def _chained(ways: Sequence[DroppableBlock]) -> DroppableBlock:
-    """The first, with the others behind it."""
+    """Return the first block, with the others as its alternatives."""
     if len(ways) == 1:
         return ways[0]
     return replace(ways[0], otherwise=_chained(ways[1:]))
 
 
 class Owners:
-    """Which tensors go with modules: those that nothing else uses, as weights may be tied.
+    """Tensors that belong to modules alone: weights may be tied.
 
-    numbers: name of a tensor that the forward reads -> its value.
+    Attributes:
+        numbers: Name of a tensor that the forward reads -> number of its value.
     """
 
     def __init__(self, tracer: Tracer, model: nn.Module) -> None:
@@ -62,7 +71,14 @@ class Owners:
                 self._names.setdefault(first.setdefault(id(tensor), name), []).append(name)
 
     def tensors(self, modules: Sequence[str]) -> tuple[str, ...] | None:
-        """First names of the tensors of these modules; None where one of them is in use elsewhere."""
+        """Return the tensors of some modules.
+
+        Args:
+            modules: Names of the modules.
+
+        Returns:
+            First names of the tensors; None if one of them is used elsewhere.
+        """
         found = []
         for first, names in self._names.items():
             inside = {any(name.startswith(f"{module}.") for module in modules) for name in names}
@@ -73,11 +89,28 @@ class Owners:
         return tuple(found)
 
     def read(self, tensors: Container[str], serving: Container[int]) -> tuple[str, ...]:
-        """Names of what is computed with: those of some tensors that the forward reads, and others that serve alone."""
+        """Return the tensors that a block computes with.
+
+        Args:
+            tensors: Names of its tensors.
+            serving: Values that serve it alone.
+
+        Returns:
+            Names of its tensors that the forward reads, and of other tensors that serve it alone.
+        """
         return tuple(name for name, number in self.numbers.items() if number in serving or name in tensors)
 
     def read_by(self, calls: Sequence[ModuleCall], gap: Gap, tensors: Container[str]) -> tuple[str, ...]:
-        """The same for a module that hands on its input; tensors: its own."""
+        """Return the tensors that a module computes with if it passes its input on.
+
+        Args:
+            calls: Calls of the module.
+            gap: The gap that it leaves.
+            tensors: Names of its tensors.
+
+        Returns:
+            Names, as in `read`.
+        """
         given = {passed.value for call in calls for passed in call.took if passed.place == gap.source}
         taken = {passed.value for call in calls for passed in call.took}
         gave = {passed.value for call in calls for passed in call.gave}
@@ -85,12 +118,12 @@ class Owners:
 
 
 def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[DroppableBlock]:
-    """Modules with parameters that add to their input."""
+    """Yield modules with parameters that add to their input."""
     calls = flow.by_module()
     for path, module in model.named_modules():
         if not path or path not in calls or next(module.parameters(), None) is None:
             continue
-        # A module that is used more than once has to add to its input in the same way every time.
+        # A module that is called several times has to add to its input in the same way every time.
         ways = {_addition(flow, call) for call in calls[path]}
         way = ways.pop()
         tensors = owners.tensors((path,)) if way is not None and not ways else None
@@ -103,7 +136,7 @@ def _adding(flow: Flow, model: nn.Module, owners: Owners) -> Iterator[DroppableB
 
 
 def _addition(flow: Flow, call: ModuleCall) -> Gap | None:
-    """How a call's output holds an input, None when it does not."""
+    """Return the gap of a call whose output contains an input, None if it contains none."""
     for gave in call.gave:
         for took in call.took:
             if took.value == gave.value or took.shape != gave.shape:

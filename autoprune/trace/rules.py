@@ -1,6 +1,6 @@
-"""What each operator does to channels: operator name -> rule.
+"""Map each operator to the rule that follows channels through it.
 
-An operator without a rule freezes whatever it touches, so that an unknown operator costs coverage, never
+An operator without a rule freezes the channels of all its arguments: an unknown operator costs coverage, never
 correctness.
 """
 
@@ -26,7 +26,7 @@ Kwargs = Mapping[str, object]
 
 
 def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Broadcasting element by element: axes of equal size hold the same channels."""
+    """Follow broadcasting element by element: axes of equal size hold the same channels."""
     operands = [tensor for tensor in tensors_in((args, list(kwargs.values()))) if tensor.ndim > 0]
     for result in tensors_in(out):
         axes: Axes = [None] * result.ndim
@@ -37,12 +37,12 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
                 if axis - result.ndim + tensor.ndim >= 0
                 and tensor.shape[axis - result.ndim + tensor.ndim] == result.shape[axis]
             ]
-            # What is expanded to the size of another is the same all along, and as long as that.
+            # An expanded axis holds one value and follows the length of the others.
             varying = [(tensor, place) for tensor, place in present if tensor.stride(place)]
             if present and result.shape[axis] > 1:
                 axes[axis] = _join(tracer, varying or present)
         tracer.put(result, axes)
-        # A weight computed from one parameter (weight normalisation, say) still stands for it in a product.
+        # A weight computed from one parameter (weight normalisation, say) still represents it in a product.
         weights = [tensor for tensor in operands if tensor.shape == result.shape and tracer.origin(tensor)]
         if len(weights) == 1 and result is not weights[0]:
             tracer.derive(result, weights[0], range(result.ndim))
@@ -50,7 +50,7 @@ def pointwise(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def division(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Pointwise; a weight that is divided by is zero where it is silenced, which the mask has to know."""
+    """Follow a division; a weight in the divisor is zero where it is silenced, which the mask has to handle."""
     pointwise(tracer, args, kwargs, out)
     divisor = args[-1]
     note_scale(tracer, args[0], divisor)
@@ -60,13 +60,13 @@ def division(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def multiplication(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Pointwise; a number may be a scale that the module takes from a width."""
+    """Follow a multiplication; a plain number may be a scale that the module computes from a width."""
     pointwise(tracer, args, kwargs, out)
     note_scale(tracer, args[0], args[1])
 
 
 def addition(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Pointwise; a vector that is added to what a weight makes is its bias."""
+    """Follow an addition; a vector that is added to the output of a weight is its bias."""
     pointwise(tracer, args, kwargs, out)
     for vector, other in (args[:2], args[1::-1]):
         if isinstance(vector, Tensor) and isinstance(other, Tensor) and vector.ndim <= other.ndim:
@@ -79,11 +79,11 @@ def _join(tracer: Tracer, present: list[tuple[Tensor, int]]) -> AxisNodes:
     first, position = present[0]
     nodes = tracer.axes(first)[position]
     absent = [tensor for tensor, axis in present if tracer.axes(tensor)[axis] is None]
-    # What has channels on another axis has places on this one.
+    # A tensor with channels on another axis has positions on this one.
     along = any(nodes is not None for tensor in absent for nodes in tracer.axes(tensor))
     for tensor, axis in present[1:]:
         nodes = tracer.unify(nodes, tracer.axes(tensor)[axis], ALONG_PLACES if along else UNMADE)
-    # Places stay places when a table of the model is added to them: positions, a mask for each window.
+    # Positions stay positions if a table of the model is added to them: position embeddings, a mask for each window.
     labelled = [tracer.origin(tensor) for tensor, axis in present if tracer.axes(tensor)[axis] is not None]
     return None if len(labelled) < len(present) and all(labelled) else nodes
 
@@ -96,7 +96,7 @@ def _elementwise_roles(tracer: Tracer, operands: list[Tensor]) -> None:
 
 
 def spatial(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Pooling, padding by interpolation and the like: axes 0 and 1 stay, the rest is space."""
+    """Follow pooling, interpolation and the like: axes 0 and 1 are kept, the others are space."""
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -108,7 +108,7 @@ def spatial(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def grid_sample(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """grid_sampler: values of [N, C, H, W] at the places [N, H', W', 2], such as those that a head computes."""
+    """Follow grid_sampler: values of [N, C, H, W] at the positions [N, H', W', 2], which a head may compute."""
     source, places = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(places, Tensor)
     axes, where = tracer.axes(source), tracer.axes(places)
@@ -122,7 +122,7 @@ def _spatial_rank(tensor: Tensor) -> int:
 
 
 def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """mean, sum, amax ... over axes: over channels it is taken of those that stay."""
+    """Note a mean, sum, amax ... over axes; a cut model takes it over the channels that stay."""
     source = args[0]
     assert isinstance(source, Tensor)
     reduced = reduced_axes(args, kwargs, source.ndim)
@@ -133,12 +133,12 @@ def reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def power_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """The length of a vector: a reduction whose order comes before its axes."""
+    """Note the norm of a vector: a reduction whose order comes before its axes."""
     reduction(tracer, args[:1] + args[2:], kwargs, out)
 
 
 def index_reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """argmax, any ... over axes: what stays does not stand for the whole, so these channels stay."""
+    """Freeze the axes of argmax, any ...: the result depends on every channel."""
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -149,7 +149,7 @@ def index_reduction(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> 
 
 
 def _put_reduced(tracer: Tracer, out: object, axes: Axes, reduced: set[int]) -> None:
-    """What runs along the axes that are left, with or without the reduced ones kept as size 1."""
+    """Set the axes of a result that keeps the reduced axes with size 1, or lacks them."""
     for result in tensors_in(out):
         if result.ndim == len(axes):
             tracer.put(result, [None if axis in reduced else nodes for axis, nodes in enumerate(axes)])
@@ -158,9 +158,18 @@ def _put_reduced(tracer: Tracer, out: object, axes: Axes, reduced: set[int]) -> 
 
 
 def reduced_axes(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
-    """The axes that a reduction names: the last list among its arguments, else its last whole number, else all.
+    """Return the axes that a reduction names.
 
-    min, max and argmax take one axis that is no list.
+    The last list among its arguments names them, otherwise its last whole number (min, max, argmax), otherwise all axes
+    are reduced.
+
+    Args:
+        args: Positional arguments of the operator.
+        kwargs: Its keyword arguments.
+        rank: Number of axes of its first argument.
+
+    Returns:
+        The axes, counted from the front.
     """
     named = kwargs.get("dim")
     lists = [value for value in args[1:] if isinstance(value, list | tuple)]
@@ -174,7 +183,7 @@ def reduced_axes(args: Args, kwargs: Kwargs, rank: int) -> set[int]:
 
 
 def softmax(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """softmax: over channels it is taken of those that stay."""
+    """Note a softmax over channels; a cut model takes it over the channels that stay."""
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
@@ -184,7 +193,7 @@ def softmax(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def cumulative(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """cumsum: every position depends on those before it; they stay."""
+    """Freeze an axis that is accumulated: every position depends on those before it."""
     source, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
     axes = tracer.axes(source)
@@ -194,7 +203,7 @@ def cumulative(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Rows of a table: its columns are the channels."""
+    """Follow rows of a table, whose columns are the channels."""
     weight = args[0]
     assert isinstance(weight, Tensor)
     tracer.role(weight, 1, "out")
@@ -204,13 +213,13 @@ def embedding(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def shaped_like(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """zeros_like and its kind: as long as the source along every axis, and nothing else of it."""
+    """Follow zeros_like and its kind: the result has the lengths of the source, not its values."""
     assert isinstance(args[0], Tensor)
     tracer.put(tensors_in(out)[0], tracer.axes(args[0]))
 
 
 def no_channels(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Makes fresh values that no channel runs along."""
+    """Make new values without channels."""
     del tracer, args, kwargs, out
 
 
@@ -225,7 +234,7 @@ _prelu_kernel _to_copy hardshrink softshrink acos asin atan2 cosh deg2rad erfinv
 lerp log10 log2 logit nan_to_num nextafter sinc sinh special_expit sgn tan xlogy logical_xor
 logaddexp exp_ pow_ sin_ cos_ logical_not_ where_ zero_ rsqrt_ sqrt_ neg_ clamp_min_ clamp_max_ exp2 bernoulli
 """
-#: Values of their own in the shape of others.
+#: Operators that make new values in the shape of their argument.
 _LIKE = "full_like ones_like zeros_like empty_like rand_like randn_like"
 _SPATIAL = """
 max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
@@ -235,7 +244,7 @@ max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d _upsample_nearest_
 reflection_pad3d
 reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d
 """
-#: Reductions that are taken of the channels that stay, and those whose order comes before their axes.
+#: Reductions that a mask takes over the channels that stay; of `POWERS` the order comes before the axes.
 REDUCTIONS = ("mean", "sum", "amax", "amin", "var", "std", "var_mean", "std_mean", "logsumexp", "max", "min", "prod")
 POWERS = ("norm", "linalg_vector_norm")
 _COUNTED = "argmax argmin any all"

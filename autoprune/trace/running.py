@@ -1,4 +1,4 @@
-"""Copies of a model to run, and the conditions under which they run."""
+"""Copy a model for a trace or proof, and set the conditions under which it runs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,22 @@ from autoprune.trace.values import named_tensors
 
 
 def copy_for_tracing(model: nn.Module) -> nn.Module:
-    """A copy in eval mode that shares nothing with the model. Raises TraceError where there can be none."""
+    """Copy a model in eval mode; the copy shares nothing with it.
+
+    Args:
+        model: The model, with its weights in memory.
+
+    Returns:
+        The copy.
+
+    Raises:
+        TraceError: If the model has lazy or meta weights, or cannot be copied.
+    """
     if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for _, tensor in named_tensors(model)):
         raise TraceError("the model must have weights, but got lazy modules: call it once first")
     try:
         scratch = clone_with(model).eval()
-    except Exception as error:  # modules that hold what cannot be copied
+    except Exception as error:  # user code runs in here
         raise TraceError(
             f"the model must be copyable with copy.deepcopy, but got {describe_exception(error)}"
         ) from error
@@ -35,10 +45,15 @@ def copy_for_tracing(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def plain_operators(model: nn.Module) -> Iterator[None]:
-    """No fused operators for whole layers: attention and recurrent layers show the steps they are made of.
+    """Run a model without fused operators, so that attention and recurrent layers dispatch their single steps.
 
-    Whatever draws at random, from torch, NumPy or Python, draws the same each time; the caller's generators stay as
-    they are.
+    Random draws of torch, NumPy and Python are the same each time; the caller's generators are restored.
+
+    Args:
+        model: The model that is about to run.
+
+    Yields:
+        Nothing.
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     recurrent = any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in model.modules())

@@ -1,4 +1,4 @@
-"""Scales that a module works out from a width each time that it runs, such as 1 / sqrt(head width)."""
+"""Detect scales that a module computes from a width in its forward, such as 1 / sqrt(head width)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from autoprune.trace.numbers import values_in
 if TYPE_CHECKING:
     from autoprune.trace.tracer import Tracer
 
-#: Powers of a width that scales are; its fourth root where queries and keys are both scaled.
+#: Roots of a width that are used as scales: the fourth root where both queries and keys are scaled.
 _ROOTS = (2, 4)
 _NEAR = 1e-6
 
 
 def note_scale(tracer: Tracer, source: object, factor: object) -> None:
-    """Values are multiplied with, or divided by, a number: it may be a root of a width.
+    """Note a factor that may be a root of a width.
 
-    source: the values. factor: the number.
+    Args:
+        tracer: The trace.
+        source: The values that are multiplied or divided.
+        factor: The factor; anything but a positive number is ignored.
     """
     if not isinstance(source, Tensor) or not isinstance(factor, float) or not 0 < factor < math.inf:
         return
@@ -38,10 +41,17 @@ def note_scale(tracer: Tracer, source: object, factor: object) -> None:
 
 
 def is_kept(tracer: Tracer, factor: object) -> bool:
-    """Whether a scale is a number that the module at work keeps, which stays as it is in a cut.
+    """Tell whether the running module keeps a scale as a number, which a cut does not change.
 
-    Of the root of one it is not known: torch takes it in `scaled_dot_product_attention` of a number that it is given as
-    well as of the default, whatever else the module keeps.
+    The root of a kept number does not count: `scaled_dot_product_attention` takes the root of a scale that it is given
+    and of its default alike.
+
+    Args:
+        tracer: The trace.
+        factor: The scale.
+
+    Returns:
+        True if a number of the module is the scale or its inverse.
     """
     if not isinstance(factor, float) or factor <= 0:
         return False
@@ -51,7 +61,7 @@ def is_kept(tracer: Tracer, factor: object) -> bool:
 
 
 def _beside(tracer: Tracer, source: Tensor) -> Iterator[npt.NDArray[np.int64]]:
-    """Channels along the values, and those that the last product of the module at work summed over."""
+    """Yield the channels along the values, and those that the module's last product summed over."""
     yield from (nodes for nodes in tracer.axes(source) if nodes is not None)
     if tracer.contracted and tracer.contracted[-1].module == tracer.module:
         yield from tracer.contracted[-1].axes

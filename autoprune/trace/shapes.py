@@ -1,4 +1,4 @@
-"""Rules for operators that move, cut and join axes without computing anything."""
+"""Follow channels through operators that reshape, move, slice and join axes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
-#: Positions of two channel axes that are flattened into one; beyond that they are not followed.
+#: Largest grid of two channel axes that is followed when they are flattened into one.
 MAX_GRID = 1 << 20
 Kwargs = Mapping[str, object]
 
 
 def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """view, reshape, flatten, unflatten, squeeze and unsqueeze: axes are matched by their products."""
+    """Follow view, reshape, flatten, unflatten, squeeze and unsqueeze: axes are matched by their products."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     tracer.derive(result, source)
@@ -41,7 +41,7 @@ def reshape(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Runs of axes with equal products; axes of size 1 carry nothing and are left out."""
+    """Return runs of axes with equal products; axes of size 1 hold no channels and are left out."""
     left = [axis for axis, size in enumerate(before) if size != 1]
     right = [axis for axis, size in enumerate(after) if size != 1]
     segments = []
@@ -68,7 +68,7 @@ def _flatten(tracer: Tracer, parts: Sequence[tuple[AxisNodes, int]]) -> AxisNode
                     tracer.freeze(side, LARGE)
                 return None
             if tracer.union_find.without_rows(other, nodes):
-                # Read as rows and written column by column, as a shuffle does: in rows of a fixed number.
+                # A shuffle reads rows and writes columns: the number of rows is fixed.
                 nodes = np.repeat(nodes, count)
             else:
                 tracer.grids.append(Grid(tracer.module, nodes, other))
@@ -93,7 +93,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
     apart = tie(tracer, nodes, split=True)
     row_nodes, column_nodes = tracer.union_find.split(nodes, rows, columns)
     if apart is not None and tracer.union_find.without_rows(row_nodes, column_nodes):
-        # Sets of the input's channels are made up for by columns, as many in every row.
+        # Columns, equally many in every row, make up for sets of the input's channels.
         tracer.freeze(row_nodes, COUPLED)
         balance(tracer, np.stack([nodes, apart]))
     tracer.grids.append(Grid(tracer.module, row_nodes, column_nodes))
@@ -101,7 +101,7 @@ def _unflatten(tracer: Tracer, nodes: AxisNodes, sizes: Sequence[int]) -> Axes:
 
 
 def permute(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """permute(dims)."""
+    """Follow permute(dims)."""
     source, dims = args[0], args[1]
     assert isinstance(source, Tensor) and isinstance(dims, list | tuple)
     axes = tracer.axes(source)
@@ -111,7 +111,7 @@ def permute(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def transpose(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """t() and transpose(a, b)."""
+    """Follow t() and transpose(a, b)."""
     source = args[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -126,7 +126,7 @@ def transpose(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def expand(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """expand: new leading axes and axes of size 1 hold copies, not channels."""
+    """Follow expand: new leading axes and axes of size 1 hold copies, not channels."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     axes = tracer.axes(source)
@@ -139,7 +139,7 @@ def expand(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def concatenate(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """cat: channels side by side along one axis, the same channels along the others."""
+    """Follow cat: channels side by side along one axis, the same channels along the others."""
     parts, result = tensors_in(args[0]), tensors_in(out)[0]
     dim = _dim(args, kwargs, 1, 0) % result.ndim
     parts = [part for part in parts if part.ndim == result.ndim]
@@ -170,7 +170,7 @@ def _side_by_side(tracer: Tracer, columns: Sequence[AxisNodes], sizes: Sequence[
 
 
 def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """stack: a new axis of copies."""
+    """Follow stack: a new axis without channels, the same channels along the others."""
     parts, result = tensors_in(args[0]), tensors_in(out)[0]
     dim = _dim(args, kwargs, 1, 0) % result.ndim
     axes = tracer.axes(parts[0])
@@ -180,7 +180,7 @@ def stack(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Split and chunk: equal parts must stay equally wide, and a shorter last one as much shorter."""
+    """Follow split and chunk: equal parts stay equally wide, and a shorter last part stays as much shorter."""
     source, pieces = args[0], tensors_in(out)
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 2, 0) % source.ndim
@@ -201,7 +201,7 @@ def split(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _chunked(tracer: Tracer, parts: Sequence[Nodes]) -> None:
-    """Parts of one length, of which the last may be shorter: all lose equally many, and what it lacks stays."""
+    """Balance parts of one length; the positions that a shorter last part lacks are frozen."""
     shortest = min(map(len, parts), default=0)
     for part in parts:
         tracer.freeze(part[shortest:], UNEQUAL)
@@ -210,7 +210,9 @@ def _chunked(tracer: Tracer, parts: Sequence[Nodes]) -> None:
 
 
 def _parts(tracer: Tracer, parts: Sequence[Nodes]) -> None:
-    """Parts with a length each. Of unequal ones those can shrink that are numbers of the module, not of its code."""
+    """Balance the equal ones of parts with a length each. Unequal parts shrink if their length is a number of the
+    module.
+    """
     packed = isinstance(tracer.modules.get(tracer.module), nn.MultiheadAttention)  # cut to one that splits anew
     if len({len(part) for part in parts}) > 1 and not packed:
         for part in parts:
@@ -222,13 +224,13 @@ def _parts(tracer: Tracer, parts: Sequence[Nodes]) -> None:
 
 
 def _is_kept(tracer: Tracer, size: int) -> bool:
-    """Whether a size is a number of the module at work, or the product of two of them."""
+    """Tell whether a size is a number of the running module, or the product of two."""
     numbers = tracer.sizes()
     return size in numbers or any(size % number == 0 and size // number in numbers for number in numbers)
 
 
 def slice_view(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """slice(dim, start, end, step): a view of some positions."""
+    """Follow slice(dim, start, end, step): a view of some positions."""
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
@@ -244,9 +246,9 @@ def slice_view(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """select(dim, index): one position; numbered channels cannot move where the rest of the model reads it.
+    """Follow select(dim, index): freeze the axis if the rest of the model reads the picked position.
 
-    Counted from the end, those before are free.
+    If the position is counted from the end, those before it stay free.
     """
     source, result = args[0], tensors_in(out)[0]
     assert isinstance(source, Tensor)
@@ -260,7 +262,7 @@ def select(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """unbind(dim): as select, for every position."""
+    """Freeze the axis, like `select` for every position."""
     source = args[0]
     assert isinstance(source, Tensor)
     dim = _dim(args, kwargs, 1, 0) % source.ndim
@@ -272,7 +274,7 @@ def unbind(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """constant_pad_nd: padded channels are constant and stay."""
+    """Follow constant_pad_nd: padded channels are constant, so they are frozen."""
     source, widths = args[0], args[1]
     result = tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(widths, list | tuple)
@@ -290,7 +292,7 @@ def pad(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def as_strided(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """as_strided: only another memory format where the sizes stay; else nothing is known of the result."""
+    """Follow as_strided if it only changes the memory format; otherwise freeze the source."""
     source, size, result = args[0], args[1], tensors_in(out)[0]
     assert isinstance(source, Tensor) and isinstance(size, list | tuple)
     axes = tracer.axes(source)

@@ -1,4 +1,4 @@
-"""What is left alone, and why: layers of which channels stay, and what is no block, layer or head that can go."""
+"""Define records of layers and modules that cannot be pruned, with the reasons."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from autoprune.trace.reasons import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnprunableLayer:
-    """A layer that is left alone.
+    """A layer of which some or all output channels stay.
 
-    module: its name. channels: how many of its output channels stay. of: how many it has. why: kind and place.
-    group, kind: name and kind of the group that was withdrawn; "" where the trace found none.
+    Attributes:
+        module: Name of the layer.
+        channels: Number of its output channels that stay.
+        of: Number of its output channels.
+        why: The reason, with its place.
+        group: Name of the group that was withdrawn; "" if the trace found none.
+        kind: Kind of that group; "" if the trace found none.
     """
 
     module: str
@@ -24,15 +29,18 @@ class UnprunableLayer:
 
     @property
     def reason(self) -> str:
-        """Why and where, in words."""
+        """The reason and its place, in words."""
         return self.why.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IneligibleModule:
-    """A module that holds nothing of a kind that could go.
+    """A module that was a candidate for a kind and cannot be pruned that way.
 
-    kind: "heads", "head_width", "blocks" or "layers". module: its name. why: kind and place.
+    Attributes:
+        kind: "heads", "head_width", "blocks" or "layers".
+        module: Name of the module.
+        why: The reason, with its place.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Nested inputs and outputs of models, tensor by tensor."""
+"""Walk through the tensors in nested inputs and outputs of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from autoprune.task.data import Inputs
 
 
 def tensors_in(value: object) -> list[Tensor]:
-    """Every tensor in nested tuples, lists, mappings and objects with fields."""
+    """List the tensors in nested tuples, lists, mappings and objects with fields.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        The tensors, in order.
+    """
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -25,15 +32,29 @@ def tensors_in(value: object) -> list[Tensor]:
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters, then buffers, by name."""
+    """Yield the parameters, then the buffers of a model.
+
+    Args:
+        model: The model.
+
+    Yields:
+        (name, tensor).
+    """
     yield from model.named_parameters()
     yield from model.named_buffers()
 
 
 def outputs_in(value: object) -> list[Tensor]:
-    """The tensors that a model gives. An object of another kind is looked into where there are none beside it.
+    """List the tensors among a model's outputs; attributes of an object count if there are no others.
 
-    Raises TraceError when there are none at all.
+    Args:
+        value: Output of the model.
+
+    Returns:
+        The tensors, in order.
+
+    Raises:
+        TraceError: If there are no tensors with values.
     """
     found = tensors_in(value) or tensors_in(getattr(value, "__dict__", {}))
     if not any(tensor.numel() for tensor in found):
@@ -45,12 +66,27 @@ def outputs_in(value: object) -> list[Tensor]:
 
 
 def clone_inputs(value: Inputs) -> Inputs:
-    """Inputs to call a model with, which may change them in place."""
+    """Clone the tensors of nested inputs, as a model may change its inputs in place.
+
+    Args:
+        value: The inputs.
+
+    Returns:
+        The same structure with new tensors.
+    """
     return map_tensors(value, torch.clone)
 
 
 def map_tensors(value: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """The same nested value with every tensor changed."""
+    """Apply a function to every tensor of nested inputs.
+
+    Args:
+        value: The inputs.
+        change: The function.
+
+    Returns:
+        The same structure with the results.
+    """
     return _mapped(value, change)  # type: ignore[return-value]  # of the same shape
 
 

@@ -1,4 +1,4 @@
-"""Rules for operators that choose positions of an axis by values, or write to such positions."""
+"""Follow channels through operators that choose positions of an axis by values, or write to such positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kwargs = Mapping[str, object]
 
 
 def topk(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """topk(k, dim): which positions stay depends on all of them; the other axes are kept."""
+    """Freeze the axis of topk(k, dim), where all values decide which positions stay; keep the others."""
     source = args[0]
     dim = kwargs.get("dim", args[2] if len(args) > 2 else -1)
     assert isinstance(source, Tensor) and isinstance(dim, int)
@@ -28,12 +28,12 @@ def topk(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def index_write(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """index_add and index_copy(dim, index, source): rows of one axis; along the others channels are the same."""
+    """Follow index_add and index_copy(dim, index, source): freeze the written axis, and couple the others."""
     _written_along(tracer, args, args[3], out)
 
 
 def scatter(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Scatter and scatter_add(dim, index, source): as rows, if these cover the other axes."""
+    """Follow scatter and scatter_add(dim, index, source) like `index_write`, if they cover the other axes."""
     places, source = args[2], args[3] if len(args) > 3 else None
     target = args[0]
     assert isinstance(target, Tensor) and isinstance(places, Tensor)
@@ -59,7 +59,7 @@ def _written_along(tracer: Tracer, args: Args, source: object, out: object) -> N
 
 
 def index_put(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """index_put, x[i, :, j] = y: the axes that are written to by number stay whole, the others hold y's channels."""
+    """Follow x[i, :, j] = y: freeze the axes written to by number; the others hold the channels of y."""
     target, indices, values = args[0], args[1], args[2]
     assert isinstance(target, Tensor) and isinstance(indices, list | tuple) and isinstance(values, Tensor)
     picked, axes = picked_axes(indices), tracer.axes(target)
@@ -80,7 +80,7 @@ def index_put(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def _made(indices: Sequence[object]) -> int:
-    """How many axes a value has in place of those that are written to."""
+    """Return the number of axes by which a value replaces the indexed axes."""
     return max((1 if str(i.dtype) == "torch.bool" else i.ndim for i in indices if isinstance(i, Tensor)), default=0)
 
 
