@@ -12,7 +12,8 @@ from autoprune.recovery.distillation import Teacher
 from autoprune.surgery.prove import discover_structure
 from autoprune.surgery.weight_masks import maskable
 from autoprune.task.task import Task
-from autoprune.trace.topology import GROUP_KINDS, Topology
+from autoprune.trace.groups import GROUP_KINDS
+from autoprune.trace.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from autoprune.criteria.movement import MOVEMENT_PASSES, measure_movement
 from autoprune.criteria.signals import SIGNALS, Signals, block_weights, dense_noise, module_name, remaining_blocks
 from autoprune.errors import UnknownNameError
 from autoprune.task.data import Batch
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 
 #: Signals that need a forward and backward; the signals of one row share it.
 _SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})

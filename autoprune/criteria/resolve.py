@@ -18,7 +18,8 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import independent_blocks
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 
 #: Tolerance within which a share of channels counts as a whole number.
 _EXACT = 1e-9

@@ -13,7 +13,8 @@ from autoprune.criteria.calibration import ActivationStatistics
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import ChannelGroup, Member, Topology
+from autoprune.trace.groups import ChannelGroup, Member
+from autoprune.trace.topology import Topology
 
 #: Names of the signals, as criteria ask for them.
 SIGNALS = (

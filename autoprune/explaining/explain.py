@@ -17,7 +17,8 @@ from autoprune.surgery.weight_masks import maskable, unmaskable, weights_for_pat
 from autoprune.task.task import Task
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import GROUP_KINDS, Cost, Member, Topology
+from autoprune.trace.groups import GROUP_KINDS, Member
+from autoprune.trace.topology import Cost, Topology
 from autoprune.trace.unprunable import IneligibleModule
 from autoprune.trial_context import TrialContext
 

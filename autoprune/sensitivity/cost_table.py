@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import StorageError, error_message
 from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import PositionSpan, Topology
+from autoprune.trace.groups import PositionSpan
+from autoprune.trace.topology import Topology
 
 #: Costs lie below this.
 _HIGHEST = 1e60

@@ -25,7 +25,8 @@ from autoprune.recovery.fine_tune import Work
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch, call, take
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 from autoprune.trial_context import TrialContext
 
 #: Shares of a group's channels that stay when it is scanned.

@@ -15,7 +15,7 @@ from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_ne
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.sensitivity.cost_model import WIDTH_COSTS
 from autoprune.space.ties import TIES
-from autoprune.trace.topology import GROUP_KINDS
+from autoprune.trace.groups import GROUP_KINDS
 
 SPACES = ("guided", "reduced", "direct")
 #: What may go: kinds of groups, residual blocks and layers whole, and single weights.

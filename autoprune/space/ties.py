@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from autoprune.criteria.registry import applicable_criteria
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 
 #: "none"; "shape": groups of as many channels, of one kind, in tensors of the same shapes; "stage": groups of as many
 #: channels and one kind, one after the other at the same resolution.

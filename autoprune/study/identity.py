@@ -23,7 +23,8 @@ from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
 from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 from autoprune.trial_context import TrialContext
 
 #: Settings that may change from one run of a study to the next.

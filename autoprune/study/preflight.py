@@ -27,7 +27,8 @@ from autoprune.surgery.weight_masks import check_pattern, maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import call
 from autoprune.trace.absent import why_none
-from autoprune.trace.topology import GROUP_KINDS, Topology
+from autoprune.trace.groups import GROUP_KINDS
+from autoprune.trace.topology import Topology
 from autoprune.trial_context import TrialContext
 
 #: What to do about an error before a study has begun.

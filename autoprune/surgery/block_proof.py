@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.trace.blocks import DroppableBlock, is_part
+from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.reasons import DIFFERS, INEXACT, NEEDED, NEEDED_ONE, NOT_RUNNING, PROOF_TIME, Reason
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.topology import Topology
 from autoprune.trace.unprunable import IneligibleModule
 
 

@@ -36,8 +36,9 @@ from autoprune.trace.operators import raised_from
 from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Reason, ReasonKind
 from autoprune.trace.running import copy_for_tracing
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import Tracer, watch
+from autoprune.trace.tracer import Tracer
 from autoprune.trace.values import map_tensors, tensors_in
+from autoprune.trace.watch import watch
 
 #: Samples that a proof runs on: an odd number, in which a size written in code does not go by chance.
 _FEW = 3

@@ -15,7 +15,8 @@ from autoprune.surgery.module_numbers import update_group_numbers, update_weight
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, renew_kept
 from autoprune.task.soundness import misfits, told
-from autoprune.trace.topology import Rescale, Topology
+from autoprune.trace.groups import Rescale
+from autoprune.trace.topology import Topology
 
 
 def cut(

@@ -15,8 +15,9 @@ from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.surgery.forwards import OutOfTime
 from autoprune.surgery.influence import NO_EFFECT_REASON, Cuts, Part, influential_parameters, matrices
 from autoprune.surgery.repairs import Repair, candidate_repairs
+from autoprune.trace.groups import Attribute, ChannelGroup
 from autoprune.trace.reasons import PROOF_TIME, Reason
-from autoprune.trace.topology import Attribute, ChannelGroup, Topology
+from autoprune.trace.topology import Topology
 
 #: Other weights that are tried where a cut changes nothing.
 REDRAWS = 3

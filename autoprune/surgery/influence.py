@@ -14,8 +14,9 @@ from autoprune.surgery.forwards import Forwards
 from autoprune.task.clone import Borrowed, clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing
+from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.reasons import NO_EFFECT, Reason
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.topology import Topology
 from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 
 #: "group" or "block", and its name.

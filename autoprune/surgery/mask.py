@@ -16,12 +16,14 @@ from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, renew_kept, sharing
 from autoprune.task.data import Inputs, call
 from autoprune.trace.modules import track_modules
+from autoprune.trace.observations import OperatorStep
 from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
 from autoprune.trace.running import plain_operators
 from autoprune.trace.topology import Topology
-from autoprune.trace.tracer import OperatorStep, Tracer, run
+from autoprune.trace.tracer import Tracer
 from autoprune.trace.union_find import ChannelUnionFind
 from autoprune.trace.values import clone_inputs
+from autoprune.trace.watch import run
 
 Args = tuple[object, ...]
 #: The operator that only changes the type of values.

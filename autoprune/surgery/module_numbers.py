@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError, error_message
+from autoprune.trace.groups import remaining
 from autoprune.trace.numbers import put_number
-from autoprune.trace.topology import Topology, remaining
+from autoprune.trace.topology import Topology
 
 
 def update_weight_numbers(module: nn.Module) -> None:

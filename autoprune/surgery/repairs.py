@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale
+from autoprune.trace.groups import Attribute, ChannelGroup, Member, Rescale
 
 #: Most changes tried for one group.
 MOST = 48

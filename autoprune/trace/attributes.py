@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from autoprune.trace.groups import Attribute, PositionSpan
 from autoprune.trace.numbers import nearby_modules, numbers_in
-from autoprune.trace.topology import Attribute, PositionSpan
-from autoprune.trace.tracer import Grid, ModuleNumber, Tracer
+from autoprune.trace.observations import Grid, ModuleNumber
+from autoprune.trace.tracer import Tracer
 
 #: Where a grid has as many rows as columns, numbers with these parts in their name count the columns.
 _WIDTH_WORDS = ("dim", "size", "width", "channel", "d_k", "d_v", "kv_proj")
@@ -183,7 +184,7 @@ def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
 
 
 def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
-    """Yield the numbers of a module equal to an axis that it splits off or reshapes; of nearby modules if it has none."""
+    """Yield the numbers of a module equal to an axis that it splits off or reshapes; else those of nearby modules."""
     if isinstance(tracer.modules[length.module], _SELF_REPAIRED):
         return
     found = [
@@ -198,7 +199,7 @@ def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
 
 
 def _in_order(tracer: Tracer, claims: Sequence[_Claim]) -> list[_Claim]:
-    """Drop claims of a list's numbers for each other's parts: equal numbers are the lengths of parts in order."""
+    """Drop claims of a list's numbers for each other's parts: equal numbers are lengths of parts in order."""
     names: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     parts: dict[tuple[str, str, int], list[tuple[int, ...]]] = defaultdict(list)
     places = []
@@ -242,7 +243,7 @@ def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
 
 
 def _decided(claims: Sequence[_Claim]) -> Iterator[_Claim]:
-    """Drop one of two claims for either side of a grid: other grids with unequal sides decide, otherwise the rows win."""
+    """Drop one of two claims for either side of a grid: other grids with unequal sides decide, else rows win."""
     told: dict[tuple[str, str], set[str]] = defaultdict(set)
     for claim in claims:
         if claim.side and not claim.unsure:
@@ -301,7 +302,7 @@ def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.in
 
 
 def _named(model: nn.Module, follower: ModuleNumber) -> Iterator[_Claim]:
-    """Yield a number by its name in modules of torch, elsewhere any equal number with "group" in its name."""
+    """Yield a number by its name, or equal numbers with "group" in their name if the module lacks that name."""
     numbers = vars(model.get_submodule(follower.module))
     certain = follower.name in numbers
     names = [follower.name] if certain else [name for name in numbers if "group" in name]

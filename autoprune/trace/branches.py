@@ -125,7 +125,7 @@ class _Finder:
         return found
 
     def _makers(self, term: _Term) -> Iterator[str]:
-        """Yield modules with parameters whose output becomes the term and is zero only if it is; the nearest first."""
+        """Yield modules with parameters whose output becomes the term and is zero only if it is; nearest first."""
         for value in self.flow.carriers(term.value, _ZEROING, down_to=term.carried + 1):
             yield from sorted((m for m in self._givers.get(value, ()) if m and self._sizes[m][1]), key=len)
 
@@ -169,7 +169,10 @@ class _Finder:
         return replace(whole, otherwise=less) if len(gaps) > 1 and last not in names else whole
 
     def _shortens(self, gap: Gap, gaps: Sequence[Gap], terms: Sequence[_Term]) -> bool:
-        """Tell whether a remaining product gets shorter inputs where zeros have length 1; its cost was counted in full."""
+        """Tell whether a remaining product gets shorter inputs where zeros have length 1: its cost was counted whole.
+
+        The costs of such a block would be wrong.
+        """
         if not gap.single:
             return False
         gave = {passed.value for call in self._calls[gap.module] for passed in call.gave}

@@ -38,14 +38,14 @@ MODULES: Mapping[str, ReasonKind] = {
 }
 
 
-def locate_reason(kind: ReasonKind, detail: str, where: tuple[str, str], until: CodeType) -> Reason:
+def locate_reason(kind: ReasonKind, detail: str, where: tuple[str, str], until: CodeType | None) -> Reason:
     """Return the reason for channels that the current operator freezes, with its place.
 
     Args:
         kind: Kind of the reason, unless the operator runs inside a function or module that has its own.
         detail: Detail of the reason.
         where: (operator, module) at work; the operator is "" after the forward.
-        until: Code of the function that ran the model; the stack is searched up to it.
+        until: Code of the function that ran the model; the stack is searched up to it. None to search all of it.
 
     Returns:
         The reason, with operator, module and line.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.trace.flow import ModuleCall, PassedTensor
+from autoprune.trace.groups import Member
 from autoprune.trace.reasons import UNEQUAL
-from autoprune.trace.topology import Member
 from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in
 

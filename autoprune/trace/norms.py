@@ -38,7 +38,7 @@ def batch_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
 
 
 def layer_norm(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Note statistics over the last axis: a cut model takes them over the channels that stay. Several axes are frozen."""
+    """Note statistics over the last axis, taken over the channels that stay; several axes are frozen."""
     _over_last(tracer, args, args[2:4], out)
 
 

@@ -92,11 +92,11 @@ class CallSite(NamedTuple):
     functions: frozenset[str]
 
     @classmethod
-    def of(cls, until: CodeType) -> CallSite:
+    def of(cls, until: CodeType | None) -> CallSite:
         """Find the call site on the current stack.
 
         Args:
-            until: Code of the function that ran the model; the search stops there.
+            until: Code of the function that ran the model; the search stops there. None to search the whole stack.
 
         Returns:
             The call site.

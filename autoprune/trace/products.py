@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from autoprune.trace.modules import balance
+from autoprune.trace.observations import Axes
 from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.scales import is_kept
-from autoprune.trace.tracer import Axes, OperatorRule, Tracer
+from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.union_find import AxisNodes
 from autoprune.trace.values import tensors_in
 

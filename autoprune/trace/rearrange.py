@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autoprune.trace.observations import Axes
 from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, ReasonKind
-from autoprune.trace.tracer import Axes, OperatorRule, Tracer
+from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.values import tensors_in
 
 Args = tuple[object, ...]
@@ -39,7 +40,7 @@ def _tied_rows(tracer: Tracer, nodes: Table, rows: int) -> Table:
 
 
 def pixel_shuffle(tracer: Tracer, args: Args, kwargs: Kwargs, out: object) -> None:
-    """Follow [..., C * r * r, H, W] to [..., C, H * r, W * r]: the r * r positions of a channel are removed together."""
+    """Follow [..., C * r * r, H, W] to [..., C, H * r, W * r]: positions of a channel are removed together."""
     _interleave(tracer, args, out, lambda nodes, channels: _tied_rows(tracer, nodes, channels))
 
 

@@ -1,4 +1,4 @@
-"""The part of a topology that a cut needs, as data that is stored and read back without the model."""
+"""Store the part of a topology that a cut needs, and read it back without the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, error_message
 from autoprune.trace.blocks import DroppableBlock, Gap
-from autoprune.trace.topology import Attribute, ChannelGroup, Member, Rescale, TensorInfo, Topology
+from autoprune.trace.groups import Attribute, ChannelGroup, Member, Rescale
+from autoprune.trace.topology import TensorInfo, Topology
 
 VERSION = 2
 
@@ -19,10 +20,13 @@ VERSION = 2
 @stored(Format(what="positions on an axis", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """Positions [channels, k]: listed, or from where on and how far apart along both sides.
+    """Positions [channels, k] on an axis, listed or as an evenly spaced grid.
 
-    shape: channels and k. start, steps: where they are evenly spread. listed: one row for each channel; empty where
-    they are.
+    Attributes:
+        shape: Number of channels, and k.
+        start: First position of an evenly spaced grid.
+        steps: Distance of neighbours along both sides of the grid.
+        listed: One row for each channel; empty for a grid.
     """
 
     shape: tuple[int, int] = (0, 0)
@@ -32,7 +36,14 @@ class Positions:
 
     @classmethod
     def of(cls, index: Tensor) -> Positions:
-        """The shortest form of an index, int64 [channels, k]."""
+        """Encode an index in its shortest form.
+
+        Args:
+            index: The positions, int64 [channels, k].
+
+        Returns:
+            The encoded positions.
+        """
         rows, columns = index.shape
         start, down, along = (int(index[where]) for where in ((0, 0), (-1, 0), (0, -1)))
         steps = ((down - start) // max(rows - 1, 1), (along - start) // max(columns - 1, 1))
@@ -42,14 +53,25 @@ class Positions:
         return cls(shape=(rows, columns), listed=tuple(tuple(row) for row in index.tolist()))
 
     def index(self) -> Tensor:
-        """The positions, int64 [channels, k]."""
+        """Decode the positions.
+
+        Returns:
+            The positions, int64 [channels, k].
+        """
         if self.listed:
             return torch.tensor(self.listed, dtype=torch.int64)
         rows, columns = (torch.arange(length) for length in self.shape)
         return self.start + self.steps[0] * rows[:, None] + self.steps[1] * columns
 
     def fits(self, size: int) -> bool:
-        """Whether they lie on an axis of that size, without making them first."""
+        """Tell whether all positions lie on an axis, without decoding them.
+
+        Args:
+            size: Length of the axis.
+
+        Returns:
+            True where they do, and their shape is consistent.
+        """
         rows, columns = self.shape
         if min(self.shape) < 1 or rows * columns > size:
             return False
@@ -68,7 +90,7 @@ _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 @stored(Format(what="a member of a group"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMember:
-    """A `Member`, its index as positions; of a `Rescale` the role is ""."""
+    """A stored `Member`, or a stored `Rescale`, whose role is ""."""
 
     tensor: str
     axis: int
@@ -79,7 +101,7 @@ class StoredMember:
 @stored(Format(what="a group"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredGroup:
-    """A `ChannelGroup`, without what only proving needs."""
+    """A stored `ChannelGroup`, without the fields that only a proof needs."""
 
     name: str
     channels: int
@@ -93,7 +115,10 @@ class StoredGroup:
 @stored(Format(what="a block", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlock:
-    """A `Block`. Before version 2 source, position and outputs were those of the one module that goes."""
+    """A stored `DroppableBlock`.
+
+    Before version 2, source, position and outputs were those of its single gap.
+    """
 
     name: str
     tensors: tuple[str, ...]
@@ -106,7 +131,11 @@ class StoredBlock:
     outputs: int = 1
 
     def block(self) -> DroppableBlock:
-        """The block."""
+        """Decode the block.
+
+        Returns:
+            The block.
+        """
         own = Gap(module=self.name, source=self.source, position=self.position, outputs=self.outputs)
         return DroppableBlock(
             name=self.name,
@@ -121,7 +150,7 @@ class StoredBlock:
 @stored(Format(what="the structure of a model", version=VERSION))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTopology:
-    """A `Topology` without what only costs, `explain` and proving need."""
+    """A stored `Topology`, without the fields that only costs, `explain` and proofs need."""
 
     tensors: Mapping[str, TensorInfo]
     groups: tuple[StoredGroup, ...]
@@ -129,7 +158,14 @@ class StoredTopology:
 
     @classmethod
     def of(cls, topology: Topology) -> StoredTopology:
-        """What is stored of a topology."""
+        """Encode a topology.
+
+        Args:
+            topology: The topology.
+
+        Returns:
+            The part that a cut needs.
+        """
         return cls(
             tensors=topology.tensors,
             groups=tuple(_stored(group) for group in topology.groups),
@@ -137,9 +173,16 @@ class StoredTopology:
         )
 
     def topology(self, where: str) -> Topology:
-        """Give the topology, which knows no costs. where: what held this, for the message.
+        """Decode the topology, which has no costs.
 
-        Raises StorageError where positions lie outside of their tensor.
+        Args:
+            where: The file or object that held it, for the message.
+
+        Returns:
+            The topology.
+
+        Raises:
+            StorageError: If positions lie outside their tensor.
         """
         for group in self.groups:
             for member in (*group.members, *group.rescaled):

@@ -1,11 +1,10 @@
-"""Topology: the plain data that tracing gives out, the same whatever engine found it."""
+"""Define the topology of a model: its groups, blocks and costs, as plain data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -17,112 +16,20 @@ from torch import Tensor
 from autoprune.display import summarize_names
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.trace.blocks import DroppableBlock, fewest_blocks, is_part
+from autoprune.trace.groups import ChannelGroup, PositionSpan, remaining, spans_by_axis
 from autoprune.trace.reasons import NOT_SEARCHED, PROTECTED, Reason
 from autoprune.trace.unprunable import IneligibleModule, UnprunableLayer
-
-#: What a group is of: plain channels; heads of attention, which go whole; the width of each of the heads.
-GROUP_KINDS = ("channels", "heads", "head_width")
-ROLES = ("out", "in", "scale", "shift", "statistic", "other")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One axis of one tensor that a group's channels run along.
-
-    tensor: name in the model's state dict (parameter or buffer). axis: the axis.
-    index: positions on that axis, int64 [channels, k]: row c is removed with channel c.
-    plain: derived; channel c is position c, as nearly everywhere.
-    role: "out" (a weight makes the channel), "in" (a weight reads it), "scale" and "shift" (of a norm, or
-        a bias), "statistic" (running mean or variance), "other".
-    beside: of a bias, the weight to whose channels it is added, and the position of the first of these.
-    """
-
-    tensor: str
-    axis: int
-    index: Tensor
-    role: str
-    beside: tuple[str, int] | None = None
-    plain: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        plain = self.index.shape[1] == 1 and torch.equal(self.index[:, 0], torch.arange(len(self.index)))
-        object.__setattr__(self, "plain", plain)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PositionSpan:
-    """Positions of one axis that the same groups run along: how many, and the groups' names."""
-
-    positions: int
-    groups: tuple[str, ...]
-
-
-def remaining(spans: Iterable[PositionSpan], shares: Mapping[str, Fraction]) -> int:
-    """Positions that stay with each group at that share of its channels; a group that is not named is whole."""
-    return int(sum(span.positions * math.prod(shares.get(name, Fraction(1)) for name in span.groups) for span in spans))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """A whole number that a module keeps beside its weights and that shrinks with groups, such as num_heads.
-
-    module: its name. name: where it lies, such as config.num_heads or shape[0]. value: in the dense model.
-    runs: the positions that it counts; those that stay are its new value.
-    certain: known from torch's own module; else a guess, for the proof to find out whether it is needed.
-    """
-
-    module: str
-    name: str
-    value: int
-    runs: tuple[PositionSpan, ...]
-    certain: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rescale:
-    """Values that make up for a scale which the model takes from a width, such as 1 / sqrt(head width).
-
-    tensor, axis: of the parameter. index: positions on that axis, int64.
-    """
-
-    tensor: str
-    axis: int
-    index: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelGroup:
-    """Channels that can only go together, in every tensor that holds them.
-
-    name: the module that first makes the channels.
-    channels: number of channels in the dense model.
-    kind: one of KINDS; what the channels are.
-    members: where they are.
-    attributes: numbers of modules that follow the group's width.
-    rescaled: weights that are multiplied by the square root of the share of channels that stays.
-    reshaped: modules that reshape the channels into a grid, of which they are a side.
-    scaling: modules that were seen to work out a scale, of attention logits say, from the number of channels.
-    hint: "" or what else the width decides, in words that follow "it".
-    min_channels: fewest channels with which the model runs.
-    """
-
-    name: str
-    channels: int
-    members: tuple[Member, ...]
-    attributes: tuple[Attribute, ...] = ()
-    rescaled: tuple[Rescale, ...] = ()
-    reshaped: tuple[str, ...] = ()
-    scaling: tuple[str, ...] = ()
-    hint: str = ""
-    kind: str = "channels"
-    min_channels: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """One matrix product or convolution: multiply-adds = positions * number of elements of `weight` (as cut).
+    """One matrix product or convolution with a weight.
 
-    positions: how often the whole weight is used in one forward of the example inputs.
+    Its multiply-adds are `positions` times the number of elements of the cut weight.
+
+    Attributes:
+        weight: Name of the weight.
+        positions: How often the whole weight is used in one forward of the example inputs.
     """
 
     weight: str
@@ -131,10 +38,12 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a model of given widths costs on the example inputs, known without running it.
+    """Cost of a model of given widths on the example inputs, computed without running it.
 
-    parameters: count. multiply_adds: of convolutions and matrix products, for the whole example batch.
-    size_bytes: bytes of parameters and buffers.
+    Attributes:
+        parameters: Number of parameters.
+        multiply_adds: Multiply-adds of convolutions and matrix products, for the whole example batch.
+        size_bytes: Bytes of parameters and buffers.
     """
 
     parameters: int
@@ -142,7 +51,14 @@ class Cost:
     size_bytes: int
 
     def shares_gone(self, left: Cost) -> tuple[float, float]:
-        """Shares of the parameters and of the multiply-adds that are not in `left`, in [0, 1]."""
+        """Compare with a smaller model.
+
+        Args:
+            left: Cost of the smaller model.
+
+        Returns:
+            Shares of the parameters and of the multiply-adds that are saved, in [0, 1].
+        """
         gone = 1 - left.parameters / max(self.parameters, 1)
         return gone, 1 - left.multiply_adds / max(self.multiply_adds, 1)
 
@@ -151,8 +67,12 @@ class Cost:
 class Contraction:
     """A product of two activations, such as queries times keys.
 
-    Multiply-adds = positions * the length of every axis as cut. An axis is the runs that it is made of.
-    module: the one that computes it.
+    Its multiply-adds are `positions` times the length of every axis in the cut model.
+
+    Attributes:
+        module: Module that computes it.
+        positions: Product of the lengths of all axes without channels.
+        axes: The spans of each axis with channels.
     """
 
     module: str
@@ -160,13 +80,26 @@ class Contraction:
     axes: tuple[tuple[PositionSpan, ...], ...]
 
     def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
-        """With each group at that share of its channels; a group that is not named is whole."""
+        """Count the multiply-adds in a cut model.
+
+        Args:
+            shares: Group name -> share of its channels that stays; 1 for a group that is not named.
+
+        Returns:
+            The number.
+        """
         return self.positions * math.prod(remaining(spans, shares) for spans in self.axes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """Shape and dtype size of one parameter or buffer of the dense model."""
+    """One parameter or buffer of the dense model.
+
+    Attributes:
+        shape: Its shape.
+        item_bytes: Bytes of one element.
+        is_parameter: Whether it is a parameter.
+    """
 
     shape: tuple[int, ...]
     item_bytes: int
@@ -175,18 +108,20 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """Everything known about a dense model's structure.
+    """The structure of a dense model.
 
-    groups: what can be pruned, in the order of the forward.
-    blocks: what can be dropped whole, in the order of the model's modules.
-    unprunable: what cannot, and why.
-    products: the multiply-adds, weight by weight.
-    tensors: name -> TensorInfo of every distinct parameter and buffer.
-    contractions: the multiply-adds of products of two activations, as in attention.
-    has_statistics: some group's channels are normalised or reduced together.
-    input_axes: weight -> its axis that a product sums over, in the order of the forward; the last of several.
-    ineligible: modules that might have been blocks, layers or heads that can go, and why they are not.
-    norms: "batch" and "layer", those kinds of normalisation that the model has; see `autoprune.trace.modules`.
+    Attributes:
+        groups: Groups of channels that can be pruned, in the order of the forward.
+        blocks: Blocks and layers that can be dropped, in the order of the model's modules.
+        unprunable: Layers with channels that cannot be pruned, with the reasons.
+        products: Multiply-adds by weight.
+        tensors: Name -> TensorInfo of every distinct parameter and buffer.
+        contractions: Multiply-adds of products of two activations, as in attention.
+        has_statistics: Whether channels of some group are normalised or reduced together.
+        input_axes: Weight -> axis that a product sums over, in the order of the forward; the last one if there are
+            several.
+        norms: Kinds of normalisation in the model, "batch" and "layer"; see `autoprune.trace.modules`.
+        ineligible: Modules that were candidates for blocks, layers or heads, with the reason that rules them out.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -205,22 +140,32 @@ class Topology:
 
     @property
     def spans(self) -> Mapping[tuple[str, int], tuple[PositionSpan, ...]]:
-        """(tensor, axis) -> how many positions go with which groups.
+        """(tensor, axis) -> positions of the axis by group.
 
-        Several groups share positions where an axis is a grid, of heads and head width say: then a position goes with
-        either of them. Worked out when it is first asked for: a proof builds many topologies that nobody asks.
+        Groups share positions where an axis is a grid, of heads and head width say: a position is then removed with
+        either of them. Computed on first use, as a proof builds many topologies that never need it.
         """
         if not self._known_spans:
-            self._known_spans.update(_spans(self.groups))
+            self._known_spans.update(spans_by_axis(self.groups))
         return self._known_spans
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> channels of the dense model."""
+        """Group name -> number of channels in the dense model."""
         return {group.name: group.channels for group in self.groups}
 
     def group(self, name: str) -> ChannelGroup:
-        """The group of that name; ConfigurationError lists the known ones."""
+        """Look up a group.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The group.
+
+        Raises:
+            ConfigurationError: For an unknown name; lists the known ones.
+        """
         for group in self.groups:
             if group.name == name:
                 return group
@@ -234,7 +179,17 @@ class Topology:
             self.group(name)
 
     def block(self, name: str) -> DroppableBlock:
-        """The block of that name; ConfigurationError lists the known ones."""
+        """Look up a block.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The block.
+
+        Raises:
+            ConfigurationError: For an unknown name; lists the known ones.
+        """
         for block in self.blocks:
             if block.name == name:
                 return block
@@ -244,18 +199,43 @@ class Topology:
         )
 
     def dropped(self, names: Iterable[str]) -> list[DroppableBlock]:
-        """The fewest blocks that go when those of these names do; see `fewest_blocks`."""
+        """Return the fewest blocks that drop everything named; see `fewest_blocks`.
+
+        Args:
+            names: Names of blocks.
+
+        Returns:
+            The blocks.
+
+        Raises:
+            ConfigurationError: For an unknown name.
+        """
         return [self.block(name) for name in fewest_blocks(self.blocks, [self.block(name).name for name in names])]
 
     def gone(self, names: Iterable[str]) -> frozenset[str]:
-        """Names of all blocks that go when those of these names do: parts of them too, and what they make up."""
+        """Return every block that is lost with the named ones, also its parts and combinations.
+
+        Args:
+            names: Names of blocks.
+
+        Returns:
+            Names of blocks.
+
+        Raises:
+            ConfigurationError: For an unknown name.
+        """
         whole = self.dropped(names)
         return frozenset(b.name for b in self.blocks if any(b == other or is_part(b, other) for other in whole))
 
     def cost(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> Cost:
-        """Cost when each group keeps `widths[name]` channels; groups that are not named stay whole.
+        """Compute the cost of a cut model.
 
-        dropped: names of blocks that go whole.
+        Args:
+            widths: Group name -> number of channels that stay; all of them for a group that is not named.
+            dropped: Names of blocks that are dropped.
+
+        Returns:
+            The cost.
         """
         blocks = self.dropped(dropped)
         without = {tensor for block in blocks for tensor in block.tensors}
@@ -279,11 +259,18 @@ class Topology:
         return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
 
     def share(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> float:
-        """Multiply-adds of the same as a share of the dense model's."""
+        """Compute the multiply-adds of a cut model as a share of the dense model's; arguments as in `cost`."""
         return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
 
     def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
-        """The same topology with groups withdrawn: name -> reason."""
+        """Withdraw groups.
+
+        Args:
+            withdrawn: Group name -> reason.
+
+        Returns:
+            The topology without these groups; their layers are listed as unprunable.
+        """
         gone = [
             UnprunableLayer(
                 module=module,
@@ -304,9 +291,16 @@ class Topology:
         )
 
     def protected(self, patterns: Sequence[str]) -> Topology:
-        """The topology without the groups and blocks that hold a module whose name matches one of the patterns.
+        """Withdraw the groups and blocks that hold a module whose name matches a pattern.
 
-        patterns: shell-style, such as "head.*" or "*.stem". Raises ConfigurationError for one that matches nothing.
+        Args:
+            patterns: Shell-style patterns, such as "head.*" or "*.stem".
+
+        Returns:
+            The topology without them.
+
+        Raises:
+            ConfigurationError: For a pattern that matches nothing.
         """
         withdrawn: dict[str, Reason] = {}
         staying: dict[str, Reason] = {}
@@ -327,7 +321,14 @@ class Topology:
         return self.without(withdrawn).without_blocks(staying)
 
     def without_blocks(self, withdrawn: Mapping[str, Reason]) -> Topology:
-        """The same topology with blocks and layers withdrawn: name -> reason."""
+        """Withdraw blocks and layers.
+
+        Args:
+            withdrawn: Name -> reason.
+
+        Returns:
+            The topology without them; they are listed as ineligible.
+        """
         gone = [
             IneligibleModule(kind=kind, module=block.name, why=withdrawn[block.name])
             for block in self.blocks
@@ -339,7 +340,14 @@ class Topology:
         return replace(self, blocks=left, ineligible=(*self.ineligible, *gone))
 
     def only(self, kinds: Sequence[str]) -> Topology:
-        """The topology with groups of these kinds alone, and with blocks and layers if they are among them."""
+        """Withdraw everything but some kinds.
+
+        Args:
+            kinds: The kinds to keep: of `GROUP_KINDS`, "blocks" and "layers".
+
+        Returns:
+            The topology without the others.
+        """
         why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
         others = {group.name: why for group in self.groups if group.kind not in kinds}
         found = self.without(others) if others else self
@@ -348,7 +356,7 @@ class Topology:
         return found.without_blocks(dict.fromkeys(unwanted, why))
 
     def fingerprint(self) -> str:
-        """Short hash of groups, members and shapes: two models share it when their plans are exchangeable."""
+        """Hash groups, members and shapes to 16 digits: models with equal fingerprints can exchange plans."""
         data = [
             [group.name, group.channels, [(m.tensor, m.axis, m.role, _digest(m.index)) for m in group.members]]
             for group in self.groups
@@ -358,41 +366,20 @@ class Topology:
 
 
 def _holders(group: ChannelGroup) -> list[str]:
-    """Modules with a parameter that makes the channels, or that is added to them; parameters outside modules too."""
+    """Return the modules with a parameter that makes the channels or is added to them, also such parameters outside."""
     return [
         member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role in ("out", "other")
     ]
 
 
 def _matched(group: ChannelGroup, pattern: str) -> str:
-    """The name of a group or of a module that makes its channels, whichever matches first; "" where none does."""
+    """Return the first name that matches, of the group or of a module that makes its channels; "" if none does."""
     modules = (member.tensor.rpartition(".")[0] for member in group.members if member.role == "out")
     return next((name for name in (group.name, *modules) if fnmatchcase(name, pattern)), "")
 
 
 def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
     return math.prod(size - lost.get(axis, 0) for axis, size in enumerate(shape))
-
-
-def _spans(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[PositionSpan, ...]]:
-    found: dict[tuple[str, int], list[tuple[str, Tensor]]] = {}
-    for group in groups:
-        for member in group.members:
-            found.setdefault((member.tensor, member.axis), []).append((group.name, member.index.reshape(-1)))
-    return {key: _counted(places) for key, places in found.items()}
-
-
-def _counted(places: Sequence[tuple[str, Tensor]]) -> tuple[PositionSpan, ...]:
-    """Positions of one axis by the groups that run along them. places: name of a group and its positions."""
-    if len(places) == 1:
-        ((name, index),) = places
-        return (PositionSpan(positions=len(index), groups=(name,)),)
-    names: dict[int, list[str]] = {}
-    for name, index in places:
-        for position in index.tolist():
-            names.setdefault(position, []).append(name)
-    counts = Counter(tuple(own) for own in names.values())
-    return tuple(PositionSpan(positions=count, groups=own) for own, count in counts.items())
 
 
 def _digest(index: Tensor) -> str:

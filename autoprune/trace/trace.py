@@ -1,4 +1,4 @@
-"""trace(): model and example inputs in, Topology out."""
+"""Trace a model and turn the trace into a topology."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, spans_of
+from autoprune.trace.groups import ChannelGroup, Member
 from autoprune.trace.layers import find_layers
 from autoprune.trace.modules import min_channels_of, normalisations
 from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
 from autoprune.trace.residual_blocks import Owners, find_blocks
-from autoprune.trace.topology import ChannelGroup, Contraction, Member, TensorInfo, Topology
-from autoprune.trace.tracer import Tracer, run
+from autoprune.trace.topology import Contraction, TensorInfo, Topology
+from autoprune.trace.tracer import Tracer
 from autoprune.trace.unprunable import IneligibleModule, UnprunableLayer
+from autoprune.trace.watch import run
 
-#: (tensor name, axis) -> positions, for one class of coupled channels.
+#: (tensor, axis) -> positions of one class of coupled channels.
 Places = dict[tuple[str, int], list[int]]
 
 
@@ -28,12 +30,20 @@ def trace(
 ) -> Topology:
     """Find the coupled channel groups of a model.
 
-    The model is copied and run once on the example inputs. The topology is not yet proved:
-    `autoprune.surgery.prove` compares a cut with a mask for every group. Raises TraceError when the model
-    cannot be copied or run.
+    The model is copied and run once on the example inputs. The topology is not yet proved: `autoprune.surgery.prove`
+    compares a cut with a mask for every group.
 
-    tied: modules that take the number of channels that they reshape from their input, as in `B, N, C = x.shape`.
-    in_training: run it in training mode, too, and couple the channels that only this couples.
+    Args:
+        model: The model.
+        example_inputs: Inputs of its forward.
+        tied: Modules that take the number of channels they reshape from their input, as in `B, N, C = x.shape`.
+        in_training: Also couple the channels that only the forward of training mode couples.
+
+    Returns:
+        The topology.
+
+    Raises:
+        TraceError: If the model cannot be copied or run.
     """
     tracer, scratch = run(model, example_inputs, tied=tied, in_training=in_training)
     names = _module_of(scratch)
@@ -89,7 +99,7 @@ def _input_axes(tracer: Tracer) -> dict[str, int]:
 
 
 def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction, ...]:
-    """Products of activations, their axes as runs of groups."""
+    """Return the products of activations, with the axes as spans of groups."""
     return tuple(
         Contraction(
             module=module,
@@ -101,7 +111,7 @@ def _contractions(tracer: Tracer, owner: Mapping[int, str]) -> tuple[Contraction
 
 
 def _places(tracer: Tracer) -> dict[int, Places]:
-    """Where every unfrozen class of channels lies."""
+    """Return the positions of every class that is not frozen."""
     places: dict[int, Places] = defaultdict(dict)
     known: dict[bytes, dict[int, list[int]]] = {}  # many axes hold the same classes in the same places
     for name, axes in tracer.owned.items():
@@ -118,7 +128,7 @@ def _places(tracer: Tracer) -> dict[int, Places]:
 
 
 def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[int, frozenset[int]]) -> list[list[int]]:
-    """Classes that lie on the same axes equally often can be exchanged for each other: one group."""
+    """Group the classes that lie on the same axes equally often: any of them can replace another."""
     clusters: dict[object, list[int]] = defaultdict(list)
     for atom, place in places.items():
         signature = tuple((key, len(positions)) for key, positions in place.items())
@@ -126,7 +136,7 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[in
     rank = {name: position for position, name in enumerate(tracer.order)}
 
     def first_made(atoms: list[int]) -> tuple[int, list[int]]:
-        # All positions: of a grid's sides the rows come first, as theirs lie together.
+        # Compare all positions, so that the rows of a grid come before its columns: their positions are adjacent.
         made = [
             (rank.get(name, len(rank)), positions)
             for (name, axis), positions in places[atoms[0]].items()
@@ -139,7 +149,7 @@ def _clusters(tracer: Tracer, places: Mapping[int, Places], crossing: Mapping[in
 
 
 def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list[list[int]]:
-    """Rows and columns of one grid hold the same positions, so they are never one group, however alike they look."""
+    """Split classes that share positions: rows and columns of one grid never form one group, even if alike."""
     parts: list[list[int]] = []
     for atom in atoms:
         others = crossing.get(atom)
@@ -152,7 +162,7 @@ def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list
 
 
 def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
-    """Class of channels -> classes that share a position with it."""
+    """Map each class of channels to the classes that share a position with it."""
     found: dict[int, set[int]] = defaultdict(set)
     axes = [nodes for axes in tracer.owned.values() for nodes in axes if nodes is not None]
     for root in tracer.union_find.products_among(axes).tolist():
@@ -163,7 +173,7 @@ def _crossing(tracer: Tracer) -> dict[int, frozenset[int]]:
 
 
 def _kinds(attention: tuple[set[int], set[int]]) -> Callable[[Sequence[int]], str]:
-    """What the channels of a group are, by the products that they take part in."""
+    """Return a function that tells the kind of a group from its classes."""
     heads, across = attention
 
     def kind(atoms: Sequence[int]) -> str:
@@ -175,7 +185,7 @@ def _kinds(attention: tuple[set[int], set[int]]) -> Callable[[Sequence[int]], st
 
 
 def _attention(tracer: Tracer, crossing: Mapping[int, frozenset[int]]) -> tuple[set[int], set[int]]:
-    """Classes of heads, and of their widths."""
+    """Return the classes of heads, and of head widths."""
     heads = {atom for node in tracer.batch_nodes for atom in tracer.union_find.atoms(node)}
     return heads, {other for atom, others in crossing.items() if atom in heads for other in others}
 
@@ -187,7 +197,7 @@ def _ineligible_attention(
     attention: tuple[set[int], set[int]],
     refused: Mapping[int, Reason],
 ) -> Iterator[IneligibleModule]:
-    """Modules that make heads or widths of heads, and why these stay, where all of that kind do."""
+    """Yield the modules that make heads or head widths, with the reason, for each of these kinds without any group."""
     for kind, atoms in zip(("heads", "head_width"), attention, strict=True):
         if atoms and not any(group.kind == kind for group in groups):
             for tensor, axes in tracer.owned.items():
@@ -203,7 +213,7 @@ def _makes(tracer: Tracer, name: str, axis: int) -> bool:
 
 
 def _first_position(tracer: Tracer, place: Places) -> list[int]:
-    """Order of channels: by their first position on the axis that makes them."""
+    """Return the sort key of channels: their first position on the axis that makes them."""
     made = [positions for (name, axis), positions in place.items() if _makes(tracer, name, axis)]
     return min(made) if made else min(place.values())
 
@@ -249,7 +259,7 @@ def _name(tracer: Tracer, names: Mapping[str, str], place: Places, taken: Sequen
 def _left_alone(
     tracer: Tracer, model: nn.Module, names: Mapping[str, str], refused: Mapping[int, Reason], owner: Mapping[int, str]
 ) -> tuple[UnprunableLayer, ...]:
-    """For each weight that makes channels: how many of them stay, and the reasons."""
+    """For each weight that makes channels, count those that stay, by reason."""
     found: list[UnprunableLayer] = []
     known: dict[bytes, dict[Reason, int]] = {}
     for tensor, axes in tracer.owned.items():
@@ -275,10 +285,10 @@ def _left_alone(
 def _stays(
     tracer: Tracer, roots: Sequence[int], refused: Mapping[int, Reason], owner: Mapping[int, str]
 ) -> dict[Reason, int]:
-    """How many positions of an axis stay, and why. roots: of its nodes."""
+    """Count the positions of an axis that stay, by reason. roots: representatives of its nodes."""
     reasons: dict[Reason, int] = defaultdict(int)
     for node, count in Counter(roots).items():
-        # One side of a grid may stay while the other goes.
+        # One side of a grid may stay while the other is removed.
         removable = any(atom in owner for atom in tracer.union_find.atoms(node))
         reason = None if removable else _reason(tracer, node, refused)
         if reason is not None:
@@ -287,7 +297,7 @@ def _stays(
 
 
 def _offered(tracer: Tracer, name: str, owner: Mapping[int, str]) -> bool:
-    """True when some group runs along an axis of the tensor."""
+    """Tell whether some group lies along an axis of the tensor."""
     return any(
         atom in owner
         for nodes in tracer.owned[name]
@@ -315,7 +325,7 @@ def _reason(tracer: Tracer, node: int, refused: Mapping[int, Reason]) -> Reason 
 
 
 def _module_of(model: nn.Module) -> dict[str, str]:
-    """Tensor name -> name of the module that holds it."""
+    """Map each tensor to the module that holds it."""
     return {
         name: name.rpartition(".")[0] or name
         for name in (*dict(model.named_parameters()), *dict(model.named_buffers()))

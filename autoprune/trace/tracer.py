@@ -1,11 +1,11 @@
-"""Follow channels through one forward by watching every dispatched operator (TorchDispatchMode)."""
+"""Follow channels through one forward, operator by operator (TorchDispatchMode)."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from types import CodeType
 
 import numpy as np
 import numpy.typing as npt
@@ -14,90 +14,75 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoprune.errors import TraceError, describe_exception
-from autoprune.task.clone import Borrowed
-from autoprune.task.data import Inputs, call
-from autoprune.task.models import borrowing
-from autoprune.task.modes import LossMode
 from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
 from autoprune.trace.located import WITHOUT_RULE, locate_reason
-from autoprune.trace.modules import track_modules
 from autoprune.trace.numbers import nearby_modules, numbers_in
-from autoprune.trace.reasons import OUTPUT, ROW, TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
-from autoprune.trace.running import copy_for_tracing, plain_operators
+from autoprune.trace.observations import ActivationProduct, Axes, Grid, ModuleNumber, OperatorStep
+from autoprune.trace.reasons import TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
 from autoprune.trace.topology import Product
 from autoprune.trace.union_find import AxisNodes, ChannelUnionFind
-from autoprune.trace.values import clone_inputs, named_tensors, outputs_in, tensors_in
+from autoprune.trace.values import named_tensors, tensors_in
 
-#: Seconds of watching after which a trace stops to look closely; what comes later is left alone.
+#: Seconds after which a trace freezes the channels of every further operator.
 TRACE_SECONDS = 60.0
-
-Axes = list[AxisNodes]
-
-
-class Grid(NamedTuple):
-    """An axis of channels that a module reshapes into rows and columns, such as heads and head width."""
-
-    module: str
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-
-
-class ModuleNumber(NamedTuple):
-    """A number of a module that is as large as an axis of channels, such as the groups of a depthwise convolution."""
-
-    module: str
-    name: str
-    nodes: npt.NDArray[np.int64]
-    value: int
-
-
-class ActivationProduct(NamedTuple):
-    """A product of two activations: as many multiply-adds as `positions` times the length of every axis."""
-
-    module: str
-    positions: int
-    axes: tuple[npt.NDArray[np.int64], ...]
-
-
-class OperatorStep(NamedTuple):
-    """One operator: its name, the shape of its first argument, and what runs along the axes of that."""
-
-    name: str
-    shape: tuple[int, ...]
-    axes: Axes
-
-    @classmethod
-    def of(cls, name: str, first: object, axes: Axes) -> OperatorStep:
-        """As it is about to run."""
-        return cls(name, tuple(first.shape) if isinstance(first, Tensor) else (), axes)
 
 
 class Tracer(TorchDispatchMode):
-    """The state of one trace: which nodes run along each axis of each live tensor.
+    """State of one trace: the nodes along each axis of each live tensor, and the facts that rules record.
 
-    labels: the union-find. named, owned: parameters and buffers, and the nodes of their axes; tables: nodes of buffers.
-    roles: (tensor name, axis) -> role. readers: those that are read. order: tensors that make channels, in turn.
-    biases: to what vectors are added. rows: of embedding tables.
-    positions, contracted: multiply-adds by weight, and of products of activations. read: nodes summed over in these;
-    independent: nodes along which they do not mix. together: nodes looked at together.
-    steps: every operator in turn, and what ran along the axes of its first argument.
-    grids, followers, lengths, scaling, views: what modules did with channels, from which their numbers are guessed.
-    flow: what every value was computed from, and which modules took and gave it.
-    picked: channels of which one was picked, why they have to stay if anything reads it, and the value that it is.
-    module, inputs, made: the innermost module at work, what that and those around it were given, and the channels of
-        what their parts gave them, for modules that are tied.
-    operator: at work; "" before and after the forward.
-    seconds: after that long every operator counts as not understood, so that a trace always ends.
-    tied: modules whose channels, where they are reshaped, are taken for as many as those of their input.
+    A node stands for one position of an axis of a parameter or buffer; see `ChannelUnionFind`.
+
+    Args:
+        model: The model that is about to run; its parameters and buffers get nodes.
+        seconds: Time limit, after which every further operator freezes its channels, so that a trace always ends.
+        tied: Modules whose reshaped channels are taken to be as many as those of their input.
+        until: Code of the function that runs the model; reasons search the stack for user code up to it.
+
+    Attributes:
+        union_find: Classes of nodes.
+        modules: Name -> module.
+        named: Name -> parameter or buffer.
+        owned: Name -> nodes of its axes.
+        buffer_nodes: Nodes of buffers.
+        roles: (tensor, axis) -> role; see `Member`.
+        reading_axes: (tensor, axis) pairs that a product reads.
+        order: Tensors that make channels, in the order of the forward.
+        biases: Biases and the weights they belong to.
+        embedding_rows: Nodes of the rows of embedding tables.
+        positions: Weight -> how often it is used whole.
+        contracted: Products of two activations.
+        contracted_nodes: Nodes along which these products run.
+        batch_nodes: Nodes along which these products are independent, such as heads of attention.
+        reduced_nodes: Nodes that are normalised or reduced together.
+        steps: Every operator, in order.
+        grids: Grids that modules reshape axes into.
+        named_numbers: Numbers of modules that follow an axis, by name.
+        axis_lengths: Axes as long as a number of the running module.
+        scale_widths: Axes from whose length a module computes a scale.
+        reshaped_axes: Axes that a module reshapes.
+        flow: Values, with the operators and modules that made and read them.
+        picked: (channels of which one was picked, reason to freeze them if the result is read, number of the result).
+        module: The innermost running module.
+        inputs: Arguments of the running modules, the innermost last.
+        made: For each running module, the channels that its parts gave; filled for tied modules.
+        lengths_of_tied: (tied module, length) -> its first reshaped channels of that length.
+        operator: The running operator; "" before and after the forward.
+        tied_modules: As given.
     """
 
-    def __init__(self, model: nn.Module, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        seconds: float = TRACE_SECONDS,
+        tied: frozenset[str] = frozenset(),
+        until: CodeType | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.union_find = ChannelUnionFind()
         self.modules = dict(model.named_modules())
-        self.tied_modules = tied
+        self.tied_modules, self._until = tied, until
         self.inputs: list[tuple[object, ...]] = []
         self.made: list[list[npt.NDArray[np.int64]]] = []
         self.lengths_of_tied: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
@@ -131,7 +116,7 @@ class Tracer(TorchDispatchMode):
         self.buffer_nodes: set[int] = set()
         for name, tensor in named_tensors(model):
             self.named[name] = tensor
-            # Whole numbers say where to look, not what is there.
+            # Tensors of whole numbers are indices, not channels.
             channels = tensor.is_floating_point() or tensor.is_complex()
             axes: Axes = [self.union_find.new(size) if channels and size > 1 else None for size in tensor.shape]
             if not isinstance(tensor, nn.Parameter):
@@ -141,13 +126,28 @@ class Tracer(TorchDispatchMode):
             self._origin[tensor] = (name, tuple(range(tensor.ndim)))
 
     def axes(self, tensor: Tensor) -> Axes:
-        """Nodes of every axis; all None for a tensor that no parameter shaped."""
+        """Return the nodes of every axis of a tensor.
+
+        Args:
+            tensor: A tensor of the forward.
+
+        Returns:
+            For each axis its nodes, None if it has no channels.
+        """
         known: Axes | None = self._axes.get(tensor)
         # An operator in place may have changed the number of axes.
         return list(known) if known is not None and len(known) == tensor.ndim else [None] * tensor.ndim
 
     def put(self, tensor: Tensor, axes: Axes) -> None:
-        """Say what runs along a tensor's axes; an axis of size 1 has no channels to choose from."""
+        """Set the nodes of every axis of a tensor; an axis of length 1 gets none.
+
+        Args:
+            tensor: A tensor of the forward.
+            axes: For each axis its nodes or None.
+
+        Raises:
+            ValueError: If they do not fit the shape.
+        """
         if len(axes) != tensor.ndim or any(
             nodes is not None and len(nodes) != size for nodes, size in zip(axes, tensor.shape, strict=True)
         ):
@@ -155,22 +155,28 @@ class Tracer(TorchDispatchMode):
         self._axes[tensor] = [nodes if size > 1 else None for nodes, size in zip(axes, tensor.shape, strict=True)]
 
     def origin(self, tensor: object) -> str | None:
-        """Name of the parameter that a tensor is or is a view of."""
+        """Return the name of the parameter or buffer that a tensor is, views, or is computed from; None without one."""
         found = self._origin.get(tensor) if isinstance(tensor, Tensor) else None
         return None if found is None else str(found[0])
 
     def is_whole(self, tensor: Tensor) -> bool:
-        """True for a parameter or all of it in another shape."""
+        """Tell whether a tensor is a parameter or buffer, or all of it in another shape."""
         name = self.origin(tensor)
         return name is not None and self.named[name].numel() == tensor.numel()
 
     def order_of(self, tensor: Tensor) -> tuple[int, ...] | None:
-        """Axis of the parameter behind each axis of a view of it; None once it has been reshaped."""
+        """Return the axis of the origin behind each axis of a tensor; None without an origin, or after a reshape."""
         found = self._origin.get(tensor)
         return None if found is None else found[1]
 
     def derive(self, tensor: object, source: object, order: Sequence[int] | None = None) -> None:
-        """`tensor` is a view of the parameter that `source` is, its axes in this order; None for a reshape."""
+        """Note that a tensor is a view of another one's origin.
+
+        Args:
+            tensor: The view.
+            source: The tensor it was made from.
+            order: Axes of `source` in the order of the view; None for a reshape.
+        """
         name = self.origin(source)
         if name is None or not isinstance(tensor, Tensor) or not isinstance(source, Tensor):
             return
@@ -179,17 +185,23 @@ class Tracer(TorchDispatchMode):
         self._origin[tensor] = (name, after)
 
     def note_number(self, name: str, nodes: AxisNodes, value: int) -> None:
-        """The module at work keeps a number of that name which is the width of these channels."""
+        """Note that a number of the running module is the length of an axis.
+
+        Args:
+            name: Name of the number.
+            nodes: Nodes of the axis.
+            value: Its length.
+        """
         if nodes is not None:
             self.named_numbers.append(ModuleNumber(self.module, name, nodes, value))
 
     def numbers(self) -> dict[int, str]:
-        """Whole numbers above one that the module at work keeps: value -> name."""
+        """Return the whole numbers above 1 of the running module: value -> name."""
         module = self.modules.get(self.module)
         return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
 
     def sizes(self) -> frozenset[int]:
-        """Whole numbers above one that the module at work keeps, or one near it, also inside of what they hold."""
+        """Return the whole numbers above 1 of the running module and of modules near it, also inside their attributes."""
         known = self._sizes.get(self.module)
         if known is None:
             modules = (self.modules[name] for name in (self.module, *nearby_modules(self.modules, self.module)))
@@ -198,22 +210,31 @@ class Tracer(TorchDispatchMode):
         return known
 
     def note_length(self, nodes: AxisNodes) -> None:
-        """The module at work may keep a number of these channels."""
+        """Note an axis if it is as long as a number of the running module."""
         if nodes is not None and len(nodes) in self.sizes():
             self.axis_lengths.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
     def note_reshape(self, nodes: AxisNodes) -> None:
-        """The module at work reads these channels in another shape."""
+        """Note an axis that the running module reshapes."""
         if nodes is not None:
             self.reshaped_axes.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
     def note_scale_width(self, nodes: AxisNodes) -> None:
-        """The module at work works out a scale from the number of these channels."""
+        """Note an axis from whose length the running module computes a scale."""
         if nodes is not None:
             self.scale_widths.append(ModuleNumber(self.module, "", nodes, len(nodes)))
 
     def unify(self, left: AxisNodes, right: AxisNodes, kind: ReasonKind) -> AxisNodes:
-        """Both axes hold the same channels; an axis without nodes cannot shrink, so the other one freezes."""
+        """Couple two axes; if one has no nodes it cannot shrink, so the other is frozen.
+
+        Args:
+            left: Nodes of one axis.
+            right: Nodes of the other.
+            kind: Reason to freeze.
+
+        Returns:
+            Nodes of the common axis.
+        """
         if left is None or right is None:
             nodes = right if left is None else left
             self.freeze(nodes, kind)
@@ -222,29 +243,41 @@ class Tracer(TorchDispatchMode):
         return left
 
     def freeze(self, nodes: AxisNodes, kind: ReasonKind, detail: str = "") -> None:
-        """Channels that have to stay; the operator, the module at work and the line of code are noted with the kind."""
+        """Freeze channels. The reason notes the running operator and module, and the line of code.
+
+        Args:
+            nodes: Nodes of the channels.
+            kind: Kind of the reason.
+            detail: Detail of the reason.
+        """
         if nodes is not None:
             self.union_find.freeze(nodes.tolist(), self.reason(kind, detail))
 
     def freeze_all(self, value: object, kind: ReasonKind, detail: str = "") -> None:
-        """Freeze every axis of every tensor in a nested value."""
+        """Freeze every axis of every tensor in a nested value; `kind` and `detail` as in `freeze`."""
         for tensor in tensors_in(value):
             for nodes in self.axes(tensor):
                 self.freeze(nodes, kind, detail)
 
     def reason(self, kind: ReasonKind, detail: str = "") -> Reason:
-        """The same for all that one operator freezes, as it takes a walk along the stack."""
+        """Return the reason for freezing at the running operator; kept for that operator, as it searches the stack."""
         key = (kind, detail)
         if key not in self._reasons:
             where = (self.operator, self.module)
-            self._reasons[key] = locate_reason(kind, detail, where, watch.__code__)
+            self._reasons[key] = locate_reason(kind, detail, where, self._until)
         return self._reasons[key]
 
     def role(self, tensor: object, axis: int, role: str) -> None:
-        """Say what a parameter's axis does, if the tensor is one; the axis is the parameter's own."""
+        """Set the role of an axis of a parameter or buffer.
+
+        Args:
+            tensor: The tensor, or a view of it; ignored without an origin.
+            axis: Axis of the origin.
+            role: See `Member`.
+        """
         name = self.origin(tensor)
         if name is not None:
-            # A weight may be computed with before it is used as one.
+            # Elementwise operators may run on a weight before its product.
             if self.roles.get((name, axis), "other") == "other":
                 self.roles[name, axis] = role
             if role == "in":
@@ -253,15 +286,18 @@ class Tracer(TorchDispatchMode):
                 self.order.append(name)
 
     def product(self, weight: object, positions: int) -> None:
-        """Count a convolution or matrix product with a parameter."""
+        """Count a convolution or matrix product that uses the whole weight `positions` times."""
         name = self.origin(weight)
         if name is not None:
             self.positions[name] = self.positions.get(name, 0) + positions
 
     def contract(self, axes: Sequence[AxisNodes], sizes: Sequence[int], *, batch: AxisNodes = None) -> None:
-        """Count a product that is no weight times activations: over these axes of these lengths.
+        """Count a product of two activations.
 
-        batch: the one of them along which products are independent, as the heads of attention are.
+        Args:
+            axes: Nodes of all its axes.
+            sizes: Lengths of these axes.
+            batch: Nodes of the axis along which the products are independent, such as the heads of attention.
         """
         if batch is not None:
             self.batch_nodes.update(batch.tolist())
@@ -273,7 +309,7 @@ class Tracer(TorchDispatchMode):
 
     @property
     def products(self) -> tuple[Product, ...]:
-        """The multiply-adds seen, weight by weight."""
+        """Multiply-adds by weight."""
         return tuple(Product(weight=name, positions=count) for name, count in self.positions.items())
 
     def __torch_dispatch__(
@@ -302,94 +338,29 @@ class Tracer(TorchDispatchMode):
         return out
 
     def computed(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        """What an operator gives; the last of the steps says what runs along its first argument."""
+        """Run an operator, and return its result; `steps[-1]` holds the nodes of its first argument."""
         return func(*args, **kwargs)
 
     def _apply(self, rule: OperatorRule, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
-        """A rule that does not fit what came costs coverage, as if there were none."""
+        """Apply a rule. If the rule does not fit the arguments, treat the operator as one without a rule."""
         try:
             rule(self, args, kwargs, out)
-        except Exception:  # a form of the operator that its rule does not know; nothing of the user's runs in here
+        except Exception:  # a form of the operator that its rule does not know; no user code runs in here
             self.freeze_all((args, list(kwargs.values())), UNKNOWN_USE)
             for result in tensors_in(out):
                 self.put(result, [None] * result.ndim)
 
     def unread(self) -> frozenset[str]:
-        """Names of the weights that no operator read: of floating-point parameters and buffers."""
+        """Return the names of floating-point parameters and buffers that no operator read."""
         readers, tensors = self.flow.readers, ((n, t) for n, t in self.named.items() if t.is_floating_point())
         return frozenset(name for name, tensor in tensors if self.flow.number(tensor) not in readers)
 
     def note_reduced(self, nodes: AxisNodes) -> None:
-        """These channels are looked at together: removing some changes what is computed of the others."""
+        """Note channels that are normalised or reduced together: removing some changes the values of the others."""
         if nodes is not None:
             self.reduced_nodes.extend(nodes.tolist())
 
 
+#: Follows channels through one operator: rule(tracer, args, kwargs, out), with the arguments and the result of the
+#: operator. It sets the nodes of the result and freezes what cannot be removed.
 OperatorRule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]
-
-
-def run(
-    model: nn.Module,
-    example_inputs: Inputs,
-    *,
-    seconds: float = TRACE_SECONDS,
-    tied: frozenset[str] = frozenset(),
-    in_training: bool = False,
-) -> tuple[Tracer, nn.Module]:
-    """Trace a throw-away copy in eval mode; gives the tracer and the copy. Raises TraceError if it does not run.
-
-    in_training: channels that are the same in training mode at rest are the same, too.
-    """
-    scratch = copy_for_tracing(model)
-    with Borrowed(model) as borrowed:
-        tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
-        if in_training:
-            _watch_training(tracer, scratch, example_inputs)
-    if borrowed.found:
-        raise TraceError(borrowing(model, borrowed))
-    return tracer, scratch
-
-
-def watch(
-    scratch: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
-) -> tuple[Tracer, list[Tensor]]:
-    """Trace a model in eval mode that nobody needs afterwards; gives its outputs, too.
-
-    Raises TraceError if it does not run.
-    """
-    try:
-        tracer = Tracer(scratch, seconds=seconds, tied=tied)
-        return tracer, _follow(tracer, scratch, example_inputs)
-    except TraceError:
-        raise
-    except Exception as error:  # user code runs in here
-        raise TraceError(f"the model must run on example_inputs, but got {describe_exception(error)}") from error
-
-
-def _follow(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> list[Tensor]:
-    """Watch one forward, whose outputs keep all of their channels."""
-    inputs = clone_inputs(example_inputs)
-    with torch.no_grad(), plain_operators(scratch), track_modules(scratch, tracer), tracer:
-        outputs = outputs_in(call(scratch, inputs))
-    tracer.module = tracer.operator = ""
-    tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
-    for nodes, reason, value in tracer.picked:
-        if nodes is not None and not tracer.flow.is_unread(value):
-            tracer.union_find.freeze(nodes.tolist(), reason)
-    tracer.freeze_all(outputs, OUTPUT)
-    for nodes in tracer.embedding_rows:
-        tracer.freeze(nodes, ROW)
-    return outputs
-
-
-def _watch_training(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> None:
-    """Follow the same channels in training mode at rest; costs, values and steps stay those of eval mode."""
-    known = (tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked)
-    tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = Flow(), [], {}, [], []
-    try:
-        with LossMode(trains=True).on(scratch):
-            _follow(tracer, scratch, example_inputs)
-    except Exception:  # user code runs in here, and what does not train has no channels to follow
-        tracer.module = tracer.operator = ""
-    finally:
-        tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = known

@@ -1,19 +1,20 @@
-"""Which channels are the same channel: union-find over the positions of parameter axes.
+"""Keep track of channels that have to be removed together: union-find over the positions of parameter axes.
 
-Every position of every parameter axis is a node. Operators say which nodes must be removed together
+Every position of every parameter axis is a node. Rules say which nodes have to be removed together
 (`unify`) and which cannot be removed at all (`freeze`). Where a model reshapes one axis into two, a node
-becomes the product of a row node and a column node (`split`): it goes when either of them goes.
+becomes the product of a row node and a column node (`split`): it is removed with either of them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.trace.matching import disjoint_pairs, match_rows
 from autoprune.trace.reasons import COUPLED, Reason
 
 T = TypeVar("T", bound=Hashable)
@@ -21,14 +22,15 @@ Nodes = npt.NDArray[np.int64]
 #: Node per position of one axis; None for an axis that no parameter channel runs along (batch, space, time).
 AxisNodes = Nodes | None
 
-#: In the place of a factor where there is none, and of what is said of a class where nothing is.
+#: Marks a missing factor of a class, or a missing reason or family.
 _NONE = -1
 
 
 class ChannelUnionFind:
-    """The union-find; nodes are integers, and a whole axis of them is looked at at once.
+    """The union-find: nodes are integers, and operations work on whole axes of nodes.
 
-    Of a class, its representative knows: the factors of a product (row, column), why it is frozen, and its family.
+    The representative of a class holds the factors of a product (row, column), the reason if the class is frozen, and
+    its family. Atoms are classes that are no product.
     """
 
     def __init__(self) -> None:
@@ -36,16 +38,24 @@ class ChannelUnionFind:
         self._parent, self._row, self._column, self._frozen, self._family = np.empty((5, 1024), dtype=np.int64)
         self._products: dict[tuple[int, int], int] = {}
         self._reasons, self._families = _Numbered[Reason](), _Numbered[str]()
-        # Representative -> its atoms, until something is unified: a proof asks for them again and again.
+        # Representative -> its atoms, valid until the next union: a proof asks for them repeatedly.
         self._known_atoms: dict[int, frozenset[int]] = {}
 
     @property
     def count(self) -> int:
-        """How many nodes there are: they are numbered from zero."""
+        """Number of nodes, which are numbered from zero."""
         return self._count
 
     def new(self, count: int, family: str = "") -> Nodes:
-        """Fresh nodes. `family` keeps the rows and columns of one split apart when they look alike."""
+        """Make new nodes.
+
+        Args:
+            count: How many.
+            family: Keeps rows and columns of one split apart if they look alike.
+
+        Returns:
+            The nodes, [count].
+        """
         nodes = np.arange(self._count, self._count + count, dtype=np.int64)
         self._count += count
         if self._count > len(self._parent):
@@ -59,7 +69,7 @@ class ChannelUnionFind:
         return nodes
 
     def find(self, node: int) -> int:
-        """Representative of a node's class."""
+        """Return the representative of a node's class."""
         parent = self._parent
         root = parent.item(node)
         if (above := parent.item(root)) == root:
@@ -72,7 +82,7 @@ class ChannelUnionFind:
         return root
 
     def roots(self, nodes: Nodes) -> Nodes:
-        """Representatives of many nodes at once."""
+        """Return the representatives of many nodes, in their shape."""
         found: Nodes = self._parent[nodes]
         while not np.array_equal(above := self._parent[found], found):
             found = above
@@ -80,7 +90,7 @@ class ChannelUnionFind:
         return found
 
     def atoms(self, node: int) -> frozenset[int]:
-        """The representatives whose removal removes this node: itself, or the factors of a product."""
+        """Return the representatives whose removal removes a node: its own, or those of the factors of a product."""
         root = self.find(node)
         known = self._known_atoms.get(root)
         if known is None:
@@ -90,7 +100,7 @@ class ChannelUnionFind:
         return known
 
     def atoms_of(self, nodes: Nodes) -> Nodes:
-        """The atoms of many nodes, each once."""
+        """Return the distinct atoms of many nodes, sorted."""
         found, left = [], np.unique(self.roots(nodes))
         while len(left):
             product = self._row[left] != _NONE
@@ -100,7 +110,7 @@ class ChannelUnionFind:
         return np.unique(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
 
     def removable(self, nodes: Nodes) -> dict[int, list[int]]:
-        """Atoms that lie along an axis and are not frozen, in order, with the positions of each."""
+        """Return the unfrozen atoms along an axis, in order, each with its positions. nodes: [positions]."""
         positions, left = np.arange(len(nodes), dtype=np.int64), self.roots(nodes)
         found = []
         while len(left):
@@ -116,13 +126,21 @@ class ChannelUnionFind:
         return {int(atoms[number]): held[number].tolist() for number in order}
 
     def products_among(self, axes: Sequence[Nodes]) -> Nodes:
-        """Representatives of classes that are a row and a column of a grid, each once."""
+        """Return the distinct representatives of classes along some axes that are products."""
         roots = np.unique(np.concatenate([self.roots(nodes) for nodes in axes])) if axes else np.empty(0, np.int64)
         found: Nodes = roots[self._row[roots] != _NONE]
         return found
 
     def marked(self, nodes: Nodes, atoms: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Whether an atom of each node is among some. atoms: for each node whether it is; later ones are not."""
+        """Tell for each node whether one of its atoms is marked.
+
+        Args:
+            nodes: The nodes, [n].
+            atoms: For each node of the union-find whether it is marked; newer nodes are not.
+
+        Returns:
+            Bool, [n].
+        """
         roots = self.roots(nodes)
         found = np.zeros(len(roots), dtype=bool)
         known = roots < len(atoms)
@@ -134,7 +152,15 @@ class ChannelUnionFind:
         return found
 
     def unify(self, left: Nodes, right: Nodes) -> None:
-        """Positions of two axes of the same length are the same channels."""
+        """Couple the positions of two axes of the same length, one by one.
+
+        Args:
+            left: Nodes of one axis, [n].
+            right: Nodes of the other, [n].
+
+        Raises:
+            ValueError: If the lengths differ.
+        """
         if len(left) != len(right):
             raise ValueError(f"{len(left)} positions are not the same channels as {len(right)}")
         while True:
@@ -146,17 +172,22 @@ class ChannelUnionFind:
             self._unify_some(a[differ], b[differ])
 
     def unify_rows(self, table: Nodes) -> None:
-        """Every row of a table holds the same channels as the first."""
+        """Couple every row of a table [rows, n] to the first."""
         for row in table[1:]:
             self.unify(table[0], row)
 
     def balance(self, table: Nodes) -> Nodes:
-        """Every row of a table loses as many positions as the first, so that all stay equally long.
+        """Let every row of a table lose as many positions as the first, so that all stay equally long.
 
-        Where each position is a channel of its own, the same positions go in every row. Where some already go
-        together, as after a shuffle, that would couple more than it has to: a channel that lies in all rows equally
-        often is right as it is, and the others are joined with those that make up for them. Gives those that nothing
-        makes up for, as other channels stay: they have to stay too.
+        If each position is a separate class, the same positions are coupled in every row. If some are coupled already,
+        as after a shuffle, that would couple too much: a class that lies equally often in all rows is left as it is,
+        and the others are coupled to classes that make up for them.
+
+        Args:
+            table: The nodes, [rows, n].
+
+        Returns:
+            Classes that no others make up for, which the caller has to freeze.
         """
         roots = self.roots(table.reshape(-1))
         found, first, where = np.unique(roots, return_index=True, return_inverse=True)
@@ -165,7 +196,7 @@ class ChannelUnionFind:
             return table[0, :0]
         counts = np.zeros((len(found), len(table)), dtype=np.int64)
         np.add.at(counts, (where.reshape(-1), np.repeat(np.arange(len(table)), table.shape[1])), 1)
-        # The classes of each row that lie in no other, in order of position, by how often they do; and all others.
+        # For each row the classes that lie in no other row, by how often; then the classes that lie in several.
         alone: list[dict[int, list[int]]] = [{} for _ in table]
         rest = []
         for number in np.argsort(first).tolist():
@@ -176,7 +207,7 @@ class ChannelUnionFind:
                 alone[held[0]].setdefault(int(counts[number].max()), []).append(node)
             elif len(set(counts[number].tolist())) > 1:
                 rest.append(number)
-        sets, left = _made_up(alone)
+        sets, left = match_rows(alone)
         for together in sets:
             self.unify_rows(np.array(together, dtype=np.int64)[:, None])
         rest += np.flatnonzero(np.isin(found, left)).tolist()
@@ -187,7 +218,15 @@ class ChannelUnionFind:
         return unmatched[:0]
 
     def without_rows(self, rows: Nodes, columns: Nodes) -> bool:
-        """Give up the rows of a grid: its positions go with their column alone. False when there is no such grid."""
+        """Couple the positions of a grid to their columns alone, and give up its rows.
+
+        Args:
+            rows: Nodes of the rows.
+            columns: Nodes of the columns.
+
+        Returns:
+            False if there is no such grid.
+        """
         keys = list(itertools.product(rows.tolist(), columns.tolist()))
         if any(key not in self._products for key in keys):
             return False
@@ -200,31 +239,40 @@ class ChannelUnionFind:
         return True
 
     def freeze(self, nodes: Iterable[int], reason: Reason) -> None:
-        """These cannot be removed; the first reason given is kept."""
+        """Freeze the atoms of some nodes; the first reason is kept."""
         atoms = self.atoms_of(np.fromiter(nodes, dtype=np.int64))
         free = atoms[self._frozen[atoms] == _NONE]
         self._frozen[free] = self._reasons.number(reason)
 
     def reason(self, atom: int) -> Reason | None:
-        """Why a representative is frozen, None when it is not."""
+        """Return the reason for which a class is frozen, None if it is not."""
         return self._reasons.value(self._frozen.item(self.find(atom)))
 
     def stay(self, nodes: AxisNodes) -> bool:
-        """Whether nothing of an axis can be removed."""
+        """Tell whether all channels of an axis are frozen; an axis without nodes has none."""
         return nodes is None or bool((self._frozen[self.atoms_of(nodes)] != _NONE).all())
 
     def stay_alike(self, left: AxisNodes, right: AxisNodes) -> bool:
-        """Whether two axes of one length hold the same channels, or can lose none."""
+        """Tell whether two axes of one length hold the same channels, or only frozen ones."""
         if left is not None and right is not None and (self.roots(left) == self.roots(right)).all():
             return True
         return self.stay(left) and self.stay(right)
 
     def family(self, atom: int) -> str:
-        """The family of a representative."""
+        """Return the family of a class."""
         return self._families.value(self._family.item(self.find(atom))) or ""
 
     def split(self, nodes: Nodes, rows: int, columns: int) -> tuple[Nodes, Nodes]:
-        """Read an axis of rows * columns positions as a grid; gives the nodes of both new axes."""
+        """Read an axis as a grid, row by row. Splitting the same axis twice gives the same nodes.
+
+        Args:
+            nodes: Nodes of the axis, [rows * columns].
+            rows: Number of rows.
+            columns: Number of columns.
+
+        Returns:
+            Nodes of both new axes.
+        """
         grid = nodes.reshape(rows, columns)
         row_nodes, column_nodes = self._existing_grid(grid)
         if row_nodes is None or column_nodes is None:
@@ -234,7 +282,7 @@ class ChannelUnionFind:
         return row_nodes, column_nodes
 
     def product(self, rows: Nodes, columns: Nodes) -> Nodes:
-        """Nodes of the flattened grid, row by row; the same row and column always give the same node."""
+        """Return the nodes of a flattened grid, row by row; the same row and column always give the same node."""
         sides = np.stack(np.broadcast_arrays(self.roots(rows)[:, None], self.roots(columns)[None]), axis=-1)
         pairs, places = np.unique(sides.reshape(-1, 2), axis=0, return_inverse=True)
         keys = [(row, column) for row, column in pairs.tolist()]
@@ -249,7 +297,9 @@ class ChannelUnionFind:
         return found
 
     def _existing_grid(self, grid: Nodes) -> tuple[AxisNodes, AxisNodes]:
-        """Factors already known for exactly this grid, so that splitting twice gives the same nodes."""
+        """Return the known factors of a grid, so that splitting twice gives the same nodes; (None, None) if there are
+        none.
+        """
         roots = self.roots(grid.reshape(-1))
         if (self._row[roots] == _NONE).any():
             return None, None
@@ -260,7 +310,7 @@ class ChannelUnionFind:
         return None, None
 
     def _unify_some(self, a: Nodes, b: Nodes) -> None:
-        """Bring pairs of different representatives closer to being one class; the first of them at least."""
+        """Make progress in coupling pairs of different representatives; at least the first pair is handled."""
         inside = self._holds(a, b) | self._holds(b, a)
         if inside.any():
             first = int(np.flatnonzero(inside)[0])
@@ -270,17 +320,17 @@ class ChannelUnionFind:
             return
         products = (self._row[a] != _NONE) & (self._row[b] != _NONE)
         if products.any():
-            # One may collapse meanwhile: those whose factors are not the same are looked at again.
+            # A product may have collapsed meanwhile: pairs whose factors still differ come again.
             c, d = a[products], b[products]
             self.unify(self._row[c], self._row[d])
             self.unify(self._column[c], self._column[d])
             a, b = self.roots(a), self.roots(b)
             ready = (a != b) & (~products | self._is_product(a, self._row[b], self._column[b]))
             a, b = a[ready], b[ready]
-        self._join(*_apart(a, b))
+        self._join(*disjoint_pairs(a, b))
 
     def _is_product(self, nodes: Nodes, rows: Nodes, columns: Nodes) -> npt.NDArray[np.bool_]:
-        """Whether each representative is the product of that row and that column."""
+        """Tell for each representative whether it is the product of that row and that column."""
         found: npt.NDArray[np.bool_] = (self._row[nodes] != _NONE) & (rows != _NONE)
         known = np.flatnonzero(found)
         for table, sides in ((self._row, rows), (self._column, columns)):
@@ -288,7 +338,7 @@ class ChannelUnionFind:
         return found
 
     def _holds(self, nodes: Nodes, others: Nodes) -> npt.NDArray[np.bool_]:
-        """Whether each node is a product with the other among its atoms. others: representatives."""
+        """Tell for each node whether it is a product with the other one among its atoms. others: representatives."""
         found = np.zeros(len(nodes), dtype=bool)
         product = np.flatnonzero(self._row[nodes] != _NONE)
         for table in (self._row, self._column) if len(product) else ():
@@ -297,7 +347,7 @@ class ChannelUnionFind:
         return found
 
     def _join(self, left: Nodes, right: Nodes) -> None:
-        """Make pairs of classes one, all of them different; the older node represents both."""
+        """Merge pairs of distinct classes; the older node becomes the representative."""
         a, b = np.minimum(left, right), np.maximum(left, right)
         self._known_atoms.clear()
         self._parent[b] = a
@@ -311,10 +361,10 @@ class ChannelUnionFind:
             self.freeze((node,), reason)
 
     def _collapse(self, node: int, atom: int) -> None:
-        """Give up a product that is to go with one of its atoms alone. Only more is coupled, never less.
+        """Give up a product that is coupled to one of its own atoms. More gets coupled, never less.
 
-        If that is one of its two factors, the other one stays: queries that share a head of keys go when that goes.
-        Deeper inside, its atoms and itself become one channel.
+        If the atom is one of the two factors, the other factor is frozen: queries that share a head of keys are removed
+        with that head. If it lies deeper, all atoms and the product become one channel.
         """
         factors = self.find(self._row.item(node)), self.find(self._column.item(node))
         atoms = sorted(self.atoms(node))
@@ -327,52 +377,19 @@ class ChannelUnionFind:
 
 
 class _Numbered(Generic[T]):
-    """Values by number, so that arrays can hold them."""
+    """Values with numbers, so that arrays can refer to them."""
 
     def __init__(self) -> None:
         self._values: list[T] = []
         self._numbers: dict[T, int] = {}
 
     def number(self, value: T) -> int:
-        """The number of a value, a new one for a new value."""
+        """Return the number of a value; a new one for a new value."""
         if value not in self._numbers:
             self._numbers[value] = len(self._values)
             self._values.append(value)
         return self._numbers[value]
 
     def value(self, number: int) -> T | None:
-        """The value of a number, None for none."""
+        """Return the value of a number, None for `_NONE`."""
         return None if number == _NONE else self._values[number]
-
-
-def _made_up(rows: Sequence[Mapping[int, list[int]]]) -> tuple[list[list[int]], list[int]]:
-    """Sets of classes that lie in all rows equally often, and the classes that are left.
-
-    rows: for each row, its classes by how often they lie in it. Alike ones are joined first, in order.
-    """
-    sets: list[list[int]] = []
-    left: list[list[tuple[int, int]]] = [[] for _ in rows]
-    for count in sorted({count for row in rows for count in row}):
-        alike = [row.get(count, []) for row in rows]
-        matched = min(map(len, alike))
-        sets += [list(together) for together in zip(*(nodes[:matched] for nodes in alike), strict=True)]
-        for own, nodes in zip(left, alike, strict=True):
-            own += [(count, node) for node in nodes[matched:]]
-    sums, open_ = [0] * len(rows), list[int]()
-    while left[shortest := sums.index(min(sums))]:
-        count, node = left[shortest].pop(0)
-        sums[shortest] += count
-        open_.append(node)
-        if len(set(sums)) == 1:
-            sets.append(open_)
-            open_ = []
-    return sets, open_ + [node for row in left for _, node in row]
-
-
-def _apart(a: Nodes, b: Nodes) -> tuple[Nodes, Nodes]:
-    """Pairs of which no two share a node; the first pair is one of them."""
-    nodes = np.stack((a, b), axis=1)
-    _, first, place = np.unique(nodes.reshape(-1), return_index=True, return_inverse=True)
-    earliest = (first // 2)[place.reshape(nodes.shape)]
-    chosen = (earliest == np.arange(len(nodes))[:, None]).all(axis=1)
-    return a[chosen], b[chosen]

@@ -27,7 +27,8 @@ from scipy.optimize import minimize
 
 from autoprune.front.dominance import hypervolume
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.trace.topology import ChannelGroup, Member, Product, TensorInfo, Topology
+from autoprune.trace.groups import ChannelGroup, Member
+from autoprune.trace.topology import Product, TensorInfo, Topology
 
 KINDS = ("separable", "interactions", "bad scan", "unrelated")
 #: Hypervolume counts what is better than this error (1 - quality) and cheaper than dense.

@@ -10,7 +10,8 @@ from torch import nn
 
 from autoprune.surgery.prove import prove
 from autoprune.task.data import Inputs
-from autoprune.trace.topology import ChannelGroup, Member, Topology
+from autoprune.trace.groups import ChannelGroup, Member
+from autoprune.trace.topology import Topology
 from benchmarks.zoo.check import Compared, compare, drawn
 
 

@@ -16,7 +16,8 @@ from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.task.data import Batch
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 from tests.zoo.registry import specimen
 
 #: Group -> channel c is what channel order[c] was.

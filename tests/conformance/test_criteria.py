@@ -15,7 +15,8 @@ from autoprune.criteria.registry import CRITERIA, score, signals_for
 from autoprune.errors import ConfigurationError
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 from tests.conformance.scoring import (
     dense_signals,
     gathered_again,

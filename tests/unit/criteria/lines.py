@@ -12,7 +12,8 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.task.data import Batch
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.groups import ChannelGroup
+from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
 #: Two batches of one sample each: the mean of |x| is 2, of x 1, of x squared 5.

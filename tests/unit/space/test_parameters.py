@@ -23,7 +23,8 @@ from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.surgery.prove import prove
 from autoprune.surgery.weight_masks import maskable
-from autoprune.trace.topology import GROUP_KINDS, Topology
+from autoprune.trace.groups import GROUP_KINDS
+from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp
 

@@ -18,8 +18,9 @@ from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import discover_structure
 from autoprune.surgery.repairs import ScaleCorrection, candidate_repairs
 from autoprune.task.data import Inputs
+from autoprune.trace.groups import ChannelGroup, Member
 from autoprune.trace.stored import StoredTopology
-from autoprune.trace.topology import ChannelGroup, Member, Topology
+from autoprune.trace.topology import Topology
 from tests.zoo.registry import build_any
 
 

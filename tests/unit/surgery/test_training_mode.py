@@ -15,8 +15,9 @@ from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.surgery.prove import discover_structure, prove
 from autoprune.task.modes import LossMode
+from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.reasons import DIFFERS, NO_EFFECT
-from autoprune.trace.topology import ChannelGroup, Topology
+from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.numbers import SplitBiasAttention
 from tests.zoo.registry import build_any
