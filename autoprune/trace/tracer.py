@@ -155,7 +155,7 @@ class Tracer(TorchDispatchMode):
         self._axes[tensor] = [nodes if size > 1 else None for nodes, size in zip(axes, tensor.shape, strict=True)]
 
     def origin(self, tensor: object) -> str | None:
-        """Return the name of the parameter or buffer that a tensor is, views, or is computed from; None without one."""
+        """Return the name of the parameter or buffer that a tensor is, views, or is computed from; None for others."""
         found = self._origin.get(tensor) if isinstance(tensor, Tensor) else None
         return None if found is None else str(found[0])
 
@@ -201,7 +201,7 @@ class Tracer(TorchDispatchMode):
         return {} if module is None else {v: k for k, v in vars(module).items() if type(v) is int and v > 1}
 
     def sizes(self) -> frozenset[int]:
-        """Return the whole numbers above 1 of the running module and of modules near it, also inside their attributes."""
+        """Return the whole numbers above 1 of the running module and of modules near it, also inside attributes."""
         known = self._sizes.get(self.module)
         if known is None:
             modules = (self.modules[name] for name in (self.module, *nearby_modules(self.modules, self.module)))
