@@ -1,1 +1,1 @@
-"""A chosen candidate as files that need neither the study nor Optuna."""
+"""Export of a candidate to files that need neither the study nor Optuna."""

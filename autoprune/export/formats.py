@@ -1,4 +1,4 @@
-"""The formats that a candidate can be exported in."""
+"""Formats in which a candidate can be exported."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from autoprune.study.folder import RunFolder
 #: (run folder, candidate, file to write) -> the files that were written.
 ExportFunction = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]
 
-#: What `export --format` takes; `load_safetensors` reads each of them.
+#: Formats of `export --format`; `load_safetensors` reads all of them.
 EXPORT_FORMATS: Mapping[str, ExportFunction] = {"safetensors": export_safetensors, "sparse": export_sparse}

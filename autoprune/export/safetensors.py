@@ -1,4 +1,4 @@
-"""safetensors weights with an architecture JSON beside them, and the way back to a model."""
+"""Export of weights as safetensors with an architecture JSON beside them, and loading of both."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ ARCHITECTURE_VERSION = 3
 @stored(Format(what="an architecture", version=ARCHITECTURE_VERSION, optional=("dropped", "topology")))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What loading reads of the file beside the weights.
+    """Architecture file, as far as loading reads it.
 
-    structure: fingerprint of the definition. kept, dropped: what the candidate has, in dense indices. topology: where
-    channels lie; None in a file of an earlier version, or of a run of one.
+    Attributes:
+        structure: Fingerprint of the model definition.
+        kept: Group -> channels that stay, in dense indices.
+        dropped: Blocks that are dropped.
+        topology: Positions of the channels; None in a file or of a run of an earlier version.
     """
 
     structure: str
@@ -41,19 +44,44 @@ class Architecture:
 
 
 def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
-    """Write `to` (weights, which any tool reads) and `to` with the ending .json (architecture); gives both paths.
+    """Write a candidate's weights, which any tool reads, and its architecture. Needs neither the study script nor the
+    model.
 
-    Needs neither the study script nor the model. Raises ConfigurationError for another ending,
-    NotFoundError when the candidate's weights are gone, StorageError when they cannot be read.
+    Args:
+        folder: Run folder of the study.
+        record: Candidate to export.
+        to: File for the weights, ending in .safetensors; the architecture gets the ending .json.
+
+    Returns:
+        Paths of the weights and the architecture.
+
+    Raises:
+        ConfigurationError: For another ending.
+        NotFoundError: When the candidate's weights were deleted.
+        StorageError: When the weights cannot be read.
     """
     return _export(folder, record, to, serialize)
 
 
 def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
-    """As `export_safetensors`, but weights with many zeros are compressed where that is smaller (see task.sparse_file).
+    """Export like `export_safetensors`, with weights of many zeros compressed where that is smaller (see
+    task.sparse_file).
 
-    The file is as long as the candidate's `size_bytes` says. `load_safetensors` reads either; other tools find bytes in
-    place of compressed weights.
+    The file is as long as the candidate's `size_bytes`. `load_safetensors` reads both formats; other tools find bytes
+    in place of compressed weights.
+
+    Args:
+        folder: Run folder of the study.
+        record: Candidate to export.
+        to: File for the weights, ending in .safetensors; the architecture gets the ending .json.
+
+    Returns:
+        Paths of the weights and the architecture.
+
+    Raises:
+        ConfigurationError: For another ending.
+        NotFoundError: When the candidate's weights were deleted.
+        StorageError: When the weights cannot be read.
     """
     return _export(folder, record, to, serialize_smallest)
 
@@ -79,20 +107,37 @@ def _export(
         "test": None if record.test is None else record.test.to_dict(),
     }
     architecture_path = to.with_suffix(".json")
-    # The architecture first: weights without it could not be read back.
+    # The architecture first: weights without it cannot be read.
     write_atomically(architecture_path, json.dumps(architecture, indent=1).encode())
     write_atomically(to, written(weights))
     return to, architecture_path
 
 
 def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs: Inputs, path: str | Path) -> nn.Module:
-    """Dense model definition -> cut to the kept channels -> load weights. Nothing is unpickled.
+    """Load an exported candidate: cut the dense model definition to the kept channels and load the weights, without
+    pickle.
 
-    dense: the model definition that was pruned, or a function that builds it; its weights do not matter.
-    example_inputs: looked at only for files of autoprune 0.1, which do not say where channels lie: then the definition
-    is traced and proved once more.
-    path: the .safetensors file, plain or compressed, its .json beside it. Gives the model in eval mode. Raises
-    NotFoundError, StorageError, ConfigurationError when the definition is another one.
+    Args:
+        dense: Model definition that was pruned, or a function that builds it; its weights do not matter.
+        example_inputs: Used only for files of autoprune 0.1, which do not store where channels lie: then the definition
+            is traced and proved again.
+        path: The .safetensors file, plain or compressed, with its .json beside it.
+
+    Returns:
+        The model in eval mode.
+
+    Raises:
+        NotFoundError: When a file is missing.
+        StorageError: When a file cannot be read.
+        ConfigurationError: When the definition is another one.
+
+    Example:
+        >>> import torch
+        >>> try:
+        ...     load_safetensors(torch.nn.Linear(4, 2), torch.ones(1, 4), "missing.safetensors")
+        ... except NotFoundError as error:
+        ...     print(error)
+        an exported model must be a .safetensors file with a .json beside it, but got no missing.safetensors.
     """
     path = Path(path)
     architecture = path.with_suffix(".json")
@@ -117,7 +162,7 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
 
 
 def _other(model: nn.Module, topology: Topology) -> str:
-    """How a definition differs in what a cut needs, in words; "" where it does not."""
+    """Say how a definition differs in the tensors that a cut needs; "" where it does not."""
     named = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     own = {name: tuple(tensor.shape) for name, tensor in named.items()}
     wanted = dense_shapes(topology)

@@ -1,1 +1,1 @@
-"""The non-dominated candidates, and the choice among them. Plain data; torch is not imported."""
+"""The non-dominated candidates and the choice among them: plain data, without torch."""

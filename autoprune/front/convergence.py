@@ -1,4 +1,4 @@
-"""How a front grew: hypervolume against samples processed and against seconds, of one study or of several."""
+"""Convergence of a front: hypervolume against candidates, samples processed and seconds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import pandas as pd
 from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
 
-#: What hypervolume is drawn against.
+#: Measures of progress against which hypervolume is drawn.
 PROGRESS_AXES = ("candidates", "samples", "seconds")
 
 
 def worst_quality(fronts: Sequence[Front]) -> float:
-    """The worst finite quality in any of the studies: one reference for all of them. 0 when there is none."""
+    """Find the worst finite quality in any of the studies, as one reference for all of them.
+
+    Args:
+        fronts: Fronts of the studies, of the same metric.
+
+    Returns:
+        The quality; 0 when there is none.
+    """
     values = [record.search.quality for front in fronts for record in front.records]
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
@@ -26,10 +33,17 @@ def worst_quality(fronts: Sequence[Front]) -> float:
 def convergence(
     front: Front, *, cost: str = "multiply_adds", reference: float | None = None, start: tuple[int, float] = (0, 0.0)
 ) -> pd.DataFrame:
-    """One row after each candidate: candidates, samples, seconds, hypervolume (see Front.hypervolume).
+    """Compute the hypervolume after each candidate.
 
-    samples: processed until then, forward or trained. seconds: spent until then. start: (samples, seconds) gone before
-    the first candidate, as for a scan. reference: the quality at which the hypervolume is 0; the worst one when None.
+    Args:
+        front: Front of a study.
+        cost: Cost axis of the hypervolume, see Front.hypervolume.
+        reference: Quality at which the hypervolume is 0; the worst quality when None.
+        start: (samples, seconds) spent before the first candidate, such as by a scan.
+
+    Returns:
+        One row for each candidate: candidates, samples (processed so far, by forwards or in training), seconds (spent
+        so far), hypervolume.
     """
     worst = worst_quality([front]) if reference is None else reference
     records = front.records
@@ -47,13 +61,24 @@ def convergence(
 
 
 def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:
-    """Median, lowest and highest hypervolume of several studies at the same places: `by`, median, low, high.
+    """Compute median, lowest and highest hypervolume of several studies at the same positions.
 
-    A study counts with the last hypervolume it had there, 0 before its first candidate; places reach as far as the
-    shortest study. Raises UnknownNameError for another axis.
+    A study counts with its last hypervolume before the position, 0 before its first candidate. Positions end with the
+    shortest study.
+
+    Args:
+        curves: Results of `convergence`.
+        by: One of PROGRESS_AXES.
+        points: Number of positions, >= 1.
+
+    Returns:
+        Columns `by`, median, low, high.
+
+    Raises:
+        UnknownNameError: For another axis.
     """
     if by not in PROGRESS_AXES:
-        raise UnknownNameError("what hypervolume is drawn against", by, PROGRESS_AXES)
+        raise UnknownNameError("an axis of progress", by, PROGRESS_AXES)
     reach = min((float(curve[by].iloc[-1]) for curve in curves if len(curve)), default=0.0)
     places = np.linspace(0.0, reach, points)
     values = np.array([_at(curve, by, places) for curve in curves]).reshape(len(curves), points)
@@ -64,7 +89,16 @@ def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", poi
 
 
 def first_reaching(curve: pd.DataFrame, hypervolume: float, *, by: str = "samples") -> float:
-    """Where a study first has that hypervolume; infinite when it never does."""
+    """Find the first position at which a study has a hypervolume.
+
+    Args:
+        curve: Result of `convergence`.
+        hypervolume: Hypervolume to reach.
+        by: One of PROGRESS_AXES.
+
+    Returns:
+        The position; infinite when the study never has it.
+    """
     there = curve[curve["hypervolume"] >= hypervolume]
     return float(there[by].iloc[0]) if len(there) else float("inf")
 

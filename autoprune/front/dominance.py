@@ -1,4 +1,4 @@
-"""Non-dominated set and hypervolume, by moocore."""
+"""Non-dominated sets and hypervolumes, by moocore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ OBJECTIVES = ("quality", *COSTS)
 
 
 def check_objectives(names: Sequence[str]) -> None:
-    """Raise UnknownNameError for the first name that is no objective."""
+    """Check names of objectives.
+
+    Args:
+        names: Names to check.
+
+    Raises:
+        UnknownNameError: For the first name that is no objective.
+    """
     for name in names:
         if name not in OBJECTIVES:
             raise UnknownNameError("an objective", name, OBJECTIVES)
@@ -25,11 +32,18 @@ def check_objectives(names: Sequence[str]) -> None:
 def objective_matrix(
     records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
 ) -> np.ndarray:
-    """What dominance compares, float [records, objectives], every column to be minimised.
+    """Collect the values that dominance compares; every column is minimised.
 
-    Latency enters as its ratio to dense, measured in turn and so free of the machine's drift, rounded to
-    the study's own noise: half the median width of its intervals. Two candidates that the clock cannot
-    tell apart count as equally quick.
+    Latency enters as its ratio to dense, which is measured in turn and so free of the machine's drift, rounded to the
+    study's noise: half the median width of its intervals. Two candidates that the clock cannot tell apart are equal.
+
+    Args:
+        records: Candidates of a study.
+        objectives: Names of objectives.
+        higher_is_better: Direction of the quality.
+
+    Returns:
+        Float [records, objectives].
     """
     columns = []
     for name in objectives:
@@ -42,13 +56,27 @@ def objective_matrix(
 
 
 def latency_noise(records: Sequence[CandidateRecord]) -> float:
-    """Half the median width of the latency ratios' intervals, 0 without measurements."""
+    """Compute half the median width of the intervals of the latency ratios.
+
+    Args:
+        records: Candidates of a study.
+
+    Returns:
+        The noise of a ratio; 0 without measurements.
+    """
     widths = [(m.ratio_high - m.ratio_low) / 2 for record in records if (m := record.search.latency) is not None]
     return float(np.median(widths)) if widths else 0.0
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Mask bool [n] of the points [n, d] that no other one dominates, all minimised; of equal points the first."""
+    """Find the points that no other point dominates; the first of equal points counts.
+
+    Args:
+        points: [n, d], all minimised. Points that are not finite are dominated.
+
+    Returns:
+        Mask, bool [n].
+    """
     if len(points) == 0:
         return np.zeros(0, dtype=bool)
     finite = np.isfinite(points).all(axis=1)
@@ -59,15 +87,29 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
 
 
 def pareto_ranks(points: np.ndarray) -> np.ndarray:
-    """Int [n]: the layer of each of the points [n, d], all minimised and finite; 0 is that of the front.
+    """Compute the rank of each point; rank 0 is the front.
 
     Source: Deb, Pratap, Agarwal, Meyarivan, A fast and elitist multiobjective genetic algorithm: NSGA-II, 2002.
+
+    Args:
+        points: [n, d], all minimised and finite.
+
+    Returns:
+        Int [n].
     """
     return np.asarray(moocore.pareto_rank(points))
 
 
 def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
-    """Volume that points [n, d], all minimised, dominate up to a reference; 0 when none does."""
+    """Compute the volume that points dominate up to a reference.
+
+    Args:
+        points: [n, d], all minimised. Points that are not finite do not count.
+        reference: End of the volume, d numbers.
+
+    Returns:
+        The volume; 0 when no point dominates the reference.
+    """
     inside = (
         points[np.isfinite(points).all(axis=1) & (points < np.asarray(reference)).all(axis=1)]
         if len(points)
@@ -77,18 +119,16 @@ def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
 
 
 def growing_hypervolume(points: np.ndarray, reference: Sequence[float]) -> np.ndarray:
-    """Compute the hypervolume after each of the points, which come one by one.
+    """Compute the hypervolume after each point of a sequence.
 
-    A point that one before it dominates, or equals, changes nothing; only after the others the volume of the front,
-    which is small, is computed anew.
+    The volume of the front, which is small, is computed only after a point that no earlier point dominates or equals.
 
     Args:
-        points: [n, d], all minimised; those that are not finite count for nothing.
-        reference: up to where volume counts, d numbers.
+        points: [n, d], all minimised. Points that are not finite do not count.
+        reference: End of the volume, d numbers.
 
     Returns:
-        float [n], never falling.
-
+        Float [n], never falling.
     """
     edge = np.asarray(reference, dtype=float)
     inside = (np.isfinite(points) & (points < edge)).all(axis=1)
@@ -103,7 +143,7 @@ def growing_hypervolume(points: np.ndarray, reference: Sequence[float]) -> np.nd
 
 
 def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
-    """Candidates of the same widths are the same network: they share the median of their ratios."""
+    """Give candidates of the same widths, which are the same network, the median of their ratios."""
     noise = latency_noise(records)
     measured: dict[object, list[float]] = defaultdict(list)
     for record in records:

@@ -1,4 +1,4 @@
-"""Front: the candidates that nothing beats, as a table, and the choice of one under limits."""
+"""Front: the non-dominated candidates, as a table, and the choice of one under limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from autoprune.front import dominance
 from autoprune.front.limits import Limits
 from autoprune.front.record import CandidateRecord
 
-#: Said wherever something refers to the dense model, and its record is not there.
+#: Message where something refers to the dense model and its record is missing.
 NO_DENSE = (
     "The dense model has not been measured in this run folder, so drops, shares and limits relative to it are unknown. "
     "Run the study again: it measures the dense model first, and keeps all that is finished."
@@ -22,11 +22,27 @@ NO_DENSE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """The non-dominated candidates of a study.
+    """Non-dominated candidates of a study.
 
-    members: them, the most expensive first. records: all candidates, those that were stopped early included.
-    objectives: what dominance looks at. higher_is_better: direction of the quality.
-    quality_name: the metric behind "quality". limits: what the search was to keep to.
+    Attributes:
+        members: Candidates on the front, the most expensive first.
+        records: All candidates, also those that were stopped early.
+        objectives: Objectives that dominance compares.
+        higher_is_better: Direction of the quality.
+        quality_name: Name of the metric behind "quality".
+        limits: Limits of the search.
+
+    Example:
+        >>> from autoprune.measure.measurement import Measurement
+        >>> from autoprune.plan.plan import PruningPlan
+        >>> def record(number, quality, multiply_adds):
+        ...     numbers = {"parameters": 9, "multiply_adds": multiply_adds, "size_bytes": 36, "latency": None}
+        ...     search = Measurement(split="search", quality=quality, quality_error=0.0, metrics={}, **numbers)
+        ...     return CandidateRecord(number=number, origin="sampled", plan=PruningPlan(), kept={}, search=search)
+        >>> records = [record(0, 0.9, 100), record(1, 0.8, 120), record(2, 0.7, 50)]
+        >>> front = Front.of(records, ("quality", "multiply_adds"), True, "accuracy")
+        >>> [member.number for member in front.members]
+        [0, 2]
     """
 
     members: tuple[CandidateRecord, ...]
@@ -45,9 +61,18 @@ class Front:
         quality_name: str,
         limits: Limits | None = None,
     ) -> Front:
-        """The front of all candidates that were trained to the end, decided on the search split.
+        """Compute the front of all candidates that were trained to the end, on the search split.
 
-        Which latencies count as equal follows from all that was measured. What was removed since then stays off.
+        Args:
+            records: All candidates. They decide together which latencies count as equal. Removed ones are never on the
+                front.
+            objectives: Names of the objectives.
+            higher_is_better: Direction of the quality.
+            quality_name: Name of the metric behind "quality".
+            limits: Limits of the search; None for none.
+
+        Returns:
+            The front.
         """
         complete = [record for record in records if not record.stopped]
         points = dominance.objective_matrix(complete, objectives, higher_is_better)
@@ -67,16 +92,26 @@ class Front:
 
     @property
     def complete(self) -> tuple[CandidateRecord, ...]:
-        """Every candidate that was trained to the end."""
+        """Candidates that were trained to the end."""
         return tuple(record for record in self.records if not record.stopped)
 
     @property
     def dense(self) -> CandidateRecord | None:
-        """The dense model's record, None before it was measured."""
+        """Record of the dense model; None before it was measured."""
         return next((record for record in self.records if record.origin == "dense"), None)
 
     def get(self, number: int) -> CandidateRecord:
-        """The finished candidate of that number; NotFoundError lists the front's."""
+        """Look up a finished candidate.
+
+        Args:
+            number: Number of the candidate.
+
+        Returns:
+            The candidate.
+
+        Raises:
+            NotFoundError: For another number; lists the members of the front.
+        """
         for record in self.records:
             if record.number == number:
                 return record
@@ -84,10 +119,17 @@ class Front:
         raise NotFoundError(error_message("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
     def value(self, record: CandidateRecord, objective: str) -> float:
-        """The number of an objective ("quality" or a cost) as it is shown and limited.
+        """Return the number of an objective, as it is displayed and limited.
 
-        Latency is the ratio to dense, measured in turn, times the dense model's own median in this study: a
-        candidate measured while the machine was slow does not look slow.
+        Latency is the ratio to dense, measured in turn, times the dense model's median in this study: a candidate that
+        was measured while the machine was slow does not look slow.
+
+        Args:
+            record: Candidate.
+            objective: "quality" or a cost.
+
+        Returns:
+            The number.
         """
         latency, dense = record.search.latency, self.dense
         if objective == "latency_ms" and latency is not None and dense is not None and dense.search.latency is not None:
@@ -95,33 +137,55 @@ class Front:
         return record.search.value(objective)
 
     def gain(self, record: CandidateRecord) -> float:
-        """Quality over dense on the search split, positive is better; not a number without a dense record."""
+        """Compute the gain of quality over dense on the search split.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            The gain, positive is better; NaN without a dense record.
+        """
         if self.dense is None:
             return float("nan")
         difference = record.search.quality - self.dense.search.quality
         return difference if self.higher_is_better else -difference
 
     def share(self, record: CandidateRecord) -> float:
-        """Multiply-adds as a share of the dense model's; not a number without a dense record."""
+        """Compute the multiply-adds as a share of the dense model's.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            The share; NaN without a dense record.
+        """
         if self.dense is None:
             return float("nan")
         return record.search.multiply_adds / max(self.dense.search.multiply_adds, 1)
 
     def hypervolume(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> float:
-        """Hypervolume over (quality, cost as a share of dense) up to (worst quality, 1).
+        """Compute the hypervolume over quality and cost as a share of dense, up to the worst quality and a share of 1.
 
-        worst_quality: the reference; that of the worst candidate when None. Not a number for candidates without
-        a dense record.
+        Args:
+            cost: Cost axis.
+            worst_quality: Quality at which the hypervolume is 0; that of the worst candidate when None.
+
+        Returns:
+            The hypervolume; 0 without candidates, NaN for candidates without a dense record.
         """
         if self.dense is None:
             return float("nan") if self.records else 0.0
         return dominance.hypervolume(*self._volume(self.dense, cost, worst_quality))
 
     def hypervolumes(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> np.ndarray:
-        """Hypervolume after each candidate, float [records], see `hypervolume`; 0 until dense is there, and not
-        numbers where it is not.
+        """Compute the hypervolume after each candidate, see `hypervolume`; the curve never falls.
 
-        Latencies are rounded to the noise of all that was measured, so the curve never falls.
+        Args:
+            cost: Cost axis. Latencies are rounded to the noise of all measurements.
+            worst_quality: Quality at which the hypervolume is 0; that of the worst candidate when None.
+
+        Returns:
+            Float [records]; 0 before the dense model, NaN without a dense record.
         """
         if self.dense is None:
             return np.full(len(self.records), np.nan)
@@ -132,9 +196,8 @@ class Front:
     def _volume(
         self, dense: CandidateRecord, cost: str, worst_quality: float | None
     ) -> tuple[np.ndarray, tuple[float, float]]:
-        """Points [records, (quality, share of dense)] to be minimised, and the reference.
-
-        What was stopped early is not a number.
+        """Collect points [records, (quality, share of dense)], all minimised, and the reference; NaN for stopped
+        candidates.
         """
         points = np.full((len(self.records), 2), np.nan)
         complete = np.array([not record.stopped for record in self.records])
@@ -146,9 +209,15 @@ class Front:
         return points, (worst, 1.0 + 1e-9)
 
     def knee(self) -> CandidateRecord:
-        """The front's member farthest from the line between its cheapest and its best, both axes scaled to [0, 1].
+        """Find the member farthest from the line between the cheapest and the best member, both axes scaled to [0, 1].
 
-        Source: Das, On characterizing the "knee" of the Pareto curve, 1999. Raises SelectionError when empty.
+        Source: Das, On characterizing the "knee" of the Pareto curve, 1999.
+
+        Returns:
+            The member.
+
+        Raises:
+            SelectionError: For an empty front.
         """
         if not self.members:
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
@@ -159,18 +228,26 @@ class Front:
         return self.members[int(np.argmin(scaled.sum(axis=1)))]
 
     def choose(self, limits: Limits | None = None, by: str = "multiply_adds") -> CandidateRecord:
-        """The candidate within the limits that is best `by` "quality" or a cost.
+        """Choose the best candidate within limits.
 
-        limits: those of the search when None; Limits() is none at all.
-        Raises SelectionError that names the nearest candidate when none is within the limits, and where limits refer
-        to the dense model before it was measured.
+        Args:
+            limits: Limits to keep; those of the search when None. Limits() has none.
+            by: "quality" or the cost to minimise.
+
+        Returns:
+            The candidate.
+
+        Raises:
+            SelectionError: When no candidate keeps the limits, which names the nearest one, or when limits refer to the
+                dense model before it was measured.
+            UnknownNameError: For an unknown objective.
         """
         if by not in dominance.OBJECTIVES:
             raise UnknownNameError("--by", by, dominance.OBJECTIVES)
         limits = self.limits if limits is None else limits
         if self.records and self.dense is None and limits.relative:
             raise SelectionError(f"{', '.join(limits.relative)} cannot be decided. {NO_DENSE}")
-        # A limit on what is no objective may be kept by a dominated candidate alone.
+        # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
         for records in (self.members, [r for r in self.records if r.selectable]):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.value(r, by))]
             if inside:
@@ -179,18 +256,34 @@ class Front:
         raise SelectionError(self._none_within(limits, by))
 
     def within(self, limits: Limits) -> list[CandidateRecord]:
-        """The candidates trained to the end that keep to the limits."""
+        """List the candidates, trained to the end, that keep limits.
+
+        Args:
+            limits: Limits to keep.
+
+        Returns:
+            The candidates.
+        """
         return [record for record in self.complete if self._excess(record, limits) <= 0]
 
     def table(self) -> pd.DataFrame:
-        """One row for each member, the most expensive first; shares are of dense, latency_ratio too.
+        """Make a table of the members, the most expensive first.
 
-        search_<metric>_error: its standard error. masks_ratio: latency against the same model without masks.
+        Returns:
+            One row for each member. Shares and latency_ratio refer to dense; search_<metric>_error is the standard
+            error; masks_ratio is the latency against the same model without masks.
         """
         return pd.DataFrame([self.row(record) for record in self.members])
 
     def row(self, record: CandidateRecord) -> dict[str, object]:
-        """The columns of one candidate."""
+        """Make the row of one candidate.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            Column -> value.
+        """
         search = record.search
         latency, masks = search.latency, search.masked
         row: dict[str, object] = {
@@ -219,7 +312,14 @@ class Front:
         return row
 
     def absolute_limits(self, limits: Limits) -> dict[str, float]:
-        """Cost name -> limit as a number. A share is of the dense model: not a number where that is not known."""
+        """Convert limits of costs to numbers.
+
+        Args:
+            limits: Limits, absolute or as shares of dense.
+
+        Returns:
+            Cost -> limit; NaN for a share of an unknown dense cost.
+        """
         found = limits.cost_limits
         for name, share in limits.cost_share_limits.items():
             limit = float("nan") if self.dense is None else share * self.value(self.dense, name)
@@ -227,9 +327,15 @@ class Front:
         return found
 
     def excess(self, record: CandidateRecord, limits: Limits) -> dict[str, float]:
-        """Limit -> by how much a candidate exceeds it, <= 0 when it keeps to it; infinite for what is not known.
+        """Compute by how much a candidate exceeds each limit.
 
-        Costs by their name, relative to the limit; "drop" in the metric's unit.
+        Args:
+            record: Candidate.
+            limits: Limits to keep.
+
+        Returns:
+            Cost -> excess relative to the limit, and "drop" -> excess in the metric's unit; <= 0 where the limit is
+            kept, infinite where it is unknown.
         """
         excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute_limits(limits).items()}
         drops = [] if limits.max_drop is None else [limits.max_drop]
@@ -237,12 +343,12 @@ class Front:
             quality = float("nan") if self.dense is None else self.dense.search.quality
             drops.append(limits.max_drop_share * abs(quality))
         if drops:
-            # The tolerance keeps a drop of exactly the limit inside, whatever the rounding of the difference.
+            # The tolerance allows a drop of exactly the limit, whatever the rounding of the difference.
             excess["drop"] = -self.gain(record) - float(np.min(drops)) - 1e-9
         return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
 
     def _excess(self, record: CandidateRecord, limits: Limits) -> float:
-        """Largest violation, <= 0 when all are kept."""
+        """Find the largest violation; <= 0 when all limits are kept."""
         return max(self.excess(record, limits).values(), default=0.0)
 
     def _none_within(self, limits: Limits, by: str) -> str:

@@ -1,4 +1,4 @@
-"""Limits: what a candidate must keep to."""
+"""Limits that a candidate must keep."""
 
 from __future__ import annotations
 
@@ -9,20 +9,34 @@ from autoprune.codec import Format, stored
 from autoprune.errors import error_message, raise_all
 from autoprune.measure.measurement import COSTS
 
-#: What a share of the dense model is written after: max_<name>_share.
+#: Short name in the field max_<name>_share -> cost.
 _SHARES = {"size": "size_bytes", "latency": "latency_ms"}
 
 
 @stored(Format(what="limits", optional=None, refuses_unknown=True, any_number=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a candidate must keep to; None is no limit, and neither is infinity, which becomes None.
+    """Limits that a candidate must keep. None is no limit, and infinity becomes None.
 
-    max_drop: most quality that may be lost against dense, in the metric's unit, >= 0.
-    max_latency_ms, max_size_bytes, max_parameters, max_nonzero_parameters, max_multiply_adds: > 0.
-    max_drop_share: most quality that may be lost, as a share of dense's own, >= 0.
-    max_latency_share, max_size_share, max_parameters_share, max_nonzero_parameters_share, max_multiply_adds_share: as
-        shares of the dense model's, > 0. Where a limit is given in both ways the tighter one holds.
+    Where a limit is given both as a number and as a share, the tighter one holds.
+
+    Attributes:
+        max_drop: Largest loss of quality against dense, in the metric's unit, >= 0.
+        max_latency_ms: Largest latency, in milliseconds, > 0.
+        max_size_bytes: Largest file, in bytes, > 0.
+        max_parameters: Largest number of parameters, > 0.
+        max_nonzero_parameters: Largest number of parameters other than zero, > 0.
+        max_multiply_adds: Largest number of multiply-adds, > 0.
+        max_drop_share: Largest loss of quality, as a share of the dense quality, >= 0.
+        max_latency_share: Largest latency, as a share of dense, > 0.
+        max_size_share: Largest file, as a share of dense, > 0.
+        max_parameters_share: Largest number of parameters, as a share of dense, > 0.
+        max_nonzero_parameters_share: Largest number of parameters other than zero, as a share of dense, > 0.
+        max_multiply_adds_share: Largest number of multiply-adds, as a share of dense, > 0.
+
+    Example:
+        >>> Limits(max_drop=0.01, max_size_share=0.3).given
+        {'max_drop': 0.01, 'max_size_share': 0.3}
     """
 
     max_drop: float | None = None
@@ -53,23 +67,23 @@ class Limits:
 
     @property
     def given(self) -> dict[str, float]:
-        """Field -> value, for the limits that are set."""
+        """Field -> value of the limits that are set."""
         return {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
 
     @property
     def relative(self) -> dict[str, float]:
-        """Field -> value, for the limits that are set and refer to the dense model."""
+        """Field -> value of the limits that are set and refer to the dense model."""
         return {n: value for n, value in self.given.items() if n == "max_drop" or n.endswith("_share")}
 
     @property
     def cost_limits(self) -> dict[str, float]:
-        """Cost name -> limit, for the absolute limits that are set."""
+        """Cost -> limit, of the absolute limits that are set."""
         given = self.given
         return {name: float(given[f"max_{name}"]) for name in COSTS if f"max_{name}" in given}
 
     @property
     def cost_share_limits(self) -> dict[str, float]:
-        """Cost name -> limit as a share of dense, for those that are set."""
+        """Cost -> limit as a share of dense, of the relative limits that are set."""
         shares = {f"max_{_short(name)}_share": name for name in COSTS}
         return {shares[name]: float(value) for name, value in self.given.items() if name in shares}
 

@@ -1,4 +1,4 @@
-"""CandidateRecord: what is on disk of a candidate, but its weights."""
+"""CandidateRecord: a finished candidate as it is stored, without its weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from autoprune.plan.plan import PruningPlan
 RECORD_VERSION = 3
 #: Name of its file.
 RECORD_FILE = "candidate.json"
-#: Where a trial came from.
+#: Origins of trials.
 ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
-#: Fields that records did not have from the beginning; what they say then is their default.
+#: Fields that older records do not have; they get their defaults.
 _OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
-#: What a study is compared with: measured on the test split at the end, whether it is on the front or not.
+#: Origins of the candidates that a study is compared with. They are always measured on the test split at the end.
 BASELINES = ("dense", "uniform")
 
 
@@ -35,21 +35,28 @@ BASELINES = ("dense", "uniform")
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord:
-    """A finished candidate.
+    """Finished candidate.
 
-    number: its trial in the Optuna study. origin: one of ORIGINS.
-    plan: what was asked for. kept: channels that stay, in indices of the dense model. dropped: blocks that went.
-    search: its measurement on the search split. test: on the test split, None until the final front.
-    parent: trial whose weights it started from, None for the dense model.
-    samples_forward, samples_trained: work for this trial alone. samples_shared: work that it uses with others and that
-        is done once, a teacher's outputs for the train split; 0 in records that charged it to the first trial.
-    lineage_trained: samples trained with along its line of parents, its own included.
-    seconds: time by phase. note: "" or what went wrong.
-    rungs: (share of the fine-tune's steps done, quality on part of the search split), as they were passed.
-    fidelity: share of the fine-tune's steps that were done, < 1 for a candidate that was stopped early.
-    removed: its weights were removed as nobody would need them.
-    parameters: what its trial chose from the space, empty where that was not stored. warm_start: "" or the key of the
-        warm start that it was. A journal of trials that is lost is made again from both.
+    Attributes:
+        number: Number of its trial in the Optuna study.
+        origin: One of ORIGINS.
+        plan: Plan of the trial.
+        kept: Group -> channels that stay, in indices of the dense model.
+        search: Measurement on the search split.
+        dropped: Blocks that were dropped.
+        test: Measurement on the test split; None until the final front.
+        parent: Number of the trial whose weights it started from; None for the dense model.
+        samples_forward: Samples of this trial's forwards without training.
+        samples_trained: Samples of this trial's training.
+        lineage_trained: Samples of the training of this trial and all its ancestors.
+        seconds: Phase -> time spent in it.
+        note: What went wrong; "" for nothing.
+        rungs: (fraction of the fine-tune's steps done, quality on part of the search split) at each rung passed.
+        fidelity: Fraction of the fine-tune's steps done, < 1 for a candidate that was stopped early.
+        removed: Whether its weights were deleted because no later step needs them.
+        parameters: Parameters that its trial chose from the space; empty where they were not stored. A lost journal of
+            trials is rebuilt from these and `warm_start`.
+        warm_start: Key of the warm start that it was; "" for none.
     """
 
     number: int
@@ -76,37 +83,50 @@ class CandidateRecord:
     def proposed(
         cls, costs: Measurement, kept: Mapping[str, tuple[int, ...]] | None = None, dropped: tuple[str, ...] = ()
     ) -> CandidateRecord:
-        """What is known of a candidate before it is trained, to compare its costs with those of others."""
+        """Make the record of an untrained candidate, to compare its costs with other candidates.
+
+        Args:
+            costs: Costs of the candidate.
+            kept: Group -> channels that stay; empty for unknown ones.
+            dropped: Blocks that are dropped.
+
+        Returns:
+            A record with the number -1.
+        """
         plan = PruningPlan(groups={})
         return cls(number=-1, origin="sampled", plan=plan, kept=kept or {}, dropped=dropped, search=costs)
 
     @property
     def selectable(self) -> bool:
-        """Trained to the end and still there: what a front may hold and a person may choose."""
+        """Whether the candidate may be on a front and be chosen: trained to the end, and its weights exist."""
         return not self.stopped and not self.removed
 
     @property
     def stopped(self) -> bool:
-        """Stopped before its training was over: measured as it is, but kept out of the front and of lineages."""
+        """Whether the candidate was stopped early: it is measured, but kept out of the front and of lineages."""
         return self.fidelity < 1.0
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> channels that stay."""
+        """Group name -> number of channels that stay."""
         return {name: len(indices) for name, indices in self.kept.items()}
 
     @property
     def architecture(self) -> tuple[object, ...]:
-        """Widths and blocks and what follows from them, as a key: who shares it differs in weights alone."""
+        """Key of the architecture; candidates of the same key differ in weights alone."""
         return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
 
     @property
     def best_known(self) -> Measurement:
-        """The test measurement where there is one, else the search measurement: for showing, never for deciding."""
+        """Test measurement where there is one, else the search measurement: for display, never for decisions."""
         return self.test if self.test is not None else self.search
 
     def to_json(self) -> str:
-        """JSON without the test measurement and whether the weights were removed, which are files of their own."""
+        """Write JSON without the test measurement and the mark of removed weights, which have their own files.
+
+        Returns:
+            JSON text.
+        """
         return json.dumps(to_plain(self), indent=1)
 
     @classmethod
@@ -115,8 +135,17 @@ class CandidateRecord:
     ) -> CandidateRecord:
         """Read a record.
 
-        where: what holds the text, for the message. Raises StorageError for text that is no record of this or an
-        earlier version.
+        Args:
+            text: JSON that `to_json` wrote.
+            test: Measurement on the test split.
+            removed: Whether the weights were deleted.
+            where: Name of the text's source, for the message.
+
+        Returns:
+            The record.
+
+        Raises:
+            StorageError: For text that is no record of this or an earlier version.
         """
         record = replace(from_plain(cls, parse(text, where), where), test=test, removed=removed)
         faults = _faults(record)
@@ -133,7 +162,7 @@ def samples_processed(records: Iterable[CandidateRecord]) -> int:
 
 
 def _faults(record: CandidateRecord) -> list[str]:
-    """What cannot be, although each field has its type."""
+    """List impossible values of fields with the right types."""
     work = ("number", "samples_forward", "samples_trained", "samples_shared", "lineage_trained")
     found = [error_message(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
     if record.origin not in ORIGINS:

@@ -1,4 +1,4 @@
-"""Audit of the rungs: does the quality on the way tell which candidate is better in the end."""
+"""Audit of the rungs: how well the quality at a rung predicts the order of the final qualities."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ import pandas as pd
 
 from autoprune.front.record import CandidateRecord
 
-#: Candidates from which a correlation says something.
+#: Smallest number of candidates for a meaningful correlation.
 MIN_CANDIDATES = 10
-#: Correlation below which decisions at a rung are warned of.
+#: Correlation below which a rung gets a warning.
 LOW_CORRELATION = 0.5
-#: Correlations beyond it are taken for it where 1 would be infinite.
+#: Largest correlation in Fisher's transformation, which is infinite at 1.
 _ALMOST = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungAudit:
-    """One rung against the end, over the candidates that were trained to the end.
+    """Comparison of one rung with the end of training, over the candidates that were trained to the end.
 
-    share: of the fine-tune's steps done. candidates: how many passed it. stopped: how many were stopped there.
-    correlation: Spearman's rank correlation of the quality there and in the end, in [-1, 1]; not a number with fewer
-        than four candidates or where all are alike. low, high: its 95 % interval.
+    Attributes:
+        share: Fraction of the fine-tune's steps done at the rung, in (0, 1).
+        candidates: Number of these candidates that passed the rung.
+        stopped: Number of candidates that were stopped at the rung.
+        correlation: Spearman's rank correlation of the quality at the rung and in the end, in [-1, 1]; NaN with fewer
+            than four candidates or where all are equal.
+        low: Lower end of the correlation's 95 % interval.
+        high: Upper end of the correlation's 95 % interval.
     """
 
     share: float
@@ -37,23 +42,29 @@ class RungAudit:
 
     @property
     def remark(self) -> str:
-        """Why decisions at this rung are not to be trusted; "" when nothing speaks against them."""
+        """Reason not to trust decisions at this rung; "" where there is none."""
         if self.candidates < MIN_CANDIDATES:
             return f"too few candidates to tell, {self.candidates} of {MIN_CANDIDATES}"
         if not math.isfinite(self.correlation):
             return "all candidates are alike there or in the end"
         if self.low <= 0.0:
-            return "what is ahead there need not be ahead in the end: the interval holds 0"
+            return "the order there need not be the order in the end: the interval holds 0"
         if self.correlation < LOW_CORRELATION:
             return f"low: below {LOW_CORRELATION:g}"
         return ""
 
 
 def audit_rungs(records: Sequence[CandidateRecord]) -> list[RungAudit]:
-    """One row for each rung that was looked at, in the order of their shares.
+    """Compare each rung with the end of training.
 
-    Candidates that diverged are left out. Those that were stopped have no end to compare with: they are counted, and
-    the interval is that of what was let through, which is more alike than all of them.
+    Diverged candidates are left out. Stopped candidates have no final quality: they are only counted, and the interval
+    covers the candidates that passed, which differ less than all candidates.
+
+    Args:
+        records: Candidates of a study.
+
+    Returns:
+        One audit for each rung, by rising share.
     """
     looked = [record for record in records if record.rungs and not record.note]
     rows = []
@@ -77,17 +88,24 @@ def audit_rungs(records: Sequence[CandidateRecord]) -> list[RungAudit]:
 
 
 def training_saved(records: Sequence[CandidateRecord]) -> float:
-    """Share of all fine-tune steps planned that stopped candidates did not take, in [0, 1)."""
+    """Compute the share of all planned fine-tune steps that early stopping saved.
+
+    Args:
+        records: Candidates of a study.
+
+    Returns:
+        Share in [0, 1).
+    """
     planned = sum(record.plan.recovery.steps for record in records)
     left = sum((1.0 - record.fidelity) * record.plan.recovery.steps for record in records)
     return left / planned if planned else 0.0
 
 
 def _with_interval(pairs: np.ndarray) -> tuple[float, float, float]:
-    """Spearman's correlation of the columns [n, 2] and its 95 % interval; not numbers where there is none.
+    """Compute Spearman's correlation of the columns [n, 2] and its 95 % interval; NaN where there is none.
 
-    Fisher's transformation with the variance (1 + r^2 / 2) / (n - 3). Resampling candidates instead makes ties that
-    are not there, and near 1 an interval that does not hold the correlation itself.
+    Fisher's transformation with the variance (1 + r^2 / 2) / (n - 3). Resampling the candidates instead creates ties,
+    and near 1 an interval that does not contain the correlation.
 
     Source: Bonett, Wright, Sample size requirements for estimating Pearson, Kendall and Spearman correlations, 2000.
     """
@@ -100,7 +118,7 @@ def _with_interval(pairs: np.ndarray) -> tuple[float, float, float]:
 
 
 def _spearman(pairs: np.ndarray) -> float:
-    """Correlation of ranks, of equal values the mean rank; not a number when a column is all alike."""
+    """Correlate ranks, with the mean rank for equal values; NaN when a column is constant."""
     if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan
     ranked = pd.DataFrame(pairs).rank().to_numpy()

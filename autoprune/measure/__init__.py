@@ -1,1 +1,1 @@
-"""What a model is worth: quality, size, multiply-adds, latency."""
+"""Measurements of a model: quality, size, multiply-adds and latency."""

@@ -1,4 +1,4 @@
-"""Size, zeros and multiply-adds of a model as it is."""
+"""Costs of a model: parameters, non-zero parameters, multiply-adds and bytes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,45 @@ from autoprune.trace.running import plain_operators
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Distinct parameters."""
+    """Count the distinct parameters.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Number of entries.
+    """
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @torch.no_grad()
 def count_nonzero(model: nn.Module) -> int:
-    """Entries of distinct parameters that are not zero."""
+    """Count the entries of distinct parameters that are not zero.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Number of entries.
+    """
     return sum(int((parameter != 0).sum()) for parameter in model.parameters())
 
 
 @torch.no_grad()
 def count_multiply_adds(model: nn.Module, inputs: Inputs) -> int:
-    """Multiply-adds of one call, by torch's own flop counter (which counts two flops for each).
+    """Count the multiply-adds of one call by torch's flop counter, which counts two flops for each.
 
-    Operators that stand for whole layers are taken apart for it, as it knows nothing of some of them.
+    Operators that stand for whole layers are decomposed, as the counter does not know all of them.
+
+    Args:
+        model: Any model.
+        inputs: Inputs of the call.
+
+    Returns:
+        Number of multiply-adds; multiplications by zero count, too.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
-    # The counter hooks the gradients of what modules are given, and cannot where that is a parameter itself.
+    # The counter hooks the gradients of modules' inputs, which fails where an input is a parameter.
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -46,7 +67,7 @@ def count_multiply_adds(model: nn.Module, inputs: Inputs) -> int:
 
 
 def _attention_flops(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **__: object) -> int:
-    """Two products for each head: queries with keys, and what comes of it with values."""
+    """Count two products for each head: queries with keys, and the result with values."""
     return int(2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
@@ -60,7 +81,7 @@ def _three_way_flops(
     *_: object,
     **__: object,
 ) -> int:
-    """nn.Bilinear: one product over every axis of its three inputs."""
+    """Count nn.Bilinear: one product over every axis of its three inputs."""
     shapes: list[list[int]] = []
     for shape, places in ((first, expand1), (second, expand2), (third, expand3)):
         sizes = list(shape)
@@ -74,7 +95,7 @@ def _three_way_flops(
 
 
 def _grouped_flops(tokens: Sequence[int], experts: Sequence[int], *_: object, **__: object) -> int:
-    """Every token meets one of the experts."""
+    """Count one expert for each token."""
     return int(2 * math.prod(tokens) * experts[-1])
 
 
@@ -87,10 +108,24 @@ _UNCOUNTED = {
 
 
 def serialized_bytes(model: nn.Module) -> int:
-    """Length of the model's plain safetensors file."""
+    """Measure the length of the model's plain safetensors file.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Bytes.
+    """
     return len(serialize(model.state_dict()))
 
 
 def stored_bytes(model: nn.Module) -> int:
-    """Length of the file that a run folder holds of the model, which is compressed where that makes it smaller."""
+    """Measure the length of the model's file in a run folder, which is compressed where that is smaller.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Bytes.
+    """
     return len(serialize_smallest(model.state_dict()))

@@ -1,4 +1,4 @@
-"""Latency against the dense model, measured in turn."""
+"""Latency of a model against the dense model, measured in turn."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from autoprune.errors import UnknownNameError
 from autoprune.measure.measurement import Latency
 from autoprune.task.data import Inputs, call, evaluating
 
-#: Shortest stretch that the clock is trusted with; quicker models are called several times a round.
+#: Shortest time that is measured; faster models are called several times in a round.
 _STRETCH_SECONDS = 0.001
 _WARM_UP = 3
 
-#: Makes a model into a function without arguments that runs it once.
+#: (model, inputs) -> function without arguments that runs the model once.
 PrepareBackend = Callable[[nn.Module, Inputs], Callable[[], None]]
 
 
 def _torch_eager(model: nn.Module, inputs: Inputs) -> Callable[[], None]:
-    """Plain eager calls in inference mode."""
+    """Run plain eager calls in inference mode."""
     device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
     def run() -> None:
@@ -40,9 +40,20 @@ LATENCY_BACKENDS: Mapping[str, PrepareBackend] = {"torch": _torch_eager}
 def compare_latency(
     model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch"
 ) -> Latency:
-    """Time both models in turn, `rounds` times; medians with 95 % intervals from order statistics.
+    """Time two models in turn.
 
-    Raises UnknownNameError for a backend that no registry holds.
+    Args:
+        model: Model to time.
+        dense: Model to compare with, mostly the dense one.
+        inputs: Inputs of a call.
+        rounds: Number of pairs of measurements, >= 1.
+        backend: Name in LATENCY_BACKENDS of the runtime.
+
+    Returns:
+        Medians, with 95 % intervals from order statistics.
+
+    Raises:
+        UnknownNameError: For an unknown backend.
     """
     if backend not in LATENCY_BACKENDS:
         raise UnknownNameError("a latency backend", backend, LATENCY_BACKENDS)
@@ -65,7 +76,7 @@ def compare_latency(
 
 
 def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> tuple[list[float], ...]:
-    """Seconds of one run of each, round by round; who is first alternates."""
+    """Measure seconds of one run of each, round by round; the first one alternates."""
     repeats = [_repeats(run) for run in runs]
     times: tuple[list[float], ...] = tuple([] for _ in runs)
     for number in range(rounds):
@@ -75,14 +86,28 @@ def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> tuple[list[floa
 
 
 def median(values: Sequence[float]) -> float:
-    """Middle value, the mean of both for an even number."""
+    """Compute the median.
+
+    Args:
+        values: One or more numbers.
+
+    Returns:
+        The middle value, or the mean of the two middle values.
+    """
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the median without assuming a distribution (binomial order statistics)."""
+    """Compute the 95 % interval of the median without assuming a distribution (binomial order statistics).
+
+    Args:
+        values: One or more numbers.
+
+    Returns:
+        (low, high).
+    """
     ordered = sorted(values)
     count = len(ordered)
     cumulative, rank = 0.0, 0

@@ -1,4 +1,4 @@
-"""Measurement: the numbers of one model, as plain data that does not need torch."""
+"""Measurement: the numbers of one model, as plain data without torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import MappingProxyType
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
 
-#: The cost axes that a Measurement has; lower is better for each.
+#: Costs in a Measurement; lower is better.
 COSTS = ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes", "latency_ms")
 
-#: Stands for a count that was not taken, as in records from before there were masks.
+#: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
 _NONZERO = "nonzero_parameters"
 
@@ -20,12 +20,18 @@ _NONZERO = "nonzero_parameters"
 @stored(Format(what="a latency"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Latency of a model and of another, mostly the dense one, taken in turn so that both saw the same machine.
+    """Latency of a model and of another one, mostly the dense one, measured in turn on the same machine.
 
-    latency_ms, dense_ms: medians of one call on the example inputs, milliseconds; dense_ms is that of the other model.
-    low_ms, high_ms: 95 % interval of the median.
-    ratio: median of the pairwise ratios to the other, < 1 is faster. ratio_low, ratio_high: its 95 % interval.
-    backend: what ran the model. rounds: number of pairs.
+    Attributes:
+        latency_ms: Median of one call on the example inputs, in milliseconds.
+        low_ms: Lower end of the median's 95 % interval.
+        high_ms: Upper end of the median's 95 % interval.
+        dense_ms: Median of the other model, in milliseconds.
+        ratio: Median of the pairwise ratios to the other model; < 1 is faster.
+        ratio_low: Lower end of the ratio's 95 % interval.
+        ratio_high: Upper end of the ratio's 95 % interval.
+        backend: Name of the runtime.
+        rounds: Number of pairs.
     """
 
     latency_ms: float
@@ -48,17 +54,20 @@ class Latency:
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The numbers of one model on one split.
+    """Numbers of one model on one split.
 
-    split: "search" or "test". quality: value of the task's quality metric.
-    quality_error: its standard error over samples; 0 when it could not be told.
-    metrics: every metric of the task by name.
-    parameters: count. multiply_adds: on the example inputs, those with zeros included.
-    size_bytes: of the file in the run folder, which is compressed where zeros make that smaller.
-    latency: None when it was not measured (a test measurement reuses the search one).
-    nonzero_parameters: entries of parameters that are not zero; all of them when it is left out.
-    masked: latency against the same model without its masks, so what these alone do to the clock; None without masks
-        or when it was not measured.
+    Attributes:
+        split: "search" or "test".
+        quality: Value of the task's quality metric.
+        quality_error: Standard error of the quality over samples; 0 when it is unknown.
+        metrics: Name of a metric of the task -> value.
+        parameters: Number of parameters.
+        multiply_adds: Multiply-adds on the example inputs; multiplications by zero count, too.
+        size_bytes: Length of the file in the run folder, which is compressed where zeros make that smaller.
+        latency: Latency against dense; None when it was not measured (a test measurement reuses the search latency).
+        nonzero_parameters: Entries of parameters that are not zero; by default all of them.
+        masked: Latency against the same model without its masks, so the effect of the masks alone; None without masks
+            or when it was not measured.
     """
 
     split: str
@@ -84,21 +93,40 @@ class Measurement:
 
     @property
     def latency_ms(self) -> float:
-        """Median latency, not a number when it was not measured."""
+        """Median latency; NaN when it was not measured."""
         return float("nan") if self.latency is None else self.latency.latency_ms
 
     def value(self, objective: str) -> float:
-        """The number of an objective: "quality" or one of COSTS."""
+        """Return the number of an objective.
+
+        Args:
+            objective: "quality" or one of COSTS.
+
+        Returns:
+            The number.
+        """
         return float(getattr(self, objective))
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready data."""
+        """Convert to JSON-ready data.
+
+        Returns:
+            Field -> value.
+        """
         return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "a measurement") -> Measurement:
-        """Read what `to_dict` gave; unknown fields of a later version are left out.
+        """Read parsed JSON; unknown fields of a later version are ignored.
 
-        where: what holds the data, for the message. Raises StorageError for what is no measurement.
+        Args:
+            data: What `to_dict` returned.
+            where: Name of the data's source, for the message.
+
+        Returns:
+            The measurement.
+
+        Raises:
+            StorageError: For data that is no measurement.
         """
         return from_plain(cls, data, where)

@@ -16,9 +16,9 @@ from torchmetrics import Metric
 from autoprune.task.data import Batch, Split, call, evaluating
 from autoprune.task.task import Task
 
-#: Folds for the standard error; more folds cost more metric updates.
+#: Folds for the standard error; more folds cost more updates of metrics.
 FOLDS = 10
-#: Targets up to which folds are left out in turn; each fold of more says enough alone, and quickly.
+#: Largest number of targets for the jackknife; larger folds are precise enough alone, and faster.
 _FEW = 2**20
 #: A number whose multiples look random in their middle bits (Knuth's multiplicative hashing).
 _SPREAD = 2654435761
@@ -26,7 +26,14 @@ _SPREAD = 2654435761
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """value: the quality metric. error: its standard error. metrics: all metrics. samples: how many were seen."""
+    """Metrics of a model on a split.
+
+    Attributes:
+        value: Value of the quality metric.
+        error: Standard error of the value.
+        metrics: Name of a metric -> value.
+        samples: Number of samples.
+    """
 
     value: float
     error: float
@@ -36,11 +43,19 @@ class Quality:
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
-    """Every metric of the task over a whole split, in eval mode; the model's mode is restored.
+    """Compute every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
-    The standard error is that of a jackknife over ten folds of the samples: how much the quality varies when each fold
-    is left out. It holds for averages over samples as for metrics of all of them, such as R2 or AUROC. For very many
-    targets, and for metrics that torchmetrics cannot merge, it is that of the mean of the folds.
+    The standard error comes from a jackknife over ten folds of the samples: how much the quality varies when each fold
+    is left out. It holds for averages over samples and for metrics of all samples, such as R2 or AUROC. For very many
+    targets, and for metrics that torchmetrics cannot merge, it is the standard error of the mean of the folds.
+
+    Args:
+        task: Task with the metrics.
+        model: Model to evaluate.
+        split: Split to evaluate on.
+
+    Returns:
+        The metrics.
     """
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
@@ -60,7 +75,16 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
 
 @torch.no_grad()
 def quality_alone(task: Task, model: nn.Module, split: Split) -> tuple[float, int]:
-    """The quality that `evaluate` gives, and the samples seen: no other metric and no error, which cost more time."""
+    """Compute the quality that `evaluate` gives, without other metrics and the error, in less time.
+
+    Args:
+        task: Task with the metric.
+        model: Model to evaluate.
+        split: Split to evaluate on.
+
+    Returns:
+        (quality, number of samples).
+    """
     metric, samples = task.new_metric(task.quality), 0
     with evaluating(model):
         for batch, predictions, targets in _scored(task, model, split):
@@ -70,7 +94,7 @@ def quality_alone(task: Task, model: nn.Module, split: Split) -> tuple[float, in
 
 
 def _scored(task: Task, model: nn.Module, split: Split) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Batches of a split, with the model's predictions and the targets."""
+    """Iterate over the batches of a split with the model's predictions and the targets."""
     where = next((name for name in ("search", "test") if split is getattr(task, f"{name}_split")), "a split")
     for raw in split.ordered():
         batch = raw.to(torch.device(task.device))
@@ -82,18 +106,18 @@ def _update_folds(task: Task, folds: list[Metric], predictions: Tensor, targets:
     if min(predictions.ndim, targets.ndim) == 0 or len(predictions) != len(targets):
         return
     positions = torch.arange(offset, offset + len(targets))
-    # Each ten samples fill all folds, from another one on: data that repeats itself is not gathered in one of them.
+    # Every ten samples fill all folds, beginning with another fold: repeating data does not gather in one fold.
     turns = (positions // FOLDS * _SPREAD) >> 16
     numbers = (positions + turns) % FOLDS
     for number, fold in enumerate(folds):
         mine = (numbers == number).nonzero().flatten().to(targets.device)
         if len(mine) > 0:
-            with contextlib.suppress(Exception):  # a metric may refuse so few samples: then it has no fold
+            with contextlib.suppress(Exception):  # a metric that refuses so few samples has no fold
                 task.update(fold, predictions[mine], targets[mine])
 
 
 def _without_each(folds: list[Metric], value: float) -> float | None:
-    """Standard error by a jackknife; None for a metric that cannot be merged, or is not the same once it is."""
+    """Compute the standard error by a jackknife; None for a metric that cannot be merged, or changes when merged."""
     whole = _merged(folds)
     if whole is None or not math.isclose(whole, value, rel_tol=1e-3, abs_tol=1e-6):
         return None
@@ -102,34 +126,34 @@ def _without_each(folds: list[Metric], value: float) -> float | None:
 
 
 def _of_each(folds: list[Metric]) -> float:
-    """Standard error by the spread of the folds; 0 where fewer than two have a value."""
+    """Compute the standard error from the spread of the folds; 0 where fewer than two have a value."""
     return _spread([value for fold in folds if (value := _computed(fold)) is not None])
 
 
 def _spread(values: list[float]) -> float:
-    """Standard error of the mean of values."""
+    """Compute the standard error of the mean of values."""
     return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _merged(folds: list[Metric]) -> float | None:
-    """The metric over several folds; None where it has no value, or cannot be merged."""
+    """Compute the metric over several folds; None where it has no value or cannot be merged."""
     if not folds:
         return None
     total = folds[0].clone()
     try:
         for fold in folds[1:]:
             total.merge_state(fold)
-    except Exception:  # torchmetrics and metrics of the user's refuse in many ways
+    except Exception:  # torchmetrics and users' metrics fail in many ways
         return None
     return _computed(total)
 
 
 def _computed(metric: Metric) -> float | None:
-    """The value of a metric; None when it fails, warns that it has none, or is not finite."""
+    """Compute a metric; None when it fails, warns, or is not finite."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             value = float(metric.compute())
-        except Exception:  # such as R2 of one sample
+        except Exception:  # such as for R2 of one sample
             return None
     return value if math.isfinite(value) and not said else None
