@@ -1,1 +1,1 @@
-"""PruningPlans as points of an Optuna search space."""
+"""Search spaces: pruning plans as parameters of Optuna trials."""

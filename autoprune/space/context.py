@@ -1,4 +1,4 @@
-"""Frame: what every space needs of a model, with tied groups seen as one."""
+"""Shared context of the spaces: settings, topology and scan, with tied groups merged."""
 
 from __future__ import annotations
 
@@ -32,9 +32,14 @@ from autoprune.trace.topology import Topology
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceContext:
-    """Settings, topology and scan of a space, and what follows from them.
+    """Settings, topology and scan of a space, and the values derived from them.
 
-    Arrays have one entry for each tie, which is each group where none are tied.
+    Arrays have one entry per tie. A tie is a set of groups that share one width; a free group is a tie of one.
+
+    Attributes:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        sensitivity: Scan of the dense model; None before or without one.
     """
 
     settings: SpaceSettings
@@ -44,13 +49,13 @@ class SpaceContext:
 
     @functools.cached_property
     def leaders(self) -> tuple[int, ...]:
-        """For each group the number of the first one that it is tied to."""
+        """Return for each group the number of the first group of its tie."""
         own = self.settings.criteria if self.settings.criterion_per_group else ()
         return leaders(self.topology, self.settings.tie, own)
 
     @functools.cached_property
     def ties(self) -> Mapping[str, tuple[str, ...]]:
-        """Name of the first group of each tie -> names of all that are in it."""
+        """Map the name of each tie's first group to the names of all its groups."""
         found: dict[str, tuple[str, ...]] = {}
         for group, leader in zip(self.topology.groups, self.leaders, strict=True):
             name = self.topology.groups[leader].name
@@ -59,17 +64,17 @@ class SpaceContext:
 
     @property
     def names(self) -> list[str]:
-        """Of the ties: their first groups."""
+        """Return the names of the ties: those of their first groups."""
         return list(self.ties)
 
     @property
     def channels(self) -> np.ndarray:
-        """Dense widths, float [ties]."""
+        """Return the dense widths, float [ties]."""
         return self.cost(()).channels
 
     @functools.cached_property
     def allowed(self) -> AllowedWidths:
-        """Widths that may be had; those that follow from scores come in any number."""
+        """Return the allowed widths of each tie. Widths that follow from scores are not rounded."""
         table = CostTable.of(self.topology).tied(self.leaders)
         rounded = {*self.settings.amounts} - {*SCORED_MODES}
         floor, grain = width_bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
@@ -77,18 +82,22 @@ class SpaceContext:
 
     @functools.cached_property
     def path(self) -> AllocationPath | None:
-        """Solved allocations of every budget; None without a scan."""
+        """Return the solved allocations of every budget; None without a scan."""
         if self.sensitivity is None or not self.ties:
             return None
         return solve(self.cost(()), self.sensitivity.summed(self.ties), self.allowed.base)
 
     @functools.cached_property
     def smallest_budget(self) -> float:
-        """The smallest budget that is allowed and within reach."""
+        """Return the smallest budget that is allowed and reachable."""
         return max(self.settings.min_budget, self.cost(()).share(self.allowed.base))
 
     def cost(self, without: tuple[str, ...]) -> CostModel:
-        """What widths cost once these blocks are gone, so that a budget is met with what is left."""
+        """Return the cost model of the widths with some blocks removed, so that the rest meets the budget.
+
+        Args:
+            without: Names of the removed blocks.
+        """
         if without not in self._costs:
             axis = self.settings.cost
             table = CostTable.of(self.topology, without).tied(self.leaders)
@@ -97,28 +106,34 @@ class SpaceContext:
 
     @functools.cached_property
     def hyperparameters(self) -> Mapping[str, BaseDistribution]:
-        """What there is beside widths; tied groups have one criterion."""
+        """Return the distributions of all parameters but the widths; a tie has one criterion."""
         found = distributions(self.settings, self.topology)
         hidden = {f"criterion/{name}" for tie in self.ties.values() for name in tie[1:]}
         return {name: distribution for name, distribution in found.items() if name not in hidden}
 
     def defaults(self) -> dict[str, ParameterValue]:
-        """First choice of every knob, the middle of every range."""
+        """Return the first choice of every categorical parameter and the middle of every range."""
         return self._own(defaults(self.settings, self.topology))
 
     def parameters_of(self, plan: PruningPlan) -> dict[str, ParameterValue]:
-        """The knobs of a plan."""
+        """Return the parameters of a plan other than its widths."""
         return self._own(parameters_of(self.settings, self.topology, plan))
 
     def _own(self, point: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
         return {name: value for name, value in point.items() if name in self.hyperparameters}
 
     def dropped(self, parameters: Parameters) -> tuple[str, ...]:
-        """Blocks that the parameters drop by name."""
+        """Return the names of the blocks that the parameters drop by name."""
         return dropped(self.settings, self.topology, parameters)
 
     def plan(self, parameters: Parameters, amounts: tuple[Mapping[str, float], float], seed: int) -> PruningPlan:
-        """The plan of a set of parameters. amounts: ratio of each tie, and the budget that a ranking is to reach."""
+        """Build the plan of a set of parameters.
+
+        Args:
+            parameters: Parameters of a trial.
+            amounts: Pruned ratio in [0, 1) of each tie, and the budget in (0, 1] for a ranking.
+            seed: Seed of the plan.
+        """
         ratios, budget = amounts
         spread = {member: ratios[name] for name, tie in self.ties.items() for member in tie} if ratios else {}
         ordered = {name: spread[name] for name in self.topology.widths} if ratios else {}
@@ -126,7 +141,7 @@ class SpaceContext:
         return build_plan(self.settings, self.topology, own, (ordered, budget), seed)
 
     def _criteria(self, parameters: Parameters) -> dict[str, ParameterValue]:
-        """The criterion of each tie for all that are in it."""
+        """Copy the criterion of each tie to all its groups."""
         found: dict[str, ParameterValue] = {}
         for name, tie in self.ties.items():
             if f"criterion/{name}" in parameters:
@@ -134,14 +149,18 @@ class SpaceContext:
         return found
 
     def widths(self, plan: PruningPlan) -> np.ndarray:
-        """Channels that a plan keeps, float [ties]; the mean of a tie that it does not keep alike, as it may be had."""
+        """Return the channels that a plan keeps, float [ties]; the nearest allowed mean where groups differ."""
         planned = planned_widths(plan, self.topology)
         means = np.array([np.mean([planned[name] for name in tie]) for tie in self.ties.values()])
         alike = np.array([len({planned[name] for name in tie}) == 1 for tie in self.ties.values()], dtype=bool)
         return means if alike.all() else np.where(alike, means, self.allowed.nearest(means))
 
     def sparse(self, budget: float) -> dict[str, ParameterValue]:
-        """A share of the weights in place of a share of the cost, where no channels may go; dense for a budget of 1."""
+        """Return parameters for a budget where no channels can be pruned: the weight sparsity is 1 - budget.
+
+        Args:
+            budget: Share of the weights to keep, in (0, 1]; 1 gives the dense model where the space allows it.
+        """
         point, settings = self.defaults(), self.settings
         patterns = [pattern for pattern in settings.masks if pattern != NO_MASKS]
         if "pattern" in point and patterns:

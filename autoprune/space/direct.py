@@ -1,4 +1,4 @@
-"""The direct space: one ratio for each group."""
+"""The direct space: one ratio per group."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.sensitivity.rounding import round_to_budget
 from autoprune.sensitivity.solver import fractional_widths
 from autoprune.space.context import SpaceContext
-from autoprune.space.parameters import Parameters, ParameterValue, inside
+from autoprune.space.parameters import Parameters, ParameterValue, clip_to
 
 
 @dataclass(frozen=True, kw_only=True)
 class DirectSpace:
-    """One ratio for each group: the plain space, kept for comparison and for small models."""
+    """Space with one ratio per tie; simple, for comparison and for small models.
+
+    Attributes:
+        context: Settings, topology and scan.
+    """
 
     context: SpaceContext
 
     @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """One ratio for each tie, criterion and recovery knobs."""
+        """Return one ratio per tie, and the other hyperparameters."""
         most = self.context.settings.max_ratio
         ratios: dict[str, BaseDistribution] = {
             f"ratio/{name}": FloatDistribution(0.0, most) for name in self.context.ties
@@ -33,43 +37,60 @@ class DirectSpace:
         return {**ratios, **self.context.hyperparameters}
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
-        """The plan of a set of parameters."""
+        """Build the plan of a set of parameters.
+
+        Args:
+            parameters: Parameters of a trial.
+            seed: Seed of the plan.
+        """
         context = self.context
         if not context.ties:
             return context.plan(parameters, ({}, 1.0), seed)
         asked = np.array([float(parameters[f"ratio/{name}"]) for name in context.names])
         counts = [keep_count(int(channels), ratio) for channels, ratio in zip(context.channels, asked, strict=True)]
-        # Rounded to whole grains, which must not take more of a group than max_ratio allows.
+        # Rounding to whole grains must not prune more of a group than max_ratio allows.
         widths = context.allowed.nearest(np.array(counts, dtype=np.float64))
         ratios = np.where(widths == counts, asked, 1.0 - widths / context.channels)
-        # What the model costs at these ratios is the budget of a ranking in their place.
+        # A ranking gets the cost of these ratios as its budget.
         budget = context.cost(()).share((1.0 - ratios) * context.channels)
         return context.plan(parameters, (dict(zip(context.names, ratios.tolist(), strict=True)), budget), seed)
 
     def encode(self, plan: PruningPlan) -> dict[str, ParameterValue]:
-        """The plan's own ratios; where they follow from scores, the uniform ones at the budget it names."""
+        """Return the ratios of a plan; the uniform ratio at its budget where widths follow from scores.
+
+        Args:
+            plan: Any plan for the model. Values outside the space are moved to its edge.
+        """
         context, hyperparameters = self.context, self.context.parameters_of(plan)
         if plan.needs_scores:
             budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
-            return inside({**self.uniform(budget), **hyperparameters}, self.distributions)
+            return clip_to({**self.uniform(budget), **hyperparameters}, self.distributions)
         if not context.ties:
-            return inside(hyperparameters, self.distributions)
+            return clip_to(hyperparameters, self.distributions)
         achieved = 1.0 - context.widths(plan) / context.channels
         point: dict[str, ParameterValue] = {}
         for (name, tie), ratio in zip(context.ties.items(), achieved.tolist(), strict=True):
             said = {plan.groups[member].ratio if self._says(plan, member) else None for member in tie}
             only = next(iter(said)) if len(said) == 1 else None
             point[f"ratio/{name}"] = ratio if only is None else only
-        return inside({**point, **hyperparameters}, self.distributions)
+        return clip_to({**point, **hyperparameters}, self.distributions)
 
     def uniform(self, budget: float) -> dict[str, ParameterValue]:
-        """Parameters of the uniform ratio at a budget."""
+        """Return the parameters of the uniform ratio at a budget.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
         if not self.context.ties:
             return self.context.sparse(budget)
         return self._at(budget, np.ones_like(self.context.channels))
 
     def solved(self, budget: float) -> dict[str, ParameterValue] | None:
-        """Parameters of the scan's own allocation at a budget; None without one."""
+        """Return the parameters of the scan's allocation at a budget; None without a scan.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
         path = self.context.path
         return None if path is None else self._at(budget, path.at(budget) / self.context.channels)
 
@@ -84,5 +105,5 @@ class DirectSpace:
 
     @staticmethod
     def _says(plan: PruningPlan, name: str) -> bool:
-        """True where the plan has a ratio for a group, and not a number of channels."""
+        """Return whether the plan has a ratio for a group, rather than a number of channels."""
         return name in plan.groups and plan.groups[name].count is None

@@ -1,4 +1,4 @@
-"""The guided space: a budget, and residuals around an allocation."""
+"""The guided space: a budget, and residuals around the solved allocation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from autoprune.space.scaled import ScaledSpace, ShapeParameter, indicator_profil
 
 
 def guided(context: SpaceContext) -> ScaledSpace:
-    """Keep shares are uniform^(1 - trust) * solved^trust * 2^residual, scaled onto the budget.
+    """Build the guided space: keep shares are uniform^(1 - trust) * solved^trust * 2^residual, scaled onto the budget.
 
-    trust = 0 and no residuals is the uniform sweep, trust = 1 the scan's own allocation, so both baselines are points
-    of the space and the sampler learns how far the scan is worth following. A residual for each tie, from halving its
-    share to doubling it.
+    trust = 0 without residuals is the uniform sweep; trust = 1 is the scan's allocation. Both baselines are points of
+    the space, so the sampler learns how far to follow the scan. Each tie has one residual, from half to twice its keep
+    share.
+
+    Args:
+        context: Settings, topology and scan.
+
+    Returns:
+        The space. Without a scan there is no trust.
     """
     trust = (
         [ShapeParameter(name="trust", low=0.0, high=1.0, log2_scale=solved_profile(context), solved=1.0)]

@@ -1,4 +1,4 @@
-"""From widths back to the parameters that give them, where widths are 2^(linear in the parameters)."""
+"""Inversion of the scaled spaces: find parameters for given widths."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import numpy as np
 from autoprune.sensitivity.cost_model import CostModel
 from autoprune.sensitivity.rounding import AllowedWidths
 
-#: How much less it counts that parameters are small than that they give the widths.
+#: Weight of the parameters' size against the distance of the widths.
 _SIZE_PENALTY = 1e-3
-#: The inner part of what is rounded to a width, where a fractional one is to lie: the width itself first.
+#: Parts of the rounding interval in which fractional widths are sought: the width itself first.
 _INNER_FRACTIONS = (0.0, 0.3, 0.6, 0.9)
-#: Stands for the side of a width without bound, in octaves: what is clipped there may lie anywhere.
+#: log2 distance to a missing bound: a width that is clipped there may lie anywhere.
 _UNBOUNDED = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinearShape:
-    """Parameters x with which a group keeps the share 2^(matrix x + constant) of its channels, before it is clipped.
+    """A linear map from parameters x to log2 of the keep shares: matrix x + constant, before clipping.
 
-    matrix: float [groups, parameters]. low, high: bounds of x [parameters]; 0 lies within.
+    Attributes:
+        matrix: Float [groups, parameters].
+        low: Lower bounds of x, float [parameters], <= 0.
+        high: Upper bounds of x, float [parameters], >= 0.
     """
 
     matrix: np.ndarray
@@ -33,11 +36,19 @@ class LinearShape:
 def invert_widths(
     shape: LinearShape, widths: np.ndarray, cost_model: CostModel, allowed: AllowedWidths
 ) -> Iterator[np.ndarray]:
-    """Small parameters with which scaling onto the cost of these widths, and rounding, gives them; the nearest else.
+    """Find parameters that decode to these widths, preferring small ones; the nearest if none do.
 
-    widths: allowed ones [groups]. Yields x [parameters], several ways to take "near".
-    Linear programs: every group's fractional width is to lie in the inner part of where it is rounded to the whole
-    one, as many of them as can; and to first order all of them together cost what the whole ones do.
+    Solves linear programs: as many fractional widths as possible lie well inside the interval that rounds to the wanted
+    width, and to first order the fractional widths cost as much as the wanted ones.
+
+    Args:
+        shape: Map from parameters to keep shares.
+        widths: Allowed widths, float [groups].
+        cost_model: Cost that the space scales onto.
+        allowed: Allowed widths of each group.
+
+    Yields:
+        Parameters, float [parameters]; one candidate for each meaning of "well inside".
     """
     for inner in _INNER_FRACTIONS:
         found = _solved(shape, (widths, inner), cost_model, allowed)
@@ -48,13 +59,13 @@ def invert_widths(
 def _solved(
     shape: LinearShape, aim: tuple[np.ndarray, float], cost_model: CostModel, allowed: AllowedWidths
 ) -> np.ndarray | None:
-    from scipy.optimize import linprog  # heavy, and needed for plans from outside alone
+    from scipy.optimize import linprog  # slow to import, and needed for plans from outside alone
 
     (widths, inner), (groups, count) = aim, shape.matrix.shape
     target = np.log2(widths / cost_model.channels)
     up, down = _slack(widths, allowed)
     above, below = up < _UNBOUNDED, down < _UNBOUNDED
-    # Unknowns: positive and negative parts of x, the common factor in octaves, and how far each width lies outside.
+    # Unknowns: positive and negative parts of x, log2 of the common factor, distance of each width to its interval.
     spread = np.hstack([shape.matrix, -shape.matrix, np.ones((groups, 1))])
     outside = np.eye(groups)
     slopes = np.where(above & below, _slopes(cost_model, widths), 0.0)
@@ -76,7 +87,7 @@ def _solved(
 
 
 def _slack(widths: np.ndarray, allowed: AllowedWidths) -> tuple[np.ndarray, np.ndarray]:
-    """Octaves by which each width may grow and shrink before it is rounded to another one."""
+    """Return log2 of the factors by which each width may grow and shrink before it rounds to another width."""
     low, high = allowed.rounding_interval(widths)
     bounded = np.isfinite(high)
     up = np.where(bounded, np.log2(np.where(bounded, high, widths) / widths), _UNBOUNDED)
@@ -85,7 +96,7 @@ def _slack(widths: np.ndarray, allowed: AllowedWidths) -> tuple[np.ndarray, np.n
 
 
 def _slopes(cost_model: CostModel, widths: np.ndarray) -> np.ndarray:
-    """Change of the cost's share of dense for each octave of a width, [groups]."""
+    """Return the change of the relative cost per doubling of each width, float [groups]."""
     step = 1e-4
     rows = np.tile(widths, (len(widths), 1))
     np.fill_diagonal(rows, widths * 2.0**step)

@@ -1,4 +1,4 @@
-"""Which optimizer suits a task, and at which rate."""
+"""Choice of the optimizer and its learning rate."""
 
 from __future__ import annotations
 
@@ -10,30 +10,52 @@ from autoprune.trace.topology import Topology
 
 
 def suitable_optimizer(topology: Topology, kind: str = "") -> str:
-    """Name the optimizer that suits a task: "adamw" for LayerNorm without BatchNorm and for numbers, else "sgd".
+    """Return the optimizer that suits a task: "adamw" for LayerNorm without BatchNorm and for regression, else "sgd".
 
     Args:
-        topology: Of the model.
-        kind: What is predicted, as `autoprune.task.prediction.Prediction` has it. The loss of numbers, and its slope,
-            is as large as their unit says: a step of AdamW is not.
+        topology: Structure of the model.
+        kind: Kind of prediction, see `autoprune.task.prediction.Prediction`. A regression loss and its gradient scale
+            with the unit of the targets; a step of AdamW does not.
 
+    Returns:
+        Name of the optimizer.
     """
     return "adamw" if kind == "regression" or topology.norms == ("layer",) else "sgd"
 
 
 def resolve_optimizers(settings: SpaceSettings, topology: Topology, kind: str) -> SpaceSettings:
-    """Give the settings with the optimizer that suits a task in the place of "auto"."""
+    """Replace the optimizer "auto" by the one that suits the task.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the model.
+        kind: Kind of prediction.
+
+    Returns:
+        Settings without "auto" among the optimizers.
+    """
     return replace(settings, optimizers=optimizer_choices(settings, topology, kind))
 
 
 def optimizer_choices(settings: SpaceSettings, topology: Topology, kind: str = "") -> tuple[str, ...]:
-    """Names to choose from, with that which suits the task in the place of "auto"."""
+    """Return the optimizers to choose from, with "auto" replaced.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the model.
+        kind: Kind of prediction.
+    """
     own = suitable_optimizer(topology, kind)
     return tuple(dict.fromkeys(own if name == AUTO else name for name in settings.optimizers))
 
 
 def default_rate(settings: SpaceSettings, optimizer: str) -> float:
-    """The rate of a plan that is not given one: the middle of a range in the logarithm, or the optimizer's own."""
+    """Return the learning rate of plans without one: the geometric middle of the range, or the optimizer's default.
+
+    Args:
+        settings: Settings of the space.
+        optimizer: Name of the optimizer.
+    """
     if settings.learning_rate is None:
         return DEFAULT_LEARNING_RATES[optimizer]
     low, high = settings.rates
@@ -41,7 +63,13 @@ def default_rate(settings: SpaceSettings, optimizer: str) -> float:
 
 
 def describe_training(settings: SpaceSettings, topology: Topology, kind: str = "") -> str:
-    """A sentence on what trains the candidates, and why where the study chooses."""
+    """Describe in one sentence how candidates are trained, and why where the study chooses.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the model.
+        kind: Kind of prediction.
+    """
     rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
     names = optimizer_choices(settings, topology, kind)
     each = [

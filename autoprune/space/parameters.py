@@ -1,4 +1,4 @@
-"""What a space has beside widths: criteria, blocks, masks, schedule and recovery as parameters of a trial."""
+"""Parameters of a trial other than widths: criteria, blocks, masks, schedule and recovery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.surgery.weight_masks import maskable
 from autoprune.trace.topology import Topology
 
-#: Kinds of which so many go by a criterion.
+#: Kinds that are dropped whole.
 _BLOCK_KINDS = ("blocks", "layers")
 
 ParameterValue = float | int | str | bool
@@ -26,7 +26,12 @@ Parameters = Mapping[str, ParameterValue]
 
 
 def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    """Parameter name -> what it is drawn from. A knob with one choice is no parameter."""
+    """Return the distribution of each parameter; a choice among one value is no parameter.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+    """
     space = _of_blocks(settings, topology)
     for name, choices in sorted(_choices(settings, topology).items()):
         if len(choices) > 1:
@@ -41,7 +46,12 @@ def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, Base
 
 
 def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, ParameterValue]:
-    """First choice of every knob, the middle of every range."""
+    """Return the first choice of every categorical parameter and the middle of every range.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+    """
     found: dict[str, ParameterValue] = {}
     for name, distribution in distributions(settings, topology).items():
         if isinstance(distribution, CategoricalDistribution):
@@ -56,27 +66,14 @@ def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, Parameter
     return found
 
 
-def varied_defaults(settings: SpaceSettings, topology: Topology, number: int) -> dict[str, ParameterValue]:
-    """Other values of the knobs that say how a plan is carried out, each in its turn. number: of the point, >= 0.
-
-    A sampler that has seen one choice alone hardly ever tries another. Neighbouring points differ, and ranges are
-    filled evenly (van der Corput, Verteilungsfunktionen, 1935).
-    """
-    found: dict[str, ParameterValue] = {}
-    drawn = distributions(settings, topology)
-    for place, name in enumerate(name for name in drawn if name.partition("/")[0] in _VARIED):
-        distribution = drawn[name]
-        if isinstance(distribution, CategoricalDistribution):
-            found[name] = _choice(distribution, number + place)
-        elif isinstance(distribution, FloatDistribution | IntDistribution):
-            share = _van_der_corput(number + place + 1)
-            value = math.exp(math.log(distribution.low) * (1 - share) + math.log(distribution.high) * share)
-            found[name] = round(value) if isinstance(distribution, IntDistribution) else value
-    return found
-
-
 def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, ParameterValue]:
-    """The knobs of a plan, where the space has a parameter for them."""
+    """Return the parameters of a plan other than widths, as far as the space has them.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        plan: Any plan for the model.
+    """
     own, recovery = settings.criterion_per_group, plan.recovery
     known: dict[str, ParameterValue] = {
         f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
@@ -108,8 +105,13 @@ def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan
     return {name: known.get(name, default) for name, default in defaults(settings, topology).items()}
 
 
-def inside(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistribution]) -> dict[str, ParameterValue]:
-    """The point with every value moved into its distribution; an unknown choice becomes the first one."""
+def clip_to(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistribution]) -> dict[str, ParameterValue]:
+    """Clip every value to its distribution; an unknown choice becomes the first one.
+
+    Args:
+        point: Parameters of a trial.
+        space: Distribution of each parameter.
+    """
     moved = dict(point)
     for name, distribution in space.items():
         if isinstance(distribution, FloatDistribution):
@@ -128,7 +130,15 @@ def build_plan(
     amounts: tuple[Mapping[str, float], float],
     seed: int,
 ) -> PruningPlan:
-    """The plan of a set of parameters. amounts: ratio of each group, and the budget that a ranking is to reach."""
+    """Build the plan of a set of parameters.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        parameters: Parameters of a trial.
+        amounts: Pruned ratio of each group, and the budget in (0, 1] for a ranking.
+        seed: Seed of the plan.
+    """
     ratios, budget = amounts
     amount = str(_value(settings, topology, parameters, "amount"))
     groups: dict[str, GroupPlan] = {}
@@ -155,7 +165,13 @@ def build_plan(
 
 
 def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
-    """Blocks that the parameters drop by name."""
+    """Return the names of the blocks that the parameters drop by name.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        parameters: Parameters of a trial.
+    """
     if settings.block_criteria:
         return ()
     named = [block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True]
@@ -172,13 +188,13 @@ def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDis
 
 
 def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
-    """How many may go by number: blocks that are layers count as layers, where these may go."""
+    """Return how many blocks or layers may be dropped; repeated blocks count as layers where layers may be dropped."""
     names = prunable_blocks(topology, kind=kind)
     return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
 
 
 def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[ParameterValue]]:
-    """Knobs that are choices; those that decide nothing here have one. Each group may choose among what fits it."""
+    """Return the categorical parameters. One that has no effect on this model gets a single choice, which drops it."""
     groups, blocks = len(topology.groups) > 0, len(_of_blocks(settings, topology)) > 0
     if settings.criterion_per_group:
         found: dict[str, Sequence[ParameterValue]] = {
@@ -214,12 +230,12 @@ def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[
     return found
 
 
-#: Knobs whose scale is the logarithm.
+#: Parameters with a logarithmic scale.
 _LOGARITHMIC = ("learning_rate", "threshold")
 
 
 def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[float, float]]:
-    """Knobs that are numbers of a range."""
+    """Return the parameters that are numbers in a range."""
     rated = settings.learning_rate is not None and settings.lengths != (0, 0)
     found = {"learning_rate": settings.rates} if rated else {}
     if "threshold" in settings.amounts and topology.groups:
@@ -232,12 +248,12 @@ def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[floa
 
 
 def _has_shares(settings: SpaceSettings) -> bool:
-    """Whether some pattern leaves open how much of it is zero: "N:M" says it."""
+    """Return whether some pattern leaves its sparsity open; "N:M" fixes it."""
     return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
 
 
 def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> ParameterValue:
-    """A parameter, or the one value that a knob has which is no parameter."""
+    """Return a parameter, or the constant that the space has in its place."""
     if name in parameters:
         return parameters[name]
     choices = _choices(settings, topology).get(name)
@@ -313,7 +329,7 @@ def _amount_of(plan: PruningPlan) -> str:
 
 def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> RecoveryPlan:
     fewest, most = settings.lengths
-    if not most:  # nothing is trained: what only training has stays as it comes
+    if not most:  # untrained plans have the first choice of all training parameters
         parameters = {name: value for name, value in parameters.items() if name not in _TRAINING_ONLY}
 
     def choice(name: str, field: Sequence[ParameterValue]) -> ParameterValue:
@@ -355,34 +371,17 @@ _TRAINING_ONLY = (
 )
 
 
-#: How a plan is carried out; lengths and rates, the only ranges among them, are in the logarithm.
-_VARIED = (
-    "criterion",
-    "steps",
-    "optimizer",
-    "scheduler",
-    "learning_rate",
-    "distillation",
-    "averaging",
-    "reconstruction",
-    "max_norm",
-)
-
-
-def _van_der_corput(number: int) -> float:
-    """In (0, 1), base 2: 1/2, 1/4, 3/4, 1/8, ..."""
-    found, digit = 0.0, 0.5
-    while number:
-        number, rest = divmod(number, 2)
-        found, digit = found + rest * digit, digit / 2
-    return found
-
-
 def _first(distribution: CategoricalDistribution) -> ParameterValue:
-    return _choice(distribution, 0)
+    return choice_at(distribution, 0)
 
 
-def _choice(distribution: CategoricalDistribution, number: int) -> ParameterValue:
+def choice_at(distribution: CategoricalDistribution, number: int) -> ParameterValue:
+    """Return a choice of a categorical distribution.
+
+    Args:
+        distribution: Distribution over strings, numbers and booleans.
+        number: Number of the choice, >= 0; counting starts again behind the last one.
+    """
     choice = distribution.choices[number % len(distribution.choices)]
     assert isinstance(choice, str | int | float | bool)
     return choice

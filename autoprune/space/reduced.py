@@ -1,4 +1,4 @@
-"""The reduced space: a budget, an exponent and eight multipliers, however many groups there are."""
+"""The reduced space: a budget, an exponent and eight multipliers, for any number of groups."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ import numpy as np
 from autoprune.space.context import SpaceContext
 from autoprune.space.scaled import ScaledSpace, ShapeParameter, indicator_profile, solved_profile
 
-#: Groups of groups, by depth.
+#: Number of stretches of the network that have one multiplier.
 MULTIPLIERS = 8
-#: How far the scan may be followed: twice as far as it says, as a poor one has the right order and too small a spread.
+#: Largest exponent of the solved allocation: a poor scan has the right order but too small a spread.
 _MAX_EXPONENT = 2.0
-#: How strongly shares may follow costs, in either direction: by the root of them.
+#: Largest exponent of the costs, in either direction: keep shares follow their square root.
 _MAX_COST_EXPONENT = 0.5
 
 
 def reduced(context: SpaceContext) -> ScaledSpace:
-    """Keep shares are solved^exponent * 2^multiplier, scaled onto the budget; costs^-exponent without a scan.
+    """Build the reduced space: keep shares are solved^exponent * 2^multiplier, scaled onto the budget.
 
-    exponent: 0 is the uniform sweep, 1 the scan's own allocation. Without a scan a positive one takes more from groups
-    that cost more than others, a negative one less. multiplier: one for each of eight stretches of the network, from
-    halving the share of its groups to doubling it, under the name of its first group.
+    Exponent 0 is the uniform sweep, 1 the scan's allocation. Without a scan keep shares are costs^-exponent: a positive
+    exponent prunes expensive groups more, a negative one less. There is one multiplier for each of eight stretches of
+    the network, from half to twice the keep share of its groups, named after its first group.
+
+    Args:
+        context: Settings, topology and scan.
+
+    Returns:
+        The space.
     """
     if not context.ties:
         return ScaledSpace(context=context, shape_parameters=[])
@@ -48,7 +54,7 @@ def reduced(context: SpaceContext) -> ScaledSpace:
 
 
 def _cost_profile(context: SpaceContext) -> np.ndarray:
-    """Minus the octaves by which what a tie costs differs from their middle, [ties]: what goes with half of it."""
+    """Return minus log2 of the cost saved by halving each tie, centred, float [ties]."""
     cost = context.cost(())
     rows = np.tile(cost.channels, (len(cost.channels), 1))
     np.fill_diagonal(rows, cost.channels / 2)

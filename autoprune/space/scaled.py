@@ -1,4 +1,4 @@
-"""A budget, and a shape that is scaled onto it: what the guided and the reduced space have in common."""
+"""Scaled spaces: a shape of keep shares that is scaled onto a budget."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from autoprune.sensitivity.rounding import round_to_budget
 from autoprune.sensitivity.solver import fractional_widths
 from autoprune.space.context import SpaceContext
 from autoprune.space.inverse import LinearShape, invert_widths
-from autoprune.space.parameters import Parameters, ParameterValue, inside
+from autoprune.space.parameters import Parameters, ParameterValue, clip_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeParameter:
-    """One parameter of the shape: keep shares are multiplied by 2^(value * octaves).
+    """One parameter of the shape: keep shares are multiplied by 2^(value * log2_scale).
 
-    name: of the parameter. low, high: what it is drawn from; 0 lies within and is the uniform ratio.
-    octaves: budget -> float [ties]. solved: its value in the solved allocation.
+    Attributes:
+        name: Name of the parameter.
+        low: Lower bound, <= 0. The value 0 is the uniform ratio.
+        high: Upper bound, >= 0.
+        log2_scale: Function from the budget to log2 factors, float [ties].
+        solved: Value in the solved allocation.
     """
 
     name: str
@@ -37,10 +41,12 @@ class ShapeParameter:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledSpace:
-    """Keep shares are the product of 2^(value * octaves) over the directions, scaled by one factor onto the budget.
+    """Space whose keep shares are the product of 2^(value * log2_scale), scaled by one factor onto the budget.
 
-    frame: the model. directions: parameters of the shape. later: parameters, beside these, of the space that there will
-    be once the model is scanned; a plan that is encoded before has 0 there.
+    Attributes:
+        context: Settings, topology and scan.
+        shape_parameters: Parameters of the shape.
+        awaited: Names of parameters that the space gets once the model is scanned; plans encoded before have 0 there.
     """
 
     context: SpaceContext
@@ -49,7 +55,7 @@ class ScaledSpace:
 
     @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """The budget in the logarithm, the directions, and the knobs."""
+        """Return the budget (logarithmic), the shape parameters and the other hyperparameters."""
         space: dict[str, BaseDistribution] = {}
         if self.context.ties:
             space["budget"] = FloatDistribution(min(self.context.smallest_budget, 0.999), 1.0, log=True)
@@ -57,7 +63,12 @@ class ScaledSpace:
         return {**space, **self.context.hyperparameters}
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
-        """The plan of a set of parameters."""
+        """Build the plan of a set of parameters.
+
+        Args:
+            parameters: Parameters of a trial.
+            seed: Seed of the plan.
+        """
         context = self.context
         if not context.ties:
             return context.plan(parameters, ({}, 1.0), seed)
@@ -68,26 +79,27 @@ class ScaledSpace:
         return context.plan(parameters, (ratios, budget), seed)
 
     def encode(self, plan: PruningPlan) -> dict[str, ParameterValue]:
-        """Budget as the plan costs, and small values of the directions that give its widths, or the nearest.
+        """Return the plan's cost as budget, and small shape parameters that give its widths, or the nearest ones.
 
-        A plan whose widths follow from scores has the budget that it names, which is all that is known here.
+        Args:
+            plan: Any plan for the model. Where its widths follow from scores, the budget that it names is used.
         """
         context = self.context
         if not context.ties:
-            return inside(context.parameters_of(plan), self.distributions)
+            return clip_to(context.parameters_of(plan), self.distributions)
         hyperparameters = context.parameters_of(plan)
         if plan.needs_scores:
             budget = plan.ranking.budget if plan.ranking is not None and plan.ranking.budget else 1.0
-            return inside({**self._point(budget, lambda _: 0.0), **hyperparameters}, self.distributions)
+            return clip_to({**self._point(budget, lambda _: 0.0), **hyperparameters}, self.distributions)
         widths, cost = context.widths(plan), context.cost(plan.dropped)
         budget = min(max(cost.share(widths), min(context.smallest_budget, 0.999)), 1.0)
         values = self._values(cost, budget, context.allowed.nearest(widths))
         named = dict(zip((one.name for one in self.shape_parameters), values.tolist(), strict=True))
         ahead: dict[str, ParameterValue] = dict.fromkeys(self.awaited, 0.0)
-        return inside({**ahead, "budget": budget, **named, **hyperparameters}, self.distributions)
+        return clip_to({**ahead, "budget": budget, **named, **hyperparameters}, self.distributions)
 
     def _values(self, cost: CostModel, budget: float, widths: np.ndarray) -> np.ndarray:
-        """Of the directions, those that give these widths, or come nearest."""
+        """Return the shape parameters, float [parameters], that give these widths, or come nearest."""
         columns = LinearShape(
             matrix=self._matrix(budget),
             low=np.array([one.low for one in self.shape_parameters]),
@@ -104,11 +116,19 @@ class ScaledSpace:
         return best
 
     def uniform(self, budget: float) -> dict[str, ParameterValue]:
-        """Parameters of the uniform ratio at a budget."""
+        """Return the parameters of the uniform ratio at a budget.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
         return self._point(budget, lambda _: 0.0) if self.context.ties else self.context.sparse(budget)
 
     def solved(self, budget: float) -> dict[str, ParameterValue] | None:
-        """Parameters of the scan's own allocation at a budget."""
+        """Return the parameters of the scan's allocation at a budget; None without a scan.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
         return None if self.context.path is None else self._point(budget, lambda one: one.solved)
 
     def _point(self, budget: float, value: Callable[[ShapeParameter], float]) -> dict[str, ParameterValue]:
@@ -116,7 +136,7 @@ class ScaledSpace:
         return {**point, **{one.name: value(one) for one in self.shape_parameters}, **self.context.defaults()}
 
     def _matrix(self, budget: float) -> np.ndarray:
-        """Octaves of all directions, [ties, directions]."""
+        """Return the log2 scales of all shape parameters, float [ties, parameters]."""
         return np.stack([one.log2_scale(budget) for one in self.shape_parameters], axis=1)
 
     def _widths(self, cost: CostModel, budget: float, values: np.ndarray) -> np.ndarray:
@@ -126,7 +146,14 @@ class ScaledSpace:
 
 
 def solved_profile(context: SpaceContext) -> Callable[[float], np.ndarray]:
-    """Octaves of the solved allocation: budget -> float [ties]."""
+    """Return the log2 scale of the solved allocation.
+
+    Args:
+        context: Context with a scan.
+
+    Returns:
+        Function from the budget to log2 of the solved keep shares, float [ties].
+    """
     path = context.path
     assert path is not None
 
@@ -137,7 +164,15 @@ def solved_profile(context: SpaceContext) -> Callable[[float], np.ndarray]:
 
 
 def indicator_profile(context: SpaceContext, members: Sequence[int]) -> Callable[[float], np.ndarray]:
-    """One octave for some ties, numbers, and none for the others, whatever the budget."""
+    """Return a log2 scale of 1 for some ties and 0 for the others, at every budget.
+
+    Args:
+        context: Settings, topology and scan.
+        members: Numbers of the ties.
+
+    Returns:
+        Function from the budget to float [ties].
+    """
     column = np.zeros(len(context.ties))
     column[list(members)] = 1.0
     return lambda _: column

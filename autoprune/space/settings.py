@@ -1,4 +1,4 @@
-"""What the study may choose from."""
+"""Settings of the search space."""
 
 from __future__ import annotations
 
@@ -18,59 +18,78 @@ from autoprune.space.ties import TIES
 from autoprune.trace.groups import GROUP_KINDS
 
 SPACES = ("guided", "reduced", "direct")
-#: What may go: kinds of groups, residual blocks and layers whole, and single weights.
+#: Structures that can be pruned: kinds of groups, whole residual blocks and layers, and single weights.
 PRUNING_KINDS = (*GROUP_KINDS, "blocks", "layers", "weights")
-#: How it is said how many channels go: a share or a number of each group; those under a threshold; one ranking of all.
+#: How widths are chosen: a share or a number per group, a threshold of scores, or one ranking of all channels.
 PRUNING_MODES = ("ratio", "count", "threshold", "ranking")
-#: Those of them with which the widths follow from scores, in any number of channels.
+#: Modes whose widths follow from scores and are not rounded.
 SCORED_MODES = ("threshold", "ranking")
-#: Stands for the optimizer that suits the model.
+#: Name that stands for the optimizer that suits the task.
 AUTO = "auto"
-#: The pattern of a plan without masks.
+#: Pattern of a plan without masks.
 NO_MASKS = "none"
 
 
 @stored(Format(what="a space", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceSettings:
-    """The search space. Where a field holds several choices the study samples among them.
+    """Settings of the search space. Where a field holds several choices, the study samples among them.
 
-    kind: "guided" (a budget, and residuals around an allocation), "reduced" (a budget, an exponent and eight
-        multipliers, for many layers or a poor scan) or "direct" (one ratio for each group).
-    tie: groups that share one width: "none", "stage" (alike and one after the other at one resolution) or "shape".
-    cost: what the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
-    min_budget: smallest share of the dense cost to look at, in (0, 1).
-    max_ratio: most that may go of one group, in (0, 1).
-    round_to: kept channels of a group are a multiple of this (8 or 16 suit most hardware), or all of them, >= 1;
-        heads of attention are not rounded. It holds for the amounts "ratio" and "count".
-    protect: patterns of module names, such as "stem.*", whose channels all stay.
-    kinds: what may go: "channels", "heads" of attention, "head_width", residual "blocks" whole, single "weights";
-        "layers": members of lists of modules whole, also those whose removal is not proved equal to weights of zero.
-    amounts: how it is said how much goes, names among AMOUNTS. threshold: (low, high) of thresholds, as multiples of a
-        group's mean score.
-    criteria: names to choose from. criterion_per_group: one choice for each group instead of one for all.
-    block_criteria: with names here, blocks and layers go by number, the lowest by the chosen criterion first; without,
-        each is a choice of its own.
-    patterns: of masks, "none" among them for no mask. sparsity: (low, high) of the share of weights that are zero.
-        spreads: how it is spread over layers. weight_criteria: what ranks single weights.
-    scan: measure sensitivity first (guided and reduced space); without it the allocation is uniform.
-    scan_samples: most samples that the scan may see by forwards, >= 1; None looks at all that it has.
-    scan_criterion: what ranks channels in the scan, and in a ranking where each group has a criterion of its own.
-    steps: fine-tune steps of a trial, >= 0, or (low, high) to sample from in the logarithm, low >= 1.
-    length_exponent: a plan whose widths and blocks cost a share c of the dense multiply-adds is trained for
-        steps / c ** length_exponent, as a step of a small model is cheap, in [0, 1]: 0 trains all for as many steps, 1
-        for as many multiply-adds. Where c is below min_budget, as if it were that.
-    learning_rate: one number, or (low, high) to sample from; None is each optimizer's own, of RATES.
-    optimizers, schedulers: names to choose from; the optimizer "auto" is "adamw" for models with LayerNorm and no
-        BatchNorm and where numbers are predicted, and "sgd" for others.
-    precision: what a training step is computed with.
-    schedules: when during the fine-tune what is to go goes, names to choose from. updates: how often to choose from.
-        schedule_end: share of the fine-tune in which the updates lie. regrowth: shares to choose from, 0 is off.
-    distillation: weights to choose from, 0 is off.
-    averaging: shares of the last steps whose weights are averaged to choose from, 0 is off.
-    batch_norm_samples: for recalibration. weight_decay: of the fine-tune.
-    reconstruction: numbers of samples for least-squares reconstruction to choose from, 0 is off.
-    max_norm: limits of the weights' norms to choose from, 0 is off; max_norm_per: "channel" or "layer".
+    Attributes:
+        kind: "guided" (a budget, and residuals around an allocation), "reduced" (a budget, an exponent and eight
+            multipliers, for many layers or a poor scan) or "direct" (one ratio per group).
+        tie: Groups that share one width: "none", "stage" (alike and consecutive at one resolution) or "shape".
+        cost: Cost that the budget is a share of: "multiply_adds", "parameters" or "size_bytes".
+        min_budget: Smallest budget, as a share of the dense cost, in (0, 1).
+        max_ratio: Largest share of a group's channels to prune, in (0, 1).
+        round_to: Kept channels of a group are all of them or a multiple of this number, >= 1 (8 or 16 suit most
+            hardware). Heads of attention are not rounded. Holds for the amounts "ratio" and "count".
+        protect: Patterns of module names, such as "stem.*", whose channels are never pruned.
+        kinds: Structures to prune: "channels", "heads" of attention, "head_width", whole residual "blocks", single
+            "weights", and "layers": whole members of lists of modules, also those whose removal is not proved equal to
+            weights of zero.
+        amounts: How widths are chosen, names among PRUNING_MODES.
+        threshold: (low, high) of score thresholds, as multiples of a group's mean score, > 0.
+        criteria: Names of channel criteria.
+        criterion_per_group: Choose a criterion for each group instead of one for all.
+        block_criteria: Criteria that rank blocks and layers: a trial chooses how many to drop, lowest score first. If
+            empty, each block is a choice by itself.
+        patterns: Mask patterns, with "none" for no mask.
+        sparsity: (low, high) of the share of masked weights, in [0, 1).
+        spreads: How sparsity is spread over layers.
+        weight_criteria: Criteria that rank single weights.
+        scan: Measure sensitivity first (guided and reduced space); without a scan the allocation is uniform.
+        scan_samples: Most samples that the scan may pass forward, >= 1; None has no limit.
+        scan_criterion: Criterion that ranks channels in the scan, and in a ranking where each group has its own
+            criterion.
+        steps: Fine-tune steps of a trial, >= 0, or (low, high) to sample logarithmically, low >= 1.
+        length_exponent: A plan that costs a share c of the dense multiply-adds trains for steps / c ** length_exponent
+            steps, because steps of small models are cheap, in [0, 1]. 0 gives all plans equal steps, 1 equal
+            multiply-adds. c is at least min_budget.
+        learning_rate: One number, or (low, high) to sample from, > 0; None takes each optimizer's default.
+        optimizers: Names to choose from; "auto" is "adamw" for models with LayerNorm and no BatchNorm and for
+            regression, else "sgd".
+        schedulers: Names of learning-rate schedulers to choose from.
+        precision: Number format of the forward of a training step.
+        schedules: Names of pruning schedules to choose from.
+        updates: Numbers of pruning steps to choose from, >= 1.
+        schedule_end: Fraction of the fine-tune in which pruning happens, in (0, 1].
+        regrowth: Shares of masked weights to exchange, to choose from, in [0, 1); 0 is off.
+        distillation: Weights of distillation to choose from, in [0, 1]; 0 is off.
+        averaging: Fractions of the last steps whose weights are averaged, to choose from, in [0, 1); 0 is off.
+        batch_norm_samples: Training samples that re-estimate running statistics, >= 0.
+        weight_decay: Weight decay of the fine-tune, >= 0.
+        reconstruction: Numbers of samples for least-squares reconstruction to choose from, >= 0; 0 is off.
+        max_norm: Largest norms of the weights to choose from, >= 0; 0 is off.
+        max_norm_per: Slice whose norm is limited: "channel" or "layer".
+
+    Raises:
+        ConfigurationError: A value is out of its range.
+        UnknownNameError: A name is in no registry.
+
+    Example:
+        >>> SpaceSettings(kinds=("channels", "blocks"), min_budget=0.1, round_to=8).lengths
+        (100, 100)
     """
 
     kind: str = "guided"
@@ -122,7 +141,7 @@ class SpaceSettings:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """Lowest and highest learning rate that a plan may have."""
+        """Return the lowest and highest learning rate of any plan."""
         if self.learning_rate is None:
             own = [
                 rate
@@ -136,20 +155,28 @@ class SpaceSettings:
 
     @property
     def lengths(self) -> tuple[int, int]:
-        """Fewest and most fine-tune steps at the cost of the dense model."""
+        """Return the fewest and most fine-tune steps at the cost of the dense model."""
         return self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
 
     def lengthened(self, steps: int, share: float) -> int:
-        """What becomes of so many steps for a plan at a share of the dense multiply-adds."""
+        """Scale a number of fine-tune steps by the cost of a plan.
+
+        Args:
+            steps: Steps at the cost of the dense model, >= 0.
+            share: Multiply-adds of the plan as a share of dense, in [0, 1].
+
+        Returns:
+            Steps of the plan.
+        """
         return round(steps * float(min(max(share, self.min_budget), 1.0) ** -self.length_exponent))
 
     @property
     def masks(self) -> tuple[str, ...]:
-        """Patterns to choose from; none where no weights may go."""
+        """Return the mask patterns to choose from; ("none",) where weights are not pruned."""
         return self.patterns if "weights" in self.kinds else (NO_MASKS,)
 
 
-#: Fields with one or more choices.
+#: Fields that hold choices.
 _CHOICES = (
     "kinds",
     "amounts",
@@ -172,15 +199,15 @@ _CHOICES = (
 def _check_names(settings: SpaceSettings) -> None:
     for what, names, known in (
         ("the space", (settings.kind,), SPACES),
-        ("what ties groups", (settings.tie,), TIES),
+        ("the tie of groups", (settings.tie,), TIES),
         ("the cost of the budget", (settings.cost,), WIDTH_COSTS),
         ("a kind of pruning", settings.kinds, PRUNING_KINDS),
-        ("how much goes", settings.amounts, PRUNING_MODES),
+        ("the pruning mode", settings.amounts, PRUNING_MODES),
         ("an optimizer", settings.optimizers, (AUTO, *OPTIMIZERS)),
         ("the precision", (settings.precision,), PRECISIONS),
         ("a schedule", settings.schedules, SCHEDULES),
         ("a spread", settings.spreads, SPREADS),
-        ("what a norm is taken of", (settings.max_norm_per,), NORM_SCOPES),
+        ("the slice whose norm is limited", (settings.max_norm_per,), NORM_SCOPES),
         ("a weight criterion", settings.weight_criteria, tuple(WEIGHT_CRITERIA)),
         ("a block criterion", settings.block_criteria, tuple(BLOCK_CRITERIA)),
         ("a pattern", _odd_patterns(settings.patterns), (NO_MASKS, *PATTERNS)),
@@ -191,7 +218,7 @@ def _check_names(settings: SpaceSettings) -> None:
 
 
 def _odd_patterns(patterns: Sequence[str]) -> list[str]:
-    """Those that are neither of the usual ones nor written like N:M or block-RxC."""
+    """Return the patterns that are not written like N:M or block-RxC; these have to be known names."""
     return [p for p in patterns if not (isinstance(p, str) and (group_pattern(p) or block_pattern(p)))]
 
 

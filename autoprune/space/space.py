@@ -1,4 +1,4 @@
-"""Space: parameters of an Optuna trial <-> PruningPlan, and the three kinds of it."""
+"""Interface of the spaces, their registry, and budgets of sweeps."""
 
 from __future__ import annotations
 
@@ -26,26 +26,43 @@ from autoprune.trace.topology import Topology
 
 
 class Space(Protocol):
-    """One way to write plans as parameters."""
+    """Two-way map between pruning plans and parameters of an Optuna trial."""
 
     @property
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """What Optuna samples from."""
+        """Return the distribution of each parameter."""
 
     def decode(self, parameters: Parameters, *, seed: int) -> PruningPlan:
-        """The plan of a set of parameters."""
+        """Build the plan of a set of parameters.
+
+        Args:
+            parameters: Parameters of a trial.
+            seed: Seed of the plan.
+        """
 
     def encode(self, plan: PruningPlan) -> dict[str, ParameterValue]:
-        """The parameters nearest to a plan; a plan outside the space is moved to its edge."""
+        """Return the parameters nearest to a plan; a plan outside the space is moved to its edge.
+
+        Args:
+            plan: Any plan for the model.
+        """
 
     def uniform(self, budget: float) -> dict[str, ParameterValue]:
-        """Parameters of the uniform ratio that costs `budget` of dense."""
+        """Return the parameters of the uniform ratio at a budget.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
 
     def solved(self, budget: float) -> dict[str, ParameterValue] | None:
-        """Parameters of the solved allocation at a budget, None without a scan."""
+        """Return the parameters of the solved allocation at a budget; None without a scan.
+
+        Args:
+            budget: Share of the dense cost, in (0, 1].
+        """
 
 
-#: Name -> the space of a frame.
+#: Name -> builder of the space.
 SPACE_BUILDERS: Mapping[str, Callable[[SpaceContext], Space]] = {
     "guided": guided,
     "reduced": reduced,
@@ -54,14 +71,26 @@ SPACE_BUILDERS: Mapping[str, Callable[[SpaceContext], Space]] = {
 
 
 def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensitivity | None) -> Space:
-    """The space that the settings ask for."""
+    """Build the space of the settings.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        sensitivity: Scan of the dense model; None without one.
+    """
     return SPACE_BUILDERS[settings.kind](SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity))
 
 
 def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
-    """`count` budgets from just below dense down to the smallest that is allowed and reachable, evenly in log.
+    """Return budgets from just below dense to the smallest reachable one, evenly spaced in the logarithm.
 
-    One alone lies in the middle: the smallest is a long way from dense at a single step.
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        count: Number of budgets, >= 0. A single one lies in the middle, within reach of one cut.
+
+    Returns:
+        At most `count` shares of the dense cost; none where only blocks can be pruned.
     """
     if not topology.groups and settings.masks == (NO_MASKS,):
         return []  # blocks alone: no sweep between dense and nothing
@@ -79,13 +108,27 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
 
 
 def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> PruningPlan:
-    """Nothing goes and nothing is trained: the dense model as it came."""
+    """Return the plan that prunes and trains nothing.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+        seed: Seed of the plan.
+    """
     groups = {name: GroupPlan(ratio=0.0, criterion=settings.criteria[0]) for name in topology.widths}
     return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, batch_norm_samples=0), seed=seed)
 
 
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:
-    """Widths of the smallest, a middle and the largest model that a space can reach."""
+    """Return the widths of the smallest, a middle and the largest model of a space.
+
+    Args:
+        settings: Settings of the space.
+        topology: Structure of the dense model.
+
+    Returns:
+        Map from "smallest", "middle" and "largest" to widths by group name.
+    """
     cost = CostModel(topology, settings.cost)
     floor, grain = width_bounds(CostTable.of(topology), settings.max_ratio, settings.round_to)
     middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, grain)

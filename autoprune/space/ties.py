@@ -1,4 +1,4 @@
-"""Groups that share one width: fewer parameters where layers are alike."""
+"""Ties: sets of groups that share one width, which gives fewer parameters where layers are alike."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from autoprune.criteria.registry import applicable_criteria
 from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.topology import Topology
 
-#: "none"; "shape": groups of as many channels, of one kind, in tensors of the same shapes; "stage": groups of as many
-#: channels and one kind, one after the other at the same resolution.
+#: "none"; "shape": groups of equal width and kind in tensors of equal shapes; "stage": groups of equal width and kind
+#: that follow each other at the same resolution.
 TIES = ("none", "stage", "shape")
 
 
 def leaders(topology: Topology, tie: str, criteria: Sequence[str] = ()) -> tuple[int, ...]:
-    """For each group the number of the first one that it is tied to; itself where it is free.
+    """Return for each group the number of the first group of its tie; its own number where it is free.
 
-    tie: one of TIES. criteria: where each group has a criterion of its own, those that it chooses among; only groups
-    that all the same ones fit are tied then.
+    Args:
+        topology: Structure of the dense model.
+        tie: One of TIES.
+        criteria: Criteria to choose from where each group has its own; only groups that fit the same ones are tied.
     """
     if tie == "none":
         return tuple(range(len(topology.groups)))
@@ -39,7 +41,7 @@ def leaders(topology: Topology, tie: str, criteria: Sequence[str] = ()) -> tuple
 
 
 def _stages(topology: Topology) -> list[int]:
-    """A number for each group that grows where the resolution is another one than that of the group before."""
+    """Number the groups so that the number grows wherever the resolution differs from the previous group's."""
     positions = {product.weight: product.positions for product in topology.products}
     number, before, found = 0, None, []
     for group in topology.groups:

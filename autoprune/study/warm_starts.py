@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from autoprune.space.parameters import Parameters, varied_defaults
+from autoprune.space.parameters import Parameters
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets
+from autoprune.space.varied_defaults import varied_defaults
 from autoprune.study.settings import StudySettings
 from autoprune.trace.topology import Topology
 

@@ -18,7 +18,7 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.space.parameters import ParameterValue, build_plan, defaults, distributions, inside, parameters_of
+from autoprune.space.parameters import ParameterValue, build_plan, clip_to, defaults, distributions, parameters_of
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
 from autoprune.surgery.prove import prove
@@ -126,7 +126,7 @@ def test_a_point_comes_back_from_its_plan(
     assert {name: value for name, value in back.items() if name not in hidden} == {
         name: value for name, value in point.items() if name not in hidden
     }
-    assert decoded(chosen, topology(), inside(back, found)) == plan
+    assert decoded(chosen, topology(), clip_to(back, found)) == plan
 
 
 @QUICK
@@ -392,7 +392,7 @@ def test_a_plan_from_outside_is_moved_to_the_edge() -> None:
         blocks=BlockPlan(count=7),
         recovery=RecoveryPlan(learning_rate=9.0, scheduler="mine", schedule=SchedulePlan(name="cubic", updates=99)),
     )
-    found = inside(parameters_of(chosen, residual(), plan), distributions(chosen, residual()))
+    found = clip_to(parameters_of(chosen, residual(), plan), distributions(chosen, residual()))
     moved = {"learning_rate": 0.1, "sparsity": 0.3, "blocks": 1, "criterion": "l2", "scheduler": "one_cycle"}
     moved |= {"updates": 2, "weight_criterion": "l1", "schedule": "cubic", "spread": "erk", "pattern": "unstructured"}
     assert {name: found[name] for name in moved} == moved

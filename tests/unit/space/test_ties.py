@@ -113,5 +113,5 @@ def test_the_scan_of_a_tie_is_what_its_groups_add_together() -> None:
 
 
 def test_unknown_ties_list_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="what ties groups must be one of none, shape, stage"):
+    with pytest.raises(UnknownNameError, match="the tie of groups must be one of none, shape, stage"):
         SpaceSettings(tie="layer")
