@@ -1,1 +1,1 @@
-"""The ask/tell loop: storage, samplers, warm starts, lineage."""
+"""The study: a search over pruning plans in one run folder."""

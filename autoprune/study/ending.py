@@ -1,4 +1,4 @@
-"""Ending: why a run ended, stored so that the report and the front can say it."""
+"""Reason why a run ended, stored for the report and the front."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from autoprune.codec import Format, stored
 from autoprune.errors import UnknownNameError
 
-#: Reason -> the sentence after how many trials there are. "trials" is the end that was asked for.
+#: Reason -> end of the sentence. "trials" is the requested end.
 _WHY: Mapping[str, str] = {
     "trials": "",
     "seconds": "the time of {detail} is used up. The same command goes on from here",
-    "samples": "{detail} samples were to be processed, and they are. A larger number of samples goes on from here",
+    "samples": "the limit of {detail} samples is reached. A larger limit goes on from here",
     "exhausted": (
         "{detail}, so there is nothing left to propose. A wider space (SpaceSettings: more criteria, a smaller "
         "round_to or min_budget, steps to choose from) has more"
@@ -24,15 +24,14 @@ _WHY: Mapping[str, str] = {
 @stored(Format(what="why a run ended", version=1))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """Why a run ended.
+    """Reason why a run ended.
 
     Attributes:
-        reason: "trials" where the number asked for is reached; "seconds", "samples" or "exhausted" where a limit or the
-            space ended it before; "error" where it stopped.
+        reason: "trials" if the requested number is reached; "seconds", "samples" or "exhausted" if a limit or the space
+            ended the run before; "error" if it failed.
         done: Finished candidates.
-        target: Candidates asked for.
-        detail: What the reason refers to, for the sentence.
-
+        target: Candidates to reach.
+        detail: Value that completes the sentence of the reason.
     """
 
     reason: str
@@ -46,12 +45,12 @@ class Ending:
 
     @property
     def early(self) -> bool:
-        """Whether the run ended before its number of trials."""
+        """Return whether the run ended before its number of trials."""
         return self.reason != "trials"
 
     @property
     def sentence(self) -> str:
-        """Why the run ended before its number of trials; "" where it did not."""
+        """Return why the run ended before its number of trials; "" if it did not."""
         if not self.early:
             return ""
         why = _WHY[self.reason].format(detail=self.detail)

@@ -1,4 +1,4 @@
-"""Progress: what a run reports while it goes on, and its estimate of the time left."""
+"""Progress reports of a run, and the estimate of the time left."""
 
 from __future__ import annotations
 
@@ -14,14 +14,25 @@ from autoprune.study.settings import StudySettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What a run reports after each step.
+    """State of a run after one step.
 
-    stage: "scan", "trial", "test" or "end". done: finished candidates. target: asked for. front: as it is now.
-    elapsed_seconds: since run() began. remaining_seconds: estimate for the stage, None before there is one.
-    failed: the error of the trial that just crashed, "" otherwise.
-    part: (done, total) of a scan's groups and blocks, or of the candidates to measure on the test split; (0, 0) in
-        other stages.
-    ending: why the run ended, with the stage "end" alone.
+    Attributes:
+        stage: "scan", "trial", "test" or "end".
+        done: Finished candidates.
+        target: Candidates to reach.
+        front: Current front.
+        elapsed_seconds: Seconds since run() began.
+        remaining_seconds: Estimated seconds left in the stage; None before there is an estimate.
+        failed: Error of the trial that just crashed; "" otherwise.
+        part: (done, total) groups and blocks of the scan, or candidates to measure on the test split; (0, 0) in other
+            stages.
+        ending: Why the run ended; only in the stage "end".
+
+    Example:
+        >>> from autoprune import Study
+        >>> def on_progress(progress: Progress) -> None:
+        ...     print(f"{progress.stage}: {progress.done} of {progress.target}")
+        >>> Study.open("runs/digits", task).run(on_progress=on_progress)  # doctest: +SKIP
     """
 
     stage: str
@@ -39,10 +50,9 @@ OnProgress = Callable[[Progress], None]
 
 
 class TimeEstimator:
-    """How long trials take, for the time left.
+    """Estimate the time left from the trials of this run.
 
-    The scan and the dense model's trial, which trains nothing, say nothing of the trials to come: the estimate rests
-    on the trials after them alone.
+    The scan and the dense model's trial train nothing, so only trials after them count.
     """
 
     def __init__(self, settings: StudySettings) -> None:
@@ -52,20 +62,23 @@ class TimeEstimator:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """Return the seconds since the run began."""
         return time.monotonic() - self.start
 
     def begin(self, records: Sequence[CandidateRecord]) -> None:
-        """Start to count at the trial that comes next."""
-        self._since, self._from, self._samples = time.monotonic(), len(records), samples_processed(records)
-
-    def remaining(self, records: Sequence[CandidateRecord], processed: int) -> float | None:
-        """Estimate the seconds until trials, samples or seconds are used up; None before there is a trial to go by.
+        """Start counting at the next trial.
 
         Args:
             records: The finished candidates.
-            processed: Samples until now, the scan's included; looked at where samples are limited.
+        """
+        self._since, self._from, self._samples = time.monotonic(), len(records), samples_processed(records)
 
+    def remaining(self, records: Sequence[CandidateRecord], processed: int) -> float | None:
+        """Estimate the seconds until trials, samples or seconds are used up; None before the first counted trial.
+
+        Args:
+            records: The finished candidates.
+            processed: Samples processed so far, including the scan; used where samples are limited.
         """
         fresh = len(records) - self._from
         if fresh <= 0:
@@ -80,6 +93,11 @@ class TimeEstimator:
 
 
 def estimate_remaining(start: float, part: tuple[int, int]) -> float | None:
-    """Estimate the seconds that the rest of a stage takes, which began at `start`; None before its first part."""
+    """Estimate the seconds left in a stage; None before its first part is done.
+
+    Args:
+        start: Time at which the stage began, from time.monotonic().
+        part: (done, total) parts of the stage.
+    """
     done, total = part
     return (time.monotonic() - start) / done * (total - done) if done else None

@@ -1,4 +1,4 @@
-"""The same study with several seeds: what of its result is luck."""
+"""Repeats of one study with several seeds, to tell results from luck."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
 from autoprune.task.task import Task
 
-#: Number of the repeat, its study -> what is told of its progress.
+#: Function from the number of the repeat and its study to a progress callback.
 ProgressFactory = Callable[[int, Study], OnProgress]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeats:
-    """Studies that differ by their seed alone.
+    """Studies that differ in their seed alone.
 
-    folders: one run folder each, in the order of the seeds. fronts: theirs.
+    Attributes:
+        folders: One run folder per seed, in the order of the seeds.
+        fronts: Front of each study.
+
+    Example:
+        >>> Repeats(folders=(), fronts=()).curves()
+        []
     """
 
     folders: tuple[RunFolder, ...]
@@ -37,7 +43,14 @@ class Repeats:
 
     @classmethod
     def open(cls, out: str | Path) -> Repeats:
-        """What `repeat` left in a folder. Raises NotFoundError where there are no repeats."""
+        """Open the studies that `repeat` left in a folder.
+
+        Args:
+            out: Folder with seed-0, seed-1, ...
+
+        Raises:
+            NotFoundError: The folder holds no repeats.
+        """
         paths = sorted(Path(out).glob("seed-*"), key=lambda path: (len(path.name), path.name))
         studies = [Study.open(path) for path in paths if RunFolder(path).holds_study]
         if not studies:
@@ -48,7 +61,11 @@ class Repeats:
         return cls(folders=tuple(study.folder for study in studies), fronts=tuple(study.front() for study in studies))
 
     def curves(self, cost: str = "multiply_adds") -> list[pd.DataFrame]:
-        """How the hypervolume of each study grew, see front.convergence; one reference for all of them."""
+        """Return the growth of each study's hypervolume, see front.convergence; all use the same reference point.
+
+        Args:
+            cost: Cost beside the quality, one of the objectives.
+        """
         reference = worst_quality(self.fronts)
         return [
             convergence(front, cost=cost, reference=reference, start=_scanned(folder))
@@ -56,11 +73,20 @@ class Repeats:
         ]
 
     def hypervolume_band(self, *, by: str = "samples", cost: str = "multiply_adds") -> pd.DataFrame:
-        """Median, lowest and highest hypervolume of the studies along samples, seconds or candidates."""
+        """Return the median, lowest and highest hypervolume of the studies.
+
+        Args:
+            by: Axis along which they are compared: "samples", "seconds" or "candidates".
+            cost: Cost beside the quality, one of the objectives.
+        """
         return hypervolume_band(self.curves(cost), by=by)
 
     def table(self, cost: str = "multiply_adds") -> pd.DataFrame:
-        """One row for each study: seed, candidates, front, samples, seconds, hypervolume, best quality."""
+        """Return one row per study: seed, candidates, front, samples, seconds, hypervolume, best quality.
+
+        Args:
+            cost: Cost beside the quality, one of the objectives.
+        """
         rows = []
         for folder, front, curve in zip(self.folders, self.fronts, self.curves(cost), strict=True):
             last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
@@ -80,10 +106,13 @@ class Repeats:
         return pd.DataFrame(rows)
 
     def summary(self, cost: str = "multiply_adds") -> pd.DataFrame:
-        """Median, low and high of each number of `table`, over the studies.
+        """Return the median, low and high of each number of `table` over the studies.
 
-        low, high: 95 % interval of the median from six studies on, by order statistics (Conover, Practical
-        Nonparametric Statistics, 1999); with fewer of them the lowest and the highest.
+        low and high are the 95 % interval of the median by order statistics (Conover, Practical Nonparametric
+        Statistics, 1999); with fewer than six studies they are the lowest and the highest value.
+
+        Args:
+            cost: Cost beside the quality, one of the objectives.
         """
         table = self.table(cost).drop(columns="study").astype(float)
         low, high = _ranks(len(table))
@@ -102,11 +131,40 @@ def repeat(
     follow: ProgressFactory | None = None,
     make_sampler: Callable[[int], BaseSampler | None] | None = None,
 ) -> Repeats:
-    """Run the study `seeds` times, with seeds from the settings' own upwards; goes on where it stopped.
+    """Run one study per seed, with seeds that count up from the settings'; a further call continues them.
 
-    out: gets one run folder for each, seed-0 and so on. follow: called before each, for its progress.
-    make_sampler: seed -> what proposes in place of the settings' sampler, or None for that.
-    Raises ConfigurationError for seeds < 1.
+    Args:
+        task: Model, data, loss and metrics.
+        settings: Settings of the studies.
+        seeds: Number of studies, >= 1.
+        out: Folder that gets one run folder per seed: seed-0, seed-1, ...
+        follow: Called before each study; returns its progress callback.
+        make_sampler: Seed -> Optuna sampler in place of the settings', or None for the settings'.
+
+    Returns:
+        The finished studies.
+
+    Raises:
+        ConfigurationError: seeds < 1.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from torch import nn
+        >>> inputs = torch.randn(400, 4)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> data = (inputs, model(inputs).argmax(1))
+        >>> task = Task(
+        ...     model=model,
+        ...     example_inputs=inputs[:1],
+        ...     train=data,
+        ...     loss=nn.functional.cross_entropy,
+        ...     metrics=("accuracy",),
+        ...     quality="accuracy",
+        ... )
+        >>> settings = StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
+        >>> len(repeat(task, settings, 2, out=tempfile.mkdtemp()).fronts)
+        2
     """
     if not is_count(seeds) or seeds < 1:
         raise ConfigurationError(error_message("seeds", "be an integer >= 1", repr(seeds)))
@@ -131,7 +189,7 @@ def _scanned(folder: RunFolder) -> tuple[int, float]:
 
 
 def _ranks(count: int) -> tuple[int, int]:
-    """Places of the 95 % interval of a median among sorted values; the ends for fewer than six."""
+    """Return the positions of the median's 95 % interval among sorted values; first and last for fewer than six."""
     if count < 6:
         return 0, count - 1
     # The normal approximation of the binomial, rounded outwards.

@@ -1,4 +1,4 @@
-"""StudySettings: how a study searches."""
+"""Settings of a study."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from autoprune.space.settings import SpaceSettings
 from autoprune.study.early_stopping import RULES
 from autoprune.study.samplers import AUTO, SAMPLERS
 
-#: Points of the uniform sweep where it is asked for by name.
+#: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
-#: Fields of the space whose default was another when a study could still be stored without them, and what it did then.
+#: Fields of the space that old studies did not store, and the behaviour they had then.
 _OLD_DEFAULTS: Mapping[str, object] = {
     "scan_samples": None,
     "length_exponent": 0.0,
@@ -31,36 +31,44 @@ _OLD_DEFAULTS: Mapping[str, object] = {
 @stored(Format(what="settings of a study", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySettings:
-    """How a study searches; what it chooses from is in `space`.
+    """Settings of a study. The choices of the search space are in `space`.
 
-    trials: finished candidates to reach, warm starts included, >= 1.
-    seconds: stop asking for new trials after that long, None for no limit.
-    samples: ask for no new trial once that many samples have been processed, trained or only passed forward, the scan's
-        and the search split's included; None for no limit. The scan takes a quarter of them at most.
-    limits: what the search concentrates on: candidates that exceed one are told to the sampler as infeasible.
-    space: SpaceSettings.
-    objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
-    sampler: name of a sampler; "auto" is "tpe" for up to 99 groups that are scanned, and "evolution" for others.
-    seed: >= 0; drives the sampler, data order and every other choice.
-    solved_points: points of the chain with which a study begins, after the dense model, >= 0: solved allocations from
-        wide to narrow, each trained from the one before it. Where the space has no scan to solve with they are uniform.
-        A study of fewer trials has fewer of them, over the same range of costs.
-    uniform_points: points of a uniform sweep that follows as a baseline, >= 0; `--baseline uniform` of the command line
-        asks for UNIFORM_POINTS. It starts from the dense model, and from points of its own alone.
-    lineage: start from recovered ancestors; False always starts from the dense model.
-    lineage_slack: share of its multiply-adds that a proposal may lose to fit into an ancestor that nearly contains it,
-        in [0, 1); 0 leaves proposals as they are.
-    polish: share of the trials after the warm starts that train a member of the front further at the widths
-        it has, in place of a new plan, in [0, 1); needs lineage.
-    latency_rounds: pairs of calls for each latency measurement, 0 leaves latency out.
-    latency_backend: name of what runs the model.
-    early_stopping: name of the rule that ends the training of candidates not worth it.
-    rungs: shares of a fine-tune's steps at which it looks, each in [0, 1), rising; 0 is before the first step.
-    rung_samples: part of the search split that it looks at there, >= 1.
-    checkpoint_epochs: passes over the train split between two checkpoints that a trial stores of its model on its way,
-        >= 0; 0 stores none.
-    collect_garbage: remove the weights of candidates that are dominated, without descendants and no baseline.
-    threads: torch threads of the process, >= 1.
+    Attributes:
+        trials: Finished candidates to reach, including warm starts, >= 1.
+        seconds: Time after which no new trial starts, in seconds, > 0; None has no limit.
+        samples: Number of samples, trained or only passed forward, after which no new trial starts, > 0; None has no
+            limit. Counts the scan and the search split. The scan takes a quarter at most.
+        limits: Limits of the search: the sampler is told that candidates beyond them are infeasible.
+        space: Settings of the search space.
+        objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
+        sampler: Name of a sampler; "auto" is "tpe" for up to 99 scanned groups, else "evolution".
+        seed: Seed of the sampler, the data order and every other choice, >= 0.
+        solved_points: Solved allocations, from wide to narrow, after the dense model, >= 0. Each trains from the one
+            before. Without a scan they are uniform. A study with fewer trials has fewer, over the same range of costs.
+        uniform_points: Points of a uniform sweep as baseline, >= 0, trained from the dense model and each other alone.
+            `--baseline uniform` of the command line asks for UNIFORM_POINTS.
+        lineage: Start from recovered ancestors; False always starts from the dense model.
+        lineage_slack: Share of its multiply-adds that a proposal may lose to fit into an ancestor that nearly contains
+            it, in [0, 1); 0 leaves proposals unchanged.
+        polish: Share of the trials after the warm starts that train a member of the front further at its widths, in [0,
+            1); needs lineage.
+        latency_rounds: Pairs of calls per latency measurement, >= 0; 0 measures no latency.
+        latency_backend: Name of the backend that runs the model.
+        early_stopping: Name of the rule that ends the training of hopeless candidates.
+        rungs: Fractions of a fine-tune's steps at which the rule is asked, rising, each in [0, 1); 0 is before the
+            first step.
+        rung_samples: Samples of the search split that are evaluated at a rung, >= 1.
+        checkpoint_epochs: Passes over the train split between two stored checkpoints of a trial, >= 0; 0 stores none.
+        collect_garbage: Delete the weights of candidates that are dominated, have no descendants and are no baseline.
+        threads: Torch threads of the process, >= 1.
+
+    Raises:
+        ConfigurationError: A value is out of its range.
+        UnknownNameError: A name is in no registry.
+
+    Example:
+        >>> StudySettings(trials=60, objectives=("quality", "multiply_adds")).warm_starts
+        9
     """
 
     trials: int = 40
@@ -99,36 +107,41 @@ class StudySettings:
 
     @property
     def scanned(self) -> tuple[str, ...]:
-        """Criteria that the sensitivity scan uses; none without a scan."""
+        """Return the criteria that the sensitivity scan uses; none without a scan."""
         space = self.space
         return (space.scan_criterion,) if space.scan and space.kind != "direct" else ()
 
     @property
     def warm_starts(self) -> int:
-        """Most trials that come before the sampler proposes any: dense, the chain and the baseline."""
+        """Return the most trials before the sampler's first proposal: dense, solved and uniform points."""
         return 1 + self.solved_points + self.uniform_points
 
     @property
     def scan_samples(self) -> int | None:
-        """Most samples that the scan may see, None for no limit; a quarter of all at most where those are limited."""
+        """Return the most samples that the scan may see, at most a quarter of all; None has no limit."""
         limits = [self.space.scan_samples, None if self.samples is None else self.samples // 4]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready data."""
+        """Return JSON-ready data."""
         return to_plain_object(self)
 
     @classmethod
     def from_dict(cls, data: object, where: str = "stored settings") -> StudySettings:
-        """Read what `to_dict` gave, of any version.
+        """Read the data of `to_dict`, of any version.
 
-        where: what holds it, for the message. Raises ConfigurationError for the rest.
+        Args:
+            data: Parsed JSON.
+            where: Name of the source, for messages.
+
+        Raises:
+            ConfigurationError: The data is malformed or a value out of its range.
         """
         return from_plain(cls, _completed(data), where, ConfigurationError)
 
 
 def _completed(data: object) -> object:
-    """Stored settings with what was done before there were some of the fields."""
+    """Fill in the behaviour of old versions for fields that they did not store."""
     if not isinstance(data, Mapping):
         return data
     space = data.get("space", {})

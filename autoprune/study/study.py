@@ -1,4 +1,4 @@
-"""Study: create or open a run folder, search, and hand out the front and its models."""
+"""Study: create or open a run folder, search, and read the front and its models."""
 
 from __future__ import annotations
 
@@ -49,11 +49,36 @@ from autoprune.trial_context import TrialContext
 
 @dataclass(slots=True)
 class Study:
-    """One search in one folder. Make it with `create` or `open`.
+    """One search in one run folder. Make it with `create` or `open`.
 
-    folder: where everything lies. settings: how it searches. name: for people.
-    context: task and topology; None when opened without a task, for looking only.
-    untested: number of a candidate -> why the last run could not measure it on the test split.
+    Attributes:
+        folder: Run folder.
+        settings: Settings of the study.
+        name: Name for people.
+        quality_name: Name of the quality metric.
+        higher_is_better: Direction of the quality.
+        context: Everything the trials share; None when opened without a task, for reading only.
+        untested: Number of a candidate -> why the last run could not measure it on the test split.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from torch import nn
+        >>> inputs = torch.randn(400, 4)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> data = (inputs, model(inputs).argmax(1))
+        >>> task = Task(
+        ...     model=model,
+        ...     example_inputs=inputs[:1],
+        ...     train=data,
+        ...     loss=nn.functional.cross_entropy,
+        ...     metrics=("accuracy",),
+        ...     quality="accuracy",
+        ... )
+        >>> settings = StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
+        >>> study = Study.create(task, settings, out=tempfile.mkdtemp())
+        >>> [record.origin for record in study.run().records]
+        ['dense']
     """
 
     folder: RunFolder
@@ -67,13 +92,22 @@ class Study:
 
     @classmethod
     def create(cls, task: Task, settings: StudySettings | None = None, *, out: str | Path, name: str = "") -> Study:
-        """A new study in `out`, or the one that is there when it is the same.
+        """Create a study in a folder, or open the study that is there if it is the same.
 
-        Traces and proves the model first. Raises ConfigurationError when nothing can be pruned or a criterion
-        does not apply, StudyConflictError when `out` holds something else; then nothing is written.
+        Traces the model and proves its groups first. Nothing is written if an error is raised.
+
+        Args:
+            task: Model, data, loss and metrics.
+            settings: Settings of the study; the defaults when None.
+            out: Run folder.
+            name: Name for people; the folder's name when "".
+
+        Raises:
+            ConfigurationError: Nothing can be pruned, or a criterion does not apply to the model.
+            StudyConflictError: `out` holds something else.
         """
         settings = settings if settings is not None else StudySettings()
-        folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory during the run
+        folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory
         if not folder.holds_study:
             check_unused(folder.path)
         if task.require_trained:
@@ -91,15 +125,21 @@ class Study:
             check_same(folder, new)
         else:
             folder.write_study(new)
-        if folder.read_topology() is None:  # new, or of before it was stored
+        if folder.read_topology() is None:  # a new study, or one of a version that did not store it
             folder.write_topology(context.topology)
         return cls._of(folder, settings, context)
 
     @classmethod
     def open(cls, out: str | Path, task: Task | None = None) -> Study:
-        """An existing study. Without a task it can be looked at; with its task it can run on and rebuild.
+        """Open an existing study.
 
-        Raises NotFoundError without a study in `out`, StudyConflictError when the task is another one.
+        Args:
+            out: Run folder.
+            task: Task of the study. Without it the study can only be read; with it, it can run and rebuild models.
+
+        Raises:
+            NotFoundError: `out` holds no study.
+            StudyConflictError: The task is not the study's.
         """
         folder = RunFolder(Path(out).absolute())
         stored = folder.read_study()
@@ -125,26 +165,30 @@ class Study:
         if context is not None:
             _warn_of_distillation(settings.space.distillation, context)
             frozen = frozen_note(context) if settings.space.lengths != (0, 0) else ""
-            for told in (*([frozen] if frozen else []), *absent_kind_notes(settings.space, context)):
-                warnings.warn(told, AutopruneWarning, stacklevel=3)
+            for note in (*([frozen] if frozen else []), *absent_kind_notes(settings.space, context)):
+                warnings.warn(note, AutopruneWarning, stacklevel=3)
         return study
 
     @property
     def records(self) -> tuple[CandidateRecord, ...]:
-        """Every finished candidate."""
+        """Return every finished candidate."""
         return tuple(self._records)
 
     def front(self) -> Front:
-        """The non-dominated candidates so far."""
+        """Return the non-dominated candidates so far."""
         return self.front_of(self._records)
 
     def front_of(self, records: Sequence[CandidateRecord]) -> Front:
-        """The non-dominated ones of these candidates."""
+        """Return the non-dominated candidates among these.
+
+        Args:
+            records: Finished candidates of this study.
+        """
         settings = self.settings
         return Front.of(records, settings.objectives, self.higher_is_better, self.quality_name, settings.limits)
 
     def samples(self) -> Work:
-        """All the work done so far, the sensitivity scan's included."""
+        """Return all work done so far, including the sensitivity scan."""
         scanned = self.folder.read_sensitivity()
         total = work_of(scanned) if scanned is not None else Work()
         for record in self._records:
@@ -153,17 +197,23 @@ class Study:
 
     @property
     def ending(self) -> Ending | None:
-        """Why the last run ended, and before its number of trials or not; None before one has ended."""
+        """Return why the last run ended; None before a run has ended."""
         return self.folder.read_ending()
 
     def importances(self) -> Importances | None:
-        """What each sampled knob mattered, for every objective and for quality at equal cost; None without trials."""
+        """Return how much each sampled parameter mattered for each objective; None without trials."""
         return read_importances(self.folder)
 
     def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
-        """The model of a candidate, in eval mode: bit-identical to the one that was measured.
+        """Rebuild the model of a candidate, in eval mode; bit-identical to the measured model.
 
-        epoch: as it was after that many passes over the train split, where checkpoints were stored.
+        Args:
+            number: Number of the candidate.
+            epoch: Number of a stored checkpoint, in passes over the train split; None takes the final weights.
+
+        Raises:
+            NotFoundError: The weights are missing.
+            ConfigurationError: The study was opened without its task.
         """
         context = self._need_bench("rebuild")
         if epoch is not None:
@@ -171,11 +221,22 @@ class Study:
         return lineage.load_parent(context, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:
-        """What was stored of a trial on its way, in the order of the epochs."""
+        """Return the stored checkpoints of a trial in the order of their epochs.
+
+        Args:
+            number: Number of the trial.
+        """
         return checkpoints.read(self.folder, number)
 
     def enqueue(self, plan: PruningPlan) -> None:
-        """Have a plan of your own evaluated next; it counts as a trial."""
+        """Queue a plan to be evaluated next; it counts as a trial.
+
+        Args:
+            plan: Plan for the task's model.
+
+        Raises:
+            ConfigurationError: The plan does not fit the model.
+        """
         context = self._need_bench("enqueue")
         check_plan(plan, context)
         _warn_of_distillation((plan.recovery.distillation_weight,), context)
@@ -190,15 +251,25 @@ class Study:
         sampler: BaseSampler | None = None,
         on_progress: OnProgress | None = None,
     ) -> Front:
-        """Search until `trials` candidates are finished or `seconds` have passed; goes on where it stopped.
+        """Search until enough candidates are finished or time is used up; a further call continues the search.
 
-        trials, seconds: override the settings. sampler: any Optuna sampler in place of the settings'; it is used as it
-        is, with its own seed and state, so that a run that is resumed goes on differently.
-        on_progress: called after each part of the scan, each trial and each test measurement, and at the end.
-        What fails on the test split is in `untested`, with an AutopruneWarning, and the front stands.
         A trial that crashes is recorded as failed and the study goes on; sys.exit in the user's code is such a crash.
-        The dense model's trial is tried again, since nothing can be said without it. `ending` says why the run ended.
-        Raises AutopruneError after FAILURES_IN_A_ROW crashes in a row, or where the dense model cannot be measured.
+        The dense model's trial is tried again, because candidates are compared with it. Candidates that fail on the
+        test split are listed in `untested`, with an AutopruneWarning. `ending` says why the run ended.
+
+        Args:
+            trials: Finished candidates to reach; overrides the settings.
+            seconds: Time limit in seconds; overrides the settings.
+            sampler: Optuna sampler in place of the settings'. It keeps its own seed and state, so a resumed run differs
+                from an uninterrupted one.
+            on_progress: Called after each part of the scan, each trial, each test measurement, and at the end.
+
+        Returns:
+            The front.
+
+        Raises:
+            AutopruneError: FAILURES_IN_A_ROW trials crashed in a row, or the dense model cannot be measured.
+            ConfigurationError: The study was opened without its task.
         """
         context = self._need_bench("run")
         settings = replace(
@@ -238,7 +309,7 @@ class Study:
         return build_space(_settled(self.settings, context), context.topology, self.folder.read_sensitivity())
 
     def _journal(self) -> tuple[optuna.Study, JournalStorage]:
-        """The Optuna study and its storage; the folder is held. A journal that is lost is made from the candidates."""
+        """Return the Optuna study and its storage. A lost journal is rebuilt. Needs the folder's lock."""
         context, folder, settings = self._need_bench("run"), self.folder, self.settings
         records = folder.read_candidates()
         front = self.front_of(records)
@@ -255,7 +326,7 @@ class Study:
 
 
 def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:
-    """Say before work that distillation is asked for and off."""
+    """Warn that distillation is requested but off."""
     weights = tuple(weights)
     if any(weights) and context.teacher.comparison.fault:
         warnings.warn(mode_notes(weights, context)[0], AutopruneWarning, stacklevel=4)

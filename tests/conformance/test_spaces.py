@@ -162,7 +162,7 @@ def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, 
             # Else no two groups, at any of their widths, come nearer.
             here = np.array([widths[names[0]] for names in members], dtype=np.float64)
             for pair in itertools.combinations(range(len(here)), 2):
-                every_way = itertools.product(*(allowed.around(here, group, 2) for group in pair))
+                every_way = itertools.product(*(allowed.neighbours(here, group, 2) for group in pair))
                 rows = np.tile(here, (25, 1))
                 found = np.array(list(every_way))
                 rows = rows[: len(found)]

@@ -106,7 +106,7 @@ def test_a_space_that_is_exhausted_ends_the_run_which_says_why(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("limits", "reason", "words"),
     [
-        ({"samples": 1}, "samples", "1 samples were to be processed"),
+        ({"samples": 1}, "samples", "the limit of 1 samples is reached"),
         ({"seconds": 1e-9}, "seconds", "the time of 1e-09 s is used up. The same command goes on from here"),
     ],
 )
