@@ -1,4 +1,4 @@
-"""Models on their way: what a trial had after so many passes over the train split."""
+"""Checkpoints of trials: the model after a number of passes over the train split."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ RECORD = "checkpoint.json"
 @stored(Format(what="a checkpoint", version=1, apart=("path",), refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What is known of a model on its way beside its weights.
+    """Description of a stored checkpoint.
 
-    trial: its number. epoch: passes over the train split done. step: optimizer steps done. learning_rate: of the step
-    that came next. sparsity: share of the parameters' entries that was zero. kept: channels that were left, in indices
-    of the dense model. dropped: blocks that were gone. path: its folder.
+    Attributes:
+        trial: Number of the trial.
+        epoch: Finished passes over the train split.
+        step: Finished optimizer steps.
+        learning_rate: Learning rate of the next step.
+        sparsity: Share of zero entries among the parameters, in [0, 1].
+        kept: Group name -> kept channels, as indices of the dense model.
+        dropped: Names of the dropped blocks.
+        path: Folder of the checkpoint.
     """
 
     trial: int
@@ -43,7 +49,16 @@ class Checkpoint:
 
 
 def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
-    """Store a stage in a folder of its own, which is there whole or not at all; gives that folder."""
+    """Store a checkpoint in its folder, atomically.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+        snapshot: Model and state of the fine-tune.
+
+    Returns:
+        Folder of the checkpoint.
+    """
     final = _folder(folder, trial) / f"{snapshot.epoch:05d}"
     parameters = list(snapshot.model.parameters())
     zeros = sum(int((parameter == 0).sum()) for parameter in parameters)
@@ -63,19 +78,42 @@ def write(folder: RunFolder, trial: int, snapshot: Snapshot) -> Path:
 
 
 def clear(folder: RunFolder, trial: int) -> None:
-    """Remove what an earlier start of a trial left: it may have come further than the next one does."""
+    """Delete the checkpoints that an earlier attempt of a trial left; it may have come further than the next one.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+    """
     shutil.rmtree(_folder(folder, trial), ignore_errors=True)
 
 
 def read(folder: RunFolder, trial: int) -> list[Checkpoint]:
-    """The checkpoints of a trial in the order of their epochs. Raises StorageError for one that cannot be read."""
+    """Return the checkpoints of a trial in the order of their epochs.
+
+    Args:
+        folder: Run folder.
+        trial: Number of the trial.
+
+    Raises:
+        StorageError: A checkpoint cannot be read.
+    """
     root = _folder(folder, trial)
     paths = [path for path in root.iterdir() if path.name.isascii() and path.name.isdigit()] if root.is_dir() else []
     return [_read(trial, path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
 def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int) -> nn.Module:
-    """The model as it was after that many passes, in eval mode. Raises NotFoundError that lists those there are."""
+    """Load the model of a checkpoint, in eval mode.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        trial: Number of the trial.
+        epoch: Finished passes over the train split.
+
+    Raises:
+        NotFoundError: There is no such checkpoint; the message lists those that exist.
+    """
     known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
     if epoch not in known:
         there = ", ".join(str(number) for number in known) or "none, set StudySettings.checkpoint_epochs"

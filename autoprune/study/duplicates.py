@@ -1,4 +1,4 @@
-"""Proposals that are known already: what would be trained has been trained."""
+"""Duplicates: proposals whose training would repeat that of a finished candidate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from autoprune.trace.topology import Topology
 
 
 def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology) -> CandidateRecord | None:
-    """The finished candidate with the same achieved widths, blocks, masks and recovery; None when there is none.
+    """Find the finished candidate with the same widths, blocks, masks and recovery; None if there is none.
 
-    plan: resolved, see criteria.resolve. Ratios that round to the same widths are the same, and so are seeds. Criteria
-    count where channels go by them. Of several the best trained (latest) one answers; a polish stands for what it
-    polished. One that was stopped early answers where no other does: it was hopeless then and is now.
+    Ratios that round to the same widths are equal, and seeds are ignored. Criteria count for the groups that lose
+    channels. The best trained (latest) candidate is returned; a polish stands for the candidate it polished. A
+    candidate that was stopped early is returned only if no other matches.
+
+    Args:
+        records: Finished candidates.
+        plan: Resolved plan, see criteria.resolve.
+        topology: Structure of the dense model.
     """
     wanted = key(plan, planned_widths(plan, topology), topology)
     for record in sorted(records, key=lambda record: (record.stopped, -record.number)):
@@ -26,14 +31,26 @@ def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topolo
 
 
 def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
-    """The keys of all candidates, to ask for many plans whether one is known."""
+    """Return the keys of all candidates, to look up many plans.
+
+    Args:
+        records: Finished candidates.
+        topology: Structure of the dense model.
+    """
     return {key(record.plan, record.widths, topology, record.dropped) for record in records if not record.note}
 
 
 def key(
     plan: PruningPlan, widths: dict[str, int], topology: Topology, dropped: tuple[str, ...] | None = None
 ) -> tuple[object, ...]:
-    """Everything that makes two trials the same: widths, criteria, blocks, masks and recovery."""
+    """Return a key that is equal for equal trials: widths, criteria, blocks, masks and recovery.
+
+    Args:
+        plan: Resolved plan.
+        widths: Group name -> kept channels.
+        topology: Structure of the dense model.
+        dropped: Names of the dropped blocks; those of the plan when None.
+    """
     ranked = plan.ranking.criterion if plan.ranking is not None else ""
     criteria = {
         name: plan.groups[name].criterion if name in plan.groups else ranked

@@ -1,7 +1,7 @@
-"""Rules that end the training of a candidate which is no longer worth it, by name.
+"""Early-stopping rules by name: they end the training of candidates that are not worth it.
 
-A rule is a pure function of what is known at a rung: the quality there, the costs (known before any training) and the
-candidates that came before. True stops. A quality that is not a number stops nothing.
+A rule is a pure function of a candidate's state at a rung: its quality there, its costs (known before any training) and
+the earlier candidates. It returns True to stop. A quality that is not finite never stops a candidate.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ import numpy as np
 
 from autoprune.front.dominance import pareto_ranks
 
-#: Candidates that were trained to the end from which a rule may judge; with fewer it lets go on.
+#: Fewest fully trained candidates with which a rule may stop another.
 MIN_TRIALS_FOR_STOPPING = 8
-#: Share of the candidates that end no better than what the front rule hopes for.
+#: Quantile used as the optimistic bound.
 CONFIDENCE = 0.65
-#: Keeps the least squares defined where all candidates are alike.
+#: Ridge that keeps the least squares defined where all candidates are alike.
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedTrial:
-    """A candidate that came before.
+    """An earlier candidate, as an early-stopping rule sees it.
 
-    rungs: share of the fine-tune's steps -> quality there. quality: in the end, or where it was stopped.
-    costs: lower is better. stopped: not trained to the end.
+    Attributes:
+        rungs: Fraction of the fine-tune's steps -> quality at that rung.
+        quality: Final quality, or the quality where it was stopped.
+        costs: Costs; lower is better.
+        stopped: Whether it was stopped early.
     """
 
     rungs: Mapping[float, float]
@@ -38,10 +41,14 @@ class FinishedTrial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungContext:
-    """A candidate at a rung.
+    """A candidate at a rung, as an early-stopping rule sees it.
 
-    share: of the fine-tune's steps done. quality: there. costs: in the order of those of the past, lower is better.
-    past: the candidates before it. higher_is_better: direction of the qualities.
+    Attributes:
+        share: Fraction of the fine-tune's steps done, in [0, 1).
+        quality: Quality at the rung.
+        costs: Costs in the order of `FinishedTrial.costs`; lower is better.
+        past: The earlier candidates.
+        higher_is_better: Direction of the qualities.
     """
 
     share: float
@@ -51,20 +58,25 @@ class RungContext:
     higher_is_better: bool = True
 
 
-#: True stops.
+#: Function from a candidate at a rung to whether to stop it.
 StoppingRule = Callable[[RungContext], bool]
 
 
 def front(now: RungContext) -> bool:
-    """Stop what even a lucky end would leave dominated.
+    """Stop a candidate whose optimistic final quality would still be dominated.
 
-    The end is foretold from the quality here and the costs, by least squares over the candidates that were trained to
-    the end: one that is bad here gains more than one that is good, and a small one more than a large one. Lucky is as
-    far above that as CONFIDENCE of the candidates stay under, each foretold from the others (leave-one-out residuals,
-    as in the jackknife+). Dominated is what some candidate that was trained to the end, and costs no more on any
-    axis, is at least as good as.
+    The final quality is predicted from the quality at the rung and the costs, by least squares over the candidates that
+    were trained to the end. The optimistic value lies above the prediction by the CONFIDENCE quantile of the
+    leave-one-out residuals, as in the jackknife+. It is dominated if some fully trained candidate that costs no more on
+    any axis is at least as good.
 
     Source of the bound: Barber, Candes, Ramdas, Tibshirani, Predictive inference with the jackknife+, 2021.
+
+    Args:
+        now: Candidate at a rung.
+
+    Returns:
+        Whether to stop it.
     """
     sign = 1.0 if now.higher_is_better else -1.0
     known = [
@@ -84,17 +96,17 @@ def front(now: RungContext) -> bool:
 
 
 def _regressors(qualities: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """What an end is foretold from, [n, 4]: 1, the quality, the mean logarithm of the costs, its square."""
+    """Return the inputs of the prediction, float [n, 4]: 1, the quality, the mean log cost, its square."""
     size = np.log(np.maximum(costs, 1e-9)).mean(axis=1)
     size = (size - size.mean()) / max(float(size.std()), 1e-9)
     return np.stack([np.ones_like(size), qualities, size, size**2], axis=1)
 
 
 def _optimistic_quality(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
-    """The end of `own` [4] that CONFIDENCE of the candidates, `seen` [n, 4] with `ends` [n], stay under."""
+    """Return the CONFIDENCE quantile of the final quality at `own` [4], from `seen` [n, 4] and `ends` [n]."""
     inverse = np.linalg.inv(seen.T @ seen + _RIDGE * np.eye(seen.shape[1]))
     weights = inverse @ seen.T @ ends
-    # What a candidate's residual would be without itself among those that foretell it.
+    # Residual of each candidate when it is left out of the fit.
     leverage = np.einsum("ni,ij,nj->n", seen, inverse, seen)
     residuals = np.sort((ends - seen @ weights) / np.maximum(1.0 - leverage, 0.1))
     count = len(residuals)
@@ -102,13 +114,19 @@ def _optimistic_quality(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> 
 
 
 def pareto_rank(now: RungContext) -> bool:
-    """Stop what lies in a later layer of the fronts at this rung than half of the candidates that passed it.
+    """Stop a candidate in a later non-dominated layer at this rung than half of the candidates that passed it.
 
-    Layers are those of non-dominated sorting over the quality at the rung and the costs. The median rule of one
-    objective, with ranks in the place of values.
+    Layers are those of non-dominated sorting over the quality at the rung and the costs: the median rule of one
+    objective, with ranks in place of values.
 
-    Source: Golovin et al., Google Vizier: a service for black-box optimization, 2017 (median rule); Schmucker,
-    Donini, Zafar, Salinas, Archambeau, Multi-objective asynchronous successive halving, 2021 (sorting at rungs).
+    Source: Golovin et al., Google Vizier: a service for black-box optimization, 2017 (median rule); Schmucker, Donini,
+    Zafar, Salinas, Archambeau, Multi-objective asynchronous successive halving, 2021 (sorting at rungs).
+
+    Args:
+        now: Candidate at a rung.
+
+    Returns:
+        Whether to stop it.
     """
     sign = -1.0 if now.higher_is_better else 1.0
     passed = [(p.rungs[now.share], p.costs) for p in now.past if math.isfinite(p.rungs.get(now.share, math.nan))]
@@ -119,10 +137,14 @@ def pareto_rank(now: RungContext) -> bool:
 
 
 def never(now: RungContext) -> bool:
-    """Go on, whatever is seen."""
+    """Never stop a candidate.
+
+    Args:
+        now: Candidate at a rung.
+    """
     del now
     return False
 
 
-#: "audit" looks at every rung and stops nothing; with "none" no rung is looked at.
+#: Name -> rule. "audit" measures at every rung and stops nothing; "none" measures at no rung.
 RULES: Mapping[str, StoppingRule] = {"front": front, "pareto_rank": pareto_rank, "audit": never, "none": never}

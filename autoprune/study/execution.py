@@ -1,4 +1,4 @@
-"""Execution of proposed trials: answered from the record where known, else pruned, trained, stored and told."""
+"""Execution of proposed trials: reuse the known result, or prune, train, store and tell."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ from autoprune.study.settings import StudySettings
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial_context import TrialContext
 
-#: Proposals that may be made smaller; what a user asked for and the baselines are tried as they are.
+#: Origins whose plans may be shrunk. User plans and baselines are evaluated unchanged.
 _SHRINKABLE = (rungs.STOPPABLE, "solved")
-#: Origins of plans whose length the space says, by what they cost.
+#: Origins whose number of fine-tune steps is scaled by cost.
 _LENGTH_FOLLOWS_COST = (*_SHRINKABLE, "uniform")
-#: Allocations of neighbouring budgets contain each other but for rounding, and are to cost what was asked for.
+#: Slack for solved allocations: enough to absorb rounding, small enough to stay near the requested budget.
 _SOLVED_SLACK = 0.05
 
 
 class Execution:
-    """What carries out the trials of one run.
+    """Execution of the trials of one run.
 
-    where: folder, context and settings. front_of: the front of some records.
-    records: every finished candidate; grows in place. known_in_a_row: last trials that were answered from the record.
+    Attributes:
+        folder: Run folder.
+        context: Context of the trials.
+        settings: Settings of the run.
+        optuna: Optuna study.
+        front_of: Function from records to their front.
+        records: Every finished candidate; grows in place.
+        duplicates_in_a_row: Number of latest trials in a row whose result was known.
     """
 
     def __init__(
@@ -49,12 +55,16 @@ class Execution:
         self.folder, self.context, self.settings = where
         self.optuna, self.front_of, self.records = study, front_of, records
         self.duplicates_in_a_row = 0
-        # Trials of the study in all, of which this run may do the first.
+        # Trials of the whole study; this run may do fewer.
         self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
         self.rung_split = rungs.rung_split(self.context.task, self.settings.rung_samples)
 
     def queue_untried(self, space: Space) -> None:
-        """Queue a proposal that gives no known model, where one can be found."""
+        """Queue a proposal that gives a new model, if one can be found.
+
+        Args:
+            space: Search space.
+        """
         settings, topology = self.settings, self.context.topology
         known, seed = duplicates.keys(self.records, topology), self.seed()
         expensive = bool(
@@ -66,19 +76,28 @@ class Execution:
                 plan = self.adjust(resolve_plan(self.context, space.decode(point, seed=seed))[0])
             except (KeyboardInterrupt, GeneratorExit):
                 raise
-            except BaseException:  # the user's loss runs here; a point that cannot be scored is none to try
+            except BaseException:  # the user's loss runs here; skip points that cannot be scored
                 return False
             return duplicates.key(plan, planned_widths(plan, topology), topology) not in known
 
         untried.enqueue(self.optuna, space, is_untried, seed, untried.EXPENSIVE_DRAWS if expensive else untried.DRAWS)
 
     def adjust(self, resolved: PruningPlan) -> PruningPlan:
-        """A proposal as it is tried where no ancestor is to hold it: within the limits, and as long as it costs."""
+        """Shrink a proposal to the limits and scale its fine-tune with its cost, without fitting it to an ancestor.
+
+        Args:
+            resolved: Resolved plan.
+        """
         found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
         return replace(found, recovery=self._recovery_scaled_to_cost(found))
 
     def evaluate_or_reuse(self, trial: optuna.Trial, space: Space) -> None:
-        """Answer a trial: from the record when it is known, else by pruning and training."""
+        """Give a trial its result: a known one, or that of pruning and training.
+
+        Args:
+            trial: Trial to settle.
+            space: Search space.
+        """
         plan = self._plan(trial, space)
         resolved, scored = resolve_plan(self.context, plan)
         polished = trial.user_attrs.get("of")
@@ -89,7 +108,7 @@ class Execution:
         if origin in _LENGTH_FOLLOWS_COST:
             recovery = self._recovery_scaled_to_cost(resolved)
             plan, resolved = replace(plan, recovery=recovery), replace(resolved, recovery=recovery)
-        # What is never stopped is not answered by what was, nor a baseline by what is compared with it.
+        # Stopped candidates answer only for trials that may be stopped, and baselines only for baselines.
         known = [record for record in self.records if origin == rungs.STOPPABLE or not record.stopped]
         known = list(lineage.allowed_parents(known, origin))
         anew = polished is not None or origin == "dense"
@@ -105,7 +124,7 @@ class Execution:
         self._store_and_tell(trial, replace(candidate, plan=plan, work=candidate.work + scored))
 
     def _shrink(self, trial: optuna.Trial, origin: str, resolved: PruningPlan) -> PruningPlan:
-        """A proposal made smaller: to what the limits allow, and to an ancestor that nearly contains it."""
+        """Shrink a proposal to the limits, and to an ancestor that nearly contains it."""
         found, slack = resolved, self.settings.lineage_slack
         if origin == rungs.STOPPABLE:
             found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
@@ -118,7 +137,7 @@ class Execution:
         return lineage.shrink_to_ancestor(self._ancestors(), found, self.context.topology, slack)
 
     def _recovery_scaled_to_cost(self, resolved: PruningPlan) -> RecoveryPlan:
-        """That of a resolved plan, with as many steps as the space has for what it costs."""
+        """Return the recovery settings with `steps` scaled to the plan's cost."""
         space, topology = self.settings.space, self.context.topology
         share = topology.share(planned_widths(resolved, topology), resolved.dropped)
         return replace(resolved.recovery, steps=space.lengthened(resolved.recovery.steps, share))
@@ -141,7 +160,7 @@ class Execution:
         return evaluate_plan(self.context, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 
     def _checkpoints(self, number: int) -> Callable[[Snapshot], None] | None:
-        """Stores the model every so many passes, None where that is not asked for."""
+        """Return the callback that stores checkpoints; None where none are requested."""
         every = self.settings.checkpoint_epochs
         if not every:
             return None
@@ -168,21 +187,21 @@ class Execution:
         return space.decode(trial.params, seed=seed)
 
     def seed(self) -> int:
-        """A seed for the next trial, which a resumed run has as well."""
+        """Return the seed of the next trial; a resumed run gets the same seed."""
         return (self.settings.seed * 100_003 + ledger.finished_count(self.optuna)) % 2**31
 
     def _store_and_tell(self, trial: optuna.Trial, candidate: Candidate) -> None:
-        """Store first, then tell: after a kill in between the stored candidate is told on resume."""
+        """Store first, then tell: after a kill in between, a resumed run tells the stored candidate."""
         record = ledger.record_of(trial, candidate, self.records)
         self.folder.write_candidate(record, candidate.model)
-        bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which they are read
+        bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which a folder is read
         ledger.set_constraints(trial, record, self.excess(record))
         self.optuna.tell(trial, ledger.values_of(record, self.settings))
         if self.settings.collect_garbage:
             self.remove_useless_weights()
 
     def remove_useless_weights(self) -> None:
-        """Remove the weights that nobody will need."""
+        """Delete the weights that no later trial can need."""
         useless = {found.number for found in retention.removable_weights(self.front())}
         for position, found in enumerate(self.records):
             if found.number in useless:
@@ -190,17 +209,23 @@ class Execution:
                 self.records[position] = replace(found, removed=True)
 
     def excess(self, record: CandidateRecord) -> Mapping[str, float]:
-        """By how much a candidate exceeds the limits of the search."""
+        """Return by how much a candidate exceeds each limit of the search.
+
+        Args:
+            record: Finished candidate.
+        """
         return self.front().excess(record, self.settings.limits)
 
     def front(self) -> Front:
-        """Give the front of all candidates so far."""
+        """Return the front of all candidates so far."""
         return self.front_of(self.records)
 
     def measure_tests(self, untested: UntestedCandidates, follow: Callable[[int, int], None]) -> None:
         """Measure the front, the dense model and the uniform sweep on the test split.
 
-        untested: keeps who cannot be measured. follow: told (done, total).
+        Args:
+            untested: Collects the candidates that cannot be measured.
+            follow: Called with (done, total) candidates.
         """
         front = {record.number for record in self.front().members}
         wanted = [

@@ -1,4 +1,4 @@
-"""Lineage: a trial starts from the smallest recovered ancestor that contains its plan, so recovery adds up."""
+"""Lineage: a trial starts from the smallest recovered ancestor that contains its plan, so that recovery adds up."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ def choose_parent(
     dropped: Collection[str] = (),
     weights: WeightPlan | None = None,
 ) -> CandidateRecord | None:
-    """The candidate with the fewest multiply-adds that is at least as wide as `widths` in every group.
+    """Choose the candidate with the fewest multiply-adds that contains a plan.
 
-    It has every block but those that are to be dropped, and no masks but those that the masks to come contain.
-    dropped: names of these, parts of blocks too, as `Topology.gone` gives them.
+    A parent is at least as wide in every group, has every block but the dropped ones, and no masks beyond the plan's.
+    Equal widths count: training goes on. Of equal candidates the better recovered (later) one is taken. Candidates
+    whose fine-tune failed or was stopped are no parents.
 
-    One of equal widths counts: its training goes on. Of equals the better recovered (later) one is taken;
-    candidates whose fine-tune failed or was stopped are left out. None when nothing contains the plan, not even dense.
+    Args:
+        records: Candidates with weights.
+        widths: Group name -> planned channels.
+        dropped: Names of the blocks to drop, with parts of blocks, as `Topology.gone` gives them.
+        weights: Masks of the plan.
+
+    Returns:
+        The parent; None if no candidate contains the plan, not even dense.
     """
     fitting = [
         record
@@ -43,18 +50,31 @@ def choose_parent(
 
 
 def allowed_parents(records: Sequence[CandidateRecord], origin: str) -> Sequence[CandidateRecord]:
-    """Select what a trial of that origin may rest on: a baseline rests on baselines, or it would be none."""
+    """Return the candidates that a trial may start from: baselines start from baselines alone.
+
+    Args:
+        records: Finished candidates.
+        origin: Origin of the trial.
+    """
     return [record for record in records if record.origin in BASELINES] if origin in BASELINES else records
 
 
 def shrink_to_ancestor(
     records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology, slack: float
 ) -> PruningPlan:
-    """The plan cut down to the smallest ancestor that nearly contains it; as it is where one does, or none comes near.
+    """Shrink the plan to fit the smallest finished candidate that almost contains it.
 
-    plan: resolved. slack: share of its multiply-adds that it may lose for that, in [0, 1). A plan that is a few
-    channels too wide for a candidate which has recovered already would else start from a far larger one, and recover
-    anew.
+    A plan that is a few channels too wide for a recovered candidate would otherwise start from a far larger one, and
+    recover again.
+
+    Args:
+        records: Finished candidates with weights.
+        plan: Resolved plan.
+        topology: Structure of the dense model.
+        slack: Share of the plan's multiply-adds that it may lose, in [0, 1).
+
+    Returns:
+        The plan, unchanged if a candidate contains it already or none is within `slack`.
     """
     widths, gone = planned_widths(plan, topology), topology.gone(plan.dropped)
     least = (1.0 - slack) * topology.cost(widths, plan.dropped).multiply_adds
@@ -71,7 +91,13 @@ def shrink_to_ancestor(
 
 
 def with_widths(plan: PruningPlan, widths: Mapping[str, int], topology: Topology) -> PruningPlan:
-    """The plan with other widths: group name -> channels that stay."""
+    """Return the plan with other widths.
+
+    Args:
+        plan: Resolved plan.
+        widths: Group name -> kept channels.
+        topology: Structure of the dense model.
+    """
     whole, groups = topology.widths, {}
     for name, width in widths.items():
         before = plan.groups.get(name)
@@ -86,7 +112,7 @@ def _recovered(record: CandidateRecord) -> bool:
 
 
 def _holds(record: CandidateRecord, dropped: Collection[str], weights: WeightPlan | None) -> bool:
-    """Whether it has every block but those to be dropped, and no masks but those that the masks to come contain."""
+    """Return whether a record has every block but the dropped ones, and no masks beyond the planned ones."""
     return set(record.dropped) <= set(dropped) and _looser(record.plan.weights, weights)
 
 
@@ -102,7 +128,17 @@ def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
 
 
 def load_parent(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
-    """A stored candidate as a parent. Raises NotFoundError for weights that are gone, StorageError for damaged."""
+    """Load a stored candidate as a parent.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        record: Candidate to load.
+
+    Raises:
+        NotFoundError: The weights are missing.
+        StorageError: The weights are damaged.
+    """
     kept = KeptChannels(groups=record.kept, dropped=record.dropped)
     if record.origin == "dense":
         return Parent(number=record.number, model=clone_with(context.task.dense), kept=kept)

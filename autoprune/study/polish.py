@@ -1,7 +1,7 @@
-"""Polishing: a member of the front is trained on, at the widths it has.
+"""Polishing: train a member of the front further at its widths.
 
-A new plan has to recover from a cut first; a candidate that is already good only has to recover further. With brief
-fine-tunes the second is often the better use of the same samples.
+A new plan has to recover from a cut first; a good candidate only has to recover further. With short fine-tunes the
+second is often the better use of the same samples.
 """
 
 from __future__ import annotations
@@ -13,16 +13,28 @@ from autoprune.front.record import CandidateRecord
 
 
 def is_polish_due(sampled: int, share: float) -> bool:
-    """Whether the trial after `sampled` trials that were no warm start is a polish, so that `share` of them are."""
+    """Return whether the next trial is a polish, so that `share` of the trials are.
+
+    Args:
+        sampled: Trials so far that were no warm start.
+        share: Share of polishes, in [0, 1).
+    """
     return int((sampled + 1) * share) > int(sampled * share)
 
 
 def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
-    """The member of the front with the most to gain for the training it has had; None when there is none.
+    """Choose the member of the front with the most to gain relative to its training.
 
-    What there is to gain is the distance in quality to the best candidate that costs more; it is divided by
-    the number of candidates of the same widths so far. The newest of equal widths stands for them.
-    has_weights: number of a candidate -> whether there is something to train on.
+    The possible gain is the difference in quality to the best larger candidate, divided by the number of candidates
+    with the same widths. The newest candidate of equal widths stands for them.
+
+    Args:
+        front: Front of all finished candidates.
+        cost: Cost by which candidates are larger.
+        has_weights: Number of a candidate -> whether its weights are stored.
+
+    Returns:
+        The candidate; None if there is none.
     """
     members = [
         record
@@ -41,7 +53,7 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
 
 
 def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:
-    """One record for each set of widths on the front: the one that was trained longest."""
+    """Return the longest trained record for each set of widths on the front."""
     newest: dict[object, CandidateRecord] = {}
     for record in sorted(front.members, key=lambda record: record.lineage_trained):
         newest[record.architecture] = record

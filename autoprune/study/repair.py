@@ -1,4 +1,4 @@
-"""Plans that would cost more than the limits allow are made smaller before they are trained, not thrown away."""
+"""Repair of plans that would exceed the limits: shrink them before training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,27 @@ from autoprune.study.lineage import with_widths
 from autoprune.study.settings import StudySettings
 from autoprune.trial_context import TrialContext
 
-#: Halvings of the interval in which the factor lies.
+#: Bisection steps for the factor.
 _HALVINGS = 8
 
 
 def shrink_to_limits(
     context: TrialContext, settings: StudySettings, front: Front, plan: PruningPlan
 ) -> PruningPlan | None:
-    """The plan with all widths scaled by the largest factor that keeps to the limits; the plan itself where it does.
+    """Scale all widths by the largest factor that keeps the limits.
 
-    plan: resolved, so that it says its widths. front: holds the dense model, which limits as shares refer to.
-    Latency is kept by the clock, not by a model of it. Under masks bytes and non-zero parameters are taken as what they
-    cannot fall below. Groups of one share keep one share, kept channels stay multiples of what the space rounds to,
-    and no group falls below what it needs. None where not even the smallest widths would do.
+    Latency is measured, not predicted. Under masks, bytes and non-zero parameters count as their lower bounds. Groups
+    of one tie keep one share, kept channels stay multiples of the space's rounding, and no group falls below its
+    minimum.
+
+    Args:
+        context: Context of the trials.
+        settings: Settings of the run.
+        front: Front with the dense model, to which limits in shares refer.
+        plan: Resolved plan.
+
+    Returns:
+        The plan, unchanged if it keeps the limits; None if not even the smallest widths keep them.
     """
     limited = front.absolute_limits(settings.limits)
     if not limited:

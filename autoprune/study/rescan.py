@@ -1,4 +1,4 @@
-"""Allocations solved anew from the scan as the finished candidates correct it."""
+"""Reallocation: solve allocations again from the scan as finished candidates correct it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, budgets, build_space
 from autoprune.trace.topology import Topology
 
-#: Candidates after which it is done first; then after twice as many, and so on.
+#: Candidates before the first rescan; the next follow after twice as many each.
 FIRST = 20
 
 
 def is_rescan_due(finished: int) -> bool:
-    """Whether allocations are solved anew after that many candidates: 20, 40, 80, ..."""
+    """Return whether allocations are solved again after that many candidates: 20, 40, 80, ...
+
+    Args:
+        finished: Number of finished candidates.
+    """
     times, rest = divmod(finished, FIRST)
     return rest == 0 and times > 0 and times & (times - 1) == 0
 
@@ -30,11 +34,20 @@ def enqueue_rescanned(
     records: Sequence[CandidateRecord],
     model: tuple[SpaceSettings, Topology, bool, int],
 ) -> int:
-    """Queue the solved allocations of the corrected scan, unless that was done or nothing is corrected; how many.
+    """Queue the solved allocations of the corrected scan, unless already done or nothing is corrected.
 
-    The space stays as it is, since parameters of earlier trials must go on to mean what they meant: each plan is queued
-    with the parameters nearest to it. model: its settings, topology, whether a higher quality is better, and the number
-    of solved allocations.
+    The space stays unchanged, because parameters of earlier trials must keep their meaning: each plan is queued with
+    the parameters nearest to it.
+
+    Args:
+        study: Optuna study.
+        space: Space of the study.
+        sensitivity: Stored scan.
+        records: Finished candidates.
+        model: Settings of the space, topology, whether a higher quality is better, number of solved allocations.
+
+    Returns:
+        Number of queued trials.
     """
     settings, topology, higher_is_better, points = model
     found = correct_scan(sensitivity, observe(records, topology.widths, higher_is_better))

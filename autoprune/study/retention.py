@@ -1,4 +1,4 @@
-"""Weights that nothing will need any more are removed; what is known of their candidates stays."""
+"""Retention of weights: find weights that no later trial can need."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from autoprune.front.front import Front
 from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.measure.measurement import COSTS
 
-#: What follows from a model and not from the clock.
+#: Costs that are counted, not timed.
 _COUNTED = tuple(name for name in COSTS if name != "latency_ms")
 
 
 def removable_weights(front: Front) -> Sequence[CandidateRecord]:
-    """Candidates whose weights nobody will need: beaten for good, without descendants, and no baseline.
+    """Return the candidates whose weights can be deleted: dominated for good, without descendants, no baseline.
 
-    Not every candidate off the front is: which latencies count as equal follows from all that was measured, so that one
-    may come back, and a limit on a cost that is no objective may leave it alone. What was stopped early is on no front
-    and in no lineage. Candidates whose weights were removed already are not named again.
+    Some candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
+    come back, and a limit on a cost that is no objective may leave it as the best one. Stopped candidates are on no
+    front and in no lineage. Candidates whose weights are deleted already are left out.
+
+    Args:
+        front: Front of all finished candidates.
     """
     members = {record.number for record in front.members}
     parents = {record.parent for record in front.records}
@@ -34,9 +37,10 @@ def removable_weights(front: Front) -> Sequence[CandidateRecord]:
 
 
 def _beats(rival: CandidateRecord, record: CandidateRecord, sign: float) -> bool:
-    """Whether it is better in quality, no worse in any count, and no slower beyond doubt. sign: 1 for higher is better.
+    """Return whether a rival has better quality, no larger count, and is certainly no slower. sign: 1 for higher is
+    better.
 
-    The same widths are the same network to the clock; of others the intervals must not overlap.
+    Equal widths have equal latency; for others the intervals of the latency must not overlap.
     """
     one, other = rival.search, record.search
     better = sign * one.quality > sign * other.quality

@@ -1,4 +1,4 @@
-"""Rungs of a study: what is looked at while a candidate trains, and what its rule is told of the candidates before."""
+"""Rungs of a study: early evaluations of a candidate, and the input of its early-stopping rule."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from autoprune.study.settings import StudySettings
 from autoprune.task.data import IterableSplit, Split, take
 from autoprune.task.task import Task
 
-#: Only what the sampler proposes may be stopped.
+#: Origin of the trials that may be stopped: the sampler's proposals.
 STOPPABLE = "sampled"
 
 
 def rung_split(task: Task, samples: int) -> Split:
-    """The same `samples` of the search split each time, at random where the data allows it; all when it has no more."""
+    """Return the part of the search split that is evaluated at rungs, the same each time.
+
+    Args:
+        task: Task of the study.
+        samples: Samples of the part, >= 1; random ones where the data can be shuffled. All if the split has no more.
+    """
     split = task.search_split
     count = split.samples
     if count is not None and count <= samples:
         return split
-    # Data is often sorted by class, and the first samples would hold few of them.
+    # Data is often sorted by class, so the first samples would hold few classes.
     device = torch.device(task.device)
     with user_code("Choosing the part of the search split that early stopping looks at"):
         batches = [batch.to(device) for batch in take(split.shuffled(task.seed), samples)]
@@ -35,11 +40,17 @@ def rung_split(task: Task, samples: int) -> Split:
 def rung_policy(
     settings: StudySettings, split: Split, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
 ) -> RungPolicy | None:
-    """Where a new candidate pauses and what decides there; None where nothing is looked at.
+    """Return the rungs of a new candidate and its stopping rule; None where no rung is evaluated.
 
-    split: what the qualities are taken on. records: the candidates before. origin: of the trial. Warm starts and plans
-    of the user pass the rungs and are never stopped; what is trained on does not, as its gains are another's. Where all
-    trials are warm starts nothing would be learnt from looking at them.
+    Warm starts and user plans are evaluated at rungs but never stopped. Polished candidates are not evaluated, because
+    part of their gain belongs to their parent. If all trials are warm starts, the rungs would teach nothing.
+
+    Args:
+        settings: Settings of the study.
+        split: Data that is evaluated at rungs.
+        records: The earlier candidates.
+        higher_is_better: Direction of the quality.
+        origin: Origin of the trial.
     """
     if settings.early_stopping == "none" or not settings.rungs or origin in ("dense", "polished"):
         return None
@@ -56,7 +67,14 @@ def rung_policy(
 def rung_context(
     state: RungState, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
 ) -> RungContext:
-    """What a rule decides on. Costs are those that the front compares, latency as its ratio to dense."""
+    """Return the input of an early-stopping rule. Costs are those of the front, latency as a ratio to dense.
+
+    Args:
+        state: State of the candidate at the rung.
+        records: The earlier candidates.
+        objectives: Names of the objectives.
+        higher_is_better: Direction of the quality.
+    """
     now = CandidateRecord.proposed(state.costs, state.kept.groups, state.kept.dropped)
     costs = costs_of([*records, now], objectives)
     return RungContext(
@@ -69,13 +87,23 @@ def rung_context(
 
 
 def costs_of(records: Sequence[CandidateRecord], objectives: Sequence[str]) -> list[tuple[float, ...]]:
-    """The objectives of each but its quality, as dominance compares them."""
+    """Return all objectives but the quality for each record, as dominance compares them.
+
+    Args:
+        records: Candidates.
+        objectives: Names of the objectives.
+    """
     names = [name for name in objectives if name != "quality"]
     return [tuple(row) for row in dominance.objective_matrix(records, names, True).tolist()]
 
 
 def finished_trials(records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]]) -> list[FinishedTrial]:
-    """Records as rules see them."""
+    """Return records as early-stopping rules see them.
+
+    Args:
+        records: Finished candidates.
+        costs: Costs of each record.
+    """
     return [
         FinishedTrial(rungs=dict(record.rungs), quality=record.search.quality, costs=cost, stopped=record.stopped)
         for record, cost in zip(records, costs, strict=False)
