@@ -162,7 +162,7 @@ class _Run(TorchDispatchMode):
         if func in _PRODUCTS and not kwargs:
             *bias, values, weight = args
             if isinstance(values, Tensor) and isinstance(weight, Tensor) and self._is_large(weight):
-                product = _product(self._cast(values), weight, self._cast)
+                product = _product(self._cast(values), weight, self._cast_in_time)
                 return sum((self._cast(one) for one in bias if isinstance(one, Tensor)), product)
         words = {name: _mapped(arg, self._cast, self._types) for name, arg in kwargs.items()}
         return _mapped(func(*(_mapped(arg, self._cast, self._types) for arg in args), **words), self._cast)
@@ -173,6 +173,11 @@ class _Run(TorchDispatchMode):
     def _cast(self, tensor: Tensor) -> Tensor:
         dtype = self._types.get(tensor.dtype)
         return tensor if dtype is None else tensor.to(dtype)
+
+    def _cast_in_time(self, part: Tensor) -> Tensor:
+        """Convert a part of a large weight: a product with all of it may take longer than what is left."""
+        self._forwards.check_time()
+        return self._cast(part)
 
     def _guard(self, targets: list[Tensor]) -> None:
         for target in targets:

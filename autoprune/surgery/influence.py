@@ -147,8 +147,13 @@ def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
 
 
 def _other(tensor: Tensor) -> Tensor:
-    """Other values, by another factor for each: one for all would cancel where outputs are normalised."""
-    return tensor * torch.linspace(0.5, 1.5, tensor.numel(), device=tensor.device).to(tensor.dtype).view(tensor.shape)
+    """Scale each entry by a factor of its own: one factor for all would cancel where outputs are normalised."""
+    along = torch.linspace(0.5, 1.5, tensor.shape[-1] if tensor.ndim else 1, device=tensor.device).to(tensor.dtype)
+    scaled = tensor * along if tensor.ndim else tensor * along[0]
+    if tensor.ndim > 1:
+        across = torch.linspace(1.5, 0.6, tensor.shape[0], device=tensor.device).to(tensor.dtype)
+        scaled *= across.view(-1, *[1] * (tensor.ndim - 1))
+    return scaled
 
 
 def _is_number(tensor: Tensor) -> bool:

@@ -191,3 +191,15 @@ def test_a_mask_in_float32_takes_the_steps_of_a_trace_in_float64(monkeypatch: py
     kept = KeptChannels(groups={"up": (0, 2, 3)})
     assert bench.first_difference(topology, kept) is None
     assert bench.difference(topology, kept) is None
+
+
+def test_the_time_is_checked_within_a_product_with_a_large_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One operator on a large table may take longer than what is left."""
+    model, inputs = nn.Linear(1024, 1024, bias=False).eval(), torch.randn(2, 1024, dtype=torch.float64)
+    checks: list[int] = []
+    monkeypatch.setattr(Forwards, "check_time", lambda self: checks.append(1))
+    Forwards(math.inf, promotes=True).outputs(model, (inputs,))
+    whole = len(checks)
+    checks.clear()
+    Forwards(math.inf, promotes=True).outputs(nn.Linear(16, 16, bias=False).eval(), (inputs[:, :16],))
+    assert whole >= len(checks) + 4, "a weight of 2 ** 20 entries is converted in parts of 2 ** 18"
