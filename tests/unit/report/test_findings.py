@@ -278,7 +278,7 @@ def test_rungs_that_tell_nothing_are_warned_of() -> None:
     records = [on_its_way(n, (7 * n) % 5, n / 100) for n in range(1, 16)]
     line, warning = the_one_about("better in the end", [dense(), *records])
     assert line.startswith(
-        "A rung does not show which candidate is better in the end: at 50% of the training (what is ahead"
+        "A rung does not show which candidate is better in the end: at 50% of the training (the order there"
     )
     assert warning
 
