@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported inside the commands, so that --help is quick."""
+"""Command line. Heavy modules are imported inside the commands, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FolderArgument = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<script's name, or its folder's for study.py>.")]
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
-SecondsOption = Annotated[float | None, typer.Option(help="Start no new trial after that long.")]
+SecondsOption = Annotated[float | None, typer.Option(help="Stop starting trials after this many seconds.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 LimitOption = Annotated[
     list[str] | None,
@@ -57,8 +57,8 @@ LimitOption = Annotated[
 ]
 
 
-def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Errors of ours become one message: exit code 2 for wrong input and files, 1 for anything else."""
+def _report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors of a command into one message and an exit code: 2 for wrong input and files, 1 for others."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -80,7 +80,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 @app.command()
-@report_errors
+@_report_errors
 def explain(
     script: ScriptArgument,
     everything: Annotated[
@@ -110,7 +110,7 @@ def explain(
 
 
 @app.command()
-@report_errors
+@_report_errors
 def run(  # noqa: PLR0913, PLR0917  # one option each
     context: typer.Context,
     script: ScriptArgument,
@@ -119,17 +119,17 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     out: OutOption = None,
     seed: SeedOption = None,
     samples: Annotated[
-        int | None, typer.Option(help="Start no new trial once so many samples are processed, whatever for.")
+        int | None, typer.Option(help="Stop starting trials after this many samples (training, evaluation, scan).")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Run the study with so many seeds; each gets a folder, and the report shows the spread.")
+        int, typer.Option(help="Number of seeds to run the study with; each has a folder, the report shows the spread.")
     ] = 1,
     limit: LimitOption = None,
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
     ] = None,
 ) -> None:
-    """Search. Resumes when the folder holds this study; ends with the front and a report."""
+    """Search, or resume where the folder holds this study. Ends with the front and a report."""
     from autoprune.following import live, show_next, show_start
     from autoprune.report.html import write_report
     from autoprune.script import (
@@ -145,7 +145,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     from autoprune.terminal import show_front
 
     check_numbers({"--trials": trials, "--samples": samples, "--seeds": seeds}, seconds, seed)
-    # The script may change the working directory: it is asked for before the script is imported.
+    # Read the working directory before the script is imported, which may change it.
     start = context.obj if isinstance(context.obj, Path) else Path.cwd()
     named = out if out is not None else Path("runs") / study_name(script)
     folder, script = start / named, script.absolute()
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
 
 
 @app.command()
-@report_errors
+@_report_errors
 def front(
     folder: FolderArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -194,25 +194,20 @@ def front(
 
 
 @app.command()
-@report_errors
+@_report_errors
 def choose(  # noqa: PLR0913, PLR0917  # one option each
     folder: FolderArgument,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Most quality that may be lost against dense, such as 0.01.")
-    ] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Slowest allowed.")] = None,
-    max_size_bytes: Annotated[float | None, typer.Option(help="Largest allowed file.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Largest loss of quality against dense, such as 0.01.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Largest latency, in milliseconds.")] = None,
+    max_size_bytes: Annotated[float | None, typer.Option(help="Largest file, in bytes.")] = None,
     by: Annotated[
         str,
         typer.Option(help="Best by: quality or a cost: size_bytes, latency_ms, (nonzero_)parameters, multiply_adds."),
     ] = "multiply_adds",
-    knee: Annotated[bool, typer.Option("--knee", help="The bend of the front, in place of limits.")] = False,
+    knee: Annotated[bool, typer.Option("--knee", help="Choose the bend of the front instead of using limits.")] = False,
     limit: LimitOption = None,
 ) -> None:
-    """Print the number of the candidate that keeps to the limits; its row goes to standard error.
-
-    Without limits those of the search hold.
-    """
+    """Print the number of the best candidate within limits, by default those of the search; its row goes to stderr."""
     from autoprune.script import read_limits
     from autoprune.terminal import show_candidate
 
@@ -220,7 +215,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     given = [*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())]
     if knee and given:
         raise ConfigurationError(error_message("a choice", "be by limits or by --knee", "both"))
-    # Without any of its own, those of the search.
+    # Without limits here, the limits of the search apply.
     limits = read_limits(given) if given else None
     found = _open(folder).front()
     record = found.knee() if knee else found.choose(limits, by)
@@ -229,7 +224,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
 
 
 @app.command()
-@report_errors
+@_report_errors
 def importances(
     folder: FolderArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -248,17 +243,17 @@ def importances(
 
 
 @app.command()
-@report_errors
+@_report_errors
 def solve(
     folder: FolderArgument,
     budget: Annotated[float, typer.Option(help="Share of the dense cost, such as 0.3.")],
     cost: Annotated[
         str | None,
-        typer.Option(help="multiply_adds, parameters, size_bytes or latency_ms; that of the study when not given."),
+        typer.Option(help="multiply_adds, parameters, size_bytes or latency_ms; by default the study's cost."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the widths that lose the least at a budget, from the stored scan; nothing is run."""
+    """Print the widths that lose the least at a budget, from the stored scan. No model runs."""
     import json
     from dataclasses import asdict
 
@@ -273,7 +268,7 @@ def solve(
 
 
 @app.command()
-@report_errors
+@_report_errors
 def report(
     folder: FolderArgument,
     to: Annotated[
@@ -288,7 +283,7 @@ def report(
 
 
 @app.command()
-@report_errors
+@_report_errors
 def export(
     folder: FolderArgument,
     candidate: Annotated[int, typer.Option(help="Number of the candidate, as `front` and `choose` print it.")],
@@ -308,9 +303,13 @@ def export(
 
 
 def main() -> None:
-    """For the end of a study script: `python study.py --trials 20` is `autoprune run study.py --trials 20`.
+    """Run the command line from the end of a study script.
 
-    Does nothing while the command line imports the script.
+    `python study.py --trials 20` is `autoprune run study.py --trials 20`. Does nothing while the command line imports
+    the script.
+
+    Example:
+        >>> main()  # does nothing: this module is not the script that runs
     """
     import autoprune
     from autoprune.script import SCRIPT_MODULE
@@ -327,7 +326,7 @@ def main() -> None:
 
 
 def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
-    """The same study with several seeds, and what they have in common."""
+    """Run the same study with several seeds, and report their spread."""
     from contextlib import ExitStack
 
     from autoprune.following import live, show_ending, show_start
@@ -341,7 +340,7 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
     with ExitStack() as stack:
 
         def follow(number: int, study: Study) -> OnProgress:
-            stack.close()  # the progress of the one before
+            stack.close()  # the progress of the previous study
             studies.append(study)
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
             show_start(study, study.folder.path, study.settings)
@@ -370,13 +369,13 @@ def _open(folder: Path) -> Study:
 
 
 def _check_tested(studies: Sequence[Study]) -> None:
-    """End with 1 where test numbers are missing, which a warning has told: whoever asked for them is to notice."""
+    """Exit with 1 where test numbers are missing, which a warning has told: the user asked for these numbers."""
     if any(study.untested for study in studies):
         raise typer.Exit(1)
 
 
 def _show_warning(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: object) -> None:
-    """One of ours as a line; any other as it is."""
+    """Print a warning of autoprune as a line; pass others on."""
     if issubclass(category, AutopruneWarning):
         _tell(message, fg=typer.colors.YELLOW, err=True)
     else:
@@ -384,12 +383,12 @@ def _show_warning(others: Callable[..., None], message: Warning | str, category:
 
 
 def _tell(message: object, *, fg: str | None = None, err: bool = False) -> None:
-    """Print a sentence, which may hold text of the user's."""
+    """Print a sentence, which may hold text from users."""
     typer.secho(printable_lines(message), fg=fg, err=err)
 
 
 def _print_path(path: Path) -> None:
-    """For people as safe text; for programs byte by byte, whatever the name holds."""
+    """Print a path: as safe text for people, byte by byte for programs."""
     typer.echo(printable_lines(path) if sys.stdout.isatty() else os.fsencode(path))
 
 

@@ -1,4 +1,4 @@
-"""Study scripts: what a user's file says, with what the command line gives put in."""
+"""Study scripts: the task and settings of a user's file, with the options of the command line."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ from autoprune.front.limits import Limits
 from autoprune.study.settings import UNIFORM_POINTS, StudySettings
 from autoprune.task.task import Task
 
-#: Name under which a study script is imported; main() in it does nothing then.
+#: Name under which a study script is imported; its main() does nothing then.
 SCRIPT_MODULE = "autoprune_study_script"
-#: Seed of a study -> what proposes its trials.
+#: Seed of a study -> sampler of its trials.
 MakeSampler = Callable[[int], BaseSampler]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What a study script defines.
+    """Definitions of a study script.
 
-    task: what its task() returned. settings: its `settings`, with the command line's. sampler: its sampler(seed), which
-    takes the place of the settings' sampler; None where it has none.
+    Attributes:
+        task: Result of its task().
+        settings: Its `settings`, with the options of the command line.
+        sampler: Its sampler(seed), which replaces the settings' sampler; None where there is none.
     """
 
     task: Task
@@ -45,13 +47,15 @@ class Script:
 
 
 def check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed: int | None) -> None:
-    """Raise ConfigurationError for numbers of the command line: before a script is imported, as it may train a model.
+    """Check numbers of the command line before a script is imported, as a script may train a model.
 
     Args:
-        counts: Option -> what it was given; None where it was not.
-        seconds: Of `--seconds`.
-        seed: Of `--seed`.
+        counts: Option -> its value; None where it was not given.
+        seconds: Value of `--seconds`.
+        seed: Value of `--seed`.
 
+    Raises:
+        ConfigurationError: For a number that is too small.
     """
     faults = [
         error_message(name, "be >= 1", count) for name, count in counts.items() if count is not None and count <= 0
@@ -64,7 +68,14 @@ def check_numbers(counts: Mapping[str, int | None], seconds: float | None, seed:
 
 
 def check_out(folder: Path) -> None:
-    """Raise ConfigurationError for a run folder that cannot be written: before a script is imported, too."""
+    """Check that a run folder can be written, before a script is imported.
+
+    Args:
+        folder: Run folder, which need not exist.
+
+    Raises:
+        ConfigurationError: When the folder cannot be written.
+    """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise ConfigurationError(
@@ -73,13 +84,35 @@ def check_out(folder: Path) -> None:
 
 
 def study_name(script: Path) -> str:
-    """What a study of this script is called: its folder for study.py, else its own name."""
+    """Name the study of a script: its folder for study.py, else its file name.
+
+    Args:
+        script: Path of the script.
+
+    Returns:
+        The name.
+    """
     path = script.resolve()
     return path.parent.name if path.stem == "study" else path.stem
 
 
 def read_limits(given: Sequence[str]) -> Limits:
-    """From NAME=NUMBER. Raises UnknownNameError for another name, ConfigurationError for what is no number."""
+    """Parse limits of the command line.
+
+    Args:
+        given: Texts NAME=NUMBER.
+
+    Returns:
+        The limits.
+
+    Raises:
+        UnknownNameError: For an unknown limit.
+        ConfigurationError: For a text without a number, or a limit that is given twice.
+
+    Example:
+        >>> read_limits(["max_drop=0.01"]).max_drop
+        0.01
+    """
     found: dict[str, float] = {}
     for text in given:
         name, _, number = text.partition("=")
@@ -96,7 +129,17 @@ def read_limits(given: Sequence[str]) -> Limits:
 
 
 def read_baseline(name: str | None) -> int | None:
-    """Points of the sweep of that name, None for none. Raises UnknownNameError for another name."""
+    """Parse the option --baseline.
+
+    Args:
+        name: "uniform", or None for no baseline.
+
+    Returns:
+        Number of points of the sweep; None for no baseline.
+
+    Raises:
+        UnknownNameError: For another name.
+    """
     if name is None:
         return None
     if name != "uniform":
@@ -105,9 +148,18 @@ def read_baseline(name: str | None) -> int | None:
 
 
 def load_script(script: Path, given: Mapping[str, object] | None = None) -> Script:
-    """Import a study script and make its task. given: field of StudySettings -> value in place of the script's.
+    """Import a study script and make its task.
 
-    Raises ConfigurationError for a script that does not run or defines something else, NotFoundError for no script.
+    Args:
+        script: Path of the script.
+        given: Field of StudySettings -> value that replaces the script's.
+
+    Returns:
+        Task, settings and sampler of the script.
+
+    Raises:
+        ConfigurationError: For a script that does not run or defines objects of other types.
+        NotFoundError: For a missing script.
     """
     module = _import(script)
     settings = getattr(module, "settings", None)
@@ -125,7 +177,19 @@ def load_script(script: Path, given: Mapping[str, object] | None = None) -> Scri
 
 
 def make_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampler | None:
-    """The sampler of a script for a seed; None where it has none. Raises ConfigurationError for what is no sampler."""
+    """Make the sampler of a script for a seed.
+
+    Args:
+        script: Path of the script, for the message.
+        make: Function of the script that makes a sampler; None where there is none.
+        seed: Seed of the study.
+
+    Returns:
+        The sampler; None where the script has none.
+
+    Raises:
+        ConfigurationError: When the function fails or returns another object.
+    """
     if make is None:
         return None
     try:

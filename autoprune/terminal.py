@@ -1,4 +1,4 @@
-"""What the command line prints: tables of a front, of a model, and of what is known of a study."""
+"""Output of the command line: tables of a front, a candidate, importances and solved allocations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ from autoprune.study.solve import SolvedAllocation
 
 
 class _SafeConsole(Console):
-    """A console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments.
-
-    width: where there is no terminal to take it from. file: what is written to, plainly; None for the terminal.
-    """
+    """Console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments."""
 
     def __init__(
         self, *, stderr: bool = False, width: int = 160, soft_wrap: bool = False, file: IO[str] | None = None
@@ -39,7 +36,7 @@ class _SafeConsole(Console):
             self.width = width
 
     def render_str(self, text: str, **how: object) -> Text:
-        """Make any string that is printed, cells and titles of tables among them, a safe Text."""
+        """Convert any printed string, such as cells and titles of tables, to a safe Text."""
         return super().render_str(printable_lines(text), **how)  # type: ignore[arg-type]
 
 
@@ -50,16 +47,22 @@ def safe_console(
 
     Args:
         stderr: Print to standard error.
-        width: Where there is no terminal to take it from.
-        soft_wrap: Leave it to the terminal to break lines.
-        file: What is written to, without styles; None for the terminal.
+        width: Columns where there is no terminal.
+        soft_wrap: Leave line breaks to the terminal.
+        file: File to write to, without styles; None for the terminal.
 
+    Returns:
+        The console.
     """
     return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap, file=file)
 
 
 def show_front(front: Front) -> None:
-    """The front as a table on standard output, the dense model first."""
+    """Print the front as a table, the dense model first.
+
+    Args:
+        front: Front of a study.
+    """
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
     console = _SafeConsole()
@@ -72,7 +75,11 @@ def show_front(front: Front) -> None:
 
 
 def show_repeats(repeats: Repeats) -> None:
-    """Median and spread over the seeds, then each study, as tables on standard output."""
+    """Print median and spread over the seeds, then each study, as tables.
+
+    Args:
+        repeats: Studies with several seeds.
+    """
     console = _SafeConsole()
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
@@ -88,19 +95,28 @@ def show_repeats(repeats: Repeats) -> None:
 
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
-    """One candidate's row on standard error, so that standard output holds its number alone."""
+    """Print one candidate's row on standard error, so that standard output holds its number alone.
+
+    Args:
+        front: Front of a study.
+        record: Candidate.
+    """
     console = _SafeConsole(stderr=True)
     console.print(front_table(front, [record]))
 
 
 def show_importances(found: Importances) -> None:
-    """Shares of the variance and their intervals as a table on standard output, in brackets what chance gives too."""
+    """Print shares of the variance and their intervals as a table; in brackets where chance explains as much.
+
+    Args:
+        found: Importances of a study.
+    """
     console = _SafeConsole()
     for note in found.notes:
         console.print(note)
     if not found.parameters:
         return
-    table = Table("knob", title=f"What mattered over {found.trials} trials", title_justify="left")
+    table = Table("parameter", title=f"What mattered over {found.trials} trials", title_justify="left")
     for target in found.targets:
         table.add_column(target, justify="right")
     for rows in (found.parameters, found.members):
@@ -111,14 +127,19 @@ def show_importances(found: Importances) -> None:
         table.add_section()
     console.print(table)
     console.print(
-        "Share of the variance of ranks that each explains alone, 68 % interval; in brackets: no more than chance."
+        "Share of the variance of ranks that each parameter explains alone, 68 % interval; in brackets: no more than "
+        "chance."
     )
     for name, why in found.left_out.items():
         console.print(f"left out: {name}, {why}")
 
 
 def show_solved(found: SolvedAllocation) -> None:
-    """Widths of a solved allocation as a table on standard output, what they cost, and what to know of them."""
+    """Print the widths of a solved allocation as a table, with its costs and notes.
+
+    Args:
+        found: Solved allocation.
+    """
     console = _SafeConsole(width=140)
     console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
     table = Table("group")
@@ -136,7 +157,15 @@ def show_solved(found: SolvedAllocation) -> None:
 
 
 def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
-    """Make the table of some candidates, one row each."""
+    """Make a table of candidates.
+
+    Args:
+        front: Front of the study.
+        records: Candidates, one for each row.
+
+    Returns:
+        The table.
+    """
     name = front.quality_name
     tested = any(record.test is not None for record in records)
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)

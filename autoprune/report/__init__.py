@@ -1,1 +1,1 @@
-"""Figures and a self-contained HTML page."""
+"""Reports: figures, findings and self-contained HTML pages."""

@@ -1,4 +1,4 @@
-"""The figures of a study, as plotly objects."""
+"""Figures of a study, as plotly objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.report.labels import hover, label, labels
 
 if TYPE_CHECKING:
-    from autoprune.study.importance import Importances  # what it needs loads torch
+    from autoprune.study.importance import Importances  # importing it loads torch
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
 ORIGIN_COLOURS: Mapping[str, str] = {
@@ -27,7 +27,7 @@ ORIGIN_COLOURS: Mapping[str, str] = {
     "sampled": "#56B4E9",
     "polished": "#0072B2",
 }
-#: One for each target of the importances, the last target's first.
+#: Colours of the importances' targets, beginning with the last target.
 _OF_TARGETS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 #: Cost -> axis title.
 COST_TITLES: Mapping[str, str] = {
@@ -39,20 +39,33 @@ COST_TITLES: Mapping[str, str] = {
 
 
 def hover_texts(front: Front) -> dict[int, str]:
-    """Number of each candidate -> what is shown of it where the mouse is."""
+    """Write the hover text of each candidate.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        Number of a candidate -> text.
+    """
     return {record.number: _hover(front, record) for record in front.records}
 
 
 def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
-    """Quality over one cost: every candidate by its origin, the front as a line, standard errors as bars.
+    """Draw quality over one cost: candidates coloured by origin, the front as a line, standard errors as bars.
 
-    hovers: of `hover_texts`.
+    Args:
+        front: Front of a study.
+        cost: Cost axis.
+        hovers: Result of `hover_texts`.
+
+    Returns:
+        The figure.
     """
     figure = go.Figure()
     numbers = {record.number for record in front.members}
     for origin in ORIGIN_COLOURS:
         members = [record for record in front.records if record.origin == origin]
-        members.sort(key=lambda record: record.number not in numbers)  # the legend looks like the first of them
+        members.sort(key=lambda record: record.number not in numbers)  # the legend shows the first one's marker
         if members:
             figure.add_trace(_points(front, members, cost, hovers))
     line = _staircase(front, cost)
@@ -78,7 +91,15 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
 
 
 def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
-    """Quality over size and latency; the front's members are filled. hovers: of `hover_texts`."""
+    """Draw quality over size and latency; members of the front are filled.
+
+    Args:
+        front: Front of a study with measured latencies.
+        hovers: Result of `hover_texts`.
+
+    Returns:
+        The figure.
+    """
     numbers = {record.number for record in front.members}
     figure = go.Figure()
     for kind, inside in (("front", True), ("dominated", False)):
@@ -118,7 +139,15 @@ def _without(record: CandidateRecord) -> str:
 
 
 def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
-    """Channels kept per group of each member of the front, chosen by a menu; dense widths behind."""
+    """Draw the channels kept in each group for one member of the front, chosen in a menu, over the dense widths.
+
+    Args:
+        front: Front of a study.
+        groups: Rows with "name" and "channels" of each dense group.
+
+    Returns:
+        The figure.
+    """
     names = [str(group["name"]) for group in groups]
     dense = [int(str(group["channels"])) for group in groups]
     places, quality = labels(names), label(front.quality_name)
@@ -168,7 +197,15 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
 
 
 def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
-    """Hypervolume after each trial, and samples trained with. curve: of front.convergence."""
+    """Draw the hypervolume and the samples trained after each trial.
+
+    Args:
+        front: Front of a study.
+        curve: Result of `front.convergence.convergence`.
+
+    Returns:
+        The figure.
+    """
     trained = np.cumsum([record.samples_trained for record in front.records])
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     numbers = [record.number for record in front.records]
@@ -190,9 +227,16 @@ def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
 
 
 def importance(found: Importances) -> go.Figure:
-    """What each knob explains of the variance of a target's ranks, with its interval; pale where chance does as much.
+    """Draw the share of the variance of a target's ranks that each parameter explains; pale where chance explains as
+    much.
 
-    Targets are chosen in the legend; the quality, and the quality at equal cost, are shown from the start.
+    Targets are chosen in the legend; at first the quality and the quality at equal cost are visible.
+
+    Args:
+        found: Importances of a study.
+
+    Returns:
+        The figure.
     """
     figure = go.Figure()
     shown = {"quality", *found.targets[-1:]}
@@ -232,7 +276,7 @@ def importance(found: Importances) -> go.Figure:
 
 
 def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers: Mapping[int, str]) -> go.Scatter:
-    """Members of one origin."""
+    """Draw the candidates of one origin."""
     origin = members[0].origin
     inside = {record.number for record in front.members}
     return go.Scatter(
@@ -258,7 +302,7 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers:
 
 
 def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str, object]:
-    """95 % intervals of the ratio to dense, in the axis' milliseconds; asymmetric."""
+    """Draw 95 % intervals of the ratio to dense, in the axis' milliseconds; asymmetric."""
     up, down = [], []
     for record in members:
         latency, middle = record.search.latency, front.value(record, "latency_ms")
@@ -268,7 +312,7 @@ def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str,
 
 
 def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
-    """Of the whole front, what is best in quality for each value of this one cost."""
+    """Select the members of the front with the best quality for each value of one cost."""
     line: list[CandidateRecord] = []
     timed = [record for record in front.members if math.isfinite(front.value(record, cost))]
     for record in sorted(timed, key=lambda record: front.value(record, cost)):

@@ -1,4 +1,4 @@
-"""What a report says in words: each sentence is a number compared with its noise."""
+"""Findings of a report in words: each sentence compares a number with its noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from autoprune.measure.measurement import Latency
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:
-    """(sentence, is a warning) in the order of importance."""
+    """Write the findings of a study, the most important first.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        (sentence, whether it is a warning).
+    """
     dense = front.dense
     if dense is None:
         return [(NO_DENSE, True)]
@@ -32,7 +39,14 @@ def findings(front: Front) -> list[tuple[str, bool]]:
 
 
 def limit_findings(front: Front) -> list[tuple[str, bool]]:
-    """How many candidates keep to the limits of the search; a warning when none does."""
+    """Write how many candidates keep the limits of the search.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        (sentence, whether it is a warning); none without limits. A warning when no candidate keeps them.
+    """
     if not front.limits.given:
         return []
     asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
@@ -45,7 +59,15 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
 
 
 def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
-    """The cheapest of some candidates whose loss of quality is within the noise; the best of them when none is."""
+    """Select the cheapest candidate whose loss of quality is within the noise; the best one when there is none.
+
+    Args:
+        front: Front of a study.
+        records: One or more candidates to select from.
+
+    Returns:
+        The candidate.
+    """
     dense = front.dense
     fitting = [r for r in records if dense is not None and -front.gain(r) <= _noise(r, dense)]
     if fitting:
@@ -54,7 +76,15 @@ def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> Candi
 
 
 def share_of_dense(front: Front, record: CandidateRecord) -> str:
-    """Multiply-adds as a share of dense, for a cell of a table; "unknown" before the dense model was measured."""
+    """Write a candidate's multiply-adds as a share of dense, for a cell of a table.
+
+    Args:
+        front: Front of a study.
+        record: Candidate.
+
+    Returns:
+        Such as "31.4%"; "unknown" before the dense model was measured.
+    """
     return "unknown" if front.dense is None else f"{front.share(record):.1%}"
 
 
@@ -69,7 +99,7 @@ def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
 
 
 def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
-    """A dense model that is better on search than on test has probably been trained on the search split."""
+    """Warn of a dense model that is better on search than on test: it was probably trained on the search split."""
     if dense.test is None:
         return []
     ahead = dense.search.quality - dense.test.quality
@@ -79,14 +109,14 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
     return [
         (
             f"Dense is better on search than on test by {ahead:.4f}, more than the noise: it has probably been trained "
-            "on the search split, so drops on search look larger than they are. Give a search split it has not seen.",
+            "on the search split, so drops on search look too large. Give a search split that it has not seen.",
             True,
         )
     ]
 
 
 def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
-    """The cheapest candidate whose loss of quality is not more than the noise of the difference."""
+    """Name the cheapest candidate whose loss of quality is within the noise of the difference."""
     smaller = [record for record in front.members if record is not dense]
     if not smaller or -front.gain(record := suggest_candidate(front, smaller)) > _noise(record, dense):
         return []
@@ -114,9 +144,9 @@ def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord
 
 
 def _against_uniform(front: Front) -> list[tuple[str, bool]]:
-    """The study against the uniform sweep it holds: best quality at no more multiply-adds than each point.
+    """Compare the study with the uniform sweep: the best quality at no more multiply-adds than each point.
 
-    Not at equal compute: a point of the sweep was trained once, what it is compared with may have been polished.
+    The compute is not equal: a point of the sweep was trained once, its rival may have been polished.
     """
     sign = 1 if front.higher_is_better else -1
     known = sorted((r for r in front.records if math.isfinite(r.search.quality)), key=_multiply_adds)
@@ -145,7 +175,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
 
 def _latency(front: Front) -> list[tuple[str, bool]]:
-    """Latency need not follow multiply-adds: say so when nothing became quicker."""
+    """Tell whether members are faster: latency need not follow multiply-adds."""
     measured = [record for record in front.members if record.search.latency is not None and record.origin != "dense"]
     if not measured:
         return []
@@ -168,7 +198,7 @@ def _latency(front: Front) -> list[tuple[str, bool]]:
 
 
 def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
-    """What masks of single weights brought: bytes, and rarely time."""
+    """Tell the effect of masks of single weights: fewer bytes, and rarely less time."""
     masked = [record for record in front.records if _is_masked(record)]
     if not masked:
         return []
@@ -189,7 +219,7 @@ def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
 
 
 def _masks_by_the_clock(measured: Sequence[Latency]) -> list[tuple[str, bool]]:
-    """Zeros are multiplied like any other number unless a kernel leaves them out: say so when none does."""
+    """Tell whether masks saved time: most kernels multiply zeros like other numbers."""
     if not measured:
         return []
     ratios = sorted(latency.ratio for latency in measured)
@@ -207,7 +237,9 @@ def _masks_by_the_clock(measured: Sequence[Latency]) -> list[tuple[str, bool]]:
 
 
 def _by_chance(count: int) -> int:
-    """Of so many 95 % intervals of one ratio, most that lie below it in 19 of 20 studies; each does 1 time in 40."""
+    """Largest number of `count` 95 % intervals of one ratio that lie below it in 19 of 20 studies; each does 1 time in
+    40.
+    """
     below, so_far = 0, 0.975**count
     while so_far < 0.95:
         below += 1
@@ -216,7 +248,7 @@ def _by_chance(count: int) -> int:
 
 
 def _stopped_early(front: Front) -> list[tuple[str, bool]]:
-    """What early stopping saved, and whether the rungs it looked at can be trusted."""
+    """Tell the training that early stopping saved, and whether its rungs can be trusted."""
     rungs = audit_rungs(front.records)
     if not rungs:
         return []
@@ -245,5 +277,5 @@ def _multiply_adds(record: CandidateRecord) -> int:
 
 
 def _noise(a: CandidateRecord, b: CandidateRecord) -> float:
-    """95 % half-width of the difference of two qualities, taken as independent (which is cautious on one split)."""
+    """Compute the 95 % half-width of the difference of two qualities, as if independent (cautious on one split)."""
     return 1.96 * math.hypot(a.search.quality_error, b.search.quality_error)

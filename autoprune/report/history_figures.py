@@ -1,4 +1,4 @@
-"""How a study got where it is: hypervolume along samples and seconds, and who descends from whom."""
+"""Figures of a study's history: hypervolume over samples and seconds, and lineages of candidates."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ _ALONG = {"samples": "samples processed", "seconds": "seconds"}
 
 
 def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
-    """Hypervolume against samples processed and against seconds: each study, and with several their median and range.
+    """Draw hypervolume against samples processed and against seconds, with median and range of several studies.
 
-    curves: of front.convergence, one for each study.
+    Args:
+        curves: Results of `front.convergence.convergence`, one for each study.
+
+    Returns:
+        The figure.
     """
     figure = make_subplots(cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (by, title) in enumerate(_ALONG.items(), start=1):
@@ -47,7 +51,15 @@ def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
 
 
 def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
-    """Every candidate at its cost and quality, with a line from the parent whose weights it started from."""
+    """Draw every candidate at its cost and quality, with a line from the parent whose weights it started from.
+
+    Args:
+        front: Front of a study.
+        cost: Cost axis.
+
+    Returns:
+        The figure.
+    """
     known = {record.number: record for record in front.records}
     xs: list[float | None] = []
     ys: list[float | None] = []

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, plotly included; it opens without a network."""
+"""Report of a run: one HTML file with plotly inside, which opens without a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ from autoprune.task.checkpoint import write_atomically
 
 
 def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
-    """Write the report of a run; gives its path (report.html in the run folder unless `to` says otherwise)."""
+    """Write the report of a run.
+
+    Args:
+        folder: Run folder.
+        front: Front of the run.
+        to: File to write; report.html in the run folder when None.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        StorageError: When a file of the run cannot be read.
+    """
     stored = folder.read_study()
     scan = folder.read_sensitivity()
     groups = [to_plain_object(row) for row in stored.groups]
@@ -50,7 +62,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     sections += [
         Section(title="Progress", figure=figures.progress(front, curve)),
         Section(title="Hypervolume", figure=growth_figure([curve])),
-        Section(title="Who descends from whom", figure=lineage_figure(front)),
+        Section(title="Lineages", figure=lineage_figure(front)),
         _rungs(front),
         *_importances(folder),
         *_left_alone(stored),
@@ -118,14 +130,14 @@ def _ratio(latency: Latency | None) -> str:
 
 
 def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:
-    """The scan as a heat map, what it took, and what the trials said of it."""
+    """Show the scan as a heat map, with its cost and the corrections by trials."""
     dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
     found = correct_scan(scan, observe(front.records, dense, front.higher_is_better))
     lines = [
         f"Loss added by each group alone, its channels ranked by {scan.criterion}, after recalibration. The scan saw "
         f"{scan.samples_forward:,} samples{f' and trained on {scan.samples_trained:,}' * (scan.samples_trained > 0)}.",
         f"Short of samples: {scan.note}." if scan.note else "",
-        f"In trials: by how much more, or less, a group hurt than the scan says, by {found.observations} candidates."
+        f"In trials: how much more, or less, a group hurt than in the scan, from {found.observations} candidates."
         if any(factor != 1.0 for factor in found.factors.values())
         else "",
     ]
@@ -137,10 +149,10 @@ def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, 
 
 
 def _depth(scan: Sensitivity) -> list[Section]:
-    """Added loss and costs of each block or layer left out alone; empty where the scan left out none."""
+    """Show added loss and costs of each block or layer left out alone; nothing where the scan left out none."""
     if not scan.dropped:
         return []
-    head = ("block or layer", "loss added without it", "parameters that go", "multiply-adds that go")
+    head = ("block or layer", "loss added without it", "parameters saved", "multiply-adds saved")
     rows = tuple(
         (one.name, f"{one.added_loss:.3g}", f"{one.parameters:.1%}", f"{one.multiply_adds:.1%}") for one in scan.dropped
     )
@@ -148,14 +160,14 @@ def _depth(scan: Sensitivity) -> list[Section]:
         Section(
             title="Sensitivity of blocks and layers",
             figure=dropped_block_bars(scan.dropped),
-            notes=("Loss added where one is left out alone, after recalibration; below 0 the loss falls.",),
+            notes=("Loss added without one block or layer, after recalibration; below 0 the loss falls.",),
             table=Table(head=head, rows=rows),
         )
     ]
 
 
 def _rungs(front: Front) -> Section:
-    """Whether the quality on the way tells the quality in the end, rung by rung."""
+    """Show how well the quality at each rung predicts the order in the end."""
     title = "Early stopping"
     rows = tuple(
         (
@@ -168,31 +180,31 @@ def _rungs(front: Front) -> Section:
         for row in audit_rungs(front.records)
     )
     if not rows:
-        return Section(title=title, notes=("No candidate was looked at on its way.",))
+        return Section(title=title, notes=("No candidate was evaluated at a rung.",))
     head = ("training done", "remark", "candidates with an end", "rank correlation with the end (95 %)", "stopped here")
     note = (
-        "Spearman's correlation of the quality on part of the search split there with that in the end, over the "
-        "candidates that were trained to the end."
+        "Spearman's correlation of the quality at the rung, on part of the search split, with the final quality, over "
+        "the candidates that were trained to the end."
     )
     return Section(title=title, notes=(note,), table=Table(head=head, rows=rows))
 
 
 def _importances(folder: RunFolder) -> list[Section]:
-    """Figure and table of what mattered; a sentence where there is too little to tell, nothing without trials."""
+    """Show figure and table of the importances; a sentence where trials are too few, nothing without trials."""
     try:
         found = read_importances(folder)
     except StorageError as error:  # the rest of the report needs no journal
-        found = Importances(trials=0, notes=(f"They cannot be told: {error}",))
+        found = Importances(trials=0, notes=(f"The importances are unknown: {error}",))
     if found is None:
         return []
-    title = "Which knobs mattered"
+    title = "Which parameters mattered"
     if not found.parameters:
         return [Section(title=title, notes=found.notes)]
     left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
     notes = (
-        f"Share of the variance of ranks that each explains alone, over the {found.trials} trials that the sampler "
-        "chose, and its 68 % interval. Pale, and in brackets: no more than chance gives. The budget decides most of "
-        f"the quality, so look at {found.targets[-1]}: the quality less what trials of about the same cost have.",
+        f"Share of the variance of ranks that each parameter explains alone, over the {found.trials} trials that the "
+        "sampler chose, with its 68 % interval. Pale, and in brackets: no more than chance gives. The budget decides "
+        f"most of the quality, so look at {found.targets[-1]}: the quality less that of trials of about the same cost.",
         *found.notes,
         *([f"Left out: {left}."] if left else []),
     )
@@ -200,12 +212,12 @@ def _importances(folder: RunFolder) -> list[Section]:
         (row.name, *(str(row.targets[target]) for target in found.targets))
         for row in (*found.parameters, *found.members)
     )
-    table = Table(head=("knob", *found.targets), rows=rows)
+    table = Table(head=("parameter", *found.targets), rows=rows)
     return [Section(title=title, figure=figures.importance(found), notes=notes, table=table)]
 
 
 def _left_alone(stored: Manifest) -> list[Section]:
-    """What is left alone by reason, as `explain` lists it, with what to do about it."""
+    """List what is left alone by reason, like `explain`, with remedies."""
     head = ("layers (channels that stay)", "why", "where", "what to do", "multiply-adds that stay")
     rows = tuple(
         (

@@ -1,4 +1,4 @@
-"""Text in figures: plotly reads tags such as <b> and <a href> in every label, title and hover text."""
+"""Text in figures, made safe: plotly reads tags such as <b> and <a href> in every label, title and hover text."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from collections.abc import Sequence
 
 from autoprune.display import printable_line
 
-#: Characters of a label, and of a line of a hover text.
+#: Largest number of characters of a label, and of a line of a hover text.
 _LABEL, _HOVER = 80, 200
 
 
 def label(value: object, most: int = _LABEL) -> str:
-    """Return the text of a value for a figure, shortened, with its tags as text.
+    """Convert a value to text for a figure, shortened, with its tags as text.
 
     Args:
-        value: any object.
-        most: characters that stay, >= 1.
+        value: Any object.
+        most: Largest number of characters, >= 1.
 
     Returns:
-        Text that plotly shows as it is.
-
+        Text that plotly shows literally.
     """
     return html.escape(printable_line(value, most), quote=False)
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Return a label for each name, as categories of an axis: different names stay different.
+    """Make labels for the categories of an axis: different names get different labels.
 
     Args:
-        names: any texts.
+        names: Any texts.
 
     Returns:
-        As many labels; those that would be alike are numbered.
-
+        A label for each name; equal labels are numbered.
     """
     found: list[str] = []
     taken: set[str] = set()
@@ -49,13 +47,12 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def hover(lines: Sequence[object]) -> str:
-    """Return the text of a hover box.
+    """Make the text of a hover box.
 
     Args:
-        lines: what to show, one below the other.
+        lines: Lines of the box.
 
     Returns:
         The lines, each safe like a label.
-
     """
     return "<br>".join(label(text, _HOVER) for text in lines)

@@ -1,4 +1,4 @@
-"""One HTML file with everything in it: style, plotly, figures, tables."""
+"""HTML page in one file: style, plotly, figures and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from autoprune.display import printable_line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table of texts. head: names of the columns. rows: as many cells each."""
+    """Table of texts.
+
+    Attributes:
+        head: Names of the columns.
+        rows: Cells of each row, one for each column.
+    """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -24,7 +29,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page under its title. figure, notes, table: in this order, where there are any."""
+    """Part of the page under a title.
+
+    Attributes:
+        title: Title.
+        figure: Figure under the title.
+        notes: Paragraphs under the figure.
+        table: Table under the notes.
+    """
 
     title: str
     figure: go.Figure | None = None
@@ -34,10 +46,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A whole page.
+    """Whole page.
 
-    title: of the window. heading, lead: name and paragraph at the top. findings: (sentence, is a warning).
-    sections: in their order.
+    Attributes:
+        title: Title of the browser window.
+        heading: Heading at the top.
+        lead: Paragraph under the heading.
+        findings: (sentence, whether it is a warning).
+        sections: Sections in their order.
     """
 
     title: str
@@ -48,7 +64,14 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML; all text in it is escaped by the templates' environment."""
+    """Render a page; the environment of the templates escapes all text.
+
+    Args:
+        page: Page to render.
+
+    Returns:
+        HTML.
+    """
     return (
         _environment()
         .get_template("page.html")
@@ -76,10 +99,10 @@ def _environment() -> jinja2.Environment:
 
 
 def _finalize(value: object) -> object:
-    """Whatever a template puts in: HTML that we made as it is, anything else as safe text, escaped after this."""
+    """Make a value of a template safe: our HTML stays, other text is cleaned here and escaped afterwards."""
     return value if isinstance(value, Markup) else printable_line(value)
 
 
 def _drawn(figure: go.Figure) -> Markup:
-    """A figure as HTML; plotly escapes its data inside the script."""
+    """Render a figure as HTML; plotly escapes its data inside the script."""
     return Markup(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False))

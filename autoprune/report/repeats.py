@@ -1,4 +1,4 @@
-"""The report of a study that was run with several seeds: one HTML file beside their run folders."""
+"""Report of a study with several seeds: one HTML file beside their run folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from autoprune.task.checkpoint import write_atomically
 
 
 def write_repeats_report(repeats: Repeats, to: Path) -> Path:
-    """Write medians and ranges over the seeds, how the hypervolume grew, and each study's numbers; gives the path."""
+    """Write medians and ranges over the seeds, the growth of the hypervolume, and each study's numbers.
+
+    Args:
+        repeats: Studies with several seeds.
+        to: File to write.
+
+    Returns:
+        Path of the report.
+    """
     page = Page(
         title="autoprune, several seeds",
         heading=f"{len(repeats.fronts)} seeds",
@@ -32,7 +40,7 @@ def write_repeats_report(repeats: Repeats, to: Path) -> Path:
 
 
 def _table(rows: pd.DataFrame) -> Table:
-    """Numbers with four digits that count."""
+    """Make a table with four significant digits."""
     return Table(
         head=tuple(str(name) for name in rows.columns),
         rows=tuple(tuple(number_text(value) for value in row) for row in rows.to_numpy().tolist()),

@@ -1,4 +1,4 @@
-"""The sensitivity scan as a heat map, what the trials said of it, and blocks and layers as bars."""
+"""Figures of the sensitivity scan: a heat map with the corrections by trials, and bars of blocks and layers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from plotly.subplots import make_subplots
 from autoprune.report.labels import labels
 from autoprune.sensitivity.scan import BlockSensitivity
 
-#: Height in pixels of a row, and of what is around the rows.
+#: Height in pixels of a row, and of the margins.
 _ROW, _AROUND = 34, 190
-#: Factors of the colours' ends; the corrections never go beyond.
+#: Factors at the ends of the colour scale; corrections stay within them.
 _LARGEST = 4.0
 
 
 def heat_map(
     added: Mapping[str, Sequence[float]], keep_shares: Sequence[float], factors: Mapping[str, float]
 ) -> go.Figure:
-    """Loss that each group alone adds when only a share of its channels stays, in the logarithm.
+    """Draw the logarithm of the loss that each group adds alone when only a share of its channels stays.
 
-    added: group name -> loss for each of the shares, > 0. factors: group name -> by how much more, or less, the group
-    hurt in the trials; a row of its own below, left out where all are 1.
+    Args:
+        added: Group name -> loss for each share, > 0.
+        keep_shares: Shares of channels that stay.
+        factors: Group name -> ratio of the harm in trials to the harm in the scan; a separate row, left out where all
+            are 1.
+
+    Returns:
+        The figure.
     """
     places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
@@ -48,7 +54,14 @@ def heat_map(
 
 
 def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> go.Figure:
-    """Loss that each block or layer adds when it is left out alone, coloured by the multiply-adds that go with it."""
+    """Draw the loss that each block or layer adds when it alone is left out, coloured by its multiply-adds.
+
+    Args:
+        dropped: Blocks and layers of the scan.
+
+    Returns:
+        The figure.
+    """
     shares = [one.multiply_adds for one in dropped]
     trace = go.Bar(
         x=labels([one.name for one in dropped]),

@@ -132,7 +132,7 @@ def test_every_figure_is_there(full: str) -> None:
         "Sensitivity",
         "Progress",
         "Hypervolume",
-        "Who descends from whom",
+        "Lineages",
         "Early stopping",
         "Left alone",
     ]
@@ -266,7 +266,7 @@ def test_the_audit_of_the_rungs_has_a_row_for_each(tmp_path: Path) -> None:
 
 
 def test_without_rungs_the_report_says_so(tmp_path: Path) -> None:
-    assert "No candidate was looked at on its way." in text_of(tmp_path, [dense()], None)
+    assert "No candidate was evaluated at a rung." in text_of(tmp_path, [dense()], None)
 
 
 def test_blocks_that_a_scan_left_out_have_bars_and_a_table(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_blocks_that_a_scan_left_out_have_bars_and_a_table(tmp_path: Path) -> No
     page = Page(write_report(folder, front_of(untimed())).read_text(encoding="utf-8"))
     assert "Sensitivity" not in page.headings
     assert "Sensitivity of blocks and layers" in page.headings
-    place = page.rows.index(["block or layer", "loss added without it", "parameters that go", "multiply-adds that go"])
+    place = page.rows.index(["block or layer", "loss added without it", "parameters saved", "multiply-adds saved"])
     assert page.rows[place + 1 : place + 3] == [
         ["layers.0", "0.25", "40.0%", "12.3%"],
         [EVIL, "-0.5", "10.0%", "20.0%"],

@@ -37,10 +37,10 @@ def page(path: Path, trials: int | None) -> Page:
 
 def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
     shown = page(tmp_path, 40)
-    assert "Which knobs mattered" in shown.headings
+    assert "Which parameters mattered" in shown.headings
     assert shown.figures == page(tmp_path / "without", None).figures + 1
-    start = next(number for number, row in enumerate(shown.rows) if row[0] == "knob")
-    assert shown.rows[start] == ["knob", "quality", "size_bytes", EQUAL]
+    start = next(number for number, row in enumerate(shown.rows) if row[0] == "parameter")
+    assert shown.rows[start] == ["parameter", "quality", "size_bytes", EQUAL]
     found = importances(simulated(40))
     for row, cells in zip((*found.parameters, *found.members), shown.rows[start + 1 :], strict=True):
         assert cells == [row.name, *(str(row.targets[target]) for target in found.targets)]
@@ -48,10 +48,10 @@ def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
 
 def test_too_few_trials_are_said_and_no_trials_are_not_mentioned(tmp_path: Path) -> None:
     few = write_report(run_folder(tmp_path / "few", 5), front_of([dense()])).read_text(encoding="utf-8")
-    assert "Which knobs mattered" in Page(few).headings
+    assert "Which parameters mattered" in Page(few).headings
     assert "Importances need 20 trials that the sampler chose and that were trained to the end; there are 5." in few
     assert Page(few).figures == page(tmp_path / "none", None).figures
-    assert "Which knobs mattered" not in page(tmp_path / "again", None).headings
+    assert "Which parameters mattered" not in page(tmp_path / "again", None).headings
 
 
 def test_names_in_the_section_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

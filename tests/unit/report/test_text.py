@@ -73,7 +73,7 @@ def test_a_report_shows_text_as_text(name: str, tmp_path: Path, monkeypatch: pyt
     assert page.title == f"{seen}: autoprune"
     assert page.headings[0] == seen
     assert page.rows[-1] == [f"{seen} (7)", f"it is {seen}", seen, seen, "0.0%"]
-    assert [row for row in page.rows if row[:2] == ["knob", seen]]
+    assert [row for row in page.rows if row[:2] == ["parameter", seen]]
     assert any(line.startswith(f"Dense: {seen} 0.9") for line, _ in page.items)
     known = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "p", "ul", "li", "div"}
     assert {tag for tag, _ in page.tags} <= known | {"table", "tr", "th", "td"}
