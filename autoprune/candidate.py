@@ -173,7 +173,7 @@ def evaluate_plan(
         pruner.run()
         work, fidelity = pruner.work, pruner.steps / steps if steps else 1.0
     except DivergedError as error:
-        note = f"fine-tune diverged, what the plan gives without training is kept: {error}"
+        note = f"fine-tune diverged, the result without training is kept: {error}"
         untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
         lost, pruner = pruner, PruneAndRecover(task, context.topology, replace(resolved, recovery=untrained), start)
         pruner.timer = timer
@@ -259,7 +259,7 @@ def _least(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Top
     """Lower bounds of the costs once masks are applied."""
     weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
     rows, columns = block_pattern(plan.pattern) or (1, 1)
-    # Each weight may lose up to a block more than its share, as whole blocks go.
+    # Each weight may lose up to a block more than its share, as whole blocks are masked.
     zeros = {
         n: min(weight.numel(), math.ceil(plan.layers.get(n, plan.target) * weight.numel()) + rows * columns)
         for n, weight in weights.items()
@@ -345,7 +345,7 @@ def measure_masks(context: TrialContext, model: nn.Module) -> Latency | None:
     filled = clone_with(model)
     for name, parameter in filled.named_parameters():
         if name in maskable(context.topology):
-            # The values do not matter to the latency, but that they are neither zero nor denormal.
+            # Latency does not depend on the values, unless they are zero or denormal.
             parameter.masked_fill_(parameter == 0, 0.01)
     inputs = context.task.example_inputs
     return compare_latency(model, filled, inputs, rounds=context.latency_rounds, backend=context.latency_backend)

@@ -1,4 +1,4 @@
-"""Following a run on the command line: what it will do, how far it is, and how to go on from its end."""
+"""Follow a run on the command line: its plan, its progress, and the next commands at its end."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ from autoprune.terminal import front_table, safe_console
 
 #: Members of the front shown while a study runs.
 _LIVE_ROWS = 12
-#: Seconds between two lines of progress where they are kept, as in a log.
+#: Seconds between two lines of progress in a log.
 _EVERY = 5.0
-#: Most quality that the choice which is shown at the end may lose, where the search has no limits.
+#: Most quality that the suggested choice may lose if the search has no limits.
 _DROP = 0.01
 _STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split", "end": "done"}
 
 
 def show_start(study: Study, folder: Path, settings: StudySettings, proposer: str = "") -> None:
-    """Print on standard error what a run will do, before it does any of it.
+    """Print on standard error what a run will do, before it starts.
 
     Args:
         study: The study, with its task.
         folder: The run folder, as the user named it.
-        settings: Those of this run: its trials and seconds may be other ones than the study's.
-        proposer: What proposes trials in place of the settings' sampler.
-
+        settings: Settings of this run; its trials and seconds may differ from the study's.
+        proposer: Name of the source of trials that replaces the settings' sampler; "" for none.
     """
     console = safe_console(stderr=True, soft_wrap=True)
     done = len(study.records)
@@ -93,7 +92,7 @@ def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
 
 
 def _series(settings: StudySettings) -> dict[str, int]:
-    """What comes before the sampler's proposals, with a place for the number -> how many points it has."""
+    """Warm starts before the sampler's proposals, as templates for their number -> number of points."""
     chain, sweep = settings.solved_points, settings.uniform_points
     if settings.scanned:
         return {"a chain of {} solved allocations": chain, "a uniform sweep of {} points": sweep}
@@ -125,7 +124,7 @@ def _until(settings: StudySettings) -> str:
 
 
 def _duration(study: Study, settings: StudySettings) -> str:
-    """About how long it takes, by the trials that are there."""
+    """The estimated duration, from the finished trials."""
     left = settings.trials - len(study.records)
     took = [sum(record.seconds.values()) for record in study.records if record.origin != "dense"]
     if left <= 0:
@@ -137,7 +136,14 @@ def _duration(study: Study, settings: StudySettings) -> str:
 
 @contextlib.contextmanager
 def live(study: Study) -> Iterator[OnProgress]:
-    """A table that follows the run: trials done, front so far, time left. Plain lines when not on a terminal."""
+    """Show a table that follows the run: finished trials, current front, time left. Plain lines if not on a terminal.
+
+    Args:
+        study: The study.
+
+    Yields:
+        The function to call with each progress.
+    """
     console = safe_console(stderr=True)
     if not console.is_terminal:
         lines = Lines(console.print)
@@ -168,9 +174,11 @@ def live(study: Study) -> Iterator[OnProgress]:
 
 
 class Lines:
-    """Progress as plain lines for a log: one every few seconds, failures always, and the last one.
+    """Prints progress as plain lines for a log: one every few seconds, every failure, and the last one.
 
-    say: prints a line. clock: seconds that only grow.
+    Args:
+        say: Prints a line.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -178,7 +186,11 @@ class Lines:
         self._stage, self._last, self._held = "", -_EVERY, ""
 
     def __call__(self, progress: Progress) -> None:
-        """Print a line, or hold it until there is a newer one."""
+        """Print a line, or hold it back until a newer one.
+
+        Args:
+            progress: The current progress.
+        """
         if progress.stage == "end":
             return
         now, line = self._clock(), _line(progress)
@@ -193,7 +205,7 @@ class Lines:
             self._held = line
 
     def flush(self) -> None:
-        """Print the last line where it was held."""
+        """Print the line that is held back, if any."""
         if self._held:
             self._say(self._held)
         self._held = ""
@@ -240,7 +252,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     console.print(f"Report: {report}")
     for line, warning in limit_findings(front):
         console.print(line, style="yellow" if warning else None)
-    # As it can be pasted: a name that begins with a dash would be taken for an option.
+    # For pasting: a name that begins with a dash would be taken for an option.
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
     limits = None if front.limits.given else Limits(max_drop=_DROP)
     console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
@@ -256,6 +268,11 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
 
 
 def show_ending(ending: Ending | None, console: Console | None = None) -> None:
-    """Print why the last run ended before its number of trials; nothing where it did not."""
+    """Print why the last run ended before its number of trials, if it did.
+
+    Args:
+        ending: Why the run ended; None if that is not known.
+        console: Console to print to; None for standard output.
+    """
     if ending is not None and ending.early:
         (console or safe_console(soft_wrap=True)).print(ending.sentence, style="yellow")

@@ -25,7 +25,7 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.surgery.cut import cut
 from autoprune.surgery.prove import discover_structure
-from autoprune.task.data import TensorSplit, head
+from autoprune.task.data import TensorSplit, first_batches
 from autoprune.trace.topology import Topology
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import DigitNet, data
@@ -68,7 +68,7 @@ def _one(
     """Accuracy by ratio and steps; CPU seconds of each reconstruction."""
     model = _trained(build, seed, *splits["train"])
     topology = discover_structure(model, splits["train"][0][:4])
-    batches = head(TensorSplit(*splits["train"], _BATCH), samples)
+    batches = first_batches(TensorSplit(*splits["train"], _BATCH), samples)
     whole = KeptChannels(groups={})
     accuracy, seconds = {(0.0, "cut"): _accuracy(model, *splits["test"])}, []
     for ratio in RATIOS:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autoprune.criteria.calibration import Loss
-from autoprune.task.data import Batch, call, evaluating
+from autoprune.task.data import Batch, call, eval_mode
 from autoprune.task.modes import in_mode_of
 from autoprune.trace.blocks import DroppableBlock, Gap
 
@@ -118,7 +118,7 @@ def measure_block_changes(
         axis = along[block.name](before.ndim)
         found.setdefault(block.name, []).append(_cosine(before.double(), after.double(), axis).flatten())
 
-    with evaluating(model), hook_blocks(model, blocks, crossed):
+    with eval_mode(model), hook_blocks(model, blocks, crossed):
         for batch in batches if blocks else ():
             call(model, batch.inputs)
     return {name: max(1.0 - float(torch.cat(each).mean()), 0.0) for name, each in found.items()}

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprune.criteria.layer_inputs import InputPositions, LayerInput, capture_inputs
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.task.data import Batch, Inputs, call, eval_mode
 from autoprune.task.modes import in_mode_of
 
 Key = TypeVar("Key", str, int)
@@ -134,7 +134,7 @@ def measure_activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str,
             for part in read.parts:
                 _join(parts.setdefault(read.weight, {}), part, statistics)
 
-    with evaluating(model), capture_inputs(model, see):
+    with eval_mode(model), capture_inputs(model, see):
         for batch in batches:
             call(model, batch.inputs)
     of_parts = {name: tuple(values for _, values in sorted(each.items())) for name, each in parts.items()}

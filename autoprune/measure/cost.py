@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprune.task.checkpoint import serialize, serialize_smallest
-from autoprune.task.data import Inputs, call, evaluating
+from autoprune.task.data import Inputs, call, eval_mode
 from autoprune.trace.running import plain_operators
 
 
@@ -58,7 +58,7 @@ def count_multiply_adds(model: nn.Module, inputs: Inputs) -> int:
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
-        with evaluating(model), plain_operators(model), counter:
+        with eval_mode(model), plain_operators(model), counter:
             call(model, inputs)
     finally:
         for parameter in trained:

@@ -11,7 +11,7 @@ from torch import nn
 
 from autoprune.errors import UnknownNameError
 from autoprune.measure.measurement import Latency
-from autoprune.task.data import Inputs, call, evaluating
+from autoprune.task.data import Inputs, call, eval_mode
 
 #: Shortest time that is measured; faster models are called several times in a round.
 _STRETCH_SECONDS = 0.001
@@ -57,7 +57,7 @@ def compare_latency(
     """
     if backend not in LATENCY_BACKENDS:
         raise UnknownNameError("a latency backend", backend, LATENCY_BACKENDS)
-    with evaluating(model), evaluating(dense):
+    with eval_mode(model), eval_mode(dense):
         times = _in_turn([LATENCY_BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
     ratios = [a / b for a, b in zip(*times, strict=True)]
     low, high = median_interval(times[0])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from autoprune.task.data import Batch, Split, call, evaluating
+from autoprune.task.data import Batch, Split, call, eval_mode
 from autoprune.task.task import Task
 
 #: Folds for the standard error; more folds cost more updates of metrics.
@@ -60,7 +60,7 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
     samples = entries = 0
-    with evaluating(model):
+    with eval_mode(model):
         for batch, predictions, targets in _scored(task, model, split):
             for metric in metrics.values():
                 task.update(metric, predictions, targets)
@@ -86,7 +86,7 @@ def quality_alone(task: Task, model: nn.Module, split: Split) -> tuple[float, in
         (quality, number of samples).
     """
     metric, samples = task.new_metric(task.quality), 0
-    with evaluating(model):
+    with eval_mode(model):
         for batch, predictions, targets in _scored(task, model, split):
             task.update(metric, predictions, targets)
             samples += batch.size

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from autoprune.task.data import Batch, call, evaluating
+from autoprune.task.data import Batch, call, eval_mode
 
 
 @torch.no_grad()
@@ -39,11 +39,11 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], least: int = 2) -> i
     usable = [batch for batch in given if batch.size >= 2] or [batch for batch in given if batch.size >= least]
     if not norms or not usable:
         return 0
-    with evaluating(model), ExitStack() as stack:
+    with eval_mode(model), ExitStack() as stack:
         for norm in norms:
             stack.callback(setattr, norm, "momentum", norm.momentum)
             stack.callback(norm.register_forward_pre_hook(_averaging()).remove)
-            norm.training = True  # not train(), so that a dropout inside stays off
+            norm.training = True  # not train(), which would switch on a dropout inside
         for batch in usable:
             call(model, batch.inputs)
     return sum(batch.size for batch in usable)
@@ -78,7 +78,7 @@ def _averaging() -> Callable[[_NormBase, object], None]:
         nonlocal calls
         del args
         if calls == 0:
-            norm.reset_running_stats()  # or what was not finite would stay so
+            norm.reset_running_stats()  # values that are not finite would stay so
         calls += 1
         norm.momentum = 1 / calls
 

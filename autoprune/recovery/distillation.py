@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from autoprune.errors import AutopruneError, describe_exception
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, TensorSplit, call, with_samples
-from autoprune.task.metrics import asked_by
-from autoprune.task.modes import EVAL, Outputs
-from autoprune.task.prediction import kind_of_prediction, trained_by
+from autoprune.task.data import Batch, TensorSplit, call, restore_sample_axis
+from autoprune.task.metrics import family_asked_by
+from autoprune.task.modes import EVAL_MODE, Outputs
+from autoprune.task.prediction import kind_of_prediction, kind_trained_by
 from autoprune.task.task import Task
 
-#: Remedy where the tensor to compare is there, but not picked.
+#: Remedy if the outputs hold the tensor to compare, but `predict` does not select it.
 PICK = "Give Task(predict=...) that picks the same tensor from what the model returns in eval and in training mode"
 
 
@@ -81,7 +81,7 @@ class Teacher:
         if batch.index is not None and isinstance(self._task.train_split, TensorSplit) and self.comparison.by_sample:
             if self._known is None:
                 parts = list(self._task.train_split.ordered())
-                self._known = torch.cat([with_samples(self._run(part), part.size) for part in parts])
+                self._known = torch.cat([restore_sample_axis(self._run(part), part.size) for part in parts])
                 self.shared = sum(part.size for part in parts)
             return self._known[batch.index.to(self._known.device)]
         self.samples += batch.size
@@ -106,18 +106,18 @@ def compare(task: Task) -> Comparison:
     mode = "training mode" if task.loss_mode.trains else "eval mode"
     try:
         prediction = _predictions(task, model, batch)
-    except (Exception, SystemExit) as error:  # predict is the user's code, and may know the outputs of eval mode alone
+    except (Exception, SystemExit) as error:  # the user's predict may expect the outputs of eval mode
         why = str(error) if isinstance(error, AutopruneError) else f"predict raised {describe_exception(error, 300)}"
         fault = f"there is no one tensor to compare in what the model returns in {mode} ({why.rstrip('.')})"
         return Comparison(fault=fault, remedy=PICK if _could_be_picked(task, model, batch) else "")
     trained = any(parameter.requires_grad for parameter in model.parameters())
-    if prediction.ndim == 0 and batch.size > 1:  # one sample may be squeezed
+    if prediction.ndim == 0 and batch.size > 1:  # models may squeeze one sample
         return Comparison(fault=f"the model gives a single number for a whole batch in {mode}")
     if not prediction.is_floating_point() or (trained and not prediction.requires_grad):
         return Comparison(fault="no gradient leads from the predictions to the weights, as behind an argmax")
     if _depends_on_weights(task, model, batch, prediction.shape):
         return Comparison(fault="the shape of the predictions depends on the weights, as behind a choice of boxes")
-    rows = len(with_samples(prediction, batch.size))
+    rows = len(restore_sample_axis(prediction, batch.size))
     return Comparison(kind=_kind(task, prediction, batch), by_sample=rows == batch.size)
 
 
@@ -131,7 +131,7 @@ def _predictions(task: Task, model: nn.Module, batch: Batch) -> Tensor:
 def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
     """Whether the outputs in the mode of the loss hold a tensor like the predictions in eval mode."""
     with contextlib.suppress(Exception):  # the user's code runs here
-        with EVAL.on(model):
+        with EVAL_MODE.on(model):
             wanted = task.predictions(call(model, batch.inputs))
         with task.loss_mode.on(model):
             tensors = Outputs.of(call(model, batch.inputs)).tensors
@@ -146,7 +146,7 @@ def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.mul_(0.5 + torch.rand(parameter.shape, generator=generator).to(parameter))
-    with contextlib.suppress(Exception):  # what other weights do to code of the user's says nothing
+    with contextlib.suppress(Exception):  # errors of the user's code under other weights are no evidence
         return _predictions(task, model, batch).shape != shape
     return False
 
@@ -155,7 +155,7 @@ def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
     """Kind of comparison for `distillation_loss`. Probabilities are compared as numbers, not softened as logits are."""
     kind, logits = task.prediction.kind, task.prediction.logits
     if task.loss_mode.trains and isinstance(batch.targets, Tensor):
-        asked, loss = asked_by(task.metrics), trained_by(task.loss)
+        asked, loss = family_asked_by(task.metrics), kind_trained_by(task.loss)
         kind = task.kind or kind_of_prediction(prediction.detach(), batch.targets, asked=asked, loss=loss).kind
         logits = bool(((prediction < 0) | (prediction > 1)).any())
     return kind if logits or kind == "multiclass" else "regression"

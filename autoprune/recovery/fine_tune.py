@@ -16,10 +16,10 @@ from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.surgery.weight_masks import apply_masks
-from autoprune.task.data import Batch, call, endless
+from autoprune.task.data import Batch, call, endless_batches
 from autoprune.task.task import Task
 
-#: Tensors by parameter -> the same cut like these parameters.
+#: Tensors by parameter name -> the same tensors, cut as the parameters were.
 CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
@@ -136,7 +136,7 @@ class FineTune:
             self._rate = Rate(scheduler(plan.scheduler, task.schedulers), plan.learning_rate, plan.steps)
             self._optimizer = _optimizer(model, plan)
             self._scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "float16")
-            self._stream = endless(task.train_split, seed, task.least_batch)
+            self._stream = endless_batches(task.train_split, seed, task.least_batch)
 
     @property
     def rate(self) -> float:
@@ -181,7 +181,7 @@ class FineTune:
                 while self.step < until:
                     batch, self._ahead = self._ahead or self._next(), None
                     self._train_on(batch)
-                    if self._on_epoch is not None:  # that a pass is over shows only in the batch after it
+                    if self._on_epoch is not None:  # the end of a pass shows only in the next batch
                         self._ahead = self._next()
         except _NotFiniteError as error:
             message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
@@ -241,7 +241,7 @@ class FineTune:
             with torch.no_grad():
                 for name, tensor in _floats(self.model).items():
                     tensor.copy_(self._average[name])
-            # What a mask silenced only later must not come back from before.
+            # The average holds entries from before they were masked.
             apply_masks(self.model, self.masks)
         if self._trains:
             self._optimizer.zero_grad(set_to_none=True)

@@ -28,7 +28,7 @@ from autoprune.recovery.reconstruction import reconstruct
 from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now, check_regrowth, schedule
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
-from autoprune.task.data import Batch, head
+from autoprune.task.data import Batch, first_batches
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology
 
@@ -172,7 +172,7 @@ class PruneAndRecover:
         self._train_by_rungs(recovery.steps)
         training.finish()
         if recovery.averaging and recovery.steps:
-            self._recalibrate()  # a mean of weights has statistics of its own
+            self._recalibrate()  # averaged weights need their own statistics
 
     def _begin(self) -> FineTune:
         if not self._own:
@@ -262,7 +262,7 @@ class PruneAndRecover:
             with self.timer.phase("reconstruct"):
                 seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
                 self._spent += Work(forward=seen)
-            apply_masks(self.model, silent)  # it may have given values to what was zero
+            apply_masks(self.model, silent)  # it may have changed entries that were zero
         if self._training is not None:
             self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
             self._masks = self._training.masks
@@ -273,14 +273,14 @@ class PruneAndRecover:
         axes = self._topology.input_axes
         with self.timer.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
-            # A layer that is left alone by name needs no score, which a criterion may not be able to give.
+            # A layer with sparsity 0 needs no score, and some criteria have none for it.
             weights = {name: signals.weights[name] for name in self._masked() if plan.layers.get(name) != 0}
-            # What is zero already goes first: it cannot count for more than what the model computes with.
+            # Entries that are zero are masked first: they add nothing to the outputs.
             scores = {
                 name: score_weights(plan.criterion, name, signals).masked_fill(weight == 0, -1.0)
                 for name, weight in weights.items()
             }
-            # Layers of blocks that are gone need no sparsity.
+            # Layers of dropped blocks need no sparsity.
             known = self._topology.tensors
             there = {name: s for name, s in plan.layers.items() if s and (name in weights or name not in known)}
             found = self._masks_of(scores, replace(plan, layers=there), update.progress)
@@ -378,7 +378,7 @@ def first_samples(task: Task, samples: int) -> list[Batch]:
     if samples == sum(batch.size for batch in task.calibration):
         return list(task.calibration)
     device = torch.device(task.device)
-    return [batch.to(device) for batch in head(task.train_split, samples, task.least_batch)]
+    return [batch.to(device) for batch in first_batches(task.train_split, samples, task.least_batch)]
 
 
 def _together(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:

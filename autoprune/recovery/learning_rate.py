@@ -24,11 +24,10 @@ from torch.optim.lr_scheduler import (
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.recovery.schedules import SHORTEST_CYCLE, decay_fraction_at
 
-#: (optimizer, total steps) -> a new scheduler on that optimizer; the rate that the optimizer comes with is the peak.
+#: (optimizer, total steps) -> a new scheduler of that optimizer, whose learning rate is the peak.
 SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
 
-#: What is left of the peak where a scheduler has no end of its own: after the last step of `exponential`, and at
-#: least with `plateau`.
+#: Lowest share of the peak: after the last step of `exponential`, and the lower bound of `plateau`.
 END = 0.01
 
 
@@ -151,7 +150,7 @@ def warm_restarts(optimizer: Optimizer, steps: int) -> LRScheduler:
     Returns:
         A new scheduler of that optimizer.
     """
-    # A seventh, rounded up: 1 + 2 + 4 of them hold all the steps, so that no fourth cycle starts before the end.
+    # A seventh, rounded up: cycles of 1 + 2 + 4 sevenths hold all steps, so that no fourth cycle starts.
     return CosineAnnealingWarmRestarts(optimizer, T_0=max(1, math.ceil(steps / 7)), T_mult=2)
 
 
@@ -244,13 +243,13 @@ class Rate:
         if self._to_come <= 0:
             return
         self._to_come -= 1
-        self._proxy.step()  # without it torch takes the order of both calls for a mistake, and warns
+        self._proxy.step()  # without it torch warns about the order of both calls
         try:
             if self._needs_loss:
-                self._scheduler.step(loss)  # type: ignore[arg-type]  # in the place of an epoch: the metric
+                self._scheduler.step(loss)  # type: ignore[arg-type]  # the metric takes the place of an epoch
             else:
                 self._scheduler.step()
-        except (Exception, SystemExit) as error:  # a scheduler of the user's may raise anything
+        except (Exception, SystemExit) as error:  # the user's scheduler may raise anything
             raise ConfigurationError(
                 error_message("a scheduler", "give a rate for every step", describe_exception(error))
             ) from error
@@ -317,7 +316,7 @@ def _build(factory: SchedulerFactory, optimizer: Optimizer, steps: int) -> LRSch
     what = "the function of a scheduler"
     try:
         made: object = factory(optimizer, steps)
-    except (Exception, SystemExit) as error:  # a factory of the user's may raise anything
+    except (Exception, SystemExit) as error:  # the user's factory may raise anything
         got = describe_exception(error)
         raise ConfigurationError(error_message(what, "build one from (optimizer, steps)", got)) from error
     if not isinstance(made, LRScheduler):

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Layers whose output is one product of what they read with their weight, and a bias.
+#: Layers whose output is one product of their input with their weight, and a bias.
 Layer = nn.Linear | nn.modules.conv._ConvNd
-#: Penalties to choose from, as shares of the mean square of what is read.
+#: Penalties to choose from, as shares of the mean square of the inputs.
 RIDGES = (1e-8, 1e-3, 1e-1)
-#: Numbers of rows that are held at a time: 32 MiB in float64.
-_HELD = 2**22
+#: Entries of rows in memory at a time: 32 MiB in float64.
+_MAX_ENTRIES = 2**22
 
 
 def matrix_of(layer: Layer) -> Tensor:
@@ -94,7 +94,7 @@ def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
         return x
     stride = layer.stride
     spans = [dilation * (taps - 1) for taps, dilation in zip(layer.kernel_size, layer.dilation, strict=True)]
-    if layer.transposed:  # a convolution with the kernel turned round, over an input with zeros in between
+    if layer.transposed:  # a convolution with the flipped kernel over an input with zeros in between
         x = _spread(x, stride)
         assert not isinstance(layer.padding, str)
         left = [span - padding for span, padding in zip(spans, layer.padding, strict=True)]
@@ -109,7 +109,7 @@ def patches(layer: Layer, x: Tensor, size: Sequence[int]) -> Tensor:
     return x
 
 
-def at(values: Tensor, places: Sequence[Tensor]) -> Tensor:
+def select_places(values: Tensor, places: Sequence[Tensor]) -> Tensor:
     """Select samples and positions.
 
     Args:
@@ -161,11 +161,11 @@ class Moments:
     Attributes:
         gram: X'X, float64 [groups, unknowns, unknowns].
         cross: X'R, float64 [groups, unknowns, outputs of a group].
-        lack: Sum of the squares of R.
+        residual: Sum of the squares of R.
     """
 
-    def __init__(self, gram: Tensor, cross: Tensor, lack: float) -> None:
-        self.gram, self.cross, self.lack = gram, cross, lack
+    def __init__(self, gram: Tensor, cross: Tensor, residual: float) -> None:
+        self.gram, self.cross, self.residual = gram, cross, residual
 
     @classmethod
     def of(cls, rows: Tensor, lacking: Tensor) -> Moments:
@@ -181,7 +181,7 @@ class Moments:
         return cls(rows.mT @ rows, rows.mT @ lacking, float(lacking.square().sum()))
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(self.gram + other.gram, self.cross + other.cross, self.lack + other.lack)
+        return Moments(self.gram + other.gram, self.cross + other.cross, self.residual + other.residual)
 
     def error(self, change: Tensor) -> float:
         """Compute the sum of squared residuals after a change of the matrix.
@@ -192,7 +192,7 @@ class Moments:
         Returns:
             The sum of squares.
         """
-        return self.lack + float((change * (self.gram @ change - 2 * self.cross)).sum())
+        return self.residual + float((change * (self.gram @ change - 2 * self.cross)).sum())
 
     def change(self, ridge: float) -> Tensor:
         """Solve for the change of the matrix with the least penalised error.
@@ -227,7 +227,7 @@ def best_change(first: Moments, second: Moments) -> Tensor | None:
         The change of the matrix; None if no ridge beats no change.
     """
     errors = {ridge: second.error(first.change(ridge)) for ridge in RIDGES}
-    known = {ridge: error for ridge, error in errors.items() if error < second.lack}
+    known = {ridge: error for ridge, error in errors.items() if error < second.residual}
     return (first + second).change(min(known, key=known.__getitem__)) if known else None
 
 
@@ -253,8 +253,8 @@ def refit(layer: Layer, read: Tensor, places: Sequence[Tensor], wanted: Tensor) 
 
     def moments(which: Tensor) -> Moments:
         total = Moments.of(old.new_zeros(len(old), 0, old.shape[1] + free), old.new_zeros(len(old), 0, old.shape[2]))
-        for some in which.nonzero().squeeze(1).split(max(1, _HELD // old[..., 0].numel())):
-            rows = rows_of(layer, at(read, [axis[some] for axis in places]))
+        for some in which.nonzero().squeeze(1).split(max(1, _MAX_ENTRIES // old[..., 0].numel())):
+            rows = rows_of(layer, select_places(read, [axis[some] for axis in places]))
             lacking = wanted[some].double() - (0 if bias is None else bias.double())
             lacking = lacking.unflatten(1, (len(old), -1)).transpose(0, 1) - rows @ old
             total += Moments.of(F.pad(rows, (0, 1), value=1.0) if free else rows, lacking)
@@ -276,7 +276,7 @@ def _install(layer: Layer, old: Tensor, change: Tensor, whole: Moments) -> bool:
         assert layer.bias is not None
         bias = (layer.bias.double() + change[:, unknowns:].flatten()).to(layer.bias.dtype)
         done.append((bias.double() - layer.bias.double()).view(len(old), 1, -1))
-    if not whole.error(torch.cat(done, 1)) < whole.lack:
+    if not whole.error(torch.cat(done, 1)) < whole.residual:
         layer.weight.copy_(stored)
         return False
     if bias is not None and layer.bias is not None:

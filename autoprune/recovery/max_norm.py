@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.recovery import NORM_SCOPES
 
-#: Of a dtype's eps; to the nearest an entry moves by half of it at most.
+#: Share of a dtype's eps: rounding to nearest moves an entry by half of it at most.
 _ROUNDING = 0.51
-#: Of the eps that norms are computed with: what two sums of the same squares may differ by, with room.
+#: Multiple of the eps of the computed norms: a generous bound of how far two sums of the same squares differ.
 _SUMMING = 64
 
 
@@ -50,7 +50,7 @@ def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
 
 def _limit(weight: Tensor, limit: float, axis: int | None) -> int:
     others = [dim for dim in range(weight.ndim) if dim != axis]
-    # Wider than any weight, as far as the device goes: half precision would round the norm and the factor as well.
+    # The widest dtype of the device: half precision would round the norm and the factor, too.
     wide = torch.float32 if weight.device.type == "mps" else torch.float64
     norms = torch.linalg.vector_norm(weight, dim=others, keepdim=True, dtype=wide)
     over = norms > limit

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
-from autoprune.recovery.least_squares import Layer, at, channels_first, patches, refit, unknowns_of
-from autoprune.task.data import Batch, Inputs, call, evaluating
+from autoprune.recovery.least_squares import Layer, channels_first, patches, refit, select_places, unknowns_of
+from autoprune.task.data import Batch, Inputs, call, eval_mode
 from autoprune.task.nested import first_tensor
 from autoprune.trace.topology import Topology
 
-#: Outputs of a layer that are looked at, at most, each of all channels at one position of one sample.
+#: Most rows of a layer: each holds the outputs of all channels at one position of one sample.
 ROWS = 2**14
-#: Layers with more unknowns for each output are left alone: their equations would take gigabytes and minutes.
+#: Layers with more unknowns per output are left alone: their equations would take gigabytes and minutes.
 MOST_UNKNOWNS = 5000
-#: Numbers that the largest output of any module may hold, and all targets together: 1 GiB in float32.
-_HELD = 2**28
-#: Classes whose forward is understood.
+#: Most entries of the largest output of any module, and of all targets together: 1 GiB in float32.
+_MAX_ENTRIES = 2**28
+#: Forwards of the supported layers; an overridden forward is not among them.
 _FORWARDS = frozenset(
     kind.forward
     for kind in (
@@ -98,9 +98,9 @@ def reconstruct(
     parts = list(batches)
     if not jobs or sum(part.size for part in parts) < 2:  # one half of the samples checks the other
         return 0
-    with evaluating(model), evaluating(source):
+    with eval_mode(model), eval_mode(source):
         once, largest = _first_look(source, parts[0])
-        inputs, samples = _joined(parts, _HELD // max(1, largest))
+        inputs, samples = _joined(parts, _MAX_ENTRIES // max(1, largest))
         jobs = {name: job for name, job in jobs.items() if name in once}
         if not jobs or samples < 2:
             return parts[0].size
@@ -220,7 +220,7 @@ def _layout(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size, torch.
 
 def _targets(source: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job]) -> dict[str, _Target]:
     """The outputs of the source's layers at the channels that stay."""
-    rows = min(ROWS, max(1, _HELD // sum(len(job.outputs) for job in jobs.values())))
+    rows = min(ROWS, max(1, _MAX_ENTRIES // sum(len(job.outputs) for job in jobs.values())))
     targets: dict[str, _Target] = {}
 
     def look(name: str, module: nn.Module, args: object, output: object) -> None:
@@ -230,7 +230,7 @@ def _targets(source: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job]) -> dic
             y = channels_first(job.source, output)
             shape = (len(y), *y.shape[2:])
             places = _places(shape, rows, y.device)
-            values = at(y, places).index_select(1, job.outputs.to(y.device))
+            values = select_places(y, places).index_select(1, job.outputs.to(y.device))
             targets[name] = _Target(shape=shape, places=places, values=values)
 
     with ExitStack() as stack:
@@ -254,7 +254,7 @@ def _refreshed(modules: Sequence[nn.Module], samples: int) -> Iterator[None]:
     """Re-estimate the statistics of each norm just before it runs."""
 
     def look(norm: nn.Module, args: tuple[object, ...]) -> None:
-        if not norm.training and args:  # it is in training mode when recalibrate runs it
+        if not norm.training and args:  # recalibrate itself runs it in training mode
             recalibrate(norm, [Batch(inputs=args, targets=None, size=samples)])
 
     with ExitStack() as stack:
@@ -273,7 +273,7 @@ def _solve(model: nn.Module, inputs: Inputs, jobs: Mapping[str, _Job], targets: 
         if isinstance(x, Tensor) and not x.is_nested:
             x = channels_first(layer, x)
             read = patches(layer, x, target.shape[1:])
-            # Where heads or channels are folded into the samples, the cut model has fewer of them.
+            # If heads or channels are folded into the samples, the cut model has fewer samples here.
             if (len(read), *read.shape[2 : 1 + len(target.shape)]) == target.shape:
                 refit(layer, read, target.places, target.values)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.recovery import SchedulePlan
 
-#: (progress in [0, 1], final sparsity in [0, 1]) -> sparsity in [0, final], which never falls as progress grows and is
-#: exactly the final one at progress 1.
+#: (progress in [0, 1], final sparsity in [0, 1]) -> sparsity in [0, final], non-decreasing in progress, and exactly
+#: final at progress 1.
 Schedule = Callable[[float, float], float]
 
 #: Below this many steps the cycle of `one_cycle` has no room to rise and fall; the rate stays constant.
 SHORTEST_CYCLE = 8
-#: Rates are sums and products of floats: a difference of less than this share is no fall.
+#: Rounding noise of learning rates: a smaller relative difference is no fall.
 _NOISE = 1e-9
 
 
@@ -192,7 +192,7 @@ def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> 
         found = _possible(plan, steps) if rates is None else _coupled_updates(plan, steps, rates)
     else:
         found = _even_updates(plan, steps)
-    # Updates of one step are one, with the progress of the furthest.
+    # Pruning steps at one optimizer step become one, with the largest progress.
     return tuple({update.step: update for update in found}.values())
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from autoprune.front.record import CandidateRecord
 from autoprune.sensitivity.scan import Sensitivity
 
-#: With fewer finished candidates than this the scan stays as it is.
+#: With fewer finished candidates the scan is not corrected.
 MIN_TRIALS_FOR_CORRECTION = 10
-#: A group's losses are corrected by no more than this factor, in either direction.
+#: Largest correction factor of a group's losses, in either direction.
 MAX_FACTOR = 4.0
-#: Spreads of the logarithm of the factors that are tried, 0 for no correction; parts that are left out in turn.
+#: Prior spreads of the logarithm of the factors, 0 for no correction; folds of the cross-validation.
 _SPREADS, _FOLDS = (0.0, 0.25, 0.5, 1.0), 5
-#: Least noise of the logarithm of a loss; steps of a fit; least slope of the link.
+#: Lower bound of the noise of a loss's logarithm; steps of a fit; lower bound of the link's slope.
 _NOISE, _STEPS, _LEAST_SLOPE = 0.1, 12, 0.1
 
 
@@ -118,7 +118,7 @@ def correct_scan(sensitivity: Sensitivity, observations: Sequence[Observation]) 
         return CorrectedScan(sensitivity=sensitivity, factors=dict.fromkeys(names, 1.0), observations=len(observations))
     shares = {name: np.array([one.keep.get(name, 1.0) for one in observations]) for name in names}
     added = np.stack([sensitivity.curve(name, shares[name]) for name in names], axis=1)
-    # Less than half the noise cannot be told from nothing.
+    # A loss below half the noise is no evidence.
     least = 0.01 * max(one.lost for one in clear)
     floors = [max(one.noise / 2, least) for one in observations]
     lost = np.array([max(one.lost, floor) for one, floor in zip(observations, floors, strict=True)])
@@ -164,7 +164,7 @@ def _fit(data: _Data) -> np.ndarray:
     """Logarithms of the factors, [groups], by the ridge that predicts held-out candidates best; 0 if none helps."""
     errors = np.array([_left_out(data, spread) for spread in _SPREADS])
     best = int(np.argmin(errors.mean(axis=1)))
-    # Better than no correction by more than what differs between candidates by chance, or none.
+    # The gain must exceed its standard error, or nothing is corrected.
     gain = errors[0] - errors[best]
     if gain.mean() <= gain.std() / math.sqrt(len(gain)):
         return np.zeros(data.added.shape[1])
@@ -188,7 +188,7 @@ def _ridge(data: _Data, spread: float) -> tuple[np.ndarray, np.ndarray]:
     weights, lost = data.weights[:, None], data.weights * data.lost
     for _ in range(_STEPS if spread else 0):
         columns = weights * data.link(found)
-        # One decomposition for both: an SVD, since columns may depend on each other where candidates are alike.
+        # One SVD for both: columns may be linearly dependent if candidates are alike.
         basis, sizes, turn = np.linalg.svd(columns, full_matrices=False)
         there = sizes > np.finfo(float).eps * len(columns) * sizes[0]
         basis = basis[:, there]
@@ -198,7 +198,7 @@ def _ridge(data: _Data, spread: float) -> tuple[np.ndarray, np.ndarray]:
         total = parts.sum(axis=1)
         steep = np.maximum(link[1] + 2.0 * link[2] * np.log(total), _LEAST_SLOPE)
         slopes = weights * steep[:, None] * parts / total[:, None]
-        slopes -= basis @ (basis.T @ slopes)  # what the link explains is not theirs
+        slopes -= basis @ (basis.T @ slopes)  # the part that the link explains
         noise = max(float(np.mean(left**2)), _NOISE**2) / spread**2
         step = np.linalg.solve(slopes.T @ slopes + noise * np.eye(len(found)), slopes.T @ (left + slopes @ found))
         found = np.clip(0.5 * (found + step), -limit, limit)

@@ -13,7 +13,7 @@ from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.groups import PositionSpan
 from autoprune.trace.topology import Topology
 
-#: Costs lie below this.
+#: Upper bound of stored costs.
 _HIGHEST = 1e60
 
 
@@ -146,7 +146,7 @@ class CostTable:
         table = from_plain(cls, data, where)
         fault_found = table.inconsistency()
         if fault_found:
-            raise StorageError(error_message(where, "hold one", f"one in which {fault_found}"))
+            raise StorageError(error_message(where, "hold a consistent table", f"one in which {fault_found}"))
         return table
 
     def inconsistency(self) -> str:

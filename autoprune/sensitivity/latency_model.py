@@ -12,9 +12,9 @@ from autoprune.front.record import CandidateRecord
 from autoprune.sensitivity.cost_model import CostModel, CostPolynomial
 from autoprune.sensitivity.cost_table import CostTable, Monomial
 
-#: Fewer measured candidates than this say too little.
+#: Fewest measured candidates for a fit.
 MIN_TRIALS_FOR_LATENCY = 8
-#: Parts of the candidates, each of which is predicted from the others.
+#: Folds of the cross-validation.
 _FOLDS = 5
 
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from autoprune.sensitivity.cost_model import CostModel
 
-#: A budget is hit when the cost differs from it by no more than this share of it.
+#: Largest relative difference between the cost and a budget that is hit.
 TOLERANCE = 0.01
-#: A flip of one group is enough when the cost is this near then.
+#: Relative difference at which the flip of one group is enough.
 _FINE = 0.002
-#: Groups whose rounding is looked at in one repair, those that lie nearest to the middle between two widths.
+#: Most groups whose rounding is tried in one repair: those nearest to the middle between two widths.
 _MOST_FREE = 64
-#: Groups that are searched together, and widths to either side of each; how many such sets are tried in one round, how
-#: many random ones after them, and how many rounds.
+#: Groups that are searched together, widths to either side of each, sets per round, random sets after them, rounds.
 _WINDOW, _REACH, _WINDOWS, _RANDOM, _ROUNDS = 5, 2, 6, 12, 4
 
 

@@ -23,7 +23,7 @@ from autoprune.errors import ConfigurationError, StorageError, error_message, us
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Work
 from autoprune.surgery.cut import cut
-from autoprune.task.data import Batch, call, take
+from autoprune.task.data import Batch, call, take_batches
 from autoprune.task.modes import in_mode_of
 from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.topology import Topology
@@ -31,9 +31,9 @@ from autoprune.trial_context import TrialContext
 
 #: Shares of a group's channels that stay when it is scanned.
 KEEP_SHARES = (0.75, 0.5, 0.25, 0.1)
-#: Share of the dense loss that losing half a group is taken to cost at the least, so that no group is free.
+#: Lower bound of the added loss of half a group, as a share of the dense loss, so that no group is free.
 _FLOOR = 1e-3
-#: Calibration samples below which a share of each group is given up rather than more of them.
+#: Calibration samples below which shares are reduced instead of samples.
 _FEW = 32
 
 
@@ -221,7 +221,7 @@ def plan_scan(
     some = next((count for count in (min(2, len(shares)), 1) if samples // each(count) >= min(_FEW, held)), 1)
     count = whole or some
     left = held if whole else min(samples // each(count), held)
-    least = 2 if norms else 1  # a norm's variance takes two
+    least = 2 if norms else 1  # the variance of a norm needs two samples
     if left < least:
         what = "one share of each group" + " and each block" * (blocks > 0)
         expected = f"be >= {each(1) * least}, for {least} calibration samples and {what}"
@@ -270,7 +270,7 @@ def scan(
     """
     start, task, topology = time.monotonic(), context.task, context.topology
     size = plan_scan(context, criterion, keep_shares, samples)
-    batches = take(iter(task.calibration), size.samples, task.least_batch)
+    batches = take_batches(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
     needed = signals_for((criterion,))
     signals = gather_signals(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
@@ -278,7 +278,7 @@ def scan(
     trial = _Trial(context, batches, base)
     added: dict[str, tuple[float, ...]] = {}
     dropped: list[BlockSensitivity] = []
-    count = parts(topology)
+    count = count_parts(topology)
     for group in topology.groups:
         losses, highest = [], 0.0
         for number, kept in enumerate(_nested(group, criterion, signals, size.keep_shares)):
@@ -304,7 +304,7 @@ def scan(
     )
 
 
-def parts(topology: Topology) -> int:
+def count_parts(topology: Topology) -> int:
     """Count the parts of a scan: groups, and the blocks and layers that a study decides on.
 
     Args:

@@ -14,7 +14,7 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.rounding import TOLERANCE, AllowedWidths, round_to_budget
 from autoprune.sensitivity.scan import Sensitivity
 
-#: A group loses this share of its channels, at least one, in one step of the path.
+#: Share of a group's channels, at least one channel, that one step of the path removes.
 _STEP = 1 / 24
 
 
@@ -152,7 +152,7 @@ def solve(cost_model: CostModel, sensitivity: Sensitivity, floor: np.ndarray) ->
         both[1, group] = ladders[group][taken[group] + 1]
         before, after = parts[group].cost(both)
         saved[group] = before - after
-        # A step that saves nothing comes last, but before those of groups that are at their end.
+        # A step that saves nothing comes last, but before the finished groups.
         prices[group] = losses[group][taken[group]] / saved[group] if saved[group] > 0 else np.finfo(float).max
 
     for group in range(len(ladders)):

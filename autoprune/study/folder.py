@@ -21,7 +21,7 @@ from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.ending import Ending
 from autoprune.study.manifest import FOLDER_VERSION, Manifest
 from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
-from autoprune.task.soundness import told, unsound
+from autoprune.task.soundness import join_faults, value_faults
 from autoprune.trace.stored import StoredTopology
 from autoprune.trace.topology import Topology
 
@@ -156,10 +156,10 @@ class RunFolder:
 
     def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
         """Raise StorageError for weights that nobody can use: not finite, or with negative variances."""
-        faults = unsound(weights, self.read_study().not_finite if self.holds_study else None)
+        faults = value_faults(weights, self.read_study().not_finite if self.holds_study else None)
         if faults:
             raise StorageError(
-                error_message(str(path), "hold weights that are finite, and variances >= 0", told(faults))
+                error_message(str(path), "hold weights that are finite, and variances >= 0", join_faults(faults))
             )
 
     def write_failure(self, number: int, text: str) -> None:

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord, samples_processed
-from autoprune.sensitivity.scan import parts, scan
+from autoprune.sensitivity.scan import count_parts, scan
 from autoprune.space.space import Space, build_space
 from autoprune.study import attempts, ledger, polish, rescan
 from autoprune.study.ending import Ending
@@ -108,7 +108,7 @@ class Loop:
     def _space(self) -> Space:
         folder, settings = self.folder, self.settings
         sensitivity = folder.read_sensitivity()
-        there = parts(self.context.topology)
+        there = count_parts(self.context.topology)
         if sensitivity is None and settings.scanned and there:
             start = time.monotonic()
 

@@ -12,7 +12,7 @@ from autoprune.front import dominance
 from autoprune.front.record import CandidateRecord
 from autoprune.study.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.study.settings import StudySettings
-from autoprune.task.data import IterableSplit, Split, take
+from autoprune.task.data import IterableSplit, Split, take_batches
 from autoprune.task.task import Task
 
 #: Origin of the trials that may be stopped: the sampler's proposals.
@@ -33,7 +33,7 @@ def rung_split(task: Task, samples: int) -> Split:
     # Data is often sorted by class, so the first samples would hold few classes.
     device = torch.device(task.device)
     with user_code("Choosing the part of the search split that early stopping looks at"):
-        batches = [batch.to(device) for batch in take(split.shuffled(task.seed), samples)]
+        batches = [batch.to(device) for batch in take_batches(split.shuffled(task.seed), samples)]
     return IterableSplit([(batch.inputs, batch.targets) for batch in batches])
 
 

@@ -19,7 +19,7 @@ from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.fine_tune import Work
-from autoprune.sensitivity.scan import parts, plan_scan, work_of
+from autoprune.sensitivity.scan import count_parts, plan_scan, work_of
 from autoprune.space.optimizers import resolve_optimizers
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import Space, build_space
@@ -117,7 +117,7 @@ class Study:
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
         check_space(settings.space, context, scanned=settings.scanned)
-        if settings.scanned and parts(context.topology):
+        if settings.scanned and count_parts(context.topology):
             plan_scan(context, settings.space.scan_criterion, samples=settings.scan_samples)
         new = new_manifest(context, settings, name or folder.path.name)
         build_space(settings.space, context.topology, None)

@@ -29,7 +29,7 @@ from autoprune.surgery.influence import (
 )
 from autoprune.surgery.mask import mask_traced
 from autoprune.surgery.perturbation import perturb_input, perturb_statistics, perturb_weights
-from autoprune.task.clone import clone_with, renew_kept, sharing
+from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
 from autoprune.trace.operators import raised_from
@@ -109,14 +109,14 @@ class EquivalenceCheck:
         perturb_statistics(scratch)
         if attempt.stirs_weights:
             scratch = perturb_weights(scratch)
-        renew_kept(scratch)
+        drop_cached_tensors(scratch)
         inputs = map_tensors(example_inputs, partial(perturb_input, dtype=attempt.dtype, noise=attempt.stirs_inputs))
         return cls._on(scratch, inputs, forwards, finite=attempt.stirs_weights or attempt.stirs_inputs)
 
     @classmethod
     def _on(cls, scratch: nn.Module, inputs: Inputs, forwards: Forwards, *, finite: bool) -> EquivalenceCheck:
         inputs = _few(scratch, inputs, forwards)
-        runs = sharing(scratch)
+        runs = share_parameters(scratch)
         with forwards.of(runs):
             traced, dense = watch(runs, inputs)
         telling = [torch.isfinite(tensor) for tensor in dense]
@@ -140,7 +140,7 @@ class EquivalenceCheck:
         model = self.forwards.shortened_model(self.model)
         inputs = map_tensors(self.inputs, self.forwards.shortened)
         try:
-            dense = forwards.outputs(sharing(model), inputs)
+            dense = forwards.outputs(share_parameters(model), inputs)
         except Exception:  # user code runs in here
             return
         tolerance = Tolerance.of(forwards.precisions or {torch.float32})
@@ -300,17 +300,17 @@ class EquivalenceCheck:
             expected = self._at_rest(lambda model: mask_traced(model, topology, chosen, self.traced))
         except Exception as error:  # user code runs in here
             return _raised(NOT_TRAINING, error)
-        return self._apart(outputs, expected, lambda: self._at_rest(sharing), "in training mode, ")
+        return self._apart(outputs, expected, lambda: self._at_rest(share_parameters), "in training mode, ")
 
     def _at_rest(self, make: Callable[[nn.Module], nn.Module]) -> list[Tensor]:
         """Outputs in training mode at rest of a model that is made from one in that mode."""
-        model = sharing(self.model)
+        model = share_parameters(self.model)
         with LossMode(trains=True).on(model):
             return self.forwards.outputs(make(model), self.inputs)
 
     def _trains(self) -> bool:
         try:
-            self.forwards.outputs(sharing(self.model).train(), self.inputs)
+            self.forwards.outputs(share_parameters(self.model).train(), self.inputs)
         except Exception:  # user code runs in here
             return False
         return True
@@ -358,12 +358,12 @@ def _few(model: nn.Module, inputs: Inputs, forwards: Forwards) -> Inputs:
     sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(inputs)}
     if len(sizes) != 1 or min(sizes) <= _FEW:
         return inputs
-    everything = forwards.outputs(sharing(model), inputs)
+    everything = forwards.outputs(share_parameters(model), inputs)
     if any(tensor.ndim == 0 for tensor in everything):
         return inputs
     fewer = map_tensors(inputs, lambda tensor: tensor[:_FEW])
     try:
-        outputs = forwards.outputs(sharing(model), fewer)
+        outputs = forwards.outputs(share_parameters(model), fewer)
     except Exception:  # user code runs in here
         return inputs
     alone = [tensor[:_FEW] for tensor in everything]

@@ -13,8 +13,8 @@ from autoprune.errors import SurgeryError, error_message
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.module_numbers import update_group_numbers, update_weight_numbers
 from autoprune.surgery.skip import skip
-from autoprune.task.clone import clone_and_touched, renew_kept
-from autoprune.task.soundness import misfits, told
+from autoprune.task.clone import clone_and_touched, drop_cached_tensors
+from autoprune.task.soundness import join_faults, misfit_faults
 from autoprune.trace.groups import Rescale
 from autoprune.trace.topology import Topology
 
@@ -105,7 +105,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
         if tuple(stored.shape) != expected.get(name, tuple(tensor.shape)):
             wrong.append(name)
             return None
-        faults = misfits({name: stored}, {name: tensor})
+        faults = misfit_faults({name: stored}, {name: tensor})
         unfit.extend(faults)
         return None if faults else stored.detach().to(tensor.device, copy=True)
 
@@ -115,7 +115,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
             error_message("stored weights", "fit the cut model", f"other names or shapes for {', '.join(wrong[:5])}")
         )
     if unfit:
-        raise SurgeryError(error_message("stored weights", "fit the cut model", f"others: {told(unfit)}"))
+        raise SurgeryError(error_message("stored weights", "fit the cut model", f"others: {join_faults(unfit)}"))
     names_of = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     # All were replaced; those of other shapes are what a cut changes.
     smaller = [m for m in touched if any(names_of.get(id(t)) in keep for t in _own(m))]
@@ -167,7 +167,7 @@ def _settle(
         update_weight_numbers(module)
     for block in topology.dropped(kept.dropped):
         skip(model, block, topology, alive)
-    renew_kept(model)
+    drop_cached_tensors(model)
 
 
 def _scales(

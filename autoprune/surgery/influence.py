@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
 from autoprune.surgery.forwards import Forwards
-from autoprune.task.clone import Borrowed, clone_with
+from autoprune.task.clone import BorrowedWeights, clone_with
 from autoprune.task.data import Inputs, call
-from autoprune.task.models import borrowing
+from autoprune.task.models import borrowing_message
 from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.reasons import NO_EFFECT, Reason
 from autoprune.trace.topology import Topology
@@ -46,14 +46,14 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor],
         return _other(tensor) if name in own else None
 
     other = clone_with(model, changed)
-    borrowed = Borrowed(model)
+    borrowed = BorrowedWeights(model)
     try:
         with forwards.of(other), borrowed:
             outputs = outputs_in(call(other, clone_inputs(inputs)))
     except Exception:  # user code runs in here, and values may decide on its path
         return
     if borrowed.found:
-        raise TraceError(borrowing(model, borrowed))
+        raise TraceError(borrowing_message(model, borrowed))
     if len(outputs) == len(dense) and all(map(torch.equal, outputs, dense)):
         raise TraceError(
             "the model must compute its outputs with its weights, but got the same outputs with other weights. "

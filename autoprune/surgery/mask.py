@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.surgery.skip import skip
-from autoprune.task.clone import clone_with, renew_kept, sharing
+from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs, call
 from autoprune.trace.modules import track_modules
 from autoprune.trace.observations import OperatorStep
@@ -61,7 +61,7 @@ def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced
     alive = alive_positions(topology, kept)
     gone = topology.dropped(kept.dropped)
     changed = {name for name, _ in alive} | {name for block in gone for name in block.tensors}
-    return _silenced(sharing(model, but=changed), topology, kept, alive, traced)
+    return _silenced(share_parameters(model, but=changed), topology, kept, alive, traced)
 
 
 def _silenced(
@@ -99,7 +99,7 @@ def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Ma
                 gone = torch.ones(tensors[name].shape[axis], dtype=torch.bool)
                 gone[positions] = False
                 tensors[name].index_fill_(axis, gone.nonzero().squeeze(1).to(tensors[name].device), 0)
-    renew_kept(model)
+    drop_cached_tensors(model)
 
 
 def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from autoprune.task.clone import sharing
+from autoprune.task.clone import share_parameters
 
 
 class _Part(NamedTuple):
@@ -31,7 +31,7 @@ def without_repeats(model: nn.Module) -> nn.Module | None:
         The copy, None where less than a quarter of the modules are repeats.
 
     """
-    shallow = sharing(model)
+    shallow = share_parameters(model)
     before = sum(1 for _ in shallow.modules())
     for module in list(shallow.modules()):
         if isinstance(module, nn.ModuleList | nn.Sequential):

@@ -9,7 +9,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import IterableSplit, Split, TensorSplit
-from autoprune.task.loaders import drawn, sampler_of
+from autoprune.task.loaders import drawn_positions, sampler_of
 from autoprune.task.splits import non_empty
 
 
@@ -58,13 +58,13 @@ def _divide(items: Sequence[int], share: float, generator: torch.Generator, unit
 
 
 def _divide_loader(loader: DataLoader[object], share: float, generator: torch.Generator) -> tuple[list[int], list[int]]:
-    positions = drawn(loader)
+    positions = drawn_positions(loader)
     if positions is None or not _draws_all_once(loader):
         raise _can_not(_description(loader))
     unit = "samples" if loader.batch_sampler is not None else "batches"
     kept, cut = _divide(list(dict.fromkeys(positions)), share, generator, unit)
     if len(kept) + len(cut) < len(positions):
-        # A sampler that names a sample twice draws it twice; all of them stay on one side.
+        # A sampler may draw a sample twice; both draws stay in one part.
         held = set(cut)
         kept = [position for position in positions if position not in held]
     return kept, cut
@@ -90,7 +90,7 @@ def _description(loader: DataLoader[object]) -> str:
 def _loader_like(source: DataLoader[object], positions: Sequence[int], *, shuffle: bool) -> DataLoader[object]:
     """The same loader over some positions. Only the training part may shuffle or drop a short last batch."""
     part: Dataset[object] = Subset(source.dataset, positions)
-    # A batch sampler that was passed in has the sizes; the loader itself then says None.
+    # With a custom batch sampler the sizes are in the sampler, and the loader's are None.
     batches = source.batch_sampler if isinstance(source.batch_sampler, BatchSampler) else None
     return DataLoader(
         part,

@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message
-from autoprune.task.clone import renew_kept
+from autoprune.task.clone import drop_cached_tensors
 from autoprune.task.models import common_prefix, without_wrapping
-from autoprune.task.soundness import misfits, told
+from autoprune.task.soundness import join_faults, misfit_faults
 from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
@@ -48,12 +48,12 @@ def read_weights(path: Path, largest: int | None = None) -> dict[str, Tensor]:
     except StorageError as error:
         raise StorageError(f"{path}: {error}") from error
     except pickle.UnpicklingError as error:
-        # torch's own message advises weights_only=False, which would run whatever the file holds.
+        # torch's own message advises weights_only=False, which would run code in the file.
         remedy = "Store model.state_dict() with torch.save or safetensors."
         raise StorageError(
             error_message("checkpoint", "hold tensors alone", f"{path} with other objects", remedy)
         ) from error
-    except Exception as error:  # a file of anything else fails in many ways inside torch
+    except Exception as error:  # other files fail in many ways inside torch
         got = f"{path} ({type(error).__name__})"
         raise StorageError(
             error_message("checkpoint", "hold tensors (.safetensors or a torch state dict)", got)
@@ -116,14 +116,14 @@ def load_into(model: nn.Module, path: Path) -> None:
             if names
         ]
         prefix = common_prefix(weights)
-        remedy = f"Every key begins with {prefix!r}: is it of a module around the model?" if prefix else ""
+        remedy = f"Every key begins with {prefix!r}: was it stored from a wrapper of the model?" if prefix else ""
         raise ConfigurationError(error_message("checkpoint", "fit the model", f"{path} ({'; '.join(parts)})", remedy))
-    unfit = misfits(weights, model.state_dict())
+    unfit = misfit_faults(weights, model.state_dict())
     if unfit:
         remedy = "Store it from a model as the task builds it."
-        raise ConfigurationError(error_message("checkpoint", "fit the model", f"{path} ({told(unfit)})", remedy))
+        raise ConfigurationError(error_message("checkpoint", "fit the model", f"{path} ({join_faults(unfit)})", remedy))
     model.load_state_dict(weights)
-    renew_kept(model)
+    drop_cached_tensors(model)
 
 
 def serialize(tensors: Mapping[str, Tensor]) -> bytes:
@@ -172,7 +172,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise StorageError(cannot_write(path, error)) from error
     finally:
-        with contextlib.suppress(OSError):  # there where something went wrong
+        with contextlib.suppress(OSError):  # it exists only after an error
             temporary.unlink(missing_ok=True)
 
 
@@ -186,7 +186,7 @@ def cannot_write(path: Path, error: OSError) -> str:
     Returns:
         The message.
     """
-    remedy = "What was finished is kept: make room, or let it be written, and give the same command again."
+    remedy = "What is finished is kept. Free some space or change the permissions, and run the same command again."
     return error_message(str(path), "be one that can be written", error.strerror or repr(error), remedy)
 
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _ATOMIC = frozenset((int, float, complex, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size, type))
 _CONTAINERS = frozenset((dict, OrderedDict, set, list))
 _TABLES = frozenset(("_parameters", "_buffers", "_modules"))
-#: Made by `nn.Module.compile` and bound to the module; torch leaves it out of copies, too.
+#: Made by `nn.Module.compile` and bound to the module; torch does not copy it either.
 _COMPILED = "_compiled_call_impl"
 
 #: (name in the state dict, tensor) -> its replacement, the tensor itself to share it, or None to copy it.
@@ -31,7 +31,7 @@ def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
     every
     tensor first. Activations stored in modules lose their graph, and tensors that a module computes from its weights
     for
-    eval mode are computed anew (`renew_kept`).
+    eval mode are computed anew (`drop_cached_tensors`).
 
     Args:
         model: The model.
@@ -43,11 +43,11 @@ def clone_with(model: nn.Module, replace: Replace | None = None) -> nn.Module:
         The copy.
     """
     cloned = clone_and_touched(model, replace or _nothing)[0]
-    renew_kept(cloned)
+    drop_cached_tensors(cloned)
     return cloned
 
 
-def sharing(model: nn.Module, but: Container[str] = ()) -> nn.Module:
+def share_parameters(model: nn.Module, but: Container[str] = ()) -> nn.Module:
     """Copy a model that shares its parameters with the original, and nothing else.
 
     Args:
@@ -82,7 +82,7 @@ def clone_and_touched(model: nn.Module, replace: Replace) -> tuple[nn.Module, li
     return cloned, touched
 
 
-def renew_kept(model: nn.Module) -> None:
+def drop_cached_tensors(model: nn.Module) -> None:
     """Make modules drop the tensors that they computed from their weights for eval mode, in place.
 
     Attention modules often cache biases in eval mode and drop the cache in an overridden `train`. This calls that
@@ -103,7 +103,7 @@ def renew_kept(model: nn.Module) -> None:
             part.training = mode
 
 
-class Borrowed(TorchDispatchMode):
+class BorrowedWeights(TorchDispatchMode):
     """Records which weights of another model are used in a computation.
 
     copy.deepcopy does not copy closures, so a copied model may still compute with the original.
@@ -136,7 +136,7 @@ class Borrowed(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def functions_of(model: nn.Module) -> list[str]:
+def held_functions(model: nn.Module) -> list[str]:
     """List the functions that modules hold as attributes or hooks: they may be bound to the model itself.
 
     Args:
@@ -170,7 +170,7 @@ class _Cloner:
             return known
         if _copies_itself(type(module)):
             return self._by_itself(module, prefix)
-        # First the tensors, so that whatever else refers to them finds their copies in the memo.
+        # Tensors first, so that other references to them find their copies in the memo.
         tables = {
             "_parameters": self._tensors(module._parameters, prefix, is_parameter=True),
             "_buffers": self._tensors(module._buffers, prefix, is_parameter=False),

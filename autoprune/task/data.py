@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.task.loaders import own_generators, samples_drawn, seeded_states, swapped
+from autoprune.task.loaders import generator_states, own_generators, samples_drawn, seeded_states
 from autoprune.task.nested import first_tensor, is_along_first, narrow, to_device
 
-#: What a model is called with: one tensor, a tuple of positional or a dict of keyword arguments.
+#: Inputs of a model: one tensor, a tuple of positional arguments or a dict of keyword arguments.
 Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
 #: (inputs, targets), as a DataLoader yields it.
 Pair = tuple[object, object] | Sequence[object]
@@ -50,7 +50,7 @@ class Batch:
         Returns:
             The moved batch.
         """
-        inputs: Inputs = to_device(self.inputs, device)  # type: ignore[assignment]  # of the kind it was
+        inputs: Inputs = to_device(self.inputs, device)  # type: ignore[assignment]  # the same type
         return replace(self, inputs=inputs, targets=to_device(self.targets, device))
 
 
@@ -179,18 +179,18 @@ class IterableSplit:
             raise ConfigurationError(error_message(self.name, "hold at least one batch", "none in a pass", remedy))
 
     def _seeded(self, seed: int) -> Iterator[Pair]:
-        # A generator that a loader or sampler was given knows nothing of torch's seed and may be drawn from as late
-        # as in the last batch: it is seeded too, and has the user's own state whenever the user looks.
+        # A generator of a loader or sampler does not follow torch's seed and may be used up to the last batch. It is
+        # seeded, too, and has the user's state between the batches.
         generators = own_generators(self.batches)
         states = seeded_states(generators, seed)
-        with torch.random.fork_rng(devices=[]), swapped(generators, states):
+        with torch.random.fork_rng(devices=[]), generator_states(generators, states):
             # RandomSampler draws its seed from torch's generator at the first next(), not at iter().
             torch.manual_seed(seed)
             iterator = iter(self.batches)
             pairs = list(islice(iterator, 1))
         while pairs:
             yield pairs[0]
-            with swapped(generators, states):
+            with generator_states(generators, states):
                 pairs = list(islice(iterator, 1))
 
 
@@ -223,8 +223,8 @@ def as_batch(pair: object) -> Batch:
     return Batch(inputs=inputs, targets=targets, size=size, divisible=divisible)
 
 
-def head(split: Split, samples: int, least: int = 1) -> list[Batch]:
-    """Take the first batches of a split, see `take`.
+def first_batches(split: Split, samples: int, least: int = 1) -> list[Batch]:
+    """Take the first batches of a split, see `take_batches`.
 
     Args:
         split: The split.
@@ -234,10 +234,10 @@ def head(split: Split, samples: int, least: int = 1) -> list[Batch]:
     Returns:
         The batches.
     """
-    return take(split.ordered(), samples, least)
+    return take_batches(split.ordered(), samples, least)
 
 
-def take(source: Iterator[Batch], samples: int, least: int = 1) -> list[Batch]:
+def take_batches(source: Iterator[Batch], samples: int, least: int = 1) -> list[Batch]:
     """Take the first batches of a pass that together hold at most `samples` samples.
 
     The last one is shortened. A batch that is not divisible is left out, or taken whole if it is the first.
@@ -290,7 +290,7 @@ def call(model: torch.nn.Module, inputs: Inputs) -> object:
     return model(inputs)
 
 
-def with_samples(outputs: Tensor, size: int) -> Tensor:
+def restore_sample_axis(outputs: Tensor, size: int) -> Tensor:
     """Restore the axis of samples, which models that end with squeeze() drop for one sample.
 
     Args:
@@ -304,7 +304,7 @@ def with_samples(outputs: Tensor, size: int) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Switch a model to eval mode in a `with` block, and restore the mode of each module afterwards.
 
     It calls `train`, which modules override to drop tensors that they cache in eval mode.
@@ -322,7 +322,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def endless(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batch]]:
+def endless_batches(split: Split, seed: int, least: int = 1) -> Iterator[tuple[int, Batch]]:
     """Iterate over shuffled passes without end.
 
     Args:
@@ -366,7 +366,7 @@ def check_arrays(pair: Sequence[object]) -> None:
 
 def _batch_size(targets: object, inputs: object) -> int:
     if isinstance(targets, tuple | list) and targets and all(isinstance(target, Mapping) for target in targets):
-        return len(targets)  # one for each image, as detectors take them
+        return len(targets)  # one mapping per image, as for detectors
     for candidate in (targets, inputs):
         tensor = first_tensor(candidate)
         if tensor is not None and tensor.ndim > 0:

@@ -18,28 +18,28 @@ from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, head, shorten
-from autoprune.task.loaders import ends_for_sure
-from autoprune.task.metrics import asked_by, build_metric, direction_of, probe_metric
+from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, first_batches, shorten
+from autoprune.task.loaders import surely_ends
+from autoprune.task.metrics import build_metric, direction_of, family_asked_by, probe_metric
 from autoprune.task.prediction import (
     Prediction,
     TargetProperties,
     are_logits,
     classes_of,
-    ignored_by,
+    ignore_index_of,
     kind_of_prediction,
-    trained_by,
+    kind_trained_by,
 )
 from autoprune.task.validation import collect_fault, is_count, is_inputs, metric_faults, run_user_code
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
 
-#: Batches after which a split that no length bounds is taken for one without end.
+#: Batches after which a split without a length is taken for endless.
 ENDLESS = 10_000
-#: Samples that a metric is tried on at least, where a batch has fewer: R2, say, has no value for one.
+#: Fewest samples that a metric is tried on: R2, for example, has no value for one sample.
 _TRIED = 32
-#: Numbers that are looked at together, so that large splits need no large copies.
+#: Entries that are checked at a time, so that large splits need no large copies.
 _CHUNK = 2**22
 
 Splits = Mapping[str, Split | None]
@@ -77,7 +77,7 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
     if is_inputs(task.example_inputs):
         with torch.no_grad():
             collect_fault(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
-    # A loss that fails on train would fail on test as well: splits are looked at up to the first that has faults.
+    # A loss that fails on train would fail on test, too: the first split with faults is the last one checked.
     found: list[str] = []
     batches: dict[str, Batch] = {}
     for name, part in splits.items():
@@ -90,7 +90,7 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
             if _batch(task, dense, name, batch, found):
                 batches[name] = batch
                 _keep_whole(dense, part, batch)
-    # Metrics are of what a candidate is scored on; train may have other targets, as after a mixup.
+    # Metrics are for the scored splits; train may have other targets, such as after mixup.
     scored = [name for name in batches if name != "train"] or list(batches)
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
@@ -158,16 +158,16 @@ def _tensor(batch: Batch, where: str) -> Tensor:
 def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Prediction:
     samples = task.calibration_samples if is_count(task.calibration_samples, 1) else 1
     try:
-        batches = [batch.to(torch.device(task.device)) for batch in head(split, samples)]
+        batches = [batch.to(torch.device(task.device)) for batch in first_batches(split, samples)]
     except (Exception, SystemExit) as error:  # the user's loader runs here
         raise ConfigurationError(error_message(where, "run", describe_exception(error))) from error
     outputs = task.predictions(call(dense, batches[0].inputs))
     targets = _tensor(batches[0], where)
-    ignored = ignored_by(task.loss) if task.ignore_index is None else task.ignore_index
-    loss = trained_by(task.loss)
+    ignored = ignore_index_of(task.loss) if task.ignore_index is None else task.ignore_index
+    loss = kind_trained_by(task.loss)
     if task.kind is None:
         values = TargetProperties.of(_targets(split, batches), ignored)
-        found = kind_of_prediction(outputs, targets, values, asked=asked_by(task.metrics), loss=loss)
+        found = kind_of_prediction(outputs, targets, values, asked=family_asked_by(task.metrics), loss=loss)
     else:
         found = Prediction(kind=task.kind, classes=classes_of(task.kind, outputs))
     if found.kind == "regression":
@@ -222,7 +222,7 @@ def _check_all(targets: Iterable[Tensor], prediction: Prediction, where: str) ->
 
 def _check_labels(split: Split, prediction: Prediction, where: str) -> None:
     targets = _targets(split, list(islice(split.ordered(), 1)))
-    # The targets of train may be of another form, as after a mixup.
+    # Train may have other targets, such as after mixup.
     _check_all((each for each in targets if where != "train" or not each.is_floating_point()), prediction, where)
 
 
@@ -251,7 +251,7 @@ def _check_finite(task: Task, dense: nn.Module, split: TensorSplit, name: str) -
 
 def _check_end(split: IterableSplit) -> None:
     """Raise ConfigurationError if a pass does not end, or if only one pass is possible."""
-    if ends_for_sure(split.batches):
+    if surely_ends(split.batches):
         return
     most = ENDLESS
     with contextlib.suppress(TypeError):  # a loader over a stream has __len__ and fails in it
@@ -283,7 +283,7 @@ def _keep_whole(dense: nn.Module, split: Split, batch: Batch) -> None:
         return
     loader = split.batches
     if isinstance(loader, DataLoader) and loader.collate_fn is default_collate and loader.batch_sampler is not None:
-        return  # it stacks samples
+        return  # default_collate stacks samples
     split.divisible = _is_divisible(dense, batch)
 
 
@@ -293,9 +293,9 @@ def _is_divisible(dense: nn.Module, batch: Batch) -> bool:
     half = shorten(batch, batch.size // 2)
     try:
         outputs = call(dense, half.inputs)
-    except (Exception, SystemExit):  # whatever the model cannot be called on
+    except (Exception, SystemExit):  # the model may refuse half a batch with any error
         return False
-    # The axis of time may be as long as a batch: then half of it gives outputs of as many samples as before.
+    # If the first axis is time, half of it gives outputs for as many samples as before.
     return not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != batch.size
 
 

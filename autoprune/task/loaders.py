@@ -16,7 +16,7 @@ from torch.utils.data import (
 )
 
 
-def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
+def drawn_positions(loader: DataLoader[object]) -> Sequence[int] | None:
     """List the positions in the dataset that passes draw from.
 
     Args:
@@ -34,7 +34,7 @@ def drawn(loader: DataLoader[object]) -> Sequence[int] | None:
     return None
 
 
-def ends_for_sure(source: object) -> bool:
+def surely_ends(source: object) -> bool:
     """Tell whether a pass is known to end: over a list, or by torch's own samplers over a dataset with a length.
 
     Args:
@@ -110,7 +110,7 @@ def seeded_states(generators: Iterable[torch.Generator], seed: int) -> list[torc
 
 
 @contextmanager
-def swapped(generators: Sequence[torch.Generator], states: list[torch.Tensor]) -> Iterator[None]:
+def generator_states(generators: Sequence[torch.Generator], states: list[torch.Tensor]) -> Iterator[None]:
     """Give generators other states in a `with` block, and restore their own states afterwards.
 
     Args:
@@ -141,5 +141,5 @@ def sampler_of(loader: DataLoader[object]) -> object:
         return None
     if loader.batch_sampler is None:
         return loader.sampler
-    # Under batch_sampler=... the loader's own sampler is a stand-in that draws nothing.
+    # With batch_sampler=... the loader's own sampler is a placeholder that draws nothing.
     return loader.batch_sampler.sampler if type(loader.batch_sampler) is BatchSampler else None

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
-from autoprune.task.data import with_samples
+from autoprune.task.data import restore_sample_axis
 from autoprune.task.prediction import Prediction
 
 
@@ -156,7 +156,7 @@ def _regression(name: str, prediction: Prediction) -> Metric:
 
 MetricFactory = Callable[[Prediction], Metric]
 
-#: Metric name -> factory. Averages over classes are "macro" but for accuracy and error, which count samples.
+#: Metric name -> factory. Averages over classes are "macro", except for accuracy and error, which count samples.
 CLASSIFICATION: Mapping[str, MetricFactory] = {
     "accuracy": functools.partial(_classification, "Accuracy", "micro"),
     "balanced_accuracy": _balanced,
@@ -227,7 +227,7 @@ def direction_of(name: str, metric: Metric) -> bool:
     return bool(metric.higher_is_better)
 
 
-def asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
+def family_asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
     """Tell which kind of targets metrics are for.
 
     Args:
@@ -237,13 +237,13 @@ def asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
         "classification", "regression", or "" if they do not tell.
     """
     if isinstance(metrics, Mapping):
-        families = {family(metric) for metric in metrics.values()}
+        families = {metric_family(metric) for metric in metrics.values()}
     else:
         families = {"classification" if name in CLASSIFICATION else "regression" for name in metrics if name in METRICS}
     return next((one for one in ("classification", "regression") if one in families), "")
 
 
-def family(metric: Metric) -> str:
+def metric_family(metric: Metric) -> str:
     """Tell a metric of labels from a metric of numbers.
 
     Args:
@@ -275,12 +275,12 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
     copy = metric.clone().to(outputs.device)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a class is missing among a few samples means nothing
+            warnings.simplefilter("ignore")  # a class may be missing among a few samples
             copy.reset()
             for each in answers:
-                update(copy, *each, prediction)
+                update_metric(copy, *each, prediction)
             value = copy.compute()
-    except (Exception, SystemExit) as error:  # any error here means: the metric does not fit the outputs
+    except (Exception, SystemExit) as error:  # any error means that the metric does not fit the outputs
         raise ConfigurationError(
             error_message(
                 f"metric {name!r}",
@@ -300,13 +300,13 @@ def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tens
                 f"metric {name!r}",
                 "be finite after one batch",
                 float(value),
-                "A metric that has to be fitted or fed otherwise first cannot score a candidate.",
+                "A metric that needs other input first cannot score a candidate.",
             )
         )
 
 
 @torch.no_grad()
-def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
+def update_metric(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
     """Feed one batch to a metric, in the form that it takes.
 
     An axis of one column that only the outputs have is left out. Metrics of labels take integers and, for yes/no,
@@ -320,12 +320,12 @@ def update(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Predict
         targets: Targets of the batch.
         prediction: What the model predicts; None leaves values unchanged.
     """
-    outputs = _without_column(with_samples(outputs, len(targets)) if targets.ndim else outputs, targets)
-    takes = family(metric) if prediction is not None else ""
+    outputs = _without_column(restore_sample_axis(outputs, len(targets)) if targets.ndim else outputs, targets)
+    takes = metric_family(metric) if prediction is not None else ""
     if prediction is not None and takes == "classification":
         outputs, targets = _labelled(metric, outputs, targets, prediction)
     elif takes == "regression":
-        # Counts and half precision: their differences and squares need more digits.
+        # Differences and squares of counts and half precision need more digits.
         dtype = torch.promote_types(outputs.dtype, torch.float32)
         outputs, targets = outputs.to(dtype), targets.to(dtype)
     metric.update(outputs.contiguous(), targets.contiguous())  # some use view()

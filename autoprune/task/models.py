@@ -11,13 +11,13 @@ from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.prune import BasePruningMethod
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
-from autoprune.task.clone import Borrowed, functions_of
+from autoprune.task.clone import BorrowedWeights, held_functions
 from autoprune.task.data import Inputs, call
 
-#: Class -> what to do instead. By name, as importing some of them takes seconds or needs another build of torch.
+#: Class -> remedy. By name, as importing some of them takes seconds or needs another build of torch.
 _REFUSED: Mapping[str, str] = {
     "torch._dynamo.eval_frame.OptimizedModule": (
-        "Pass the module inside, ._orig_mod, and compile the pruned model: what is compiled stays bound to its weights."
+        "Pass the module inside, ._orig_mod, and compile the pruned model: compiled code stays bound to its weights."
     ),
     "torch.nn.parallel.data_parallel.DataParallel": "Pass the module inside, .module, and wrap the pruned model.",
     "torch.nn.parallel.distributed.DistributedDataParallel": (
@@ -113,17 +113,17 @@ def check_independent(copied: nn.Module, original: nn.Module, inputs: Inputs) ->
     Raises:
         ConfigurationError: The copy uses weights of the original.
     """
-    borrowed = Borrowed(original)
+    borrowed = BorrowedWeights(original)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), borrowed:
             call(copied, copy.deepcopy(inputs))
-    except Exception:  # user code runs in here, and what it raises is told where inputs are checked
+    except Exception:  # errors of the user's code are reported where inputs are checked
         return
     if borrowed.found:
-        raise ConfigurationError(borrowing(original, borrowed))
+        raise ConfigurationError(borrowing_message(original, borrowed))
 
 
-def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
+def borrowing_message(original: nn.Module, borrowed: BorrowedWeights) -> str:
     """Build the message about a copy that computes with weights of the original.
 
     Args:
@@ -133,7 +133,7 @@ def borrowing(original: nn.Module, borrowed: Borrowed) -> str:
     Returns:
         The message, with the functions that may be bound to these weights.
     """
-    held = functions_of(original)
+    held = held_functions(original)
     return error_message(
         "a copy of the model",
         "compute with its own weights",
@@ -161,7 +161,7 @@ def without_wrapping(weights: Mapping[str, Tensor], own: Collection[str]) -> Map
 
 def _unwrapped(weights: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
     """The weights without leading parts of their names, one by one, then without any part of a wrapper."""
-    left = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # what an AveragedModel counts
+    left = {name: tensor for name, tensor in weights.items() if name != "n_averaged"}  # a counter of AveragedModel
     while common_prefix(left).removesuffix(".") in _WRAPPING:
         left = {name.partition(".")[2]: tensor for name, tensor in left.items()}
         yield left
@@ -187,7 +187,7 @@ def common_prefix(names: Collection[str]) -> str:
 def _remedy(module: nn.Module) -> str:
     weights = (*module.parameters(), *module.buffers())
     if isinstance(module, torch.jit.ScriptModule) and not weights:
-        return ""  # an activation, say: it has nothing to cut
+        return ""  # such as an activation: it has nothing to cut
     names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
     return next((_REFUSED[name] for name in names if name in _REFUSED), "")
 

@@ -1,8 +1,8 @@
-"""The mode in which a loss is defined: eval mode, or training mode at rest where a model means something else there.
+"""The mode in which a loss is defined: eval mode, or training mode at rest for models that differ between both.
 
-Some models return something else in training than in eval mode: softmax in eval mode alone, auxiliary heads or losses
-in training mode alone. Their loss is defined on what they return in training mode. Training mode at rest is training
-mode without anything random or of the batch: dropout is off and norms use their running statistics.
+Some models return other outputs in training than in eval mode: softmax in eval mode alone, auxiliary heads or losses
+in training mode alone. Their loss is defined on the outputs of training mode. Training mode at rest is training mode
+without randomness and batch statistics: dropout is off and norms use their running statistics.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Batch, Split, call, evaluating
+from autoprune.task.data import Batch, Split, call, eval_mode
 
-#: Draws by which what a class does in training is told from chance.
+#: Draws that tell randomness in training mode from other outputs.
 DRAWS = 4
-#: Outputs further apart than that, as a share of their size, are others: kernels of both modes round differently.
+#: Relative distance above which outputs differ; below it, kernels of both modes may round differently.
 _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}
 _USUAL_TOLERANCE = 1e-3
-#: What the draws are apart from eval mode, at most, in units of what they are apart from each other.
+#: Largest mean distance of the draws from eval mode, as a multiple of their mean distance from each other.
 _BY_CHANCE = 2.0
 #: Function -> name and place of the argument that makes it random or look at the batch, and its value at rest.
 _AT_REST: Mapping[object, tuple[str, int, object]] = {
@@ -44,7 +44,7 @@ _AT_REST: Mapping[object, tuple[str, int, object]] = {
     functional.multi_head_attention_forward: ("training", 13, False),
     functional.scaled_dot_product_attention: ("dropout_p", 4, 0.0),
 }
-#: The same of norms, for which running statistics have to be there.
+#: The same for norms with running statistics.
 _NORMS_AT_REST: Mapping[object, tuple[str, int, object]] = {
     functional.batch_norm: ("training", 5, False),
     functional.instance_norm: ("use_input_stats", 5, False),
@@ -56,9 +56,8 @@ class LossMode:
     """The mode of a model in which its loss is defined.
 
     Attributes:
-        trains: Whether it is training mode at rest; eval mode else.
-        random: Classes of modules that do something at random in training, and stay in eval mode for that.
-
+        trains: True for training mode at rest, False for eval mode.
+        random: Classes of modules that are random in training mode, and therefore stay in eval mode.
     """
 
     trains: bool = False
@@ -66,18 +65,18 @@ class LossMode:
 
     @contextmanager
     def on(self, model: nn.Module, seed: int = 0) -> Iterator[None]:
-        """Put a model into this mode; its own modes, its buffers and all random generators are as before after that.
+        """Put a model into this mode in a `with` block, and restore its modes, buffers and all random generators
+        afterwards.
 
         Args:
             model: The dense model or one cut from it.
-            seed: Of what is drawn at random in spite of all.
-
+            seed: Seed of the remaining randomness.
         """
         if not self.trains:
-            with evaluating(model):
+            with eval_mode(model):
                 yield
             return
-        with evaluating(model), _same_buffers(model), seeded(model, seed), _Rest():
+        with eval_mode(model), _same_buffers(model), seeded(model, seed), _Rest():
             self._enter(model)
             yield
 
@@ -91,61 +90,80 @@ class LossMode:
             module.training = mode and not (_is_plain(module) or type(module) in self.random)
 
 
-EVAL = LossMode()
+EVAL_MODE = LossMode()
 
 
-def mode_on(model: nn.Module, split: Split | None, device: str) -> LossMode:
-    """Find the mode in which the loss of a model is defined; eval mode where the model or its data fail.
+def loss_mode_of(model: nn.Module, split: Split | None, device: str) -> LossMode:
+    """Find the mode in which the loss of a model is defined; eval mode if the model or its data fail.
 
     Args:
-        model: On the device.
-        split: Whose first batch is looked at; None where there is none.
-        device: Where the batch goes.
+        model: The model, on the device.
+        split: Split whose first batch is used; None if there is none.
+        device: Device of the batch.
 
+    Returns:
+        The mode.
     """
     try:
-        return EVAL if split is None else find_mode(model, next(split.ordered()).to(torch.device(device)))
-    except (Exception, SystemExit):  # the user's code may raise anything; checks of the task tell it
-        return EVAL
+        return EVAL_MODE if split is None else find_loss_mode(model, next(split.ordered()).to(torch.device(device)))
+    except (Exception, SystemExit):  # the user's code may raise anything; the task's checks report it
+        return EVAL_MODE
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A loss, called as it is, together with the mode in which it is defined."""
+    """A loss together with the mode in which it is defined. Called like the loss.
+
+    Attributes:
+        loss: (outputs, targets) -> scalar tensor.
+        mode: Mode of the model for its outputs.
+    """
 
     loss: Callable[..., Tensor]
     mode: LossMode
 
     def __call__(self, outputs: object, targets: object) -> Tensor:
-        """Call the loss."""
+        """Call the loss.
+
+        Args:
+            outputs: Outputs of the model in `mode`.
+            targets: Targets of the batch.
+
+        Returns:
+            The loss, a scalar.
+        """
         return self.loss(outputs, targets)
 
 
 def in_mode_of(loss: Callable[..., Tensor], model: nn.Module) -> AbstractContextManager[None]:
-    """Put a model into the mode in which a loss is defined: eval mode for a plain function.
+    """Put a model into the mode in which a loss is defined, in a `with` block; eval mode for a plain function.
 
     Args:
         loss: An Objective or a plain function.
-        model: The model whose outputs it gets.
+        model: The model whose outputs the loss gets.
 
+    Returns:
+        The context manager.
     """
-    return (loss.mode if isinstance(loss, Objective) else EVAL).on(model)
+    return (loss.mode if isinstance(loss, Objective) else EVAL_MODE).on(model)
 
 
 @torch.no_grad()
-def find_mode(model: nn.Module, batch: Batch) -> LossMode:
-    """Find the mode in which the loss of a model is defined, by its outputs; the model and all generators stay as is.
+def find_loss_mode(model: nn.Module, batch: Batch) -> LossMode:
+    """Find the mode in which the loss of a model is defined, by its outputs.
 
-    Where training mode at rest gives what eval mode gives, that is eval mode. Classes of the user's that differ from
-    eval mode by chance alone, such as stochastic depth, are at rest in eval mode.
+    It is eval mode if training mode at rest gives the same outputs. User classes whose outputs differ from eval mode by
+    chance alone, such as stochastic depth, are at rest in eval mode.
 
     Args:
-        model: In any mode.
-        batch: On its device.
+        model: The model, in any mode; unchanged, like all generators.
+        batch: A batch on its device.
 
+    Returns:
+        The mode.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        return EVAL
+        return EVAL_MODE
     scratch = clone_with(model)
     kinds = {type(module): None for module in scratch.modules() if not _is_plain(module)}
 
@@ -156,17 +174,17 @@ def find_mode(model: nn.Module, batch: Batch) -> LossMode:
 
     usual = seen(())
     if seen(tuple(kinds)).same(usual):
-        return EVAL
+        return EVAL_MODE
     by_chance = frozenset(kind for kind in kinds if _by_chance(kind, seen, usual))
     rest = tuple(kind for kind in kinds if kind not in by_chance)
-    return EVAL if seen(rest).same(usual) else LossMode(trains=True, random=by_chance)
+    return EVAL_MODE if seen(rest).same(usual) else LossMode(trains=True, random=by_chance)
 
 
 def _by_chance(kind: type[nn.Module], seen: Callable[..., Outputs], usual: Outputs) -> bool:
-    """Whether what a class does in training is noise around what it does in eval mode."""
+    """Whether the outputs of a class in training mode are noise around those in eval mode."""
     try:
         draws = [seen((kind,), seed) for seed in range(1, 1 + DRAWS)]
-    except Exception:  # what holds it needs what it returns in training
+    except Exception:  # the module around it needs its outputs of training mode
         return False
     if any(draw.structure != usual.structure for draw in draws):
         return False
@@ -177,12 +195,11 @@ def _by_chance(kind: type[nn.Module], seen: Callable[..., Outputs], usual: Outpu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What a model returned, taken apart.
+    """The outputs of a model, taken apart.
 
     Attributes:
-        structure: Types and places of all that is in it, shapes and dtypes of the tensors.
+        structure: Types and places of all values, shapes and dtypes of the tensors.
         tensors: The tensors, in order.
-
     """
 
     structure: tuple[object, ...]
@@ -193,8 +210,10 @@ class Outputs:
         """Take apart tensors in mappings, sequences and dataclasses.
 
         Args:
-            value: What a model returned.
+            value: Outputs of a model.
 
+        Returns:
+            Their structure and tensors.
         """
         found = list(_leaves(value, ()))
         tensors = tuple(leaf for _, leaf in found if isinstance(leaf, Tensor))
@@ -205,11 +224,13 @@ class Outputs:
         return cls(structure=structure, tensors=tensors)
 
     def distance(self, other: Outputs) -> float:
-        """Mean over the tensors of how far apart they are, as a share of their size; infinite where shapes differ.
+        """Compute the mean relative distance of the tensors.
 
         Args:
-            other: Of the same model.
+            other: Outputs of the same model.
 
+        Returns:
+            The distance as a share of the tensors' size; infinite if the structures differ.
         """
         if self.structure != other.structure:
             return float("inf")
@@ -217,11 +238,13 @@ class Outputs:
         return sum(_distance(one, two) for one, two in pairs) / max(1, len(pairs))
 
     def same(self, other: Outputs) -> bool:
-        """Whether they are the same but for rounding.
+        """Tell whether two outputs are the same except for rounding.
 
         Args:
-            other: Of the same model.
+            other: Outputs of the same model.
 
+        Returns:
+            Whether they are the same.
         """
         return self.structure == other.structure and all(
             _distance(one, two) <= _TOLERANCE.get(one.dtype, _USUAL_TOLERANCE)
@@ -230,7 +253,7 @@ class Outputs:
 
 
 def _leaves(value: object, place: tuple[object, ...]) -> Iterator[tuple[tuple[object, ...], object]]:
-    """Everything in nested data, with its place; the types of what holds it are part of the place."""
+    """Every value in nested data, with its place. Types of the containers are part of the place."""
     items: Iterator[tuple[object, object]]
     if isinstance(value, Mapping):
         items = iter(value.items())
@@ -256,14 +279,16 @@ def _distance(one: Tensor, two: Tensor) -> float:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """What the mode of a module does not say anything about the outputs' meaning: torch's forwards, and statistics."""
+    """Whether the mode of a module cannot change the meaning of outputs: torch's own forwards, and norms with
+    statistics.
+    """
     if any(isinstance(module._buffers.get(name), Tensor) for name in ("running_mean", "running_var")):
         return True
     return getattr(type(module).forward, "__module__", "").startswith("torch.nn.")
 
 
 class _Rest(TorchFunctionMode):
-    """Calls of dropout, norms and the like as in eval mode, whatever their arguments say."""
+    """Calls dropout, norms and the like as in eval mode, whatever their arguments are."""
 
     def __torch_function__(
         self, func: Callable[..., object], types: object, args: tuple[object, ...] = (), kwargs: object = None
@@ -283,7 +308,7 @@ class _Rest(TorchFunctionMode):
 
 @contextmanager
 def _same_buffers(model: nn.Module) -> Iterator[None]:
-    """Buffers as before, in place, after what a model counts or averages in training mode."""
+    """Restore buffers in place, after a model has counted or averaged in training mode."""
     before = [
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
@@ -301,12 +326,11 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(model: nn.Module, seed: int) -> Iterator[None]:
-    """Seed the generators that a model may draw from; their states are as before after that.
+    """Seed the generators that a model may draw from in a `with` block, and restore their states afterwards.
 
     Args:
-        model: Whose devices are seeded.
-        seed: For each of the generators.
-
+        model: Model whose devices are seeded.
+        seed: Seed of each generator.
     """
     cuda = sorted({tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}, key=str)
     python, numbers = random.getstate(), np.random.get_state()

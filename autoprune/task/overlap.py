@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from autoprune.task.data import IterableSplit, Split, TensorSplit, as_batch
-from autoprune.task.loaders import drawn
+from autoprune.task.loaders import drawn_positions
 from autoprune.task.nested import first_tensor
 
-#: Where samples lie -> which of them. A sample in memory is known by its address, others by dataset and position.
+#: Place of samples -> positions there. Samples in memory are identified by address, others by dataset and position.
 Footprint = Mapping[Hashable, Collection[int]]
 
 
@@ -48,9 +48,9 @@ def _footprint(split: Split) -> Footprint:
         return _rows(split.inputs)
     source = split.batches if isinstance(split, IterableSplit) else None
     if isinstance(source, DataLoader):
-        positions = drawn(source)
+        positions = drawn_positions(source)
         return _in_dataset(source.dataset, positions) if positions is not None else {}
-    # Only a real list keeps its batches: the address of a tensor that is made anew each time says nothing.
+    # Only a real list keeps its batches; tensors that are made anew each time have no lasting address.
     return _in_batches(source) if isinstance(source, list | tuple) else {}
 
 

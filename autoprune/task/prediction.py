@@ -1,4 +1,4 @@
-"""What a model predicts, as its outputs, the targets, the metrics and the loss tell."""
+"""The kind of prediction of a model, inferred from its outputs, the targets, the metrics and the loss."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from autoprune.errors import ConfigurationError, error_message
 
-#: Kinds of prediction -> what they are called in a sentence.
+#: Kind of prediction -> its name in a sentence.
 PREDICTION_KINDS: Mapping[str, str] = {
     "multiclass": "{classes} classes",
     "binary": "one answer of yes or no",
     "multilabel": "{classes} labels, each yes or no",
     "regression": "numbers",
 }
-#: Losses of torch, as modules and as functions -> the kind of prediction that they train.
+#: Kind of prediction -> torch's losses that train it, as modules and as functions.
 _LOSSES: Mapping[str, tuple[object, ...]] = {
     "multiclass": (nn.CrossEntropyLoss, nn.NLLLoss, functional.cross_entropy, functional.nll_loss),
     "logits": (
@@ -42,9 +42,11 @@ _LOSSES: Mapping[str, tuple[object, ...]] = {
 class Prediction:
     """What a model predicts.
 
-    kind: one of PREDICTION_KINDS. classes: number of classes or labels; 2 for one answer of yes or no, 0 for numbers.
-    logits: whether classes and labels are answered by logits; False for probabilities, and for numbers.
-    ignore_index: label that metrics leave out, None for none.
+    Attributes:
+        kind: One of PREDICTION_KINDS.
+        classes: Number of classes or labels; 2 for one yes/no answer, 0 for numbers.
+        logits: True if classes and labels are predicted as logits; False for probabilities and for numbers.
+        ignore_index: Label that metrics leave out; None for none.
     """
 
     kind: str
@@ -58,19 +60,18 @@ class Prediction:
 
     @property
     def labels(self) -> range:
-        """The labels that classes have; empty for numbers."""
+        """Labels of the classes; empty for numbers."""
         return range(self.classes if self.kind == "multiclass" else 0 if self.kind == "regression" else 2)
 
     def check(self, targets: Tensor, where: str) -> None:
         """Check that every target is a label of a class, or a finite number.
 
         Args:
-            targets: labels of any shape, answers of yes or no to each class, or numbers.
-            where: the name of their split, for the message.
+            targets: Labels of any shape, yes/no answers for each class, or numbers.
+            where: Name of their split in the message.
 
         Raises:
-            ConfigurationError: When a target is no such label and not `ignore_index`, or NaN or infinite.
-
+            ConfigurationError: A target is neither a label nor `ignore_index`, or is NaN or infinite.
         """
         if self.kind == "regression":
             if not bool(targets.isfinite().all()):
@@ -88,9 +89,12 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetProperties:
-    """What holds for every target that was looked at.
+    """Properties of all targets that were read.
 
-    binary: it is 0 or 1. whole: it has no fraction. one_hot: along the axis of the classes exactly one is 1.
+    Attributes:
+        binary: Every target is 0 or 1.
+        whole: No target has a fraction.
+        one_hot: Along the axis of the classes exactly one value is 1.
     """
 
     binary: bool = True
@@ -99,7 +103,15 @@ class TargetProperties:
 
     @classmethod
     def of(cls, targets: Iterable[Tensor], ignore_index: int | None = None) -> TargetProperties:
-        """Look at targets; `ignore_index` is passed over."""
+        """Find the properties of targets.
+
+        Args:
+            targets: Targets of some batches.
+            ignore_index: Label that is skipped; None for none.
+
+        Returns:
+            The properties.
+        """
         found = cls()
         for each in targets:
             values = each if ignore_index is None else each[each != ignore_index]
@@ -116,25 +128,24 @@ class TargetProperties:
 def kind_of_prediction(
     outputs: Tensor, targets: Tensor, values: TargetProperties | None = None, *, asked: str = "", loss: str = ""
 ) -> Prediction:
-    """Infer what is predicted.
+    """Infer what a model predicts.
 
     Integer targets [N, ...] or [N, 1, ...] beside outputs [N, C, ...] are multiclass. Targets of 0 and 1 beside outputs
-    of the same shape are binary (one column), multiclass (one-hot) or multilabel; floating point ones only where a
-    metric or the loss asks for labels. Everything else is regression.
+    of the same shape are binary (one column), multiclass (one-hot) or multilabel; floating point targets are so only if
+    a metric or the loss is for labels. Everything else is regression.
 
     Args:
-        outputs: the dense model's predictions of one batch.
-        targets: the targets of that batch.
-        values: what holds for all targets at hand; those of this batch when left out.
-        asked: what the metrics ask for: "classification", "regression" or "" when they do not say.
-        loss: `trained_by` of the loss.
+        outputs: The dense model's predictions for one batch.
+        targets: Targets of the batch.
+        values: Properties of all known targets; None for those of this batch.
+        asked: Kind of targets that the metrics are for: "classification", "regression", or "" if they do not tell.
+        loss: `kind_trained_by` of the loss.
 
     Returns:
         The kind and the number of classes.
 
     Raises:
-        ConfigurationError: When the scores of classes lie on the last axis.
-
+        ConfigurationError: The scores of classes lie on the last axis.
     """
     values = TargetProperties.of([targets]) if values is None else values
     kind = _kind(outputs, targets, values, asked, loss)
@@ -147,11 +158,17 @@ def kind_of_prediction(
 
 
 def classes_of(kind: str, outputs: Tensor) -> int:
-    """Give the number of classes of one kind of prediction.
+    """Count the classes of a kind of prediction.
+
+    Args:
+        kind: One of PREDICTION_KINDS.
+        outputs: Predictions of one batch.
+
+    Returns:
+        The number of classes or labels.
 
     Raises:
-        ConfigurationError: When the outputs have no axis for several classes or labels.
-
+        ConfigurationError: The outputs have no axis of several classes or labels.
     """
     if kind in ("multiclass", "multilabel"):
         if outputs.ndim < 2 or outputs.shape[1] < 2:
@@ -164,7 +181,15 @@ def classes_of(kind: str, outputs: Tensor) -> int:
 
 
 def are_logits(outputs: Tensor, kind: str) -> bool:
-    """Tell logits from probabilities: these lie in [0, 1], and those of classes sum to 1."""
+    """Tell logits from probabilities, which lie in [0, 1] and, for classes, sum to 1.
+
+    Args:
+        outputs: Predictions of one batch.
+        kind: One of PREDICTION_KINDS.
+
+    Returns:
+        True for logits.
+    """
     if kind == "regression":
         return False
     if bool(((outputs < 0) | (outputs > 1)).any()):
@@ -174,26 +199,31 @@ def are_logits(outputs: Tensor, kind: str) -> bool:
     )
 
 
-def trained_by(loss: object) -> str:
+def kind_trained_by(loss: object) -> str:
     """Tell what a loss of torch trains.
 
-    Returns:
-        "multiclass"; "logits" or "probabilities" of yes and no; "regression"; "" for any other loss, such as a function
-        of the user's.
+    Args:
+        loss: Any loss.
 
+    Returns:
+        "multiclass"; "logits" or "probabilities" of yes/no answers; "regression"; "" for any other loss, such as a
+            function
+        of the user's.
     """
     while isinstance(loss, functools.partial):
         loss = loss.func
     return next((kind for kind, known in _LOSSES.items() if loss in known or type(loss) in known), "")
 
 
-def ignored_by(loss: object) -> int | None:
-    """Give the label that a loss leaves out.
+def ignore_index_of(loss: object) -> int | None:
+    """Find the label that a loss leaves out.
+
+    Args:
+        loss: Any loss.
 
     Returns:
-        The attribute `ignore_index` of a loss module or of the one part of it that has it, or the default of an
-        argument of that name of a function; None when there is none.
-
+        The attribute `ignore_index` of a loss module or of its one part that has it, or the default of a function's
+        argument of that name; None if there is none.
     """
     if isinstance(loss, nn.Module):
         parts = (getattr(part, "ignore_index", None) for part in loss.modules())
@@ -207,7 +237,14 @@ def ignored_by(loss: object) -> int | None:
 
 
 def is_label(value: object) -> bool:
-    """Whether it is an integer, as labels are."""
+    """Tell whether a value is an integer, as labels are.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Whether it is.
+    """
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -230,7 +267,7 @@ def _kind(outputs: Tensor, targets: Tensor, values: TargetProperties, asked: str
 
 
 def _stray(targets: Tensor, prediction: Prediction) -> float | None:
-    """The first target that is no label; None when there is none."""
+    """The first target that is no label; None if there is none."""
     known = (targets >= prediction.labels[0]) & (targets <= prediction.labels[-1])
     if targets.is_floating_point():
         # One-hot targets of classes may be soft: a share of each.

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-#: Tensors that a message names.
+#: Most tensors in one message.
 _NAMED = 3
 
 
-def misfits(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[str]:
+def misfit_faults(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[str]:
     """Compare stored weights with the tensors of a model. Tensors that only one of the two has are not compared.
 
     Args:
@@ -36,7 +36,7 @@ def misfits(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[
     return found
 
 
-def unsound(weights: Mapping[str, Tensor], may_be_infinite: Collection[str] | None) -> list[str]:
+def value_faults(weights: Mapping[str, Tensor], may_be_infinite: Collection[str] | None) -> list[str]:
     """Check weights without their model.
 
     Args:
@@ -70,11 +70,11 @@ def is_finite(tensor: Tensor) -> bool:
     """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no isfinite for numbers of a byte
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no isfinite for 8-bit floats
     return bool(torch.isfinite(wide).all())
 
 
-def told(faults: Collection[str]) -> str:
+def join_faults(faults: Collection[str]) -> str:
     """Join the first few faults to one line.
 
     Args:

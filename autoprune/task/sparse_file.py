@@ -1,21 +1,21 @@
-"""A safetensors file in which tensors with many zeros take less room, and the way back, bit for bit.
+"""A compressed safetensors file, in which tensors with many zeros take less space; decoding is exact bit for bit.
 
-An encoded tensor is stored under its name as bytes (uint8 [length]): first where its entries that are not zero lie,
-then these entries in order. How it was encoded stands in the header, under METADATA_KEY, as JSON:
+An encoded tensor is stored under its name as bytes (uint8 [length]): first the positions of its non-zero entries, then
+these entries in order. Its encoding is in the header, under METADATA_KEY, as JSON:
 
     {"version": 1, "tensors": {name: [encoding, dtype, shape]}}
 
 - "bitmap": one bit for each entry, the first in the highest bit of the first byte.
-- "gaps-uint8" (-uint16, -uint32, -uint64): for each entry that is not zero, how many zeros lie between it and the one
-  before, in the smallest dtype that holds all of them.
+- "gaps-uint8" (-uint16, -uint32, -uint64): for each non-zero entry, the number of zeros between it and the previous
+  one, in the smallest dtype that holds all of them.
 
-Whatever would not be smaller so is stored as it is and has no entry. An entry is zero when all its bits are: minus zero
-is stored like any other number, and so is what is not a number, with its bits. Numbers are little-endian.
+A tensor that would not become smaller is stored unchanged and has no entry in the header. An entry is zero when all its
+bits are: minus zero is stored like any other number, and so is NaN, with its bits. Numbers are little-endian.
 
-Without the header a tensor with the share z of zeros takes the smaller of 1 - z + 1 / (8 b) (bitmap) and
-(1 - z)(1 + 1 / b) (gaps, while none is above 255) of its bytes, b being those of one entry. So it shrinks from
-z = 1 / (8 b) on: 3.1 % for float32, 6.3 % for float16 and bfloat16, 12.5 % for bytes and bools. Gaps beat the bitmap
-where z is above 7 / 8. A float32 tensor is at 53 % of its bytes at z = 0.5, at 12.5 % at 0.9, at 1.25 % at 0.99.
+Apart from the header, a tensor with the share z of zeros takes the smaller of 1 - z + 1 / (8 b) (bitmap) and
+(1 - z)(1 + 1 / b) (gaps, if none is above 255) of its bytes, where b is the size of one entry in bytes. So it shrinks
+from z = 1 / (8 b) on: 3.1 % for float32, 6.3 % for float16 and bfloat16, 12.5 % for bytes and bools. Gaps beat the
+bitmap for z above 7 / 8. A float32 tensor is at 53 % of its bytes at z = 0.5, at 12.5 % at 0.9, at 1.25 % at 0.99.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from autoprune.errors import StorageError, error_message
 
 VERSION = 1
 METADATA_KEY = "autoprune_sparse"
-#: Integers of the size of one entry, through which its bits are seen; tensors of wider entries stay as they are.
+#: Size of an entry -> integer dtype for its bits; tensors with wider entries are stored unchanged.
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _GAPS: Mapping[str, np.dtype[np.unsignedinteger]] = {
     "gaps-uint8": np.dtype("u1"),
@@ -43,14 +43,21 @@ _GAPS: Mapping[str, np.dtype[np.unsignedinteger]] = {
     "gaps-uint64": np.dtype("<u8"),
 }
 
-#: What the header says of an encoded tensor: encoding, dtype, shape.
+#: Header entry of an encoded tensor: encoding, dtype, shape.
 Entry = tuple[str, str, list[int]]
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
 
 
 def serialize_sparse(tensors: Mapping[str, Tensor]) -> bytes:
-    """The bytes of a compressed file; tensors that share memory are written once for each name."""
+    """Convert tensors to the bytes of a compressed file. Tensors that share memory are written once for each name.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The bytes.
+    """
     stored: dict[str, Tensor] = {}
     entries: dict[str, Entry] = {}
     for name, tensor in separate(tensors).items():
@@ -64,11 +71,18 @@ def serialize_sparse(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], largest: int | None = None) -> dict[str, Tensor]:
-    """The tensors of a file as they were written; those of any other safetensors file as they are.
+    """Restore the tensors of a compressed file; the tensors of any other safetensors file are returned unchanged.
 
-    tensors, metadata: what the file holds, and the metadata of its header. largest: most bytes that its header may
-    declare, as zeros take no room in the file; None for no limit. Raises StorageError for a file that is damaged, of a
-    later version, or declares more.
+    Args:
+        tensors: The stored tensors by name.
+        metadata: Metadata of the file's header.
+        largest: Most bytes that the header may declare, as zeros take no space in the file; None for no limit.
+
+    Returns:
+        The tensors that were written.
+
+    Raises:
+        StorageError: The file is damaged, of a later version, or declares too many bytes.
     """
     if METADATA_KEY not in metadata:
         return dict(tensors)
@@ -83,7 +97,14 @@ def decode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], largest: 
 
 
 def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: contiguous, on the CPU, no two in the same memory."""
+    """Prepare tensors for safetensors: contiguous, on the CPU, no two in the same memory.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The prepared tensors.
+    """
     seen: set[int] = set()
     unique: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -95,14 +116,14 @@ def separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _encoded(name: str, tensor: Tensor) -> tuple[Entry, Tensor] | None:
-    """The smallest encoding of a tensor, what the header says of it included; None where that is the tensor itself."""
+    """The smallest encoding of a tensor and its entry in the header; None if the plain tensor is smaller."""
     item = tensor.element_size()
     if item not in _INTEGERS or tensor.numel() == 0:
         return None
     bits = tensor.view(_INTEGERS[item]).numpy().reshape(-1)
     zeros = bits.size - int(np.count_nonzero(bits))
     if zeros * item <= min(bits.size / 8, bits.size - zeros):
-        return None  # without looking closer: where the others lie takes more
+        return None  # the positions of the other entries take more
     positions = np.flatnonzero(bits)
     gaps = np.diff(positions, prepend=-1) - 1
     kind = next(kind for kind, dtype in _GAPS.items() if gaps.max(initial=0) <= np.iinfo(dtype).max)
@@ -137,7 +158,7 @@ def _entries(header: str) -> dict[str, Entry]:
 
 
 def _declared(name: str, entry: Sequence[object]) -> int:
-    """Bytes of a tensor as its header says, before any is made."""
+    """Bytes of a tensor by its header, computed before any tensor is made."""
     try:
         _, dtype, shape = entry
         return math.prod(_sizes(shape)) * _dtype(dtype).itemsize
@@ -171,7 +192,7 @@ def _decoded(name: str, stored: Tensor, entry: Sequence[object]) -> Tensor:
 
 
 def _read(stored: Tensor, encoding: str, dtype: torch.dtype, shape: list[int]) -> Tensor:
-    """One tensor from its bytes. Raises ValueError and its likes where they are not what the header says."""
+    """Decode one tensor. Raises ValueError and the like if its bytes contradict the header."""
     if stored.dtype != torch.uint8:
         raise ValueError(f"{dtype} in {stored.dtype}")
     entries, data, item = math.prod(shape), stored.numpy().reshape(-1), dtype.itemsize
@@ -187,7 +208,7 @@ def _read(stored: Tensor, encoding: str, dtype: torch.dtype, shape: list[int]) -
 
 
 def _from_bitmap(data: Bytes, entries: int) -> tuple[Positions, Bytes]:
-    """Positions of the entries that are not zero, and the bytes of these."""
+    """Positions of the non-zero entries, and their bytes."""
     length = math.ceil(entries / 8)
     bits = np.unpackbits(data[:length])
     if bits.size < entries or bits[entries:].any():
@@ -196,7 +217,7 @@ def _from_bitmap(data: Bytes, entries: int) -> tuple[Positions, Bytes]:
 
 
 def _from_gaps(data: Bytes, entries: int, dtype: np.dtype[np.unsignedinteger], item: int) -> tuple[Positions, Bytes]:
-    """Positions of the entries that are not zero, and the bytes of these."""
+    """Positions of the non-zero entries, and their bytes."""
     length = data.size // (dtype.itemsize + item) * dtype.itemsize
     gaps = np.frombuffer(data[:length].tobytes(), dtype=dtype)
     if gaps.size and int(gaps.max()) >= entries:

@@ -27,7 +27,7 @@ def as_split(data: object, batch_size: int) -> Split:
     """
     if isinstance(data, TensorSplit | IterableSplit):
         return data
-    # Exactly this type: a subclass may do more to a sample than look it up.
+    # Exactly this type: a subclass may transform samples.
     pair = data.tensors if type(data) is TensorDataset else data
     if isinstance(pair, tuple | list):
         check_arrays(pair)

@@ -1,4 +1,4 @@
-"""Task: everything the user brings, checked in one go before any work starts."""
+"""Task: the user's input, checked at once before any work starts."""
 
 from __future__ import annotations
 
@@ -18,48 +18,81 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, TaskError, error_message, plain_text
 from autoprune.task import validation
 from autoprune.task.carve import carve
-from autoprune.task.data import Batch, Inputs, Split, call, head, take
+from autoprune.task.data import Batch, Inputs, Split, call, first_batches, take_batches
 from autoprune.task.first_run import first_run
-from autoprune.task.metrics import direction_of, update
-from autoprune.task.modes import LossMode, Objective, mode_on
-from autoprune.task.prediction import Prediction, ignored_by
+from autoprune.task.metrics import direction_of, update_metric
+from autoprune.task.modes import LossMode, Objective, loss_mode_of
+from autoprune.task.prediction import Prediction, ignore_index_of
 from autoprune.task.validation import collect_fault
 
 Loss = Callable[..., Tensor]
 
 
-#: What torch's losses of classes leave out by default: nothing to say of a task.
+#: Default of torch's classification losses: not worth a word in the summary.
 TORCHS_IGNORE_INDEX = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A trained model, a way to score it and the data to do it on.
+    """A trained model, the way to score it, and the data.
 
-    model: the trained module, or a function without arguments that builds it. It is copied, never changed.
-    example_inputs: one call's inputs as tensor, tuple or dict; latency and multiply-adds refer to them.
-    train: pair of tensors, Dataset, DataLoader or any re-iterable of (inputs, targets) batches.
-    loss: (outputs, targets) -> scalar Tensor; it gets the targets as they are given.
-    metrics: names of autoprune.task.metrics.METRICS, or name -> torchmetrics.Metric.
-    quality: the metric among them that the search improves; its direction comes from the metric.
-    search: split that drives the study; carved from train when None. Never pass the test split here.
-    test: split for the final front only; None leaves test numbers out of the report.
-    checkpoint: .safetensors or torch state dict that is loaded into the model.
-    predict: outputs -> Tensor for metrics and distillation, where the model returns something richer.
-    kind: what is predicted, "multiclass", "binary", "multilabel" or "regression"; None infers it from outputs, targets,
-        metrics and loss, see `summary`.
-    logits: whether labels are answered by logits, not probabilities; None infers it.
-    ignore_index: label that metrics of a name leave out, such as 255 or -100; None takes that of the loss, if any.
-    schedulers: learning-rate schedulers of your own, name -> function (optimizer, total steps) that builds one on this
-        optimizer, for RecoveryPlan.scheduler. The optimizer has one group, whose rate is the plan's.
-    device: where the model and the batches go.
-    batch_size: for data that comes as tensors or Dataset, >= 1.
-    search_share: share of train that becomes the search split when none is given, in (0, 1).
-    calibration_samples: training samples that criteria and the sensitivity scan look at, >= 1.
-    require_trained: refuse a model that scores no better than chance.
-    seed: carving and every other random choice, >= 0.
+    Attributes:
+        model: The trained module, or a function without arguments that builds it. It is copied, never changed.
+        example_inputs: Inputs of one call, as a tensor, tuple or dict; latency and multiply-adds refer to them.
+        train: Pair of tensors, Dataset, DataLoader or any re-iterable of (inputs, targets) batches.
+        loss: (outputs, targets) -> scalar tensor; it gets the targets unchanged.
+        metrics: Names of autoprune.task.metrics.METRICS, or name -> torchmetrics.Metric.
+        quality: The metric that the search improves; its direction comes from the metric.
+        search: Split that drives the study; None carves it from train. Never pass the test split here.
+        test: Split for the final front only; None leaves test numbers out of the report.
+        checkpoint: .safetensors file or torch state dict that is loaded into the model.
+        predict: outputs -> tensor for metrics and distillation, if the model returns more than one tensor.
+        kind: "multiclass", "binary", "multilabel" or "regression"; None infers it from outputs, targets, metrics and
+            loss, see `summary`.
+        logits: True if labels are predicted as logits, False for probabilities; None infers it.
+        ignore_index: Label that metrics given by name leave out, such as 255 or -100; None takes that of the loss, if
+            any.
+        schedulers: The user's learning-rate schedulers for RecoveryPlan.scheduler: name -> function (optimizer, total
+            steps) that builds one. The optimizer has one group with the plan's learning rate.
+        device: Device of the model and the batches.
+        batch_size: Samples per batch for tensors and Datasets, >= 1.
+        search_share: Share of train that becomes the search split if none is given, in (0, 1).
+        calibration_samples: Training samples for criteria and the sensitivity scan, >= 1.
+        require_trained: Refuse a model that scores no better than chance.
+        seed: Seed of carving and every other random choice, >= 0.
+        dense: Copy of the model on the device, in eval mode.
+        train_split: The train split, without the carved search split.
+        search_split: The search split.
+        test_split: The test split, or None.
+        calibration: Batches of the calibration samples, on the device.
+        loss_mode: Mode in which the loss is defined.
+        metric_set: The metrics by name.
+        higher_is_better: Direction of the quality.
+        prediction: What the model predicts.
+        least_batch: Samples of the smallest batch that the model can be trained on, 1 or 2.
 
-    Raises TaskError with every fault found.
+    Raises:
+        TaskError: The task has faults; the message lists all of them.
+
+    Example:
+        >>> import torch
+        >>> from autoprune import Task
+        >>> inputs = torch.linspace(-1, 1, 64).reshape(64, 1)
+        >>> targets = (inputs > 0).long().flatten()
+        >>> model = torch.nn.Linear(1, 2)
+        >>> state = {"weight": torch.tensor([[-9.0], [9.0]]), "bias": torch.zeros(2)}
+        >>> model.load_state_dict(state)
+        <All keys matched successfully>
+        >>> task = Task(
+        ...     model=model,
+        ...     example_inputs=inputs[:1],
+        ...     train=(inputs, targets),
+        ...     loss=torch.nn.functional.cross_entropy,
+        ...     metrics=("accuracy",),
+        ...     quality="accuracy",
+        ... )
+        >>> task.summary()
+        '2 classes, logits; accuracy over labels 0 to 1'
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -109,12 +142,12 @@ class Task:
         run = None
         if dense is not None:
             put("example_inputs", _place(self.example_inputs, self.device))
-            put("loss_mode", mode_on(dense, train, self.device))
+            put("loss_mode", loss_mode_of(dense, train, self.device))
             run = first_run(self, dense, {"train": train, "search": search, "test": splits["test"]}, faults)
         calibration: tuple[Batch, ...] | None = None
         if run is not None and train is not None:
             device, least = torch.device(self.device), run.least_batch
-            few = partial(head, train, self.calibration_samples, least)
+            few = partial(first_batches, train, self.calibration_samples, least)
             calibration = collect_fault(faults, "train", lambda: tuple(batch.to(device) for batch in few()))
         if faults or dense is None or train is None or search is None or run is None:
             raise TaskError(faults)
@@ -130,15 +163,10 @@ class Task:
         put("least_batch", run.least_batch)
 
     def summary(self) -> str:
-        """Say in one line what is predicted and how it is scored.
+        """Describe the prediction and the metrics in one line.
 
         Returns:
             A line such as "10 classes, logits; accuracy over labels 0 to 9".
-
-        Example:
-            >>> task.summary()  # doctest: +SKIP
-            '10 classes, logits; accuracy, recall over labels 0 to 9'
-
         """
         found, names = self.prediction, plain_text(", ".join(self.metric_set), 200)
         if isinstance(self.metrics, Mapping):
@@ -148,33 +176,31 @@ class Task:
         ignored = ""
         if found.ignore_index not in (None, TORCHS_IGNORE_INDEX) or self.ignore_index is not None:
             ignored = f", label {found.ignore_index} left out"
-            ignored += " as in the loss" if found.ignore_index == ignored_by(self.loss) else ""
+            ignored += " as in the loss" if found.ignore_index == ignore_index_of(self.loss) else ""
         return f"{found}; {names} over labels {found.labels[0]} to {found.labels[-1]}{ignored}"
 
     def update(self, metric: Metric, predictions: Tensor, targets: Tensor) -> None:
         """Feed one batch to one of the task's metrics, in the form that it takes.
 
         Args:
-            metric: from `new_metric` or `new_metrics`.
-            predictions: from `predictions`.
-            targets: from `labels`.
-
+            metric: A metric from `new_metric` or `new_metrics`.
+            predictions: Predictions from `predictions`.
+            targets: Targets from `labels`.
         """
-        update(metric, predictions, targets, self.prediction)
+        update_metric(metric, predictions, targets, self.prediction)
 
     def labels(self, batch: Batch, where: str = "a split") -> Tensor:
-        """Give the targets of a batch that is to be scored.
+        """Check the targets of a batch before it is scored.
 
         Args:
-            batch: of the search or test split.
-            where: what a message calls the split.
+            batch: Batch of the search or test split.
+            where: Name of the split in messages.
 
         Returns:
             The targets.
 
         Raises:
-            ConfigurationError: When they are no tensor, or hold a label that no class has.
-
+            ConfigurationError: The targets are no tensor, or hold a label without a class.
         """
         if not isinstance(batch.targets, Tensor):
             got = type(batch.targets).__name__
@@ -184,7 +210,17 @@ class Task:
         return batch.targets
 
     def predictions(self, outputs: object) -> Tensor:
-        """The tensor that metrics and distillation look at."""
+        """Select the tensor that metrics and distillation use.
+
+        Args:
+            outputs: Outputs of the model.
+
+        Returns:
+            Predictions [N, ...].
+
+        Raises:
+            ConfigurationError: The outputs, or the result of `predict`, are no tensor.
+        """
         tensor = self.predict(outputs) if self.predict is not None else outputs
         if not isinstance(tensor, Tensor):
             what, remedy = ("the model's outputs", "Give predict=...")
@@ -199,22 +235,42 @@ class Task:
         return Objective(self.loss, self.loss_mode)
 
     def new_metrics(self) -> dict[str, Metric]:
-        """Fresh copies of every metric on the task's device."""
+        """Copy every metric to the task's device, without counts.
+
+        Returns:
+            The metrics by name.
+        """
         return {name: self.new_metric(name) for name in self.metric_set}
 
     def new_metric(self, name: str) -> Metric:
-        """A fresh copy of one metric on the task's device."""
+        """Copy one metric to the task's device, without counts.
+
+        Args:
+            name: Name of the metric.
+
+        Returns:
+            The copy.
+        """
         metric = self.metric_set[name].clone().to(self.device)
         metric.reset()
         return metric
 
 
 def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> None:
-    """Raise ConfigurationError when the dense model is no better than chance on the search split.
+    """Check that the dense model is better than chance on the search split.
 
-    Its predictions are scored against the true targets and against the same targets in other orders. A model
-    that has learned what the metric measures is ahead of the mean of those by three of their standard
-    deviations; luck is not. Where the targets tell nothing apart, nothing is said.
+    Its predictions are scored against the true targets and against shuffled targets. A model that has learned what the
+    metric measures exceeds the mean of the shuffled scores by three of their standard deviations. If all targets are
+    the
+    same, nothing is checked.
+
+    Args:
+        task: The task.
+        samples: Most samples that are scored.
+        permutations: Number of shuffles.
+
+    Raises:
+        ConfigurationError: The model is no better than chance.
     """
     pairs = _answers(task, samples)
     seen = sum(len(targets) for _, targets in pairs)
@@ -225,8 +281,8 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
     chance = torch.tensor([_score(task, _reordered(pairs, generator)) for _ in range(permutations)]).double()
     mean, deviation = float(chance.mean()), float(chance.std())
     gain = real - mean if task.higher_is_better else mean - real
-    # Deviations grow as samples get fewer, until a perfect model is within three of them: below 81 samples, the
-    # gain that suffices at 81 suffices. Sums in another order differ by rounding: that is no gain.
+    # With fewer samples the deviation grows, until even a perfect model is within three deviations. Below 81 samples,
+    # the gain that suffices at 81 therefore suffices. Differences by rounding are no gain.
     enough = max(min(3.0, math.sqrt(seen) / 3) * deviation, 1e-6 * abs(mean))
     if not gain > enough:
         raise ConfigurationError(
@@ -239,19 +295,19 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
         )
 
 
-#: Predictions and the targets that belong to them.
+#: (predictions, targets) of some batches.
 Answers = list[tuple[Tensor, Tensor]]
-#: Numbers that are held at most, about 128 MiB: dense predictions of 1024 images would not fit.
-HELD = 2**25
+#: Most entries of predictions in memory, about 128 MiB: dense predictions of 1024 images would not fit.
+MAX_ENTRIES = 2**25
 
 
 def _answers(task: Task, samples: int) -> Answers:
-    """The dense model's answers on part of the search split, in one piece where their shapes allow it."""
+    """The dense model's predictions on part of the search split, in one piece if their shapes allow it."""
     split, answers = task.search_split, Answers()
-    # Data is often sorted by class: when not all of it is looked at, at random where it can be.
+    # Data is often sorted by class, so a part of it is drawn at random if possible.
     passing = split.shuffled(task.seed) if (split.samples or 0) > samples else split.ordered()
     with torch.no_grad():
-        for raw in take(passing, samples):
+        for raw in take_batches(passing, samples):
             batch = raw.to(torch.device(task.device))
             outputs, targets = task.predictions(call(task.dense, batch.inputs)), task.labels(batch, "search")
             if bool(outputs.isnan().any()):
@@ -259,7 +315,7 @@ def _answers(task: Task, samples: int) -> Answers:
             if min(outputs.ndim, targets.ndim) == 0:
                 return []
             answers.append((outputs, targets))
-            if sum(outputs.numel() for outputs, _ in answers) > HELD:
+            if sum(outputs.numel() for outputs, _ in answers) > MAX_ENTRIES:
                 break
     if len({(outputs.shape[1:], targets.shape[1:]) for outputs, targets in answers}) == 1:
         answers = [(torch.cat([outputs for outputs, _ in answers]), torch.cat([targets for _, targets in answers]))]

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from autoprune.task.task import Task
 
 T = TypeVar("T")
-#: Characters of the name of a metric or scheduler: it is the head of a column.
+#: Most characters of the name of a metric or scheduler, which becomes the head of a column.
 LONGEST_NAME = 100
-#: Names of autoprune.recovery.learning_rate.SCHEDULERS, which lies above and cannot be asked here.
+#: Names of autoprune.recovery.learning_rate.SCHEDULERS, a higher layer that cannot be imported here.
 BUILT_IN_SCHEDULERS = (
     "one_cycle",
     "cosine",
@@ -55,7 +55,7 @@ def collect_fault(faults: list[str], what: str, action: Callable[[], T]) -> T | 
         return action()
     except ConfigurationError as error:
         faults.append(str(error))
-    except (Exception, SystemExit) as error:  # a factory, loader or dataset of the user's that raises is a fault too
+    except (Exception, SystemExit) as error:  # an error of the user's factory, loader or dataset is a fault, too
         faults.append(error_message(what, "run", describe_exception(error)))
     return None
 
@@ -135,7 +135,7 @@ def build_model(task: Task) -> nn.Module | None:
             )
         )
     check_kind(model)
-    # A copy, so that neither a checkpoint nor a later step touches the user's model; a function may return it, too.
+    # A copy, as neither a checkpoint nor a later step may change the user's model, which a function may return, too.
     copied = _copied(model)
     if task.checkpoint is not None:
         checkpoints.load_into(copied, Path(task.checkpoint))
@@ -149,7 +149,7 @@ def build_model(task: Task) -> nn.Module | None:
 def _copied(model: nn.Module) -> nn.Module:
     try:
         return clone_with(model)
-    except Exception as error:  # modules that hold what cannot be copied
+    except Exception as error:  # modules may hold objects that cannot be copied
         remedy = "Leave locks, files and the like out in __getstate__ of the module that holds them."
         got = describe_exception(error)
         raise ConfigurationError(error_message("the model", "be copyable with copy.deepcopy", got, remedy)) from error
@@ -172,7 +172,7 @@ def read_split(task: Task, name: str) -> Split | None:
     if data is None and name != "train":
         return None
     try:
-        # A batch size that is at fault has been told; the data can still be looked at.
+        # An invalid batch size is already reported; the data can still be checked.
         found = as_split(data, task.batch_size if is_count(task.batch_size, 1) else 1)
     except ConfigurationError as error:
         raise ConfigurationError(f"{name}: {error}") from error
@@ -271,9 +271,13 @@ def _schedulers(task: Task) -> list[str]:
         if wrong:
             faults.append(wrong)
         elif name in BUILT_IN_SCHEDULERS:
-            faults.append(error_message("a scheduler of yours", "have a name of its own", f"the built-in {name!r}"))
+            faults.append(
+                error_message(
+                    "a scheduler of the task", "have another name than the built-in ones", f"the built-in {name!r}"
+                )
+            )
         if not callable(factory):
-            remedy = "It is built anew for each fine-tune: lambda optimizer, steps: ..."
+            remedy = "It is called for each fine-tune: lambda optimizer, steps: ..."
             got = type(factory).__name__
             faults.append(error_message(f"scheduler {name!r}", "be a function (optimizer, steps)", got, remedy))
     return faults

@@ -13,7 +13,7 @@ import autoprune
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
 from autoprune.recovery.fine_tune import Work, fine_tune
-from autoprune.task.data import head
+from autoprune.task.data import first_batches
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet
 
@@ -32,7 +32,7 @@ def fresh() -> nn.Module:
 
 @torch.no_grad()
 def loss_of(model: nn.Module) -> float:
-    (batch,) = head(task().train_split, 50)
+    (batch,) = first_batches(task().train_split, 50)
     return float(task().loss(model(batch.inputs), batch.targets))
 
 

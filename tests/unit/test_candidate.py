@@ -238,9 +238,7 @@ def diverging(own: TrialContext, steps: int = 30) -> Candidate:
 def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
     found = diverging(context())
     reference = evaluate_plan(context(), plan(groups=("stem.0",), steps=0))
-    assert found.note.startswith(
-        "fine-tune diverged, what the plan gives without training is kept: the loss must stay finite"
-    )
+    assert found.note.startswith("fine-tune diverged, the result without training is kept: the loss must stay finite")
     assert found.kept == reference.kept
     assert same_weights(found.model, reference.model)
     assert found.measurement == reference.measurement

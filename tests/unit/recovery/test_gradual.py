@@ -328,7 +328,7 @@ def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(nam
         wanted = plan(0.5, learning_rate=rate, schedule=SchedulePlan(name=name, updates=6), **given)
         found = evaluate_plan(convolutional(), wanted)
         if found.note or rate > 1e6:
-            assert found.note.startswith("fine-tune diverged, what the plan gives without training is kept")
+            assert found.note.startswith("fine-tune diverged, the result without training is kept")
             assert found.kept == untrained.kept
             assert same(found.model, untrained.model)
             assert found.work.forward >= untrained.work.forward

@@ -12,13 +12,13 @@ from autoprune.recovery.least_squares import (
     RIDGES,
     Layer,
     Moments,
-    at,
     best_change,
     channels_first,
     matrix_of,
     patches,
     refit,
     rows_of,
+    select_places,
     unknowns_of,
     weight_of,
 )
@@ -53,7 +53,7 @@ def whole(layer: Layer, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
     y = channels_first(layer, layer(x).detach())
     shape = (len(y), *y.shape[2:])
     places = torch.unravel_index(torch.arange(y[:, 0].numel()), shape)
-    return patches(layer, channels_first(layer, x), shape[1:]), places, at(y, places)
+    return patches(layer, channels_first(layer, x), shape[1:]), places, select_places(y, places)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -61,7 +61,7 @@ def test_rows_times_matrix_are_the_outputs(name: str) -> None:
     layer, shape = copy.deepcopy(LAYERS[name])
     layer.double()
     read, places, outputs = whole(layer, torch.randn(shape, dtype=torch.float64))
-    rows = rows_of(layer, at(read, places))
+    rows = rows_of(layer, select_places(read, places))
     assert rows.shape[2] == unknowns_of(layer)
     made = (rows @ matrix_of(layer)).transpose(0, 1).flatten(1)
     torch.testing.assert_close(made + (0 if layer.bias is None else layer.bias), outputs)
@@ -95,14 +95,14 @@ def test_lost_weights_are_found_again(name: str) -> None:
 def test_moments_and_ridge_by_hand() -> None:
     """Rows [1], [2] lack [2], [4]: X'X = 5, X'R = 10, lack 20. A change of 2 mends all; half of the price halves it."""
     moments = Moments.of(torch.tensor([[[1.0], [2.0]]]).double(), torch.tensor([[[2.0], [4.0]]]).double())
-    assert (float(moments.gram), float(moments.cross), moments.lack) == (5, 10, 20)
+    assert (float(moments.gram), float(moments.cross), moments.residual) == (5, 10, 20)
     assert moments.error(torch.zeros(1, 1, 1).double()) == 20
     assert moments.error(torch.full((1, 1, 1), 2.0).double()) == 0
     assert moments.error(torch.full((1, 1, 1), 1.0).double()) == 5
     assert float(moments.change(0.0)) == pytest.approx(2)
     assert float(moments.change(1.0)) == pytest.approx(1)
     both = moments + moments
-    assert (float(both.gram), float(both.cross), both.lack) == (10, 20, 40)
+    assert (float(both.gram), float(both.cross), both.residual) == (10, 20, 40)
 
 
 def half(rows: list[list[float]], lacking: list[list[float]]) -> Moments:

@@ -455,7 +455,7 @@ def test_no_more_samples_than_the_largest_output_leaves_room_for(monkeypatch: py
     x = blobs(200)[0]
     topology = discover_structure(model, x[:4])
     kept = first_half(topology)
-    monkeypatch.setattr(reconstruction, "_HELD", 120 * 8 * 64)
+    monkeypatch.setattr(reconstruction, "_MAX_ENTRIES", 120 * 8 * 64)
     SEEN.clear()
     reconstruct(cut(model, topology, kept), model, topology, kept, WHOLE, batches_of(x))
     assert SEEN == [50, 100, 100]

@@ -40,7 +40,7 @@ def test_a_stored_table_gives_the_costs_of_the_topology(topology: Topology, axis
 
 @pytest.mark.parametrize("data", [None, [], {}, {"names": 3}, {"names": ["a"], "channels": [1], "lengths": [{}]}])
 def test_something_else_is_no_table(data: object) -> None:
-    with pytest.raises(StorageError, match="a table of costs must hold one"):
+    with pytest.raises(StorageError, match="a table of costs must hold a consistent table"):
         CostTable.from_dict(data)
 
 

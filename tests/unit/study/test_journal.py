@@ -202,7 +202,7 @@ def test_what_does_not_fit_on_the_disk_is_cut_back(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, hard))
     try:
         with pytest.raises(
-            StorageError, match=r"journal\.log must be one that can be written.*What was finished is kept"
+            StorageError, match=r"journal\.log must be one that can be written.*What is finished is kept"
         ):
             trial.set_user_attr("a", "b")
     finally:

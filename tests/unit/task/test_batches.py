@@ -31,7 +31,7 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task import first_run
 from autoprune.task.batches import batch_samples
-from autoprune.task.data import as_batch, endless, head, take
+from autoprune.task.data import as_batch, endless_batches, first_batches, take_batches
 from autoprune.task.splits import as_split
 from autoprune.task.task import assert_trained
 
@@ -157,7 +157,7 @@ def test_a_split_that_turns_empty_is_an_error_that_names_it() -> None:
     with pytest.raises(ConfigurationError, match="train must hold"):
         fine_tune(task.dense, task, RecoveryPlan(steps=10), seed=0)
     with pytest.raises(ConfigurationError, match="train must hold"):
-        head(task.train_split, 10)
+        first_batches(task.train_split, 10)
 
 
 def test_a_batch_without_samples_is_passed_over() -> None:
@@ -303,7 +303,7 @@ def test_named_tuples_stay_what_they_are() -> None:
     pair = collections.namedtuple("pair", "a b")
     batch = as_batch((pair(X, X), Y)).to(torch.device("cpu"))
     assert isinstance(batch.inputs, pair)
-    assert take(iter([batch]), 5)[0].inputs.a.shape == (5, 6)
+    assert take_batches(iter([batch]), 5)[0].inputs.a.shape == (5, 6)
 
 
 # ---- only the axis of samples is cut
@@ -330,7 +330,9 @@ def test_batches_with_time_first_are_never_cut(steps: int) -> None:
     loader = DataLoader(time_first(40, steps), batch_size=None)  # type: ignore[arg-type]
     task = task_of(Recurrent(), example_inputs=torch.zeros(12, 2, 6), train=loader, search=time_first(40, steps))
     assert [tuple(batch.inputs.shape) for batch in task.calibration] == [(steps, 40, 6)]  # type: ignore[union-attr]
-    assert [batch.size for batch in take(task.search_split.ordered(), 5)] == [40], "the first one is taken whole"
+    assert [batch.size for batch in take_batches(task.search_split.ordered(), 5)] == [40], (
+        "the first one is taken whole"
+    )
     assert evaluate(task, task.dense, task.search_split).value == 1.0
     assert_trained(task, samples=50)
     assert fine_tune(task.dense, task, RecoveryPlan(steps=4), seed=0).trained == 160
@@ -501,7 +503,7 @@ def test_a_pass_without_a_batch_that_can_be_trained_on_ends() -> None:
     task = task_of(Net(nn.BatchNorm1d(6)), train=pairs())
     task.train_split.batches = pairs(1, 20)  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match="batches of 2 samples or more at every pass"):
-        next(endless(task.train_split, 0, task.least_batch))
+        next(endless_batches(task.train_split, 0, task.least_batch))
     with pytest.raises(ConfigurationError, match="batches of 2 samples or more"):
         fine_tune(task.dense, task, RecoveryPlan(steps=3), seed=0)
 
@@ -523,7 +525,7 @@ def test_a_loader_with_a_batch_sampler_and_a_collate_function() -> None:
     )
     task = task_of(search=loader)
     assert evaluate(task, task.dense, task.search_split).samples == 120
-    assert [batch.size for batch in take(task.search_split.ordered(), 50)] == [40, 10]
+    assert [batch.size for batch in take_batches(task.search_split.ordered(), 50)] == [40, 10]
 
 
 def test_an_own_metric_object_gets_what_the_loader_gives() -> None:

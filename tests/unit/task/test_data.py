@@ -18,7 +18,7 @@ from torch.utils.data import (
 
 from autoprune.errors import ConfigurationError
 from autoprune.task.carve import carve
-from autoprune.task.data import Batch, Split, as_batch, call, endless, head, shorten
+from autoprune.task.data import Batch, Split, as_batch, call, endless_batches, first_batches, shorten
 from autoprune.task.splits import as_split
 
 # Each sample is its own number, so that a split can be read back.
@@ -191,8 +191,8 @@ def test_a_split_is_taken_as_it_is() -> None:
     [(1, [1]), (30, [30]), (45, [30, 15]), (100, [30, 30, 30, 10]), (999, [30, 30, 30, 10]), (0, [])],
 )
 def test_head_takes_no_more_than_asked(samples: int, sizes: list[int]) -> None:
-    assert [batch.size for batch in head(as_split((IDS[:, None], IDS), 30), samples)] == sizes
-    assert ids(iter(head(as_split((IDS[:, None], IDS), 30), samples))) == list(range(sum(sizes)))
+    assert [batch.size for batch in first_batches(as_split((IDS[:, None], IDS), 30), samples)] == sizes
+    assert ids(iter(first_batches(as_split((IDS[:, None], IDS), 30), samples))) == list(range(sum(sizes)))
 
 
 def test_shorten_goes_into_dicts_and_tuples() -> None:
@@ -245,8 +245,8 @@ def test_a_batch_moves_whole() -> None:
 
 def test_endless_passes_differ_and_repeat_for_the_same_seed() -> None:
     split = as_split((IDS[:, None], IDS), 50)
-    first, again = (ids(batch for _, batch in islice(endless(split, 7), 4)) for _ in range(2))
-    assert [epoch for epoch, _ in islice(endless(split, 7), 4)] == [0, 0, 1, 1]
+    first, again = (ids(batch for _, batch in islice(endless_batches(split, 7), 4)) for _ in range(2))
+    assert [epoch for epoch, _ in islice(endless_batches(split, 7), 4)] == [0, 0, 1, 1]
     assert first == again
     assert sorted(first[:100]) == sorted(first[100:]) == list(range(100))
     assert first[:100] != first[100:]
@@ -256,4 +256,4 @@ def test_endless_over_nothing_is_an_error_not_a_hang() -> None:
     nothing = as_split(DataLoader(DATA, batch_size=200), 1)
     nothing.batches = []  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match="must hold at least one batch, but got none in a pass"):
-        next(endless(nothing, 0))
+        next(endless_batches(nothing, 0))

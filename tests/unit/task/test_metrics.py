@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.task.metrics import CLASSIFICATION, METRICS, REGRESSION, ErrorRate, build_metric, update
+from autoprune.task.metrics import CLASSIFICATION, METRICS, REGRESSION, ErrorRate, build_metric, update_metric
 from autoprune.task.prediction import Prediction, kind_of_prediction
 
 generator = torch.Generator().manual_seed(0)
@@ -66,7 +66,7 @@ def quality_of(task: autoprune.Task) -> float:
     metric = task.new_metrics()[task.quality]
     for batch in task.search_split.ordered():
         assert isinstance(batch.targets, Tensor)
-        update(metric, task.dense(batch.inputs), batch.targets)
+        update_metric(metric, task.dense(batch.inputs), batch.targets)
     return float(metric.compute())
 
 
@@ -96,7 +96,7 @@ def test_values_by_hand_on_unequal_classes(kind: str, name: str, value: float) -
     targets = torch.tensor([0] * 8 + [1] * 2)
     outputs = torch.full((10, 1), -1.0) if kind == "binary" else torch.tensor([[1.0, 0.0]]).repeat(10, 1)
     metric = build_metric(name, kind_of_prediction(outputs, targets))
-    update(metric, outputs, targets)
+    update_metric(metric, outputs, targets)
     assert float(metric.compute()) == pytest.approx(value)
 
 
@@ -134,7 +134,7 @@ def test_what_is_predicted_is_read_off_the_shapes(
 
 def test_a_column_of_outputs_is_squeezed_for_flat_targets() -> None:
     metric = torchmetrics.MeanSquaredError()
-    update(metric, torch.ones(4, 1), torch.zeros(4))
+    update_metric(metric, torch.ones(4, 1), torch.zeros(4))
     assert float(metric.compute()) == 1.0
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprune.task.data import Batch, call
-from autoprune.task.modes import EVAL, LossMode, Objective, Outputs, find_mode, in_mode_of
+from autoprune.task.modes import EVAL_MODE, LossMode, Objective, Outputs, find_loss_mode, in_mode_of
 
 
 class Net(nn.Module):
@@ -190,13 +190,13 @@ def outputs(model: nn.Module, mode: LossMode, seed: int = 0) -> Outputs:
 
 @pytest.mark.parametrize("kind", SAME)
 def test_what_training_does_by_chance_or_by_batch_is_no_other_meaning(kind: type[Net]) -> None:
-    assert find_mode(kind(), batch()) == EVAL
+    assert find_loss_mode(kind(), batch()) == EVAL_MODE
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_another_meaning_in_training_is_found(kind: type[Net]) -> None:
     model = kind().eval()
-    mode = find_mode(model, batch())
+    mode = find_loss_mode(model, batch())
     assert mode.trains
     with torch.no_grad():
         features = model.head.weight @ model.body(batch().inputs).T  # in eval mode: without noise
@@ -208,8 +208,8 @@ def test_another_meaning_in_training_is_found(kind: type[Net]) -> None:
 
 
 def test_classes_that_draw_in_training_are_at_rest_where_the_model_means_something_else() -> None:
-    assert find_mode(SoftmaxAndLayerDrop(), batch()).random == {Layer, DropPath}
-    assert find_mode(SoftmaxInEval(), batch()).random == frozenset()
+    assert find_loss_mode(SoftmaxAndLayerDrop(), batch()).random == {Layer, DropPath}
+    assert find_loss_mode(SoftmaxInEval(), batch()).random == frozenset()
 
 
 @pytest.mark.parametrize("kind", [*SAME, *OTHERS])
@@ -219,7 +219,7 @@ def test_nothing_is_left_behind(kind: type[Net], trains: bool) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modes = [module.training for module in model.modules()]
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())
-    find_mode(model, batch())
+    find_loss_mode(model, batch())
     outputs(model, LossMode(trains=True))
     assert modes == [module.training for module in model.modules()]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind(kind: type[Net], trains: bool) -> None:
 
 
 def test_a_model_that_is_not_trained_is_in_eval_mode() -> None:
-    assert find_mode(SoftmaxInEval().requires_grad_(False), batch()) == EVAL
+    assert find_loss_mode(SoftmaxInEval().requires_grad_(False), batch()) == EVAL_MODE
 
 
 def test_a_plain_loss_is_defined_in_eval_mode_and_an_objective_says_where() -> None:
@@ -239,10 +239,10 @@ def test_a_plain_loss_is_defined_in_eval_mode_and_an_objective_says_where() -> N
             return model.training
 
     assert not inside(functional.cross_entropy)
-    assert not inside(Objective(functional.cross_entropy, EVAL))
+    assert not inside(Objective(functional.cross_entropy, EVAL_MODE))
     assert inside(Objective(functional.cross_entropy, LossMode(trains=True)))
     logits, targets = torch.randn(5, 4), torch.arange(5) % 4
-    objective = Objective(functional.cross_entropy, EVAL)
+    objective = Objective(functional.cross_entropy, EVAL_MODE)
     assert torch.equal(objective(logits, targets), functional.cross_entropy(logits, targets))
 
 

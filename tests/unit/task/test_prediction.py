@@ -18,7 +18,7 @@ from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import fine_tune
-from autoprune.task.prediction import ignored_by, trained_by
+from autoprune.task.prediction import ignore_index_of, kind_trained_by
 from autoprune.task.task import assert_trained
 
 generator = torch.Generator().manual_seed(0)
@@ -360,14 +360,14 @@ def test_padding_of_sequences_is_left_out() -> None:
     ],
 )
 def test_the_label_that_a_loss_leaves_out(loss: object, label: int | None) -> None:
-    assert ignored_by(loss) == label
+    assert ignore_index_of(loss) == label
 
 
 def test_losses_of_torch_are_known() -> None:
-    assert trained_by(functools.partial(functional.cross_entropy, label_smoothing=0.1)) == "multiclass"
-    assert trained_by(nn.BCEWithLogitsLoss()) == "logits"
-    assert trained_by(functional.binary_cross_entropy) == "probabilities"
-    assert trained_by(loss_255) == ""
+    assert kind_trained_by(functools.partial(functional.cross_entropy, label_smoothing=0.1)) == "multiclass"
+    assert kind_trained_by(nn.BCEWithLogitsLoss()) == "logits"
+    assert kind_trained_by(functional.binary_cross_entropy) == "probabilities"
+    assert kind_trained_by(loss_255) == ""
 
 
 def test_a_loss_of_numbers_makes_zeros_and_ones_numbers() -> None:

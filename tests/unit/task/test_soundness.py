@@ -16,7 +16,7 @@ from autoprune.errors import ConfigurationError, StorageError, SurgeryError
 from autoprune.surgery.cut import rebuild
 from autoprune.surgery.prove import discover_structure
 from autoprune.task.checkpoint import bytes_of, load_into, read_weights
-from autoprune.task.soundness import unsound
+from autoprune.task.soundness import value_faults
 
 Weights = dict[str, Tensor]
 
@@ -92,10 +92,10 @@ def test_weights_that_a_cut_model_cannot_have(
 
 def test_without_the_model_what_may_be_infinite_is_said_or_only_nan_is_wrong(model: nn.Module) -> None:
     weights = dict(model.state_dict())
-    assert unsound(weights, ("mask",)) == unsound(weights, None) == []
-    assert unsound(weights, ()) == ["mask holds numbers that are not finite"]
+    assert value_faults(weights, ("mask",)) == value_faults(weights, None) == []
+    assert value_faults(weights, ()) == ["mask holds numbers that are not finite"]
     weights["mask"] = spoiled(weights["mask"], torch.nan)
-    assert unsound(weights, None) == ["mask holds numbers that are not finite"]
+    assert value_faults(weights, None) == ["mask holds numbers that are not finite"]
 
 
 def test_a_small_file_does_not_become_a_large_tensor(tmp_path: Path) -> None:

@@ -422,7 +422,7 @@ def test_schedulers_of_the_users_are_kept_and_can_not_be_changed() -> None:
         (None, "schedulers must be a dict name -> function .*, but got None"),
         (
             {"mine": "cosine"},
-            r"scheduler 'mine' must be a function \(optimizer, steps\), but got str. It is built anew",
+            r"scheduler 'mine' must be a function \(optimizer, steps\), but got str. It is called for each fine-tune",
         ),
         (
             {3: lambda optimizer, steps: None},
@@ -434,7 +434,7 @@ def test_schedulers_of_the_users_are_kept_and_can_not_be_changed() -> None:
         ),
         (
             {"one_cycle": lambda optimizer, steps: None},
-            "a scheduler of yours must have a name of its own, but got the built-in 'one_cycle'",
+            "a scheduler of the task must have another name than the built-in ones, but got the built-in 'one_cycle'",
         ),
     ],
     ids=["list", "none", "name", "number", "empty", "built in"],
