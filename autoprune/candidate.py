@@ -20,8 +20,9 @@ from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, block_pattern
+from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.fine_tune import DivergedError, Work
-from autoprune.recovery.gradual import PhaseTimer, PruneAndRecover, RecoveryCallbacks, Snapshot
+from autoprune.recovery.prune_and_recover import PhaseTimer, PruneAndRecover
 from autoprune.surgery.cut import cut
 from autoprune.surgery.weight_masks import maskable
 from autoprune.task.clone import clone_with

@@ -14,7 +14,7 @@ from autoprune.front.front import Front
 from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.recovery.gradual import Snapshot
+from autoprune.recovery.callbacks import Snapshot
 from autoprune.space.parameters import Parameters
 from autoprune.space.settings import SCORED_MODES
 from autoprune.space.space import Space, dense_plan

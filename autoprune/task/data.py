@@ -63,13 +63,20 @@ class Split(Protocol):
         """Number of samples; None if the data does not tell."""
 
     def ordered(self) -> Iterator[Batch]:
-        """Iterate once in a fixed order."""
+        """Iterate once in a fixed order.
+
+        Yields:
+            The batches.
+        """
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
         """Iterate once in an order that depends on the seed, if the data allows it.
 
         Args:
             seed: Seed of the order.
+
+        Yields:
+            The batches.
         """
 
 
@@ -91,7 +98,11 @@ class TensorSplit:
         return len(self.targets)
 
     def ordered(self) -> Iterator[Batch]:
-        """Iterate once in the stored order, with the short last batch."""
+        """Iterate once in the stored order, with the short last batch.
+
+        Yields:
+            The batches.
+        """
         for start in range(0, self.samples, self.batch_size):
             yield self._batch(slice(start, start + self.batch_size))
 
@@ -100,6 +111,9 @@ class TensorSplit:
 
         Args:
             seed: Seed of the order.
+
+        Yields:
+            The batches.
         """
         order = torch.randperm(self.samples, generator=torch.Generator().manual_seed(seed)).to(self.inputs.device)
         size = min(self.batch_size, self.samples)
@@ -151,7 +165,11 @@ class IterableSplit:
         return None
 
     def ordered(self) -> Iterator[Batch]:
-        """Iterate once in the iterable's own order. A DataLoader that shuffles gives the same order each time."""
+        """Iterate once in the iterable's own order. A DataLoader that shuffles gives the same order each time.
+
+        Returns:
+            The batches.
+        """
         return self._filled(self._seeded(0))
 
     def shuffled(self, seed: int) -> Iterator[Batch]:
@@ -160,6 +178,9 @@ class IterableSplit:
 
         Args:
             seed: Seed of the order.
+
+        Returns:
+            The batches.
         """
         if isinstance(self.batches, Sequence):
             order = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import autoprune
-from autoprune.recovery.gradual import Snapshot
+from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
 from autoprune.study.folder import RunFolder
 from tests.faults.victims import before_rename, die

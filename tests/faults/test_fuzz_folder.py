@@ -22,7 +22,7 @@ from autoprune.errors import AutopruneError, StorageError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.limits import Limits
 from autoprune.plan.plan import PruningPlan
-from autoprune.recovery.gradual import Snapshot
+from autoprune.recovery.callbacks import Snapshot
 from autoprune.report.html import write_report
 from autoprune.study import checkpoints
 from autoprune.study.importance import read_importances

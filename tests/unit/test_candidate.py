@@ -20,7 +20,7 @@ from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Work
-from autoprune.recovery.gradual import first_samples
+from autoprune.recovery.prune_and_recover import first_samples
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.weight_masks import maskable
 from autoprune.trial_context import Parent, TrialContext

@@ -15,7 +15,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.recovery.gradual import Snapshot
+from autoprune.recovery.callbacks import Snapshot
 from autoprune.trial_context import Parent, TrialContext
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 

@@ -13,7 +13,7 @@ import autoprune
 from autoprune.candidate import evaluate_plan
 from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.recovery.gradual import Snapshot
+from autoprune.recovery.callbacks import Snapshot
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.study import checkpoints, lineage
 from autoprune.study.folder import RunFolder

@@ -20,10 +20,10 @@ from autoprune.errors import ConfigurationError
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.recovery import gradual
+from autoprune.recovery import prune_and_recover
 from autoprune.recovery.fine_tune import FineTune
-from autoprune.recovery.gradual import first_samples
 from autoprune.recovery.learning_rate import scheduler, simulate
+from autoprune.recovery.prune_and_recover import first_samples
 from autoprune.recovery.schedules import amount_now, decay_progress, timetable
 from autoprune.surgery.cut import cut, sliced
 from autoprune.trial_context import TrialContext
@@ -248,13 +248,13 @@ def test_movement_of_the_fine_tune_costs_nothing_more() -> None:
 def test_norms_and_the_layers_behind_are_made_up_for_at_every_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
     for name in ("recalibrate", "reconstruct"):
-        original = getattr(gradual, name)
+        original = getattr(prune_and_recover, name)
 
         def noted(model: nn.Module, *others: object, name: str = name, original: object = original) -> int:
             calls.append((name, model[0].out_features))
             return original(model, *others)  # type: ignore[operator,no-any-return]
 
-        monkeypatch.setattr(gradual, name, noted)
+        monkeypatch.setattr(prune_and_recover, name, noted)
     evaluate_plan(flat(), plan(schedule=THREE["iterative"], reconstruction_samples=50))
     assert calls == [(name, width) for width in (24, 16, 8) for name in ("reconstruct", "recalibrate")]
     calls.clear()
@@ -274,7 +274,7 @@ def test_norms_that_a_limit_scales_are_recalibrated_where_nothing_is_trained() -
     context = convolutional()
     found = evaluate_plan(context, plan(0.0, context=context, steps=0, max_norm=0.3))
     again = copy.deepcopy(found.model)
-    gradual.recalibrate(again, first_samples(context.task, 50))
+    prune_and_recover.recalibrate(again, first_samples(context.task, 50))
     for name, value in again.state_dict().items():  # the statistics are those of the weights as they are now
         torch.testing.assert_close(found.model.state_dict()[name], value, msg=name)
     weights = [parameter for parameter in found.model.parameters() if parameter.ndim > 1]

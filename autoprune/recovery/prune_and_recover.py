@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,6 +20,7 @@ from autoprune.criteria.single_weights import score_weights, weight_signals_for
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import FineTune, Work
 from autoprune.recovery.learning_rate import scheduler, simulate
@@ -55,44 +56,6 @@ class PhaseTimer:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """State of a model during recovery.
-
-    Attributes:
-        model: The current model.
-        kept: Its channels, in dense indices.
-        masks: Name of a weight -> bool mask of its shape; True where the entry may be non-zero.
-        step: Optimizer steps done.
-        epoch: Passes over the train split done.
-        rate: Learning rate of the coming step.
-    """
-
-    model: nn.Module
-    kept: KeptChannels
-    masks: Mapping[str, Tensor]
-    step: int
-    epoch: int = 0
-    rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryCallbacks:
-    """Callbacks during recovery. They must not change the model; `on_rung` may end training.
-
-    Attributes:
-        on_epoch: Called after each pass over the train split.
-        on_rung: Called with the model, in eval mode, and the optimizer steps done, before each step of `rungs` that
-            comes
-            after the last pruning step. True ends the training.
-        rungs: Optimizer steps, ascending.
-    """
-
-    on_epoch: Callable[[Snapshot], None] | None = None
-    on_rung: Callable[[nn.Module, int], bool] | None = None
-    rungs: tuple[int, ...] = ()
 
 
 class PruneAndRecover:
@@ -358,7 +321,7 @@ class PruneAndRecover:
         return signals
 
     def _movement_wanted(self) -> set[str]:
-        """Parameters whose movement some criterion of the plan looks at."""
+        """Names of the weights whose movement a later pruning step needs."""
         named = {name for name, group in self._plan.groups.items() if group.criterion == "movement"}
         wanted = {
             member.tensor
@@ -372,7 +335,15 @@ class PruneAndRecover:
 
 
 def first_samples(task: Task, samples: int) -> list[Batch]:
-    """The first `samples` training samples on the task's device; the task's own calibration batches when they do."""
+    """Take the first samples of the train split, on the task's device.
+
+    Args:
+        task: The user's task.
+        samples: Most samples.
+
+    Returns:
+        Their batches.
+    """
     if samples <= 0:
         return []
     if samples == sum(batch.size for batch in task.calibration):
