@@ -48,13 +48,13 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
     """
     console = safe_console(stderr=True, soft_wrap=True)
     done = len(study.records)
-    have = f", {done} of them are there" if done else ""
+    have = f", {done} of them finished" if done else ""
     console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
     assert study.context is not None
     lines = [f"The task: {study.context.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
     for line in filter(None, (*lines, _trial(study, settings), _until(settings))):
         console.print(f"  {line}")
-    console.print(f"  {_duration(study, settings)} Control-C stops; the same command goes on from there.")
+    console.print(f"  {_duration(study, settings)} Control-C stops the run; the same command continues it.")
 
 
 def _scan(study: Study, settings: StudySettings) -> str:
@@ -67,7 +67,7 @@ def _scan(study: Study, settings: StudySettings) -> str:
         return ""
     size = plan_scan(study.context, settings.space.scan_criterion, samples=settings.scan_samples)
     cuts = f"{len(size.keep_shares)} shares of each of {groups} groups" if groups else ""
-    each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers left out one by one" if blocks else "")))
+    each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers dropped one by one" if blocks else "")))
     return f"First a sensitivity scan: {each} on {size.samples} samples, {size.forward:,} samples forward in all."
 
 
@@ -87,7 +87,7 @@ def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
     groups = len(study.context.topology.groups)
     rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
     if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
-        rest += f", {settings.polish:.0%} of them a member of the front trained further"
+        rest += f", {settings.polish:.0%} of them members of the front, trained further"
     return f"Trials: {first}; then {rest}."
 
 
@@ -128,10 +128,10 @@ def _duration(study: Study, settings: StudySettings) -> str:
     left = settings.trials - len(study.records)
     took = [sum(record.seconds.values()) for record in study.records if record.origin != "dense"]
     if left <= 0:
-        return "All trials are there."
+        return "All trials are finished."
     if not took:
-        return "How long that takes is estimated from its first trials."
-    return f"The {left} that are left take about {_time(statistics.fmean(took) * left)}, by those that are there."
+        return "The duration is estimated after the first trials."
+    return f"The remaining {left} take about {_time(statistics.fmean(took) * left)}, judging by the finished ones."
 
 
 @contextlib.contextmanager
@@ -229,7 +229,7 @@ def _failure(progress: Progress) -> str:
 def _left(progress: Progress) -> str:
     if progress.remaining_seconds is None:
         return ""
-    return f"{_time(progress.elapsed_seconds)} gone, about {_time(progress.remaining_seconds)} left"
+    return f"{_time(progress.elapsed_seconds)} elapsed, about {_time(progress.remaining_seconds)} left"
 
 
 def _time(seconds: float) -> str:
@@ -262,7 +262,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         console.print(str(error), style="yellow")
         return
     if chosen.origin == "dense":
-        console.print("No smaller candidate keeps to that: the choice is the dense model itself.", style="yellow")
+        console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
     options = f"--candidate {chosen.number} --format safetensors --to model.safetensors"
     console.print("Export: ", f"autoprune export {named} {options}", sep="")
 

@@ -19,7 +19,7 @@ from autoprune.task.prediction import kind_of_prediction, kind_trained_by
 from autoprune.task.task import Task
 
 #: Remedy if the outputs hold the tensor to compare, but `predict` does not select it.
-PICK = "Give Task(predict=...) that picks the same tensor from what the model returns in eval and in training mode"
+PICK = "Give Task(predict=...) that picks the same tensor from the outputs of eval mode and of training mode"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +108,15 @@ def compare(task: Task) -> Comparison:
         prediction = _predictions(task, model, batch)
     except (Exception, SystemExit) as error:  # the user's predict may expect the outputs of eval mode
         why = str(error) if isinstance(error, AutopruneError) else f"predict raised {describe_exception(error, 300)}"
-        fault = f"there is no one tensor to compare in what the model returns in {mode} ({why.rstrip('.')})"
+        fault = f"the model's outputs in {mode} hold no single tensor to compare ({why.rstrip('.')})"
         return Comparison(fault=fault, remedy=PICK if _could_be_picked(task, model, batch) else "")
     trained = any(parameter.requires_grad for parameter in model.parameters())
     if prediction.ndim == 0 and batch.size > 1:  # models may squeeze one sample
         return Comparison(fault=f"the model gives a single number for a whole batch in {mode}")
     if not prediction.is_floating_point() or (trained and not prediction.requires_grad):
-        return Comparison(fault="no gradient leads from the predictions to the weights, as behind an argmax")
+        return Comparison(fault="no gradient leads from the predictions to the weights, as after an argmax")
     if _depends_on_weights(task, model, batch, prediction.shape):
-        return Comparison(fault="the shape of the predictions depends on the weights, as behind a choice of boxes")
+        return Comparison(fault="the shape of the predictions depends on the weights, as after a selection of boxes")
     rows = len(restore_sample_axis(prediction, batch.size))
     return Comparison(kind=_kind(task, prediction, batch), by_sample=rows == batch.size)
 

@@ -36,7 +36,7 @@ def limit_norms(model: nn.Module, limit: float, *, per: str = "channel") -> int:
         UnknownNameError: `per` is neither of these.
     """
     if per not in NORM_SCOPES:
-        raise UnknownNameError("what a norm is taken of", per, NORM_SCOPES)
+        raise UnknownNameError("a scope of norms", per, NORM_SCOPES)
     if not limit > 0:
         raise ConfigurationError(error_message("the limit of a norm", "be > 0", limit))
     scaled = 0

@@ -159,13 +159,13 @@ class CostTable:
         named = [group for length in self.lengths for group, _ in length.single]
         named += [group for length in self.lengths for _, grid in length.grids for group in grid]
         if not len(self.channels) == len(self.least) == len(self.kinds) == groups or len(set(self.names)) < groups:
-            return "names, channels, least and kinds are not of as many different groups"
+            return "names, channels, least and kinds differ in length, or a name occurs twice"
         if not all(1 <= least <= channels for least, channels in zip(self.least, self.channels, strict=True)):
-            return "a group has fewer channels than the least that it needs, or none"
+            return "a group has fewer channels than its minimum, or none"
         if not all(0 <= group < groups for group in named):
-            return f"lengths name groups beyond the {groups} there are"
+            return f"lengths refer to groups beyond the {groups} in the table"
         if not all(0 <= number < lengths for term in self.terms for number in term.lengths):
-            return f"terms name lengths beyond the {lengths} there are"
+            return f"terms refer to lengths beyond the {lengths} in the table"
         whole = [length.whole for length in self.lengths]
         prices = [price for term in self.terms for price in (term.multiply_adds, term.parameters, term.size_bytes)]
         largest = max((math.prod(whole[number] for number in term.lengths) for term in self.terms), default=0.0)
@@ -178,7 +178,7 @@ class CostTable:
         sizes = [math.prod(self.lengths[number].whole for number in term.lengths) for term in self.terms]
         for axis in ("multiply_adds", "parameters", "size_bytes"):
             if not any(size * getattr(term, axis) > 0 for size, term in zip(sizes, self.terms, strict=True)):
-                return f"the dense model costs no {axis}, of which budgets are shares"
+                return f"the dense model has no {axis}, so that no budget can be a share of them"
         return ""
 
 

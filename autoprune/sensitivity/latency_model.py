@@ -62,9 +62,9 @@ def fit_latency(
         if record.search.latency is not None and not record.dropped and record.plan.weights is None
     }
     if len(measured) < MIN_TRIALS_FOR_LATENCY:
-        expected = f"have {MIN_TRIALS_FOR_LATENCY} different candidates that were measured"
+        expected = f"have {MIN_TRIALS_FOR_LATENCY} different measured candidates"
         raise ConfigurationError(
-            error_message("the cost latency_ms", expected, len(measured), "Latency is known from trials.")
+            error_message("the cost latency_ms", expected, len(measured), "Latency is learned from trials.")
         )
     widths = np.array(
         [

@@ -37,7 +37,7 @@ _FLOOR = 1e-3
 _FEW = 32
 
 
-@stored(Format(what="a block that a scan left out"))
+@stored(Format(what="a dropped block of a scan"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSensitivity:
     """The effect of dropping one block or layer from the otherwise whole model.
@@ -225,7 +225,7 @@ def plan_scan(
     if left < least:
         what = "one share of each group" + " and each block" * (blocks > 0)
         expected = f"be >= {each(1) * least}, for {least} calibration samples and {what}"
-        raise ConfigurationError(error_message("scan_samples", expected, samples, "scan=False leaves the scan out."))
+        raise ConfigurationError(error_message("scan_samples", expected, samples, "scan=False skips the scan."))
     note = f"{count} of {len(shares)} shares of each group, on {left} of {held} calibration samples"
     return ScanPlan(
         keep_shares=_fewer(shares, count),

@@ -84,7 +84,7 @@ def _description(loader: DataLoader[object]) -> str:
     if isinstance(loader.dataset, IterableDataset):
         return f"a {kind} over an IterableDataset"
     sampler = sampler_of(loader)
-    return f"a {kind} with a {type(loader.batch_sampler if sampler is None else sampler).__name__} of its own"
+    return f"a {kind} with a custom {type(loader.batch_sampler if sampler is None else sampler).__name__}"
 
 
 def _loader_like(source: DataLoader[object], positions: Sequence[int], *, shuffle: bool) -> DataLoader[object]:

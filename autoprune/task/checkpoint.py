@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message
+from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message, plain_text
 from autoprune.task.clone import drop_cached_tensors
 from autoprune.task.models import common_prefix, without_wrapping
 from autoprune.task.soundness import join_faults, misfit_faults
@@ -187,7 +187,7 @@ def cannot_write(path: Path, error: OSError) -> str:
         The message.
     """
     remedy = "What is finished is kept. Free some space or change the permissions, and run the same command again."
-    return error_message(str(path), "be one that can be written", error.strerror or repr(error), remedy)
+    return f"{plain_text(str(path))} cannot be written ({error.strerror or repr(error)}). {remedy}"
 
 
 def sync_folder(folder: Path) -> None:

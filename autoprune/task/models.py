@@ -137,8 +137,8 @@ def borrowing_message(original: nn.Module, borrowed: BorrowedWeights) -> str:
     return error_message(
         "a copy of the model",
         "compute with its own weights",
-        f"one that computes with those of the original ({', '.join([*borrowed.found][:3])})",
-        f"Functions stay bound to the modules that they were made for ({', '.join(held[:5]) or 'one of no module'}): "
+        f"one that computes with weights of the original ({', '.join([*borrowed.found][:3])})",
+        f"Functions stay bound to the modules they were made for ({', '.join(held[:5]) or 'none found in a module'}): "
         "compile, patch or wrap the pruned model instead, or write a method, which gets its module as self.",
     )
 

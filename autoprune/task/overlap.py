@@ -32,7 +32,7 @@ def overlap(one: Split, other: Split) -> str | None:
         return "the same object"
     first, second = _footprint(one), _footprint(other)
     shared = sum(len(set(first[place]) & set(second[place])) for place in first.keys() & second.keys())
-    return f"{shared} samples that are in both" if shared else None
+    return f"{shared} common samples" if shared else None
 
 
 def _source(split: Split) -> object:

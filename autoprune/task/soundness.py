@@ -28,9 +28,9 @@ def misfit_faults(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) ->
         if own is None:
             continue
         if tensor.dtype != own.dtype:
-            found.append(f"{name} is of {_short(tensor.dtype)}, not {_short(own.dtype)}")
+            found.append(f"{name} has dtype {_short(tensor.dtype)} instead of {_short(own.dtype)}")
         elif not is_finite(tensor) and is_finite(own):
-            found.append(f"{name} holds numbers that are not finite")
+            found.append(f"{name} holds values that are not finite")
         elif _is_negative(name, tensor):
             found.append(f"{name} holds variances below 0")
     return found
@@ -53,7 +53,7 @@ def value_faults(weights: Mapping[str, Tensor], may_be_infinite: Collection[str]
         else:
             wrong = name not in may_be_infinite and not is_finite(tensor)
         if wrong:
-            found.append(f"{name} holds numbers that are not finite")
+            found.append(f"{name} holds values that are not finite")
         elif _is_negative(name, tensor):
             found.append(f"{name} holds variances below 0")
     return found

@@ -225,7 +225,7 @@ class Task:
         if not isinstance(tensor, Tensor):
             what, remedy = ("the model's outputs", "Give predict=...")
             if self.predict is not None:
-                what, remedy = ("what predict returns", "Pick the tensor that the metrics compare with the targets.")
+                what, remedy = ("the result of predict", "Pick the tensor that the metrics compare with the targets.")
             raise ConfigurationError(error_message(what, "be a tensor for the metrics", type(tensor).__name__, remedy))
         return tensor
 

@@ -199,7 +199,7 @@ def overlap_faults(splits: Mapping[str, Split | None]) -> list[str]:
             continue
         shared = collect_fault(faults, f"{name} beside {other}", partial(overlap, one, two))
         if shared:
-            faults.append(error_message(name, f"be other data than {other}", shared, remedy))
+            faults.append(error_message(name, f"share no samples with {other}", shared, remedy))
     return faults
 
 

@@ -205,10 +205,10 @@ THIRD = "candidates/00003/candidate.json"
         ("study.json", lambda d: d["groups"].append(d["groups"][0]), "two groups have the same name"),
         ("study.json", lambda d: d["groups"][0].update(channels=77), "costs are of other groups"),
         ("study.json", lambda d: d["ties"].__setitem__(0, 5), r"ties\[0\]"),
-        ("study.json", lambda d: d["costs"]["terms"][0].update(lengths=[9999]), "terms name lengths beyond"),
-        ("study.json", lambda d: d["costs"]["terms"].clear(), "the dense model costs no multiply_adds"),
-        ("study.json", lambda d: [one.update(size_bytes=0) for one in d["costs"]["terms"]], "costs no size_bytes"),
-        ("study.json", lambda d: [one.update(whole=0) for one in d["costs"]["lengths"]], "costs no multiply_adds"),
+        ("study.json", lambda d: d["costs"]["terms"][0].update(lengths=[9999]), "terms refer to lengths beyond"),
+        ("study.json", lambda d: d["costs"]["terms"].clear(), "the dense model has no multiply_adds"),
+        ("study.json", lambda d: [one.update(size_bytes=0) for one in d["costs"]["terms"]], "has no size_bytes"),
+        ("study.json", lambda d: [one.update(whole=0) for one in d["costs"]["lengths"]], "has no multiply_adds"),
     ],
 )
 def test_what_contradicts_itself_is_told(
@@ -254,8 +254,8 @@ def broken(value: float) -> Callable[[dict[str, Tensor]], object]:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (broken(torch.nan), r"head\.weight holds numbers that are not finite"),
-        (broken(torch.inf), r"head\.weight holds numbers that are not finite"),
+        (broken(torch.nan), r"head\.weight holds values that are not finite"),
+        (broken(torch.inf), r"head\.weight holds values that are not finite"),
         (lambda w: w[next(n for n in w if n.endswith("running_var"))].fill_(-1), "running_var holds variances below 0"),
         (broken(3.0), "hold the weights that weights.sha256 tells"),
         (lambda w: w.pop("head.weight"), "hold the weights that weights.sha256 tells"),

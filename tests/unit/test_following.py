@@ -46,7 +46,7 @@ def said(steps: list[tuple[float, Progress]]) -> list[str]:
 def test_lines_come_every_few_seconds_and_the_last_one_always() -> None:
     printed = said([(number / 10, trial(number)) for number in range(1, 101)])
     assert [line.split(",")[0] for line in printed] == ["trial 1/9", "trial 51/9", "trial 100/9"]
-    assert printed[0].endswith("1:10 gone, about 2 h 01 min left")
+    assert printed[0].endswith("1:10 elapsed, about 2 h 01 min left")
 
 
 def test_failures_and_new_stages_are_printed_at_once() -> None:
@@ -166,7 +166,7 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
         "Trials: the dense model, a chain of 1 solved allocations, a uniform sweep of 3 points; then proposals by tpe",
         "Each trial: 2 to 4 steps of 50 samples, then quality on",
         "Limits of the search: max_drop 0.02. It ends after 600 s or 1,000,000 samples at the latest.",
-        "How long that takes is estimated from its first trials. Control-C stops; the same command goes on",
+        "The duration is estimated after the first trials. Control-C stops the run; the same command continues",
     ):
         assert words in text
     assert not (tmp_path / "run" / "candidates").exists(), "nothing has begun"
@@ -207,6 +207,6 @@ def test_a_run_that_goes_on_says_about_how_long(tmp_path: Path, capsys: pytest.C
     study.run()
     following.show_start(study, Path("run"), settings(trials=4, space=space(scan=False)))
     text = " ".join(capsys.readouterr().err.split())
-    assert "4 trials, 2 of them are there" in text
-    assert re.search(r"The 2 that are left take about \d+:\d\d, by those that are there", text)
+    assert "4 trials, 2 of them finished" in text
+    assert re.search(r"The remaining 2 take about \d+:\d\d, judging by the finished ones", text)
     assert "No sensitivity scan." in text

@@ -212,7 +212,7 @@ def test_criteria_and_scan_take_the_loss_where_it_is_defined(name: str) -> None:
 def test_a_detector_is_pruned_without_distillation_and_that_is_said_before_work(tmp_path: Path) -> None:
     task = task_of(Detector(), summed, predict=lambda outputs: outputs["scores"])
     teacher = Teacher(task)
-    assert "there is no one tensor to compare in what the model returns in training mode" in teacher.comparison.fault
+    assert "the model's outputs in training mode hold no single tensor to compare" in teacher.comparison.fault
     assert "predict raised KeyError: 'scores'" in teacher.comparison.fault
     assert not teacher.comparison.remedy
     chosen = settings(trials=3, uniform_points=1, space=space(distillation=(0.5,), criteria=("taylor",)))

@@ -49,8 +49,8 @@ def spoiled(tensor: Tensor, value: float) -> Tensor:
 
 
 HARM: dict[str, tuple[Callable[[Weights], object], str]] = {
-    "half": (replaced("body.0.weight", lambda t: t.half()), r"body\.0\.weight is of float16, not float32"),
-    "double": (replaced("body.0.bias", lambda t: t.double()), r"body\.0\.bias is of float64, not float32"),
+    "half": (replaced("body.0.weight", lambda t: t.half()), r"body\.0\.weight has dtype float16 instead of float32"),
+    "double": (replaced("body.0.bias", lambda t: t.double()), r"body\.0\.bias has dtype float64 instead of float32"),
     "integers": (replaced("body.3.bias", lambda t: t.long()), r"body\.3\.bias is of int64, not float32"),
     "nan": (replaced("body.3.weight", lambda t: spoiled(t, torch.nan)), r"body\.3\.weight holds .* not finite"),
     "infinite": (replaced("body.1.running_mean", lambda t: spoiled(t, torch.inf)), r"running_mean holds .* not finite"),
@@ -93,9 +93,9 @@ def test_weights_that_a_cut_model_cannot_have(
 def test_without_the_model_what_may_be_infinite_is_said_or_only_nan_is_wrong(model: nn.Module) -> None:
     weights = dict(model.state_dict())
     assert value_faults(weights, ("mask",)) == value_faults(weights, None) == []
-    assert value_faults(weights, ()) == ["mask holds numbers that are not finite"]
+    assert value_faults(weights, ()) == ["mask holds values that are not finite"]
     weights["mask"] = spoiled(weights["mask"], torch.nan)
-    assert value_faults(weights, None) == ["mask holds numbers that are not finite"]
+    assert value_faults(weights, None) == ["mask holds values that are not finite"]
 
 
 def test_a_small_file_does_not_become_a_large_tensor(tmp_path: Path) -> None:

@@ -396,7 +396,7 @@ def test_a_train_loader_that_is_empty_after_carving_says_so() -> None:
 )
 def test_the_search_split_must_not_be_test(search: Callable[[tuple[Tensor, Tensor]], object]) -> None:
     test = blobs(100, seed=5)
-    assert "search must be other data than test" in one_fault(test=test, search=search(test))
+    assert "search must share no samples with test" in one_fault(test=test, search=search(test))
 
 
 # ---- schedulers
