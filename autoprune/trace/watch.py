@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError, describe_exception
-from autoprune.task.clone import Borrowed
+from autoprune.task.clone import BorrowedWeights
 from autoprune.task.data import Inputs, call
-from autoprune.task.models import borrowing
+from autoprune.task.models import borrowing_message
 from autoprune.task.modes import LossMode
 from autoprune.trace.flow import Flow
 from autoprune.trace.modules import track_modules
@@ -43,12 +43,12 @@ def run(
         TraceError: If the model cannot be copied or run, or computes with another model's weights.
     """
     scratch = copy_for_tracing(model)
-    with Borrowed(model) as borrowed:
+    with BorrowedWeights(model) as borrowed:
         tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
         if in_training:
             _watch_training(tracer, scratch, example_inputs)
     if borrowed.found:
-        raise TraceError(borrowing(model, borrowed))
+        raise TraceError(borrowing_message(model, borrowed))
     return tracer, scratch
 
 
