@@ -51,7 +51,7 @@ class Monomial:
     size_bytes: float
 
 
-@stored(Format(what="one"))
+@stored(Format(what="a consistent table"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
     """Every cost that follows from widths, and the widths that each group may have.

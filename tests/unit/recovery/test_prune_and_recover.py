@@ -354,7 +354,7 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
     SEEN.clear()
     found = evaluate_plan(context, wanted)
     assert bool(found.note) == (rate > 1)
-    assert sum(SEEN) - len(task.example_inputs) == found.work.forward + found.work.trained
+    assert sum(SEEN) - len(task.example_inputs) == found.work.total
     assert found.work.trained > (0 if found.note else 12 * 50)
 
 

@@ -179,7 +179,7 @@ def test_a_sound_journal_is_left_alone(run: Path, opened: Open) -> None:
 def test_a_journal_that_is_no_file(run: Path, opened: Open) -> None:
     (run / JOURNAL).unlink()
     (run / JOURNAL).mkdir()
-    with pytest.raises(StorageError, match=r"journal\.log must be"):
+    with pytest.raises(StorageError, match=r"journal\.log cannot be written"):
         opened().run()
     assert len(autoprune.Study.open(run).front().members) > 0
 

@@ -51,7 +51,7 @@ def spoiled(tensor: Tensor, value: float) -> Tensor:
 HARM: dict[str, tuple[Callable[[Weights], object], str]] = {
     "half": (replaced("body.0.weight", lambda t: t.half()), r"body\.0\.weight has dtype float16 instead of float32"),
     "double": (replaced("body.0.bias", lambda t: t.double()), r"body\.0\.bias has dtype float64 instead of float32"),
-    "integers": (replaced("body.3.bias", lambda t: t.long()), r"body\.3\.bias is of int64, not float32"),
+    "integers": (replaced("body.3.bias", lambda t: t.long()), r"body\.3\.bias has dtype int64 instead of float32"),
     "nan": (replaced("body.3.weight", lambda t: spoiled(t, torch.nan)), r"body\.3\.weight holds .* not finite"),
     "infinite": (replaced("body.1.running_mean", lambda t: spoiled(t, torch.inf)), r"running_mean holds .* not finite"),
     "variance": (replaced("body.1.running_var", lambda t: spoiled(t, -1e-3)), r"running_var holds variances below 0"),
