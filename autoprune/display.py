@@ -20,6 +20,10 @@ from autoprune.errors import plain_text
 
 #: Largest number of characters of one value, and of a message of several lines.
 MAX_LINE, MAX_MESSAGE = 2_000, 20_000
+#: Integers of JSON lie between minus this and this, so that arrays can hold them.
+LARGEST_INTEGER = 2**63
+#: Characters of a wrong value that a message shows.
+_MAX_VALUE = 60
 #: A spreadsheet reads a cell that begins with one of these as a formula; the wide forms too.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -134,3 +138,41 @@ def number_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1000 else f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def describe_value(value: object) -> str:
+    """Describe a wrong value of JSON in a few words.
+
+    Args:
+        value: Any object.
+
+    Returns:
+        One phrase, such as "a list of 3".
+
+    Example:
+        >>> describe_value([1, 2, 3])
+        'a list of 3'
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return f"an integer of {value.bit_length()} bits"
+    return shorten(repr(value))
+
+
+def shorten(text: str) -> str:
+    """Cut a long text for a message.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        At most 60 characters, and "..." where some were cut.
+    """
+    return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
+from autoprune.codec import Format, from_plain, parse, stored, to_plain
+from autoprune.display import describe_value
 from autoprune.errors import StorageError, error_message
 from autoprune.measure.measurement import Measurement
 from autoprune.plan.plan import PruningPlan

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoprune.codec import Format, describe_value, from_plain, parse, stored, to_plain
+from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.resolve import prunable_blocks, width_of
 from autoprune.criteria.signals import Signals
+from autoprune.display import describe_value
 from autoprune.errors import ConfigurationError, StorageError, error_message, user_code
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Work
