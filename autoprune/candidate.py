@@ -24,7 +24,7 @@ from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.fine_tune import DivergedError, Work
 from autoprune.recovery.prune_and_recover import PhaseTimer, PruneAndRecover
 from autoprune.surgery.cut import cut
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Split
 from autoprune.trace.topology import Topology

@@ -9,8 +9,8 @@ from torch import nn
 
 from autoprune.criteria.kept import KeptChannels
 from autoprune.recovery.distillation import Teacher
+from autoprune.surgery.maskable import maskable
 from autoprune.surgery.prove import discover_structure
-from autoprune.surgery.weight_masks import maskable
 from autoprune.task.task import Task
 from autoprune.trace.groups import GROUP_KINDS
 from autoprune.trace.topology import Topology

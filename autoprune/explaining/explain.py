@@ -13,7 +13,7 @@ from autoprune.space.settings import NO_MASKS, SpaceSettings
 from autoprune.space.space import reach
 from autoprune.study.identity import layers_of, unprunable_rows
 from autoprune.study.preflight import task_notes
-from autoprune.surgery.weight_masks import maskable, unmaskable, weights_for_pattern
+from autoprune.surgery.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.task.task import Task
 from autoprune.trace.absent import why_none
 from autoprune.trace.blocks import DroppableBlock

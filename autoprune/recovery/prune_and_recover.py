@@ -28,7 +28,8 @@ from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now, check_regrowth, schedule
 from autoprune.surgery.cut import cut, sliced
-from autoprune.surgery.weight_masks import apply_masks, check_pattern, layer_sparsities, maskable, masks, regrow
+from autoprune.surgery.maskable import check_pattern, maskable
+from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, regrow
 from autoprune.task.data import Batch, first_batches
 from autoprune.task.task import Task
 from autoprune.trace.topology import Topology

@@ -15,7 +15,7 @@ from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.space.optimizers import default_rate, optimizer_choices
 from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.trace.topology import Topology
 
 #: Kinds that are dropped whole.

@@ -23,7 +23,7 @@ from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.space.context import SpaceContext
 from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.space.space import reach
-from autoprune.surgery.weight_masks import check_pattern, maskable
+from autoprune.surgery.maskable import check_pattern, maskable
 from autoprune.task.clone import clone_with
 from autoprune.task.data import call
 from autoprune.trace.absent import why_none

@@ -1,4 +1,4 @@
-"""Multi-head attention whose heads and head width no longer fill the model's width."""
+"""Define multi-head attention for any number of heads and any head width."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 
 class SlimMultiheadAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention for any number and width of heads, with the scale of the attention that it was.
+    """nn.MultiheadAttention for any number and width of heads, with the attention scale of the dense model.
 
-    torch's own forward takes heads times head width to be `embed_dim`, so a cut attention becomes one of these. It
-    takes and gives the same values and keeps the names of the parameters.
+    The forward of torch requires heads times head width to be `embed_dim`, so a cut attention becomes one of these. It
+    takes and returns the same values and keeps the names of the parameters. It is written in the subset of Python that
+    torch.jit.script supports.
 
-    num_heads: heads. head_dim: width of queries and keys; that of values follows from the weights.
-    logit_scale: factor on the products of queries and keys, 1 / sqrt(head width before the cut).
-
-    Written in the part of Python that torch.jit.script knows, as what it was can be scripted too.
+    Attributes:
+        num_heads: Number of heads.
+        head_dim: Width of queries and keys; that of values follows from the weights.
+        logit_scale: Factor on the products of queries and keys, 1 / sqrt(head width before the cut).
     """
 
     if TYPE_CHECKING:  # torch.jit.script reads annotations of a class, and knows none that are text
@@ -27,7 +28,11 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 
     @classmethod
     def adopt(cls, module: nn.Module) -> None:
-        """Make one of an nn.MultiheadAttention, in place; anything else is left as it is."""
+        """Turn an nn.MultiheadAttention into this class, in place.
+
+        Args:
+            module: Any module; others, and subclasses with a forward of their own, are left unchanged.
+        """
         if not isinstance(module, nn.MultiheadAttention) or type(module).forward is not nn.MultiheadAttention.forward:
             return
         module.__dict__["logit_scale"] = 1.0 / math.sqrt(module.head_dim)
@@ -45,7 +50,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As nn.MultiheadAttention.forward."""
+        """Attend; arguments and outputs as in nn.MultiheadAttention.forward."""
         if is_causal and attn_mask is None:
             raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
         batched = query.dim() == 3
@@ -73,11 +78,11 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         return out.movedim(0, first), weights
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Heads of queries, keys and values, [batch, heads, length, width]."""
+        """Return the heads of queries, keys and values, [batch, heads, length, width]."""
         bias: Tensor | None = self.in_proj_bias
         bias_k: Tensor | None = self.bias_k
         bias_v: Tensor | None = self.bias_v
-        # Asked of the module itself: then torch.jit.script leaves out the branch with weights that are None.
+        # An attribute of the module, so that torch.jit.script leaves out the branch whose weights are None.
         if self.in_proj_weight is not None:
             wq, wk, wv = self.in_proj_weight.chunk(3)
         else:
@@ -99,7 +104,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         return heads.transpose(1, 2)
 
     def _bias(self, query: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
-        """Both masks as values to add to the logits, [batch or 1, heads or 1, queries or 1, keys]."""
+        """Combine both masks to values that are added to the logits, [batch or 1, heads or 1, queries or 1, keys]."""
         bias: Tensor | None = None
         if attn_mask is not None:
             mask = _additive(attn_mask, query)
@@ -113,7 +118,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 
 
 def _additive(mask: Tensor, like: Tensor) -> Tensor:
-    """True, which stands for "leave out", becomes minus infinity."""
+    """Turn a bool mask into values to add: True ("leave out") becomes minus infinity."""
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, -math.inf)

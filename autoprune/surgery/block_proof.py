@@ -1,4 +1,4 @@
-"""Depth: which blocks and layers can go whole."""
+"""Prove which blocks and layers can be dropped."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ from autoprune.trace.unprunable import IneligibleModule
 
 
 def with_blocks(topology: Topology, check: EquivalenceCheck) -> Topology:
-    """Keep the blocks and layers that can be dropped, those inside of others too.
+    """Keep the blocks and layers that can be dropped, nested ones as well.
 
-    Those of one depth are tried at once, and halved where that is wrong. What is right with whole channels has to be
-    right with half of them too. Blocks without which others may take another way are tried without these as well.
-    Layers without which the model computes what nothing else computes have to run: all dropped together, and sets of
-    them in which any two are apart once.
+    Blocks of one depth are tried together, and halved where they fail. A block that passes with all channels has to
+    pass with half of them too. Blocks after which other blocks may take another path are also tried without these.
+    Layers have to run: all dropped together, and in sets that separate any two of them.
 
     Args:
-        topology: With the blocks to prove.
+        topology: The topology, with the candidates for blocks.
         check: Compares cuts with masks.
 
     Returns:
-        The topology with the blocks that are proved; of the others it says why they stay.
+        The topology with the proved blocks; the others are listed with the reason.
 
     Raises:
         OutOfTime: When the deadline of `check` passes.
-
     """
     proof, proved = _Proof(topology, check), list[DroppableBlock]()
     for blocks in _depths([block for block in topology.blocks if block.exact]):
         proved += proof.droppable(blocks)
-    check.forget()  # a layer may have been tried as a block of the same name
+    check.forget()  # a layer may have the name of a block that was tried
     left = [way for block in topology.blocks for way in _ways(block) if not way.exact]
     known = [block.needed for block in proved]
     layers = proof.running([layer for layer in left if layer.needed not in known])
@@ -54,13 +52,12 @@ def block_faults(topology: Topology, blocks: Sequence[DroppableBlock], check: Eq
     """Find the blocks that fail another check than the one that proved them.
 
     Args:
-        topology: With its blocks proved.
-        blocks: Those to look at.
+        topology: The topology, with its proved blocks.
+        blocks: The blocks to look at.
         check: The other check.
 
     Returns:
-        By name, the reason of each block that is wrong.
-
+        Name of each failing block -> reason.
     """
     proof = _Proof(topology, check)
     for some in _depths(blocks):
@@ -69,7 +66,14 @@ def block_faults(topology: Topology, blocks: Sequence[DroppableBlock], check: Eq
 
 
 def without_depth(topology: Topology) -> Topology:
-    """The topology without blocks and layers, for want of time to try them."""
+    """Withdraw all blocks and layers, for lack of time.
+
+    Args:
+        topology: The topology, with the candidates for blocks.
+
+    Returns:
+        The topology without them.
+    """
     faults = {way: Reason(kind=PROOF_TIME) for block in topology.blocks for way in _ways(block)}
     return replace(topology, blocks=(), ineligible=(*topology.ineligible, *_ineligible(topology, (), faults)))
 
@@ -89,20 +93,20 @@ def _ineligible(
 
 
 def _ways(block: DroppableBlock) -> Iterator[DroppableBlock]:
-    """A block, and what means the same."""
+    """Yield a block and its alternatives."""
     yield block
     if block.otherwise is not None:
         yield from _ways(block.otherwise)
 
 
 def _is_stack(block: DroppableBlock, blocks: Sequence[DroppableBlock]) -> bool:
-    """Whether a block is nothing but layers that can go."""
+    """Tell whether a block is nothing but droppable layers."""
     parts = [other.needed for other in blocks if other.repeated and is_part(other, block)]
     return len(parts) > 1 and not block.repeated and block.needed <= frozenset[str]().union(*parts)
 
 
 def _depths(blocks: Sequence[DroppableBlock]) -> list[list[DroppableBlock]]:
-    """Blocks with no others inside of them, then those with only these inside, and so on."""
+    """Sort blocks by depth: those without others inside, then those with only these inside, and so on."""
     left, found = list(blocks), []
     while left:
         found.append([block for block in left if not any(other.needed < block.needed for other in left)])
@@ -112,14 +116,14 @@ def _depths(blocks: Sequence[DroppableBlock]) -> list[list[DroppableBlock]]:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """The proof of blocks."""
+    """A proof of blocks in progress."""
 
     topology: Topology
     check: EquivalenceCheck
     faults: dict[DroppableBlock, Reason] = field(default_factory=dict)
 
     def droppable(self, blocks: Sequence[DroppableBlock]) -> list[DroppableBlock]:
-        """Those of the blocks that can go, or what means exactly the same as they do."""
+        """Return the blocks that can be dropped, or an exact alternative of each."""
         proved: list[DroppableBlock] = []
         while blocks:
             right = self.right(blocks, {})
@@ -129,7 +133,7 @@ class _Proof:
         return proved
 
     def right(self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]) -> list[DroppableBlock]:
-        """Those of the blocks that are right: all at once, else half by half. groups: channels that stay beside."""
+        """Return the blocks that pass: tried together, else half by half. groups: channels that stay in some groups."""
         if not blocks:
             return []
         fault = self._inexact(blocks, groups)
@@ -152,9 +156,9 @@ class _Proof:
         return Reason(kind=INEXACT, detail=f"{how}{note}", line=why.line)
 
     def steady(self, blocks: Sequence[DroppableBlock], groups: Mapping[str, tuple[int, ...]]) -> list[DroppableBlock]:
-        """Those of the blocks that are right beside others that stay, and take another way where something is missing.
+        """Return the blocks that also pass beside remaining blocks that take another path if an output is missing.
 
-        All at once would hide that. Sets are dropped in which any two are apart once.
+        Dropping all of them at once would hide that, so sets are dropped that separate any two of them.
         """
         left = [block for block in blocks if block.withholds]
         for some in _sets(left):
@@ -164,7 +168,7 @@ class _Proof:
         return [block for block in blocks if block in left or not block.withholds]
 
     def running(self, layers: Sequence[DroppableBlock]) -> list[DroppableBlock]:
-        """The layers without which the model runs."""
+        """Return the layers without which the model runs."""
         if not layers or all(self._needed(some) is None for some in _sets(layers)):
             return list(layers)
         found: list[DroppableBlock] = []
@@ -190,7 +194,7 @@ class _Proof:
 
 
 def _sets(layers: Sequence[DroppableBlock]) -> Iterator[list[DroppableBlock]]:
-    """All of them, then sets in which any two of them are apart once: by the digits of their numbers."""
+    """Yield all layers, then sets that separate any two of them, by the binary digits of their numbers."""
     yield list(layers)
     for digit in range((len(layers) - 1).bit_length()):
         for value in (0, 1):

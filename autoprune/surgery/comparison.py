@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,15 @@ from autoprune.surgery.influence import (
 )
 from autoprune.surgery.mask import mask_traced
 from autoprune.surgery.perturbation import perturb_input, perturb_statistics, perturb_weights
+from autoprune.surgery.preparation import (
+    ATTEMPTS,
+    ROUGH_ATTEMPTS,
+    Attempt,
+    first_samples,
+    shapes_of,
+    shared_copy,
+    widen,
+)
 from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
@@ -37,13 +46,9 @@ from autoprune.trace.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PA
 from autoprune.trace.running import copy_for_tracing
 from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer
-from autoprune.trace.values import map_tensors, tensors_in
+from autoprune.trace.values import map_tensors
 from autoprune.trace.watch import watch
 
-#: Samples that a proof runs on: an odd number, in which a size written in code does not go by chance.
-_FEW = 3
-#: They count as computed alike, alone and in their batch, up to this share of their size.
-_SAME = 1e-4
 #: Outputs of masks that are held: those of a proof's three draws.
 _HELD = 3
 
@@ -83,7 +88,7 @@ class EquivalenceCheck:
         rough: in the model's own precision, to look for what is then proved in float64.
         """
         error: Exception = RuntimeError()  # that of the last attempt
-        for attempt in (*(_ROUGH if rough else ()), *_ATTEMPTS):
+        for attempt in (*(ROUGH_ATTEMPTS if rough else ()), *ATTEMPTS):
             try:
                 made = cls._of(model, example_inputs, attempt, deadline)
             except Exception as found:  # user code runs in here
@@ -101,11 +106,11 @@ class EquivalenceCheck:
         ) from error
 
     @classmethod
-    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: _Attempt, deadline: float) -> EquivalenceCheck:
+    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: Attempt, deadline: float) -> EquivalenceCheck:
         forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model))
         forwards.check_time()
-        scratch = _shared(model, attempt.dtype) if attempt.shares else copy_for_tracing(model)
-        _widen(scratch, attempt)
+        scratch = shared_copy(model, attempt.dtype) if attempt.shares else copy_for_tracing(model)
+        widen(scratch, attempt)
         perturb_statistics(scratch)
         if attempt.stirs_weights:
             scratch = perturb_weights(scratch)
@@ -115,7 +120,7 @@ class EquivalenceCheck:
 
     @classmethod
     def _on(cls, scratch: nn.Module, inputs: Inputs, forwards: Forwards, *, finite: bool) -> EquivalenceCheck:
-        inputs = _few(scratch, inputs, forwards)
+        inputs = first_samples(scratch, inputs, forwards)
         runs = share_parameters(scratch)
         with forwards.of(runs):
             traced, dense = watch(runs, inputs)
@@ -144,7 +149,7 @@ class EquivalenceCheck:
         except Exception:  # user code runs in here
             return
         tolerance = Tolerance.of(forwards.precisions or {torch.float32})
-        if _shapes(dense) == _shapes(self.dense) and distance(dense, self.dense) <= tolerance.most:
+        if shapes_of(dense) == shapes_of(self.dense) and distance(dense, self.dense) <= tolerance.most:
             self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards))
 
     def redrawn(self, seed: int) -> EquivalenceCheck | None:
@@ -198,7 +203,7 @@ class EquivalenceCheck:
         self, outputs: list[Tensor], expected: list[Tensor], dense: Callable[[], list[Tensor]], note: str = ""
     ) -> Reason | None:
         """Say how outputs of a cut differ from those of a mask, beyond rounding. dense: gives those of the model."""
-        if _shapes(outputs) != _shapes(expected):
+        if shapes_of(outputs) != shapes_of(expected):
             return Reason(kind=OTHER_SHAPE)
         worst = distance(outputs, expected)
         if self.tolerance.allows(worst, lambda: distance(expected, dense())):
@@ -316,27 +321,6 @@ class EquivalenceCheck:
         return True
 
 
-class _Attempt(NamedTuple):
-    """One way to run a proof. dtype: that of the computation, the model's own when not given."""
-
-    dtype: torch.dtype | None
-    shares: bool
-    stirs_weights: bool
-    stirs_inputs: bool
-
-
-def _attempts(*ways: tuple[torch.dtype | None, bool]) -> tuple[_Attempt, ...]:
-    """The most telling of each way first. ways: dtype, and whether weights are shared."""
-    stirs = ((True, True), (True, False), (False, False))
-    return tuple(_Attempt(dtype, shares, *one) for dtype, shares in ways for one in stirs)
-
-
-#: A model that compares types itself gets weights of the type; one that writes to its weights gets weights of its own.
-_ATTEMPTS = _attempts((torch.float64, True), (torch.float64, False), (None, False))
-#: To look for what helps.
-_ROUGH = _attempts((None, True))
-
-
 def _raised(kind: ReasonKind, error: Exception) -> Reason:
     """What an error of the model says, and where it was raised."""
     return Reason(kind=kind, detail=_short(error), line=raised_from(error))
@@ -344,53 +328,3 @@ def _raised(kind: ReasonKind, error: Exception) -> Reason:
 
 def _short(error: Exception) -> str:
     return describe_exception(error).splitlines()[0][:200]
-
-
-def _shapes(outputs: Iterable[Tensor]) -> list[torch.Size]:
-    return [tensor.shape for tensor in outputs]
-
-
-def _few(model: nn.Module, inputs: Inputs, forwards: Forwards) -> Inputs:
-    """Three samples of the inputs, where these give what they give among all.
-
-    A proof runs the model some dozens of times; the rest of a batch would show nothing more.
-    """
-    sizes = {len(tensor) if tensor.ndim else 0 for tensor in tensors_in(inputs)}
-    if len(sizes) != 1 or min(sizes) <= _FEW:
-        return inputs
-    everything = forwards.outputs(share_parameters(model), inputs)
-    if any(tensor.ndim == 0 for tensor in everything):
-        return inputs
-    fewer = map_tensors(inputs, lambda tensor: tensor[:_FEW])
-    try:
-        outputs = forwards.outputs(share_parameters(model), fewer)
-    except Exception:  # user code runs in here
-        return inputs
-    alone = [tensor[:_FEW] for tensor in everything]
-    same = _shapes(alone) == _shapes(outputs) and distance(outputs, alone) < _SAME
-    return fewer if same else inputs
-
-
-def _shared(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """A copy in eval mode that shares what is large, and has biases, scales and buffers of the type of the proof.
-
-    Convolutions compare the types of inputs and biases before any operator could convert them.
-    """
-    parameters = {name for name, _ in model.named_parameters()}
-
-    def own(name: str, tensor: Tensor) -> Tensor | None:
-        if name in parameters and tensor.ndim > 1:
-            return tensor
-        return tensor.to(dtype, copy=True) if tensor.is_floating_point() else None
-
-    return clone_with(model, own).eval()
-
-
-def _widen(model: nn.Module, attempt: _Attempt) -> None:
-    """Give weights the type of the proof that no operator can convert in time, in place.
-
-    Recurrent modules compare the types of inputs and weights themselves.
-    """
-    for module in model.modules() if attempt.dtype is not None else ():
-        if not attempt.shares or isinstance(module, nn.RNNBase | nn.RNNCellBase):
-            module.to(attempt.dtype)

@@ -1,4 +1,4 @@
-"""cut: a smaller copy of a model. rebuild: the same from stored weights."""
+"""Cut a model to its kept channels, and rebuild a cut model from stored weights."""
 
 from __future__ import annotations
 
@@ -28,16 +28,32 @@ def cut(
     share: bool = False,
     scaled: torch.dtype | None = None,
 ) -> nn.Module:
-    """A smaller copy that has only the kept channels; the model itself is not touched.
+    """Copy a model with the kept channels and blocks alone; the model itself is not changed.
 
-    model: the dense model of the topology, or one that was cut from it to `parent`.
-    kept: channels in dense indices, a subset of the parent's.
-    parent: what `model` still has; None for the dense model.
-    share: parameters that lose nothing are the model's own, for a copy that is only looked at.
-    scaled: the type of weights that are multiplied by a factor; their own when not given.
+    The copy keeps training mode, requires_grad, dtype, device, memory format and hooks.
 
-    The copy keeps training mode, requires_grad, dtype, device, memory format and hooks. Raises SurgeryError
-    when the kept set does not fit.
+    Args:
+        model: The dense model of the topology, or one that was cut from it to `parent`.
+        topology: The topology of the dense model.
+        kept: Channels and blocks that stay, in dense indices; a subset of the parent's.
+        parent: Channels and blocks that `model` has; None for the dense model.
+        share: Whether parameters that lose nothing are shared with the model, for a copy that is only run.
+        scaled: dtype of weights that are multiplied by a factor; None for their own.
+
+    Returns:
+        The smaller model.
+
+    Raises:
+        SurgeryError: If the kept channels do not fit the model.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from autoprune.criteria.kept import KeptChannels
+        >>> from autoprune.trace.trace import trace
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> cut(model, trace(model, torch.randn(3, 4)), KeptChannels(groups={"0": (1, 2, 5)}))[2].in_features
+        3
     """
     kept.check(topology)
     source = alive_positions(topology, parent) if parent is not None else {}
@@ -46,7 +62,7 @@ def cut(
     keep = _relative(now, source)
     expected = _shapes(topology, source)
     scales = _scales(topology, kept, parent)
-    # Buffers may change when the copy runs.
+    # A forward may change buffers, so they are copied.
     shared = {name for name, info in topology.tensors.items() if info.is_parameter} if share else set()
     scratch = _Scratch()
     wrong: list[str] = []
@@ -76,17 +92,27 @@ def cut(
 
 
 def _check_parent(topology: Topology, kept: KeptChannels, parent: KeptChannels | None) -> None:
-    """Raise SurgeryError where a block is to be there that the parent has lost."""
+    """Raise SurgeryError if a block should stay that the parent has lost."""
     missing = set(parent.dropped if parent is not None else ()) - topology.gone(kept.dropped)
     if missing:
         raise SurgeryError(error_message("kept blocks", "be among the parent's", f"also {', '.join(sorted(missing))}"))
 
 
 def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Dense model definition -> cut to kept -> load weights; nothing is unpickled.
+    """Cut a dense model definition and load stored weights; nothing is unpickled.
 
-    Raises SurgeryError when names, shapes or dtypes of the weights do not fit, when some are not finite that are so in
-    the dense model, or variances are negative.
+    Args:
+        dense: The dense model, freshly made.
+        topology: Its topology.
+        kept: Channels and blocks of the stored model.
+        weights: Name -> tensor.
+
+    Returns:
+        The cut model with these weights.
+
+    Raises:
+        SurgeryError: If names, shapes or dtypes do not fit, if values are not finite that are finite in the dense
+            model, or if a variance is negative.
     """
     kept.check(topology)
     target = alive_positions(topology, kept)
@@ -117,7 +143,7 @@ def rebuild(dense: nn.Module, topology: Topology, kept: KeptChannels, weights: M
     if unfit:
         raise SurgeryError(error_message("stored weights", "fit the cut model", f"others: {join_faults(unfit)}"))
     names_of = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
-    # All were replaced; those of other shapes are what a cut changes.
+    # Every tensor was replaced; a cut changes the modules whose tensors have other shapes.
     smaller = [m for m in touched if any(names_of.get(id(t)) in keep for t in _own(m))]
     _settle(model, smaller, topology, kept, target)
     return model
@@ -130,10 +156,16 @@ def _own(module: nn.Module) -> tuple[Tensor, ...]:
 def sliced(
     tensors: Mapping[str, Tensor], topology: Topology, kept: KeptChannels, parent: KeptChannels | None = None
 ) -> dict[str, Tensor]:
-    """Tensors that belong to parameters, such as momenta and masks, cut as `cut` cuts these.
+    """Slice tensors that belong to parameters, such as momenta and masks, as `cut` slices the parameters.
 
-    tensors: by the parameters' names and of their shapes; one whose name is not of the topology stays as it is. Those
-    of blocks that go are left out.
+    Args:
+        tensors: Name of a parameter -> tensor of its shape. Tensors with other names are left unchanged.
+        topology: Topology of the dense model.
+        kept: Channels and blocks that stay.
+        parent: Channels and blocks that the tensors have; None for all.
+
+    Returns:
+        The sliced tensors, without those of dropped blocks.
     """
     source = alive_positions(topology, parent) if parent is not None else {}
     keep = _relative(alive_positions(topology, kept), source)
@@ -153,7 +185,7 @@ def _settle(
     kept: KeptChannels,
     alive: Mapping[tuple[str, int], Tensor],
 ) -> None:
-    """Make the numbers that modules keep true: first those that follow a group, then those that follow weights.
+    """Update the numbers in modules: first those that follow a group, then those that follow weights.
 
     alive: the positions that `kept` leaves on each axis.
     """
@@ -173,7 +205,7 @@ def _settle(
 def _scales(
     topology: Topology, kept: KeptChannels, parent: KeptChannels | None
 ) -> dict[str, list[tuple[Rescale, float]]]:
-    """Tensor name -> positions to multiply, and by what: the root of the share of the parent's channels that stays."""
+    """Map each tensor to positions and their factor: the square root of the share of the parent's channels that stays."""
     scales: dict[str, list[tuple[Rescale, float]]] = {}
     for group in topology.groups:
         before = group.channels if parent is None else parent.widths.get(group.name, group.channels)
@@ -184,7 +216,7 @@ def _scales(
 
 
 def _multiply(tensor: Tensor, scales: list[tuple[Rescale, float]], alive: Mapping[int, Tensor | None]) -> None:
-    """Multiply positions of a sliced tensor, in place. alive: axis -> dense positions that it still has."""
+    """Multiply positions of a sliced tensor, in place. alive: axis -> dense positions that the tensor has."""
     for values, factor in scales:
         positions = alive.get(values.axis)
         where = values.index if positions is None else torch.isin(positions, values.index).nonzero().squeeze(1)
@@ -198,14 +230,21 @@ def _is_slim(module: nn.Module) -> bool:
 
 
 def dense_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
-    """Shape in the dense model of every tensor whose shape is the structure's."""
+    """Return the shape of every tensor that the structure determines.
+
+    Args:
+        topology: The topology.
+
+    Returns:
+        Name -> shape in the dense model.
+    """
     return _shapes(topology, {})
 
 
 def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter and of what a group runs along once only these positions are left.
+    """Return the shapes of parameters and of tensors with groups, if only the positions `alive` are left.
 
-    Other buffers may change their shape from one call to the next, as an activation that is kept in one does.
+    Other buffers may change their shape from one call to the next, such as one that holds an activation.
     """
     held = {member.tensor for group in topology.groups for member in group.members}
     return {
@@ -218,9 +257,9 @@ def _shapes(topology: Topology, alive: Mapping[tuple[str, int], Tensor]) -> dict
 def _relative(
     target: Mapping[tuple[str, int], Tensor], source: Mapping[tuple[str, int], Tensor]
 ) -> dict[str, dict[int, Tensor]]:
-    """Tensor name -> axis -> positions to keep on the axis as the model has it now.
+    """Return the positions to keep, relative to the model that is cut: tensor -> axis -> positions.
 
-    target, source: dense positions alive in the model to make and in the one that is cut.
+    target, source: dense positions in the model to make, and in the model that is cut.
     """
     relative: dict[str, dict[int, Tensor]] = {}
     for key, alive in target.items():
@@ -246,18 +285,18 @@ def _relative(
 
 
 class _Scratch:
-    """index_select axis by axis, with two buffers, in turn, for what lies in between.
+    """index_select axis by axis, with two reused buffers for the intermediate results.
 
-    A fresh intermediate for every weight would cost more in page faults than the copying itself.
+    New intermediates for every weight would cost more in page faults than the copying itself.
     """
 
     def __init__(self) -> None:
         self._buffers: list[Tensor | None] = [None, None]
 
     def slice(self, tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
-        """The positions kept on each axis, in the tensor's memory format."""
+        """Return the positions kept on each axis, in the tensor's memory format."""
         memory_format = _memory_format(tensor)
-        # Whole rows first: they are contiguous, and what is left to pick from is smaller.
+        # Whole rows first: they are contiguous, and the remaining tensor is smaller.
         steps = sorted(axes.items())
         for number, (axis, where) in enumerate(steps[:-1]):
             shape = [len(where) if dim == axis else size for dim, size in enumerate(tensor.shape)]
@@ -277,7 +316,7 @@ class _Scratch:
 
 
 def _memory_format(tensor: Tensor) -> torch.memory_format | None:
-    """The channels-last format that a tensor has; None for the plain one."""
+    """Return the channels-last format of a tensor; None for the default format."""
     if not tensor.is_contiguous():
         for rank, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
             if tensor.ndim == rank and tensor.is_contiguous(memory_format=memory_format):

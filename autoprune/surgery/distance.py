@@ -1,4 +1,4 @@
-"""How far outputs are apart, and how much of that is rounding."""
+"""Measure the distance between outputs, and tell rounding from real differences."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: Values that tell of what size an output usually is; as many are compared at once.
+#: Values that are sampled for the usual size of an output; also the size of a chunk in comparisons.
 _MANY = 2**16
 
 
 class Tolerance(NamedTuple):
-    """How far a right cut may be from a mask, relative to the usual output: rounding, as sums have fewer terms.
+    """Largest distance between a right cut and its mask, relative to the usual output: sums of fewer terms round
+    differently.
 
-    noise: any difference up to that is rounding. most: one up to that is rounding where silencing changes much more.
+    Attributes:
+        noise: Any distance up to this is rounding.
+        most: A distance up to this is rounding if silencing changes the outputs much more.
     """
 
     noise: float
@@ -24,17 +27,40 @@ class Tolerance(NamedTuple):
 
     @classmethod
     def of(cls, precisions: set[torch.dtype]) -> Tolerance:
-        """From the floating-point types in use, the coarsest of which counts."""
+        """Derive the tolerance from the floating-point types in use.
+
+        Args:
+            precisions: The types; the coarsest one counts.
+
+        Returns:
+            The tolerance.
+        """
         eps = max(torch.finfo(precision).eps for precision in precisions)
         return cls(min(math.sqrt(eps), 1e-8 + 100 * eps), math.sqrt(eps))
 
     def allows(self, difference: float, effect: Callable[[], float]) -> bool:
-        """True for a difference that rounding explains. effect: gives what silencing changed."""
+        """Tell whether rounding explains a distance.
+
+        Args:
+            difference: The distance.
+            effect: Returns the distance that silencing causes; called only if needed.
+
+        Returns:
+            True where it does.
+        """
         return difference <= self.noise or (difference <= self.most and difference <= 0.02 * effect())
 
 
 def distance(outputs: list[Tensor], expected: list[Tensor]) -> float:
-    """Largest difference of a value, relative to its size and to the usual one; infinite where one is not finite."""
+    """Return the largest difference of a value, relative to its own size plus the usual size.
+
+    Args:
+        outputs: The outputs.
+        expected: The outputs to compare with.
+
+    Returns:
+        The distance, >= 0; infinite if shapes differ, or if a value is finite in only one of them.
+    """
     worst = 0.0
     for a, b in zip(outputs, expected, strict=True):
         if a.shape != b.shape:
@@ -49,7 +75,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _farthest(a: Tensor, b: Tensor) -> float:
-    """The same of two vectors. In parts that fit into a cache: outputs for a large vocabulary are many."""
+    """Return the distance of two vectors, chunk by chunk, as outputs over a large vocabulary exceed the cache."""
     usual, worst = _usual(a, b), 0.0
     for got, wanted in zip(a.split(_MANY), b.split(_MANY), strict=True):
         gaps = _gaps(got, wanted)
@@ -61,20 +87,20 @@ def _farthest(a: Tensor, b: Tensor) -> float:
 
 
 def _usual(a: Tensor, b: Tensor) -> float:
-    """A usual size, not the largest: scores that were masked with -1e9 would hide any other difference.
+    """Return a usual size of values: with the largest one, scores masked with -1e9 would hide any difference.
 
-    To sort all values would take longer than the forward, so some are looked at.
+    Sorting all values would take longer than the forward, so a sample is used.
     """
     step = max(1, len(b) // _MANY)
     gaps, some = _gaps(a[::step], b[::step]), b[::step]
     if not bool(gaps.any()):
-        gaps, some = _gaps(a, b), b  # so few differ that none of these does
+        gaps, some = _gaps(a, b), b  # none of the sampled values differs
     sizes, wanted = (_wide(values[torch.isfinite(values)]).abs() for values in (some[some != 0], some[gaps != 0]))
     smallest = float(sizes.sort().values[len(sizes) // 4]) if len(sizes) else 0.0
     return max(smallest, float(wanted.median()) if len(wanted) else 0.0, 1e-12)
 
 
 def _gaps(a: Tensor, b: Tensor) -> Tensor:
-    """Differences; none between infinite values that are equal, or between two that are no numbers."""
+    """Return the absolute differences; 0 between equal infinite values and between two NaN."""
     gaps = (_wide(a) - _wide(b)).abs()
     return gaps if bool(gaps.isfinite().all()) else gaps.masked_fill_((a == b) | (a.isnan() & b.isnan()), 0.0)

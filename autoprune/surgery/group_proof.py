@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.block_proof import block_faults, with_blocks, without_depth
 from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.draws import DRAWS, Draw, draw_channels, independent_sets, layer_of, two_channels
 from autoprune.surgery.forwards import OutOfTime
 from autoprune.surgery.influence import NO_EFFECT_REASON, Cuts, Part, influential_parameters, matrices
 from autoprune.surgery.repairs import Repair, candidate_repairs
@@ -21,10 +19,6 @@ from autoprune.trace.topology import Topology
 
 #: Other weights that are tried where a cut changes nothing.
 REDRAWS = 3
-#: How many channels stay in a draw; in each, some groups keep one of these and some another.
-_AMOUNTS = ("half", "any", "all but one")
-
-Draw = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class Proof:
     learned: dict[Repair, set[str]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
     passed: set[tuple[tuple[str, ...], int, bool]] = field(default_factory=set)
-    apart: int = len(_AMOUNTS) - 1
+    apart: int = len(DRAWS) - 1
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[Draw, ...] = field(init=False)
     sets: list[list[str]] = field(init=False)
@@ -71,15 +65,15 @@ class Proof:
         groups = self.topology.groups
         self.draws = tuple(
             {
-                group.name: _keep(group, _AMOUNTS[(number + draw) % len(_AMOUNTS)], self.seed + number)
+                group.name: draw_channels(group, DRAWS[(number + draw) % len(DRAWS)], self.seed + number)
                 for number, group in enumerate(groups)
             }
-            for draw in range(len(_AMOUNTS))
+            for draw in range(len(DRAWS))
         )
         # Numbers of modules that were guessed are left as they are until a group turns out to need them.
         self.guesses = {group.name: tuple(a for a in group.attributes if not a.certain) for group in groups}
         certain = [replace(g, attributes=tuple(a for a in g.attributes if a.certain)) for g in groups]
-        self.sets = _apart(self.topology)
+        self.sets = independent_sets(self.topology)
         self.topology = replace(self.topology, groups=tuple(self._taught(group) for group in certain))
 
     def _taught(self, group: ChannelGroup) -> ChannelGroup:
@@ -88,7 +82,7 @@ class Proof:
         if layer in self.lessons.reasons:
             self.reasons[group.name] = self._explained(group, self.lessons.reasons[layer])
             return group
-        least = min(self.lessons.min_channels.get(layer, group.min_channels), _two(group))
+        least = min(self.lessons.min_channels.get(layer, group.min_channels), two_channels(group))
         group = replace(group, min_channels=max(group.min_channels, least))
         for repair, layers in self.lessons.repairs.items():
             changed = repair(group, self.guesses[group.name]) if layer in layers else None
@@ -127,7 +121,7 @@ class Proof:
             self._settle_narrow_at_once()
         except OutOfTime:
             for group in self.topology.groups:
-                self._adopt(replace(group, min_channels=_two(group)))
+                self._adopt(replace(group, min_channels=two_channels(group)))
         return self._finished(self.topology.without(self.reasons))
 
     def taught(self) -> Lessons:
@@ -337,30 +331,6 @@ class Proof:
         return [name for name in names if name not in self.reasons]
 
 
-def layer_of(name: str) -> str:
-    """The name without the numbers in it: the same for the same layer of all blocks."""
-    return re.sub(r"\d+", "#", name)
-
-
-def _apart(topology: Topology) -> list[list[str]]:
-    """Group names in sets, no two of a set on the same position of an axis or in the same number of a module."""
-    shared: dict[str, set[str]] = {name: set() for name in topology.widths}
-    numbers = [attribute.runs for group in topology.groups for attribute in group.attributes]
-    together = [{name for span in spans for name in span.groups} for spans in numbers]
-    together += [set(span.groups) for spans in topology.spans.values() for span in spans]
-    for names in together:
-        for name in names & shared.keys():
-            shared[name] |= names - {name}
-    sets: list[list[str]] = []
-    for name in topology.widths:
-        free = next((names for names in sets if not shared[name].intersection(names)), None)
-        if free is None:
-            sets.append([name])
-        else:
-            free.append(name)
-    return sets
-
-
 def _faults(check: EquivalenceCheck, topology: Topology, cuts: Cuts) -> dict[Part, Reason]:
     """What is wrong with each part, if anything is: its cuts change nothing, or more than they should."""
     found = dict.fromkeys(check.silent(topology, cuts), NO_EFFECT_REASON)
@@ -381,19 +351,3 @@ def _together(reason: Reason, others: Sequence[str]) -> Reason:
 def _with(topology: Topology, changed: ChannelGroup) -> Topology:
     groups = tuple(changed if group.name == changed.name else group for group in topology.groups)
     return replace(topology, groups=groups)
-
-
-def _two(group: ChannelGroup) -> int:
-    """Two channels, or as many as the group needs; one where two would be all."""
-    return max(min(2, group.channels - 1), group.min_channels)
-
-
-def _keep(group: ChannelGroup, draw: str, seed: int) -> tuple[int, ...]:
-    """Random channels of a group; at least two where it has more, since one is a case of its own, and never all."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(group.channels, generator=generator)
-    least = _two(group)
-    count = {"half": group.channels // 2, "all but one": group.channels - 1}.get(draw)
-    if count is None:
-        count = int(torch.randint(least, group.channels, (1,), generator=generator))
-    return tuple(order[: max(least, count)].tolist())

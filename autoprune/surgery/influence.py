@@ -1,4 +1,4 @@
-"""Whether outputs depend on weights at all: what changes nothing cannot be proved by comparing outputs."""
+"""Find weights that the outputs depend on: a cut that changes no output proves nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +23,27 @@ from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 Part = tuple[str, str]
 #: Part -> kept sets that cut it.
 Cuts = Mapping[Part, Sequence[KeptChannels]]
-#: For each axis of a tensor, the positions with something in them, bool; one position for a tensor without axes.
+#: For each axis of a tensor, bool [positions]: whether any gradient there is not zero. A tensor without axes has one.
 Axes = tuple[Tensor, ...]
-#: Said of a group or block whose cut changes nothing.
+#: The reason for a group or block whose cut changes nothing.
 NO_EFFECT_REASON = Reason(kind=NO_EFFECT)
 
 
 @torch.no_grad()
 def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor], forwards: Forwards) -> None:
-    """Demand that a copy with other weights gives other outputs, and computes with none of the model's own.
+    """Check that the outputs depend on the model's weights, and that a copy computes with its own.
 
-    dense: outputs of the model. A copy bound to the model gives the same ones whatever its weights are, cut or silenced
-    alike. Says nothing where no output is a number of its own (classes, say), or the copy does not run.
-    Raises TraceError.
+    A copy bound to the model gives the model's outputs whatever its own weights are, cut or silenced alike. Models
+    without numbers among their outputs (classes, say), and copies that do not run, pass unchecked.
+
+    Args:
+        model: The model.
+        inputs: Inputs of its forward.
+        dense: Its outputs.
+        forwards: Runs the copy.
+
+    Raises:
+        TraceError: If the outputs do not change with the weights, or the copy uses the model's weights.
     """
     if not any(_is_number(tensor) for tensor in dense):
         return
@@ -62,9 +70,14 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor],
 
 
 def without_gradient(slopes: Mapping[str, Axes], topology: Topology) -> set[Part]:
-    """Groups and blocks on none of whose weights the outputs depend, as far as one backward pass tells.
+    """Return the groups and blocks on none of whose weights the outputs seem to depend.
 
-    All of them where there is none, as in a model that answers with classes. slopes: of `gradients`.
+    Args:
+        slopes: Result of `gradients`; without any gradient all groups and blocks are returned.
+        topology: The topology.
+
+    Returns:
+        The parts.
     """
     groups = {("group", group.name) for group in topology.groups if not any(_runs_through(group, slopes))}
     some = influential_parameters(slopes)
@@ -73,12 +86,26 @@ def without_gradient(slopes: Mapping[str, Axes], topology: Topology) -> set[Part
 
 
 def influential_parameters(slopes: Mapping[str, Axes]) -> set[str]:
-    """Names of the parameters on which the outputs depend. slopes: of `gradients`."""
+    """Return the parameters on which the outputs depend.
+
+    Args:
+        slopes: Result of `gradients`.
+
+    Returns:
+        Their names.
+    """
     return {name for name, axes in slopes.items() if bool(axes[0].any())}
 
 
 def merge_cuts(cuts: Collection[Sequence[KeptChannels]]) -> list[KeptChannels]:
-    """Make cuts of all parts at once from cuts of each; a part with fewer of them begins anew."""
+    """Combine cuts of single parts to cuts of all parts at once.
+
+    Args:
+        cuts: For each part its kept sets; a part with fewer of them repeats them.
+
+    Returns:
+        As many kept sets as the part with the most has.
+    """
     return [
         KeptChannels(
             groups={name: kept for one in some for name, kept in one.groups.items()},
@@ -90,7 +117,14 @@ def merge_cuts(cuts: Collection[Sequence[KeptChannels]]) -> list[KeptChannels]:
 
 
 def matrices(group: ChannelGroup) -> set[str]:
-    """Names of the tensors that make or read the channels of a group."""
+    """Return the tensors that make or read the channels of a group.
+
+    Args:
+        group: The group.
+
+    Returns:
+        Their names.
+    """
     return {member.tensor for member in group.members if member.role in {"out", "in"}}
 
 
@@ -137,9 +171,9 @@ def gradients(
 
 
 def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
-    """Note on which positions of each axis a gradient is other than zero, and drop it."""
+    """Note the positions with a gradient other than zero, and free the gradient."""
     if parameter.grad is not None:
-        # A gradient that is no number tells nothing.
+        # A NaN in a gradient is no evidence.
         some = ((parameter.grad > 0) | (parameter.grad < 0)).cpu()
         others = [[other for other in range(some.ndim) if other != axis] for axis in range(some.ndim)]
         found[name] = tuple(some.any(dim=axes) if axes else some for axes in others) or (some.reshape(1),)
@@ -147,7 +181,7 @@ def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
 
 
 def _other(tensor: Tensor) -> Tensor:
-    """Scale each entry by a factor of its own: one factor for all would cancel where outputs are normalised."""
+    """Multiply each entry by another factor: one factor for all would cancel where outputs are normalised."""
     along = torch.linspace(0.5, 1.5, tensor.shape[-1] if tensor.ndim else 1, device=tensor.device).to(tensor.dtype)
     scaled = tensor * along if tensor.ndim else tensor * along[0]
     if tensor.ndim > 1:

@@ -1,4 +1,4 @@
-"""Memory that was freed and that the C library keeps: given back to the system where that is much."""
+"""Return freed memory to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that modules store beside their weights, made true again after a cut."""
+"""Update attributes such as `in_channels` and `num_heads` after a cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from autoprune.trace.topology import Topology
 
 
 def update_weight_numbers(module: nn.Module) -> None:
-    """Set in_channels, num_features and the like of one module from its weights' shapes, in place."""
+    """Set in_channels, num_features and the like of one module from the shapes of its weights, in place.
+
+    Args:
+        module: The module; classes outside `UPDATES` are left unchanged.
+    """
     for kind, fix in UPDATES.items():
         if isinstance(module, kind):
             fix(module)
@@ -25,7 +29,13 @@ def update_weight_numbers(module: nn.Module) -> None:
 def update_group_numbers(model: nn.Module, topology: Topology, kept: KeptChannels) -> None:
     """Set the numbers that follow a group's width, such as num_heads, in place.
 
-    Raises SurgeryError where a module keeps no such number.
+    Args:
+        model: The cut model.
+        topology: Topology of the dense model.
+        kept: Channels and blocks that stay.
+
+    Raises:
+        SurgeryError: If a module has no such number.
     """
     shares = {
         group.name: Fraction(kept.widths.get(group.name, group.channels), group.channels) for group in topology.groups

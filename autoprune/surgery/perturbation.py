@@ -1,4 +1,4 @@
-"""Weights, statistics and inputs that hide nothing from a proof."""
+"""Perturb weights, statistics and inputs whose values would hide errors from a proof."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from autoprune.task.clone import clone_with
 
 @torch.no_grad()
 def perturb_statistics(model: nn.Module) -> None:
-    """Norms get statistics of their own for every channel: fresh ones hide channels in a wrong order."""
+    """Add noise to the running means of norms, in place: equal statistics hide channels in a wrong order.
+
+    Args:
+        model: The model.
+    """
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
@@ -19,9 +23,13 @@ def perturb_statistics(model: nn.Module) -> None:
 
 
 def perturb_weights(model: nn.Module) -> nn.Module:
-    """A copy whose parameters that are the same everywhere, or next to zero, get values; it shares the others.
+    """Copy a model, with noise on parameters that are constant or nearly zero: a branch scaled by zero hides any error.
 
-    A branch that is scaled by zero hides anything.
+    Args:
+        model: The model.
+
+    Returns:
+        The copy; it shares the other parameters.
     """
     generator = torch.Generator().manual_seed(1)
     parameters = {name for name, _ in model.named_parameters()}
@@ -38,7 +46,7 @@ def perturb_weights(model: nn.Module) -> nn.Module:
 
 
 def _says_nothing(values: Tensor) -> bool:
-    """Whether all values are the same, or next to zero. Some of many are looked at first, as these mostly tell."""
+    """Tell whether all values are equal or nearly zero. A sample is tested first, which mostly decides."""
     for some in (part.double() for part in (values.flatten()[:1024], values)):
         if float(some.abs().max()) >= 1e-3 and (some.numel() == 1 or float(some.std()) >= 1e-6):
             return False
@@ -46,7 +54,16 @@ def _says_nothing(values: Tensor) -> bool:
 
 
 def perturb_input(tensor: Tensor, *, dtype: torch.dtype | None, noise: bool) -> Tensor:
-    """An input in the precision of the proof, with noise of its own size: images of zeros would hide anything."""
+    """Add noise of an input's own size to it, as images of zeros would hide any error.
+
+    Args:
+        tensor: The input.
+        dtype: Precision of the proof; None for the input's own.
+        noise: Whether to add noise.
+
+    Returns:
+        The input in that precision. Whole numbers are returned unchanged.
+    """
     if not tensor.is_floating_point():
         return tensor
     tensor = tensor.to(dtype) if dtype is not None else tensor

@@ -12,8 +12,9 @@ from torch import nn
 
 from autoprune.surgery.block_proof import without_depth
 from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.surgery.draws import layer_of
 from autoprune.surgery.forwards import OutOfTime
-from autoprune.surgery.group_proof import Lessons, Proof, layer_of
+from autoprune.surgery.group_proof import Lessons, Proof
 from autoprune.surgery.repeated_layers import without_repeats
 from autoprune.task.data import Inputs
 from autoprune.trace.reasons import NO_EFFECT, PROOF_TIME, Reason

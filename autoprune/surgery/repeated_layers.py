@@ -1,4 +1,4 @@
-"""A model without its repeated layers: what is found out on it mostly holds for the whole one, and costs less."""
+"""Copy a model without its repeated layers: lessons from the copy mostly hold for the model, and cost less."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autoprune.task.clone import share_parameters
 
 
 class _Part(NamedTuple):
-    """What is compared of one module inside a layer: two layers are alike where all their parts are."""
+    """The parts of a module inside a layer that are compared: two layers are alike if all their parts are equal."""
 
     path: str
     kind: type[nn.Module]
@@ -22,14 +22,13 @@ class _Part(NamedTuple):
 def without_repeats(model: nn.Module) -> nn.Module | None:
     """Copy a model without layers that are like an earlier one of the same list.
 
-    Nothing says that it runs. The copy shares the parameters of the model and must not be changed.
+    The copy may not run. It shares the parameters of the model and must not be changed.
 
     Args:
         model: Any model.
 
     Returns:
-        The copy, None where less than a quarter of the modules are repeats.
-
+        The copy, None if less than a quarter of the modules are repeats.
     """
     shallow = share_parameters(model)
     before = sum(1 for _ in shallow.modules())
@@ -41,7 +40,7 @@ def without_repeats(model: nn.Module) -> nn.Module | None:
 
 
 def _drop_repeats(layers: nn.ModuleList | nn.Sequential) -> None:
-    """Keep the first of those layers that are alike, in place."""
+    """Keep the first of equal layers, in place."""
     kept: list[tuple[str, nn.Module]] = []
     seen: list[tuple[int, nn.Module]] = []
     for place, (name, layer) in enumerate(layers.named_children()):
@@ -53,7 +52,7 @@ def _drop_repeats(layers: nn.ModuleList | nn.Sequential) -> None:
 
 
 def _alike(layer: nn.Module, place: int, other: nn.Module, number: int) -> bool:
-    """Whether two layers are the same but for the values of their weights; layers may know their number."""
+    """Tell whether two layers are equal but for the values of their weights; layers may know their number."""
     if next(layer.parameters(), None) is None:
         return False
     pairs = list(zip(_parts(layer), _parts(other), strict=False))
@@ -70,7 +69,7 @@ def _parts(layer: nn.Module) -> Iterator[_Part]:
     for path, module in layer.named_modules():
         own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
         shapes = tuple((name, tuple(tensor.shape)) for name, tensor in own)
-        # Shares, as of paths that are dropped at random, may grow from layer to layer.
+        # Fractions are not compared: drop path rates, say, grow from layer to layer.
         words = tuple((name, value) for name, value in vars(module).items() if type(value) in (int, str, bool))
         yield _Part(path, type(module), shapes, words)
 

@@ -1,4 +1,4 @@
-"""What stands in the place of modules that were dropped."""
+"""Replace dropped modules by their input or by zeros."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ Alive = Mapping[tuple[str, int], Tensor]
 
 
 class Skip(nn.Module):
-    """Gives back one of the arguments, or zeros of its shape, in the form in which a module gave its output.
+    """Returns one of the arguments, or zeros of its shape, in the form of the dropped module's output.
 
-    Plain values that the module and its parts held stay readable, since models look at some of them; nothing that could
-    keep its weights alive does.
+    Plain attributes of the module and its parts stay readable, since models look at some of them; nothing that could
+    keep its weights alive is held.
+
+    Args:
+        gap: What replaces the module.
+        module: The dropped module.
+        picks: (axis, positions of the argument; -1 for zeros) for each axis along which channels differ.
     """
 
     def __init__(self, gap: Gap, module: nn.Module, picks: Sequence[tuple[int, list[int]]] = ()) -> None:
@@ -34,7 +39,7 @@ class Skip(nn.Module):
         self.training = module.training
 
     def forward(self, *args: object, **kwargs: object) -> object:
-        """The argument, or zeros; what was handed on is, and None stands for whatever else the module gave."""
+        """Return the argument or zeros, with passed-on arguments and None in the place of other outputs."""
         gap = self._gap
         given: dict[int | str, object] = dict(enumerate(args))
         given.update(kwargs.items())
@@ -51,9 +56,9 @@ class Skip(nn.Module):
         return tuple(value if place == gap.position else others.get(place) for place in range(gap.outputs))
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """Give torch.jit.script, which knows no variable arguments, a module that takes one tensor where that does.
+        """Return a module for torch.jit.script, which knows no variable arguments; self if there is none.
 
-        Torch's own attention takes more, by a signature that is known.
+        Modules with one tensor argument are supported, and torch's own attention.
         """
         gap = self._gap
         if self._is_attention and (gap.source, gap.position) == (0, 0) and gap.single is not None:
@@ -66,9 +71,9 @@ class Skip(nn.Module):
 
 
 class _Zeroing(nn.Module):
-    """single: axes along which the zeros have one place."""
+    """Zeros in the place of an output. single: axes along which they have length 1."""
 
-    # As values: torch.jit.script knows no annotations of a class that are text, nor what an empty list is of.
+    # As values: torch.jit.script reads no annotations that are strings, and cannot infer the type of an empty list.
     __annotations__ = {"single": list[int]}
 
     def __init__(self, single: Sequence[int]) -> None:
@@ -77,15 +82,15 @@ class _Zeroing(nn.Module):
 
 
 class Zeros(_Zeroing):
-    """Zeros in the place of a module that takes one tensor."""
+    """Replaces a module that takes one tensor by zeros."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros."""
+        """Return zeros."""
         return _zeros(x, self.single)
 
 
 class NoAttention(_Zeroing):
-    """Zeros in the place of an nn.MultiheadAttention."""
+    """Replaces an nn.MultiheadAttention by zeros."""
 
     def forward(  # noqa: PLR0913, PLR0917  # torch's own signature
         self,
@@ -98,7 +103,7 @@ class NoAttention(_Zeroing):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Zeros, and no weights."""
+        """Return zeros, and None for the attention weights."""
         del key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
         return _zeros(query, self.single), None
 
@@ -110,14 +115,19 @@ def _zeros(like: Tensor, single: list[int]) -> Tensor:
 
 
 class Taken(nn.Module):
-    """Positions of an axis of one tensor, and zeros for -1."""
+    """Selects positions of an axis of one tensor, with zeros for -1.
+
+    Args:
+        axis: The axis.
+        where: The positions.
+    """
 
     def __init__(self, axis: int, where: list[int]) -> None:
         super().__init__()
         self.axis, self.where = axis, where
 
     def forward(self, x: Tensor) -> Tensor:
-        """The positions."""
+        """Return the positions."""
         return _taken(x, self.axis, self.where)
 
 
@@ -129,7 +139,7 @@ def _taken(x: Tensor, axis: int, where: list[int]) -> Tensor:
 
 
 def _picked(lane: Lane, topology: Topology, alive: Alive, *, whole: bool) -> list[int] | None:
-    """For each channel that is given where it lies in what is taken, -1 where it is gone; None where nothing moves."""
+    """Map each output channel to its place in the input, -1 where it is gone; None if nothing moves."""
     sides = (lane.reads, lane.reads_axis), (lane.makes, lane.makes_axis)
     length = max(topology.tensors[name].shape[axis] for name, axis in sides if name)
     taken, given = (alive[side].tolist() if side in alive else list(range(length)) for side in sides)
@@ -141,7 +151,7 @@ def _picked(lane: Lane, topology: Topology, alive: Alive, *, whole: bool) -> lis
 
 
 def _values(module: nn.Module) -> SimpleNamespace:
-    """The plain values of a module and, by name, of its parts; None for its parameters."""
+    """Return the plain attributes of a module and of its parts by name; None for its parameters."""
     plain = {name: value for name, value in vars(module).items() if not name.startswith("_") and _is_plain(value)}
     parts = {name: _values(part) for name, part in module.named_children() if name.isidentifier()}
     return SimpleNamespace(**{**parts, **dict.fromkeys(module._parameters), **plain})
@@ -154,9 +164,17 @@ def _is_plain(value: object) -> bool:
 
 
 def skip(model: nn.Module, block: DroppableBlock, topology: Topology, alive: Alive, *, whole: bool = False) -> None:
-    """Put a Skip in the place of each module of a block, in place; every use of them is skipped.
+    """Replace each module of a block, in place, wherever it is used.
 
-    alive: positions that stay on each axis that loses some. whole: they are all still there, and are silenced.
+    Args:
+        model: The cut or masked model.
+        block: The block.
+        topology: Topology of the dense model.
+        alive: Positions that stay on each axis that loses some.
+        whole: Whether the tensors have their dense shapes, with silenced channels.
+
+    Raises:
+        SurgeryError: If the model has no such module.
     """
     for gap in block.gaps:
         picks = [(lane.axis, _picked(lane, topology, alive, whole=whole)) for lane in gap.lanes]

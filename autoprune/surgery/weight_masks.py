@@ -21,62 +21,6 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError, error_message
 from autoprune.plan.weights import PATTERNS, WeightPlan, block_pattern, group_pattern
-from autoprune.trace.topology import Topology
-
-
-def maskable(topology: Topology) -> tuple[str, ...]:
-    """Weights that masks may be laid on: parameters of two or more dims that a product sums over.
-
-    In the order of the forward, each once. Embeddings, norms and biases are none; a table whose weight is also that of
-    a product (tied embeddings) is one.
-    """
-    tensors = topology.tensors
-    return tuple(name for name in topology.input_axes if tensors[name].is_parameter and len(tensors[name].shape) >= 2)
-
-
-def unmaskable(topology: Topology) -> dict[str, str]:
-    """Name of every other parameter -> why no mask is laid on it, in words that follow "it"."""
-    masked = set(maskable(topology))
-    return {
-        name: _TOO_FLAT if len(info.shape) < 2 else _NOT_SUMMED
-        for name, info in topology.tensors.items()
-        if info.is_parameter and name not in masked
-    }
-
-
-def weights_for_pattern(pattern: str, topology: Topology) -> tuple[str, ...]:
-    """Weights that masks of the pattern can silence something of.
-
-    "N:M" needs M columns, the others more than one entry or block, since one of each weight always stays.
-    """
-    shapes = {name: topology.tensors[name].shape for name in maskable(topology)}
-    return tuple(name for name, shape in shapes.items() if _fits(pattern, shape, topology.input_axes[name]))
-
-
-def check_pattern(plan: WeightPlan, topology: Topology) -> None:
-    """Raise ConfigurationError where something is to be masked and the pattern can mask nothing of the model."""
-    wanted = {name for name in maskable(topology) if plan.layers.get(name, plan.target) > 0}
-    if wanted and wanted.isdisjoint(weights_for_pattern(plan.pattern, topology)):
-        expected = "fit a weight that is masked: N:M needs M inputs, block-RxC more than one block"
-        widest = max(topology.tensors[name].shape[topology.input_axes[name]] for name in wanted)
-        raise ConfigurationError(
-            error_message(
-                f"the pattern {plan.pattern!r}", expected, f"weights of at most {widest} inputs, all too small"
-            )
-        )
-
-
-def _fits(pattern: str, shape: Sequence[int], axis: int) -> bool:
-    grouped, columns = group_pattern(pattern), shape[axis]
-    if grouped is not None:
-        return columns >= grouped[1] and math.prod(shape) > 0
-    rows, width = block_pattern(pattern) or (1, 1)
-    outputs = shape[0 if axis else 1]
-    return outputs > rows or math.prod(shape) > outputs * width
-
-
-_TOO_FLAT = "has one dimension, like a bias"
-_NOT_SUMMED = "is in no known product, like an embedding's table"
 
 
 def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float = 1.0) -> Tensor:

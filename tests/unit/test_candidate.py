@@ -22,7 +22,7 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Work
 from autoprune.recovery.prune_and_recover import first_samples
 from autoprune.surgery.cut import cut, rebuild
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.trial_context import Parent, TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 

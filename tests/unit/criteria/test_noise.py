@@ -17,7 +17,7 @@ from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.criteria.signals import Signals
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA, score_weights
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.task.data import Batch
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace

@@ -11,7 +11,7 @@ from autoprune.criteria.dry_run import CriteriaInUse, Inapplicable, dry_run
 from autoprune.criteria.registry import CRITERIA, applicable_criteria, check_applicable
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.task.data import Batch
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace

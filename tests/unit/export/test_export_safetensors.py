@@ -20,7 +20,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space

@@ -18,7 +18,7 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import SCHEDULES as SHAPES_OF
 from autoprune.recovery.schedules import decay_progress, timetable
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.trial_context import Parent, TrialContext
 from tests.unit.recovery.watching import (
     SHAPES,

@@ -21,8 +21,8 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.space.parameters import ParameterValue, build_plan, clip_to, defaults, distributions, parameters_of
 from autoprune.space.settings import SpaceSettings
 from autoprune.space.space import build_space
+from autoprune.surgery.maskable import maskable
 from autoprune.surgery.prove import prove
-from autoprune.surgery.weight_masks import maskable
 from autoprune.trace.groups import GROUP_KINDS
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace

@@ -19,7 +19,7 @@ from autoprune.front.record import CandidateRecord
 from autoprune.report.html import write_report
 from autoprune.space.settings import PRUNING_KINDS
 from autoprune.study import lineage
-from autoprune.surgery.weight_masks import maskable
+from autoprune.surgery.maskable import maskable
 from autoprune.trial_context import TrialContext
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
