@@ -1,4 +1,4 @@
-"""What a proof compares: a model that is cut with the same one silenced, on inputs that hide nothing."""
+"""Compare cuts of a model with masks of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from autoprune.trace.tracer import Tracer
 from autoprune.trace.values import map_tensors
 from autoprune.trace.watch import watch
 
-#: Outputs of masks that are held: those of a proof's three draws.
+#: Number of outputs of masks that are kept: those of a proof's three draws.
 _HELD = 3
 
 _Found = TypeVar("_Found")
@@ -57,15 +57,20 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class EquivalenceCheck:
-    """What proofs run on: a model with telling weights, its inputs, a trace of both, its outputs, and what may differ.
+    """Compares cuts of a model with masks, with weights and inputs that show every difference.
 
-    model: never runs itself, as models keep things of a call; copies that share its parameters do. It shares those that
-        need no other values with the user's model.
-    forwards: how copies run.
-    silenced: outputs of masks that were computed last, by what they keep; they do not depend on what modules note
-        beside their weights, so that one serves every change that is tried. `forget` them with another topology.
-    _slopes: of `slopes`, once they are worked out.
-    _coarse: the same in float32, for a first look; empty where float32 cannot tell.
+    Attributes:
+        model: The model with perturbed weights. Copies of it run, as a model may keep values of a call. It shares
+            weights that need no change with the user's model.
+        inputs: The perturbed inputs.
+        traced: A trace of model and inputs.
+        dense: The outputs of the model.
+        tolerance: Differences that rounding explains.
+        forwards: Runs copies.
+        silenced: Outputs of the latest masks, by kept set. They do not depend on numbers of modules, so they serve
+            every repair that is tried; call `forget` before checks of another topology.
+        _slopes: Result of `slopes`, once computed.
+        _coarse: The same check in float32, for a first look; empty if float32 is too coarse.
     """
 
     model: nn.Module
@@ -82,10 +87,20 @@ class EquivalenceCheck:
     def of(
         cls, model: nn.Module, example_inputs: Inputs, deadline: float = math.inf, *, rough: bool = False
     ) -> EquivalenceCheck:
-        """In float64 and with weights and inputs that hide nothing, as far as the model runs with them.
+        """Make the check, in float64 and with perturbed weights and inputs as far as the model runs with them.
 
-        deadline: in processor time; forwards that reach it raise OutOfTime.
-        rough: in the model's own precision, to look for what is then proved in float64.
+        Args:
+            model: The user's model.
+            example_inputs: Inputs of its forward.
+            deadline: Processor time at which forwards raise OutOfTime, in seconds.
+            rough: Whether the model's own precision is enough, to look for repairs that are proved later.
+
+        Returns:
+            The check.
+
+        Raises:
+            TraceError: If the model does not run, gives no finite values, or does not depend on its weights.
+            OutOfTime: When the deadline passes.
         """
         error: Exception = RuntimeError()  # that of the last attempt
         for attempt in (*(ROUGH_ATTEMPTS if rough else ()), *ATTEMPTS):
@@ -137,7 +152,7 @@ class EquivalenceCheck:
         )
 
     def _see_coarsely(self) -> None:
-        """Run the model in float32 as well, where it has such weights and gives what it gives in float64."""
+        """Add a check in float32, if the weights have that type and the outputs agree with those of float64."""
         types = {parameter.dtype for parameter in self.model.parameters() if parameter.ndim > 1}
         if not self.forwards.promotes or types - {torch.float32}:
             return
@@ -153,9 +168,14 @@ class EquivalenceCheck:
             self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards))
 
     def redrawn(self, seed: int) -> EquivalenceCheck | None:
-        """The same with other weights of the same size, None where the model does not run with them.
+        """Make the check with other weights of the same size: a cut without effect, behind a dead ReLU say, may have
+        one then.
 
-        What is silent by chance, behind a ReLU on a few samples, speaks with these.
+        Args:
+            seed: Seed of the weights.
+
+        Returns:
+            The check; None if the model does not run with them.
         """
         generator = torch.Generator().manual_seed(4 + seed)
         parameters = {name: parameter.ndim for name, parameter in self.model.named_parameters()}
@@ -172,27 +192,36 @@ class EquivalenceCheck:
             return None
 
     def first_difference(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
-        """The same as `difference`, by float32 alone where that sees nothing wrong."""
+        """Do the same as `difference`; if float32 shows no difference, that is enough."""
         return self._looked(lambda check: check.difference(topology, chosen))
 
     def _looked(self, look: Callable[[EquivalenceCheck], _Found | None]) -> _Found | None:
-        """What a look finds in float32, None for nothing; only what is found in float64 counts."""
+        """Look in float32, where None ends the search; only a result in float64 counts as found."""
         if self._coarse and look(self._coarse[0]) is None:
             return None
         found = look(self)
         if found is None:
-            self._coarse.clear()  # float32 misled
+            self._coarse.clear()  # float32 is too coarse
         return found
 
     def difference(self, topology: Topology, chosen: KeptChannels, *, in_training: bool = False) -> Reason | None:
-        """None when cut and mask agree, else what went wrong. in_training: try training mode as well."""
+        """Compare a cut with a mask.
+
+        Args:
+            topology: The topology to cut by.
+            chosen: Channels and blocks that stay.
+            in_training: Whether to run the cut in training mode as well.
+
+        Returns:
+            None if they agree, otherwise the reason.
+        """
         try:
             outputs = self._cut_outputs(topology, chosen)
-        except Exception as error:  # any failure of the cut model means the same: do not offer the group
+        except Exception as error:  # user code runs in here; any failure means that the group is not offered
             return _raised(NOT_RUNNING, error)
         try:
             expected = self._silenced_outputs(topology, chosen)
-        except Exception as error:  # where values decide on the path, say
+        except Exception as error:  # values may decide on the path
             return _raised(OTHER_PATH, error)
         reason = self._apart(outputs, expected, lambda: self.dense)
         if reason is not None:
@@ -202,7 +231,7 @@ class EquivalenceCheck:
     def _apart(
         self, outputs: list[Tensor], expected: list[Tensor], dense: Callable[[], list[Tensor]], note: str = ""
     ) -> Reason | None:
-        """Say how outputs of a cut differ from those of a mask, beyond rounding. dense: gives those of the model."""
+        """Return how outputs of a cut differ from those of a mask beyond rounding. dense: returns the dense outputs."""
         if shapes_of(outputs) != shapes_of(expected):
             return Reason(kind=OTHER_SHAPE)
         worst = distance(outputs, expected)
@@ -212,7 +241,15 @@ class EquivalenceCheck:
         return Reason(kind=DIFFERS, detail=f"{note}{how}")
 
     def runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
-        """None when a cut gives outputs of the number, shapes and types of the model's, else what the model does."""
+        """Run a cut, and compare number, shapes and dtypes of its outputs with the model's.
+
+        Args:
+            topology: The topology to cut by.
+            chosen: Channels and blocks that stay.
+
+        Returns:
+            None if they agree, otherwise words that follow "the model".
+        """
         return self._looked(lambda check: check._runs(topology, chosen))
 
     def _runs(self, topology: Topology, chosen: KeptChannels) -> str | None:
@@ -225,26 +262,41 @@ class EquivalenceCheck:
         return None
 
     def slopes(self) -> Mapping[str, Axes]:
-        """Where gradients of the outputs are other than zero, see `influence.gradients`."""
+        """Find where gradients of the outputs are not zero, once; see `influence.gradients`."""
         if not self._slopes:
             self._slopes.append(gradients(self.model, self.inputs, self.forwards))
         return self._slopes[0]
 
     def suspects(self, topology: Topology) -> set[Part]:
-        """Parts that may have no effect on the outputs, as far as a gradient tells."""
+        """Return the groups and blocks that may have no effect on the outputs, judged by gradients.
+
+        Args:
+            topology: The topology.
+
+        Returns:
+            The parts.
+        """
         return without_gradient(self.slopes(), topology)
 
     def silent(self, topology: Topology, cuts: Cuts) -> list[Part]:
-        """Parts none of whose cuts changes the outputs, beyond rounding. cuts: by part."""
+        """Return the parts none of whose cuts changes the outputs beyond rounding.
+
+        Args:
+            topology: The topology to cut by.
+            cuts: Kept sets by part.
+
+        Returns:
+            The parts.
+        """
         suspects = self.suspects(topology)
         left = {part: choices for part, choices in cuts.items() if part in suspects}
         if self.slopes():
             return self._silent(topology, left)
-        # Of classes each may change, and all together not, by chance.
+        # Outputs that are classes may change with each part, and by chance not with all parts together.
         return [part for part, choices in left.items() if self._silent(topology, {part: choices})]
 
     def _silent(self, topology: Topology, cuts: Cuts) -> list[Part]:
-        """The same of some parts: all at once, then half by half, as parts that nothing depends on are often many."""
+        """Do the same for some parts: all at once, then half by half, as parts without effect are often many."""
         if all(self._effect(topology, one) <= self.tolerance.noise for one in merge_cuts(cuts.values())):
             return list(cuts)
         parts = list(cuts)
@@ -256,19 +308,28 @@ class EquivalenceCheck:
         return distance(outputs, self.dense) if len(outputs) == len(self.dense) else math.inf
 
     def influential_parameters(self, topology: Topology, chosen: KeptChannels, among: Container[str]) -> set[str]:
-        """Find which of the parameters named in `among` the outputs of a cut depend on."""
+        """Return the parameters on which the outputs of a cut depend.
+
+        Args:
+            topology: The topology to cut by.
+            chosen: Channels and blocks that stay.
+            among: Names of the parameters to look at.
+
+        Returns:
+            Names of parameters.
+        """
         return influential_parameters(gradients(self._cut(topology, chosen), self.inputs, self.forwards, among))
 
     def forget(self) -> None:
-        """Drop what was computed for another topology."""
+        """Drop the kept outputs before checks of another topology."""
         self.silenced.clear()
         for coarse in self._coarse:
             coarse.forget()
 
     def _cut(self, topology: Topology, chosen: KeptChannels, model: nn.Module | None = None) -> nn.Module:
-        """A cut that is only looked at."""
+        """Cut the model, for a copy that is only run."""
         self.forwards.check_time()
-        # To round a weight that is multiplied by a factor would look like a fault.
+        # Rounding a weight that is multiplied by a factor would look like an error of the cut.
         scaled = torch.float64 if self.forwards.promotes else None
         return cut(model or self.model, topology, chosen, share=True, scaled=scaled)
 
@@ -287,7 +348,7 @@ class EquivalenceCheck:
         return self.silenced[key]
 
     def _fault_in_training(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
-        """What goes wrong in training mode, unless it does so in the dense model: with one sample and a BatchNorm."""
+        """Return what fails in training mode, unless the dense model fails too: a BatchNorm with one sample, say."""
         try:
             self._cut_outputs(topology, chosen, training=True)
         except Exception as error:
@@ -299,7 +360,7 @@ class EquivalenceCheck:
         return None
 
     def _fault_at_rest(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
-        """Compare cut and mask in training mode at rest: eval mode does not show weights that only training reads."""
+        """Compare cut and mask in training mode at rest, as eval mode does not run weights that only training reads."""
         try:
             outputs = self._at_rest(lambda model: self._cut(topology, chosen, model))
             expected = self._at_rest(lambda model: mask_traced(model, topology, chosen, self.traced))
@@ -308,7 +369,7 @@ class EquivalenceCheck:
         return self._apart(outputs, expected, lambda: self._at_rest(share_parameters), "in training mode, ")
 
     def _at_rest(self, make: Callable[[nn.Module], nn.Module]) -> list[Tensor]:
-        """Outputs in training mode at rest of a model that is made from one in that mode."""
+        """Return the outputs, in training mode at rest, of a model made from the check's."""
         model = share_parameters(self.model)
         with LossMode(trains=True).on(model):
             return self.forwards.outputs(make(model), self.inputs)
@@ -322,7 +383,7 @@ class EquivalenceCheck:
 
 
 def _raised(kind: ReasonKind, error: Exception) -> Reason:
-    """What an error of the model says, and where it was raised."""
+    """Turn an error of the model into a reason, with the line that raised it."""
     return Reason(kind=kind, detail=_short(error), line=raised_from(error))
 
 

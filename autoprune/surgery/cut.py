@@ -205,7 +205,7 @@ def _settle(
 def _scales(
     topology: Topology, kept: KeptChannels, parent: KeptChannels | None
 ) -> dict[str, list[tuple[Rescale, float]]]:
-    """Map each tensor to positions and their factor: the square root of the share of the parent's channels that stays."""
+    """Map tensors to positions and factors: the square root of the share of the parent's channels that stays."""
     scales: dict[str, list[tuple[Rescale, float]]] = {}
     for group in topology.groups:
         before = group.channels if parent is None else parent.widths.get(group.name, group.channels)

@@ -1,4 +1,4 @@
-"""Forwards of a proof: computed in float64 from weights of any type, stopped when the time is over."""
+"""Run the forwards of a proof: in float64 from weights of any type, up to a deadline."""
 
 from __future__ import annotations
 
@@ -32,31 +32,32 @@ _SHORT = {
     torch.bfloat16: torch.float32,
     torch.complex128: torch.complex64,
 }
-#: Operators that only pick values, from tables that may be large: these are picked first.
+#: Operators that only pick values: picking before conversion avoids converting whole tables.
 _PICKING = frozenset(("embedding", "index_select", "index", "gather"))
 _PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
-#: Elements of a weight that are converted at once.
+#: Number of elements of a weight that are converted at once.
 _LARGE = 2**18
 
 
 class OutOfTime(BaseException):
-    """The time of a proof is over. No Exception, which code of the model might catch."""
+    """The time of a proof is over. Not an Exception, which code of the model might catch."""
 
 
 class WritesWeightsError(RuntimeError):
-    """A forward changes weights in place that belong to the user's model."""
+    """A forward changes weights of the user's model in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forwards:
-    """How the models of a proof run.
+    """Settings under which the models of a proof run.
 
-    deadline: in seconds of processor time.
-    promotes: every operator computes in float64, whatever the types of its arguments. Weights are converted one by one
-        as they are used, so that no second copy of a model is needed.
-    guarded: storages that no forward may write to.
-    most: bytes in memory above which freed memory is given back after each forward.
-    precisions: the floating-point types of results so far: a model may well cast inside, unless promoted.
+    Attributes:
+        deadline: Processor time at which forwards raise OutOfTime, in seconds.
+        promotes: Whether every operator computes in float64, whatever the types of its arguments. Weights are converted
+            one by one as they are used, so no second copy of a model is needed.
+        guarded: Storages that no forward may write to.
+        most: Bytes of resident memory above which freed memory is returned to the system after a forward.
+        precisions: Floating-point types of all results so far; without promotion a model may cast inside.
     """
 
     deadline: float
@@ -67,15 +68,28 @@ class Forwards:
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[None]:
-        """Run `model` in here, in its own mode."""
+        """Run a model in this context, in its own mode.
+
+        Args:
+            model: The model.
+
+        Yields:
+            Nothing.
+        """
         with plain_operators(model), _Run(self, _FINEST):
             yield
 
     @contextmanager
     def short(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Run a copy of `model` forward and back in here; it shares parameters, and is in float32 if it is promoted.
+        """Run a copy of a model forward and backward in this context, in float32 if forwards promote.
 
-        That is enough to ask of gradients whether they are zero.
+        That is enough to tell which gradients are zero.
+
+        Args:
+            model: The model.
+
+        Yields:
+            The copy; it shares parameters.
         """
         copied = self.shortened_model(model)
         with plain_operators(copied), _Run(self, _SHORT, back=True):
@@ -83,7 +97,14 @@ class Forwards:
         give_back(self.most)
 
     def shortened_model(self, model: nn.Module) -> nn.Module:
-        """A copy in float32 if forwards are promoted; it shares the parameters that are so already."""
+        """Copy a model to float32, if forwards promote; parameters in float32 are shared.
+
+        Args:
+            model: The model.
+
+        Returns:
+            The copy.
+        """
         parameters = {name for name, _ in model.named_parameters()}
 
         def own(name: str, tensor: Tensor) -> Tensor | None:
@@ -93,11 +114,29 @@ class Forwards:
         return clone_with(model, own)
 
     def shortened(self, tensor: Tensor) -> Tensor:
-        """A tensor as `short` needs it."""
+        """Convert a tensor for `short`.
+
+        Args:
+            tensor: The tensor.
+
+        Returns:
+            The tensor in float32 or complex64 if forwards promote, otherwise unchanged.
+        """
         return tensor.to(_SHORT.get(tensor.dtype)) if self.promotes else tensor
 
     def outputs(self, model: nn.Module, inputs: Inputs) -> list[Tensor]:
-        """The outputs, without gradients."""
+        """Run a model without gradients.
+
+        Args:
+            model: The model.
+            inputs: Its inputs.
+
+        Returns:
+            The tensors among its outputs.
+
+        Raises:
+            OutOfTime: When the deadline passes.
+        """
         given = clone_inputs(inputs)
         with torch.no_grad(), self.of(model):
             outputs = outputs_in(call(model, given))
@@ -111,18 +150,35 @@ class Forwards:
 
 
 def most_of(model: nn.Module) -> int:
-    """How many bytes may be in memory before freed ones are given back: those there now, and 1.5 times the weights."""
+    """Return the resident memory above which freed memory is given back: that in use now plus 1.5 times the weights.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Bytes.
+    """
     return resident() + 3 * sum(parameter.nbytes for parameter in model.parameters()) // 2
 
 
 def storages(model: nn.Module) -> frozenset[int]:
-    """What holds the parameters of a model."""
+    """Return the storages that hold the parameters of a model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Identities of the storages.
+    """
     strided = (tensor for tensor in model.parameters() if tensor.layout == torch.strided)
     return frozenset(tensor.untyped_storage()._cdata for tensor in strided)
 
 
 class _Run(TorchDispatchMode):
-    """A forward, or one with its backward. types: of arguments that are converted, and to what. back: with one."""
+    """A forward, or a forward with its backward.
+
+    types: dtype of arguments -> dtype to compute in. back: whether a backward follows.
+    """
 
     def __init__(self, forwards: Forwards, types: Mapping[torch.dtype, torch.dtype], *, back: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -141,7 +197,7 @@ class _Run(TorchDispatchMode):
         views, written = _aliases(func)
         targets = [target for target in (_argument(place, args, kwargs) for place in written) if target is not None]
         self._guard(targets)
-        # A gradient gets the type that the engine asks for: that of its weight.
+        # A gradient gets the dtype that autograd asks for: that of its weight.
         if views or (self._back and func.overloadpacket.__name__ == "_to_copy"):
             return func(*args, **kwargs)
         if not self._forwards.promotes:
@@ -151,7 +207,7 @@ class _Run(TorchDispatchMode):
         else:
             out = self._converted(func, args, kwargs)
         if not self._back:
-            # Constants may be coarse without harm; what is computed from several values may not.
+            # Coarse constants do no harm, so scalars and vectors are not counted.
             found = (tensor for tensor in tensors_in(out) if tensor.is_floating_point() and tensor.ndim > 1)
             self._forwards.precisions.update(tensor.dtype for tensor in found)
         return out
@@ -186,7 +242,7 @@ class _Run(TorchDispatchMode):
 
 
 def _product(values: Tensor, weight: Tensor, cast: Callable[[Tensor], Tensor]) -> Tensor:
-    """A product with a weight that is converted part by part, in the order in which it lies in memory."""
+    """Multiply with a weight that is converted part by part, in the order in which it lies in memory."""
     out = values.new_zeros(values.shape[0], weight.shape[1])
     along = 0 if weight.stride(1) == 1 else 1
     step = max(1, _LARGE // weight.shape[1 - along])
@@ -200,7 +256,7 @@ def _product(values: Tensor, weight: Tensor, cast: Callable[[Tensor], Tensor]) -
 
 @cache
 def _aliases(func: torch._ops.OpOverload) -> tuple[bool, tuple[tuple[int, str], ...]]:
-    """Whether an operator only gives a view, and the places of the arguments that it writes to."""
+    """Tell whether an operator only returns a view, and which arguments it writes to."""
     marked = [
         (place, argument.name, argument.alias_info.is_write)
         for place, argument in enumerate(func._schema.arguments)
@@ -219,7 +275,7 @@ def _argument(place: tuple[int, str], args: tuple[object, ...], kwargs: Mapping[
 def _written(
     func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object], dtype: torch.dtype
 ) -> object:
-    """An operator in place computes in the type of what it writes to."""
+    """Run an operator in place, in the dtype of the argument that it writes to."""
 
     def fitted(tensor: Tensor) -> Tensor:
         floating = tensor.is_floating_point() and dtype.is_floating_point
@@ -231,7 +287,7 @@ def _written(
 def _mapped(
     value: object, change: Callable[[Tensor], Tensor], types: Mapping[torch.dtype, torch.dtype] = MappingProxyType({})
 ) -> object:
-    """Lists of tensors are the only nested arguments and results of operators. types: in the place of types."""
+    """Map the tensors of an argument or result; only lists of tensors are nested. types: replaces dtypes."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, torch.dtype):

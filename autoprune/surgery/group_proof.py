@@ -1,4 +1,4 @@
-"""One proof under way: which groups are right, which become right by a repair, and which are withdrawn."""
+"""Prove groups: find those that pass, repair others, and withdraw the rest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from autoprune.trace.groups import Attribute, ChannelGroup
 from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
 
-#: Other weights that are tried where a cut changes nothing.
+#: Number of other weights that are tried if a cut changes nothing.
 REDRAWS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What a proof found out, by the names of layers without the numbers in them, to start another one from.
+    """Results of a proof that help another one, by names of layers without their numbers.
 
-    changes: those that made a group right -> the layers of these groups. reasons: of groups that were withdrawn.
-    min_channels: fewest channels, where that is more than one. tied: modules that were traced with their channels tied.
-    in_training: whether training mode was traced, too.
+    Attributes:
+        repairs: Repair -> layers of the groups that it made right.
+        reasons: Layer -> reason for which its groups were withdrawn.
+        min_channels: Layer -> fewest channels, where that is more than one.
+        tied: Layers of modules that were traced with tied channels.
+        in_training: Whether training mode was traced as well.
     """
 
     repairs: Mapping[Repair, set[str]] = field(default_factory=dict)
@@ -39,13 +42,22 @@ class Lessons:
 
 @dataclass(slots=True)
 class Proof:
-    """One proof under way.
+    """A proof of groups in progress.
 
-    reasons: groups that are withdrawn so far, and why. learned: as in `Lessons`.
-    draws: which channels stay of every group; the last is for groups together, the first `apart` for sets of them:
-        one, where like layers were right with all of them in an earlier proof.
-    passed: groups and draws that were right with the topology as it is now.
-    sets: names of all groups, those that share something apart.
+    Attributes:
+        topology: The topology, with the repairs so far.
+        check: Compares cuts with masks.
+        seed: Seed of the draws.
+        lessons: Results of an earlier proof.
+        reasons: Groups withdrawn so far, with the reasons.
+        learned: Repair -> layers of the groups that it made right.
+        settled: Groups that were repaired by name, not as likes of another group.
+        passed: (groups, draw, all together) that passed with the present topology.
+        apart: Number of draws for sets of groups; 1 if an earlier proof passed all draws with like layers.
+        guesses: Guessed numbers of each group; none is used until the group turns out to need it.
+        draws: Kept channels of every group; the first `apart` draws are for sets of groups, the last for all groups
+            together.
+        sets: Names of all groups; groups that share something are in different sets.
     """
 
     topology: Topology
@@ -70,14 +82,14 @@ class Proof:
             }
             for draw in range(len(DRAWS))
         )
-        # Numbers of modules that were guessed are left as they are until a group turns out to need them.
+        # Guessed numbers of modules are left unchanged until a group turns out to need them.
         self.guesses = {group.name: tuple(a for a in group.attributes if not a.certain) for group in groups}
         certain = [replace(g, attributes=tuple(a for a in g.attributes if a.certain)) for g in groups]
         self.sets = independent_sets(self.topology)
         self.topology = replace(self.topology, groups=tuple(self._taught(group) for group in certain))
 
     def _taught(self, group: ChannelGroup) -> ChannelGroup:
-        """The group as its like was right in an earlier proof."""
+        """Apply the lessons of an earlier proof to a group."""
         layer = layer_of(group.name)
         if layer in self.lessons.reasons:
             self.reasons[group.name] = self._explained(group, self.lessons.reasons[layer])
@@ -92,11 +104,19 @@ class Proof:
         return group
 
     def passes_at_once(self) -> bool:
-        """Whether nothing is wrong with the first draw."""
+        """Tell whether all groups pass the first draw.
+
+        Returns:
+            True if no repair is needed for it.
+        """
         return all(self.fault(self._left(names), draws=self.draws[:1]) is None for names in self.sets)
 
     def learn(self) -> Topology:
-        """The topology with what is found to be wrong withdrawn, to teach another proof: not all is looked at."""
+        """Prove only as much as teaches another proof.
+
+        Returns:
+            The topology without the groups that failed.
+        """
         whole = self.apart
         with suppress(OutOfTime):
             for self.apart in range(1, whole + 1):  # what helps with one draw mostly helps with all
@@ -107,9 +127,13 @@ class Proof:
         return self.topology.without(self.reasons)
 
     def run(self) -> Topology:
-        """The topology with what is wrong withdrawn, and what is not proved when the time is over."""
+        """Prove all groups and blocks.
+
+        Returns:
+            The topology without those that failed or were not proved in time.
+        """
         try:
-            self.check.slopes()  # first, as they say what cannot be left unproved when the time is over
+            self.check.slopes()  # first: they tell which groups may not stay unproved if time runs out
             for names in self.sets:
                 self.settle(names)
                 self._settle_unheard(names)
@@ -125,7 +149,11 @@ class Proof:
         return self._finished(self.topology.without(self.reasons))
 
     def taught(self) -> Lessons:
-        """What was found out."""
+        """Return the lessons of the proof.
+
+        Returns:
+            The lessons.
+        """
         groups = [group for group in self.topology.groups if group.name not in self.reasons]
         offered = {layer_of(group.name) for group in groups}
         reasons = {layer_of(name): replace(reason, note="") for name, reason in self.reasons.items()}
@@ -138,7 +166,16 @@ class Proof:
     def fault(
         self, names: Sequence[str], topology: Topology | None = None, *, draws: Sequence[Draw] = ()
     ) -> Reason | None:
-        """Why these groups cannot be cut together, None when they can. draws: those for sets when not given."""
+        """Cut some groups together and compare with the mask.
+
+        Args:
+            names: The groups.
+            topology: The topology to try; None for the proof's.
+            draws: The draws to try; those for sets of groups by default.
+
+        Returns:
+            The reason of the first failure; None if all draws pass.
+        """
         for draw in (draws or self.draws[: self.apart]) if names else ():
             together = draw is self.draws[-1]
             key = tuple(names), self.draws.index(draw), together
@@ -156,7 +193,11 @@ class Proof:
         return None
 
     def settle(self, names: Sequence[str]) -> None:
-        """Find the groups of these that are wrong, one after the other; what helps one is taken for its likes."""
+        """Find the failing groups of a set one by one: repair or withdraw each.
+
+        Args:
+            names: The groups.
+        """
         left = self._left(names)
         while (reason := self.fault(left)) is not None:
             name, sound, reason = self._culprit(left, reason, self.draws[: self.apart])
@@ -175,7 +216,7 @@ class Proof:
             self._settle_unheard(part)
 
     def _unheard(self, names: Sequence[str]) -> list[str]:
-        """Groups with weights that matter in the dense model, and in no draw of all of these groups."""
+        """Return the groups with weights that affect the dense outputs, and in no draw those of the cut."""
         if len(names) < 2:
             return list(names)
         dense = influential_parameters(self.check.slopes())
@@ -189,14 +230,14 @@ class Proof:
         return [name for name, left in weights.items() if left]
 
     def _settle_likes(self, name: str, names: Sequence[str]) -> None:
-        """What does not help one group does not help its likes: withdraw those that are wrong, too."""
+        """Withdraw the failing likes of a group: no repair helped that one."""
         for like in self._left(names):
             reason = self.fault([like]) if layer_of(like) == layer_of(name) else None
             if reason is not None:
                 self.reasons[like] = self._explained(self.topology.group(like), reason)
 
     def settle_together(self) -> None:
-        """What is right apart has to be right together; a group that is not is withdrawn."""
+        """Repair or withdraw the groups that only fail with all others together."""
         draws, left = self.draws[-1:], self._left(self.topology.widths)
         while (reason := self.fault(left, draws=draws)) is not None:
             name, sound, reason = self._culprit(left, reason, draws)
@@ -205,7 +246,7 @@ class Proof:
             left = self._left(left)
 
     def _culprit(self, names: Sequence[str], reason: Reason, draws: Sequence[Draw]) -> tuple[str, list[str], Reason]:
-        """The first group that is wrong with those before it; these, and what went wrong. names: wrong together."""
+        """Find the first group that fails with those before it. names: groups that fail together."""
         right, wrong = 0, len(names)
         while wrong - right > 1:
             middle = (right + wrong) // 2
@@ -221,7 +262,7 @@ class Proof:
         return replace(reason, note=note)
 
     def _remedied(self, name: str, others: Sequence[str], draws: Sequence[Draw]) -> bool:
-        """Look for a repair to a group that makes it right; what helped another group is tried first."""
+        """Look for a repair of a group; repairs of other groups are tried first."""
         known = sorted(self.learned, key=lambda repair: layer_of(name) not in self.learned[repair])
         names = [*others, name]
         for number, repair in enumerate([*known, *candidate_repairs(self.topology.group(name), self.guesses[name])]):
@@ -238,7 +279,7 @@ class Proof:
         return False
 
     def _spread(self, repair: Repair, name: str) -> None:
-        """Change the likes of a group as it was changed; whether that is right is seen when they are proved."""
+        """Apply a repair to the likes of a group; their own proof follows."""
         for like in self._left(self.topology.widths):
             if like not in self.settled and layer_of(like) == layer_of(name):
                 changed = repair(self.topology.group(like), self.guesses[like])
@@ -246,20 +287,20 @@ class Proof:
                     self._adopt(changed)
 
     def _least(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> tuple[Repair, ChannelGroup] | None:
-        """A number that is not needed only looks like a width: leave it. None where all are needed."""
+        """Drop the numbers that a repair does not need, as they only look like widths; None if all are needed."""
         least = self._narrowed(repair, names, draws)
         changed = None if least == repair else self._works(least, names, draws)
         return None if changed is None else (least, changed)
 
     def _narrowed(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> Repair:
-        """The repair without every number that the first draw does not need."""
+        """Drop every number that the first draw does not need."""
         for smaller in repair.smaller():
             if (smaller.numbers or smaller.scales) and self._works(smaller, names, draws[:1]) is not None:
                 return self._narrowed(smaller, names, draws)
         return repair
 
     def _works(self, repair: Repair, names: Sequence[str], draws: Sequence[Draw]) -> ChannelGroup | None:
-        """The last of the groups with the repair, None where there is nothing to repair or that is not right."""
+        """Return the last group with the repair, None if the repair changes nothing or the groups fail."""
         changed = repair(self.topology.group(names[-1]), self.guesses[names[-1]])
         if changed is None or self.fault(names, _with(self.topology, changed), draws=draws) is not None:
             return None
@@ -270,7 +311,7 @@ class Proof:
         self.passed.clear()
 
     def _settle_narrow_at_once(self) -> None:
-        """Find the groups that need more than one channel: something is squeezed, or spread out over them."""
+        """Find the groups that need more than one channel: a single one would be squeezed or broadcast."""
         if self._narrow_fault(self._left(self.topology.widths)) is not None:
             for names in self.sets:
                 self._settle_narrow(self._left(names))
@@ -297,7 +338,7 @@ class Proof:
             self._adopt(replace(group, min_channels=2))
 
     def _finished(self, topology: Topology) -> Topology:
-        """The topology with the blocks that are proved, without what has no effect."""
+        """Return the topology with the proved blocks, without parts that have no effect."""
         try:
             return self._with_effect(with_blocks(topology, self.check))
         except OutOfTime:
@@ -307,9 +348,9 @@ class Proof:
             return without_depth(topology.without(unseen))
 
     def _with_effect(self, topology: Topology) -> Topology:
-        """The topology without the groups and blocks whose cut changes nothing: a wrong one would pass as well.
+        """Withdraw the groups and blocks whose cut changes nothing: a wrong one would pass as well.
 
-        What changes nothing with these weights is proved with others, if it does something there.
+        A part without effect with these weights is proved with others, if it has an effect there.
         """
         cuts = {
             ("group", group.name): [KeptChannels(groups={group.name: draw[group.name]}) for draw in self.draws]
@@ -332,7 +373,7 @@ class Proof:
 
 
 def _faults(check: EquivalenceCheck, topology: Topology, cuts: Cuts) -> dict[Part, Reason]:
-    """What is wrong with each part, if anything is: its cuts change nothing, or more than they should."""
+    """Return the failing parts: their cuts change nothing, or differ from their masks."""
     found = dict.fromkeys(check.silent(topology, cuts), NO_EFFECT_REASON)
     heard = [part for part in cuts if part not in found]
     for part in (part for part in heard if part[0] == "group"):

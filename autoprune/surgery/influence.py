@@ -50,7 +50,7 @@ def check_own_weights(model: nn.Module, inputs: Inputs, dense: Sequence[Tensor],
     own = {name for name, parameter in model.named_parameters() if _is_number(parameter)}
 
     def changed(name: str, tensor: Tensor) -> Tensor | None:
-        forwards.check_time()  # much to write in a large model
+        forwards.check_time()  # copying the weights of a large model takes long
         return _other(tensor) if name in own else None
 
     other = clone_with(model, changed)
@@ -137,19 +137,18 @@ def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[b
 def gradients(
     model: nn.Module, inputs: Inputs, forwards: Forwards, among: Container[str] | None = None
 ) -> dict[str, Axes]:
-    """Find where the gradient of a mixture of all outputs is other than zero; empty where there is none.
+    """Find where the gradient of a mixture of all outputs is not zero.
 
-    Each gradient is inspected as soon as it is there, and dropped: all of them together are as large as the model.
+    Each gradient is inspected and freed at once: all of them together are as large as the model.
 
     Args:
-        model: In float64 or with weights that `forwards` converts.
-        inputs: Of the same precision.
-        forwards: How the model runs.
-        among: Names of the parameters that are asked for, None for all.
+        model: In float64, or with weights that `forwards` converts.
+        inputs: Inputs of the same precision.
+        forwards: Runs the model.
+        among: Names of the parameters to look at; None for all.
 
     Returns:
-        Parameter name -> positions of each axis with a gradient.
-
+        Parameter name -> positions of each axis with a gradient; empty if there is no gradient.
     """
     found: dict[str, Axes] = {}
     given = map_tensors(clone_inputs(inputs), forwards.shortened)
@@ -162,10 +161,10 @@ def gradients(
             outputs = [tensor for tensor in outputs_in(call(copied, given)) if tensor.requires_grad]
             generator = torch.Generator().manual_seed(3)
             slopes = [torch.rand(tensor.shape, generator=generator).to(tensor) + 0.5 for tensor in outputs]
-            # Values that are not finite are alike in a cut and a mask, whatever lies before them.
+            # Values that are not finite are equal in a cut and a mask, whatever they were computed from.
             slopes = [slope * tensor.isfinite() for slope, tensor in zip(slopes, outputs, strict=True)]
             torch.autograd.backward(outputs, slopes)
-    except Exception:  # no outputs that have one, or a step without
+    except Exception:  # no output has a gradient, or an operator has no backward
         return {}
     return found
 

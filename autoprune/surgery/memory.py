@@ -12,7 +12,11 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident() -> int:
-    """Count the bytes of this process that are in memory, zero where the system does not say."""
+    """Count the bytes of this process that are in memory.
+
+    Returns:
+        The number; 0 if the system does not tell.
+    """
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
@@ -20,10 +24,13 @@ def resident() -> int:
 
 
 def give_back(above: float) -> None:
-    """Return freed memory to the system where more than `above` bytes are resident.
+    """Return freed memory to the system if much is resident.
 
-    The C library of GNU keeps what lies between blocks in use. Copies of a model that come and go leave such gaps, and
-    the process would grow to several times what it needs. To return them takes a little time, so it is not done always.
+    The GNU C library keeps freed memory between blocks in use. Copies of a model leave such gaps, and the process would
+    grow to several times what it needs. Returning memory takes a little time, so it is not done every time.
+
+    Args:
+        above: Bytes of resident memory above which freed memory is returned.
     """
     trim = _trim()
     if trim is not None and resident() > above:
@@ -32,7 +39,7 @@ def give_back(above: float) -> None:
 
 @cache
 def _trim() -> Callable[[int], int] | None:
-    """The function of the C library, None where it is another one."""
+    """Return `malloc_trim` of the C library, None if another library is in use."""
     try:
         found: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The proof gate: a group is offered only if a cut and a mask of it compute the same on the example inputs."""
+"""Prove a topology: a group is offered only if its cut and its mask compute the same on the example inputs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,34 @@ from autoprune.trace.reasons import NO_EFFECT, PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
-#: Seconds of processor time after which what is not yet proved is withdrawn.
+#: Seconds of processor time after which unproved groups are withdrawn.
 PROOF_SECONDS = 300.0
 
 
 def prove(
     model: nn.Module, topology: Topology, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS
 ) -> Topology:
-    """The topology with every group and block withdrawn that a cut would break.
+    """Withdraw every group and block that a cut would break.
 
-    Three draws are made; in each, some groups keep a random half of their channels, others a random number, or all but
-    one, so that widths which have to stay equal differ. One channel alone is tried last. Groups that share positions,
-    such as heads and head width, or a number of a module, can be right together and wrong alone, so two draws take them
+    Three draws are made. In each, some groups keep a random half of their channels, others a random number, or all but
+    one, so that widths that have to stay equal differ. A single channel is tried last. Groups that share positions,
+    such as heads and head width, or a number of a module, can pass together and fail alone, so two draws take them
     apart. Many groups are drawn at once: a few forwards prove a sound model, and some log2(groups) more find each
-    unsound group. A group that fails may become right by a change (`surgery.repairs`), which is then taken for the
-    same layer of other blocks, too. What is compared, and on what, is said in `surgery.comparison`.
+    unsound group. A failing group may pass with a repair (`surgery.repairs`), which is then tried for the same layer of
+    other blocks too. `surgery.comparison` describes the comparison.
 
-    seconds: processor time; what is not proved by then is withdrawn, so that a proof always ends.
+    Args:
+        model: The model.
+        topology: Its topology.
+        example_inputs: Inputs of its forward.
+        seed: Seed of the draws.
+        seconds: Processor time; groups that are not proved by then are withdrawn, so that a proof always ends.
+
+    Returns:
+        The topology without unproved groups and blocks.
+
+    Raises:
+        TraceError: If the model does not run on the inputs.
     """
     if not topology.groups and not topology.blocks:
         return topology
@@ -51,16 +62,32 @@ def prove(
 def discover_structure(
     model: nn.Module, example_inputs: Inputs, *, seed: int = 0, seconds: float = PROOF_SECONDS
 ) -> Topology:
-    """Trace and prove a model; what every study starts from.
+    """Trace and prove a model: the first step of every study.
 
-    Attention that takes its width from its input (`B, N, C = x.shape`) only runs when both shrink alike. Where heads
-    could not be proved for that, the model is traced once more with the two tied, and that topology is given if it
-    reaches much smaller models. Where eval mode leaves weights unread, training mode is traced, too: weights that are
-    read there alone have to follow the channels that they are used with. Where something is wrong in a
-    model of many like layers, what makes it right is looked for in a copy without the repeats; the whole model is
-    proved with what was found. Raises TraceError when the model cannot be copied or run.
+    Attention that takes its width from its input (`B, N, C = x.shape`) only runs if both shrink alike. If heads fail
+    for that reason, the model is traced again with the two tied, and that topology is returned if it reaches much
+    smaller models. If eval mode leaves weights unread, training mode is traced as well: weights that only training
+    reads have to follow the channels they are used with. In a model of many like layers, repairs are searched on a copy
+    without the repeats, and the whole model is proved with them.
 
-    seconds: as in `prove`, without the trace.
+    Args:
+        model: The model.
+        example_inputs: Inputs of its forward.
+        seed: Seed of the draws.
+        seconds: Processor time of the proof, without the trace.
+
+    Returns:
+        The proved topology.
+
+    Raises:
+        TraceError: If the model cannot be copied or run.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+        >>> discover_structure(model, torch.randn(3, 4)).widths
+        {'0': 8}
     """
     start = time.process_time()
     topology = trace(model, example_inputs)
@@ -74,14 +101,14 @@ def discover_structure(
 
 
 class _Way(NamedTuple):
-    """How a model is traced, as in `trace`."""
+    """Options of a trace, as in `trace`."""
 
     tied: frozenset[str] = frozenset()
     in_training: bool = False
 
 
 class _Tried(NamedTuple):
-    """What a step of a proof found, and the trace that it began from."""
+    """A step of a proof: the topology it found, and the trace it began from."""
 
     found: Topology
     proof: Proof
@@ -90,7 +117,7 @@ class _Tried(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Discovery:
-    """One discovery under way. deadline: in processor time. trace_seconds: what one trace takes of it."""
+    """A discovery in progress. deadline: in processor time. trace_seconds: processor time of one trace."""
 
     model: nn.Module
     inputs: Inputs
@@ -99,7 +126,7 @@ class _Discovery:
     trace_seconds: float
 
     def run(self, topology: Topology) -> Topology:
-        """What is proved of a model that may have repeats, which are left out to learn what helps."""
+        """Prove a model that may have repeated layers, which are left out to learn repairs."""
         proof = Proof(topology, EquivalenceCheck.of(self.model, self.inputs, self.deadline), self.seed)
         lessons = None if proof.passes_at_once() else self._learn_without_repeats()
         if lessons is None:
@@ -111,7 +138,7 @@ class _Discovery:
         return Proof(topology, proof.check, self.seed, lessons, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
-        """Take a step of a proof, again with tied channels where that is better; gives its lessons, too."""
+        """Take a step of a proof, again with tied channels if that is better; return its lessons too."""
         proof, way = self._with_training(proof)
         best = _Tried(step(proof), proof, way)
         wrong = [name for name, reason in best.proof.reasons.items() if reason.kind not in (PROOF_TIME, NO_EFFECT)]
@@ -127,7 +154,7 @@ class _Discovery:
         return best.found, replace(best.proof.taught(), tied=layers, in_training=way.in_training)
 
     def _with_training(self, proof: Proof) -> tuple[Proof, _Way]:
-        """Begin from a trace of training mode, too, where eval mode leaves weights unread and no channel is lost."""
+        """Begin from a trace of training mode too, if eval mode leaves weights unread and no channel is lost by it."""
         way = _Way(in_training=True)
         topology = self._traced(way) if proof.check.traced.unread() else None
         if topology is None or _half(topology) > _half(proof.topology):
@@ -140,13 +167,13 @@ class _Discovery:
         return Proof(topology, proof.check, self.seed)
 
     def _traced(self, way: _Way) -> Topology | None:
-        """Another trace, None when there is no time left for one."""
+        """Trace the model again, None if there is no time left."""
         if time.process_time() + self.trace_seconds > self.deadline:
             return None
         return trace(self.model, self.inputs, tied=way.tied, in_training=way.in_training)
 
     def _learn_without_repeats(self) -> Lessons | None:
-        """What is found out on a copy without repeated layers, None where there is none, or it does not run."""
+        """Learn on a copy without repeated layers; None if there is no such copy, or it does not run."""
         shallow = without_repeats(self.model)
         if shallow is None:
             return None
@@ -157,7 +184,7 @@ class _Discovery:
         try:
             topology = trace(shallow, self.inputs)
             check = EquivalenceCheck.of(shallow, self.inputs, half, rough=_is_fine(shallow))
-        except (Exception, OutOfTime):  # user code runs in here, and may want all of its layers
+        except (Exception, OutOfTime):  # user code runs in here, and may need all of its layers
             return None
         seconds = time.process_time() - start
         rehearsal = _Discovery(shallow, self.inputs, self.seed, half, seconds)
@@ -165,15 +192,15 @@ class _Discovery:
 
 
 def _is_fine(model: nn.Module) -> bool:
-    """Whether a model computes finely enough to tell right from wrong mostly."""
+    """Tell whether a model computes precisely enough to tell right from wrong in most cases."""
     return not any(tensor.dtype in {torch.float16, torch.bfloat16} for tensor in model.parameters())
 
 
 def _unproved(topology: Topology) -> Topology:
-    """For want of time."""
+    """Withdraw everything, for lack of time."""
     return without_depth(topology.without(dict.fromkeys(topology.widths, Reason(kind=PROOF_TIME))))
 
 
 def _half(topology: Topology) -> int:
-    """Multiply-adds with every group halved."""
+    """Return the multiply-adds with every group halved."""
     return topology.cost({group.name: group.channels // 2 for group in topology.groups}).multiply_adds

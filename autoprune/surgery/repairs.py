@@ -1,4 +1,4 @@
-"""Changes to a group that may make it right where a plain cut of it was wrong; the proof has the last word."""
+"""Propose repairs of a group whose plain cut fails: numbers to update, and scales to correct."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from torch import Tensor
 
 from autoprune.trace.groups import Attribute, ChannelGroup, Member, Rescale
 
-#: Most changes tried for one group.
+#: Upper limit of repairs that are tried for one group.
 MOST = 48
-#: Of these, scales of several kinds of attention.
+#: Upper limit of repairs that correct scales of several kinds of attention.
 JOINT = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleCorrection:
-    """A model that divides by the square root of a width changes its scale with it: make up for it in the weights.
+    """Makes up in the weights for a scale that changes with a width, such as 1 / sqrt(head width).
 
-    module: last part of the names of the modules that make the channels, such as q_proj.
-    first, of: which of the positions of a channel, the first so many of that many: the queries of a fused projection
-        lie before its keys and values. alternating: again and again, where queries, keys and values alternate.
-    computed: only where the scale was seen to be worked out from the width, not where the model keeps it.
+    Attributes:
+        module: Last part of the name of the modules that make the channels, such as q_proj.
+        first: Positions of a channel that are corrected, out of every `of`: the queries of a fused projection lie
+            before its keys and values.
+        of: See `first`.
+        alternating: Whether queries, keys and values alternate, so that the pattern repeats.
+        computed: Whether only modules count that compute the scale from the width; others may keep it as a number.
     """
 
     module: str
@@ -34,7 +37,14 @@ class ScaleCorrection:
     computed: bool = False
 
     def of_group(self, group: ChannelGroup) -> tuple[Rescale, ...]:
-        """The weights to rescale, with the biases of what they make."""
+        """Return the entries to rescale: the weights, and the biases beside them.
+
+        Args:
+            group: The group.
+
+        Returns:
+            Entries by tensor.
+        """
         places = _places(group) if self.computed else [""]
         chosen = [
             (member, self._positions(member))
@@ -62,16 +72,26 @@ class ScaleCorrection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """Numbers of modules that follow the group, of those that were guessed, and scales that are kept.
+    """A change to a group that may make its cut right.
 
-    numbers: names of attributes. scales: one for each kind of attention that shares the group.
+    Attributes:
+        numbers: Names of guessed numbers that follow the group.
+        scales: Corrections of scales, one for each kind of attention that shares the group.
     """
 
     numbers: frozenset[str] = frozenset()
     scales: tuple[ScaleCorrection, ...] = ()
 
     def __call__(self, group: ChannelGroup, guesses: Sequence[Attribute]) -> ChannelGroup | None:
-        """The group with the change, None where there is nothing to change."""
+        """Apply the repair to a group.
+
+        Args:
+            group: The group.
+            guesses: Its guessed numbers.
+
+        Returns:
+            The changed group, None if the repair changes nothing.
+        """
         found = tuple(guess for guess in guesses if guess.name in self.numbers)
         rescaled = tuple(weights for scale in self.scales for weights in scale.of_group(group))
         if not found and not rescaled:
@@ -80,13 +100,25 @@ class Repair:
         return replace(group, attributes=(*certain, *found), rescaled=rescaled)
 
     def smaller(self) -> Iterator[Repair]:
-        """With one number less each."""
+        """Yield repairs with one number less each.
+
+        Yields:
+            The repairs.
+        """
         for number in sorted(self.numbers):
             yield replace(self, numbers=self.numbers - {number})
 
 
 def candidate_repairs(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Repair]:
-    """What could help, the likeliest first."""
+    """List repairs that could help a group.
+
+    Args:
+        group: The group.
+        guesses: Its guessed numbers.
+
+    Returns:
+        The repairs, the likeliest first.
+    """
     names = frozenset(guess.name for guess in guesses)
     everything = [Repair(numbers=chosen) for chosen in _likely(group, guesses)]
     scales = [*_joint_scales(group), *((scale,) for scale in _scales(group))]
@@ -98,14 +130,14 @@ def candidate_repairs(group: ChannelGroup, guesses: Sequence[Attribute]) -> list
 
 
 def _likely(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[frozenset[str]]:
-    """Numbers that modules keep themselves, then those in what they hold too, then those of modules around them."""
+    """Return sets of numbers: those of reshaping modules, then also inside their attributes, then also around them."""
     here = [guess for guess in guesses if guess.module in group.reshaped]
     plain = [guess for guess in here if guess.name.isidentifier()]
     return list(dict.fromkeys(frozenset(guess.name for guess in some) for some in (plain, here, guesses)))
 
 
 def _scales(group: ChannelGroup) -> Iterator[ScaleCorrection]:
-    """Scales that may be kept; first those of the modules that were seen to work one out."""
+    """Yield corrections of scales, first for modules that were seen to compute one."""
     makers = _makers(group)
     working = _within(makers, _places(group))
     yield from (replace(scale, computed=True) for scale in _scales_of(working))
@@ -123,7 +155,7 @@ def _scales_of(makers: Sequence[Member]) -> Iterator[ScaleCorrection]:
 
 
 def _joint_scales(group: ChannelGroup) -> list[tuple[ScaleCorrection, ...]]:
-    """Scales that are kept together where attentions of several kinds, as their layers are named, share the group."""
+    """Return joint corrections if several kinds of attention, told apart by layer names, share the group."""
     makers = _makers(group)
     kinds = dict.fromkeys(
         tuple(dict.fromkeys(_leaf(member) for member in makers if _inside(member, place))) for place in _places(group)
@@ -136,13 +168,13 @@ def _joint_scales(group: ChannelGroup) -> list[tuple[ScaleCorrection, ...]]:
         ]
         for leaves in kinds
     ]
-    # The likeliest first: queries are made first of all.
+    # The likeliest first: queries usually come first.
     ranked = sorted(itertools.product(*map(enumerate, options)), key=lambda some: sum(rank for rank, _ in some))
     return [tuple(scale for _, scale in some) for some in ranked[:JOINT]] if len(kinds) > 1 else []
 
 
 def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
-    """All positions of a channel; or the queries': one of three, or more for each key and value, which they share."""
+    """Yield (first, of, alternating): all positions of a channel, or those of queries that share keys and values."""
     yield 1, 1, False
     for of in range(3, min(counts) + 1):
         if all(count % of == 0 for count in counts):
@@ -152,7 +184,7 @@ def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
 
 
 def _makers(group: ChannelGroup) -> list[Member]:
-    """Weights that make the channels, norms, and biases that are no weight's own."""
+    """Return the weights that make the channels, norms, and biases without a weight."""
     return [member for member in group.members if _makes(member)]
 
 
@@ -161,7 +193,7 @@ def _makes(member: Member) -> bool:
 
 
 def _places(group: ChannelGroup) -> list[str]:
-    """The modules that work out a scale, or the next ones around them that hold weights of the group."""
+    """Return the modules that compute a scale, or the nearest ones around them with weights of the group."""
     makers, found = _makers(group), []
     for place in group.scaling:
         while place and not any(_inside(member, place) for member in makers):
@@ -179,7 +211,7 @@ def _inside(member: Member, place: str) -> bool:
 
 
 def _shifted(member: Member, positions: Tensor) -> Tensor:
-    """Positions of a bias that is added to these of a weight's channels."""
+    """Return the positions of a bias that is added to these positions of a weight."""
     start = member.beside[1] if member.beside is not None else 0
     return member.index[torch.isin(member.index + start, positions)]
 
