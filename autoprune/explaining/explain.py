@@ -1,4 +1,4 @@
-"""Explanations made from a model and the settings of a study."""
+"""Explain what can be pruned of a model, and what a study searches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from autoprune.trial_context import TrialContext
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model's topology, what is searched of it and the costs of parts."""
+    """The topology of a model, the part that is searched, and the costs of its parts."""
 
     topology: Topology
     settings: SpaceSettings
@@ -36,7 +36,7 @@ class _Model:
         object.__setattr__(self, "whole", self.topology.cost({}))
 
     def part(self, name: str, left: Cost) -> Part:
-        """The part without which the model costs `left`."""
+        """Return a part, given the cost of the model without it."""
         parameters, multiply_adds = self.whole.shares_gone(left)
         return Part(
             name=name,
@@ -51,19 +51,37 @@ class _Model:
 
 
 def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
-    """Say what can be pruned of a task's model, what a study searches of that, and what is left alone and why.
+    """Explain what can be pruned of a task's model, what a study searches of that, and what is left alone and why.
 
     Args:
         task: Model, data and metrics.
-        space: What the study may choose from; the default where there is none.
+        space: Settings of the search space; the default ones if None.
 
     Returns:
-        The same that `autoprune explain` prints: `print(explain(task))`.
+        The content of `autoprune explain`; `print` shows it.
 
     Raises:
-        TraceError: When the model cannot be copied or run.
+        TraceError: If the model cannot be copied or run.
         ConfigurationError: For a pattern of `protect` that matches nothing.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> import autoprune
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> x, y = torch.randn(80, 4), torch.arange(80) % 2
+        >>> task = autoprune.Task(
+        ...     model=model,
+        ...     example_inputs=x[:4],
+        ...     train=(x[:60], y[:60]),
+        ...     test=(x[60:], y[60:]),
+        ...     loss=nn.functional.cross_entropy,
+        ...     metrics=("accuracy",),
+        ...     quality="accuracy",
+        ... )
+        >>> found = autoprune.explain(task)
+        >>> [part.name for section in found.sections for part in section.parts]
+        ['0']
     """
     settings = SpaceSettings() if space is None else space
     context = TrialContext.of(task, protect=settings.protect)
@@ -72,13 +90,15 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
 
 
 def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:
-    """Say the same of a model without a task.
+    """Explain a model without a task.
 
     Args:
-        topology: Proved, with all kinds of parts.
-        settings: Of the study.
-        prediction: What is predicted, as `Prediction.kind`; it may decide on the optimizer.
+        topology: The proved topology, with all kinds of parts.
+        settings: Settings of the search space.
+        prediction: Kind of prediction, as in `Prediction.kind`; may decide on the optimizer.
 
+    Returns:
+        The explanation.
     """
     model = _Model(topology, settings, topology.only(settings.kinds))
     return Explanation(
@@ -93,7 +113,7 @@ def explain_topology(topology: Topology, settings: SpaceSettings, prediction: st
 
 
 def _group_sections(model: _Model) -> Iterator[Section]:
-    """Channels, heads and widths of heads."""
+    """Yield the sections of channels, heads and head widths."""
     fewest = reach(model.settings, model.searched)["smallest"] if model.searched.groups else {}
     for kind in GROUP_KINDS:
         parts = []
@@ -111,7 +131,7 @@ def _axis(member: Member) -> Axis:
 
 
 def _whole_sections(model: _Model) -> Iterator[Section]:
-    """Blocks and layers; where both are searched, a block that is a layer is listed as a layer."""
+    """Yield the sections of blocks and layers; if both are searched, a block that is a layer is listed as a layer."""
     both = {"blocks", "layers"} <= {*model.settings.kinds}
     for kind in ("blocks", "layers"):
         searched = kind in model.settings.kinds
@@ -129,7 +149,7 @@ def _whole_sections(model: _Model) -> Iterator[Section]:
 
 
 def _why_no_choice(kind: str, own: Sequence[DroppableBlock], together: Sequence[str]) -> str:
-    """Why there is none to choose from where there are some."""
+    """Explain why there is no choice although there are blocks or layers."""
     if together:
         return f"No choice of their own, as they are nothing but blocks together: {', '.join(together)}."
     return f"All {kind} are layers, too: {', '.join(block.name for block in own)}."
@@ -173,7 +193,7 @@ def _weights(topology: Topology) -> tuple[Weights, ...]:
 
 
 def _only(topology: Topology, names: Sequence[str]) -> Topology:
-    """The topology of these tensors alone, for their part of the parameters."""
+    """Return the topology with these tensors alone, to count their parameters."""
     tensors = {name: topology.tensors[name] for name in names}
     return replace(topology, tensors=tensors, products=(), contractions=())
 
@@ -195,7 +215,7 @@ def _reach(model: _Model) -> Iterator[Reach]:
 
 
 def _most_zeros(settings: SpaceSettings) -> float:
-    """Largest share of zeros that a mask of the space may have; 0 where none are searched."""
+    """Return the largest sparsity of the masks in the space; 0 without masks."""
     return max(
         (
             WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.sparsity[1]).target
@@ -207,7 +227,7 @@ def _most_zeros(settings: SpaceSettings) -> float:
 
 
 def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
-    """Patterns of the space that leave some weights whole, with the rule."""
+    """Say which patterns of the space leave some weights dense."""
     among = len(maskable(topology))
     fit = {pattern: len(weights_for_pattern(pattern, topology)) for pattern in settings.masks if pattern != NO_MASKS}
     return [

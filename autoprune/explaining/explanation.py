@@ -1,4 +1,4 @@
-"""Explanation: what can be pruned of a model, what a study searches of that, and what is left alone, as plain data."""
+"""Define the explanation of a model and a search space, as plain data."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from autoprune.trace.topology import Cost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """An axis that a group's channels run along.
+    """An axis along which a group's channels lie.
 
-    Args:
+    Attributes:
         tensor: Name in the state dict.
-        axis: Which one.
-        role: What the tensor does with the channels, such as "out" for a weight that makes them.
-        positions: How many positions of the axis go with each channel.
-
+        axis: The axis.
+        role: Use of the channels by the tensor, such as "out" for a weight that makes them.
+        positions: Number of positions on the axis for each channel.
     """
 
     tensor: str
@@ -32,19 +31,18 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A group, a block or a layer that can go.
+    """A group, block or layer that can be pruned.
 
-    Args:
-        name: What plans and `protect` call it.
-        channels: How many it has; None for what goes whole.
-        fewest: Fewest that a trial keeps; None for what goes whole or is not searched.
+    Attributes:
+        name: Its name in plans and in `protect`.
+        channels: Number of channels; None for blocks and layers.
+        fewest: Fewest channels that a trial keeps; None for blocks and layers, and if it is not searched.
         layers: Modules that make the channels, the first one first.
-        members: Where the channels lie.
-        exact: Of what goes whole: proved equal to the model with its weights at zero; None for groups.
-        saved: What goes with it, and with half of its channels.
-        parameters: The same as a share of the dense model's, in [0, 1].
-        multiply_adds: The same as a share of the dense model's, in [0, 1].
-
+        members: Axes along which the channels lie.
+        exact: For blocks and layers: whether dropping is proved equal to zero weights; None for groups.
+        saved: Cost that is saved by dropping it, or half of its channels.
+        parameters: Saved share of the dense model's parameters, in [0, 1].
+        multiply_adds: Saved share of the dense model's multiply-adds, in [0, 1].
     """
 
     name: str
@@ -60,18 +58,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stays:
-    """A module that might have been a part of a kind, and is none.
+    """A module that was a candidate for a kind and cannot be pruned that way.
 
-    Args:
+    Attributes:
         module: Its name.
         kind: Name of the kind of reason.
         why: The reason, in words that follow the name.
-        remedy: What to do about it.
-        docs: Page and section that say more.
-        operator: What it is due to; "" where no operator is.
-        at: The module in which that is.
-        line: The line of code, as far as it is known.
-
+        remedy: What the user can do about it.
+        docs: Page and section of the docs.
+        operator: The operator that causes it; "" if there is none.
+        at: Module in which the operator runs.
+        line: The line of code, if it is known.
     """
 
     module: str
@@ -88,16 +85,15 @@ class Stays:
 class Section:
     """All parts of one kind.
 
-    Args:
-        kind: Of `SpaceSettings.kinds`.
-        searched: The study chooses among them.
-        goes: What the numbers are of: "half of each" or "each".
-        parts: In the order of the forward.
-        together: Blocks and layers that plans may name and that are no choice of their own, as they are nothing but
-            other parts together.
-        none: Why there are none, and what to do; "" where there are some.
-        stay: What might have been of this kind.
-
+    Attributes:
+        kind: One of `SpaceSettings.kinds`.
+        searched: Whether the study chooses among them.
+        goes: The amount that costs are given for: "half of each" or "each".
+        parts: The parts, in the order of the forward.
+        together: Blocks and layers that plans may name but that are no separate choice, as they only combine other
+            parts.
+        none: If there are no parts: the reason and the remedy; otherwise "".
+        stay: Modules that were candidates for this kind.
     """
 
     kind: str
@@ -111,13 +107,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Parameters by whether masks of single weights may be laid on them.
+    """Parameters that may be masked, or that may not for one reason.
 
-    Args:
+    Attributes:
         tensors: Their names.
-        parameters: How many numbers they hold.
-        why: Why they may not be masked; "" where they may.
-
+        parameters: Number of their entries.
+        why: The reason for which they may not be masked; "" if they may.
     """
 
     tensors: tuple[str, ...]
@@ -129,12 +124,11 @@ class Weights:
 class Reach:
     """A model within reach of the search.
 
-    Args:
+    Attributes:
         name: "smallest", "middle" or "largest".
-        cost: What it costs.
-        share: Of the dense model's cost that budgets are shares of.
-        nonzero: Parameters that are not zero under the sparsest masks; None where no masks are searched.
-
+        cost: Its cost.
+        share: Share of the dense model's cost, in the unit of the budget.
+        nonzero: Nonzero parameters under the sparsest masks; None if no masks are searched.
     """
 
     name: str
@@ -145,18 +139,28 @@ class Reach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What `explain` says of a model.
+    """The result of `explain`.
 
-    Args:
-        task: What is predicted, in words.
-        model: Costs of the dense model on the example inputs.
-        space: What the study searches.
-        sections: What can go, kind by kind.
-        weights: What can be masked, and what cannot and why.
-        left_alone: Layers of which some channels stay, each with the reason, the place and what to do.
-        reach: The smallest, a middle and the largest model within reach; none where only masks are searched.
-        notes: What else is to be known, in sentences.
+    Attributes:
+        task: The task, in words.
+        model: Cost of the dense model on the example inputs.
+        space: Settings of the search space.
+        sections: Parts that can be pruned, by kind.
+        weights: Parameters by whether they can be masked.
+        left_alone: Layers of which some channels stay, with reason, place and remedy.
+        reach: The smallest, a middle and the largest model within reach; empty if only masks are searched.
+        notes: Further remarks, in sentences.
 
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from autoprune import SpaceSettings
+        >>> from autoprune.explaining.explain import explain_topology
+        >>> from autoprune.surgery.prove import discover_structure
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+        >>> found = explain_topology(discover_structure(model, torch.randn(3, 4)), SpaceSettings())
+        >>> found.sections[0].parts[0].name
+        '0'
     """
 
     task: str = ""
@@ -172,19 +176,28 @@ class Explanation:
         return self.text()
 
     def text(self, *, everything: bool = False) -> str:
-        """Write what the command line prints.
+        """Write the explanation as the command line prints it.
 
         Args:
-            everything: Name all layers and tensors where there are many alike. Groups, blocks and layers that can go
-                are all named in any case, by their whole names.
+            everything: Whether to name all layers and tensors where many are alike. Names of parts are always complete.
 
+        Returns:
+            The text.
         """
         return explanation_text(self, everything=everything)
 
     def to_dict(self) -> dict[str, object]:
-        """Make what `--json` prints."""
+        """Convert the explanation to the object that `--json` prints.
+
+        Returns:
+            A JSON object.
+        """
         return to_plain_object(self)
 
     def causes(self) -> list[Cause]:
-        """Group what is left alone by reason and place, what keeps the most multiply-adds first."""
+        """Group the layers that are left alone by reason and place.
+
+        Returns:
+            The causes; the one that keeps the most multiply-adds first.
+        """
         return causes(self.left_alone)

@@ -1,4 +1,4 @@
-"""The text of an explanation: what can be pruned, what the study searches of it, what is left alone and what to do."""
+"""Write an explanation as text."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from autoprune.explaining.explanation import Explanation, Part, Section, Stays
     from autoprune.study.manifest import UnprunableModule
 
-#: Layers shown of one place, and places of one reason, where not all are asked for.
+#: Number of layers shown for one place, and of places for one reason, unless all are asked for.
 _FEW = 3
-#: What "not exact" means.
+#: Footnote for parts that are not exact.
 _NOT_EXACT = (
     "Not exact: the layer is replaced by its own input, which no weights of it would give; it is proved that the model "
     "runs without it, not what that does to the quality."
 )
-#: Characters of a line where there is no terminal, but for names that are longer.
+#: Width of a line without a terminal, in characters; longer names exceed it.
 _WIDTH = 100
-#: Characters that a table may need.
+#: Upper limit of the width of a table, in characters.
 _WIDEST = 10_000
 
 
@@ -39,9 +39,11 @@ def explanation_text(found: Explanation, *, everything: bool = False) -> str:
     """Write an explanation as text.
 
     Args:
-        found: What to write.
-        everything: Name all layers and tensors where there are many alike.
+        found: The explanation.
+        everything: Whether to name all layers and tensors where many are alike.
 
+    Returns:
+        The text.
     """
     file = io.StringIO()
     show(found, everything=everything, console=safe_console(width=_WIDTH, file=file))
@@ -49,24 +51,21 @@ def explanation_text(found: Explanation, *, everything: bool = False) -> str:
 
 
 def show(found: Explanation, *, everything: bool = False, console: Console | None = None) -> None:
-    """Print what can be pruned, what is searched, what is left alone and the costs within reach.
+    """Print an explanation.
 
-    Names of groups, blocks and layers are whole, as plans and `protect` take them, whatever the width of the terminal.
+    Names of groups, blocks and layers are complete, as plans and `protect` take them, whatever the width of the
+    terminal.
 
     Args:
-        found: What to print.
-        everything: Print all layers and tensors where there are many alike.
-        console: Where to; standard output where there is none.
-
+        found: The explanation.
+        everything: Whether to print all layers and tensors where many are alike.
+        console: The console to print to; standard output by default.
     """
     _Writer(found, console or safe_console(width=_WIDTH), None if everything else _FEW).write()
 
 
 class _Writer:
-    """An explanation, and the console that it is printed on.
-
-    most: how many of many that are alike; None for all.
-    """
+    """Prints an explanation on a console. most: number of equal rows that are shown; None for all."""
 
     def __init__(self, found: Explanation, console: Console, most: int | None) -> None:
         self._found, self._console, self._most = found, console, most
@@ -129,12 +128,12 @@ class _Writer:
         return table
 
     def _named(self, part: Part) -> str:
-        """The name, and below it the other layers that make the same channels."""
+        """Return the name of a part, and below it the other layers that make its channels."""
         others = [layer for layer in part.layers if layer != part.name.partition("#")[0]]
         return "\n".join([part.name, *(f"  + {line}" for line in first_names(others, self._most))])
 
     def _stays(self, section: Section) -> None:
-        """Print the modules that might have been of a kind and are not, by reason."""
+        """Print the modules that were candidates for a kind, by reason."""
         alike: dict[tuple[str, str], list[Stays]] = {}
         for one in section.stay:
             alike.setdefault((one.kind, one.why), []).append(one)
@@ -172,7 +171,7 @@ class _Writer:
         self._print(table)
 
     def _cause(self, cause: Cause) -> Iterator[tuple[int, str]]:
-        """Lines, each with how far it is set in."""
+        """Yield the lines of a cause, each with its indent."""
         yield 0, cause.why
         shown = cause.places[: self._most]
         for place in shown:
@@ -210,7 +209,7 @@ class _Writer:
         self._console.print(text)
 
     def _print(self, table: Table) -> None:
-        """As wide as its names need, even where the terminal is narrower: it wraps what the table must not cut."""
+        """Print a table as wide as its names need: a narrower terminal wraps it instead of cutting names."""
         console, width = self._console, self._console.width
         needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
         wraps = any(not column.no_wrap for column in table.columns)

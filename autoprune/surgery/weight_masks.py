@@ -1,11 +1,11 @@
-"""Masks of single weights: which stay, in what pattern, and how they change while a model recovers.
+"""Make masks of single weights, apply them, and update them while a model recovers.
 
-A mask is a bool tensor of its weight's shape; True stays. Patterns look at a weight as rows and columns. The columns
-are the inputs: the dim that its layer sums over, which is dim 1 unless another is named. The rows are the first of the
-other dims: the outputs of a linear layer or a convolution, also of one that is stored the other way round.
+A mask is a bool tensor of its weight's shape; True stays. Patterns treat a weight as rows and columns. The columns are
+the inputs: the dim that its layer sums over, dim 1 unless another is named. The rows are the first of the other dims:
+the outputs of a linear layer or convolution, also of one that is stored transposed.
 
 - "unstructured": any entries.
-- "N:M": neighbours along the columns, for each row and each position of the kernel by itself.
+- "N:M": N of M neighbours along the columns stay, for each row and each position of the kernel.
 - "block-RxC": blocks of the matrix [rows, kernel positions * columns], in which the columns (inputs) of one kernel
   position lie side by side, as in memory in the channels-last format. Blocks at the edges may be smaller.
 """
@@ -24,16 +24,24 @@ from autoprune.plan.weights import PATTERNS, WeightPlan, block_pattern, group_pa
 
 
 def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float = 1.0) -> Tensor:
-    """Bool, of the shape of the scores: what stays of one weight when the lowest scores go.
+    """Mask the lowest scores of one weight.
 
-    scores: [rows, columns, ...]; one that is not a number counts as the highest. Of equal ones the first goes.
-    sparsity: share of the entries that goes, in [0, 1); "N:M" has its own.
-    share: how much of that goes already, in [0, 1], for a schedule on its way.
+    "unstructured": exactly round(sparsity * share * entries) entries are masked, but one stays. "N:M": round(M - share
+    * (M - N)) of M stay; columns after the last whole group of a row stay. "block-RxC": blocks of the lowest mean score
+    are masked, until the number of zeros is as near to sparsity * share * entries as whole blocks come, at most half a
+    block above it; one block stays. Of equal scores the first is masked.
 
-    "unstructured": exactly round(sparsity * share * entries) go, but one stays. "N:M": round(M - share * (M - N)) of M
-    stay; what is left of a row after its last whole group stays. "block-RxC": blocks of the lowest mean score go, until
-    the number of zeros is as near to sparsity * share * entries as whole blocks come, and no more than half a block
-    above it; one block stays. Raises UnknownNameError for another pattern.
+    Args:
+        scores: Scores [rows, columns, ...]; NaN counts as the highest score.
+        pattern: The pattern.
+        sparsity: Share of the entries that is masked at the end, in [0, 1); ignored for "N:M".
+        share: Share of that which is masked now, in [0, 1], for a schedule.
+
+    Returns:
+        The mask, bool, of the shape of the scores.
+
+    Raises:
+        UnknownNameError: For an unknown pattern.
     """
     grouped, block = group_pattern(pattern), block_pattern(pattern)
     if grouped is not None:
@@ -45,13 +53,23 @@ def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float 
 
 
 def layer_sparsities(shapes: Mapping[str, tuple[int, ...]], plan: WeightPlan) -> dict[str, float]:
-    """Share of each weight that is zero in the end, in [0, 1), for the spreads that need no scores.
+    """Compute the final sparsity of each weight, for the spreads that need no scores.
 
-    shapes: of the weights that may be masked. "layer": the target for each. "erk": Erdos-Renyi-Kernel (Evci et al.,
-    Rigging the Lottery, 2020): the density of a weight is proportional to the sum of its dims over their product; where
-    that would be above 1 the weight stays dense and the others make up for it. Weights with a sparsity of their own
-    have it, and the target is met by the others together. "N:M" is the same in every layer, whatever the spread.
-    Raises UnknownNameError for a weight of the plan that is none of these, ConfigurationError for "global".
+    "layer" gives each weight the target. "erk" (Erdos-Renyi-Kernel; Evci et al., Rigging the Lottery, 2020) makes the
+    density of a weight proportional to the sum of its dims over their product; a weight with a density above 1 stays
+    dense, and the others make up for it. Weights with a sparsity in the plan have that one, and the others meet the
+    target together. "N:M" is the same in every layer.
+
+    Args:
+        shapes: Name -> shape of the weights that may be masked.
+        plan: The plan for weights.
+
+    Returns:
+        Name -> sparsity, in [0, 1).
+
+    Raises:
+        UnknownNameError: For a weight of the plan that is not among them.
+        ConfigurationError: For the spread "global".
     """
     _check_named(plan, shapes)
     fixed = group_pattern(plan.pattern) is not None
@@ -68,14 +86,23 @@ def layer_sparsities(shapes: Mapping[str, tuple[int, ...]], plan: WeightPlan) ->
 def masks(
     scores: Mapping[str, Tensor], plan: WeightPlan, *, share: float = 1.0, axes: Mapping[str, int] | None = None
 ) -> dict[str, Tensor]:
-    """Name of a weight -> its mask, as `pattern_mask` gives it. A weight whose sparsity is 0 is not in the result.
+    """Make the masks of a model.
 
-    scores: of every weight that may be masked, of its shape. share: how much goes already, in [0, 1].
-    axes: name -> the dim of its columns, as `Topology.input_axes` has it; 1 where nothing is said.
-    With the spread "global" all weights without a sparsity of their own are in one ranking of their scores as they
-    are: exactly round(target * share * entries) of them go, or whole blocks as near to that as they come. The best
-    entry or block of each weight stays, and what it would have given is taken from others. Raises UnknownNameError for
-    a weight of the plan that has no scores.
+    With the spread "global", all weights without a sparsity in the plan share one ranking of their scores: exactly
+    round(target * share * entries) of their entries are masked, or whole blocks as near to that as possible. The best
+    entry or block of each weight stays, and others are masked in its place.
+
+    Args:
+        scores: Name -> scores, of every weight that may be masked, in its shape.
+        plan: The plan for weights.
+        share: Share of the final sparsity that is reached now, in [0, 1].
+        axes: Name -> dim of its columns, as in `Topology.input_axes`; 1 by default.
+
+    Returns:
+        Name -> mask; weights with sparsity 0 are left out.
+
+    Raises:
+        UnknownNameError: For a weight of the plan without scores.
     """
     _check_named(plan, scores)
     axes = axes or {}
@@ -97,10 +124,16 @@ def masks(
 
 @torch.no_grad()
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Set what the masks silence to exactly 0, in place; the rest keeps its bits.
+    """Set masked entries to exactly 0, in place; the others keep their bits.
 
-    Zero and not minus zero, which the compressed file would have to store. Raises SurgeryError for a mask of a
-    parameter that the model has not, or has in another shape.
+    Not to minus zero, which the compressed file would have to store.
+
+    Args:
+        model: The model.
+        masks: Name of a parameter -> mask.
+
+    Raises:
+        SurgeryError: If the model has no such parameter, or one of another shape.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
@@ -116,17 +149,26 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 def regrow(
     mask: Tensor, weight: Tensor, gradient: Tensor, exchange: float, pattern: str = "unstructured", axis: int = 1
 ) -> Tensor:
-    """A mask in which the smallest weights have made room for those of the largest gradients.
+    """Exchange the smallest weights for silent entries of the largest gradients.
 
-    Source: Evci et al., Rigging the Lottery (RigL), 2020.
+    Source: Evci et al., Rigging the Lottery (RigL), 2020. round(exchange * active) entries of the smallest |weight| are
+    masked, and as many silent ones of the largest |gradient| become active; fewer if fewer are silent. "N:M": every
+    exchange is within one group of M. "block-RxC": blocks are compared by their mean, and exchanged for blocks of the
+    same size. Of equal entries the first is taken.
 
-    mask, weight, gradient: of one shape, the gradient that of the loss for every entry, silenced or not.
-    exchange: share of the entries that stay now which is exchanged, in [0, 1). axis: the dim of the columns.
+    Args:
+        mask: The present mask.
+        weight: The weight, of the same shape.
+        gradient: Gradient of the loss for every entry, active or silent, of the same shape.
+        exchange: Share of the active entries that is exchanged, in [0, 1).
+        pattern: The pattern.
+        axis: Dim of the columns.
 
-    round(exchange * staying) entries of the smallest |weight| go and as many of those that were silent come, with
-    the largest |gradient|; fewer where fewer are silent. As many stay as before. "N:M": every exchange is within one
-    group of M. "block-RxC": blocks, by the mean; only those of one size are exchanged for each other. Of equal ones
-    the first is taken. Raises UnknownNameError for another pattern.
+    Returns:
+        The new mask, with as many active entries.
+
+    Raises:
+        UnknownNameError: For an unknown pattern.
     """
     grouped, block = group_pattern(pattern), block_pattern(pattern)
     if grouped is None and block is None and pattern != "unstructured":
@@ -143,12 +185,12 @@ def regrow(
 
 
 def _columns_second(tensor: Tensor, axis: int) -> Tensor:
-    """[rows, columns, ...] of a tensor whose columns lie along `axis`."""
+    """Move the columns from `axis` to dim 1: [rows, columns, ...]."""
     return tensor.movedim(axis, 1)
 
 
 def _columns_at(tensor: Tensor, axis: int) -> Tensor:
-    """A tensor [rows, columns, ...] with its columns along `axis`, contiguous."""
+    """Move the columns of [rows, columns, ...] back to `axis`, contiguous."""
     return tensor.movedim(1, axis).contiguous()
 
 
@@ -160,7 +202,7 @@ def _check_named(plan: WeightPlan, known: Iterable[str]) -> None:
 
 
 def _ranked_together(scores: Sequence[Tensor], block: tuple[int, int] | None, sparsity: float) -> list[Tensor]:
-    """Masks of several weights whose entries, or blocks, are in one ranking. Of each weight one stays."""
+    """Return masks of weights whose entries or blocks share one ranking. One of each weight stays."""
     if block is None:
         count = round(sparsity * sum(score.numel() for score in scores))
         stays = _but_one([score.flatten() for score in scores], lambda free, _: _lowest(free, count))
@@ -176,9 +218,9 @@ def _ranked_together(scores: Sequence[Tensor], block: tuple[int, int] | None, sp
 
 
 def _but_one(parts: Sequence[Tensor], lowest: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    """Bool, of the shapes of the parts [n]: what stays when the lowest of all go, but for the best of each part.
+    """Return bool masks of parts [n] in one ranking, with the best of each part kept.
 
-    lowest: (scores [m], bool [sum of n]: which of all they are) -> bool [m], those that go.
+    lowest: (scores [m], bool [all]: which entries they are) -> bool [m], those to mask.
     """
     together, lengths = torch.cat(list(parts)), [len(part) for part in parts]
     free = torch.ones_like(together, dtype=torch.bool)
@@ -186,7 +228,7 @@ def _but_one(parts: Sequence[Tensor], lowest: Callable[[Tensor, Tensor], Tensor]
     if all(part.any() or not len(part) for part in stays.split(lengths)):
         return list(stays.split(lengths))
     for part, scores in zip(free.split(lengths), parts, strict=True):
-        if len(scores):  # of equal ones the first goes, so that the last of the best stays
+        if len(scores):  # of equal scores the first is masked, so the last of the best stays
             part[len(scores) - 1 - int(_comparable(scores).flip(0).argmax())] = False
     stays = torch.ones_like(free)
     stays[free] = ~lowest(together[free], free)
@@ -194,12 +236,12 @@ def _but_one(parts: Sequence[Tensor], lowest: Callable[[Tensor, Tensor], Tensor]
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:
-    """Bool [n]: exactly `count` of the scores [n], or all, the lowest; of equal ones the first."""
+    """Return bool [n]: exactly `count` of the scores [n], the lowest; of equal ones the first."""
     gone, count = torch.zeros_like(scores, dtype=torch.bool), min(count, len(scores))
     if count <= 0:
         return gone
     values = _comparable(scores)
-    # Linear on a CPU; elsewhere it need not be deterministic, and sorting is quick.
+    # kthvalue is linear on a CPU; elsewhere it may not be deterministic, and sorting is quick.
     on_cpu = values.device.type == "cpu"
     threshold = values.kthvalue(count).values if on_cpu else values.sort().values[count - 1]
     gone = values < threshold
@@ -209,7 +251,7 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
 
 
 def _lowest_up_to(scores: Tensor, sizes: Tensor, total: float) -> Tensor:
-    """Bool [n]: the lowest scores [n], as many as bring the sum of their sizes [n] nearest to that total."""
+    """Return bool [n]: the lowest scores [n], as many as bring the sum of their sizes [n] nearest to `total`."""
     order = _comparable(scores).argsort(stable=True)
     sums = F.pad(sizes[order].cumsum(0), (1, 0))
     count = int((sums.double() - total).abs().argmin())
@@ -219,14 +261,14 @@ def _lowest_up_to(scores: Tensor, sizes: Tensor, total: float) -> Tensor:
 
 
 def _comparable(scores: Tensor) -> Tensor:
-    """Scores in a dtype that can be ranked; what is not a number is the highest."""
+    """Return scores in a dtype that can be ranked; NaN becomes the highest."""
     values = scores.detach()
     values = values if values.dtype in (torch.float32, torch.float64) else values.float()
     return values.masked_fill(values.isnan(), math.inf)
 
 
 def _erdos_renyi_kernel(shapes: Mapping[str, tuple[int, ...]], target: float) -> dict[str, float]:
-    """Sparsity of each weight such that all together have the target."""
+    """Return the sparsity of each weight such that all together have the target."""
     entries = {name: math.prod(shape) for name, shape in shapes.items()}
     raw = {name: sum(shape) / entries[name] for name, shape in shapes.items() if entries[name]}
     free = dict(raw)
@@ -251,20 +293,20 @@ def _group_mask(scores: Tensor, grouped: tuple[int, int], share: float) -> Tenso
 
 
 def _groups(tensor: Tensor, of: int) -> tuple[Tensor, int]:
-    """[groups, M]: neighbours along dim 1, without the columns after the last whole group; how many columns it has."""
+    """Return neighbours along dim 1 as [groups, M], and the number of columns in whole groups."""
     whole = tensor.shape[1] // of * of
     return tensor.movedim(1, -1)[..., :whole].reshape(-1, of), whole
 
 
 def _ungroup(groups: Tensor, like: Tensor, whole: int) -> Tensor:
-    """The mask of a weight from those of its groups; True in the columns that are in none."""
+    """Return the mask of a weight from the masks of its groups; columns outside groups are True."""
     mask = torch.ones_like(like, dtype=torch.bool, memory_format=torch.contiguous_format).movedim(1, -1)
     mask[..., :whole] = groups.view(*mask.shape[:-1], whole)
     return mask.movedim(-1, 1)
 
 
 def _block_means(tensor: Tensor, block: tuple[int, int]) -> Tensor:
-    """[rows of blocks, columns of blocks]: the mean of the entries of each."""
+    """Return the mean of the entries of each block, [rows of blocks, columns of blocks]."""
     rows, columns = block
     matrix = _comparable(tensor).movedim(1, -1).flatten(1)
     padded = F.pad(matrix, (0, -matrix.shape[1] % columns, 0, -matrix.shape[0] % rows))
@@ -273,7 +315,7 @@ def _block_means(tensor: Tensor, block: tuple[int, int]) -> Tensor:
 
 
 def _block_sizes(shape: Sequence[int], block: tuple[int, int], device: torch.device) -> Tensor:
-    """[rows of blocks, columns of blocks]: how many entries each has, int64."""
+    """Return the number of entries of each block, int64 [rows of blocks, columns of blocks]."""
     height, width = (
         (length - torch.arange(0, length, size, device=device)).clamp(max=size)
         for length, size in zip((shape[0], math.prod(shape[1:])), block, strict=True)
@@ -282,7 +324,7 @@ def _block_sizes(shape: Sequence[int], block: tuple[int, int], device: torch.dev
 
 
 def _whole_blocks(chosen: Tensor, shape: Sequence[int], block: tuple[int, int]) -> Tensor:
-    """Bool, of that shape, from what holds for each block [rows of blocks, columns of blocks]."""
+    """Expand a mask of blocks [rows of blocks, columns of blocks] to the shape of the weight."""
     rows, columns = block
     matrix = chosen.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
     matrix = matrix[: shape[0], : math.prod(shape[1:])]
@@ -290,7 +332,7 @@ def _whole_blocks(chosen: Tensor, shape: Sequence[int], block: tuple[int, int]) 
 
 
 def _exchanged(active: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, among: Tensor) -> Tensor:
-    """Bool [n]: of the entries `among`, the smallest active ones for the steepest others, as many as the share says."""
+    """Return bool [n]: among some entries, exchange the smallest active ones for the steepest silent ones."""
     on, off = (active & among).nonzero().squeeze(1), (~active & among).nonzero().squeeze(1)
     count = min(round(exchange * len(on)), len(off))
     after = active.clone()
@@ -300,7 +342,10 @@ def _exchanged(active: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, a
 
 
 def _regrow_groups(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, of: int) -> Tensor:
-    """Each group offers pairs, its smallest weight for its steepest silent entry first; the smallest weights go."""
+    """Exchange within groups: each offers pairs, its smallest weight for its steepest silent entry.
+
+    The pairs with the smallest weights are exchanged.
+    """
     active, whole = _groups(mask, of)
     sizes, slopes = (_comparable(_groups(part, of)[0]) for part in (sizes, -slopes))
     dropped, grown = _order(sizes, active), _order(slopes, ~active)
@@ -318,14 +363,14 @@ def _regrow_groups(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float,
 
 
 def _order(values: Tensor, first: Tensor) -> Tensor:
-    """[groups, M]: positions in the order of their values [groups, M], those that are `first` before the others."""
+    """Return positions [groups, M] in the order of their values [groups, M], those in `first` before the others."""
     order = values.argsort(dim=1, stable=True)
     return order.gather(1, (~first).gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))
 
 
 def _regrow_blocks(mask: Tensor, sizes: Tensor, slopes: Tensor, exchange: float, block: tuple[int, int]) -> Tensor:
     means = [_block_means(part, block) for part in (mask.float(), sizes, -slopes)]
-    # A mean that is not a number counts as the highest, which of -slopes is the last to come.
+    # A NaN counts as the highest mean; of -slopes that is the last one to become active.
     active, size, slope = means[0].flatten() > 0.5, means[1].flatten(), -means[2].flatten()
     entries = _block_sizes(mask.shape, block, mask.device).flatten()
     after = active
