@@ -1,4 +1,4 @@
-"""The run folder: one file that says what study it is, one folder for each candidate. Every write is atomic."""
+"""The run folder: one file that describes the study, one folder per candidate. Every write is atomic."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT = "sensitivity.json", "report.html"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
-#: Digest of the weights, as `sha256sum --check` takes it.
+#: Digest of the weights, in the format of `sha256sum --check`.
 DIGEST = "weights.sha256"
-#: Empty; there once the weights were removed.
+#: Empty file that marks deleted weights.
 REMOVED = "weights.removed"
-#: Most characters of a failure's file: error texts may be megabytes.
+#: Most characters of a failure's file; error texts may be megabytes long.
 _LONGEST_FAILURE = 100_000
 
 
@@ -41,31 +41,46 @@ _LONGEST_FAILURE = 100_000
 class RunFolder:
     """Paths and files of one run.
 
-    path: the folder. Methods raise StorageError for files that cannot be read, do not fit, or cannot be written.
+    Methods raise StorageError for files that cannot be read or written, or that do not fit together.
+
+    Attributes:
+        path: The folder.
     """
 
     path: Path
 
     @property
     def holds_study(self) -> bool:
-        """True when a study has been created here."""
+        """Return whether a study has been created here."""
         return (self.path / STUDY).is_file()
 
     @property
     def report(self) -> Path:
-        """Where the report goes."""
+        """Return the path of the report."""
         return self.path / REPORT
 
     def weights(self, number: int) -> Path:
-        """The weights of a candidate."""
+        """Return the path of a candidate's weights.
+
+        Args:
+            number: Number of the candidate.
+        """
         return self._candidate(number) / WEIGHTS
 
     def write_study(self, data: Mapping[str, object]) -> None:
-        """What study this is."""
+        """Write the manifest of the study.
+
+        Args:
+            data: JSON-ready manifest.
+        """
         write_atomically(self.path / STUDY, json.dumps({"version": FOLDER_VERSION, **data}, indent=1).encode())
 
     def read_study(self) -> Manifest:
-        """What `write_study` wrote. NotFoundError where there is no study."""
+        """Read the manifest of the study.
+
+        Raises:
+            NotFoundError: The folder holds no study.
+        """
         if not self.holds_study:
             raise NotFoundError(
                 error_message(
@@ -81,21 +96,29 @@ class RunFolder:
         return manifest
 
     def write_topology(self, topology: Topology) -> None:
-        """Where the channels of the dense model lie, so that an export says it and loading need not find it again."""
+        """Write the structure of the dense model, for exports and for loading without tracing.
+
+        Args:
+            topology: Structure of the dense model.
+        """
         data = to_plain(StoredTopology.of(topology))
         write_atomically(self.path / TOPOLOGY, json.dumps(data, separators=(",", ":")).encode())
 
     def read_topology(self) -> StoredTopology | None:
-        """What `write_topology` wrote; None in a run of before there was such a file."""
+        """Read the structure of the dense model; None in a run of a version that did not store it."""
         path = self.path / TOPOLOGY
         return load_dataclass(StoredTopology, path) if path.exists() else None
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
-        """The scan, measured once per study."""
+        """Write the scan, which is measured once per study.
+
+        Args:
+            sensitivity: Scan of the dense model.
+        """
         write_atomically(self.path / SENSITIVITY, sensitivity.to_json().encode())
 
     def read_sensitivity(self) -> Sensitivity | None:
-        """The scan, None when there is none yet."""
+        """Read the scan; None before there is one."""
         path = self.path / SENSITIVITY
         if not path.exists():
             return None
@@ -105,19 +128,30 @@ class RunFolder:
         return scan
 
     def has_weights(self, number: int) -> bool:
-        """False once they were removed."""
+        """Return whether a candidate's weights are stored and not deleted.
+
+        Args:
+            number: Number of the candidate.
+        """
         return self.weights(number).is_file() and not (self._candidate(number) / REMOVED).is_file()
 
     def missing_weights_error(self, number: int) -> NotFoundError:
-        """What to raise for a candidate whose weights are not there."""
-        remedy = "Dominated candidates lose them, unless StudySettings.collect_garbage is False."
+        """Return the error for a candidate without weights.
+
+        Args:
+            number: Number of the candidate.
+        """
+        reason = "Weights of dominated candidates are deleted unless StudySettings.collect_garbage is False."
         if not (self._candidate(number) / REMOVED).is_file():
-            remedy = "autoprune did not remove them; evaluate_plan with the candidate's plan makes it anew."
-        what = f"the weights of candidate {number}"
-        return NotFoundError(error_message(what, f"lie at {self.weights(number)}", "nothing there", remedy))
+            reason = "autoprune did not delete them; evaluate_plan with the candidate's plan makes it again."
+        return NotFoundError(f"the weights of candidate {number} are missing ({self.weights(number)}). {reason}")
 
     def remove_weights(self, number: int) -> None:
-        """Free their space. What is known of the candidate stays, and that it has lost them."""
+        """Delete a candidate's weights and mark them as deleted; its record stays.
+
+        Args:
+            number: Number of the candidate.
+        """
         write_atomically(self._candidate(number) / REMOVED, b"")
         try:
             self.weights(number).unlink(missing_ok=True)
@@ -125,9 +159,13 @@ class RunFolder:
             raise StorageError(cannot_write(self.weights(number), error)) from error
 
     def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
-        """Store a candidate: written beside its place, synced, renamed, so that it is there whole or not at all.
+        """Store a candidate atomically: written beside its place, synced, renamed.
 
         The weights are the file whose length `measure.cost.stored_bytes` gives.
+
+        Args:
+            record: Record of the candidate.
+            model: Its model.
         """
         with atomic_folder(self._candidate(record.number)) as temporary:
             weights = serialize_smallest(model.state_dict())
@@ -136,10 +174,14 @@ class RunFolder:
             write_atomically(temporary / RECORD, record.to_json().encode())
 
     def read_weights(self, number: int) -> dict[str, Tensor]:
-        """The stored weights of a candidate.
+        """Read the stored weights of a candidate.
 
-        Raises NotFoundError where they are gone, StorageError where they cannot be read or are not those that were
-        stored.
+        Args:
+            number: Number of the candidate.
+
+        Raises:
+            NotFoundError: The weights are missing.
+            StorageError: The weights cannot be read, or differ from the stored ones.
         """
         path = self.weights(number)
         if not path.exists():
@@ -155,7 +197,15 @@ class RunFolder:
         return weights
 
     def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        """Raise StorageError for weights that nobody can use: not finite, or with negative variances."""
+        """Check that weights are finite and variances are not negative.
+
+        Args:
+            weights: Name -> tensor.
+            path: Path of the file, for the message.
+
+        Raises:
+            StorageError: The weights cannot be used.
+        """
         faults = value_faults(weights, self.read_study().not_finite if self.holds_study else None)
         if faults:
             raise StorageError(
@@ -163,31 +213,49 @@ class RunFolder:
             )
 
     def write_failure(self, number: int, text: str) -> None:
-        """Write the traceback of a trial that crashed; what the user's code raised is cut in its middle when long."""
+        """Write the traceback of a crashed trial; a long one is cut in the middle.
+
+        Args:
+            number: Number of the trial.
+            text: Traceback.
+        """
         if len(text) > _LONGEST_FAILURE:
             half = _LONGEST_FAILURE // 2
             text = f"{text[:half]}\n... ({len(text):,} characters in all) ...\n{text[-half:]}"
         write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode(errors="backslashreplace"))
 
     def write_ending(self, ending: Ending) -> None:
-        """Write why the run ended."""
+        """Write why the run ended.
+
+        Args:
+            ending: Reason of the end.
+        """
         write_atomically(self.path / ENDING, json.dumps(to_plain(ending), indent=1).encode())
 
     def read_ending(self) -> Ending | None:
-        """Read why the last run ended; None where none has ended yet, or one goes on."""
+        """Read why the last run ended; None before a run has ended, or while one is running."""
         path = self.path / ENDING
         return load_dataclass(Ending, path) if path.exists() else None
 
     def remove_ending(self) -> None:
-        """Forget why the last run ended, since one begins."""
+        """Delete the last run's ending when a new run begins."""
         (self.path / ENDING).unlink(missing_ok=True)
 
     def write_test(self, number: int, measurement: Measurement) -> None:
-        """The test measurement of a member of the final front."""
+        """Write a candidate's measurement on the test split.
+
+        Args:
+            number: Number of the candidate.
+            measurement: Measurement on the test split.
+        """
         write_atomically(self._candidate(number) / TEST, json.dumps(measurement.to_dict(), indent=1).encode())
 
     def read_candidate(self, number: int) -> CandidateRecord | None:
-        """One candidate, None when it is not there."""
+        """Read one candidate; None if it is not stored.
+
+        Args:
+            number: Number of the candidate.
+        """
         folder = self._candidate(number)
         if not folder.exists():
             return None
@@ -199,7 +267,7 @@ class RunFolder:
         return record
 
     def read_candidates(self) -> list[CandidateRecord]:
-        """Every stored candidate in order of its number."""
+        """Read every stored candidate in order of its number."""
         root = self.path / CANDIDATES
         names = sorted(entry.name for entry in _entries(root) if entry.name.isascii() and entry.name.isdigit())
         for name in names:
@@ -213,13 +281,13 @@ class RunFolder:
         return records
 
     def trials_seen(self) -> int:
-        """One more than the highest number of a trial that left anything here."""
+        """Return one more than the highest number of a trial with any file here."""
         places = [entry for name in (CANDIDATES, FAILURES, CHECKPOINTS) for entry in _entries(self.path / name)]
         stems = [place.stem for place in places if place.stem.isascii() and place.stem.isdigit()]
         return max((int(stem) for stem in stems), default=-1) + 1
 
     def remove_partial_writes(self) -> None:
-        """Remove what an interrupted write left behind."""
+        """Delete the temporary files of interrupted writes."""
         for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/"):
             for entry in self.path.glob(f"{pattern}.*.tmp"):
                 if entry.is_dir():
@@ -237,9 +305,16 @@ def _digest(weights: bytes) -> bytes:
 
 @contextlib.contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
-    """A folder to write into, which is in its place whole once the block ends, and nowhere where it fails.
+    """Write a folder atomically: it appears in its place when the block ends, and not at all if the block fails.
 
-    Raises StorageError where it cannot be written.
+    Args:
+        final: Place of the folder.
+
+    Yields:
+        Temporary folder to write into.
+
+    Raises:
+        StorageError: The folder cannot be written.
     """
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
@@ -256,7 +331,7 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, nothing where there is none."""
+    """Return the entries of a folder; none if it does not exist."""
     try:
         return [*folder.iterdir()] if folder.exists() else []
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Between Optuna's trials and our records: warm starts, values to tell, what an interrupted run left."""
+"""Translation between Optuna's trials and stored records: queueing, values and constraints, interrupted trials."""
 
 from __future__ import annotations
 
@@ -21,16 +21,24 @@ from autoprune.study.warm_starts import warm_starts
 from autoprune.task.soundness import is_finite
 from autoprune.trace.topology import Topology
 
-#: The constraint that a candidate violates which was stopped early.
+#: Name of the constraint that early-stopped trials violate.
 STOPPED = "early_stopped"
-#: Stands for an excess that is infinite, as of a latency that was not measured: JSON has no infinity.
+#: Finite stand-in for an unknown violation, as of an unmeasured latency; JSON cannot store infinity.
 UNKNOWN = 1e9
 
 
 def enqueue_warm_starts(
     study: optuna.Study, space: Space, settings: StudySettings, topology: Topology, planned: int
 ) -> None:
-    """Enqueue what is missing of the warm starts. planned: trials that the study is to have in all."""
+    """Queue the warm starts that the study does not hold yet.
+
+    Args:
+        study: Optuna study.
+        space: Search space.
+        settings: Settings of the run.
+        topology: Structure of the dense model.
+        planned: Trials of the whole study.
+    """
     present = {str(trial.user_attrs.get("warm_start", "")) for trial in study.get_trials(deepcopy=False)}
     for start in warm_starts(space, settings, topology, (present, planned)):
         if start.key not in present:
@@ -38,19 +46,31 @@ def enqueue_warm_starts(
 
 
 def enqueue_plan(study: optuna.Study, plan: PruningPlan, parameters: Parameters) -> None:
-    """A plan of the user's, with the nearest parameters of the space for the sampler to learn from."""
+    """Queue a user's plan, with the nearest parameters of the space for the sampler to learn from.
+
+    Args:
+        study: Optuna study.
+        plan: Plan to evaluate.
+        parameters: Parameters nearest to the plan.
+    """
     study.enqueue_trial(dict(parameters), user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
 
 
 def enqueue_polish(study: optuna.Study, record: CandidateRecord, topology: Topology) -> None:
-    """A finished candidate again: the same plan at the widths it has, which starts from its own weights."""
+    """Queue a finished candidate again: the same plan at its widths, starting from its own weights.
+
+    Args:
+        study: Optuna study.
+        record: Candidate to train further.
+        topology: Structure of the dense model.
+    """
     parameters = study.get_trials(deepcopy=False)[record.number].params
     attributes = {"origin": "polished", "plan": _at_its_widths(record, topology).to_dict(), "of": record.number}
     study.enqueue_trial(dict(parameters), user_attrs=attributes)
 
 
 def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
-    """The plan with what followed from scores spelled out: other scores must not change it."""
+    """Replace choices by scores with the widths and blocks they gave, so that other scores change nothing."""
     plan = record.plan
     if not plan.needs_scores:
         return plan
@@ -66,7 +86,11 @@ def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
 
 
 def proposal_count(study: optuna.Study) -> int | None:
-    """Trials asked for after the warm starts; None while something is queued."""
+    """Return the number of trials after the warm starts; None while a trial is queued.
+
+    Args:
+        study: Optuna study.
+    """
     if is_queued(study):
         return None
     found = study.get_trials(deepcopy=False)
@@ -79,10 +103,16 @@ def tell_interrupted(
     settings: StudySettings,
     excess: Callable[[CandidateRecord], Mapping[str, float]],
 ) -> list[optuna.Trial]:
-    """Settle trials that were running when a process died.
+    """Tell the stored results of trials that were running when a process died.
 
-    asked: the study and its storage. records: what was stored. excess: see `mark`.
-    A stored candidate is told. Gives the others, which have not come to their end.
+    Args:
+        asked: Optuna study and its storage.
+        records: Stored candidates.
+        settings: Settings of the run.
+        excess: Function from a record to its excess over each limit, see `set_constraints`.
+
+    Returns:
+        The interrupted trials without a stored result.
     """
     study, _ = asked
     stored = {record.number: record for record in records}
@@ -98,19 +128,33 @@ def tell_interrupted(
 
 
 def put_back(asked: tuple[optuna.Study, BaseStorage], number: int) -> None:
-    """Put a trial into the queue as it is: under its number, with its parameters, before what is queued behind it."""
+    """Put a trial back at the front of the queue, with its number and parameters.
+
+    Args:
+        asked: Optuna study and its storage.
+        number: Number of the trial.
+    """
     asked[1].set_trial_state_values(_storage_id(asked, number), state=TrialState.WAITING)
 
 
 def queue_dense(study: optuna.Study, space: Space) -> None:
-    """Queue the dense model's trial, unless it is queued already: nothing can be said without it."""
+    """Queue the dense model's trial unless it is queued; candidates are compared with it.
+
+    Args:
+        study: Optuna study.
+        space: Search space.
+    """
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     if not any(origin_of(trial) == "dense" for trial in waiting):
         study.enqueue_trial(space.uniform(1.0), user_attrs={"warm_start": "dense", "origin": "dense"})
 
 
 def take_dense(asked: tuple[optuna.Study, BaseStorage]) -> optuna.Trial:
-    """Take the dense model's trial out of the queue, whatever stands before it. Its parameters are not set yet."""
+    """Take the dense model's trial out of the queue, ahead of others. Its parameters are not set yet.
+
+    Args:
+        asked: Optuna study and its storage.
+    """
     study, storage = asked
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     found = _storage_id(asked, next(trial.number for trial in waiting if origin_of(trial) == "dense"))
@@ -119,7 +163,12 @@ def take_dense(asked: tuple[optuna.Study, BaseStorage]) -> optuna.Trial:
 
 
 def suggest(trial: optuna.Trial, space: Space) -> None:
-    """Set every parameter of the space, as queued or as the sampler proposes."""
+    """Set every parameter of the space, as queued or as the sampler proposes.
+
+    Args:
+        trial: Running trial.
+        space: Search space.
+    """
     for name, distribution in space.distributions.items():
         if isinstance(distribution, FloatDistribution):
             trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
@@ -130,13 +179,17 @@ def suggest(trial: optuna.Trial, space: Space) -> None:
 
 
 def _storage_id(asked: tuple[optuna.Study, BaseStorage], number: int) -> int:
-    """The storage's own number of a trial. asked: the study and its storage."""
+    """Return the storage's id of a trial. asked: Optuna study and its storage."""
     study, storage = asked
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
 
 
 def duplicates_in_a_row(study: optuna.Study) -> int:
-    """How many of the last finished trials in a row were answered from the record."""
+    """Return how many of the latest finished trials in a row reused a known result.
+
+    Args:
+        study: Optuna study.
+    """
     count = 0
     for trial in reversed(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))):
         if "duplicate_of" not in trial.user_attrs:
@@ -146,29 +199,49 @@ def duplicates_in_a_row(study: optuna.Study) -> int:
 
 
 def is_queued(study: optuna.Study) -> bool:
-    """Whether a trial waits to be asked for."""
+    """Return whether a trial is queued.
+
+    Args:
+        study: Optuna study.
+    """
     return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def is_finished(study: optuna.Study, number: int) -> bool:
-    """Whether a trial was told already."""
+    """Return whether a trial has been told.
+
+    Args:
+        study: Optuna study.
+        number: Number of the trial.
+    """
     return study.get_trials(deepcopy=False)[number].state.is_finished()
 
 
 def finished_count(study: optuna.Study) -> int:
-    """Trials that ran to their end, crashed ones included; seeds are taken from it."""
+    """Return the number of finished trials, including crashed ones; seeds follow from it.
+
+    Args:
+        study: Optuna study.
+    """
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
 
 
 def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
-    """Where a trial came from."""
+    """Return the origin of a trial, such as "sampled" or "solved".
+
+    Args:
+        trial: Any trial.
+    """
     return str(trial.user_attrs.get("origin", "sampled"))
 
 
 def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, float]) -> None:
-    """Tell Optuna what keeps a trial from being feasible, before its values, which fixes it.
+    """Store the constraints that a trial violates. Must come before its values, which close the trial.
 
-    excess: limit of the search -> by how much the candidate exceeds it, <= 0 when it does not.
+    Args:
+        trial: Running trial.
+        record: Result of the trial.
+        excess: Limit of the search -> excess over it, <= 0 where the limit is kept.
     """
     _constrain_stopped(trial, record)
     for name, value in excess.items():
@@ -177,15 +250,18 @@ def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mappin
 
 
 def bounded(excess: float) -> float:
-    """An excess as it is stored: infinity becomes a number."""
+    """Return an excess as it is stored: infinity becomes a large number.
+
+    Args:
+        excess: Excess over a limit.
+    """
     return max(min(excess, UNKNOWN), -UNKNOWN)
 
 
 def _constrain_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
-    """Tell Optuna that a trial's values are those of a candidate that was stopped early: no good place to look.
+    """Mark a trial as stopped early, by a constraint that is violated by the share of training left out.
 
-    As a constraint that is violated by the share of the training that was left out: TPE and NSGA-II learn from it,
-    as they would not from a trial that failed or was pruned. Before the trial is told, which fixes it.
+    TPE and NSGA-II learn from a violated constraint; from a failed or pruned trial they would not.
     """
     if record.stopped and STOPPED not in trial.constraints:
         trial.set_constraint(STOPPED, 1.0 - record.fidelity)
@@ -193,7 +269,12 @@ def _constrain_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
 
 
 def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
-    """The objectives' values as Optuna is told them; latency as its ratio to dense, free of the machine's drift."""
+    """Return the objective values that Optuna is told; latency is a ratio to dense, free of the machine's drift.
+
+    Args:
+        record: Result of the trial.
+        settings: Settings of the run.
+    """
     values = []
     for name in settings.objectives:
         latency = record.search.latency
@@ -202,14 +283,20 @@ def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
 
 
 def _note(candidate: Candidate) -> str:
-    """Why nothing may start from a candidate that was trained to its end, although no loss was infinite."""
+    """Return why no trial may start from a candidate, although its losses were finite."""
     return "" if all(map(is_finite, candidate.model.parameters())) else "weights that are not finite"
 
 
 def record_of(
     trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
 ) -> CandidateRecord:
-    """The record of a finished candidate."""
+    """Return the record of a finished candidate.
+
+    Args:
+        trial: Trial of the candidate.
+        candidate: Result of the evaluation.
+        records: The earlier candidates.
+    """
     before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
     return CandidateRecord(
         number=trial.number,

@@ -1,4 +1,4 @@
-"""The loop of one run: scan, dense model, warm starts, then ask and carry out until there is a reason to end."""
+"""The loop of one run: scan, dense model, warm starts, then ask and evaluate until there is a reason to end."""
 
 from __future__ import annotations
 
@@ -28,20 +28,26 @@ from autoprune.study.settings import StudySettings
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial_context import TrialContext
 
-#: This many trials that crash one after the other are no accident; the run stops and says why.
+#: Consecutive crashes after which the run stops with an error.
 FAILURES_IN_A_ROW = 5
-#: After this many proposals in a row that are known already, a member of the front is trained further in place of them.
+#: Consecutive known proposals after which a member of the front is trained further instead.
 DUPLICATES_IN_A_ROW = 3
-#: And after this many there is nothing left to propose: the run ends before its number of trials.
+#: Consecutive known proposals after which the space is exhausted and the run ends.
 EXHAUSTED = 50
 
 
 class Loop:
-    """The state of one run.
+    """State of one run.
 
-    where: folder, context and settings. asked: the Optuna study, its storage, and a
-    sampler in place of the settings'. front_of: the front of some records.
-    records: every finished candidate; grows in place.
+    Attributes:
+        folder: Run folder.
+        context: Context of the trials.
+        settings: Settings of the run.
+        optuna: Optuna study.
+        chosen: Sampler in place of the settings', or None.
+        asked: Optuna study and its storage.
+        front_of: Function from records to their front.
+        records: Every finished candidate; grows in place.
     """
 
     def __init__(
@@ -61,14 +67,14 @@ class Loop:
         self.execution = Execution(where, self.optuna, front_of, records)
 
     def run(self) -> None:
-        """Scan, dense model, warm starts, trials, test measurements; why it ended is stored."""
+        """Run scan, dense model, warm starts, trials and test measurements; store why the run ended."""
         self.records[:] = self.folder.read_candidates()
         self.folder.remove_ending()
         try:
             reason = self._search_to_end()
             self._measure_on_test(reason)
         except AutopruneError as error:
-            with contextlib.suppress(OSError, StorageError):  # on a full disk the error itself is what to say
+            with contextlib.suppress(OSError, StorageError):  # on a full disk the first error matters
                 self.folder.write_ending(self._ending("error", plain_text(str(error), 500)))
             raise
         ending = self._ending(reason, self._detail(reason))
@@ -76,12 +82,12 @@ class Loop:
         self._report("end", ending=ending)
 
     def _search_to_end(self) -> str:
-        """Try what there is to try; gives the reason why that ended."""
+        """Run trials until a reason to end; return the reason."""
         self._resume_interrupted()
         if self.settings.collect_garbage:
-            self.execution.remove_useless_weights()  # where a run ended between a candidate and this
+            self.execution.remove_useless_weights()  # a killed run may have stored a candidate without doing this
         known = ledger.duplicates_in_a_row(self.optuna)
-        # A run that ended for want of proposals is asked to go on: another sampler or plan may have some.
+        # An exhausted run may continue: another sampler or plan may bring new proposals.
         self.execution.duplicates_in_a_row = known if known < EXHAUSTED else 0
         if not self._end_reason():
             space = self._space()
@@ -92,7 +98,7 @@ class Loop:
         return self._end_reason()
 
     def _resume_interrupted(self) -> None:
-        """Tell what is stored; what did not come to its end is tried again, but not for ever."""
+        """Tell interrupted trials that have a stored result; repeat the others, up to MAX_ATTEMPTS times."""
         for trial in ledger.tell_interrupted(self.asked, self.records, self.settings, self.execution.excess):
             given_up = attempts.count(trial.user_attrs) >= attempts.MAX_ATTEMPTS
             if given_up and ledger.origin_of(trial) != "dense":
@@ -100,7 +106,7 @@ class Loop:
                 self._report("trial", failed=f"trial {trial.number}: {attempts.GIVEN_UP}")
                 continue
             if given_up:
-                attempts.reset(self.optuna, trial)  # whoever starts it once more wants it tried
+                attempts.reset(self.optuna, trial)  # a user who starts the run again wants it tried
             ledger.put_back(self.asked, trial.number)
             if given_up:
                 raise AutopruneError(attempts.dense_failed_message("the process ended in it each time"))
@@ -140,16 +146,16 @@ class Loop:
                 )
 
     def _run_trial(self, space: Space) -> str:
-        """One trial; what its crash says, "" where it came to its end. A crash of one trial never ends a study."""
+        """Run one trial; return its crash message, "" without a crash. A crash of one trial never ends a study."""
         if self._dense is not None:
             self._enqueue_rescanned(space)
         trial = self._ask(space)
         try:
-            # The user's code may leave another number behind, and bits and latencies depend on it.
+            # The user's code may change the number of threads, and bits and latencies depend on it.
             torch.set_num_threads(self.settings.threads)
             self.execution.evaluate_or_reuse(trial, space)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.reset(self.optuna, trial)  # the trial is not at fault: it is tried again on the next start
+            attempts.reset(self.optuna, trial)  # not the trial's fault: it runs again on the next start
             raise
         except BaseException as error:  # the user's code runs here, and may even call sys.exit
             message = describe_exception(error)
@@ -160,7 +166,7 @@ class Loop:
         return ""
 
     def _store_failure(self, trial: optuna.Trial, message: str, text: str) -> None:
-        """Store a crash and tell it. The dense model's trial is put back, to be tried again."""
+        """Store a crash and tell it. The dense model's trial is queued again."""
         self.execution.duplicates_in_a_row = 0
         trial.set_user_attr("error", message)
         self.folder.write_failure(trial.number, text)
@@ -171,7 +177,7 @@ class Loop:
             self.optuna.tell(trial.number, state=TrialState.FAIL)
 
     def _enqueue_rescanned(self, space: Space) -> None:
-        """Now and then, from what the candidates show of the scan."""
+        """Queue allocations of the corrected scan when they are due."""
         settings, topology = self.settings, self.context.topology
         sensitivity = self.folder.read_sensitivity() if rescan.is_rescan_due(len(self.records)) else None
         if sensitivity is not None:
@@ -179,7 +185,7 @@ class Loop:
             rescan.enqueue_rescanned(self.optuna, space, sensitivity, self.records, model)
 
     def _ask(self, space: Space) -> optuna.Trial:
-        """Ask under a sampler that is seeded by what has been asked, so that resuming changes nothing."""
+        """Ask for a trial. The sampler is seeded by the number of finished trials; a resumed run asks the same."""
         settings = self.settings
         index = ledger.finished_count(self.optuna)
         named = named_sampler(settings.sampler, len(self.context.topology.groups), bool(settings.scanned))
@@ -219,18 +225,18 @@ class Loop:
             ledger.enqueue_polish(self.optuna, record, self.context.topology)
 
     def _queue_untried(self, space: Space) -> None:
-        """Where proposals are known one after the other and nothing is there to polish: any untried one."""
+        """Queue a new proposal where the sampler repeats known ones and nothing can be polished."""
         if self.execution.duplicates_in_a_row != DUPLICATES_IN_A_ROW or ledger.is_queued(self.optuna):
             return
         self.execution.queue_untried(space)
 
     @property
     def _dense(self) -> CandidateRecord | None:
-        """The dense model's record: nothing is tried or said before there is one."""
+        """Return the dense model's record; None before it is measured."""
         return next((record for record in self.records if record.origin == "dense"), None)
 
     def _end_reason(self) -> str:
-        """Why nothing more is tried: the reason of an Ending; "" while the search goes on."""
+        """Return the reason to end the run, as in Ending; "" while the search goes on."""
         settings = self.settings
         if self._dense is None:
             return ""
@@ -248,7 +254,7 @@ class Loop:
         return Ending(reason=reason, done=len(self.records), target=self.settings.trials, detail=detail)
 
     def _detail(self, reason: str) -> str:
-        """What the sentence of an ending refers to."""
+        """Return the value that completes the sentence of an ending."""
         return {
             "seconds": f"{self.settings.seconds or 0.0:g} s",
             "samples": f"{self.settings.samples or 0:,}",
@@ -256,13 +262,13 @@ class Loop:
         }.get(reason, "")
 
     def _processed(self) -> int:
-        """Samples until now, the scan's included."""
+        """Return the samples processed so far, including the scan."""
         scanned = self.folder.read_sensitivity()
         start = 0 if scanned is None else scanned.samples_forward + scanned.samples_trained
         return start + samples_processed(self.records)
 
     def _measure_on_test(self, reason: str) -> None:
-        """Measure on the test split once the search is over; a later run may go on where time was used up."""
+        """Measure on the test split after the search; not where the time is used up, which a later run makes up for."""
         if self.context.task.test_split is None or reason == "seconds":
             return
         start = time.monotonic()

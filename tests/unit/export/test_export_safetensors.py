@@ -140,10 +140,10 @@ def test_weights_that_are_gone(study: autoprune.Study, tmp_path: Path) -> None:
     other = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run")
     other.run()
     other.folder.weights(1).unlink()
-    with pytest.raises(NotFoundError, match="autoprune did not remove them"):
+    with pytest.raises(NotFoundError, match="autoprune did not delete them"):
         export_safetensors(other.folder, other.front().get(1), tmp_path / "model.safetensors")
     other.folder.remove_weights(1)
-    with pytest.raises(NotFoundError, match=r"Dominated candidates lose them.*collect_garbage is False"):
+    with pytest.raises(NotFoundError, match=r"Weights of dominated candidates.*collect_garbage is False"):
         export_safetensors(other.folder, other.front().get(1), tmp_path / "model.safetensors")
     assert not (tmp_path / "model.safetensors").exists()
 

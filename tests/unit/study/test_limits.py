@@ -211,7 +211,7 @@ def test_a_polish_needs_weights(tmp_path: Path) -> None:
     lost = [record.number for record in study.records if record.origin != "dense"]
     for number in lost:
         study.folder.weights(number).unlink()
-    with pytest.raises(NotFoundError, match="autoprune did not remove them"):
+    with pytest.raises(NotFoundError, match="autoprune did not delete them"):
         study.rebuild(lost[0])
     study.run(trials=9)
     assert not list((tmp_path / "run" / "failures").glob("*"))
