@@ -1,4 +1,4 @@
-"""What is written of a study when it is created, and the check that a folder holds the same one."""
+"""Identity of a study: its manifest, and the check that a folder holds the same study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,16 @@ CHANGEABLE = ("trials", "seconds", "samples", "threads")
 
 
 def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> dict[str, object]:
-    """JSON-ready description of a study; enough for the front, the report and `solve` without the script."""
+    """Return the manifest of a study, which suffices for the front, the report and `solve` without the script.
+
+    Args:
+        context: Context of the trials.
+        settings: Settings of the study.
+        name: Name for people.
+
+    Returns:
+        JSON-ready data, see `Manifest`.
+    """
     task = context.task
     return {
         "name": name,
@@ -53,7 +62,11 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
 
 
 def group_rows(topology: Topology) -> list[GroupRow]:
-    """Name, channels, layers and the share of parameters and multiply-adds that go when a group is halved."""
+    """Return name, channels, layers and the savings of halving each group.
+
+    Args:
+        topology: Structure of the dense model.
+    """
     whole = topology.cost({})
     rows: list[GroupRow] = []
     for group in topology.groups:
@@ -74,13 +87,21 @@ def group_rows(topology: Topology) -> list[GroupRow]:
 
 
 def layers_of(group: ChannelGroup) -> list[str]:
-    """Return the modules that make the channels, in the order of the model."""
+    """Return the modules that produce the channels of a group, in the order of the model.
+
+    Args:
+        group: Group of coupled channels.
+    """
     makers = (member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role == "out")
     return list(dict.fromkeys(makers))
 
 
 def block_rows(topology: Topology) -> list[BlockRow]:
-    """Name, kind, whether trials choose it, and the share of parameters and multiply-adds that go with a block."""
+    """Return name, kind, whether trials choose it, and the savings of dropping each block.
+
+    Args:
+        topology: Structure of the dense model.
+    """
     whole, chosen = topology.cost({}), prunable_blocks(topology)
     rows: list[BlockRow] = []
     for block in topology.blocks:
@@ -98,14 +119,18 @@ def block_rows(topology: Topology) -> list[BlockRow]:
 
 
 def _kind(block: DroppableBlock) -> str:
-    """In words: a layer that is not exact is not proved equal to weights of zero."""
+    """Return the kind of a block in words. "not exact": not proved equal to weights of zero."""
     if block.exact:
         return "layer" if block.repeated else "block"
     return "layer, not exact"
 
 
 def unprunable_rows(topology: Topology) -> list[UnprunableModule]:
-    """Return what is left alone, why, where, and what to do about it."""
+    """Return the modules with channels that cannot be pruned, why, where, and what to do about it.
+
+    Args:
+        topology: Structure of the dense model.
+    """
     spent: dict[str, int] = defaultdict(int)
     for product in topology.products:
         spent[product.weight.rpartition(".")[0]] += product.positions * math.prod(
@@ -135,12 +160,14 @@ def unprunable_rows(topology: Topology) -> list[UnprunableModule]:
 
 
 def without_new_blocks(context: TrialContext, stored: Manifest) -> TrialContext:
-    """Leave out the blocks that were not found when a study began: what it chooses from stays what it was.
+    """Leave out blocks that were not known when the study began, so that its choices stay the same.
 
     Args:
-        context: With what is found now.
-        stored: The study that goes on.
+        context: Context with the blocks that are found now.
+        stored: Manifest of the study.
 
+    Returns:
+        Context with the study's blocks. A warning names the others.
     """
     known = {row.name for row in stored.blocks}
     began = tuple(block for block in context.topology.blocks if block.name in known)
@@ -157,7 +184,15 @@ def without_new_blocks(context: TrialContext, stored: Manifest) -> TrialContext:
 
 
 def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
-    """Raise StudyConflictError that names what differs between the stored study and this one."""
+    """Check that a folder holds the same study.
+
+    Args:
+        folder: Run folder.
+        new: Manifest of the study that is asked for.
+
+    Raises:
+        StudyConflictError: The studies differ; the message names the differences.
+    """
     stored = folder.read_study()
     known = ("structure", "weights", "quality", "metrics")
     differences = [key for key in known if to_plain(getattr(stored, key)) != new[key]]
@@ -180,7 +215,7 @@ def check_same(folder: RunFolder, new: Mapping[str, object]) -> None:
 
 
 def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
-    """Whether they have the same names, are choices in both, and the same goes with each."""
+    """Return whether both have the same names and choices, and dropping each saves the same."""
     return len(stored) == len(found) and all(
         (old.name, old.chosen) == (new.name, new.chosen)
         and math.isclose(old.parameters_saved, new.parameters_saved, abs_tol=1e-9)
@@ -190,13 +225,13 @@ def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
 
 
 def _how_to_continue(apart: Mapping[str, object]) -> str:
-    """What settings to go on with: a default may be another one than when the study began."""
+    """Return the settings with which the stored study goes on; a default may have changed since it began."""
     said = ", ".join(f"{name}={json.dumps(value)}" for name, value in apart.items())
     return f" To go on with it give it what it has: {said}." if said else ""
 
 
 def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
-    """Stored settings with the defaults of fields that there were not yet; as they are where they cannot be read."""
+    """Return stored settings with the defaults of newer fields; unchanged if they cannot be read."""
     try:
         return StudySettings.from_dict(settings).to_dict()
     except ConfigurationError:
@@ -206,7 +241,7 @@ def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
 def _differing_settings(
     old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings"
 ) -> dict[str, object]:
-    """Names of the fields that differ and their stored values, those of the space and of the limits one by one."""
+    """Return name and stored value of each differing field; nested fields one by one."""
     found: dict[str, object] = {}
     for key, value in asked.items():
         before = old.get(key)
@@ -218,7 +253,14 @@ def _differing_settings(
 
 
 def check_unused(path: Path) -> None:
-    """Raise StudyConflictError for a folder that holds something which is no study."""
+    """Check that a folder does not exist, is empty, or holds temporary files alone.
+
+    Args:
+        path: Path of the folder.
+
+    Raises:
+        StudyConflictError: The folder holds other files.
+    """
     if path.exists() and not path.is_dir():
         raise StudyConflictError(error_message("the output folder", "be a folder", f"the file {path}"))
     if path.is_dir() and any(not entry.match(".*.tmp") for entry in path.iterdir()):

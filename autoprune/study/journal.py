@@ -1,4 +1,4 @@
-"""Whether a journal tells what a run folder holds, and the journal made again from the stored candidates."""
+"""Comparison of the Optuna journal with the run folder, and its reconstruction from stored candidates."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ STUDY_NAME = "autoprune"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalSource:
-    """What a journal is compared with, and made from.
+    """Data that a journal is compared with and rebuilt from.
 
-    records: the stored candidates. settings: of the study. higher_is_better: direction of the quality.
-    seen: one more than the highest number of a trial that left anything in the run folder.
-    space: makes the space, for candidates that do not say their parameters. excess: see trials.mark.
+    Attributes:
+        records: Stored candidates.
+        settings: Settings of the study.
+        higher_is_better: Direction of the quality.
+        trial_count: One more than the highest number of a trial with any file in the run folder.
+        space: Function that builds the space, for candidates without stored parameters.
+        excess: Function from a record to its excess over each limit, see ledger.set_constraints.
     """
 
     records: Sequence[CandidateRecord]
@@ -38,25 +42,34 @@ class JournalSource:
 
     @property
     def directions(self) -> list[StudyDirection]:
-        """One for each objective."""
+        """Return the direction of each objective."""
         better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
         return [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
 
 
 def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
-    """The Optuna study of a storage, made when it is not there."""
+    """Return the Optuna study of a storage; create it if it does not exist.
+
+    Args:
+        storage: Optuna storage.
+        source: Data of the run folder.
+    """
     study = optuna.create_study(
         storage=storage, study_name=STUDY_NAME, directions=source.directions, load_if_exists=True
     )
-    # Study.set_metric_names is still experimental; the names are for other tools that read the journal.
+    # For other tools that read the journal; Study.set_metric_names is still experimental.
     study.set_user_attr("objectives", list(source.settings.objectives))
     return study
 
 
 def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
-    """Whether a journal has a trial for all that the run folder holds, with the values that are stored.
+    """Return whether a journal has a trial for each candidate of the run folder, with the stored values.
 
     Latency is not compared: it is told as a ratio, which earlier versions need not have done.
+
+    Args:
+        storage: Optuna storage.
+        source: Data of the run folder.
     """
     names = optuna.get_all_study_names(storage)
     if not names and not source.trial_count:
@@ -73,8 +86,12 @@ def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
 def restore(storage: BaseStorage, source: JournalSource) -> None:
     """Write a trial for each stored candidate into an empty storage, under its number.
 
-    Numbers between them, of trials that failed or were answered from the record, are taken by failed trials, so that
-    none is given twice. Parameters that a candidate does not say are those nearest to its plan.
+    Numbers of trials that failed or reused a known result become failed trials, so that no number is given twice.
+    Missing parameters are those nearest to the plan.
+
+    Args:
+        storage: Empty Optuna storage.
+        source: Data of the run folder.
     """
     study, space = make_study(storage, source), source.space()
     stored = {record.number: record for record in source.records}
@@ -96,7 +113,7 @@ def _matches(trial: FrozenTrial, record: CandidateRecord, settings: StudySetting
 
 
 def _warm_start(origin: str, places: dict[str, int]) -> str:
-    """The key of a warm start that does not say it: they were tried in their order."""
+    """Return the key of a warm start without a stored key; warm starts ran in their order."""
     if origin not in places:
         return origin if origin == "dense" else ""
     places[origin] += 1

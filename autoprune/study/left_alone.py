@@ -1,4 +1,4 @@
-"""What is left alone, by reason: the same list for `explain`, a run and its report. Plain data, without torch."""
+"""Modules that cannot be pruned, by reason, for `explain`, a run and its report. Plain data, without torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from autoprune.study.manifest import UnprunableModule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Layers that are left alone because of one line of code.
+    """Modules that cannot be pruned because of one line of code.
 
-    Args:
-        where: Operator, line and module, in words; "" where no code is to be named.
-        detail: Why in more words than the reason above says; "" for no more.
-        multiply_adds: Of the layers, as a share of the dense model's, in [0, 1].
-        layers: Those that it keeps.
-
+    Attributes:
+        where: Operator, line and module, in words; "" if there is no line to name.
+        detail: More detailed reason than that of the cause; "" for none.
+        multiply_adds: Share of the dense multiply-adds that stays with the modules, in [0, 1].
+        layers: The modules.
     """
 
     where: str
@@ -28,15 +27,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """One reason for which layers are left alone.
+    """One reason why modules cannot be pruned.
 
-    Args:
-        why: The reason, in words that follow the name of a layer.
-        remedy: What to do about it; "" in a run folder of an earlier version.
-        docs: Page and section that say more.
-        multiply_adds: Of the layers, as a share of the dense model's, in [0, 1].
-        places: Where it is.
-
+    Attributes:
+        why: Reason, in words that follow the name of a layer.
+        remedy: Advice; "" in a run folder of an earlier version.
+        docs: Page and section of the docs.
+        multiply_adds: Share of the dense multiply-adds that stays with the modules, in [0, 1].
+        places: Lines of code.
     """
 
     why: str
@@ -47,7 +45,11 @@ class Cause:
 
 
 def causes(rows: Iterable[UnprunableModule]) -> list[Cause]:
-    """Group what is left alone by reason, what keeps the most multiply-adds first."""
+    """Group modules by the reason why they cannot be pruned, most multiply-adds first.
+
+    Args:
+        rows: Modules that cannot be pruned.
+    """
     found: dict[tuple[str, str], list[UnprunableModule]] = {}
     for row in rows:
         found.setdefault((row.kind or row.reason, row.operator), []).append(row)

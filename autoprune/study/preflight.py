@@ -1,4 +1,4 @@
-"""What would fail inside a trial is refused before anything runs."""
+"""Checks before a run: refuse settings and plans that would fail inside a trial."""
 
 from __future__ import annotations
 
@@ -31,14 +31,20 @@ from autoprune.trace.groups import GROUP_KINDS
 from autoprune.trace.topology import Topology
 from autoprune.trial_context import TrialContext
 
-#: What to do about an error before a study has begun.
+#: Remedy in errors before a study has begun.
 NOTHING_WRITTEN = "Nothing was written: mend the code and start again."
 
 
 def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterable[str]) -> None:
-    """Raise ConfigurationError for criteria that do not fit the model and schedulers that fail, all in one message.
+    """Check that the criteria fit the model and that schedulers, masks and loss work.
 
-    scanned: criteria that the sensitivity scan uses. One fault alone is raised as the error that it is.
+    Args:
+        space: Settings of the space.
+        context: Context of the trials.
+        scanned: Criteria of the sensitivity scan.
+
+    Raises:
+        ConfigurationError: All faults in one message; a single fault is raised as its own error.
     """
     errors: dict[str, ConfigurationError] = {}
     for one in _checks(space, context, tuple(scanned)):
@@ -49,7 +55,7 @@ def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterabl
     if len(errors) == 1:
         raise next(iter(errors.values()))
     raise_all("the space", tuple(errors))
-    if space.lengths != (0, 0):  # it asks the loss: only once all is well that costs nothing
+    if space.lengths != (0, 0):  # computes a loss, so it comes after the cheap checks
         _check_gradient(context)
 
 
@@ -74,7 +80,7 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
     if space.criterion_per_group:
         yield partial(check_applicable, names, topology, per_group=True)
         for name in names:
-            # Each group chooses among the criteria that fit it; of those none may turn out to fail.
+            # Each group chooses among the criteria that fit it, so each of these has to work.
             fit = tuple(group for group in topology.groups if applicable_criteria((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
     if topology.groups and not masked and not topology.blocks:
@@ -87,7 +93,7 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
-    """Some group has a width other than its own that it may have; what follows from scores is not rounded."""
+    """Check that some group can lose a channel. Widths that follow from scores are not rounded."""
     finer = SpaceContext(settings=replace(space, round_to=1), topology=topology).allowed
     allowed = finer if {*space.amounts} & {*SCORED_MODES} else SpaceContext(settings=space, topology=topology).allowed
     if (allowed.base < allowed.top).any():
@@ -99,28 +105,28 @@ def _check_room(space: SpaceSettings, topology: Topology) -> None:
 
 
 def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence[int]) -> Iterator[Callable[[], None]]:
-    """Every pattern fits some weight, and every timetable that a trial may have leaves room for its exchanges."""
+    """Yield checks that every pattern fits some weight, and every schedule leaves room for regrowth."""
     for pattern in space.masks:
         if pattern != NO_MASKS:
             share = None if group_pattern(pattern) is not None else 0.5
             yield partial(check_pattern, WeightPlan(pattern=pattern, sparsity=share), topology)
-    shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first
+    shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first share
     for name, updates, share in itertools.product(space.schedules, space.updates, shares):
         plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
-        for steps in lengths:  # rates decide on amounts, not on whether there is an update
+        for steps in lengths:  # rates change amounts, not whether there is a pruning step
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
 
 def _check_schedules(
     name: str, schedule: SchedulePlan, context: TrialContext, paces: Sequence[tuple[float, int]]
 ) -> None:
-    """At the lowest and the highest rate, in the shortest and the longest fine-tune; the first fault is enough."""
+    """Check the lowest and highest rate with the shortest and longest fine-tune; stop at the first fault."""
     for rate, steps in paces:
         check_schedule(name, schedule, context, rate, steps)
 
 
 def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
-    """The shortest fine-tune that a trial may have, the longest at the cost of the dense model, and of any plan."""
+    """Return the shortest fine-tune, the longest at dense cost, and the longest at any cost, in steps."""
     fewest, most = space.lengths
     narrowest = reach(replace(space, round_to=1), topology)["smallest"] if topology.groups else {}
     blocks = [block.name for block in topology.blocks]
@@ -128,7 +134,15 @@ def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
 
 
 def check_plan(plan: PruningPlan, context: TrialContext) -> None:
-    """Raise ConfigurationError for names that the model or the registries do not have, or that do not fit."""
+    """Check that a plan fits the model and names registered criteria.
+
+    Args:
+        plan: Plan to check.
+        context: Context of the trials.
+
+    Raises:
+        ConfigurationError: The plan does not fit.
+    """
     topology = context.topology
     topology.check_names(plan.groups)
     if not plan.needs_scores:
@@ -143,7 +157,7 @@ def check_plan(plan: PruningPlan, context: TrialContext) -> None:
     if plan.weights is not None:
         _known("a weight criterion", plan.weights.criterion, WEIGHT_CRITERIA)
         for name in plan.weights.layers:
-            _known("a weight that is masked", name, maskable(topology))
+            _known("a masked weight", name, maskable(topology))
         check_pattern(plan.weights, topology)
     recovery = plan.recovery
     _check_distillation((recovery.distillation_weight,), context)
@@ -153,15 +167,30 @@ def check_plan(plan: PruningPlan, context: TrialContext) -> None:
 
 
 def task_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
-    """Say what is to be known of a task before work: of frozen models, and what `modes_told` says."""
+    """Return what a user should know before a run: frozen models, and models that differ in training mode.
+
+    Args:
+        space: Settings of the space.
+        context: Context of the trials.
+
+    Returns:
+        Sentences; none for most models.
+    """
     frozen = frozen_note(context) if space.lengths != (0, 0) else ""
     return [*([frozen] if frozen else []), *mode_notes(space.distillation, context)]
 
 
 def absent_kind_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
-    """Say of each kind that was asked for and of which the model has nothing why that is, in sentences.
+    """Return for each requested kind that the model lacks why it does.
 
-    All three kinds of groups are there by default, on models without heads too: then none of them was asked for.
+    All three kinds of groups are requested by default, also for models without heads: then none of them is named.
+
+    Args:
+        space: Settings of the space.
+        context: Context of the trials.
+
+    Returns:
+        Sentences.
     """
     default = set(GROUP_KINDS) <= set(space.kinds)
     asked = [kind for kind in space.kinds if not (default and kind in GROUP_KINDS)]
@@ -169,12 +198,21 @@ def absent_kind_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
 
 
 def absent_kind_reason(kind: str, context: TrialContext) -> str:
-    """Say why there is nothing of a kind; "" where there is something."""
+    """Return why the model has no structure of a kind; "" if it has.
+
+    Args:
+        kind: One of PRUNING_KINDS.
+        context: Context of the trials.
+    """
     return "" if kind == "weights" and context.masks_weights else why_none(kind, context.topology)
 
 
 def frozen_note(context: TrialContext) -> str:
-    """Say that no fine-tune trains anything; "" where one does."""
+    """Return a note that no parameter can be trained; "" if one can.
+
+    Args:
+        context: Context of the trials.
+    """
     if _trainable(context):
         return ""
     return (
@@ -184,15 +222,14 @@ def frozen_note(context: TrialContext) -> str:
 
 
 def mode_notes(weights: Iterable[float], context: TrialContext) -> list[str]:
-    """Say what is to be known before work of a model that means something else in training than in eval mode.
+    """Return notes on models that compute something else in training mode than in eval mode.
 
     Args:
-        weights: Of distillation, those that plans may have.
-        context: Of the model.
+        weights: Distillation weights that plans may have.
+        context: Context of the trials.
 
     Returns:
-        Sentences, in the order of their weight; none for most models.
-
+        Sentences, the most important one first; none for most models.
     """
     comparison, told = context.teacher.comparison, []
     if comparison.fault and any(weights):
@@ -207,11 +244,11 @@ def mode_notes(weights: Iterable[float], context: TrialContext) -> list[str]:
 
 
 def _check_gradient(context: TrialContext) -> None:
-    """Raise ConfigurationError where a fine-tune is asked for and the loss has no gradient for any weight."""
+    """Raise ConfigurationError where candidates are fine-tuned and the loss has no gradient for any weight."""
     task = context.task
     if not _trainable(context):
         return
-    # As a fine-tune does it: some models have no gradients in eval mode alone.
+    # In training mode, like a fine-tune: some models have no gradients in eval mode.
     scratch, batch = clone_with(task.dense).train(), task.calibration[0]
     with (
         user_code("The rehearsal of a fine-tune", NOTHING_WRITTEN),
@@ -220,9 +257,9 @@ def _check_gradient(context: TrialContext) -> None:
     ):
         loss = task.loss(call(scratch, batch.inputs), batch.targets)
     if not loss.requires_grad:
-        remedy = "Leave out detach(), item(), argmax and no_grad on its way, or train nothing: SpaceSettings(steps=0)."
+        remedy = "Compute it without detach(), item(), argmax and no_grad, or train nothing: SpaceSettings(steps=0)."
         raise ConfigurationError(
-            error_message("the loss", "have a gradient for some weight", "one that has none", remedy)
+            error_message("the loss", "have a gradient for some weight", "a loss without gradients", remedy)
         )
 
 
@@ -231,7 +268,7 @@ def _trainable(context: TrialContext) -> list[str]:
 
 
 def _check_distillation(weights: Iterable[float], context: TrialContext) -> None:
-    """Raise ConfigurationError where distillation is asked for, and could be had by another predict=..."""
+    """Raise ConfigurationError where distillation is requested and another predict=... would allow it."""
     comparison = context.teacher.comparison
     if any(weights) and comparison.remedy:
         off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan(distillation_weight=0.0)"
@@ -239,7 +276,18 @@ def _check_distillation(weights: Iterable[float], context: TrialContext) -> None
 
 
 def check_schedule(name: str, schedule: SchedulePlan, context: TrialContext, peak: float, steps: int) -> None:
-    """Raise ConfigurationError for a scheduler that fails, or under which a schedule has no pace or no exchange."""
+    """Check that a scheduler works and that the pruning schedule has steps and room for regrowth under it.
+
+    Args:
+        name: Name of the learning-rate scheduler.
+        schedule: Pruning schedule.
+        context: Context of the trials.
+        peak: Peak learning rate, > 0.
+        steps: Steps of the fine-tune, >= 0.
+
+    Raises:
+        ConfigurationError: The scheduler fails, or the schedule does not fit it.
+    """
     own = context.task.schedulers
     check_scheduler(name, own, peak=peak, steps=steps)
     rates = simulate(scheduler(name, own), peak, steps)

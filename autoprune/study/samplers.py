@@ -1,4 +1,4 @@
-"""Samplers by name: what proposes the next trial."""
+"""Registry of samplers, which propose trials."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from optuna.samplers import (
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.study.evolution import EvolutionSampler
 
-#: (seed, random trials at the start) -> sampler.
+#: Function from the seed and the number of random trials at the start to a sampler.
 SamplerFactory = Callable[[int, int], BaseSampler]
-#: Random trials before a model-based sampler believes its model, where no other number is given; warm starts count.
+#: Default number of random trials before a model-based sampler uses its model; warm starts count.
 STARTUP = 8
-#: Name of the one that suits the study, by `default_sampler`.
+#: Name that stands for the sampler that suits the study, see `default_sampler`.
 AUTO = "auto"
-#: From this many groups on a scan's residuals are too many for TPE.
+#: Number of groups from which on TPE has too many residuals.
 _MANY_GROUPS = 100
 #: Members of a generation. Forty to two hundred trials are four to twenty generations; Optuna's default of 50 would
-#: be that many random trials. It does not depend on the number of trials, so that going on is the same search.
+#: be that many random trials. It does not depend on the number of trials, so a longer run continues the same search.
 _POPULATION = 10
 
 
 @contextlib.contextmanager
 def _unmarked() -> Iterator[None]:
-    """Without the warning that Optuna marks something experimental: nothing that a user of ours could act on."""
+    """Silence Optuna's warning about experimental features, on which users cannot act."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
 
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
-    """Multivariate: the multi-objective default looks at one parameter at a time; group: at conditional ones too."""
+    """Build TPE. Multivariate: the default looks at one parameter at a time; group: at conditional ones, too."""
     with _unmarked():
         return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 
@@ -53,7 +53,9 @@ def _nsga2(seed: int, n_startup: int) -> BaseSampler:
 
 
 def _nsga3(seed: int, n_startup: int) -> BaseSampler:
-    """Three divisions make 4 reference points for two objectives and 10 for three: a population of 10 can hold them."""
+    """Build NSGA-III. Three divisions make 4 reference points for two objectives and 10 for three, which 10 members
+    hold.
+    """
     del n_startup
     with _unmarked():
         return NSGAIIISampler(seed=seed, population_size=_POPULATION, dividing_parameter=3)
@@ -69,7 +71,7 @@ def _random(seed: int, n_startup: int) -> BaseSampler:
 
 
 def _qmc(seed: int, n_startup: int) -> BaseSampler:
-    """Scrambled Sobol points; what not every trial has is drawn by itself, and that is no news to warn of."""
+    """Build scrambled Sobol points. Conditional parameters are drawn independently, without a warning."""
     del n_startup
     with _unmarked():
         return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
@@ -91,9 +93,16 @@ SAMPLERS: Mapping[str, SamplerFactory] = {
 
 
 def sampler(name_or_object: str | BaseSampler, seed: int, n_startup: int = STARTUP) -> BaseSampler:
-    """A sampler by name, or any Optuna sampler as it is; its own seed then holds.
+    """Build a sampler by name. An Optuna sampler is returned unchanged and keeps its own seed.
 
-    Raises UnknownNameError for a name that is not known, ConfigurationError for what is neither.
+    Args:
+        name_or_object: Name in SAMPLERS, or an Optuna sampler.
+        seed: Seed, >= 0.
+        n_startup: Random trials before a model-based sampler uses its model, >= 1.
+
+    Raises:
+        UnknownNameError: The name is not registered.
+        ConfigurationError: The value is neither a name nor a sampler.
     """
     if isinstance(name_or_object, BaseSampler):
         return name_or_object
@@ -107,22 +116,38 @@ def sampler(name_or_object: str | BaseSampler, seed: int, n_startup: int = START
 
 
 def default_sampler(groups: int, scanned: bool) -> str:
-    """Name of the sampler that suits a study: TPE where a scan says how groups share a budget, for up to 99 of them."""
+    """Return the sampler that suits a study: "tpe" for up to 99 scanned groups, else "evolution".
+
+    Args:
+        groups: Number of groups.
+        scanned: Whether the study has a scan.
+    """
     return "tpe" if scanned and groups < _MANY_GROUPS else "evolution"
 
 
 def named_sampler(name: str, groups: int, scanned: bool) -> str:
-    """The name itself, or for AUTO that of the sampler that suits the study."""
+    """Return the name, with AUTO replaced by the sampler that suits the study.
+
+    Args:
+        name: Name in SAMPLERS, or AUTO.
+        groups: Number of groups.
+        scanned: Whether the study has a scan.
+    """
     return default_sampler(groups, scanned) if name == AUTO else name
 
 
 def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSampler | None = None) -> BaseSampler:
-    """The sampler for one ask. before: that of the last ask, for samplers that remember what they have read.
+    """Build the sampler for one ask.
 
-    name: not AUTO, for which `default_sampler` has the name.
-    A sampler's state is its random numbers and the storage. Seeding it anew from (seed, number of asks so
-    far) makes a resumed study ask what an uninterrupted one asks. QMC counts in the storage and evolution draws by
-    the trial's number: they need one seed throughout. A sampler object keeps its own state.
+    The state of a sampler is its random numbers and the storage. A new seed from (seed, number of asks) makes a resumed
+    study ask the same as an uninterrupted one. QMC counts in the storage and evolution draws by the trial's number:
+    they need one seed throughout. A sampler object keeps its own state.
+
+    Args:
+        name: Name in SAMPLERS but not AUTO, or an Optuna sampler.
+        seed: Seed of the study, >= 0.
+        asked: Number of asks so far.
+        before: Sampler of the last ask; samplers that cache what they read are used again.
     """
     if name == "evolution" and isinstance(before, EvolutionSampler):
         return before

@@ -1,4 +1,4 @@
-"""Widths for any budget and any cost from what a run folder holds, without running anything."""
+"""Solver of stored runs: widths for any budget and cost, without running anything."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from autoprune.sensitivity.scan import Sensitivity
 from autoprune.sensitivity.solver import Allocation, allocate, width_bounds
 from autoprune.study.study import Study
 
-#: Costs that a budget may be a share of.
+#: Costs that a budget can refer to.
 SOLVE_COSTS = (*WIDTH_COSTS, "latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolvedAllocation:
-    """An allocation, and what it rests on.
+    """An allocation and its basis.
 
-    allocation: widths of every group. cost: what the budget is a share of. shares: every cost that follows from the
-    widths as a share of dense, and latency where it was asked for. channels: group name -> dense width.
-    notes: what there is to know of it, in sentences.
+    Attributes:
+        allocation: Widths of every group.
+        cost: Cost that the budget is a share of.
+        shares: Cost -> share of dense, for costs that follow from widths, and for latency if requested.
+        channels: Group name -> dense width.
+        notes: Remarks for the user, in sentences.
     """
 
     allocation: Allocation
@@ -35,11 +38,17 @@ class SolvedAllocation:
 
 
 def solve_stored(study: Study, budget: float, cost: str | None = None) -> SolvedAllocation:
-    """The widths with which a budget loses the least, by the scan as the finished trials correct it.
+    """Find the widths that lose the least at a budget, by the scan as the finished trials correct it.
 
-    budget: share of the dense cost, in (0, 1]. cost: one of COSTS, that of the study's space when None.
-    Raises UnknownNameError for another cost, ConfigurationError for another budget or for latency before enough
-    candidates were measured, NotFoundError for a run folder of an earlier version.
+    Args:
+        study: Study, opened with or without its task.
+        budget: Share of the dense cost, in (0, 1].
+        cost: One of SOLVE_COSTS; that of the study's space when None.
+
+    Raises:
+        UnknownNameError: The cost is unknown.
+        ConfigurationError: The budget is out of range, or too few candidates have a measured latency.
+        NotFoundError: The run folder is of an earlier version.
     """
     cost = study.settings.space.cost if cost is None else cost
     if cost not in SOLVE_COSTS:
@@ -81,7 +90,7 @@ def _read(study: Study) -> tuple[CostTable, Sequence[int]]:
 
 
 def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivity | None:
-    """The scan as the trials correct it; None without one."""
+    """Return the scan as the trials correct it; None without one."""
     scanned = study.folder.read_sensitivity()
     if scanned is None:
         notes.append("There is no scan in the run folder: every group keeps the same share.")
@@ -94,7 +103,7 @@ def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivit
 
 
 def _model(study: Study, where: tuple[CostTable, Sequence[int]], cost: str, notes: list[str]) -> CostModel:
-    """The cost of tied groups."""
+    """Return the cost model of the tied groups."""
     table, ties = where
     if cost != "latency_ms":
         return CostModel.of_table(table.tied(ties), cost)

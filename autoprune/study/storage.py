@@ -1,4 +1,4 @@
-"""The Optuna storage of a run: a journal file that survives kill -9."""
+"""Optuna storage of a run: a journal file that survives kill -9."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger("autoprune")
 
 
 class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its process dies; Optuna's own lock files stay behind after kill -9."""
+    """Lock that the kernel frees when its process dies; Optuna's own lock files stay behind after kill -9."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -36,15 +36,15 @@ class _KernelLock(JournalFileOpenLock):
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()
 
 
 class _Journal(JournalFileBackend):
-    """Waits for the disk when a trial changes state, not for each of its parameters.
+    """Journal that waits for the disk when a trial changes state, not for each of its parameters.
 
-    A power cut in mid-trial loses that trial with or without its parameters; the wait when it is told makes
-    everything written before it last too, since it is one file.
+    A power cut in mid-trial loses that trial with or without its parameters. The wait at the end of a trial also saves
+    everything written before, since it is one file.
     """
 
     def __init__(self, path: Path, lock: JournalFileOpenLock) -> None:
@@ -52,11 +52,11 @@ class _Journal(JournalFileBackend):
         self._path, self._kernel_lock = path, lock
 
     def append_logs(self, logs: list[dict[str, object]]) -> None:
-        """Append whole lines under the lock; none of them where not all can be written. Raises StorageError then."""
+        """Append whole lines under the lock; none if not all can be written. Raises StorageError then."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         self._kernel_lock.acquire()
         try:
-            # Without a buffer: what was not written must not follow when the file is closed.
+            # Without a buffer: no unwritten rest may follow when the file is closed.
             with self._path.open("ab", buffering=0) as file:
                 _append(file, lines, wait=any("state" in log for log in logs))
         except OSError as error:
@@ -70,19 +70,18 @@ def open_journal(
     is_right: Callable[[JournalStorage], bool] = lambda _: True,
     restore: Callable[[JournalStorage], None] = lambda _: None,
 ) -> JournalStorage:
-    """Open the journal of a run folder, made when it is not there.
+    """Open the journal of a run folder; create it if it does not exist.
 
-    A torn last line is cut off. Where a journal cannot be read, or is not the study's, lines that are none are left
-    out; where that does not help, it is made anew. Either way the one that was there stays as journal.broken.
+    A torn last line is cut off. If a journal cannot be read or is not the study's, its invalid lines are left out; if
+    that does not help, it is rebuilt. The old file is kept as journal.broken.
 
     Args:
-        folder: The run folder, held by this process.
-        is_right: Whether a journal that can be read tells what the folder holds.
-        restore: Writes into an empty journal what the folder holds.
+        folder: Run folder, locked by this process.
+        is_right: Whether a readable journal matches the run folder.
+        restore: Writes the run folder's trials into an empty journal.
 
     Raises:
         StorageError: The file cannot be read or written.
-
     """
     path, lock = folder / JOURNAL, _KernelLock(folder / f"{JOURNAL}.lock")
     optuna.logging.set_verbosity(logging.WARNING)
@@ -94,7 +93,7 @@ def open_journal(
             data = path.read_bytes()
         finally:
             lock.release()
-        # Optuna takes a last line that is none for one that is being written, and fails on the next.
+        # Optuna takes an invalid last line for one that is being written, and fails on the next.
         last = data.rstrip(b"\n").rpartition(b"\n")[2]
         found = _loaded(path, lock, is_right) if _sound(last) == last else None
         return found if found is not None else _repaired(path, data, lock, (is_right, restore))
@@ -108,7 +107,7 @@ def _repaired(
     lock: _KernelLock,
     known: tuple[Callable[[JournalStorage], bool], Callable[[JournalStorage], None]],
 ) -> JournalStorage:
-    """A journal without the lines that are none where the rest is right, else one made anew.
+    """Return the journal without its invalid lines if the rest is right, else a rebuilt one.
 
     known: is_right and restore, as for `open_journal`.
     """
@@ -121,7 +120,7 @@ def _repaired(
         write_atomically(path, rest)
         found = _loaded(path, lock, is_right)
         if found is not None:
-            _LOGGER.warning("%s had lines that are none. It goes on without them; %s holds all of it.", path, broken)
+            _LOGGER.warning("%s had invalid lines. It goes on without them; %s holds all lines.", path, broken)
             return found
     fresh = path.with_name(f".{JOURNAL}.{os.getpid()}.tmp")
     fresh.unlink(missing_ok=True)
@@ -135,18 +134,18 @@ def _repaired(
 
 
 def _loaded(path: Path, lock: _KernelLock, is_right: Callable[[JournalStorage], bool]) -> JournalStorage | None:
-    """The storage of a journal; None where it cannot be read or is not right."""
+    """Return the storage of a journal; None if it cannot be read or is not right."""
     try:
         storage = JournalStorage(_Journal(path, lock))
         return storage if is_right(storage) else None
     except OSError:
         raise
-    except Exception:  # Optuna replays whatever a line holds, and fails in as many ways
+    except Exception:  # Optuna replays any line, and fails in many ways
         return None
 
 
 def _sound_lines(data: bytes) -> bytes:
-    """The lines that are entries of a journal; of half a line that another one follows, that other one."""
+    """Return the valid lines; of half a line with another behind it, the other."""
     lines = (_sound(line) for line in data.splitlines())
     return b"".join(line + b"\n" for line in lines if line)
 
@@ -164,13 +163,13 @@ def _sound(line: bytes) -> bytes:
 
 
 def _free_name(path: Path) -> Path:
-    """The path, or the first of path.2, path.3 and so on that is not there."""
+    """Return the path, or the first of path.2, path.3, ... that does not exist."""
     names = itertools.chain([path], (path.with_name(f"{path.name}.{number}") for number in itertools.count(2)))
     return next(name for name in names if not name.exists())
 
 
 def _append(file: FileIO, lines: bytes, *, wait: bool) -> None:
-    """Write to the end of a file, all or nothing. wait: until the disk has it."""
+    """Append to a file, all or nothing. wait: until the disk has it."""
     before = os.fstat(file.fileno()).st_size
     try:
         written = 0
@@ -185,7 +184,15 @@ def _append(file: FileIO, lines: bytes, *, wait: bool) -> None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a run folder; StudyConflictError when another process runs it."""
+    """Lock a run folder for this process.
+
+    Args:
+        folder: Run folder.
+
+    Raises:
+        StudyConflictError: Another process runs it.
+        StorageError: The lock cannot be written.
+    """
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
@@ -193,7 +200,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise StudyConflictError(
             error_message("the output folder", "be run by one process at a time", f"{folder}, which another one runs")
         ) from None
-    except OSError as error:  # of which Timeout is one
+    except OSError as error:  # Timeout is an OSError, too
         raise StorageError(cannot_write(folder / "run.lock", error)) from error
     try:
         yield
@@ -202,7 +209,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """A process killed while it wrote leaves half a line, and the next one would be appended to it."""
+    """Cut off the half line of a killed process; the next line would be appended to it."""
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         with path.open("rb+") as file:

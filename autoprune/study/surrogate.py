@@ -1,12 +1,12 @@
-"""A quick model of the objectives, which screens what an evolutionary sampler proposes before any of it is trained.
+"""Surrogate of the objectives: screens the evolutionary sampler's children before training.
 
-A Gaussian process mean whose kernel is a product: nearness in the few coordinates that decide where on the front a
-point lies (a budget, the mean ratio, a learning rate), times one plus a linear and a quadratic kernel in the many that
-say how groups share it. With a hundred groups and a few dozen trials only such a model learns anything: what moving one
-group is worth is carried from one end of the front to the other. Weights of groups are found by fitting again with
-each group weighted by what it was worth before (automatic relevance determination in the manner of Wipf and Nagarajan,
-"A new view of automatic relevance determination", 2007), since a few groups matter more than all others. Neighbours
-in the forward are often alike, so runs of them are features too.
+The mean of a Gaussian process whose kernel is a product: similarity in the few features that decide where on the front
+a point lies (budget, mean ratio, learning rate), times one plus a linear and a quadratic kernel in the many features
+that describe the allocation among groups. With a hundred groups and a few dozen trials only such a model learns: the
+worth of a change to one group carries over from one end of the front to the other. Feature weights are found by
+refitting with each feature weighted by its previous worth (automatic relevance determination in the manner of Wipf and
+Nagarajan, "A new view of automatic relevance determination", 2007), since a few groups matter most. Neighbouring layers
+are often alike, so sums over spans of them are features, too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Lengths over which the first factor forgets, for one coordinate of [0, 1]: the mean of two Matern 5/2, one to follow
-#: the front where it bends, one to carry what was learned along it.
+#: Length scales of the first factor, for one feature in [0, 1]: the mean of two Matern 5/2 kernels, a short one for
+#: bends of the front and a long one along it.
 _LENGTHS = (0.15, 0.6)
-#: Deviations of this size count as one.
+#: Allocation deviation that is scaled to 1.
 _SCALE = 0.3
-#: Variance of the linear and of the quadratic part beside the constant's, and of what neither explains.
+#: Variance of the linear and the quadratic part relative to the constant's, and of the noise.
 _LINEAR, _QUADRATIC, _NOISE = 1.0, 1.0, 1e-2
-#: How often weights are found anew, and the least weight of a feature as a share of the mean one.
+#: Rounds of reweighting, and the smallest weight of a feature as a share of the mean weight.
 _ROUNDS, _LEAST = 2, 0.1
 
 
@@ -30,8 +30,15 @@ _ROUNDS, _LEAST = 2, 0.1
 class Surrogate:
     """A fitted model; make it with `fit`.
 
-    rough: float [points, r]. features: float [points, f]. weights: float [objectives, f].
-    low, span: of the losses, [objectives]. mean: of the scaled losses. alpha: float [points, objectives].
+    Attributes:
+        context: Context features of the fitted points, float [points, r].
+        features: Allocation features of the fitted points, float [points, f].
+        spans: Unit columns of the spans, float [d, spans].
+        weights: Weights of the features, float [objectives, f].
+        low: Smallest loss, float [objectives].
+        span: Range of the losses, float [objectives].
+        mean: Mean of the scaled losses, float [objectives].
+        alpha: Solution of the kernel system, float [points, objectives].
     """
 
     context: np.ndarray
@@ -44,11 +51,20 @@ class Surrogate:
     alpha: np.ndarray
 
     def scaled(self, losses: np.ndarray) -> np.ndarray:
-        """Losses [n, objectives] such that those of the fitted points lie in [0, 1]."""
+        """Scale losses so that those of the fitted points lie in [0, 1].
+
+        Args:
+            losses: Float [n, objectives].
+        """
         return np.asarray((losses - self.low) / self.span)
 
     def predict(self, context: np.ndarray, allocation: np.ndarray) -> np.ndarray:
-        """Scaled losses [n, objectives] at rough [n, r] and fine [n, d] coordinates."""
+        """Predict scaled losses, float [n, objectives].
+
+        Args:
+            context: Context features, float [n, r].
+            allocation: Allocation features, float [n, d].
+        """
         near, features = _near(context, self.context), _features(allocation, self.spans)
         columns = [
             mean + (near * (1.0 + (features * weights) @ self.features.T)) @ alpha
@@ -57,7 +73,12 @@ class Surrogate:
         return np.stack(columns, axis=1)
 
     def slopes(self, context: np.ndarray, allocation: np.ndarray) -> np.ndarray:
-        """Slopes [d, objectives] of the scaled losses in the fine coordinates, at one point: rough [r], fine [d]."""
+        """Return the gradient of the scaled losses in the allocation features at one point, float [d, objectives].
+
+        Args:
+            context: Context features, float [r].
+            allocation: Allocation features, float [d].
+        """
         pulls = _near(context[None], self.context)[0][:, None] * self.alpha
         rates = self.weights.T * (self.features.T @ pulls)
         half = len(rates) // 2
@@ -67,10 +88,12 @@ class Surrogate:
 
 
 def fit(context: np.ndarray, allocation: np.ndarray, losses: np.ndarray) -> Surrogate:
-    """Fit the model.
+    """Fit the surrogate.
 
-    rough: float [n, r], coordinates in [0, 1] in which the losses may do anything. fine: float [n, d], deviations
-    around 0 in the order of the forward; d may be 0. losses: float [n, objectives], finite.
+    Args:
+        context: Context features in [0, 1], float [n, r]; the losses may depend on them in any way.
+        allocation: Allocation features in the order of the layers, float [n, d]: deviations around 0. d may be 0.
+        losses: Finite losses, float [n, objectives].
     """
     low, span = losses.min(axis=0), np.ptp(losses, axis=0)
     span = np.where(span > 0, span, 1.0)
@@ -92,7 +115,7 @@ def fit(context: np.ndarray, allocation: np.ndarray, losses: np.ndarray) -> Surr
 
 
 def _relevant(near: np.ndarray, features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the features and the solution for them."""
+    """Return the feature weights and the kernel solution for them."""
     half = features.shape[1] // 2
     prior = np.concatenate([np.full(half, _LINEAR / max(half, 1)), np.full(half, _QUADRATIC / max(half, 1))])
     weights, noise = prior, _NOISE * np.eye(len(targets))
@@ -108,7 +131,7 @@ def _relevant(near: np.ndarray, features: np.ndarray, targets: np.ndarray) -> tu
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Nearness [n, m] in [0, 1]; lengths grow with the root of the number of coordinates, as distances do."""
+    """Return similarities in [0, 1], float [n, m]; length scales grow with the root of the number of features."""
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2.0 * one @ other.T
     apart = np.sqrt(5.0 * np.maximum(squares, 0.0)) / np.sqrt(max(1.0, one.shape[1] / 2))
     near = np.zeros_like(apart)
@@ -119,13 +142,13 @@ def _near(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _features(allocation: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Deviations and sums over runs of them, then the same of their squares: float [n, 2 (d + runs)]."""
+    """Return deviations, their sums over spans, and the same of their squares, float [n, 2 (d + spans)]."""
     linear = allocation / _SCALE
     return np.concatenate([linear, linear @ spans, linear**2, linear**2 @ spans], axis=1)
 
 
 def _spans(dimensions: int) -> np.ndarray:
-    """Half-overlapping runs of a half, a quarter, ... of the coordinates: float [d, runs], unit columns."""
+    """Return half-overlapping spans of a half, a quarter, ... of the features, as unit columns, float [d, spans]."""
     columns = []
     for halvings in range(1, 5):
         length = dimensions >> halvings

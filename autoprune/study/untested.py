@@ -1,4 +1,4 @@
-"""Candidates that could not be measured on the test split: the search is over, and its front is kept without them."""
+"""Candidates that could not be measured on the test split. The front of the search stays without their numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from contextlib import contextmanager
 
 from autoprune.errors import AutopruneError, AutopruneWarning
 
-#: After that many in a row that fail alike, the others are not tried: they would fail alike, perhaps after hours each.
+#: Equal failures in a row after which no other candidate is tried: each might fail after hours.
 SAME_FAILURES = 2
 
 
 class UntestedCandidates:
-    """Who is without test numbers, and why.
+    """Candidates without test numbers.
 
     Attributes:
-        why: Number of a candidate -> what stopped its measurement.
-
+        why: Number of the candidate -> error of its measurement.
     """
 
     def __init__(self) -> None:
@@ -25,11 +24,10 @@ class UntestedCandidates:
 
     @contextmanager
     def kept(self, number: int) -> Iterator[None]:
-        """Go on after an error in the measurement of one candidate.
+        """Record an error in the measurement of one candidate, and go on.
 
         Args:
-            number: Of the candidate.
-
+            number: Number of the candidate.
         """
         try:
             yield
@@ -38,12 +36,12 @@ class UntestedCandidates:
 
     @property
     def hopeless(self) -> bool:
-        """Whether the last ones failed alike, so that the next would."""
+        """Return whether the last candidates failed alike, so that the next would, too."""
         last = list(self.why.values())[-SAME_FAILURES:]
         return len(last) == SAME_FAILURES and len(set(last)) == 1
 
     def warn(self) -> None:
-        """Warn of those without test numbers, if there are any."""
+        """Warn of candidates without test numbers, if there are any."""
         if self.why:
             numbers = ", ".join(str(number) for number in self.why)
             left = ", and others that were not tried any more" if self.hopeless else ""

@@ -1,4 +1,4 @@
-"""Untried proposals: found where a sampler proposes only models that are known already."""
+"""Untried proposals: find new models where a sampler proposes known ones."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from autoprune.space.parameters import Parameters
 from autoprune.space.space import Space
 from autoprune.study.vectors import Coordinates
 
-#: User attribute of a trial that was found here: it is tried as it is, and not made smaller to fit an ancestor.
+#: User attribute of trials queued here: they are not shrunk to fit an ancestor.
 UNTRIED = "untried"
-#: Draws from the space before it is taken for exhausted.
+#: Draws after which the space counts as exhausted.
 DRAWS = 1000
-#: The same where each draw has to be scored, or cut and measured, before its widths are known.
+#: The same where each draw has to be scored, or cut and measured, to know its widths.
 EXPENSIVE_DRAWS = 50
-#: Least and largest step around a trial, as a share of each parameter's range; drawn evenly in the logarithm.
+#: Smallest and largest step around a trial, as a share of each parameter's range; log-uniform.
 _STEPS = (0.005, 0.3)
 
 
 def enqueue(
     study: optuna.Study, space: Space, is_untried: Callable[[Parameters], bool], seed: int, draws: int = DRAWS
 ) -> bool:
-    """Queue an untried point of the space; False where none is found.
+    """Queue an untried point of the space.
 
     Args:
-        study: The trials so far.
-        space: What is drawn from.
-        is_untried: Whether parameters give a model that no finished candidate is.
-        seed: Of the draws: the same seed and the same trials give the same point.
-        draws: The most points to look at.
+        study: Optuna study.
+        space: Search space.
+        is_untried: Whether parameters give a model that no finished candidate has.
+        seed: Seed of the draws; the same seed and trials give the same point.
+        draws: Most points to look at.
 
+    Returns:
+        Whether a point was found.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     for point in islice(_drawn(space, finished, np.random.default_rng(seed)), draws):
@@ -45,7 +47,7 @@ def enqueue(
 
 
 def _drawn(space: Space, finished: Sequence[FrozenTrial], rng: np.random.Generator) -> Iterator[Parameters]:
-    """Points near finished trials and from all over the space in turn."""
+    """Yield points near finished trials and from the whole space in turn."""
     coordinates = Coordinates(space=space.distributions, allocation_prefixes=())
     whole = [trial for trial in finished if trial.distributions == dict(space.distributions)]
     known = coordinates.encode(whole)
@@ -56,7 +58,7 @@ def _drawn(space: Space, finished: Sequence[FrozenTrial], rng: np.random.Generat
 
 
 def _moved(coordinates: Coordinates, vector: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The vector with every number moved a little, and now and then another choice."""
+    """Return the vector with every number moved a little and some choices drawn again."""
     low, high = np.log(_STEPS)
     moved = vector.copy()
     step = float(np.exp(rng.uniform(low, high)))
@@ -68,5 +70,5 @@ def _moved(coordinates: Coordinates, vector: np.ndarray, rng: np.random.Generato
 
 
 def _plain(coordinates: Coordinates, vector: np.ndarray) -> Parameters:
-    """The parameters of a vector; no distribution of a space holds None."""
+    """Return the parameters of a vector; no distribution of a space holds None."""
     return {name: value for name, value in coordinates.decode(vector).items() if value is not None}

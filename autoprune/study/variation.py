@@ -1,4 +1,4 @@
-"""Moves: how a child is made of members of the front."""
+"""Variation operators: make a child of members of the front."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ import numpy as np
 from autoprune.study.surrogate import Surrogate
 from autoprune.study.vectors import Coordinates
 
-#: Spread of the logarithm of a step. How often a mutation moves a run of the family, and how often a choice is drawn
-#: again.
+#: Standard deviation of a step's logarithm; probability that a mutation moves a span of the allocation block;
+#: probability that a choice is drawn again.
 _STEP_SPREAD, _SPAN_PROBABILITY, REDRAW_PROBABILITY = 0.7, 0.3, 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ParentPool:
-    """What moves work on. vectors [k, entries], losses [k, objectives] of the parents, ordered along the last loss."""
+    """Parents and tools of the variation operators.
+
+    Attributes:
+        coordinates: Map between parameters and vectors.
+        vectors: Parents, float [k, entries], ordered along the last loss.
+        losses: Losses of the parents, float [k, objectives].
+        gaps: Crowding distances of the parents, float [k].
+        model: Surrogate of the losses.
+        step: Step size in units of a parameter's range, > 0.
+        rng: Random numbers.
+    """
 
     coordinates: Coordinates
     vectors: np.ndarray
@@ -28,17 +38,24 @@ class ParentPool:
     rng: np.random.Generator
 
     def parent(self) -> int:
-        """One of two, that beside the larger gap."""
+        """Return the number of a parent: of two random ones, that beside the larger gap."""
         one, other = self.rng.integers(0, len(self.vectors), 2)
         return int(one if self.gaps[one] >= self.gaps[other] else other)
 
     def size(self) -> float:
-        """A step, log-normal, so that small and large ones are among the children to choose from."""
+        """Return a log-normal step size, so that the children have small and large steps."""
         return float(self.step * np.exp(_STEP_SPREAD * self.rng.normal()))
 
 
 def mutate(pool: ParentPool) -> np.ndarray:
-    """A parent with some numbers moved, from one to all of them evenly in the logarithm, or a run of the family."""
+    """Change some numbers of a parent, from one to all (log-uniform), or a span of the allocation block.
+
+    Args:
+        pool: Parents and tools.
+
+    Returns:
+        Child, float [entries].
+    """
     child = pool.vectors[pool.parent()].copy()
     allocation_block, rng = pool.coordinates.allocation_block, pool.rng
     if len(allocation_block) > 1 and rng.random() < _SPAN_PROBABILITY:
@@ -54,7 +71,14 @@ def mutate(pool: ParentPool) -> np.ndarray:
 
 
 def exchange(pool: ParentPool) -> np.ndarray:
-    """A parent with some of the family up and others down by as much: budget moves between groups."""
+    """Move budget between groups: raise some entries of the allocation block and lower others by as much.
+
+    Args:
+        pool: Parents and tools.
+
+    Returns:
+        Child, float [entries].
+    """
     allocation_block = pool.coordinates.allocation_block
     if len(allocation_block) < 2:
         return mutate(pool)
@@ -66,7 +90,14 @@ def exchange(pool: ParentPool) -> np.ndarray:
 
 
 def interpolate(pool: ParentPool) -> np.ndarray:
-    """A point between two neighbours on the front, in half of the cases with budget moved between groups."""
+    """Interpolate between two neighbours on the front; half of the children also have their numbers changed.
+
+    Args:
+        pool: Parents and tools.
+
+    Returns:
+        Child, float [entries].
+    """
     child = _between(pool, pool.parent())
     if pool.rng.random() < 0.5:
         child[pool.coordinates.numbers] += 0.5 * pool.size() * pool.rng.normal(size=len(pool.coordinates.numbers))
@@ -74,7 +105,14 @@ def interpolate(pool: ParentPool) -> np.ndarray:
 
 
 def transplant_allocation(pool: ParentPool) -> np.ndarray:
-    """How one parent shares its budget, at another place of the front, and on from there down the model's slope."""
+    """Transplant one parent's allocation to another budget, then step along the surrogate's gradient.
+
+    Args:
+        pool: Parents and tools.
+
+    Returns:
+        Child, float [entries].
+    """
     coordinates, allocation_block, rng = pool.coordinates, pool.coordinates.allocation_block, pool.rng
     child = _between(pool, int(rng.integers(len(pool.vectors))))
     if not len(allocation_block):
@@ -91,7 +129,7 @@ def transplant_allocation(pool: ParentPool) -> np.ndarray:
     return child
 
 
-#: Moves and how often each is made.
+#: Variation operators and their probabilities.
 VARIATIONS: Mapping[str, tuple[Callable[[ParentPool], np.ndarray], float]] = {
     "mutate": (mutate, 0.25),
     "exchange": (exchange, 0.2),
@@ -101,7 +139,7 @@ VARIATIONS: Mapping[str, tuple[Callable[[ParentPool], np.ndarray], float]] = {
 
 
 def _between(pool: ParentPool, parent: int) -> np.ndarray:
-    """A point between a parent and the next one along the front; choices are those of either."""
+    """Return a point between a parent and its neighbour along the front, with choices of either."""
     if len(pool.vectors) < 2:
         return np.asarray(pool.vectors[parent].copy())
     other = parent + (1 if pool.rng.random() < 0.5 else -1)
@@ -113,7 +151,7 @@ def _between(pool: ParentPool, parent: int) -> np.ndarray:
 
 
 def _with_redrawn_choices(pool: ParentPool, child: np.ndarray) -> np.ndarray:
-    """Choices drawn again now and then; always where there is nothing but choices."""
+    """Draw some choices again; more of them where the space has only choices."""
     often = REDRAW_PROBABILITY if len(pool.coordinates.numbers) else 0.5
     for position, count in pool.coordinates.choices.items():
         if pool.rng.random() < often:
@@ -122,5 +160,5 @@ def _with_redrawn_choices(pool: ParentPool, child: np.ndarray) -> np.ndarray:
 
 
 def _log_uniform_count(least: int, most: int, rng: np.random.Generator) -> int:
-    """A whole number in [least, most], evenly in the logarithm."""
+    """Return an integer in [least, most], log-uniform."""
     return round(float(np.exp(rng.uniform(np.log(least), np.log(max(most, least))))))

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-#: Distance between two choices of a categorical in rough coordinates.
+#: Feature of the chosen value of a categorical, among zeros.
 _CHOICE = 0.5
 
 OptunaValue = float | int | str | bool | None
@@ -18,13 +18,19 @@ OptunaValue = float | int | str | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coordinates:
-    """How the parameters of a space lie in a vector.
+    """Map between the parameters of a space and vectors.
 
-    space: name -> distribution; a vector has one entry for each, in this order: numbers as a place in [0, 1] between
-        their bounds (in the logarithm where the distribution is), categoricals as the number of the choice.
-    prefixes: parameters whose name starts with one of them are the family: shares of one budget, exchangeable.
-    numbers, family, others: positions of all numeric entries, of the family, of the numeric rest. stepped: of those
-        that may not lie anywhere. choices: position of each categorical and how many choices it has.
+    A vector has one entry per parameter: a number as its position in [0, 1] between its bounds (logarithmic where the
+    distribution is), a categorical as the number of its choice.
+
+    Attributes:
+        space: Name -> distribution, in the order of the entries.
+        allocation_prefixes: Prefixes of the parameters that share one budget among groups: the allocation block.
+        numbers: Positions of all numeric entries.
+        allocation_block: Positions of the allocation block; empty for fewer than two.
+        other_numbers: Positions of the other numeric entries.
+        stepped: Positions of the numbers with steps.
+        choices: Position of each categorical -> number of its choices.
     """
 
     space: Mapping[str, BaseDistribution]
@@ -44,14 +50,18 @@ class Coordinates:
         allocation_block = allocation_block if len(allocation_block) > 1 else []
         numbers = [i for i, _ in entries if i not in choices]
         object.__setattr__(self, "choices", choices)
-        stepped = [i for i, (_, d) in entries if getattr(d, "step", None) is not None]  # integers have one
+        stepped = [i for i, (_, d) in entries if getattr(d, "step", None) is not None]  # integers have a step
         object.__setattr__(self, "stepped", tuple(stepped))
         object.__setattr__(self, "numbers", np.array(numbers, dtype=np.int64))
         object.__setattr__(self, "allocation_block", np.array(allocation_block, dtype=np.int64))
         object.__setattr__(self, "other_numbers", np.setdiff1d(numbers, allocation_block).astype(np.int64))
 
     def encode(self, trials: Sequence[FrozenTrial]) -> np.ndarray:
-        """Vectors float [trials, entries]; every trial has every parameter of the space."""
+        """Return the vectors of trials, float [trials, entries].
+
+        Args:
+            trials: Trials that have every parameter of the space.
+        """
         found = np.empty((len(trials), len(self.space)))
         for column, (name, distribution) in enumerate(self.space.items()):
             if isinstance(distribution, CategoricalDistribution):
@@ -62,14 +72,22 @@ class Coordinates:
         return found
 
     def decode(self, vector: np.ndarray) -> dict[str, OptunaValue]:
-        """Parameters of a vector [entries]; numbers are moved into their bounds and onto their steps."""
+        """Return the parameters of a vector; numbers are clipped to their bounds and rounded to their steps.
+
+        Args:
+            vector: Float [entries].
+        """
         return {
             name: _value(distribution, float(place))
             for (name, distribution), place in zip(self.space.items(), vector, strict=True)
         }
 
     def reflected(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors [..., entries] with numbers that left their bounds by as much inside, and on their steps."""
+        """Reflect numbers beyond their bounds back inside, and round them to their steps.
+
+        Args:
+            vectors: Float [..., entries].
+        """
         inside = vectors.copy()
         places = np.abs(inside[..., self.numbers])
         inside[..., self.numbers] = np.clip(np.where(places > 1.0, 2.0 - places, places), 0.0, 1.0)
@@ -81,14 +99,24 @@ class Coordinates:
         return inside
 
     def random(self, rng: np.random.Generator) -> np.ndarray:
-        """A vector drawn uniformly."""
+        """Return a vector drawn uniformly, float [entries].
+
+        Args:
+            rng: Random numbers.
+        """
         vector = rng.random(len(self.space))
         for position, count in self.choices.items():
             vector[position] = rng.integers(count)
         return vector
 
     def context_features(self, vectors: np.ndarray) -> np.ndarray:
-        """What decides where on the front a point lies, float [n, r]: other numbers, the family's mean, choices."""
+        """Return the features that decide where on the front a point lies, float [n, r].
+
+        These are the other numbers, the mean of the allocation block, and the choices.
+
+        Args:
+            vectors: Float [n, entries].
+        """
         columns = [vectors[:, self.other_numbers]]
         if len(self.allocation_block):
             columns.append(vectors[:, self.allocation_block].mean(axis=1, keepdims=True))
@@ -98,20 +126,24 @@ class Coordinates:
         return np.concatenate(columns, axis=1)
 
     def allocation_features(self, vectors: np.ndarray) -> np.ndarray:
-        """How the family shares it, float [n, family]: deviations from the family's mean."""
+        """Return how the budget is shared: deviations from the allocation block's mean, float [n, d].
+
+        Args:
+            vectors: Float [n, entries].
+        """
         members = vectors[:, self.allocation_block]
         return np.asarray(members - members.mean(axis=1, keepdims=True)) if len(self.allocation_block) else members
 
 
 def _bounds(distribution: BaseDistribution) -> tuple[float, float, bool]:
-    """(low, high, logarithmic) on the scale that the places are linear in."""
+    """Return (low, high, logarithmic) on the scale in which positions are linear."""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = float(distribution.low), float(distribution.high)
     return (math.log(low), math.log(high), True) if distribution.log else (low, high, False)
 
 
 def _place(distribution: BaseDistribution, values: object) -> np.ndarray:
-    """Places of numbers in [0, 1]."""
+    """Return the positions of numbers in [0, 1]."""
     low, high, log = _bounds(distribution)
     numbers = np.asarray(values, dtype=np.float64)
     return np.asarray(((np.log(numbers) if log else numbers) - low) / (high - low) if high > low else numbers * 0.0)

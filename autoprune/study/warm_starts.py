@@ -1,4 +1,4 @@
-"""Warm starts: what a study tries before the sampler proposes anything."""
+"""Warm starts: trials before the sampler's first proposal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from autoprune.trace.topology import Topology
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStart:
-    """A trial to enqueue.
+    """A trial to queue.
 
-    key: unique in a study. origin: of the candidate.
+    Attributes:
+        key: Unique key in the study.
+        origin: Origin of the candidate.
+        parameters: Parameters of the trial.
     """
 
     key: str
@@ -26,28 +29,28 @@ class WarmStart:
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """What the trial says of itself."""
+        """Return the user attributes of the trial."""
         return {"warm_start": self.key, "origin": self.origin}
 
 
 def warm_starts(
     space: Space, settings: StudySettings, topology: Topology, begun: tuple[Collection[str], int]
 ) -> list[WarmStart]:
-    """List the dense model, a chain of solved allocations, and a uniform sweep where one is asked for, in this order.
+    """Return the dense model, solved allocations from wide to narrow, and the uniform sweep if requested, in this
+    order.
 
-    Wide to narrow, so that each starts from the one before it. The solved allocations take turns through the choices of
-    every knob, so that the sampler has seen each; the uniform sweep has the first choice.
+    Each allocation starts from the one before it. The solved allocations take turns through the choices of every
+    training parameter, so that the sampler has seen each choice; the uniform sweep has the first choices.
 
     Args:
-        space: What plans are written in.
-        settings: How many of each. Where the space cannot solve, the chain is a uniform sweep.
-        topology: Of the model.
-        begun: Keys of the warm starts that the study holds, and how many trials it is to have in all, whatever this run
-            asks for: as many are shared out, and a series that has been begun keeps its number of points.
+        space: Search space.
+        settings: Number of points. If the space cannot solve, the solved points are uniform.
+        topology: Structure of the dense model.
+        begun: Keys of the warm starts that the study holds, and the trials of the whole study. Points are shared out
+            over the whole study; a series that has begun keeps its number of points.
 
     Returns:
-        No more than `settings.trials`, so that a run of fewer trials than planned does the first of them.
-
+        At most `settings.trials`, so that a run with fewer trials than planned does the first of them.
     """
     found = [WarmStart(key="dense", origin="dense", parameters=space.uniform(1.0))]
     for origin, points, ending in _series(space, settings, begun):
@@ -63,10 +66,9 @@ def warm_starts(
 
 
 def _series(space: Space, settings: StudySettings, begun: tuple[Collection[str], int]) -> list[tuple[str, int, str]]:
-    """Origin and number of points of the chain and of the baseline, and what their keys end in.
+    """Return origin, number of points and end of the keys, for the solved points and the baseline.
 
-    As many points as the study has trials for. Keys of a study that was begun before series could be of any length say
-    no number.
+    There are at most as many points as the study has trials. Keys of older studies hold no number of points.
     """
     keys, planned = begun
     solvable = space.solved(1.0) is not None
@@ -85,6 +87,6 @@ def _series(space: Space, settings: StudySettings, begun: tuple[Collection[str],
 
 
 def _threshold(space: SpaceSettings, way: float) -> Parameters:
-    """A threshold in place of the budget, where it says how much goes. way: from the widest point to the narrowest."""
+    """Return the threshold of a point, in that pruning mode. way: from 0, the widest point, to 1, the narrowest."""
     low, high = space.threshold
     return {"threshold": low * (high / low) ** way} if space.amounts[0] == "threshold" and low < high else {}
