@@ -1,11 +1,11 @@
-"""A steady-state evolutionary sampler: each trial is a changed member of the front as it is now.
+"""A steady-state evolutionary sampler: each trial is a variation of a current member of the front.
 
 Populations and generations suit thousands of cheap trials. With forty to two hundred expensive ones every finished
-trial has to count at once, so there are none: parents are the members of the front, those beside gaps first (crowding:
-Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002), and what is proposed is the child of
-many with the largest hypervolume to gain by a quick model of the objectives (surrogate-assisted selection: Jin,
-"Surrogate-assisted evolutionary computation", 2011). The step grows and shrinks with the share of recent trials that
-reached the front (the 1/5 rule: Rechenberg, "Evolutionsstrategie", 1973).
+trial has to count at once, so there are none. Parents are the members of the front, those beside gaps first (crowding:
+Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002). Of many children, the one with the
+largest predicted hypervolume gain is proposed (surrogate-assisted selection: Jin, "Surrogate-assisted evolutionary
+computation", 2011). The step size follows the share of recent trials that reached the front (the 1/5 rule: Rechenberg,
+"Evolutionsstrategie", 1973).
 """
 
 from __future__ import annotations
@@ -28,30 +28,35 @@ from autoprune.study.surrogate import Surrogate, fit
 from autoprune.study.variation import REDRAW_PROBABILITY, VARIATIONS, ParentPool
 from autoprune.study.vectors import Coordinates, OptunaValue
 
-#: Prefixes of the parameters that share one budget among groups, in our spaces.
+#: Prefixes of the parameters that share one budget among groups.
 ALLOCATION_PREFIXES = ("ratio/", "residual/", "multiplier/")
-#: Children that the model screens for each trial, and random ones beside them where there is no family; share of trials
-#: that are random; share that is not screened.
+#: Children that are screened for each trial, and random ones beside them without an allocation block; share of trials
+#: that are random; share of trials that are not screened.
 _CHILD_COUNT, _RANDOM_CHILD_COUNT, _RANDOM_TRIAL_SHARE, _UNSCREENED_SHARE = 128, 32, 0.03, 0.05
-#: Every family member of a child is moved by this, as a share of the room to its nearer bound.
+#: Noise on the proposed allocation block, as a share of the distance to the nearer bound.
 _JITTER = 0.04
-#: Step at the share of successes that is aimed at, in units of a parameter's range, and of how many trials.
+#: Step size at the target success rate, in units of a parameter's range; the target; latest trials that count.
 _STEP, _TARGET_SUCCESS_RATE, _SUCCESS_WINDOW = 0.1, 0.2, 20
-#: Step on the way to the first feasible trial, and of a parameter that only some trials have.
+#: Step size before the first feasible trial, and for a parameter that only some trials have.
 _INITIAL_STEP = 0.15
-#: Most points that the model is fitted on, most members of the front that it is asked to improve, fewest parents.
+#: Most points that the surrogate is fitted on, most members of the front that count as parents, fewest parents.
 _MAX_FITTED, _MAX_FRONT, _MIN_PARENTS = 200, 60, 5
-#: Hypervolume is counted up to this, where the worst point known is at 1.
+#: Reference point of the hypervolume; the worst known loss is 1.
 _REFERENCE = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Archive:
-    """Finished trials as arrays, in the order of their numbers; a new one is made when there is more to know.
+    """Finished trials as arrays, in the order of their numbers.
 
-    key: tells studies apart. numbers: of the trials, int [n]. vectors: float [n, entries].
-    losses: float [n, objectives], all minimised. violations: float [n], sums of what exceeds the constraints, 0 is
-    feasible. whole: bool [n], the trial has no parameters but these, so that its vector is all that it was.
+    Attributes:
+        key: Identity of the Optuna study.
+        coordinates: Map between parameters and vectors.
+        numbers: Numbers of the trials, int [n].
+        vectors: Float [n, entries].
+        losses: Float [n, objectives], all minimised.
+        violations: Sums of the violated constraints, float [n]; 0 is feasible.
+        whole: Whether the trial has no other parameters, so that its vector describes it fully, bool [n].
     """
 
     key: object
@@ -64,7 +69,7 @@ class _Archive:
 
     @classmethod
     def empty(cls, key: object, coordinates: Coordinates, objectives: int) -> _Archive:
-        """Before any trial is read."""
+        """Return an archive without trials."""
         return cls(
             key=key,
             coordinates=coordinates,
@@ -76,10 +81,10 @@ class _Archive:
         )
 
     def extended(self, trials: Sequence[FrozenTrial], losses: np.ndarray) -> _Archive:
-        """With more trials [n] and their losses [n, objectives]."""
+        """Return the archive with more trials [n] and their losses [n, objectives]."""
         space = self.coordinates.space
         numbers = np.concatenate([self.numbers, [trial.number for trial in trials]])
-        # Workers finish out of turn; what is proposed must not depend on when it was read.
+        # Workers finish out of order; proposals must not depend on the time of reading.
         order = np.argsort(numbers)
         return replace(
             self,
@@ -94,12 +99,16 @@ class _Archive:
 class EvolutionSampler(BaseSampler):
     """Steady-state multi-objective evolution over any Optuna search space, for tens to hundreds of trials.
 
-    seed: what it proposes is a function of it, the trial's number and the finished trials; None draws one.
-    families: prefixes of the parameters that share one budget among groups, in the order of the forward.
-    n_startup: random trials at the start, >= 1, where no trial was enqueued; after one that was it begins at once.
+    It learns from COMPLETE trials alone. Constraints are those of `Trial.set_constraint`: parents are feasible if any
+    trial is, else the trials with the smallest violation.
 
-    It learns from COMPLETE trials alone. Constraints are those of `Trial.set_constraint`: parents are feasible where
-    any trial is, else those that violate least. Raises ConfigurationError for n_startup < 1.
+    Args:
+        seed: Proposals are a function of the seed, the trial's number and the finished trials; None draws a seed.
+        allocation_prefixes: Prefixes of the parameters that share one budget among groups, in the order of the layers.
+        n_startup: Random trials at the start, >= 1; none after an enqueued trial.
+
+    Raises:
+        ConfigurationError: n_startup < 1.
     """
 
     def __init__(
@@ -119,7 +128,12 @@ class EvolutionSampler(BaseSampler):
         self._seed = _entropy()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Parameters that every finished trial has, in the order of the first one."""
+        """Return the parameters that every finished trial has, in the order of the first trial.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+        """
         del trial
         finished = _finished(study)
         if not finished:
@@ -135,7 +149,13 @@ class EvolutionSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, OptunaValue]:
-        """A child of the front; random while nothing is known."""
+        """Return a child of the front; random parameters at the start.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+            search_space: Parameters that every finished trial has.
+        """
         finished = _finished(study)
         if not search_space or not finished:
             return {}
@@ -149,7 +169,14 @@ class EvolutionSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> OptunaValue:
-        """A parameter that not every trial has: mostly that of a good trial which has it, changed a little."""
+        """Sample a parameter that not every trial has: mostly a small change of a good trial's value.
+
+        Args:
+            study: Optuna study.
+            trial: Trial to sample for.
+            param_name: Name of the parameter.
+            param_distribution: Its distribution.
+        """
         rng = np.random.default_rng([self._seed, trial.number, zlib.crc32(param_name.encode())])
         having = [t for t in _finished(study) if t.distributions.get(param_name) == param_distribution]
         alone = Coordinates(space={param_name: param_distribution}, allocation_prefixes=("\0",))
@@ -165,7 +192,7 @@ class EvolutionSampler(BaseSampler):
     def _read_new_trials(
         self, study: Study, finished: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]
     ) -> _Archive:
-        """What is known with what has been finished since; only new trials are read."""
+        """Return the archive of all finished trials; only new ones are read."""
         key, archive = _key(study, finished), self._archive
         if archive is None or archive.key != key or archive.coordinates.space != space:
             coordinates = Coordinates(space=dict(space), allocation_prefixes=self._allocation_prefixes)
@@ -177,7 +204,9 @@ class EvolutionSampler(BaseSampler):
 
 
 def _propose(archive: _Archive, rng: np.random.Generator) -> np.ndarray:
-    """The child of many that the model expects the most of, or the first one without asking it."""
+    """Generate children and return the one with the largest predicted hypervolume gain (sometimes the first,
+    unscreened).
+    """
     coordinates = archive.coordinates
     losses, violations = _finite(archive.losses), archive.violations
     leading = _best_trials(losses, violations, _MIN_PARENTS)
@@ -207,7 +236,7 @@ def _propose(archive: _Archive, rng: np.random.Generator) -> np.ndarray:
         return np.asarray(children[0])
     expected = model.predict(coordinates.context_features(children), coordinates.allocation_features(children))
     chosen = children[_best_child(expected, model, losses[parents], violations)].copy()
-    # The model knows only the directions that were tried: a little of every other one is tried with each child.
+    # The surrogate knows only tried directions, so each child also tries a little of every other one.
     allocation_block = coordinates.allocation_block
     room = 2.0 * np.minimum(chosen[allocation_block], 1.0 - chosen[allocation_block])
     chosen[allocation_block] += _JITTER * room * rng.normal(size=len(allocation_block))
@@ -215,10 +244,11 @@ def _propose(archive: _Archive, rng: np.random.Generator) -> np.ndarray:
 
 
 def _make_children(pool: ParentPool) -> np.ndarray:
-    """Children of the moves, float [children, entries], with some at random where a space holds few.
+    """Return children of the variation operators, float [children, entries], and random ones without an allocation
+    block.
 
-    Now and then all of them get one choice that was drawn again: what a choice is worth is seen by trying it, and the
-    model expects little of what it has not seen.
+    Sometimes all children get the same redrawn choice: the worth of a choice shows only in trials, and the surrogate
+    expects little of choices it has not seen.
     """
     coordinates, rng = pool.coordinates, pool.rng
     shares = np.array([share for _, share in VARIATIONS.values()])
@@ -235,14 +265,14 @@ def _make_children(pool: ParentPool) -> np.ndarray:
 
 
 def _fingerprints(vectors: np.ndarray) -> list[bytes]:
-    """One for each vector, the same for those that are alike to nine digits."""
+    """Return equal bytes for vectors that agree to nine digits."""
     return [row.tobytes() for row in np.round(vectors, 9) + 0.0]  # -0 becomes 0
 
 
 def _best_child(expected: np.ndarray, model: Surrogate, front: np.ndarray, violations: np.ndarray) -> int:
-    """Number of the child with the most hypervolume to gain; where none gains any, that nearest to the front.
+    """Return the number of the child with the largest hypervolume gain; the one nearest to the front if none gains.
 
-    expected: scaled losses [children, objectives], and the violation after them where there are constraints.
+    expected: scaled losses [children, objectives], followed by the violation if there are constraints.
     """
     objectives = front.shape[1]
     low, span = model.low[:objectives], model.span[:objectives]
@@ -284,7 +314,7 @@ def _best_trials(losses: np.ndarray, violations: np.ndarray, least: int) -> np.n
 
 
 def _crowding_distances(losses: np.ndarray) -> np.ndarray:
-    """Distances to both neighbours, summed over scaled objectives; an end counts its one neighbour twice."""
+    """Return the distances to both neighbours, summed over scaled objectives; ends count their neighbour twice."""
     found = np.zeros(len(losses))
     if len(losses) < 2:
         return found
@@ -296,16 +326,16 @@ def _crowding_distances(losses: np.ndarray) -> np.ndarray:
 
 
 def _step_size(losses: np.ndarray, violations: np.ndarray) -> float:
-    """By the share of the last trials that are on the front: more than one in five, and steps grow."""
+    """Return the step size: it grows while more than one in five recent trials reach the front."""
     if (violations > 0).all():
-        return _INITIAL_STEP  # far from where it is to be
+        return _INITIAL_STEP  # far from the feasible region
     recent = np.arange(len(losses)) >= len(losses) - _SUCCESS_WINDOW
     reached = np.isin(np.flatnonzero(recent), _best_trials(losses, violations, 1)).mean()
     return float(_STEP * np.exp(np.clip(2.0 * (reached - _TARGET_SUCCESS_RATE), -0.5, 0.5)))
 
 
 def _fitted_trials(count: int, leading: np.ndarray) -> np.ndarray:
-    """Positions of the trials to fit on: the front and the latest."""
+    """Return the positions of the trials to fit on: the front and the latest."""
     if count <= _MAX_FITTED:
         return np.arange(count)
     front = leading[-_MAX_FITTED // 2 :]
@@ -318,7 +348,7 @@ def _finished(study: Study) -> list[FrozenTrial]:
 
 
 def _key(study: Study, finished: Sequence[FrozenTrial]) -> object:
-    """Tells studies apart, also two of one name in two storages."""
+    """Return a key that tells studies apart, also two of one name in two storages."""
     return study.study_name, finished[0].number, finished[0].datetime_start
 
 
@@ -340,7 +370,7 @@ def _violations(trials: Sequence[FrozenTrial]) -> np.ndarray:
 
 
 def _finite(losses: np.ndarray) -> np.ndarray:
-    """Infinite losses just beyond the finite ones of their column."""
+    """Replace infinite losses by values just beyond the finite ones of their column."""
     if np.isfinite(losses).all():
         return losses
     found = losses.copy()
@@ -353,4 +383,4 @@ def _finite(losses: np.ndarray) -> np.ndarray:
 
 
 def _entropy() -> int:
-    return int(np.random.SeedSequence().entropy) % 2**32  # type: ignore[arg-type]  # an integer where none was given
+    return int(np.random.SeedSequence().entropy) % 2**32  # type: ignore[arg-type]  # an integer, since no entropy was given

@@ -1,14 +1,14 @@
-"""Which parameters of the space mattered: for each objective, and for the quality at equal cost.
+"""Importance of each parameter of the space: for each objective, and for the quality at equal cost.
 
-The budget decides nearly all of the quality, and so hides what is asked: which choice is better at the same cost. The
-last target is therefore the quality less what trials of about the same cost have.
+The budget decides nearly all of the quality, which hides the useful question: which choice is better at equal cost? The
+last target is therefore the quality minus the quality of trials at about the same cost.
 
-An importance is the share of a target's variance that one parameter explains alone: the correlation ratio, less what
-as many groups explain by chance (Kelley, An unbiased correlation ratio measure, 1935). It is taken over ranks (Conover
-and Iman, Rank transformations as a bridge between parametric and nonparametric statistics, 1981), since a few
-candidates that failed would otherwise be all of the variance. With the tens of trials that a study has, it tells what
-mattered from what did not better than Optuna's PED-ANOVA does, which asks only who is in the better half
-(`pytest tests/unit/study/test_importance.py -k optuna`). What two parameters do together is in neither.
+An importance is the share of a target's variance that one parameter explains alone: the correlation ratio, minus the
+share that as many groups explain by chance (Kelley, An unbiased correlation ratio measure, 1935). It is taken over
+ranks (Conover and Iman, Rank transformations as a bridge between parametric and nonparametric statistics, 1981), since
+a few failed candidates would otherwise dominate the variance. With tens of trials it separates important parameters
+from others better than Optuna's PED-ANOVA, which only compares the better half (`pytest
+tests/unit/study/test_importance.py -k optuna`). Interactions of parameters are in neither.
 """
 
 from __future__ import annotations
@@ -30,31 +30,35 @@ from autoprune.study.folder import RunFolder
 from autoprune.study.ledger import origin_of
 from autoprune.study.storage import JOURNAL
 
-#: Fewer trials than this say nothing.
+#: Fewest trials for importances.
 MIN_TRIALS_FOR_IMPORTANCE = 20
-#: Attributes of trials that say nothing of their own: answered from another, stopped early.
+#: Attributes of trials that carry no information: duplicates and early-stopped ones.
 _UNINFORMATIVE = {"duplicate_of", "fidelity"}
-#: Values that fewer trials have are looked at as one.
+#: Values with fewer trials are merged.
 _MIN_TRIALS_PER_VALUE = 3
-#: A range is divided into so many parts with equally many trials.
+#: Number of parts of a range, with equally many trials each.
 _BINS = 3
-#: Trials of about the same cost: this share of all, and no fewer than so many.
+#: Trials of about the same cost: share of all trials, and their smallest number.
 _NEIGHBOUR_SHARE, _MIN_NEIGHBOURS = 0.2, 6
-#: Random halves of the trials, and random orders of them.
+#: Number of random halves and of random orders of the trials.
 _HALVES, _ORDERS = 100, 2000
-#: Orders that are looked at in one go.
+#: Orders per batch, to bound memory.
 _ORDERS_PER_BATCH = 100
-#: How likely it is that chance alone makes one or more knobs of a target pass for important.
+#: Probability that chance alone makes any parameter of a target look important.
 _FALSE_POSITIVE_RATE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """One parameter, or one kind, and one target.
+    """Importance of a parameter, or of a kind of parameters, for one target.
 
-    share: of the variance of the target's ranks that it explains, in [0, 1]. low, high: 68 % interval, over random
-    halves of the trials (Shao and Wu, A general theory for jackknife variance estimation, 1989). chance: what is
-    reached when trials and values are paired at random: all rows of one target stay below it in 95 of 100 studies.
+    Attributes:
+        share: Share of the variance of the target's ranks that it explains, in [0, 1].
+        low: Lower end of the 68 % interval over random halves of the trials (Shao and Wu, A general theory for
+            jackknife variance estimation, 1989).
+        high: Upper end of that interval.
+        chance: Share that random pairings of trials and values reach: in 95 of 100 studies without any effect, all rows
+            of a target stay below it.
     """
 
     share: float
@@ -64,21 +68,23 @@ class Importance:
 
     @property
     def is_noise(self) -> bool:
-        """Whether chance gives as much."""
+        """Return whether chance reaches the share, too."""
         return self.share <= self.chance
 
     def __str__(self) -> str:
-        """For people: the share and its interval, in brackets where it is noise."""
+        """Return the share and its interval, in brackets if it is noise."""
         text = f"{self.share:.0%}, {self.low:.0%} to {self.high:.0%}"
         return f"({text})" if self.is_noise else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportanceRow:
-    """A parameter, or the sum over all of one kind.
+    """A parameter, or the sum over all parameters of one kind.
 
-    name: of the parameter, or of the kind, such as "criterion/*". members: parameters in it, 1 for a single one.
-    targets: target -> Importance.
+    Attributes:
+        name: Name of the parameter, or of the kind, such as "criterion/*".
+        members: Number of parameters; 1 for a single one.
+        targets: Target -> importance.
     """
 
     name: str
@@ -88,12 +94,16 @@ class ImportanceRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importances:
-    """What mattered, as far as the trials tell.
+    """Importances of all parameters.
 
-    trials: how many were looked at. targets: the objectives, and "quality at equal" the first cost among them.
-    knobs: the parameters, those that share what stands before "/" as one; what matters most for the last target first.
-    members: those parameters one by one. left_out: parameter -> why it has no number.
-    notes: what could not be assessed, and why.
+    Attributes:
+        trials: Number of trials.
+        targets: The objectives, and "quality at equal" the first cost among them.
+        parameters: Parameters, with those of one kind (equal names before "/") summed; the most important for the last
+            target first.
+        members: The single parameters of the summed kinds.
+        left_out: Parameter -> why it has no importance.
+        notes: Targets that could not be assessed, and why.
     """
 
     trials: int
@@ -104,7 +114,7 @@ class Importances:
     notes: tuple[str, ...] = ()
 
     def table(self) -> pd.DataFrame:
-        """A row for each knob and member, with share, low, high, chance and is_noise of each target."""
+        """Return one row per parameter and member, with share, low, high, chance and is_noise of each target."""
         rows = []
         for row in (*self.parameters, *self.members):
             cells: dict[str, object] = {"parameter": row.name, "members": row.members}
@@ -115,7 +125,7 @@ class Importances:
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON-ready data: the numbers for each knob and member by target, and what there is to say."""
+        """Return JSON-ready data."""
         knobs, members = (
             {
                 row.name: {t: {**asdict(found), "is_noise": found.is_noise} for t, found in row.targets.items()}
@@ -143,14 +153,16 @@ class _Draws:
 
 
 def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
-    """Importances over the finished trials that the sampler chose.
+    """Compute importances over the finished trials that the sampler chose.
 
-    Warm starts hold nearly every parameter at its first choice, polished trials and duplicates repeat what was
-    measured: none tells a choice from what came with it. Trials that were stopped early have the quality of another
-    time of the fine-tune, and are left out with them. That later trials start from longer trained ancestors is not told
-    apart from their choices. A parameter that only some trials have counts as one value more for the others.
+    Warm starts hold most parameters at their first choice, and polished trials and duplicates repeat measurements, so
+    they are left out. Early-stopped trials are left out, because their quality belongs to another time of the
+    fine-tune. The longer training of later trials' ancestors is not separated from their choices. A parameter that only
+    some trials have has one more value for the others.
 
-    study: its "objectives" attribute names its values, "quality" among them. seed: >= 0.
+    Args:
+        study: Optuna study; its attribute "objectives" names its values, "quality" among them.
+        seed: Seed of the random halves and orders, >= 0.
     """
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     trials = [
@@ -181,9 +193,16 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
 
 
 def read_importances(folder: RunFolder) -> Importances | None:
-    """Importances of a run folder, whose journal is only read; None while there is no journal of trials.
+    """Compute the importances of a run folder. Its journal is only read.
 
-    Raises StorageError for a journal that cannot be read.
+    Args:
+        folder: Run folder.
+
+    Returns:
+        Importances; None while there is no journal of trials.
+
+    Raises:
+        StorageError: The journal cannot be read.
     """
     path = folder.path / JOURNAL
     if not path.is_file():
@@ -192,16 +211,21 @@ def read_importances(folder: RunFolder) -> Importances | None:
         storage = JournalStorage(JournalFileBackend(str(path)))
         names = optuna.get_all_study_names(storage)
         return importances(optuna.load_study(study_name=names[0], storage=storage)) if names else None
-    except Exception as error:  # Optuna replays whatever a journal holds, and fails in as many ways
+    except Exception as error:  # Optuna replays any journal, and fails in many ways
         remedy = "The candidates need no journal; the next run repairs it."
         got = f"{type(error).__name__}: {error}"[:200]
         raise StorageError(error_message(str(path), "be a journal of trials", got, remedy)) from error
 
 
 def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """The quality [n] less what the trials nearest in cost [n] lead to expect: a line through them, without the trial.
+    """Return the quality minus its prediction from the trials nearest in cost, float [n].
 
-    Local linear regression (Cleveland, Robust locally weighted regression, 1979), unweighted.
+    The prediction is a line through the neighbours, without the trial: local linear regression (Cleveland, Robust
+    locally weighted regression, 1979), unweighted.
+
+    Args:
+        quality: Float [n].
+        costs: Float [n].
     """
     near = max(_MIN_NEIGHBOURS, round(_NEIGHBOUR_SHARE * len(costs)))
     rest = np.empty(len(costs))
@@ -217,11 +241,14 @@ def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
 
 
 def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """[rows, parameters]: share of the variance of the values [rows, n] between the groups of each parameter.
+    """Return the share of variance that each parameter explains, less chance, float [rows, parameters].
 
-    groups: integers >= 0 [n, parameters]. Less what is expected by chance, 1 - (1 - between / total) (n - 1) /
-    (n - groups): 1 where they explain all, 0 on average where they explain nothing, and then often below it. 0 where
-    there is nothing to explain, or a group for each value.
+    The share is 1 - (1 - between / total) (n - 1) / (n - groups): 1 if the groups explain everything, 0 on average if
+    they explain nothing, and then often negative. It is 0 if the values are constant or each has a group for itself.
+
+    Args:
+        groups: Group of each trial, integers >= 0, [n, parameters].
+        values: Values of the targets, float [rows, n].
     """
     samples, parameters = groups.shape
     most = int(groups.max(initial=0)) + 1
@@ -238,7 +265,7 @@ def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _targets(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, np.ndarray]:
-    """Name -> ranks [trials]; at equal cost only where the quality changes at all."""
+    """Return name -> ranks [trials]; quality at equal cost only if the quality varies."""
     columns = np.array([trial.values for trial in trials]).T
     found = {name: _ranks(v) for name, v in zip(study.user_attrs["objectives"], columns, strict=True)}
     cost = next(name for name in found if name != "quality")
@@ -248,12 +275,12 @@ def _targets(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, np
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """From 1, the mean of their ranks where values are equal."""
+    """Return ranks from 1; equal values share their mean rank."""
     return pd.Series(values).rank().to_numpy()
 
 
 def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Parameter -> the number of the group that each trial is in; parameter -> why it is left out."""
+    """Return parameter -> group of each trial, and parameter -> why it is left out."""
     groups: dict[str, np.ndarray] = {}
     left_out = {}
     for name in dict.fromkeys(name for trial in trials for name in trial.params):
@@ -272,7 +299,7 @@ def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[
 
 
 def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
-    """One number for each choice, or for each part of a range; another for trials without the parameter."""
+    """Return one number per choice, or per part of a range; another for trials without the parameter."""
     there = np.array([name in trial.params for trial in trials])
     values = [trial.params[name] for trial in trials if name in trial.params]
     drawn = next(trial.distributions[name] for trial in trials if name in trial.params)
@@ -287,7 +314,7 @@ def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
 
 
 def _pooled(labels: np.ndarray) -> np.ndarray:
-    """The labels with rare ones as one; with the most frequent one where there are too few of them for that."""
+    """Return the labels with rare ones merged; merged into the most frequent one if they are too few."""
     counts = np.bincount(labels)
     rare = (counts > 0) & (counts < _MIN_TRIALS_PER_VALUE)
     few = counts[rare].sum() < _MIN_TRIALS_PER_VALUE
@@ -295,7 +322,7 @@ def _pooled(labels: np.ndarray) -> np.ndarray:
 
 
 def _merge_kinds(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
-    """Knob -> its parameters; parameters such as "criterion/a" and "criterion/b" are one, "criterion/*"."""
+    """Return kind -> its parameters: "criterion/a" and "criterion/b" become "criterion/*"."""
     knobs: dict[str, list[str]] = defaultdict(list)
     for name in names:
         kind, slash, _ = name.partition("/")
@@ -320,7 +347,7 @@ def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _
 def _rows(
     knobs: Mapping[str, Sequence[str]], names: Iterable[str], draws: Mapping[str, _Draws]
 ) -> tuple[ImportanceRow, ...]:
-    """A row for each knob, the sum over its parameters, in the order of the last target."""
+    """Return a row for each kind, the sum over its parameters, in the order of the last target."""
     if not knobs or not draws:
         return ()
     members = np.array([[name in inside for inside in knobs.values()] for name in names], dtype=float)
@@ -334,9 +361,9 @@ def _rows(
 
 
 def _importances(drawn: _Draws, members: np.ndarray) -> list[Importance]:
-    """One for each column of members [parameters, knobs], 1 where a parameter is of the knob."""
+    """Return an importance for each column of members [parameters, kinds], 1 where a parameter is of the kind."""
     low, high = np.quantile(drawn.halves @ members, (0.16, 0.84), axis=0)
-    # Each row may pass with its part of the error, so that the whole table has all of it (Bonferroni).
+    # Each row gets its part of the error, so that the whole table has all of it (Bonferroni).
     chance = np.quantile(drawn.chance @ members, 1 - _FALSE_POSITIVE_RATE / members.shape[1], axis=0)
     rows = np.clip(np.array([(drawn.own @ members)[0], low, high, chance]), 0.0, 1.0).T.tolist()
     return [Importance(share=share, low=down, high=up, chance=passed) for share, down, up, passed in rows]

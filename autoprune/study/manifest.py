@@ -1,4 +1,4 @@
-"""Manifest: what study.json says of a study, enough for the front, the report and `solve` without the script."""
+"""Manifest: the description of a study in study.json, which suffices for front, report and `solve`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoprune.sensitivity.cost_table import CostTable
 from autoprune.sensitivity.scan import Sensitivity
 
 FOLDER_VERSION = 1
-#: What is known of what is left alone beside module, channels and reason.
+#: Fields of UnprunableModule that earlier versions did not store.
 _SINCE_KINDS = (
     *("of", "kind", "title", "why", "remedy", "docs", "operator", "at", "line", "group", "parts"),
     "multiply_adds",
@@ -24,8 +24,14 @@ _SINCE_KINDS = (
 class GroupRow:
     """A group of coupled channels.
 
-    name, channels, kind: of the group. layers: modules that make its channels. tensors: how many it runs through.
-    parameters_saved_by_half, multiply_adds_saved_by_half: shares of the model that go when half of the channels do.
+    Attributes:
+        name: Name of the group.
+        channels: Dense width.
+        kind: Kind of the group.
+        layers: Modules that produce its channels.
+        tensors: Number of tensors that it runs through.
+        parameters_saved_by_half: Share of the model's parameters that halving the group saves, in [0, 1].
+        multiply_adds_saved_by_half: The same for multiply-adds.
     """
 
     name: str
@@ -42,8 +48,12 @@ class GroupRow:
 class BlockRow:
     """A residual block or a layer.
 
-    name: of the block. kind: what it is. chosen: trials choose whether it goes, and not only its parts.
-    parameters_saved, multiply_adds_saved: shares of the model that go with it.
+    Attributes:
+        name: Name of the block.
+        kind: Kind of the block.
+        chosen: Whether trials choose to drop it as a whole, and not only its parts.
+        parameters_saved: Share of the model's parameters that dropping it saves, in [0, 1].
+        multiply_adds_saved: The same for multiply-adds.
     """
 
     name: str
@@ -56,14 +66,26 @@ class BlockRow:
 @stored(Format(what="a module that is left alone", optional=_SINCE_KINDS))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnprunableModule:
-    """A module of whose channels some stay.
+    """A module with channels that cannot be pruned.
 
-    module, channels, of: how many stay of how many it makes. reason: why and where, in words.
-    In a run folder of an earlier version these are empty:
-    kind, title, why, remedy, docs: kind of reason, its name, why in words, what to do, and the section of the docs.
-    operator, at, line: what it is due to, in which module, and in which line of code.
-    group: the group that was withdrawn. parts: what stays, such as heads.
-    multiply_adds: share of the dense model's that stays with it, in [0, 1].
+    The fields after `reason` are empty in a run folder of an earlier version.
+
+    Attributes:
+        module: Name of the module.
+        channels: Number of channels that stay.
+        reason: Why and where, in words.
+        of: Number of channels that the module produces.
+        kind: Kind of the reason.
+        title: Title of the kind.
+        why: Reason in words.
+        remedy: Advice.
+        docs: Section of the docs.
+        operator: Operator that causes it.
+        at: Module of the operator.
+        line: Line of code of the operator.
+        group: Name of the withdrawn group.
+        parts: Name of what the channels are, such as heads.
+        multiply_adds: Share of the dense multiply-adds that stays with the channels, in [0, 1].
     """
 
     module: str
@@ -86,13 +108,24 @@ class UnprunableModule:
 @stored(Format(what="a study", version=FOLDER_VERSION, optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A study as it was created.
+    """Description of a study as it was created.
 
-    name: for people. settings: JSON of StudySettings. structure, weights: fingerprints of the dense model.
-    quality, metrics, higher_is_better: what it is measured by. groups, blocks, unprunable: of the model.
-    costs: what any widths cost; None in a run folder of an earlier version. ties: for each group the number of the
-    first one that it shares its width with. not_finite: tensors of the dense model that hold other numbers, as masks of
-    attention do. bytes: of its tensors. None in a run folder of an earlier version.
+    Attributes:
+        name: Name for people.
+        settings: JSON of StudySettings.
+        quality: Name of the quality metric.
+        higher_is_better: Direction of the quality.
+        structure: Fingerprint of the dense model's structure.
+        weights: Fingerprint of the dense model's weights.
+        metrics: Names of the metrics.
+        groups: Groups of the model.
+        blocks: Blocks of the model.
+        costs: Costs of any widths; None in a run folder of an earlier version.
+        ties: For each group the number of the first group of its tie.
+        unprunable: Modules with channels that cannot be pruned.
+        not_finite: Names of the dense tensors with values that are not finite, such as attention masks; None in a run
+            folder of an earlier version.
+        bytes: Bytes of the dense tensors; None in a run folder of an earlier version.
     """
 
     name: str
@@ -111,13 +144,28 @@ class Manifest:
     bytes: int | None = None
 
     def check(self, where: str) -> None:
-        """Raise StorageError for parts that contradict each other. where: the file, for the message."""
+        """Check that the parts agree.
+
+        Args:
+            where: Path of the file, for the message.
+
+        Raises:
+            StorageError: Parts contradict each other.
+        """
         wrong = self._inconsistency()
         if wrong:
             raise StorageError(error_message(where, "hold a study", f"one in which {wrong}"))
 
     def check_scan(self, scan: Sensitivity, where: str) -> None:
-        """Raise StorageError for a scan of other groups or blocks. where: the file, for the message."""
+        """Check that a scan has the study's groups and blocks.
+
+        Args:
+            scan: Stored scan.
+            where: Path of the file, for the message.
+
+        Raises:
+            StorageError: The scan is of another model.
+        """
         groups, scanned = {row.name for row in self.groups}, scan.added_loss.keys()
         other = sorted(groups ^ scanned)
         if other:
@@ -129,9 +177,14 @@ class Manifest:
             raise StorageError(error_message(f"dropped of {where}", "hold blocks of study.json", got))
 
     def check_records(self, records: Sequence[CandidateRecord], where: str) -> None:
-        """Raise StorageError for candidates that are not of this study, or whose parents lead nowhere.
+        """Check that candidates fit the study and that their parents exist.
 
-        where: the folder of the candidates, for the message.
+        Args:
+            records: Stored candidates.
+            where: Folder of the candidates, for the message.
+
+        Raises:
+            StorageError: A candidate does not fit.
         """
         channels = {row.name: row.channels for row in self.groups}
         blocks = {row.name for row in self.blocks}
@@ -170,7 +223,7 @@ class Manifest:
 
 
 def _mismatch(record: CandidateRecord, channels: Mapping[str, int], blocks: Iterable[str]) -> str:
-    """What of a candidate does not fit the groups and blocks of the study, in words; "" for nothing."""
+    """Return in words how a candidate does not fit the study's groups and blocks; "" if it fits."""
     other = sorted(channels.keys() ^ record.kept.keys())
     if other:
         return f"one with other groups ({other[0]!r})"
@@ -182,7 +235,7 @@ def _mismatch(record: CandidateRecord, channels: Mapping[str, int], blocks: Iter
 
 
 def _broken_lineage(record: CandidateRecord, parents: Mapping[int, int | None]) -> str:
-    """Where the line of a candidate's parents ends in nothing or in itself, in words; "" for an end in dense."""
+    """Return in words where the parents of a candidate are missing or circular; "" if they end in dense."""
     seen, number = {record.number}, parents[record.number]
     while number is not None:
         if number not in parents:
