@@ -126,7 +126,7 @@ class Importances:
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON-ready data."""
-        knobs, members = (
+        parameters, members = (
             {
                 row.name: {t: {**asdict(found), "is_noise": found.is_noise} for t, found in row.targets.items()}
                 for row in rows
@@ -136,7 +136,7 @@ class Importances:
         return {
             "trials": self.trials,
             "targets": list(self.targets),
-            "knobs": knobs,
+            "knobs": parameters,
             "members": members,
             "left_out": dict(self.left_out),
             "notes": list(self.notes),
@@ -323,11 +323,11 @@ def _pooled(labels: np.ndarray) -> np.ndarray:
 
 def _merge_kinds(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
     """Return kind -> its parameters: "criterion/a" and "criterion/b" become "criterion/*"."""
-    knobs: dict[str, list[str]] = defaultdict(list)
+    kinds: dict[str, list[str]] = defaultdict(list)
     for name in names:
         kind, slash, _ = name.partition("/")
-        knobs[f"{kind}/*" if slash else name].append(name)
-    return knobs
+        kinds[f"{kind}/*" if slash else name].append(name)
+    return kinds
 
 
 def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _Draws:
@@ -345,16 +345,16 @@ def _draws(groups: Mapping[str, np.ndarray], values: np.ndarray, seed: int) -> _
 
 
 def _rows(
-    knobs: Mapping[str, Sequence[str]], names: Iterable[str], draws: Mapping[str, _Draws]
+    kinds: Mapping[str, Sequence[str]], names: Iterable[str], draws: Mapping[str, _Draws]
 ) -> tuple[ImportanceRow, ...]:
     """Return a row for each kind, the sum over its parameters, in the order of the last target."""
-    if not knobs or not draws:
+    if not kinds or not draws:
         return ()
-    members = np.array([[name in inside for inside in knobs.values()] for name in names], dtype=float)
+    members = np.array([[name in inside for inside in kinds.values()] for name in names], dtype=float)
     found = {target: _importances(drawn, members) for target, drawn in draws.items()}
     rows = [
         ImportanceRow(name=name, members=len(inside), targets={target: found[target][place] for target in found})
-        for place, (name, inside) in enumerate(knobs.items())
+        for place, (name, inside) in enumerate(kinds.items())
     ]
     last = tuple(found)[-1]
     return tuple(sorted(rows, key=lambda row: -row.targets[last].share))

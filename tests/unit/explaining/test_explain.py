@@ -84,7 +84,7 @@ def listed(found: Explanation, *, searched: bool = True) -> list[str]:
 )
 @pytest.mark.parametrize("model", ["", "hf_gpt2", "resnet"])
 def test_what_is_listed_as_searched_is_what_a_study_chooses_from(kinds: tuple[str, ...], model: str) -> None:
-    """Where each group has a ratio of its own and each block a choice, knobs and parts are the same, and none twice."""
+    """With one ratio per group and one choice per block, parameters and parts are the same, and none twice."""
     space = SpaceSettings(kind="direct", kinds=kinds)
     found = explain_topology(topology(model), space)
     of_study = topology(model).only(kinds)

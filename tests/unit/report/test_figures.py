@@ -154,7 +154,7 @@ def test_progress_of_an_error() -> None:
     assert volumes.y[-1] > 0
 
 
-def knob(name: str, members: int, **shares: tuple[float, float, float, float]) -> ImportanceRow:
+def row_of(name: str, members: int, **shares: tuple[float, float, float, float]) -> ImportanceRow:
     """A row; shares: target -> (share, low, high, chance)."""
     targets = {
         target: Importance(share=share, low=low, high=high, chance=chance)
@@ -163,10 +163,10 @@ def knob(name: str, members: int, **shares: tuple[float, float, float, float]) -
     return ImportanceRow(name=name, members=members, targets=targets)
 
 
-def test_importance_has_a_bar_for_each_knob_and_target() -> None:
+def test_importance_has_a_bar_for_each_parameter_and_target() -> None:
     rows = (
-        knob("lr", 1, quality=(0.1, 0.0, 0.3, 0.2), size=(0.0, 0.1, 0.2, 0.3), equal=(0.6, 0.5, 0.8, 0.2)),
-        knob("criterion/*", 9, quality=(0.4, 0.2, 0.5, 0.2), size=(0.3, 0.2, 0.4, 0.1), equal=(0.2, 0.1, 0.3, 0.2)),
+        row_of("lr", 1, quality=(0.1, 0.0, 0.3, 0.2), size=(0.0, 0.1, 0.2, 0.3), equal=(0.6, 0.5, 0.8, 0.2)),
+        row_of("criterion/*", 9, quality=(0.4, 0.2, 0.5, 0.2), size=(0.3, 0.2, 0.4, 0.1), equal=(0.2, 0.1, 0.3, 0.2)),
     )
     figure = figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), parameters=rows))
     assert [bar.name for bar in figure.data] == ["equal", "size", "quality"]

@@ -1,4 +1,4 @@
-"""Knobs: what a space has beside widths, from parameters to plans and back."""
+"""Parameters other than widths: from parameters to plans and back."""
 
 from __future__ import annotations
 
@@ -350,19 +350,19 @@ def test_without_steps_nothing_of_training_is_a_parameter() -> None:
         ({"kind": "direct"}, {"spread", "sparsity"}),
     ],
 )
-def test_a_knob_that_decides_nothing_is_no_parameter(changes: dict[str, object], gone: set[str]) -> None:
+def test_a_choice_that_decides_nothing_is_no_parameter(changes: dict[str, object], gone: set[str]) -> None:
     whole = distributions(space(), residual()).keys()
     found = distributions(space(**changes), residual()).keys()
     assert whole - found == gone
 
 
-def test_a_model_without_blocks_has_no_knobs_of_blocks() -> None:
+def test_a_model_without_blocks_has_no_parameters_of_blocks() -> None:
     found = distributions(space(criteria=("l2", "l1")), perceptron())
     assert {"blocks", "block_criterion"}.isdisjoint(found)
     assert not [name for name in distributions(space(block_criteria=()), perceptron()) if name.startswith("drop/")]
 
 
-def test_where_only_weights_go_there_are_no_knobs_of_channels() -> None:
+def test_where_only_weights_go_there_are_no_parameters_of_channels() -> None:
     weights = residual().only(("weights",))
     chosen = space(kinds=("weights",), criterion_per_group=False)
     found = distributions(chosen, weights)

@@ -101,7 +101,7 @@ def test_distributions_of_the_direct_space() -> None:
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
-def test_a_knob_with_one_choice_is_no_parameter(kind: str) -> None:
+def test_a_single_choice_is_no_parameter(kind: str) -> None:
     one = SpaceSettings(kind=kind, criteria=("l1",), learning_rate=0.03, optimizers=("adamw",), distillation=(0.5,))
     space = build_space(one, TOPOLOGY, SENSITIVITY)
     assert not {"criterion", "learning_rate", "optimizer", "distillation"} & space.distributions.keys()
@@ -115,7 +115,7 @@ def test_a_knob_with_one_choice_is_no_parameter(kind: str) -> None:
     )
 
 
-def test_recovery_knobs_are_parameters_when_there_is_a_choice() -> None:
+def test_recovery_settings_are_parameters_when_there_is_a_choice() -> None:
     several = SpaceSettings(optimizers=("sgd", "adamw"), distillation=(0.0, 0.5), steps=7, batch_norm_samples=33)
     space = guided(several)
     parameters = space.uniform(0.5) | {"optimizer": "adamw", "distillation": 0.5, "learning_rate": 0.02}
@@ -124,7 +124,7 @@ def test_recovery_knobs_are_parameters_when_there_is_a_choice() -> None:
     assert (recovery.steps, recovery.batch_norm_samples) == (7, 33)
 
 
-def test_without_training_there_are_no_training_knobs() -> None:
+def test_without_training_there_are_no_training_parameters() -> None:
     space = guided(SpaceSettings(steps=0, optimizers=("sgd", "adamw"), distillation=(0.0, 0.5)))
     assert not {"learning_rate", "optimizer", "distillation"} & space.distributions.keys()
 

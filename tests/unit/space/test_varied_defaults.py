@@ -1,4 +1,4 @@
-"""Lengths of fine-tunes as a knob, and knobs that take turns over the solved allocations."""
+"""Fine-tune lengths as a parameter, and parameters that take turns over the solved allocations."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def test_solved_allocations_take_turns_and_the_sweep_does_not(tmp_path: Path) ->
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
     study.run()
 
-    def knobs(origin: str) -> set[tuple[object, ...]]:
+    def parameters(origin: str) -> set[tuple[object, ...]]:
         plans = [r.plan for r in study.records if r.origin == origin]
         assert len(plans) == 3
         return {
             (p.recovery.learning_rate, p.recovery.averaging, *{g.criterion for g in p.groups.values()}) for p in plans
         }
 
-    assert len(knobs("uniform")) == 1
-    assert len(knobs("solved")) == 3
-    assert {criterion for *_, criterion in knobs("solved")} == {"l1", "l2"}
+    assert len(parameters("uniform")) == 1
+    assert len(parameters("solved")) == 3
+    assert {criterion for *_, criterion in parameters("solved")} == {"l1", "l2"}

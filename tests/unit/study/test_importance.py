@@ -334,7 +334,7 @@ def test_equal_cost_is_that_of_the_first_cost_among_the_objectives() -> None:
     assert importances(study).targets == ("parameters", "quality", "latency_ms", "quality at equal parameters")
 
 
-def test_the_table_has_a_row_for_each_knob_and_each_of_a_kind() -> None:
+def test_the_table_has_a_row_for_each_parameter_and_each_of_a_kind() -> None:
     found = importances(simulated())
     table = found.table()
     rows = (*found.parameters, *found.members)

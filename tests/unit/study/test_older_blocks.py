@@ -106,9 +106,9 @@ def test_a_study_goes_on_with_the_blocks_that_it_began_with(
         del row["test"]  # at the stop the front was measured as well
     assert parts == expected
     assert {name for record in study.records for name in record.dropped} == set(LAYERS), "or nothing is shown here"
-    knobs = {name for trial in journal_trials(tmp_path / "old") for name in trial.params}
+    parameters = {name for trial in journal_trials(tmp_path / "old") for name in trial.params}
     depth = {"blocks"} if criteria else {f"drop/{layer}" for layer in LAYERS}
-    assert {name for name in knobs if name.partition("/")[0] in ("drop", "blocks")} == depth
+    assert {name for name in parameters if name.partition("/")[0] in ("drop", "blocks")} == depth
     with pytest.warns(AutopruneWarning, match="Since then"):
         again = autoprune.Study.open(tmp_path / "old", task())
     number = next(record.number for record in again.records if record.dropped)
