@@ -185,7 +185,7 @@ def test_without_steps_no_schedule_needs_a_pace() -> None:
         ),
         (
             {"weights": WeightPlan(sparsity=0.5, layers={"stem.1.weight": 0.5})},
-            "a weight that is masked must be one of",
+            "a masked weight must be one of",
             ("stem.0.weight", "head.weight"),
         ),
         ({"recovery": RecoveryPlan(scheduler="cosin")}, "a scheduler must be one of", tuple(SCHEDULERS)),
