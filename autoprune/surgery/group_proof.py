@@ -12,7 +12,7 @@ from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.surgery.draws import DRAWS, Draw, draw_channels, independent_sets, layer_of, two_channels
 from autoprune.surgery.forwards import OutOfTime
 from autoprune.surgery.influence import NO_EFFECT_REASON, Cuts, Part, influential_parameters, matrices
-from autoprune.surgery.repairs import Repair, candidate_repairs
+from autoprune.surgery.repairs import Repair, candidate_repairs, repair_key
 from autoprune.trace.groups import Attribute, ChannelGroup
 from autoprune.trace.reasons import PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
@@ -52,7 +52,7 @@ class Proof:
         reasons: Groups withdrawn so far, with the reasons.
         learned: Repair -> layers of the groups that it made right.
         settled: Groups that were repaired by name, not as likes of another group.
-        passed: (groups, draw, all together) that passed with the present topology.
+        passed: (groups with their repairs, draw, all together) that passed.
         apart: Number of draws for sets of groups; 1 if an earlier proof passed all draws with like layers.
         guesses: Guessed numbers of each group; none is used until the group turns out to need it.
         draws: Kept channels of every group; the first `apart` draws are for sets of groups, the last for all groups
@@ -67,7 +67,7 @@ class Proof:
     reasons: dict[str, Reason] = field(default_factory=dict)
     learned: dict[Repair, set[str]] = field(default_factory=dict)
     settled: set[str] = field(default_factory=set)
-    passed: set[tuple[tuple[str, ...], int, bool]] = field(default_factory=set)
+    passed: set[object] = field(default_factory=set)
     apart: int = len(DRAWS) - 1
     guesses: dict[str, tuple[Attribute, ...]] = field(init=False)
     draws: tuple[Draw, ...] = field(init=False)
@@ -178,8 +178,8 @@ class Proof:
         """
         for draw in (draws or self.draws[: self.apart]) if names else ():
             together = draw is self.draws[-1]
-            key = tuple(names), self.draws.index(draw), together
-            if topology is None and key in self.passed:
+            key = repair_key(topology or self.topology, names), self.draws.index(draw), together
+            if key in self.passed:
                 continue
             kept = KeptChannels(groups={name: draw[name] for name in names})
             if together:
@@ -188,8 +188,7 @@ class Proof:
                 reason = self.check.first_difference(topology or self.topology, kept)
             if reason is not None:
                 return reason
-            if topology is None:
-                self.passed.add(key)
+            self.passed.add(key)
         return None
 
     def settle(self, names: Sequence[str]) -> None:
@@ -308,7 +307,6 @@ class Proof:
 
     def _adopt(self, changed: ChannelGroup) -> None:
         self.topology = _with(self.topology, changed)
-        self.passed.clear()
 
     def _settle_narrow_at_once(self) -> None:
         """Find the groups that need more than one channel: a single one would be squeezed or broadcast."""

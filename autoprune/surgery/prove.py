@@ -135,7 +135,8 @@ class _Discovery:
             tied = frozenset(name for name, _ in self.model.named_modules() if layer_of(name) in lessons.tied)
             topology = self._traced(_Way(tied, lessons.in_training)) or topology
             proof.check.forget()
-        return Proof(topology, proof.check, self.seed, lessons, apart=1).run()
+            proof.passed.clear()  # they were of other groups
+        return Proof(topology, proof.check, self.seed, lessons, passed=proof.passed, apart=1).run()
 
     def _better(self, proof: Proof, step: Callable[[Proof], Topology]) -> tuple[Topology, Lessons]:
         """Take a step of a proof, again with tied channels if that is better; return its lessons too."""

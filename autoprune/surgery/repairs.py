@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from autoprune.trace.groups import Attribute, ChannelGroup, Member, Rescale
+from autoprune.trace.topology import Topology
 
 #: Upper limit of repairs that are tried for one group.
 MOST = 48
@@ -107,6 +108,22 @@ class Repair:
         """
         for number in sorted(self.numbers):
             yield replace(self, numbers=self.numbers - {number})
+
+
+def repair_key(topology: Topology, names: Iterable[str]) -> tuple[object, ...]:
+    """Make a key of what repairs changed in groups: cuts of them under topologies with one key are the same.
+
+    Args:
+        topology: Of one trace.
+        names: Names of groups.
+
+    Returns:
+        A hashable value.
+
+    """
+    groups = {group.name: group for group in topology.groups}
+    scaled = {name: [(r.tensor, r.axis, *r.index.tolist()) for r in groups[name].rescaled] for name in names}
+    return tuple((name, groups[name].attributes, *scaled[name]) for name in names)
 
 
 def candidate_repairs(group: ChannelGroup, guesses: Sequence[Attribute]) -> list[Repair]:
