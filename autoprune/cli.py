@@ -74,7 +74,7 @@ def _report_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             _fail(f"A file or folder cannot be read or written: {error}. Name another path.", 2)
         except KeyboardInterrupt:
-            _fail("Interrupted. What is finished is kept; the same command goes on from here.", 130)
+            _fail("Interrupted. Finished trials are kept; the same command continues from here.", 130)
 
     return wrapped
 
@@ -99,7 +99,7 @@ def explain(
     from autoprune.explaining.text import show
     from autoprune.script import load_script
 
-    # What the script prints is no JSON.
+    # Output of the script is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         loaded = load_script(script)
         found = explain_topology(loaded.task, loaded.settings.space)

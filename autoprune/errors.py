@@ -216,7 +216,7 @@ def _name_of(error: BaseException) -> str:
 
 
 #: Advice after an error of the user's code, where no other is given.
-RESUME_ADVICE = "What is finished is kept: once the code is mended, the same call goes on from there."
+RESUME_ADVICE = "Finished trials are kept: fix the code, and the same call continues from there."
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def block_influence(block: DroppableBlock, topology: Topology, signals: Signals)
     del topology
     known = signals.need_blocks("block_influence")
     if block.name not in known:
-        expected = "be used on blocks that the forward calls and gives what they add to"
+        expected = "be used on blocks that the forward calls with the tensor that they add to"
         raise ConfigurationError(error_message("criterion 'block_influence'", expected, repr(block.name)))
     return torch.tensor(known[block.name])
 
@@ -170,7 +170,7 @@ def bn_scale(block: DroppableBlock, topology: Topology, signals: Signals) -> Ten
     """
     there = set(block.tensors).intersection(signals.weights)
     scales = {m.tensor for group in topology.groups for m in group.members if m.role == "scale"}
-    # Of norms that no group runs through those are known that keep statistics.
+    # Norms outside all groups are known by their running statistics.
     known = {name for name in there if f"{name.removesuffix('.weight')}.running_var" in there}
     found = sorted(there & (scales | known))
     if not found:

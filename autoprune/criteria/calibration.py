@@ -89,7 +89,7 @@ class ActivationStatistics:
         norms = [(part.mean_square * part.count).sqrt() for part in self.parts or (self,)]
         return torch.cat(norms).reshape(-1, size)
 
-    def joined(self, other: ActivationStatistics) -> ActivationStatistics:
+    def merged(self, other: ActivationStatistics) -> ActivationStatistics:
         """Merge with the statistics of other entries; precise where the mean is far from 0.
 
         Args:
@@ -142,7 +142,7 @@ def measure_activations(model: nn.Module, batches: Sequence[Batch]) -> dict[str,
 
 
 def _join(found: dict[Key, ActivationStatistics], key: Key, statistics: ActivationStatistics) -> None:
-    found[key] = found[key].joined(statistics) if key in found else statistics
+    found[key] = found[key].merged(statistics) if key in found else statistics
 
 
 @torch.enable_grad()
@@ -243,7 +243,7 @@ class Probes:
         """
         return self.signs(name, number).to(weight) * (weight if self.sized else weight != 0)
 
-    def apart(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    def split(self, gradients: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Split parameters into the parts that are probed together.
 
         Args:
@@ -298,7 +298,7 @@ def estimate_hessian(
             for name in reached:
                 found.setdefault(name, torch.zeros_like(of[name], dtype=_wide(of[name])))
             numbers = range(number * HESSIAN_PROBES, (number + 1) * HESSIAN_PROBES)
-            for probe, chosen in itertools.product(numbers, probes.apart(reached)):
+            for probe, chosen in itertools.product(numbers, probes.split(reached)):
                 z = {name: probes.of(name, probe, of[name].detach()) for name in chosen}
                 for name, product in _hessian_times(z, chosen, of).items():
                     found[name] += z[name].to(found[name].dtype) * product / (HESSIAN_PROBES * len(batches))

@@ -86,15 +86,15 @@ def gather_signals(  # noqa: PLR0913  # what only a trainer has to give comes la
     weights = {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     topology, kept = parent
     shapes = {name: info.shape for name, info in topology.tensors.items()}
-    bare = Signals(kept=kept, positions=alive_positions(topology, kept), weights=weights, shapes=shapes, seed=seed)
-    source = _Source(model=model, batches=batches, loss=loss, topology=topology, bare=bare)
+    base = Signals(kept=kept, positions=alive_positions(topology, kept), weights=weights, shapes=shapes, seed=seed)
+    source = _Source(model=model, batches=batches, loss=loss, topology=topology, base=base)
     gradients, products = source.gradients(names)
     return replace(
-        bare,
+        base,
         gradients=gradients if "gradients" in names else None,
         activations=calibration.measure_activations(model, batches) if "activations" in names else None,
         activation_gradients=products if "activation_gradients" in names else None,
-        hessian=source.hessian(source.making(), of_channels=True) if "hessian" in names else None,
+        hessian=source.hessian(source.producing(), of_channels=True) if "hessian" in names else None,
         weight_hessian=source.hessian(source.weights(), of_channels=False) if "weight_hessian" in names else None,
         gates=source.gates() if "gates" in names else None,
         weight_gates=source.weight_gates() if "weight_gates" in names else None,
@@ -114,12 +114,12 @@ class _Source:
     batches: Sequence[Batch]
     loss: Callable[..., Tensor]
     topology: Topology
-    bare: Signals
+    base: Signals
 
     def trained(self) -> list[str]:
         return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
 
-    def making(self) -> set[str]:
+    def producing(self) -> set[str]:
         """Weights that produce channels."""
         return {m.tensor for group in self.topology.groups for m in group.members if m.role == "out"}
 
@@ -129,20 +129,20 @@ class _Source:
 
     def weights(self) -> set[str]:
         """Parameters of two or more axes, and other parameters that count as the weights of a block."""
-        there = remaining_blocks(self.topology, self.bare.kept)
-        return set(self.matrices()).union(*(block_weights(block, self.topology, self.bare) for block in there))
+        there = remaining_blocks(self.topology, self.base.kept)
+        return set(self.matrices()).union(*(block_weights(block, self.topology, self.base) for block in there))
 
     def gradients(self, names: Sequence[str]) -> tuple[dict[str, list[Tensor]], dict[str, dict[str, Tensor]]]:
         if {"gradients", "activation_gradients"}.isdisjoint(names):
             return {}, {}
         wanted = self.trained() if "gradients" in names else []
-        readings = _readings(self.topology, self.bare) if "activation_gradients" in names else {}
+        readings = _readings(self.topology, self.base) if "activation_gradients" in names else {}
         return calibration.measure_gradients(self.model, self.batches, self.loss, wanted, readings)
 
     def hessian(self, of: Set[str], *, of_channels: bool) -> dict[str, Tensor]:
         """Estimate sums over filters (of_channels) or single entries; docs/criteria.md has the difference."""
         wanted = [name for name in self.trained() if name in of]
-        signs = partial(_signs, self.topology, self.bare)
+        signs = partial(_signs, self.topology, self.base)
         probes = Probes(signs=signs, parts=self._parts() if of_channels else {}, sized=of_channels)
         return calibration.estimate_hessian(self.model, self.batches, self.loss, wanted, probes)
 
@@ -153,20 +153,20 @@ class _Source:
         return {name: layer % HESSIAN_PARTS for name, layer in zip(known, layers, strict=True)}
 
     def gates(self) -> dict[str, Tensor]:
-        found = [_gate(group, self.bare) for group in self.topology.groups]
+        found = [_gate(group, self.base) for group in self.topology.groups]
         total = sum(group.channels for group in self.topology.groups)
         return self._learned(
-            [gate for gate in found if gate.places], partial(_of_channel, self.topology, self.bare), total
+            [gate for gate in found if gate.places], partial(_of_channel, self.topology, self.base), total
         )
 
     def weight_gates(self) -> dict[str, Tensor]:
         found = [Gate(name=name, shape=tuple(w.shape), weight=name) for name, w in self.matrices().items() if w.numel()]
         total = sum(math.prod(self.topology.tensors[gate.name].shape) for gate in found)
-        return self._learned(found, lambda name, step: self.bare.noise(f"{name}/{step}", name), total)
+        return self._learned(found, lambda name, step: self.base.noise(f"{name}/{step}", name), total)
 
     def block_gates(self) -> dict[str, Tensor]:
-        found = [Gate(name=block.name, block=block) for block in remaining_blocks(self.topology, self.bare.kept)]
-        return self._learned(found, partial(_of_block, self.bare), len(self.topology.blocks))
+        found = [Gate(name=block.name, block=block) for block in remaining_blocks(self.topology, self.base.kept)]
+        return self._learned(found, partial(_of_block, self.base), len(self.topology.blocks))
 
     def _learned(self, gates: Sequence[Gate], noise: GateNoise, total: int) -> dict[str, Tensor]:
         return learn_gates(self.model, self.batches, self.loss, gates, noise, total)
@@ -176,15 +176,15 @@ class _Source:
 
     def blocks(self) -> dict[str, float]:
         return block_effects.measure_block_changes(
-            self.model, self.batches, remaining_blocks(self.topology, self.bare.kept)
+            self.model, self.batches, remaining_blocks(self.topology, self.base.kept)
         )
 
     def block_losses(self) -> dict[str, float]:
-        there = remaining_blocks(self.topology, self.bare.kept)
+        there = remaining_blocks(self.topology, self.base.kept)
         return block_effects.measure_block_losses(self.model, self.batches, self.loss, there)
 
     def block_gradients(self) -> dict[str, Tensor]:
-        there = remaining_blocks(self.topology, self.bare.kept)
+        there = remaining_blocks(self.topology, self.base.kept)
         return block_effects.measure_block_gradients(self.model, self.batches, self.loss, there)
 
 
@@ -197,7 +197,7 @@ def _gate(group: ChannelGroup, signals: Signals) -> Gate:
     roles = ("scale", "shift") if norms else ("out", "shift")
     alive = signals.alive(group)
     places = tuple(
-        (member.tensor, member.axis, signals.where(member.tensor, member.axis, member.index[alive]))
+        (member.tensor, member.axis, signals.positions_of(member.tensor, member.axis, member.index[alive]))
         for member in there
         if member.role in roles
     )
@@ -210,7 +210,7 @@ def _readings(topology: Topology, signals: Signals) -> dict[str, list[InputPosit
     for group in topology.groups:
         for member in group.members:
             if member.role == "in" and member.tensor in signals.weights:
-                where = signals.where(member.tensor, member.axis, member.index[signals.alive(group)])
+                where = signals.positions_of(member.tensor, member.axis, member.index[signals.alive(group)])
                 size = signals.weights[member.tensor].shape[member.axis]
                 found.setdefault(member.tensor, []).append(InputPositions(group=group.name, where=where, size=size))
     return found
@@ -220,7 +220,7 @@ def _signs(topology: Topology, signals: Signals, name: str, number: int) -> Tens
     """Draw +1 and -1, int8: a function of seed, name, number and position in the dense model."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{signals.seed}/{name}/{number}".encode()))
     signs = torch.randint(2, topology.tensors[name].shape, generator=generator, dtype=torch.int8) * 2 - 1
-    return signals.as_cut(name, signs)
+    return signals.remaining_entries(name, signs)
 
 
 def _of_channel(topology: Topology, signals: Signals, group: str, step: int) -> Tensor:

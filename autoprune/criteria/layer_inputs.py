@@ -101,7 +101,7 @@ def capture_inputs(model: nn.Module, see: Callback) -> Iterator[None]:
 
     def show(read: LayerInput) -> None:
         x = read.x
-        # Sequences without their padding, as torch's encoder makes them: their entries one after the other.
+        # Nested sequences without padding, from torch's encoder: concatenate their entries.
         see(read._replace(x=torch.cat([part.flatten(0, -2) for part in x.unbind()])) if x.is_nested else read)
 
     for path, module in model.named_modules():
@@ -242,7 +242,7 @@ def _attention(module: nn.Module, args: Args, kwargs: Kwargs) -> Iterator[LayerI
                 yield LayerInput(own, x, -1)
         return
     for place, x in enumerate(given):
-        # A tensor that is read more than once is seen once.
+        # Report a tensor once, however often it is read.
         if isinstance(x, Tensor) and all(x is not other for other in given[:place]):
             yield LayerInput("in_proj_weight", x, -1, 1, tuple(part for part, other in enumerate(given) if other is x))
 

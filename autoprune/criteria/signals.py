@@ -16,7 +16,7 @@ from autoprune.trace.blocks import DroppableBlock
 from autoprune.trace.groups import ChannelGroup, Member
 from autoprune.trace.topology import Topology
 
-#: Names of the signals, as criteria ask for them.
+#: Names of the signals.
 SIGNALS = (
     "weights",
     "gradients",
@@ -83,7 +83,7 @@ class Signals:
         """Return the dense channels of a group that the model still has, int64 [channels]."""
         return self.kept.of(group.name, group.channels)
 
-    def where(self, tensor: str, axis: int, index: Tensor) -> Tensor:
+    def positions_of(self, tensor: str, axis: int, index: Tensor) -> Tensor:
         """Convert dense positions on an axis to positions in the model.
 
         An axis that is a grid of two groups has lost some positions with the other group, equally many of every
@@ -184,7 +184,7 @@ class Signals:
             raise _missing(criterion, "block_losses")
         return self.block_losses
 
-    def as_cut(self, name: str, values: Tensor) -> Tensor:
+    def remaining_entries(self, name: str, values: Tensor) -> Tensor:
         """Select the entries of a dense parameter that the model still has.
 
         Args:
@@ -210,7 +210,7 @@ class Signals:
             Noise in [0, 1), float32, in the shape of the model's parameter.
         """
         shape = self.shapes.get(name, tuple(self.weights[name].shape))
-        return self.as_cut(name, dense_noise(f"{self.seed}/{key}", shape))
+        return self.remaining_entries(name, dense_noise(f"{self.seed}/{key}", shape))
 
 
 def remaining_blocks(topology: Topology, kept: KeptChannels) -> list[DroppableBlock]:
@@ -334,7 +334,7 @@ def channel_slices(
         _slice(
             source[member.tensor],
             member.axis,
-            signals.where(member.tensor, member.axis, member.index[signals.alive(group)]),
+            signals.positions_of(member.tensor, member.axis, member.index[signals.alive(group)]),
         )
         for member in group.members
         if member.role == role and member.tensor in source

@@ -119,7 +119,7 @@ class Front:
         raise NotFoundError(error_message("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
     def value(self, record: CandidateRecord, objective: str) -> float:
-        """Return the number of an objective, as it is displayed and limited.
+        """Return the displayed number of an objective, to which limits refer.
 
         Latency is the ratio to dense, measured in turn, times the dense model's median in this study: a candidate that
         was measured while the machine was slow does not look slow.

@@ -1,4 +1,4 @@
-"""CandidateRecord: a finished candidate as it is stored, without its weights."""
+"""CandidateRecord: the stored data of a finished candidate, without its weights."""
 
 from __future__ import annotations
 

@@ -51,11 +51,11 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
         return []
     asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
     if front.dense is None and front.limits.relative:
-        return [(f"Who keeps to the limits of the search ({asked}) is unknown. {NO_DENSE}", True)]
+        return [(f"The candidates within the limits of the search ({asked}) are unknown. {NO_DENSE}", True)]
     inside = len(front.within(front.limits))
     if not inside:
-        return [(f"No candidate keeps to the limits of the search ({asked}).", True)]
-    return [(f"{inside} of {len(front.complete)} candidates keep to the limits of the search ({asked}).", False)]
+        return [(f"No candidate keeps the limits of the search ({asked}).", True)]
+    return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}).", False)]
 
 
 def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:

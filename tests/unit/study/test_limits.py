@@ -130,7 +130,7 @@ def test_the_limits_of_the_search_are_those_of_the_choice_and_are_spoken_of(
     assert front.choose(autoprune.Limits(), by="quality") == dense
     inside = len(front.within(front.limits))
     assert 0 < inside < len(front.complete)
-    sentence = f"{inside} of {len(front.complete)} candidates keep to the limits of the search"
+    sentence = f"{inside} of {len(front.complete)} candidates keep the limits of the search"
     assert any(sentence in line and not warning for line, warning in findings(front))
     show_next(front, tmp_path / "run", tmp_path / "report.html")
     shown = capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_limits_that_nothing_keeps_to_are_a_warning(tmp_path: Path, capsys: pyte
         image_task(), settings(trials=3, limits=autoprune.Limits(max_multiply_adds=1)), out=tmp_path / "run"
     )
     front = study.run()
-    assert ("No candidate keeps to the limits of the search (max_multiply_adds 1).", True) in findings(front)
+    assert ("No candidate keeps the limits of the search (max_multiply_adds 1).", True) in findings(front)
     with pytest.raises(SelectionError, match="max_multiply_adds 1"):
         front.choose()
     show_next(front, tmp_path / "run", tmp_path / "report.html")

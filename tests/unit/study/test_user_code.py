@@ -98,7 +98,7 @@ def test_an_error_in_the_scan_names_the_users_code_and_loses_nothing(error: Base
     said = str(caught.value)
     assert said.startswith(f"The sensitivity scan stopped since your code raised {type(error).__name__}: ")
     assert f"(burn in {__file__}:" in said
-    assert "What is finished is kept" in said
+    assert "Finished trials are kept" in said
     assert ("Lower batch_size" in said) == isinstance(error, torch.OutOfMemoryError)
     assert caught.value.__cause__ is error
     RAISED.clear()
