@@ -151,7 +151,7 @@ def _whole_sections(model: _Model) -> Iterator[Section]:
 def _why_no_choice(kind: str, own: Sequence[DroppableBlock], together: Sequence[str]) -> str:
     """Explain why there is no choice although there are blocks or layers."""
     if together:
-        return f"No choice of their own, as they are nothing but blocks together: {', '.join(together)}."
+        return f"No separate choice, as they only combine blocks: {', '.join(together)}."
     return f"All {kind} are layers, too: {', '.join(block.name for block in own)}."
 
 

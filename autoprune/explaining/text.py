@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _FEW = 3
 #: Footnote for parts that are not exact.
 _NOT_EXACT = (
-    "Not exact: the layer is replaced by its own input, which no weights of it would give; it is proved that the model "
-    "runs without it, not what that does to the quality."
+    "Not exact: the layer is replaced by its input, which no setting of its weights would do. It is proved that the "
+    "model runs without it; the effect on the quality is not known."
 )
 #: Width of a line without a terminal, in characters; longer names exceed it.
 _WIDTH = 100
@@ -90,7 +90,7 @@ class _Writer:
         for note in found.notes:
             self._say(note)
         if self._most is not None:
-            self._say("--all lists every layer and tensor, --json gives all of this to programs.")
+            self._say("--all lists every layer and tensor; --json prints all of it for programs.")
 
     def _section(self, section: Section) -> None:
         name = title(section.kind).capitalize()
@@ -105,9 +105,7 @@ class _Writer:
         if any(part.exact is False for part in section.parts):
             self._say(_NOT_EXACT)
         if section.together:
-            self._say(
-                f"No choice of their own, as they are nothing but others together: {', '.join(section.together)}."
-            )
+            self._say(f"No separate choice, as they only combine others: {', '.join(section.together)}.")
         if section.searched or self._most is None:
             self._stays(section)
 

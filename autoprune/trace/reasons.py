@@ -41,21 +41,21 @@ OUTPUT = ReasonKind(
     "output",
     "Part of the output",
     "is part of the model's output",
-    "Nothing to do for scores and predictions. Where the hidden states of an encoder are returned, wrap it in what you "
-    "use of them: a pooled vector, your head.",
+    "Nothing to do for scores and predictions. If an encoder returns hidden states, wrap it so that it returns only "
+    "the part you use: a pooled vector, the output of your head.",
 )
 UNMADE = ReasonKind(
     "fixed_values",
     "Values that no layer makes",
     "is combined with values that no layer makes",
-    "Values that forward computes or holds as numbers, such as positions: make them in __init__ and keep them with "
-    "register_buffer, so that they are cut along. The model's own input: read it by a layer first.",
+    "If forward computes the values or holds them as numbers, such as positions: make them in __init__ and keep them "
+    "with register_buffer, so that they are cut as well. If they are the model's input: apply a layer to it first.",
 )
 ALONG_PLACES = ReasonKind(
     "along_places",
     "One value for each place",
     "is combined with values for each place of the input, such as a token or a step",
-    "Nothing to do: there are as many places as the input has. The hidden channels of layers that mix places are "
+    "Nothing to do: the number of places follows the input. The hidden channels of layers that mix places are "
     "pruned; fewer places take smaller inputs or larger patches.",
 )
 PICKED = ReasonKind(
@@ -69,7 +69,7 @@ RANKED = ReasonKind(
     "ranked",
     "Ranked or counted",
     "is ranked or counted over its channels",
-    "Ranks are of all channels. Use values in place of ranks (softmax, a gate, max), or rank along another axis.",
+    "A rank depends on all channels. Use values instead of ranks (softmax, a gate, max), or rank along another axis.",
 )
 ACCUMULATED = ReasonKind(
     "accumulated",
@@ -166,8 +166,8 @@ FOURIER = ReasonKind(
     "fourier",
     "Fourier transforms and complex numbers",
     "passes a Fourier transform or complex numbers",
-    "Complex numbers are not followed. Read by a layer what goes in and what comes out; the layers between such "
-    "steps, and beside them, are pruned.",
+    "Complex numbers are not followed. Put a layer before and after each such step; the layers between and beside the "
+    "steps are pruned.",
 )
 QUANTISED = ReasonKind(
     "quantised",
@@ -179,7 +179,7 @@ PACKED = ReasonKind(
     "packed",
     "Packed sequences",
     "passes a packed sequence that is unpacked",
-    "Leave pack_padded_sequence out: run the layer on the padded batch and multiply what it gives by a mask.",
+    "Leave pack_padded_sequence out: run the layer on the padded batch and multiply its output by a mask.",
 )
 PARAMETRISED = ReasonKind(
     "parametrised",
@@ -204,7 +204,7 @@ NOT_READ = ReasonKind(
     "not_read",
     "Read by no layer",
     "has channels that no layer reads",
-    "What it makes is summed up at once or not needed. Leave the layer out, or read it by a layer.",
+    "Its output is summed up at once or not needed. Leave the layer out, or let another layer read its output.",
 )
 COUPLED = ReasonKind(
     "coupled",
@@ -237,21 +237,21 @@ NOT_RUNNING = ReasonKind(
     "not_running",
     "Sizes written in code",
     "the model does not run once it is cut ({detail})",
-    "A size is written in code there, or read from a tensor that stays as wide. Read it from the tensor that is "
-    "reshaped (x.shape[1], flatten, -1), or keep it as a whole number of the module (self.width), which is then cut "
-    "along.",
+    "The code at that line contains a size, or reads it from a tensor that keeps its width. Read the size from the "
+    "tensor that is reshaped (x.shape[1], flatten, -1), or keep it as a whole number of the module (self.width), which "
+    "is updated by a cut.",
 )
 OTHER_PATH = ReasonKind(
     "other_path",
     "Paths that values decide on",
     "the model does not run once it is silenced ({detail})",
-    "Compute all paths and weigh them, or decide by what this layer does not make.",
+    "Compute all paths and weigh them, or decide by values that do not come from this layer.",
 )
 OTHER_SHAPE = ReasonKind(
     "other_shape",
     "Outputs of another shape",
     "cutting it gives outputs of another number or shape than silencing it",
-    "Return what has a fixed width: put a layer behind it, or reduce it over its channels.",
+    "Return outputs of a fixed width: add a layer after it, or reduce it over its channels.",
 )
 NOT_TRAINING = ReasonKind(
     "not_training",
@@ -270,7 +270,7 @@ NO_EFFECT = ReasonKind(
     "no_effect",
     "Without effect on the example inputs",
     "cutting it changes nothing in the outputs on the example inputs, so that a wrong cut would not be seen",
-    "Give example_inputs on which it matters: more samples, lengths above one, a gate that is open.",
+    "Give example_inputs on which it has an effect: more samples, lengths above one, a gate that is open.",
 )
 PROTECTED = ReasonKind(
     "protected",
@@ -288,47 +288,47 @@ RESHAPING = ReasonKind(
     "reshaping",
     "Layers that change the shape",
     "gives another shape or type than it takes",
-    "Nothing can stand in its place. Its channels may go, and so may layers of a list that give what they take.",
+    "Nothing can replace it. Its channels can be pruned, and so can layers of a list whose output has the shape of "
+    "their input.",
 )
 NO_ROW = ReasonKind(
     "no_row",
     "No row of equal layers",
     "is not one of several equal modules in a row",
-    "Stack equal modules in an nn.ModuleList or nn.Sequential, each computed from what the one before it gives, or add "
-    "what it computes to its input, which makes it a block.",
+    "Stack equal modules in an nn.ModuleList or nn.Sequential, each applied to the output of the one before, or add "
+    "its output to its input, which makes it a block.",
 )
 SHARED = ReasonKind(
     "shared_weights",
     "Shared weights",
     "shares weights with other modules",
-    "Give each layer weights of its own where it is to go alone.",
+    "Give the layer separate weights if it should be droppable by itself.",
 )
 UNCLEAR = ReasonKind(
     "unclear_output",
     "Layers of which it is not clear what they give",
     "gives more than one tensor, or channels that are not those of a weight",
-    "Return one tensor that is as wide as a weight of the layer, first among what it returns, and do the same at every "
-    "call.",
+    "Return one tensor, as wide as a weight of the layer, as the first output, and do the same at every call.",
 )
 NEEDED = ReasonKind(
     "needed",
     "Needed by other code",
     "cannot go: the model {detail}",
-    "Code outside of it reads its weights or settings, or counts what it gives. Keep what other code needs on the "
-    "model, outside of its layers.",
+    "Code outside the layer reads its weights or settings, or counts its outputs. Keep values that other code needs on "
+    "the model, outside its layers.",
 )
 NEEDED_ONE = ReasonKind(
     "needed_together",
     "Needed as one of several",
     "cannot go together with others: the model does not run without all of them",
-    "Code needs one of them, such as a stack of what they give. The others can go.",
+    "Code needs one of them, for example to stack their outputs. The others can be dropped.",
 )
 INEXACT = ReasonKind(
     "inexact",
     "Blocks that are more than what they add",
     "is no block: leaving it out is not the same as setting its weights to zero ({detail})",
-    "Let nothing but an addition lie between what it computes and what that is added to, and let nothing else read it. "
-    'A member of a list of equal modules may go without that: kinds=("layers",).',
+    "Add its output directly to an earlier value, and let nothing else read that output. Members of a list of equal "
+    'modules can be dropped in any case: kinds=("layers",).',
 )
 #: A reason of which only the stored words are known.
 OTHER = ReasonKind("other", "Other reasons", "{detail}", "Look at the layer with autoprune explain.")

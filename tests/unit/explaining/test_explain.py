@@ -107,9 +107,7 @@ def test_a_layer_that_is_nothing_but_its_halves_is_named_and_no_choice() -> None
     whole = ("transformer.h.0", "transformer.h.1")
     assert found["layers"].parts == ()
     assert found["layers"].together == whole
-    assert (
-        found["layers"].none == f"No choice of their own, as they are nothing but blocks together: {', '.join(whole)}."
-    )
+    assert found["layers"].none == f"No separate choice, as they only combine blocks: {', '.join(whole)}."
     alone = sections(explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))))
     assert tuple(part.name for part in alone["layers"].parts) == whole
     assert alone["layers"].together == ()
@@ -232,7 +230,7 @@ def test_layers_that_are_not_exact_and_modules_that_are_no_layers_are_explained_
     found = autoprune.explain(task(), SpaceSettings(kinds=("layers",)))
     assert any(part.exact is False for part in sections(found)["layers"].parts)
     text = re.sub(r"\s+", " ", found.text())
-    assert "it is proved that the model runs without it, not what that does to the quality." in text
+    assert "It is proved that the model runs without it; the effect on the quality is not known." in text
     assert "Not among them: each of inp and out gives another shape or type than it takes." in text
     exact = re.sub(r"\s+", " ", explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))).text())
     assert "Not exact" not in exact
@@ -262,7 +260,7 @@ def test_heads_that_the_trace_leaves_alone_say_why() -> None:
 
     found = sections(explain_topology(discover_structure(Ranked().eval(), torch.randn(3, 5, 8)), SpaceSettings()))
     assert re.match(r"No heads can go: qkv is ranked or counted over its channels \(torch.sort in", found["heads"].none)
-    assert "Use values in place of ranks" in found["heads"].none
+    assert "Use values instead of ranks" in found["heads"].none
 
 
 def causes_of(found: Explanation, kind: str) -> str:
@@ -276,7 +274,7 @@ def test_a_packed_sequence_and_a_bare_encoder_have_their_remedies_in_the_text() 
     """And these are remedies: with them nothing is left alone for that reason."""
     inputs = (torch.randn(3, 5, 6), torch.tensor([5, 3, 2]))
     packed = explain_topology(discover_structure(Recurrent(packed=True).eval(), inputs), SpaceSettings())
-    assert "multiply what it gives by a mask" in causes_of(packed, "#packed-sequences")
+    assert "multiply its output by a mask" in causes_of(packed, "#packed-sequences")
     assert "pad_packed_sequence in the model's own forward, tests/unit/trace/test_reasons.py:" in packed.text()
     masked = explain_topology(discover_structure(Recurrent(packed=False).eval(), inputs), SpaceSettings())
     assert [cause.docs.partition("#")[2] for cause in masked.causes()] == ["part-of-the-output"]
@@ -284,7 +282,7 @@ def test_a_packed_sequence_and_a_bare_encoder_have_their_remedies_in_the_text() 
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), 2)
     bare = nn.Sequential(nn.Linear(8, 12), encoder).eval()
     found = explain_topology(discover_structure(bare, torch.randn(3, 5, 8)), SpaceSettings())
-    assert "wrap it in what you use of them: a pooled vector, your head" in causes_of(found, "#part-of-the-output")
+    assert "returns only the part you use: a pooled vector" in causes_of(found, "#part-of-the-output")
     assert "0" not in listed(found), "the residual is all of the output"
     wrapped = explain_topology(discover_structure(Encoder().eval(), torch.randn(3, 1, 5, 8)), SpaceSettings())
     assert "inp" in listed(wrapped)
