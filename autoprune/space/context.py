@@ -73,7 +73,7 @@ class SpaceContext:
         return self.cost(()).channels
 
     @functools.cached_property
-    def allowed(self) -> AllowedWidths:
+    def allowed_widths(self) -> AllowedWidths:
         """Return the allowed widths of each tie. Widths that follow from scores are not rounded."""
         table = CostTable.of(self.topology).tied(self.leaders)
         rounded = {*self.settings.amounts} - {*SCORED_MODES}
@@ -85,12 +85,12 @@ class SpaceContext:
         """Return the solved allocations of every budget; None without a scan."""
         if self.sensitivity is None or not self.ties:
             return None
-        return solve(self.cost(()), self.sensitivity.summed(self.ties), self.allowed.base)
+        return solve(self.cost(()), self.sensitivity.summed(self.ties), self.allowed_widths.base)
 
     @functools.cached_property
     def smallest_budget(self) -> float:
         """Return the smallest budget that is allowed and reachable."""
-        return max(self.settings.min_budget, self.cost(()).share(self.allowed.base))
+        return max(self.settings.min_budget, self.cost(()).share(self.allowed_widths.base))
 
     def cost(self, without: tuple[str, ...]) -> CostModel:
         """Return the cost model of the widths with some blocks removed, so that the rest meets the budget.
@@ -116,14 +116,22 @@ class SpaceContext:
         return self._own(defaults(self.settings, self.topology))
 
     def parameters_of(self, plan: PruningPlan) -> dict[str, ParameterValue]:
-        """Return the parameters of a plan other than its widths."""
+        """Return the parameters of a plan other than its widths.
+
+        Args:
+            plan: Any plan for the model.
+        """
         return self._own(parameters_of(self.settings, self.topology, plan))
 
     def _own(self, point: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
         return {name: value for name, value in point.items() if name in self.hyperparameters}
 
     def dropped(self, parameters: Parameters) -> tuple[str, ...]:
-        """Return the names of the blocks that the parameters drop by name."""
+        """Return the names of the blocks that the parameters drop by name.
+
+        Args:
+            parameters: Parameters of a trial.
+        """
         return dropped(self.settings, self.topology, parameters)
 
     def plan(self, parameters: Parameters, amounts: tuple[Mapping[str, float], float], seed: int) -> PruningPlan:
@@ -149,13 +157,17 @@ class SpaceContext:
         return found
 
     def widths(self, plan: PruningPlan) -> np.ndarray:
-        """Return the channels that a plan keeps, float [ties]; the nearest allowed mean where groups differ."""
+        """Return the channels that a plan keeps, float [ties]; the nearest allowed mean where tied groups differ.
+
+        Args:
+            plan: Any plan for the model.
+        """
         planned = planned_widths(plan, self.topology)
         means = np.array([np.mean([planned[name] for name in tie]) for tie in self.ties.values()])
         alike = np.array([len({planned[name] for name in tie}) == 1 for tie in self.ties.values()], dtype=bool)
-        return means if alike.all() else np.where(alike, means, self.allowed.nearest(means))
+        return means if alike.all() else np.where(alike, means, self.allowed_widths.nearest(means))
 
-    def sparse(self, budget: float) -> dict[str, ParameterValue]:
+    def mask_parameters(self, budget: float) -> dict[str, ParameterValue]:
         """Return parameters for a budget where no channels can be pruned: the weight sparsity is 1 - budget.
 
         Args:

@@ -49,7 +49,7 @@ class DirectSpace:
         asked = np.array([float(parameters[f"ratio/{name}"]) for name in context.names])
         counts = [keep_count(int(channels), ratio) for channels, ratio in zip(context.channels, asked, strict=True)]
         # Rounding to whole grains must not prune more of a group than max_ratio allows.
-        widths = context.allowed.nearest(np.array(counts, dtype=np.float64))
+        widths = context.allowed_widths.nearest(np.array(counts, dtype=np.float64))
         ratios = np.where(widths == counts, asked, 1.0 - widths / context.channels)
         # A ranking gets the cost of these ratios as its budget.
         budget = context.cost(()).share((1.0 - ratios) * context.channels)
@@ -82,7 +82,7 @@ class DirectSpace:
             budget: Share of the dense cost, in (0, 1].
         """
         if not self.context.ties:
-            return self.context.sparse(budget)
+            return self.context.mask_parameters(budget)
         return self._at(budget, np.ones_like(self.context.channels))
 
     def solved(self, budget: float) -> dict[str, ParameterValue] | None:
@@ -96,8 +96,8 @@ class DirectSpace:
 
     def _at(self, budget: float, shape: np.ndarray) -> dict[str, ParameterValue]:
         context, cost = self.context, self.context.cost(())
-        exact = fractional_widths(cost, shape, budget, context.allowed)
-        ratios = 1.0 - round_to_budget(cost, exact, budget, context.allowed) / context.channels
+        exact = fractional_widths(cost, shape, budget, context.allowed_widths)
+        ratios = 1.0 - round_to_budget(cost, exact, budget, context.allowed_widths) / context.channels
         point: dict[str, ParameterValue] = {
             f"ratio/{name}": float(ratio) for name, ratio in zip(context.names, ratios, strict=True)
         }

@@ -93,7 +93,7 @@ class ScaledSpace:
             return clip_to({**self._point(budget, lambda _: 0.0), **hyperparameters}, self.distributions)
         widths, cost = context.widths(plan), context.cost(plan.dropped)
         budget = min(max(cost.share(widths), min(context.smallest_budget, 0.999)), 1.0)
-        values = self._values(cost, budget, context.allowed.nearest(widths))
+        values = self._values(cost, budget, context.allowed_widths.nearest(widths))
         named = dict(zip((one.name for one in self.shape_parameters), values.tolist(), strict=True))
         ahead: dict[str, ParameterValue] = dict.fromkeys(self.awaited, 0.0)
         return clip_to({**ahead, "budget": budget, **named, **hyperparameters}, self.distributions)
@@ -107,8 +107,10 @@ class ScaledSpace:
         )
         best, least = np.zeros(len(self.shape_parameters)), math.inf
         baselines = (best, np.array([one.solved for one in self.shape_parameters]))
-        for values in itertools.chain(baselines, invert_widths(columns, widths, cost, self.context.allowed)):
-            apart = float(np.abs((self._widths(cost, budget, values) - widths) / self.context.allowed.grain).sum())
+        for values in itertools.chain(baselines, invert_widths(columns, widths, cost, self.context.allowed_widths)):
+            apart = float(
+                np.abs((self._widths(cost, budget, values) - widths) / self.context.allowed_widths.grain).sum()
+            )
             if apart < least:
                 best, least = values, apart
             if least == 0:
@@ -121,7 +123,7 @@ class ScaledSpace:
         Args:
             budget: Share of the dense cost, in (0, 1].
         """
-        return self._point(budget, lambda _: 0.0) if self.context.ties else self.context.sparse(budget)
+        return self._point(budget, lambda _: 0.0) if self.context.ties else self.context.mask_parameters(budget)
 
     def solved(self, budget: float) -> dict[str, ParameterValue] | None:
         """Return the parameters of the scan's allocation at a budget; None without a scan.
@@ -140,7 +142,7 @@ class ScaledSpace:
         return np.stack([one.log2_scale(budget) for one in self.shape_parameters], axis=1)
 
     def _widths(self, cost: CostModel, budget: float, values: np.ndarray) -> np.ndarray:
-        allowed = self.context.allowed
+        allowed = self.context.allowed_widths
         exact = fractional_widths(cost, np.exp2(self._matrix(budget) @ values), budget, allowed)
         return round_to_budget(cost, exact, budget, allowed)
 

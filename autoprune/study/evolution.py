@@ -39,7 +39,7 @@ _JITTER = 0.04
 _STEP, _TARGET_SUCCESS_RATE, _SUCCESS_WINDOW = 0.1, 0.2, 20
 #: Step size before the first feasible trial, and for a parameter that only some trials have.
 _INITIAL_STEP = 0.15
-#: Most points that the surrogate is fitted on, most members of the front that count as parents, fewest parents.
+#: Most points that the surrogate is fitted on, most members of the front in the hypervolume, fewest parents.
 _MAX_FITTED, _MAX_FRONT, _MIN_PARENTS = 200, 60, 5
 #: Reference point of the hypervolume; the worst known loss is 1.
 _REFERENCE = 1.1
@@ -298,9 +298,9 @@ def _best_child(expected: np.ndarray, model: Surrogate, front: np.ndarray, viola
 
 
 def _best_trials(losses: np.ndarray, violations: np.ndarray, least: int) -> np.ndarray:
-    """Positions of the front of the feasible trials, with the next ranks where it has fewer than `least` members.
+    """Return the positions of the feasible front, at least `least` trials; later fronts fill up.
 
-    Without a feasible trial, of those that violate least.
+    Without a feasible trial, return the trials with the smallest violation.
     """
     losses = _finite(losses)
     feasible = np.flatnonzero(violations <= 0)

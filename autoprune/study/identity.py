@@ -227,7 +227,7 @@ def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
 def _how_to_continue(apart: Mapping[str, object]) -> str:
     """Return the settings with which the stored study goes on; a default may have changed since it began."""
     said = ", ".join(f"{name}={json.dumps(value)}" for name, value in apart.items())
-    return f" To go on with it give it what it has: {said}." if said else ""
+    return f" To continue the stored study, set {said}." if said else ""
 
 
 def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:

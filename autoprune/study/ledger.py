@@ -250,7 +250,7 @@ def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mappin
 
 
 def bounded(excess: float) -> float:
-    """Return an excess as it is stored: infinity becomes a large number.
+    """Clip an excess to a finite number for storage.
 
     Args:
         excess: Excess over a limit.

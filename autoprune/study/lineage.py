@@ -117,7 +117,7 @@ def _holds(record: CandidateRecord, dropped: Collection[str], weights: WeightPla
 
 
 def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
-    """Whether what a parent's masks silence is silenced in the child too, so that no weight has to grow back."""
+    """Return whether a child masks every weight that its parent masks, so that no weight has to grow back."""
     if parent is None:
         return True
     if child is None or parent.pattern != child.pattern:

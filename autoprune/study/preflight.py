@@ -94,8 +94,9 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
     """Check that some group can lose a channel. Widths that follow from scores are not rounded."""
-    finer = SpaceContext(settings=replace(space, round_to=1), topology=topology).allowed
-    allowed = finer if {*space.amounts} & {*SCORED_MODES} else SpaceContext(settings=space, topology=topology).allowed
+    finer = SpaceContext(settings=replace(space, round_to=1), topology=topology).allowed_widths
+    unrounded = bool({*space.amounts} & {*SCORED_MODES})
+    allowed = finer if unrounded else SpaceContext(settings=space, topology=topology).allowed_widths
     if (allowed.base < allowed.top).any():
         return
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
@@ -216,8 +217,8 @@ def frozen_note(context: TrialContext) -> str:
     if _trainable(context):
         return ""
     return (
-        "Nothing is trained: no parameter of the model has requires_grad=True, so that candidates are what cuts and "
-        "reconstruction leave. Call model.requires_grad_(True) first if they are to be fine-tuned."
+        "Nothing is trained: no parameter of the model has requires_grad=True, so candidates are only cut and "
+        "reconstructed. Call model.requires_grad_(True) first to fine-tune them."
     )
 
 

@@ -113,7 +113,7 @@ class Study:
         if task.require_trained:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):
                 assert_trained(task)
-        context = _bench(task, settings)
+        context = _make_context(task, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
         check_space(settings.space, context, scanned=settings.scanned)
@@ -146,7 +146,7 @@ class Study:
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         context = None
         if task is not None:
-            context = without_new_blocks(_bench(task, settings), stored)
+            context = without_new_blocks(_make_context(task, settings), stored)
             check_same(folder, new_manifest(context, settings, stored.name))
         return cls._of(folder, settings, context)
 
@@ -215,7 +215,7 @@ class Study:
             NotFoundError: The weights are missing.
             ConfigurationError: The study was opened without its task.
         """
-        context = self._need_bench("rebuild")
+        context = self._need_context("rebuild")
         if epoch is not None:
             return checkpoints.load_model(context, self.folder, number, epoch)
         return lineage.load_parent(context, self.folder, self.front().get(number)).model.eval()
@@ -237,7 +237,7 @@ class Study:
         Raises:
             ConfigurationError: The plan does not fit the model.
         """
-        context = self._need_bench("enqueue")
+        context = self._need_context("enqueue")
         check_plan(plan, context)
         _warn_of_distillation((plan.recovery.distillation_weight,), context)
         with exclusive(self.folder.path):
@@ -271,7 +271,7 @@ class Study:
             AutopruneError: FAILURES_IN_A_ROW trials crashed in a row, or the dense model cannot be measured.
             ConfigurationError: The study was opened without its task.
         """
-        context = self._need_bench("run")
+        context = self._need_context("run")
         settings = replace(
             self.settings,
             trials=self.settings.trials if trials is None else trials,
@@ -296,7 +296,7 @@ class Study:
             torch.set_num_threads(threads)
         return self.front()
 
-    def _need_bench(self, what: str) -> TrialContext:
+    def _need_context(self, what: str) -> TrialContext:
         if self.context is None:
             raise ConfigurationError(
                 error_message(
@@ -310,7 +310,7 @@ class Study:
 
     def _journal(self) -> tuple[optuna.Study, JournalStorage]:
         """Return the Optuna study and its storage. A lost journal is rebuilt. Needs the folder's lock."""
-        context, folder, settings = self._need_bench("run"), self.folder, self.settings
+        context, folder, settings = self._need_context("run"), self.folder, self.settings
         records = folder.read_candidates()
         front = self.front_of(records)
         source = JournalSource(
@@ -336,7 +336,7 @@ def _settled(settings: StudySettings, context: TrialContext) -> SpaceSettings:
     return resolve_optimizers(settings.space, context.topology, context.task.prediction.kind)
 
 
-def _bench(task: Task, settings: StudySettings) -> TrialContext:
+def _make_context(task: Task, settings: StudySettings) -> TrialContext:
     with user_code("Tracing the model", "Nothing was changed: mend the code and start again."):
         context = TrialContext.of(
             task,
