@@ -80,7 +80,14 @@ class Signals:
     seed: int = 0
 
     def alive(self, group: ChannelGroup) -> Tensor:
-        """Return the dense channels of a group that the model still has, int64 [channels]."""
+        """Return the dense channels of a group that the model still has.
+
+        Args:
+            group: Group of the dense model.
+
+        Returns:
+            Dense channels, int64 [remaining channels].
+        """
         return self.kept.of(group.name, group.channels)
 
     def positions_of(self, tensor: str, axis: int, index: Tensor) -> Tensor:

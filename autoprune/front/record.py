@@ -49,6 +49,8 @@ class CandidateRecord:
         parent: Number of the trial whose weights it started from; None for the dense model.
         samples_forward: Samples of this trial's forwards without training.
         samples_trained: Samples of this trial's training.
+        samples_shared: Samples of work that several trials use and that is done once, such as a teacher's outputs for
+            the train split; 0 in older records, which charged it to the first trial.
         lineage_trained: Samples of the training of this trial and all its ancestors.
         seconds: Phase -> time spent in it.
         note: What went wrong; "" for nothing.
@@ -156,7 +158,14 @@ class CandidateRecord:
 
 
 def samples_processed(records: Iterable[CandidateRecord]) -> int:
-    """Count the samples that these candidates took; work that they share counts once."""
+    """Count the samples that candidates processed; work that they share counts once.
+
+    Args:
+        records: Candidates of one study.
+
+    Returns:
+        Number of samples, of forwards and in training.
+    """
     known = list(records)
     own = sum(record.samples_forward + record.samples_trained for record in known)
     return own + max((record.samples_shared for record in known), default=0)
