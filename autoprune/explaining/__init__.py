@@ -1,1 +1,1 @@
-"""Explanations of a model: as data, as text and as JSON."""
+"""Explain a model: as data, as text and as JSON."""

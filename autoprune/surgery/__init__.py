@@ -1,1 +1,1 @@
-"""From kept channels to a smaller model: cut, or the same parts silenced: mask."""
+"""Cut a model to its kept channels, mask it for comparison, and prove that both agree."""

@@ -31,7 +31,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
         """Turn an nn.MultiheadAttention into this class, in place.
 
         Args:
-            module: Any module; others, and subclasses with a forward of their own, are left unchanged.
+            module: Any module; others, and subclasses with another forward, are left unchanged.
         """
         if not isinstance(module, nn.MultiheadAttention) or type(module).forward is not nn.MultiheadAttention.forward:
             return

@@ -231,7 +231,7 @@ class _Run(TorchDispatchMode):
         return tensor if dtype is None else tensor.to(dtype)
 
     def _cast_in_time(self, part: Tensor) -> Tensor:
-        """Convert a part of a large weight: a product with all of it may take longer than what is left."""
+        """Convert a part of a large weight, after a check of the time: a product with all of it may take long."""
         self._forwards.check_time()
         return self._cast(part)
 

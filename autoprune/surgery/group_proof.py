@@ -201,7 +201,7 @@ class Proof:
         while (reason := self.fault(left)) is not None:
             name, sound, reason = self._culprit(left, reason, self.draws[: self.apart])
             alone = self.fault([name])
-            if not self._remedied(name, [] if alone is not None else sound, self.draws[: self.apart]):
+            if not self._repaired(name, [] if alone is not None else sound, self.draws[: self.apart]):
                 self.reasons[name] = self._explained(self.topology.group(name), alone or _together(reason, sound))
                 self._settle_likes(name, left)
             left = self._left(left)
@@ -240,7 +240,7 @@ class Proof:
         draws, left = self.draws[-1:], self._left(self.topology.widths)
         while (reason := self.fault(left, draws=draws)) is not None:
             name, sound, reason = self._culprit(left, reason, draws)
-            if not self._remedied(name, sound, draws):
+            if not self._repaired(name, sound, draws):
                 self.reasons[name] = self._explained(self.topology.group(name), _together(reason, sound))
             left = self._left(left)
 
@@ -260,7 +260,7 @@ class Proof:
         note = "; ".join(filter(None, (reason.note, f"it {group.hint}" if group.hint else "")))
         return replace(reason, note=note)
 
-    def _remedied(self, name: str, others: Sequence[str], draws: Sequence[Draw]) -> bool:
+    def _repaired(self, name: str, others: Sequence[str], draws: Sequence[Draw]) -> bool:
         """Look for a repair of a group; repairs of other groups are tried first."""
         known = sorted(self.learned, key=lambda repair: layer_of(name) not in self.learned[repair])
         names = [*others, name]

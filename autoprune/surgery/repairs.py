@@ -111,15 +111,14 @@ class Repair:
 
 
 def repair_key(topology: Topology, names: Iterable[str]) -> tuple[object, ...]:
-    """Make a key of what repairs changed in groups: cuts of them under topologies with one key are the same.
+    """Return a key of the repairs of groups: under topologies of one trace with equal keys, cuts of them are equal.
 
     Args:
-        topology: Of one trace.
-        names: Names of groups.
+        topology: The topology, with the repairs.
+        names: Names of the groups.
 
     Returns:
         A hashable value.
-
     """
     groups = {group.name: group for group in topology.groups}
     scaled = {name: [(r.tensor, r.axis, *r.index.tolist()) for r in groups[name].rescaled] for name in names}

@@ -23,7 +23,7 @@ class Skip(nn.Module):
     keep its weights alive is held.
 
     Args:
-        gap: What replaces the module.
+        gap: The module, and the value that replaces its output.
         module: The dropped module.
         picks: (axis, positions of the argument; -1 for zeros) for each axis along which channels differ.
     """

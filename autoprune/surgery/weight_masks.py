@@ -35,7 +35,7 @@ def pattern_mask(scores: Tensor, pattern: str, sparsity: float, *, share: float 
         scores: Scores [rows, columns, ...]; NaN counts as the highest score.
         pattern: The pattern.
         sparsity: Share of the entries that is masked at the end, in [0, 1); ignored for "N:M".
-        share: Share of that which is masked now, in [0, 1], for a schedule.
+        share: Share of the final sparsity that is reached now, in [0, 1], for a schedule.
 
     Returns:
         The mask, bool, of the shape of the scores.

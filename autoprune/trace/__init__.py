@@ -1,1 +1,1 @@
-"""What of a model can be removed together, found by following channels through one forward."""
+"""Find the channels and blocks of a model that can be removed together, by following channels through one forward."""

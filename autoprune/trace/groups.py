@@ -11,9 +11,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-#: What a group consists of: channels, heads of attention, or positions in the width of every head.
+#: Kinds of groups: channels, heads of attention, or positions in the width of every head.
 GROUP_KINDS = ("channels", "heads", "head_width")
-#: What a tensor does with the channels along one of its axes; see `Member`.
+#: Uses of the channels along an axis of a tensor; see `Member`.
 ROLES = ("out", "in", "scale", "shift", "statistic", "other")
 
 

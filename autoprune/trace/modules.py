@@ -143,7 +143,7 @@ def _follow_widths(tracer: Tracer, module: nn.Module, given: Tensor) -> None:
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):
         tracer.note_number("num_features", axes[1], module.num_features)  # no tensor of that width unless affine
     elif isinstance(module, nn.RMSNorm) and len(module.normalized_shape) == 1:
-        # Taken apart into steps where it has no kernel of its own.
+        # Decomposed into single operators if there is no kernel for it.
         if not module.elementwise_affine:
             tracer.note_number("normalized_shape", axes[-1], module.normalized_shape[0])
         tracer.role(module.weight, 0, "scale")
@@ -165,7 +165,7 @@ def normalisations(model: nn.Module) -> tuple[str, ...]:
         model: The model.
 
     Returns:
-        Of "batch" (over the samples of a batch) and "layer" (LayerNorm and RMSNorm) those that it has.
+        "batch" (over the samples of a batch) and "layer" (LayerNorm and RMSNorm), as far as the model has them.
     """
     return tuple(
         kind

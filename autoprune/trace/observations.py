@@ -1,4 +1,4 @@
-"""Define what a trace records of a forward besides the channels: grids, numbers of modules, products and steps."""
+"""Define the records of a trace besides the channels: grids, numbers of modules, products and operators."""
 
 from __future__ import annotations
 

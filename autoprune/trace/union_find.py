@@ -180,7 +180,7 @@ class ChannelUnionFind:
         """Let every row of a table lose as many positions as the first, so that all stay equally long.
 
         If each position is a separate class, the same positions are coupled in every row. If some are coupled already,
-        as after a shuffle, that would couple too much: a class that lies equally often in all rows is left as it is,
+        as after a shuffle, that would couple too much: a class that lies equally often in all rows is left alone,
         and the others are coupled to classes that make up for them.
 
         Args:
