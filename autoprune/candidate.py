@@ -211,7 +211,7 @@ def expected_costs(context: TrialContext, plan: PruningPlan, *, timed: bool) -> 
     """
     model = cut(context.task.dense, context.topology, _of_widths(plan, context.topology))
     costs = _costs(context if timed else replace(context, latency_rounds=0), model, PhaseTimer(), masked=False)
-    return costs if plan.weights is None else _least(costs, model, plan.weights, context.topology)
+    return costs if plan.weights is None else _lower_bounds(costs, model, plan.weights, context.topology)
 
 
 def _of_widths(plan: PruningPlan, topology: Topology) -> KeptChannels:
@@ -238,7 +238,9 @@ class _RungEvaluator:
         with timer.phase("cut"):
             model = cut(context.task.dense, context.topology, self._kept)
         self.costs = _costs(context, model, timer, masked=False)
-        self._least = self.costs if plan.weights is None else _least(self.costs, model, plan.weights, context.topology)
+        self._lower_bounds = (
+            self.costs if plan.weights is None else _lower_bounds(self.costs, model, plan.weights, context.topology)
+        )
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -252,11 +254,11 @@ class _RungEvaluator:
         self.samples += samples
         self.seen.append((self._shares[step], quality))
         return self._rungs.stop(
-            RungState(kept=self._kept, costs=self._least, share=self._shares[step], quality=quality)
+            RungState(kept=self._kept, costs=self._lower_bounds, share=self._shares[step], quality=quality)
         )
 
 
-def _least(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
+def _lower_bounds(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
     """Lower bounds of the costs once masks are applied."""
     weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
     rows, columns = block_pattern(plan.pattern) or (1, 1)

@@ -354,9 +354,9 @@ def first_samples(task: Task, samples: int) -> list[Batch]:
 
 
 def _together(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:
-    """Weights that reach a sparsity together, and that sparsity: each by itself, or those of one ranking.
+    """Names of weights that share one sparsity, with that sparsity: single weights, or all weights of one ranking.
 
-    Raises UnknownNameError for a weight of the plan that has no scores.
+    Raises UnknownNameError for a weight of the plan without scores.
     """
     shapes = {name: tuple(score.shape) for name, score in scores.items()}
     if plan.spread != "global" or group_pattern(plan.pattern) is not None:

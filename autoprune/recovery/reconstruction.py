@@ -187,7 +187,9 @@ def _first_look(model: nn.Module, batch: Batch) -> tuple[set[str], int]:
 
 
 def _joined(parts: Sequence[Batch], most: int) -> tuple[Inputs, int]:
-    """Batches as one, and its samples: the first, and those that fit together with it, up to `most` samples."""
+    """Join batches to one: the first, and further ones whose tensors fit, up to `most` samples. Also the number of
+    samples.
+    """
     first = _tensors(parts[0])
     chosen, samples = [first], parts[0].size
     for part in parts[1:] if first else ():

@@ -65,7 +65,7 @@ class Allocation:
 def width_bounds(table: CostTable, max_ratio: float, round_to: int) -> tuple[np.ndarray, np.ndarray]:
     """Compute the fewest channels of each group, and the grain of its widths.
 
-    The fewest are those that max_ratio and the group itself allow, rounded up to the grain, never above dense.
+    The fewest channels follow from max_ratio and the group's own minimum, rounded up to the grain, never above dense.
 
     Args:
         table: Table of costs.
@@ -89,7 +89,7 @@ def allocate(
     floor: np.ndarray,
     grain: np.ndarray | None = None,
 ) -> Allocation:
-    """Find the widths for a budget that lose the least by the scan; those of a uniform ratio without a scan.
+    """Find the widths for a budget that lose the least by the scan; widths of a uniform ratio without a scan.
 
     Args:
         cost_model: Any cost; the scan is the same for all.

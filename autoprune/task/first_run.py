@@ -263,7 +263,7 @@ def _check_end(split: IterableSplit) -> None:
 
 
 def _targets(split: Split, batches: Sequence[Batch]) -> Iterator[Tensor]:
-    """The targets that need no reading: all of tensors and lists, else those of `batches`."""
+    """Targets that need no reading: all targets of tensors and lists, else the targets of `batches`."""
     if isinstance(split, TensorSplit):
         yield from split.targets.split(_rows(split.targets))
         return

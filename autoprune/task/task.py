@@ -25,7 +25,7 @@ from autoprune.task.modes import LossMode, Objective, loss_mode_of
 from autoprune.task.prediction import Prediction, ignore_index_of
 from autoprune.task.validation import collect_fault
 
-Loss = Callable[..., Tensor]
+LossFunction = Callable[..., Tensor]
 
 
 #: Default of torch's classification losses: not worth a word in the summary.
@@ -98,7 +98,7 @@ class Task:
     model: nn.Module | Callable[[], nn.Module]
     example_inputs: Inputs
     train: object
-    loss: Loss
+    loss: LossFunction
     metrics: Sequence[str] | Mapping[str, Metric]
     quality: str
     search: object = None
