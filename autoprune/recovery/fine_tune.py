@@ -124,8 +124,8 @@ class FineTune:
         self._task, self._plan, self._seed, self._teacher = task, plan, seed, teacher
         self._device = torch.device(task.device)
         self._on_epoch, self._epoch = on_epoch, 0
-        self._ahead: Batch | None = None
-        self._moved: Collection[str] = ()
+        self._next_batch: Batch | None = None
+        self._movement_names: Collection[str] = ()
         self._average: dict[str, Tensor] = {}
         self._averaged = 0
         self._random: list[Tensor] = []
@@ -159,7 +159,7 @@ class FineTune:
         Args:
             names: Names of the parameters.
         """
-        self._moved = names
+        self._movement_names = names
 
     @torch.enable_grad()  # a script may have switched gradients off
     def run(self, until: int) -> None:
@@ -177,19 +177,19 @@ class FineTune:
         taught = self._teacher.samples if self._teacher is not None else 0
         self.model.train()
         try:
-            with self._own_random_numbers():
+            with self._seeded_generators():
                 while self.step < until:
-                    batch, self._ahead = self._ahead or self._next(), None
+                    batch, self._next_batch = self._next_batch or self._next(), None
                     self._train_on(batch)
                     if self._on_epoch is not None:  # the end of a pass shows only in the next batch
-                        self._ahead = self._next()
+                        self._next_batch = self._next()
         except _NotFiniteError as error:
             message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
-            self.work += Work(forward=error.seen) + self._taught(taught)
+            self.work += Work(forward=error.seen) + self._teacher_work(taught)
             raise DivergedError(f"{message}{self._plan.steps}", self.work) from None
         finally:
             self.model.eval()
-        self.work += self._taught(taught)
+        self.work += self._teacher_work(taught)
 
     def replace(self, model: nn.Module, cut_alike: CutAlike) -> None:
         """Continue with a model that was cut from the current one.
@@ -258,7 +258,7 @@ class FineTune:
         plan, scaler = self._plan, self._scaler
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate.value
-        soft = self._followed(batch)
+        soft = self._soft_targets(batch)
         with _computed_in(plan.precision, self._device):
             outputs = call(self.model, batch.inputs)
             loss = self._task.loss(outputs, batch.targets)
@@ -283,7 +283,7 @@ class FineTune:
         if self.step > (1.0 - plan.averaging) * plan.steps:
             self._gather_average()
 
-    def _followed(self, batch: Batch) -> Tensor | None:
+    def _soft_targets(self, batch: Batch) -> Tensor | None:
         """The teacher's predictions; None if the student follows the targets alone."""
         if self._plan.distillation_weight == 0 or self._teacher is None or self._teacher.comparison.fault:
             return None
@@ -307,19 +307,19 @@ class FineTune:
 
     @torch.no_grad()
     def _gather_movement(self) -> None:
-        parameters = dict(self.model.named_parameters()) if self._moved else {}
-        for name in self._moved:
+        parameters = dict(self.model.named_parameters()) if self._movement_names else {}
+        for name in self._movement_names:
             weight = parameters.get(name)
-            if weight is not None and weight.grad is not None and self._is_taken(weight.grad):
+            if weight is not None and weight.grad is not None and self._is_step_kept(weight.grad):
                 moved = self.movement.setdefault(name, torch.zeros_like(weight))
                 moved.addcmul_(weight.grad, weight, value=-self._rate.value)
 
-    def _is_taken(self, gradient: Tensor) -> bool:
+    def _is_step_kept(self, gradient: Tensor) -> bool:
         """False for a gradient that overflows in float16: the scaler skips that step."""
         return not self._scaler.is_enabled() or bool(gradient.isfinite().all())
 
     @contextmanager
-    def _own_random_numbers(self) -> Iterator[None]:
+    def _seeded_generators(self) -> Iterator[None]:
         """Draw dropout and the like from the seed, and restore torch's global generators for the caller."""
         cuda = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -334,7 +334,7 @@ class FineTune:
             finally:
                 self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]
 
-    def _taught(self, before: int) -> Work:
+    def _teacher_work(self, before: int) -> Work:
         return Work(forward=0 if self._teacher is None else self._teacher.samples - before)
 
 

@@ -206,9 +206,9 @@ class Rate:
         self._proxy = SGD([torch.zeros(1, requires_grad=True)], lr=peak)
         self._scheduler = _build(factory, self._proxy, steps)
         self._needs_loss = _needs_loss(self._scheduler)
-        self._to_come = steps - 1
-        self._highest = self._declined = 0.0
-        self._look()
+        self._steps_left = steps - 1
+        self._peak_so_far = self._decay_fraction = 0.0
+        self._check_rate()
 
     @property
     def value(self) -> float:
@@ -229,7 +229,7 @@ class Rate:
     @property
     def decay_fraction(self) -> float:
         """How far the rate has fallen from its highest value towards `lowest`, in [0, 1]; non-decreasing."""
-        return self._declined
+        return self._decay_fraction
 
     def advance(self, loss: float) -> None:
         """Go on to the next step. After the last step nothing changes.
@@ -240,9 +240,9 @@ class Rate:
         Raises:
             ConfigurationError: The scheduler fails, or gives a rate that is negative or not finite.
         """
-        if self._to_come <= 0:
+        if self._steps_left <= 0:
             return
-        self._to_come -= 1
+        self._steps_left -= 1
         self._proxy.step()  # without it torch warns about the order of both calls
         try:
             if self._needs_loss:
@@ -253,13 +253,13 @@ class Rate:
             raise ConfigurationError(
                 error_message("a scheduler", "give a rate for every step", describe_exception(error))
             ) from error
-        self._look()
+        self._check_rate()
 
-    def _look(self) -> None:
+    def _check_rate(self) -> None:
         if not (math.isfinite(self.value) and self.value >= 0):
             raise ConfigurationError(error_message("the rate of a scheduler", "be finite and >= 0", self.value))
-        self._highest = max(self._highest, self.value)
-        self._declined = max(self._declined, decay_fraction_at(self._highest, self.value, self.lowest))
+        self._peak_so_far = max(self._peak_so_far, self.value)
+        self._decay_fraction = max(self._decay_fraction, decay_fraction_at(self._peak_so_far, self.value, self.lowest))
 
 
 def simulate(factory: SchedulerFactory, peak: float, steps: int) -> list[float] | None:

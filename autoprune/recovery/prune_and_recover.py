@@ -91,11 +91,13 @@ class PruneAndRecover:
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
         self._callbacks = callbacks if callbacks is not None else RecoveryCallbacks()
-        self._spent, self._own = Work(), False
-        self._from = {**topology.widths, **self.kept.widths}
-        self._to = planned_widths(plan, topology)
-        for name, width in self._to.items():
-            assert width <= self._from[name], f"{name}: {width} channels planned, {self._from[name]} alive"
+        self._work, self._owns_model = Work(), False
+        self._start_widths = {**topology.widths, **self.kept.widths}
+        self._target_widths = planned_widths(plan, topology)
+        for name, width in self._target_widths.items():
+            assert width <= self._start_widths[name], (
+                f"{name}: {width} channels planned, {self._start_widths[name]} alive"
+            )
         self._masks: dict[str, Tensor] = {}
         self._zeros = self._zeros_now()
         self._training: FineTune | None = None
@@ -103,7 +105,7 @@ class PruneAndRecover:
     @property
     def work(self) -> Work:
         """Work done so far."""
-        return self._spent if self._training is None else self._spent + self._training.work
+        return self._work if self._training is None else self._work + self._training.work
 
     @property
     def steps(self) -> int:
@@ -139,8 +141,8 @@ class PruneAndRecover:
             self._recalibrate()  # averaged weights need their own statistics
 
     def _begin(self) -> FineTune:
-        if not self._own:
-            self.model, self._own = cut(self.model, self._topology, self.kept, parent=self.kept), True
+        if not self._owns_model:
+            self.model, self._owns_model = cut(self.model, self._topology, self.kept, parent=self.kept), True
         training = FineTune(
             self.model,
             self._task,
@@ -150,7 +152,7 @@ class PruneAndRecover:
             on_epoch=None if self._callbacks.on_epoch is None else self._epoch_done,
         )
         training.watch_movement(self._movement_wanted())
-        training.set_masks(self._masks or self._silent())
+        training.set_masks(self._masks or self._initial_zero_masks())
         self._training = training
         return training
 
@@ -187,27 +189,30 @@ class PruneAndRecover:
     def _advance(self, update: PruningStep) -> None:
         """Take one pruning step: cut further, renew the masks, recover from both."""
         recovery = self._plan.recovery
-        kept = self._choose(update.progress)
+        kept = self._select_channels(update.progress)
         changed = kept != self.kept
-        if changed or not self._own:
+        if changed or not self._owns_model:
             self._cut(kept)
         if self._plan.weights is not None:
             self._mask(self._plan.weights, update)
         scaled = limit_norms(self.model, recovery.max_norm, per=recovery.max_norm_per) if recovery.max_norm else 0
-        left = recovery.steps - (self._training.step if self._training is not None else 0)
+        steps_left = recovery.steps - (self._training.step if self._training is not None else 0)
         started = self._training is not None
         touched = bool(self._masks) or scaled > 0
-        if changed or (touched and not left) or (not started and (left or touched)):
+        if changed or (touched and not steps_left) or (not started and (steps_left or touched)):
             self._recalibrate()
 
     def _recalibrate(self) -> None:
         with self.timer.phase("recalibrate"):
             batches = first_samples(self._task, self._plan.recovery.batch_norm_samples)
-            self._spent += Work(forward=recalibrate(self.model, batches, self._task.least_batch))
+            self._work += Work(forward=recalibrate(self.model, batches, self._task.least_batch))
 
-    def _choose(self, progress: float) -> KeptChannels:
+    def _select_channels(self, progress: float) -> KeptChannels:
         shape = self._plan.recovery.schedule.name
-        widths = {name: amount_now(self._from[name], width, progress, shape) for name, width in self._to.items()}
+        widths = {
+            name: amount_now(self._start_widths[name], width, progress, shape)
+            for name, width in self._target_widths.items()
+        }
         groups = self._plan.groups
         criteria = [groups[name].criterion for name, width in widths.items() if width < self._width(name)]
         with self.timer.phase("score"):
@@ -219,13 +224,13 @@ class PruneAndRecover:
     def _cut(self, kept: KeptChannels) -> None:
         before, source = self.kept, self.model
         with self.timer.phase("cut"):
-            self.model, self.kept, self._own = cut(source, self._topology, kept, parent=before), kept, True
+            self.model, self.kept, self._owns_model = cut(source, self._topology, kept, parent=before), kept, True
         samples = self._plan.recovery.reconstruction_samples
         if samples and kept != before:
-            silent = self._silent()
+            silent = self._initial_zero_masks()
             with self.timer.phase("reconstruct"):
                 seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
-                self._spent += Work(forward=seen)
+                self._work += Work(forward=seen)
             apply_masks(self.model, silent)  # it may have changed entries that were zero
         if self._training is not None:
             self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
@@ -238,7 +243,7 @@ class PruneAndRecover:
         with self.timer.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
             # A layer with sparsity 0 needs no score, and some criteria have none for it.
-            weights = {name: signals.weights[name] for name in self._masked() if plan.layers.get(name) != 0}
+            weights = {name: signals.weights[name] for name in self._masked_names() if plan.layers.get(name) != 0}
             # Entries that are zero are masked first: they add nothing to the outputs.
             scores = {
                 name: score_weights(plan.criterion, name, signals).masked_fill(weight == 0, -1.0)
@@ -246,8 +251,8 @@ class PruneAndRecover:
             }
             # Layers of dropped blocks need no sparsity.
             known = self._topology.tensors
-            there = {name: s for name, s in plan.layers.items() if s and (name in weights or name not in known)}
-            found = self._masks_of(scores, replace(plan, layers=there), update.progress)
+            layers = {name: s for name, s in plan.layers.items() if s and (name in weights or name not in known)}
+            found = self._masks_of(scores, replace(plan, layers=layers), update.progress)
         if update.exchange and self._training is not None:
             gradients = self._training.gradients
             found = {
@@ -266,16 +271,20 @@ class PruneAndRecover:
         """Masks at one point of the schedule. Each weight or ranking starts from its own share of zeros."""
         shape = schedule(self._plan.recovery.schedule.name)
         found: dict[str, Tensor] = {}
-        for names, final in _together(scores, plan):
+        for names, final in _sparsity_units(scores, plan):
             if final == 0:
                 continue
             zeros, entries = (sum(self._zeros[name][part] for name in names) for part in (0, 1))
-            begun = min(zeros / entries / final, 1.0) if entries else 1.0
-            reached = 1.0 if progress >= 1.0 else begun + (1.0 - begun) * shape(progress, final) / final
-            own = None if group_pattern(plan.pattern) is not None else final
-            alone = replace(plan, sparsity=own, layers={}, spread="layer" if len(names) == 1 else plan.spread)
-            some = {name: scores[name] for name in names}
-            found |= masks(some, alone, share=reached, axes=self._topology.input_axes)
+            start_fraction = min(zeros / entries / final, 1.0) if entries else 1.0
+            reached = (
+                1.0 if progress >= 1.0 else start_fraction + (1.0 - start_fraction) * shape(progress, final) / final
+            )
+            unit_sparsity = None if group_pattern(plan.pattern) is not None else final
+            unit_plan = replace(
+                plan, sparsity=unit_sparsity, layers={}, spread="layer" if len(names) == 1 else plan.spread
+            )
+            unit_scores = {name: scores[name] for name in names}
+            found |= masks(unit_scores, unit_plan, share=reached, axes=self._topology.input_axes)
         return {name: found[name] for name in scores if name in found}
 
     def _zeros_now(self) -> dict[str, tuple[int, int]]:
@@ -284,25 +293,25 @@ class PruneAndRecover:
         if plan is None:
             return {}
         grouped, found = group_pattern(plan.pattern), {}
-        there = dict(self.model.named_parameters())
-        for name in self._masked():
-            weight = there[name]
+        parameters = dict(self.model.named_parameters())
+        for name in self._masked_names():
+            weight = parameters[name]
             columns = weight.shape[self._topology.input_axes[name]]
             whole = columns // grouped[1] * grouped[1] if grouped is not None else columns
             found[name] = (int((weight == 0).sum()), weight.numel() // columns * whole if columns else 0)
         return found
 
-    def _silent(self) -> dict[str, Tensor]:
+    def _initial_zero_masks(self) -> dict[str, Tensor]:
         """Masks of the entries that are zero before the first pruning step: they must not grow until then."""
         plan = self._plan.weights
         if plan is None:
             return {}
-        there = dict(self.model.named_parameters())
-        goes = [name for name in self._masked() if plan.layers.get(name, plan.target) > 0]
-        weights = {name: there[name].detach() for name in goes}
+        parameters = dict(self.model.named_parameters())
+        pruned = [name for name in self._masked_names() if plan.layers.get(name, plan.target) > 0]
+        weights = {name: parameters[name].detach() for name in pruned}
         return {name: weight != 0 for name, weight in weights.items() if bool((weight == 0).any())}
 
-    def _masked(self) -> list[str]:
+    def _masked_names(self) -> list[str]:
         """Names of the weights that masks are laid on: weights of products in blocks that are not dropped."""
         if self._plan.weights is None:
             return []
@@ -318,7 +327,7 @@ class PruneAndRecover:
         )
         forward, trained = count_passes(name for name in names if moved is None or name != "movement")
         seen = sum(batch.size for batch in batches)
-        self._spent += Work(forward=seen * forward, trained=seen * trained)
+        self._work += Work(forward=seen * forward, trained=seen * trained)
         return signals
 
     def _movement_wanted(self) -> set[str]:
@@ -332,7 +341,7 @@ class PruneAndRecover:
             if member.role == "out"
         }
         by_movement = self._plan.weights is not None and self._plan.weights.criterion == "movement"
-        return wanted | set(self._masked() if by_movement else ())
+        return wanted | set(self._masked_names() if by_movement else ())
 
 
 def first_samples(task: Task, samples: int) -> list[Batch]:
@@ -353,7 +362,7 @@ def first_samples(task: Task, samples: int) -> list[Batch]:
     return [batch.to(device) for batch in first_batches(task.train_split, samples, task.least_batch)]
 
 
-def _together(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:
+def _sparsity_units(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:
     """Names of weights that share one sparsity, with that sparsity: single weights, or all weights of one ranking.
 
     Raises UnknownNameError for a weight of the plan without scores.

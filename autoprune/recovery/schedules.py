@@ -189,9 +189,9 @@ def timetable(plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> 
     if steps == 0:
         return (PruningStep(step=0, progress=1.0),)
     if plan.name == "learning_rate":
-        found = _possible(plan, steps) if rates is None else _coupled_updates(plan, steps, rates)
+        found = _possible_steps(plan, steps) if rates is None else _coupled_steps(plan, steps, rates)
     else:
-        found = _even_updates(plan, steps)
+        found = _even_steps(plan, steps)
     # Pruning steps at one optimizer step become one, with the largest progress.
     return tuple({update.step: update for update in found}.values())
 
@@ -239,7 +239,7 @@ def decay_progress(rates: Sequence[float]) -> list[float]:
         falls.append(furthest)
     if furthest <= _NOISE * peak:
         return [0.0] * len(falls)
-    return [_cleared(fall / furthest) for fall in falls]
+    return [_without_noise(fall / furthest) for fall in falls]
 
 
 def decay_fraction_at(peak: float, rate: float, lowest: float) -> float:
@@ -254,7 +254,7 @@ def decay_fraction_at(peak: float, rate: float, lowest: float) -> float:
         (peak - rate) / (peak - lowest), in [0, 1].
     """
     room = peak - lowest
-    return 0.0 if room <= _NOISE * peak else _cleared(min(1.0, max(0.0, (peak - rate) / room)))
+    return 0.0 if room <= _NOISE * peak else _without_noise(min(1.0, max(0.0, (peak - rate) / room)))
 
 
 class ScheduleRunner:
@@ -275,8 +275,8 @@ class ScheduleRunner:
     def __init__(self, plan: SchedulePlan, steps: int, rates: Sequence[float] | None) -> None:
         """rates: as for `timetable`."""
         self.updates = timetable(plan, steps, rates)
-        self._follows = plan.name == "learning_rate" and rates is None
-        self._given = 0.0
+        self._follows_loss = plan.name == "learning_rate" and rates is None
+        self._last_progress = 0.0
 
     def now(self, update: PruningStep, decay_fraction: float) -> PruningStep | None:
         """Work out one pruning step at the time it is due.
@@ -288,16 +288,16 @@ class ScheduleRunner:
         Returns:
             The pruning step with its actual progress; None when it changes nothing.
         """
-        if not self._follows:
+        if not self._follows_loss:
             return update
-        update = replace(update, progress=max(update.progress, decay_fraction, self._given))
-        if not _does_something(update, self._given):
+        update = replace(update, progress=max(update.progress, decay_fraction, self._last_progress))
+        if not _does_something(update, self._last_progress):
             return None
-        self._given = update.progress
+        self._last_progress = update.progress
         return update
 
 
-def _even_updates(plan: SchedulePlan, steps: int) -> list[PruningStep]:
+def _even_steps(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     at_once = plan.name == "one_shot"
     total = 1 if at_once and plan.regrowth == 0 else plan.updates
     found: list[PruningStep] = []
@@ -312,7 +312,7 @@ def _even_updates(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     return found
 
 
-def _possible(plan: SchedulePlan, steps: int) -> list[PruningStep]:
+def _possible_steps(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     total = plan.updates
     return [
         PruningStep(
@@ -324,7 +324,7 @@ def _possible(plan: SchedulePlan, steps: int) -> list[PruningStep]:
     ]
 
 
-def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> list[PruningStep]:
+def _coupled_steps(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> list[PruningStep]:
     assert len(rates) == steps, f"{len(rates)} rates for {steps} steps"
     progress = decay_progress(rates)
     if progress[-1] == 0:
@@ -338,7 +338,7 @@ def _coupled_updates(plan: SchedulePlan, steps: int, rates: Sequence[float]) -> 
         )
     begins = next(number for number, reached in enumerate(progress) if reached > 0)
     found: list[PruningStep] = []
-    for update in _possible(plan, steps):
+    for update in _possible_steps(plan, steps):
         if update.progress == 1:  # the last one
             update = replace(update, step=max(update.step, begins))
         else:
@@ -371,7 +371,7 @@ def _exchange(plan: SchedulePlan, step: int, passed: float) -> float:
     return plan.regrowth * (1.0 + math.cos(math.pi * passed)) / 2.0 if step > 0 else 0.0
 
 
-def _cleared(progress: float) -> float:
+def _without_noise(progress: float) -> float:
     """Progress without rounding noise next to 0 and 1, which would add a pruning step or lose one."""
     if progress < _NOISE:
         return 0.0
