@@ -140,19 +140,20 @@ def test_the_loss_is_blended_with_the_teachers() -> None:
         # Nesterov momentum: the first step is 1.9 times the gradient.
         wanted = parameters[name] - 0.01 * 1.9 * gradients[name]
         torch.testing.assert_close(parameter, wanted, rtol=1e-3, atol=1e-5)
-    assert found == Work(trained=50, forward=task().train_split.samples)
+    assert found == Work(trained=50, shared=task().train_split.samples)
 
 
 def test_a_teachers_outputs_are_counted_once() -> None:
     teacher, plan = Teacher(task()), RecoveryPlan(steps=2, distillation_weight=0.5)
-    assert fine_tune(fresh(), task(), plan, seed=0, teacher=teacher).forward == task().train_split.samples
-    assert fine_tune(fresh(), task(), plan, seed=0, teacher=teacher).forward == 0
+    first, second = (fine_tune(fresh(), task(), plan, seed=0, teacher=teacher) for _ in range(2))
+    assert first == second == Work(trained=100, shared=task().train_split.samples)
+    assert (first + second).shared == task().train_split.samples
 
 
 def test_without_distillation_the_teacher_is_not_asked() -> None:
     teacher = Teacher(task())
     fine_tune(fresh(), task(), RecoveryPlan(steps=2), seed=0, teacher=teacher)
-    assert teacher.samples == 0
+    assert (teacher.samples, teacher.shared) == (0, 0)
 
 
 def test_a_loss_that_is_not_finite_is_a_recovery_error() -> None:
