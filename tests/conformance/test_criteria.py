@@ -134,5 +134,5 @@ def test_scoring_changes_no_signal(criterion: str) -> None:
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_the_docstring_says_what_it_is(criterion: str) -> None:
     text = CRITERIA[criterion].function.__doc__ or ""
-    assert "Shapes:" in text
+    assert "Returns:" in text
     assert "20" in text, "the year of the paper"

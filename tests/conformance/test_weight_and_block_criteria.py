@@ -98,5 +98,5 @@ def test_blocks_of_a_cut_model(name: str) -> None:
 @pytest.mark.parametrize("criterion", [*WEIGHT_CRITERIA.values(), *BLOCK_CRITERIA.values()])
 def test_the_docstring_says_what_it_is(criterion: object) -> None:
     text = criterion.function.__doc__ or ""  # type: ignore[attr-defined]
-    assert "Shapes:" in text
+    assert "Returns:" in text
     assert "20" in text or "1989" in text, "the year of the paper"
