@@ -48,6 +48,9 @@ class Repeats:
         Args:
             out: Folder with seed-0, seed-1, ...
 
+        Returns:
+            The studies in the order of their seeds.
+
         Raises:
             NotFoundError: The folder holds no repeats.
         """
@@ -61,10 +64,13 @@ class Repeats:
         return cls(folders=tuple(study.folder for study in studies), fronts=tuple(study.front() for study in studies))
 
     def curves(self, cost: str = "multiply_adds") -> list[pd.DataFrame]:
-        """Return the growth of each study's hypervolume, see front.convergence; all use the same reference point.
+        """Work out how the hypervolume of each study grew.
 
         Args:
             cost: Cost beside the quality, one of the objectives.
+
+        Returns:
+            One table per study, see `front.convergence`; all use the same reference point.
         """
         reference = worst_quality(self.fronts)
         return [
@@ -73,19 +79,25 @@ class Repeats:
         ]
 
     def hypervolume_band(self, *, by: str = "samples", cost: str = "multiply_adds") -> pd.DataFrame:
-        """Return the median, lowest and highest hypervolume of the studies.
+        """Compare the hypervolumes of the studies along an axis.
 
         Args:
             by: Axis along which they are compared: "samples", "seconds" or "candidates".
             cost: Cost beside the quality, one of the objectives.
+
+        Returns:
+            Median, lowest and highest hypervolume at places along the axis.
         """
         return hypervolume_band(self.curves(cost), by=by)
 
     def table(self, cost: str = "multiply_adds") -> pd.DataFrame:
-        """Return one row per study: seed, candidates, front, samples, seconds, hypervolume, best quality.
+        """List the studies.
 
         Args:
             cost: Cost beside the quality, one of the objectives.
+
+        Returns:
+            One row per study: seed, candidates, front, samples, seconds, hypervolume, best quality.
         """
         rows = []
         for folder, front, curve in zip(self.folders, self.fronts, self.curves(cost), strict=True):
@@ -106,13 +118,16 @@ class Repeats:
         return pd.DataFrame(rows)
 
     def summary(self, cost: str = "multiply_adds") -> pd.DataFrame:
-        """Return the median, low and high of each number of `table` over the studies.
+        """Summarize `table` over the studies.
 
         low and high are the 95 % interval of the median by order statistics (Conover, Practical Nonparametric
         Statistics, 1999); with fewer than six studies they are the lowest and the highest value.
 
         Args:
             cost: Cost beside the quality, one of the objectives.
+
+        Returns:
+            Median, low and high of each number.
         """
         table = self.table(cost).drop(columns="study").astype(float)
         low, high = _ranks(len(table))

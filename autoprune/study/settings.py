@@ -123,7 +123,11 @@ class StudySettings:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def to_dict(self) -> dict[str, object]:
-        """Return JSON-ready data."""
+        """Convert the settings for JSON.
+
+        Returns:
+            Nested dicts and lists.
+        """
         return to_plain_object(self)
 
     @classmethod
@@ -133,6 +137,9 @@ class StudySettings:
         Args:
             data: Parsed JSON.
             where: Name of the source, for messages.
+
+        Returns:
+            The settings; fields that an old version did not store keep the behaviour of that version.
 
         Raises:
             ConfigurationError: The data is malformed or a value out of its range.

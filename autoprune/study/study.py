@@ -102,6 +102,9 @@ class Study:
             out: Run folder.
             name: Name for people; the folder's name when "".
 
+        Returns:
+            The study, which has not been run.
+
         Raises:
             ConfigurationError: Nothing can be pruned, or a criterion does not apply to the model.
             StudyConflictError: `out` holds something else.
@@ -136,6 +139,9 @@ class Study:
         Args:
             out: Run folder.
             task: Task of the study. Without it the study can only be read; with it, it can run and rebuild models.
+
+        Returns:
+            The study with its finished candidates.
 
         Raises:
             NotFoundError: `out` holds no study.
@@ -175,20 +181,31 @@ class Study:
         return tuple(self._records)
 
     def front(self) -> Front:
-        """Return the non-dominated candidates so far."""
+        """Find the non-dominated candidates so far.
+
+        Returns:
+            The front over the objectives of the settings.
+        """
         return self.front_of(self._records)
 
     def front_of(self, records: Sequence[CandidateRecord]) -> Front:
-        """Return the non-dominated candidates among these.
+        """Find the non-dominated candidates among these.
 
         Args:
             records: Finished candidates of this study.
+
+        Returns:
+            The front over the objectives of the settings.
         """
         settings = self.settings
         return Front.of(records, settings.objectives, self.higher_is_better, self.quality_name, settings.limits)
 
     def samples(self) -> Work:
-        """Return all work done so far, including the sensitivity scan."""
+        """Add up the work done so far.
+
+        Returns:
+            Samples of the sensitivity scan and of all candidates; what candidates share counts once.
+        """
         scanned = self.folder.read_sensitivity()
         total = work_of(scanned) if scanned is not None else Work()
         for record in self._records:
@@ -201,7 +218,11 @@ class Study:
         return self.folder.read_ending()
 
     def importances(self) -> Importances | None:
-        """Return how much each sampled parameter mattered for each objective; None without trials."""
+        """Work out how much each sampled parameter mattered.
+
+        Returns:
+            Importances for each objective; None without trials.
+        """
         return read_importances(self.folder)
 
     def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
@@ -210,6 +231,9 @@ class Study:
         Args:
             number: Number of the candidate.
             epoch: Number of a stored checkpoint, in passes over the train split; None takes the final weights.
+
+        Returns:
+            A new model.
 
         Raises:
             NotFoundError: The weights are missing.
@@ -221,10 +245,13 @@ class Study:
         return lineage.load_parent(context, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:
-        """Return the stored checkpoints of a trial in the order of their epochs.
+        """List the stored checkpoints of a trial.
 
         Args:
             number: Number of the trial.
+
+        Returns:
+            Checkpoints in the order of their epochs.
         """
         return checkpoints.read(self.folder, number)
 

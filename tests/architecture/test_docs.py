@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -214,3 +215,17 @@ def test_every_pattern_and_spread_of_masks_has_a_row(header: str, names: tuple[s
     for name in names:
         (row,) = (line for line in lines if line.startswith(f"| `{name}` |"))
         assert row.endswith(f"| `{Path(inspect.getfile(masks)).name}` |"), name
+
+
+def test_every_term_of_the_glossary_leads_to_its_code() -> None:
+    rows = rows_of("glossary.md", "term")
+    assert [row[0] for row in rows] == sorted((row[0] for row in rows), key=str.lower)
+    for term, meaning, code in rows:
+        assert meaning, term
+        path = code.strip("`")
+        module, _, name = path.rpartition(".")
+        try:
+            found: object = importlib.import_module(path)
+        except ModuleNotFoundError:
+            found = getattr(importlib.import_module(module), name, None)
+        assert found is not None, f"{term}: there is no {path}"
