@@ -119,7 +119,7 @@ def _group_sections(model: _Model) -> Iterator[Section]:
         parts = []
         for group in model.topology.groups:
             if group.kind == kind:
-                half = model.topology.cost({group.name: max(group.min_channels, group.channels // 2)})
+                half = model.topology.cost({group.name: group.half})
                 part = replace(model.part(group.name, half), channels=group.channels, fewest=fewest.get(group.name))
                 members = tuple(_axis(member) for member in group.members)
                 parts.append(replace(part, layers=tuple(layers_of(group)), members=members))

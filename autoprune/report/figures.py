@@ -79,6 +79,18 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
             hoverinfo="skip",
         )
     )
+    lay_out_by_cost(figure, front, cost)
+    return figure
+
+
+def lay_out_by_cost(figure: go.Figure, front: Front, cost: str) -> None:
+    """Set the axes, margins and legend of a chart of quality against a cost, in place.
+
+    Args:
+        figure: The chart.
+        front: Front of the study, for the name of its quality.
+        cost: One of COST_TITLES.
+    """
     figure.update_layout(
         xaxis={"title": COST_TITLES[cost], "type": "log"},
         yaxis={"title": f"{label(front.quality_name)} (search split)"},
@@ -87,7 +99,6 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
         legend={"orientation": "h", "y": -0.2},
     )
-    return figure
 
 
 def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:

@@ -10,8 +10,7 @@ from plotly.subplots import make_subplots
 
 from autoprune.front.convergence import hypervolume_band
 from autoprune.front.front import Front
-from autoprune.report.figures import COST_TITLES, ORIGIN_COLOURS
-from autoprune.report.labels import label
+from autoprune.report.figures import ORIGIN_COLOURS, lay_out_by_cost
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
@@ -93,14 +92,7 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
                 ],
             )
         )
-    figure.update_layout(
-        xaxis={"title": COST_TITLES[cost], "type": "log"},
-        yaxis={"title": f"{label(front.quality_name)} (search split)"},
-        template="plotly_white",
-        height=460,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": -0.2},
-    )
+    lay_out_by_cost(figure, front, cost)
     return figure
 
 

@@ -19,7 +19,7 @@ from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.sensitivity.correction import correct_scan, observe
-from autoprune.sensitivity.scan import Sensitivity
+from autoprune.sensitivity.scan import Sensitivity, work_of
 from autoprune.study.folder import RunFolder
 from autoprune.study.importance import Importances, read_importances
 from autoprune.study.left_alone import causes
@@ -57,7 +57,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     sections.append(Section(title="Layers of a candidate", figure=figures.layers(front, groups)))
     if scan is not None:
         sections += [*([_sensitivity(scan, front, groups)] if scan.added_loss else []), *_depth(scan)]
-    start = (0, 0.0) if scan is None else (scan.samples_forward + scan.samples_trained, scan.seconds)
+    start = (0, 0.0) if scan is None else (work_of(scan).total, scan.seconds)
     curve = convergence(front, start=start)
     sections += [
         Section(title="Progress", figure=figures.progress(front, curve)),

@@ -70,7 +70,7 @@ def group_rows(topology: Topology) -> list[GroupRow]:
     whole = topology.cost({})
     rows: list[GroupRow] = []
     for group in topology.groups:
-        half = topology.cost({group.name: max(group.min_channels, group.channels // 2)})
+        half = topology.cost({group.name: group.half})
         parameters, multiply_adds = whole.shares_gone(half)
         rows.append(
             GroupRow(

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.front.record import CandidateRecord, samples_processed
-from autoprune.sensitivity.scan import count_parts, scan
+from autoprune.sensitivity.scan import count_parts, scan, work_of
 from autoprune.space.space import Space, build_space
 from autoprune.study import attempts, ledger, polish, rescan
 from autoprune.study.ending import Ending
@@ -264,7 +264,7 @@ class Loop:
     def _processed(self) -> int:
         """Return the samples processed so far, including the scan."""
         scanned = self.folder.read_sensitivity()
-        start = 0 if scanned is None else scanned.samples_forward + scanned.samples_trained
+        start = 0 if scanned is None else work_of(scanned).total
         return start + samples_processed(self.records)
 
     def _measure_on_test(self, reason: str) -> None:

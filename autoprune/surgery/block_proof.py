@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from autoprune.criteria.kept import KeptChannels
 from autoprune.surgery.comparison import EquivalenceCheck
 from autoprune.trace.blocks import DroppableBlock, is_part
-from autoprune.trace.groups import ChannelGroup
 from autoprune.trace.reasons import DIFFERS, INEXACT, NEEDED, NEEDED_ONE, NOT_RUNNING, PROOF_TIME, Reason
 from autoprune.trace.topology import Topology
 from autoprune.trace.unprunable import IneligibleModule
@@ -38,7 +37,7 @@ def with_blocks(topology: Topology, check: EquivalenceCheck) -> Topology:
     left = [way for block in topology.blocks for way in _ways(block) if not way.exact]
     known = [block.needed for block in proved]
     layers = proof.running([layer for layer in left if layer.needed not in known])
-    narrow = {group.name: _half(group) for group in topology.groups}
+    narrow = {group.name: tuple(range(group.half)) for group in topology.groups}
     proved = [*proof.steady(proof.right(proved, narrow), narrow), *proof.right(layers, narrow)]
     order = {way.needed: number for number, block in enumerate(topology.blocks) for way in _ways(block)}
     found = [replace(block, otherwise=None) for block in sorted(proved, key=lambda block: order[block.needed])]
@@ -199,7 +198,3 @@ def _sets(layers: Sequence[DroppableBlock]) -> Iterator[list[DroppableBlock]]:
     for digit in range((len(layers) - 1).bit_length()):
         for value in (0, 1):
             yield [layer for number, layer in enumerate(layers) if number >> digit & 1 == value]
-
-
-def _half(group: ChannelGroup) -> tuple[int, ...]:
-    return tuple(range(max(group.channels // 2, group.min_channels)))

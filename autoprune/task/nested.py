@@ -57,13 +57,7 @@ def to_device(value: object, device: torch.device) -> object:
     Returns:
         The same structure with moved tensors.
     """
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return _like(value, [to_device(item, device) for item in value])
-    return value
+    return _mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def narrow(value: object, size: int) -> object:
@@ -76,16 +70,17 @@ def narrow(value: object, size: int) -> object:
     Returns:
         The same structure with shorter tensors.
     """
+    return _mapped(value, lambda tensor: tensor[:size] if tensor.ndim else tensor)
+
+
+def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    """Apply a function to every tensor; named tuples keep their type, mappings become dicts."""
     if isinstance(value, Tensor):
-        return value[:size] if value.ndim else value
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: narrow(item, size) for key, item in value.items()}
+        return {key: _mapped(item, change) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return _like(value, [narrow(item, size) for item in value])
+        items = [_mapped(item, change) for item in value]
+        make: Callable[..., object] = type(value)
+        return make(*items) if hasattr(value, "_fields") else make(items)
     return value
-
-
-def _like(value: tuple[object, ...] | list[object], items: list[object]) -> object:
-    """The items in a tuple, list or named tuple of the type of `value`."""
-    make: Callable[..., object] = type(value)
-    return make(*items) if hasattr(value, "_fields") else make(items)

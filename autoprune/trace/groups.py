@@ -132,6 +132,11 @@ class ChannelGroup:
     kind: str = "channels"
     min_channels: int = 1
 
+    @property
+    def half(self) -> int:
+        """Half of the channels, but not fewer than the model runs with."""
+        return max(self.channels // 2, self.min_channels)
+
 
 def spans_by_axis(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple[PositionSpan, ...]]:
     """Count the positions of every axis by the groups they belong to.
