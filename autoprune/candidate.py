@@ -33,7 +33,7 @@ from autoprune.trial_context import Parent, TrialContext
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungState:
-    """What an early-stopping rule sees at a rung.
+    """State of a candidate at a rung, for an early-stopping rule.
 
     Attributes:
         kept: Channels of each group. Their number is right; which channels they are is not. Dropped blocks are right.

@@ -1,4 +1,4 @@
-"""What the trials of one study share, and the recovered models that they start from."""
+"""The context that the trials of one study share, and the recovered models from which they start."""
 
 from __future__ import annotations
 

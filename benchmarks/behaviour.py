@@ -65,7 +65,7 @@ def run(name: str) -> list[Row]:
 
 
 def described(candidate: CandidateRecord, weights: Path) -> Row:
-    """What has to stay the same of a candidate."""
+    """List the properties of a candidate that have to stay the same."""
     kept = json.dumps({name: list(indices) for name, indices in candidate.kept.items()}, sort_keys=True)
     return {
         "number": candidate.number,

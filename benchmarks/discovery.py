@@ -2,10 +2,10 @@
 
     python -m benchmarks.discovery [--models resnet50,bert] [--seconds 120]
 
-Each model runs in a process of its own, with random weights and one torch thread. Processor time is that of
+Each model runs in a separate process, with random weights and one torch thread. Processor time is that of
 `discover_structure`; peak memory is what it needs on top of the model, by the kernel's count, over the bytes of the
 model's weights. With --seconds the limit of the proof is set, and the time it took shows whether the limit held; the
-trace that comes before it is measured by itself, and has a limit of its own. Beside the seconds stands how many
+trace that comes before it is measured separately, and has a separate limit. Beside the seconds stands how many
 forwards of the dense model in float32 take as long, timed in the same process: that does not depend on the machine.
 """
 

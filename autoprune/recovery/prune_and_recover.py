@@ -86,7 +86,7 @@ class PruneAndRecover:
         teacher: Teacher | None = None,
         callbacks: RecoveryCallbacks | None = None,
     ) -> None:
-        """plan: resolved, see criteria.resolve. start: the parent, which stays as it is, and its channels."""
+        """plan: resolved, see criteria.resolve. start: the parent, which is not changed, and its channels."""
         self.timer = PhaseTimer()
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher

@@ -16,8 +16,6 @@ from autoprune.trace.values import map_tensors, tensors_in
 
 #: Samples that a proof runs on: an odd number, which sizes written in code rarely divide.
 _FEW = 3
-
-
 #: Largest relative difference of outputs between a few samples alone and in their batch.
 _SAME = 1e-4
 
@@ -46,8 +44,6 @@ def _attempts(*ways: tuple[torch.dtype | None, bool]) -> tuple[Attempt, ...]:
 
 #: A model that compares dtypes itself needs weights of the proof's dtype; one that writes to its weights needs its own.
 ATTEMPTS = _attempts((torch.float64, True), (torch.float64, False), (None, False))
-
-
 #: Attempts in the model's precision, to look for repairs.
 ROUGH_ATTEMPTS = _attempts((None, True))
 
