@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autoprune.cli import main as main
+    from autoprune.cli.main import main as main
     from autoprune.explaining.explain import explain as explain
     from autoprune.explaining.explanation import Explanation as Explanation
     from autoprune.export.safetensors import load_safetensors as load_safetensors
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
-    from autoprune.space.settings import SpaceSettings as SpaceSettings
+    from autoprune.search.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.progress import Progress as Progress
     from autoprune.study.repeats import Repeats as Repeats
     from autoprune.study.repeats import repeat as repeat
@@ -56,7 +56,7 @@ _WHERE = {
     "Scaler": "autoprune.task.preprocessing",
     "Repeats": "autoprune.study.repeats",
     "SchedulePlan": "autoprune.plan.recovery",
-    "SpaceSettings": "autoprune.space.settings",
+    "SpaceSettings": "autoprune.search.space.settings",
     "Study": "autoprune.study.study",
     "StudySettings": "autoprune.study.settings",
     "Task": "autoprune.task.task",
@@ -65,7 +65,7 @@ _WHERE = {
     "fit_normalize": "autoprune.task.preprocessing",
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",
-    "main": "autoprune.cli",
+    "main": "autoprune.cli.main",
     "repeat": "autoprune.study.repeats",
 }
 

@@ -1,5 +1,5 @@
 """python -m autoprune."""
 
-from autoprune.cli import app
+from autoprune.cli.main import app
 
 app()

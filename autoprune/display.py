@@ -3,7 +3,7 @@
 Such text is data. `errors.plain_text` removes terminal escapes, spells out characters that do not print and shortens.
 Each medium has one more function that every text passes through:
 
-- terminal: `printable_lines`, called by the console of `autoprune.terminal`, and by the command line for errors;
+- terminal: `printable_lines`, called by the console of `autoprune.report.terminal`, and by the command line for errors;
 - HTML: `printable_line`, called by `autoprune.report.page` on each value of a template, and then escaped;
 - plotly: `autoprune.report.labels.label`, since plotly reads tags in any text;
 - CSV: `csv_cell`;

@@ -22,7 +22,7 @@ import torch
 import typer
 
 import autoprune
-from autoprune.front.record import CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 from benchmarks.reporting import print_machine, print_table
 
 RECORDS = Path(__file__).parent / "behaviour"

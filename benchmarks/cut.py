@@ -19,8 +19,8 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.measure.latency import median
+from autoprune.plan.kept import KeptChannels, alive_positions
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from benchmarks.models import resnet18, resnet20, resnet50

@@ -30,7 +30,7 @@ import typer
 
 import autoprune
 from autoprune.front.dominance import hypervolume
-from autoprune.space.settings import SpaceSettings
+from autoprune.search.space.settings import SpaceSettings
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import settings, task
 

@@ -25,9 +25,9 @@ import torch
 import typer
 from torch import nn
 
-from autoprune.surgery.prove import PROOF_SECONDS, discover_structure
+from autoprune.proof.discover import PROOF_SECONDS, discover_structure
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Inputs, call
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from benchmarks.memory import with_peak
 from benchmarks.models import resnet50
@@ -125,7 +125,7 @@ def _timed(seconds: list[float]) -> Iterator[None]:
         seconds.append(time.process_time() - start)
         return topology
 
-    with mock.patch("autoprune.surgery.prove.trace", measured):
+    with mock.patch("autoprune.proof.discover.trace", measured):
         yield
 
 

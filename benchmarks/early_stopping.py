@@ -29,9 +29,9 @@ import typer
 
 import autoprune
 from autoprune.front import dominance
-from autoprune.front.record import CandidateRecord
 from autoprune.front.rung_audit import audit_rungs
-from autoprune.study.early_stopping import RULES, FinishedTrial, RungContext
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.study.rungs import STOPPABLE, costs_of, finished_trials
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import settings, task

@@ -17,16 +17,16 @@ import typer
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import select_channels
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.proof.discover import discover_structure
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import TensorSplit, first_batches
-from autoprune.trace.topology import Topology
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import DigitNet, data
 

@@ -18,15 +18,15 @@ import typer
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import create_trial
 
-from autoprune.front.record import CandidateRecord
-from autoprune.measure.measurement import Latency, Measurement
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.run_folder import RunFolder
 from autoprune.report.html import write_report
+from autoprune.search.storage import open_journal
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.study.folder import RunFolder
 from autoprune.study.settings import StudySettings
-from autoprune.study.storage import open_journal
 from autoprune.study.study import Study
 from benchmarks.reporting import print_machine, print_table
 

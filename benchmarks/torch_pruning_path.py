@@ -24,15 +24,15 @@ import typer
 from torch import nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import select_channels
 from autoprune.measure.latency import median
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.topology import Topology
 from benchmarks.memory import with_peak
 from benchmarks.models import UNet, densenet121, mobilenet_v2, resnet18, resnet20, resnet50, vgg16
 from benchmarks.reporting import print_machine, print_table, spread

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autoprune.criteria.calibration import Loss
+from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.task.data import Batch, call, eval_mode
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.blocks import DroppableBlock, Gap
 
 #: (block, input, output) -> a factor on the change that the block makes, or None to leave the change. The input is None
 #: for a branch whose modules are not given the tensor that the branch is added to; the output is the addition then.

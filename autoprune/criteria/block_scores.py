@@ -12,8 +12,8 @@ from autoprune.criteria.gates import open_probability
 from autoprune.criteria.magnitude import NEARLY_ZERO, TINY
 from autoprune.criteria.signals import Signals, block_weights, dense_noise, remaining_blocks, upcast
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import Topology
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.topology import Topology
 
 #: Weight of the mean |w| in l0: it decides between shares that differ by less.
 _TIE = 1e-4

@@ -10,8 +10,8 @@ from torch import Tensor
 from autoprune.criteria import block_scores
 from autoprune.criteria.signals import Signals, remaining_blocks, sanitize
 from autoprune.errors import UnknownNameError
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import Topology
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

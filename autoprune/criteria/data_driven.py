@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune.criteria.calibration import ActivationStatistics
 from autoprune.criteria.signals import Signals, channel_slices, module_name, upcast
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.groups import ChannelGroup, Member
+from autoprune.structure.groups import ChannelGroup, Member
 
 #: Weight of the mean |x| in apoz: it decides between shares that differ by less.
 _TIE = 1e-4

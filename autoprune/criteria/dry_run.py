@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from autoprune.criteria.blocks import block_criterion, score_block
 from autoprune.criteria.calibration import Loss
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import RefusalReasons, criterion, score
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.criteria.single_weights import score_weights, weight_criterion
 from autoprune.errors import ConfigurationError, raise_all
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

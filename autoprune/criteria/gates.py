@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from autoprune.criteria.block_effects import hook_blocks
 from autoprune.criteria.calibration import Loss, functional_model
+from autoprune.structure.blocks import DroppableBlock
 from autoprune.task.data import Batch
-from autoprune.trace.blocks import DroppableBlock
 
 #: Passes over the calibration batches, and Adam's learning rate.
 GATE_PASSES = 4

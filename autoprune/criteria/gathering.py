@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from autoprune.criteria import block_effects, calibration
 from autoprune.criteria.calibration import HESSIAN_PARTS, HESSIAN_PARTS_COST, HESSIAN_PROBES, Probes
 from autoprune.criteria.gates import GATE_PASSES, Gate, GateNoise, learn_gates
-from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.criteria.layer_inputs import InputPositions
 from autoprune.criteria.movement import MOVEMENT_PASSES, measure_movement
 from autoprune.criteria.signals import SIGNALS, Signals, block_weights, dense_noise, module_name, remaining_blocks
 from autoprune.errors import UnknownNameError
+from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
 
 #: Signals that need a forward and backward; the signals of one row share it.
 _SLOPES = ({"gradients", "activation_gradients"}, {"block_gradients"})

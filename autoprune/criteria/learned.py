@@ -9,7 +9,7 @@ from torch import Tensor
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.signals import Signals, channel_slices, upcast
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.groups import ChannelGroup
+from autoprune.structure.groups import ChannelGroup
 
 
 def hard_concrete(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:

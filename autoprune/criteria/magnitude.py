@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autoprune.criteria.signals import Signals, channel_slices, dense_noise, producing_weights, upcast
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.groups import ChannelGroup
+from autoprune.structure.groups import ChannelGroup
 
 #: Share of a tensor's largest entry below which l0 counts an entry as zero.
 NEARLY_ZERO = 1e-3

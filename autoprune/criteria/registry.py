@@ -10,8 +10,8 @@ from torch import Tensor
 from autoprune.criteria import data_driven, learned, magnitude
 from autoprune.criteria.signals import Signals, sanitize
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 
 #: Name of a criterion -> name of a group, weight or block that it cannot score -> the reason, in one sentence.
 RefusalReasons = Mapping[str, Mapping[str, str]]

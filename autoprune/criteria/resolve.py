@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.blocks import block_signals_for, score_block
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
-from autoprune.trace.absent import why_none
-from autoprune.trace.blocks import independent_blocks
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
+from autoprune.structure.absent import why_none
+from autoprune.structure.blocks import independent_blocks
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 
 #: Tolerance within which a share of channels counts as a whole number.
 _EXACT = 1e-9

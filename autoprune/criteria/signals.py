@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.calibration import ActivationStatistics
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.groups import ChannelGroup, Member
-from autoprune.trace.topology import Topology
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.topology import Topology
 
 #: Names of the signals.
 SIGNALS = (

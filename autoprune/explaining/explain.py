@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
+from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.space.optimizers import describe_training
-from autoprune.space.settings import NO_MASKS, SpaceSettings
-from autoprune.space.space import reach
+from autoprune.search.space.optimizers import describe_training
+from autoprune.search.space.settings import NO_MASKS, SpaceSettings
+from autoprune.search.space.space import reach
+from autoprune.structure.absent import why_none
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.groups import GROUP_KINDS, Member
+from autoprune.structure.topology import Cost, Topology
+from autoprune.structure.unprunable import IneligibleModule
 from autoprune.study.identity import layers_of, unprunable_rows
 from autoprune.study.preflight import task_notes
-from autoprune.surgery.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.task.task import Task
-from autoprune.trace.absent import why_none
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.groups import GROUP_KINDS, Member
-from autoprune.trace.topology import Cost, Topology
-from autoprune.trace.unprunable import IneligibleModule
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 
 @dataclass(frozen=True, slots=True)

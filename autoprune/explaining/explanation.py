@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from autoprune.codec import to_plain_object
 from autoprune.explaining.text import explanation_text
-from autoprune.space.settings import SpaceSettings
-from autoprune.study.left_alone import Cause, causes
-from autoprune.study.manifest import UnprunableModule
-from autoprune.trace.topology import Cost
+from autoprune.records.left_alone import Cause, causes
+from autoprune.records.manifest import UnprunableModule
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.structure.topology import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,7 @@ class Explanation:
         >>> from torch import nn
         >>> from autoprune import SpaceSettings
         >>> from autoprune.explaining.explain import explain_topology
-        >>> from autoprune.surgery.prove import discover_structure
+        >>> from autoprune.proof.discover import discover_structure
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
         >>> found = explain_topology(discover_structure(model, torch.randn(3, 4)), SpaceSettings())
         >>> found.sections[0].parts[0].name

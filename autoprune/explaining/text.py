@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprune.display import first_names
-from autoprune.study.left_alone import Cause, Place, causes
-from autoprune.terminal import safe_console
-from autoprune.trace.absent import sentence_about, title
+from autoprune.records.left_alone import Cause, Place, causes
+from autoprune.report.terminal import safe_console
+from autoprune.structure.absent import sentence_about, title
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from autoprune.explaining.explanation import Explanation, Part, Section, Stays
-    from autoprune.study.manifest import UnprunableModule
+    from autoprune.records.manifest import UnprunableModule
 
 #: Number of layers shown for one place, and of places for one reason, unless all are asked for.
 _FEW = 3

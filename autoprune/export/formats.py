@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autoprune.export.safetensors import export_safetensors, export_sparse
-from autoprune.front.record import CandidateRecord
-from autoprune.study.folder import RunFolder
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
 
 #: (run folder, candidate, file to write) -> the files that were written.
 ExportFunction = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]

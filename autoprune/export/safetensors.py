@@ -10,17 +10,17 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from autoprune.codec import Format, load_dataclass, stored, to_plain
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, NotFoundError, error_message
-from autoprune.front.record import CandidateRecord
-from autoprune.study.folder import RunFolder
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
+from autoprune.structure.stored import StoredTopology
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import dense_shapes, rebuild
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest, write_atomically
 from autoprune.task.data import Inputs
 from autoprune.task.models import check_kind, module_of
-from autoprune.trace.stored import StoredTopology
-from autoprune.trace.topology import Topology
 
 ARCHITECTURE_VERSION = 3
 

@@ -9,8 +9,8 @@ import moocore
 import numpy as np
 
 from autoprune.errors import UnknownNameError
-from autoprune.front.record import CandidateRecord
-from autoprune.measure.measurement import COSTS
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import COSTS
 
 OBJECTIVES = ("quality", *COSTS)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, error_message
 from autoprune.front import dominance
 from autoprune.front.limits import Limits
-from autoprune.front.record import CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 
 #: Message where something refers to the dense model and its record is missing.
 NO_DENSE = (
@@ -33,7 +33,7 @@ class Front:
         limits: Limits of the search.
 
     Example:
-        >>> from autoprune.measure.measurement import Measurement
+        >>> from autoprune.records.measurement import Measurement
         >>> from autoprune.plan.plan import PruningPlan
         >>> def record(number, quality, multiply_adds):
         ...     numbers = {"parameters": 9, "multiply_adds": multiply_adds, "size_bytes": 36, "latency": None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
 from autoprune.errors import error_message, raise_all
-from autoprune.measure.measurement import COSTS
+from autoprune.records.measurement import COSTS
 
 #: Short name in the field max_<name>_share -> cost.
 _SHARES = {"size": "size_bytes", "latency": "latency_ms"}

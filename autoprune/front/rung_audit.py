@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from autoprune.front.record import CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 
 #: Smallest number of candidates for a meaningful correlation.
 MIN_CANDIDATES = 10

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from autoprune.errors import UnknownNameError
-from autoprune.measure.measurement import Latency
+from autoprune.records.measurement import Latency
 from autoprune.task.data import Inputs, call, eval_mode
 
 #: Shortest time that is measured; faster models are called several times in a round.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

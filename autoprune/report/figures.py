@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 from autoprune.report.labels import hover, label, labels
 
 if TYPE_CHECKING:
-    from autoprune.study.importance import Importances  # importing it loads torch
+    from autoprune.search.importance import Importances  # importing it loads torch
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
 ORIGIN_COLOURS: Mapping[str, str] = {

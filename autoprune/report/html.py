@@ -9,21 +9,21 @@ from pathlib import Path
 from autoprune.codec import to_plain_object
 from autoprune.errors import StorageError
 from autoprune.front.convergence import convergence
+from autoprune.front.findings import findings, share_of_dense
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
 from autoprune.front.rung_audit import audit_rungs
-from autoprune.measure.measurement import Latency
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.left_alone import causes
+from autoprune.records.manifest import Manifest
+from autoprune.records.measurement import Latency
+from autoprune.records.run_folder import RunFolder
 from autoprune.report import figures
-from autoprune.report.findings import findings, share_of_dense
 from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
-from autoprune.sensitivity.correction import correct_scan, observe
+from autoprune.search.allocation.correction import correct_scan, observe
+from autoprune.search.importance import Importances, read_importances
 from autoprune.sensitivity.scan import Sensitivity, work_of
-from autoprune.study.folder import RunFolder
-from autoprune.study.importance import Importances, read_importances
-from autoprune.study.left_alone import causes
-from autoprune.study.manifest import Manifest
 from autoprune.task.checkpoint import write_atomically
 
 

@@ -15,20 +15,20 @@ from torch import nn
 
 from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.criteria.gathering import count_passes, gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score, signals_for
 from autoprune.criteria.resolve import prunable_blocks, width_of
 from autoprune.criteria.signals import Signals
 from autoprune.display import describe_value
 from autoprune.errors import ConfigurationError, StorageError, error_message, user_code
+from autoprune.plan.kept import KeptChannels
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.fine_tune import Work
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch, call, take_batches
 from autoprune.task.modes import in_mode_of
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 #: Shares of a group's channels that stay when it is scanned.
 KEEP_SHARES = (0.75, 0.5, 0.25, 0.1)

@@ -8,21 +8,24 @@ from dataclasses import replace
 
 import optuna
 
-from autoprune.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
-from autoprune.front.record import BASELINES, CandidateRecord
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.candidate import BASELINES, CandidateRecord
+from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
-from autoprune.space.parameters import Parameters
-from autoprune.space.settings import SCORED_MODES
-from autoprune.space.space import Space, dense_plan
-from autoprune.study import checkpoints, duplicates, ledger, lineage, repair, retention, rungs, untried
-from autoprune.study.folder import RunFolder
+from autoprune.search import duplicates, ledger, lineage
+from autoprune.search.samplers import untried
+from autoprune.search.sources import repair
+from autoprune.search.space.parameters import Parameters
+from autoprune.search.space.settings import SCORED_MODES
+from autoprune.search.space.space import Space, dense_plan
+from autoprune.study import checkpoints, retention, rungs
 from autoprune.study.settings import StudySettings
 from autoprune.study.untested import UntestedCandidates
-from autoprune.trial_context import TrialContext
+from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.trial.context import TrialContext
 
 #: Origins whose plans may be shrunk. User plans and baselines are evaluated unchanged.
 _SHRINKABLE = (rungs.STOPPABLE, "solved")

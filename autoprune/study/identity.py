@@ -15,17 +15,17 @@ from autoprune.codec import from_plain, to_plain
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.display import summarize_names
 from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, error_message
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.space.context import SpaceContext
-from autoprune.study.folder import RunFolder
-from autoprune.study.manifest import BlockRow, GroupRow, Manifest, UnprunableModule
+from autoprune.records.cost_table import CostTable
+from autoprune.records.manifest import BlockRow, GroupRow, Manifest, UnprunableModule
+from autoprune.records.run_folder import RunFolder
+from autoprune.search.space.context import SpaceContext
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 #: Settings that may change from one run of a study to the next.
 CHANGEABLE = ("trials", "seconds", "samples", "threads")

@@ -15,18 +15,19 @@ from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord, samples_processed
+from autoprune.records.candidate import CandidateRecord, samples_processed
+from autoprune.records.ending import Ending
+from autoprune.records.run_folder import FAILURES, RunFolder
+from autoprune.search import attempts, ledger
+from autoprune.search.samplers.registry import build_sampler, named_sampler
+from autoprune.search.sources import polish, rescan
+from autoprune.search.space.space import Space, build_space
 from autoprune.sensitivity.scan import count_parts, scan, work_of
-from autoprune.space.space import Space, build_space
-from autoprune.study import attempts, ledger, polish, rescan
-from autoprune.study.ending import Ending
 from autoprune.study.execution import Execution
-from autoprune.study.folder import FAILURES, RunFolder
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
-from autoprune.study.samplers import build_sampler, named_sampler
 from autoprune.study.settings import StudySettings
 from autoprune.study.untested import UntestedCandidates
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 #: Consecutive crashes after which the run stops with an error.
 FAILURES_IN_A_ROW = 5

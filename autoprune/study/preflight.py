@@ -15,21 +15,21 @@ from autoprune.criteria.registry import applicable_criteria, check_applicable
 from autoprune.criteria.resolve import check_block_count, check_ranking, planned_widths
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all, user_code
+from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
-from autoprune.space.context import SpaceContext
-from autoprune.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
-from autoprune.space.space import reach
-from autoprune.surgery.maskable import check_pattern, maskable
+from autoprune.search.space.context import SpaceContext
+from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
+from autoprune.search.space.space import reach
+from autoprune.structure.absent import why_none
+from autoprune.structure.groups import GROUP_KINDS
+from autoprune.structure.topology import Topology
 from autoprune.task.clone import clone_with
 from autoprune.task.data import call
-from autoprune.trace.absent import why_none
-from autoprune.trace.groups import GROUP_KINDS
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 #: Remedy in errors before a study has begun.
 NOTHING_WRITTEN = "Nothing was written: mend the code and start again."

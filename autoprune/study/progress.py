@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord, samples_processed
-from autoprune.study.ending import Ending
+from autoprune.records.candidate import CandidateRecord, samples_processed
+from autoprune.records.ending import Ending
 from autoprune.study.settings import StudySettings
 
 

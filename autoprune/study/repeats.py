@@ -14,8 +14,8 @@ from autoprune.errors import ConfigurationError, NotFoundError, error_message
 from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
 from autoprune.plan.validation import is_count
+from autoprune.records.run_folder import RunFolder
 from autoprune.sensitivity.scan import work_of
-from autoprune.study.folder import RunFolder
 from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprune.front.front import Front
-from autoprune.front.record import BASELINES, CandidateRecord
-from autoprune.measure.measurement import COSTS
+from autoprune.records.candidate import BASELINES, CandidateRecord
+from autoprune.records.measurement import COSTS
 
 #: Costs that are counted, not timed.
 _COUNTED = tuple(name for name in COSTS if name != "latency_ms")

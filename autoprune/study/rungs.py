@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from autoprune.candidate import RungPolicy, RungState
 from autoprune.errors import user_code
 from autoprune.front import dominance
-from autoprune.front.record import CandidateRecord
-from autoprune.study.early_stopping import RULES, FinishedTrial, RungContext
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.study.settings import StudySettings
 from autoprune.task.data import IterableSplit, Split, take_batches
 from autoprune.task.task import Task
+from autoprune.trial.candidate import RungPolicy, RungState
 
 #: Origin of the trials that may be stopped: the sampler's proposals.
 STOPPABLE = "sampled"

@@ -12,9 +12,9 @@ from autoprune.front.dominance import check_objectives
 from autoprune.front.limits import Limits
 from autoprune.measure.latency import LATENCY_BACKENDS
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_share, validate
-from autoprune.space.settings import SpaceSettings
-from autoprune.study.early_stopping import RULES
-from autoprune.study.samplers import AUTO, SAMPLERS
+from autoprune.search.early_stopping import RULES
+from autoprune.search.samplers.registry import AUTO, SAMPLERS
+from autoprune.search.space.settings import SpaceSettings
 
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8

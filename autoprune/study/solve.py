@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
-from autoprune.sensitivity.correction import correct_scan, observe
-from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.latency_model import fit_latency
+from autoprune.records.cost_table import CostTable
+from autoprune.search.allocation.correction import correct_scan, observe
+from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.search.allocation.latency_model import fit_latency
+from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.sensitivity.solver import Allocation, allocate, width_bounds
 from autoprune.study.study import Study
 
 #: Costs that a budget can refer to.

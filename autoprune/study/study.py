@@ -16,20 +16,22 @@ from torch import nn
 
 from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
 from autoprune.plan.plan import PruningPlan
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.ending import Ending
+from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.recovery.fine_tune import Work
+from autoprune.search import ledger, lineage
+from autoprune.search.importance import Importances, read_importances
+from autoprune.search.journal import JournalSource, make_study, matches_folder, restore
+from autoprune.search.space.optimizers import resolve_optimizers
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import Space, build_space
+from autoprune.search.storage import exclusive, open_journal
 from autoprune.sensitivity.scan import count_parts, plan_scan, work_of
-from autoprune.space.optimizers import resolve_optimizers
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import Space, build_space
-from autoprune.study import checkpoints, ledger, lineage
+from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.ending import Ending
-from autoprune.study.folder import STUDY, RunFolder
 from autoprune.study.identity import check_same, check_unused, new_manifest, without_new_blocks
-from autoprune.study.importance import Importances, read_importances
-from autoprune.study.journal import JournalSource, make_study, matches_folder, restore
 from autoprune.study.loop import Loop
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
@@ -42,9 +44,8 @@ from autoprune.study.preflight import (
 )
 from autoprune.study.progress import OnProgress
 from autoprune.study.settings import StudySettings
-from autoprune.study.storage import exclusive, open_journal
 from autoprune.task.task import Task, assert_trained
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 
 
 @dataclass(slots=True)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.errors import SurgeryError, error_message
+from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.structure.groups import Rescale
+from autoprune.structure.topology import Topology
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.module_numbers import update_group_numbers, update_weight_numbers
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, drop_cached_tensors
 from autoprune.task.soundness import join_faults, misfit_faults
-from autoprune.trace.groups import Rescale
-from autoprune.trace.topology import Topology
 
 
 def cut(
@@ -49,7 +49,7 @@ def cut(
     Example:
         >>> import torch
         >>> from torch import nn
-        >>> from autoprune.criteria.kept import KeptChannels
+        >>> from autoprune.plan.kept import KeptChannels
         >>> from autoprune.trace.trace import trace
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> cut(model, trace(model, torch.randn(3, 4)), KeptChannels(groups={"0": (1, 2, 5)}))[2].in_features

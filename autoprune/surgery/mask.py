@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autoprune.criteria.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.structure.topology import Topology
 from autoprune.surgery.masked_operators import STATISTICS
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
@@ -19,7 +20,6 @@ from autoprune.task.data import Inputs, call
 from autoprune.trace.modules import track_modules
 from autoprune.trace.observations import OperatorStep
 from autoprune.trace.running import plain_operators
-from autoprune.trace.topology import Topology
 from autoprune.trace.tracer import Tracer
 from autoprune.trace.union_find import ChannelUnionFind
 from autoprune.trace.values import clone_inputs

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError, error_message
-from autoprune.trace.groups import remaining
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.groups import remaining
+from autoprune.structure.topology import Topology
 from autoprune.trace.numbers import put_number
-from autoprune.trace.topology import Topology
 
 
 def update_weight_numbers(module: nn.Module) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import SurgeryError, error_message
-from autoprune.trace.blocks import DroppableBlock, Gap, Lane
-from autoprune.trace.topology import Topology
+from autoprune.structure.blocks import DroppableBlock, Gap, Lane
+from autoprune.structure.topology import Topology
 
 #: (tensor, axis) -> positions that stay.
 Alive = Mapping[tuple[str, int], Tensor]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from autoprune.trace.groups import Attribute, PositionSpan
+from autoprune.structure.groups import Attribute, PositionSpan
 from autoprune.trace.numbers import nearby_modules, numbers_in
 from autoprune.trace.observations import Grid, ModuleNumber
 from autoprune.trace.tracer import Tracer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
-from autoprune.trace.blocks import DroppableBlock, Gap, enclosing_modules
+from autoprune.structure.blocks import DroppableBlock, Gap, enclosing_modules
 from autoprune.trace.flow import ModuleCall, Operator, PassedTensor
 from autoprune.trace.products import PRODUCT_RULES
 

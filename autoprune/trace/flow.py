@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoprune.trace.blocks import Gap, Lane
+from autoprune.structure.blocks import Gap, Lane
 from autoprune.trace.values import tensors_in
 
 #: Operators that read only the shape of their argument.

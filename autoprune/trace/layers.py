@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoprune.trace.blocks import DroppableBlock, Gap, Lane, enclosing_modules, is_in
+from autoprune.structure.blocks import DroppableBlock, Gap, Lane, enclosing_modules, is_in
+from autoprune.structure.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, ReasonKind
 from autoprune.trace.flow import ModuleCall, PassedTensor
-from autoprune.trace.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, ReasonKind
 from autoprune.trace.residual_blocks import Owners
 from autoprune.trace.union_find import AxisNodes
 

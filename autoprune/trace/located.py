@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import CodeType
 
+from autoprune.structure.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Reason, ReasonKind
 from autoprune.trace.operators import CallSite
-from autoprune.trace.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Reason, ReasonKind
 
 #: Operators without a rule whose reason is more specific than "no rule".
 WITHOUT_RULE: Mapping[str, ReasonKind] = {

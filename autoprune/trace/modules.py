@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from autoprune.structure.groups import Member
+from autoprune.structure.reasons import UNEQUAL
 from autoprune.trace.flow import ModuleCall, PassedTensor
-from autoprune.trace.groups import Member
-from autoprune.trace.reasons import UNEQUAL
 from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in
 

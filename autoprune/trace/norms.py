@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from autoprune.structure.reasons import SEVERAL_AXES, UNMADE
 from autoprune.trace.modules import balance
-from autoprune.trace.reasons import SEVERAL_AXES, UNMADE
 from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.union_find import AxisNodes
 from autoprune.trace.values import tensors_in

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from autoprune.structure.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.modules import balance
 from autoprune.trace.observations import Axes
-from autoprune.trace.reasons import GROUPED, PICKED, PLACES, UNMADE
 from autoprune.trace.scales import is_kept
 from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.union_find import AxisNodes

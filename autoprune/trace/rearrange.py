@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autoprune.structure.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, ReasonKind
 from autoprune.trace.observations import Axes
-from autoprune.trace.reasons import PICKED, PLACES, RANKED, ROLLED, TRIANGULAR, ReasonKind
 from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.values import tensors_in
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoprune.trace.blocks import DroppableBlock, Gap
+from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.trace.branches import find_branches
 from autoprune.trace.flow import Flow, ModuleCall
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from autoprune.structure.reasons import ACCUMULATED, ALONG_PLACES, PLACES, RANKED, UNMADE
 from autoprune.trace.norms import NORM_RULES
 from autoprune.trace.observations import Axes
 from autoprune.trace.products import PRODUCT_RULES, with_copies
 from autoprune.trace.rearrange import REARRANGE_RULES
-from autoprune.trace.reasons import ACCUMULATED, ALONG_PLACES, PLACES, RANKED, UNMADE
 from autoprune.trace.scales import note_scale
 from autoprune.trace.shapes import SHAPE_RULES
 from autoprune.trace.tracer import OperatorRule, Tracer

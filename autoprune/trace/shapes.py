@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from autoprune.structure.reasons import COUPLED, CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.modules import balance, tie
 from autoprune.trace.observations import Axes, Grid
-from autoprune.trace.reasons import COUPLED, CROPPED, EMPTY, LARGE, PADDED, PICKED, STRIDED, UNEQUAL, UNMADE
 from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.union_find import AxisNodes, Nodes
 from autoprune.trace.values import tensors_in

@@ -9,16 +9,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
+from autoprune.structure.topology import Contraction, TensorInfo, Topology
+from autoprune.structure.unprunable import IneligibleModule, UnprunableLayer
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, spans_of
-from autoprune.trace.groups import ChannelGroup, Member
 from autoprune.trace.layers import find_layers
 from autoprune.trace.modules import min_channels_of, normalisations
-from autoprune.trace.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
 from autoprune.trace.residual_blocks import Owners, find_blocks
-from autoprune.trace.topology import Contraction, TensorInfo, Topology
 from autoprune.trace.tracer import Tracer
-from autoprune.trace.unprunable import IneligibleModule, UnprunableLayer
 from autoprune.trace.watch import run
 
 #: (tensor, axis) -> positions of one class of coupled channels.
@@ -30,7 +30,7 @@ def trace(
 ) -> Topology:
     """Find the coupled channel groups of a model.
 
-    The model is copied and run once on the example inputs. The topology is not yet proved: `autoprune.surgery.prove`
+    The model is copied and run once on the example inputs. The topology is not yet proved: `autoprune.proof.discover`
     compares a cut with a mask for every group.
 
     Args:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from autoprune.structure.reasons import TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
+from autoprune.structure.topology import Product
 from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
 from autoprune.trace.located import WITHOUT_RULE, locate_reason
 from autoprune.trace.numbers import nearby_modules, numbers_in
 from autoprune.trace.observations import ActivationProduct, Axes, Grid, ModuleNumber, OperatorStep
-from autoprune.trace.reasons import TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
-from autoprune.trace.topology import Product
 from autoprune.trace.union_find import AxisNodes, ChannelUnionFind
 from autoprune.trace.values import named_tensors, tensors_in
 

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from autoprune.structure.reasons import COUPLED, Reason
 from autoprune.trace.matching import disjoint_pairs, match_rows
-from autoprune.trace.reasons import COUPLED, Reason
 
 T = TypeVar("T", bound=Hashable)
 Nodes = npt.NDArray[np.int64]

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError, describe_exception
+from autoprune.structure.reasons import OUTPUT, ROW
 from autoprune.task.clone import BorrowedWeights
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing_message
 from autoprune.task.modes import LossMode
 from autoprune.trace.flow import Flow
 from autoprune.trace.modules import track_modules
-from autoprune.trace.reasons import OUTPUT, ROW
 from autoprune.trace.running import copy_for_tracing, plain_operators
 from autoprune.trace.tracer import TRACE_SECONDS, Tracer
 from autoprune.trace.values import clone_inputs, outputs_in

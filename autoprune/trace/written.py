@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from autoprune.structure.reasons import PICKED, RANKED, UNMADE
 from autoprune.trace.observations import Axes
 from autoprune.trace.rearrange import first_made, picked_axes
-from autoprune.trace.reasons import PICKED, RANKED, UNMADE
 from autoprune.trace.tracer import OperatorRule, Tracer
 from autoprune.trace.values import tensors_in
 

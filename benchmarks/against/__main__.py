@@ -29,11 +29,11 @@ import typer
 import autoprune
 from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import budgets
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import budgets
 from autoprune.task.checkpoint import write_atomically
 from autoprune.task.task import Task
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep
 from benchmarks.against.networks import FOLDER, dense
 from benchmarks.reporting import print_machine, print_table, spread

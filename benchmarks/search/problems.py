@@ -27,8 +27,8 @@ from scipy.optimize import minimize
 
 from autoprune.front.dominance import hypervolume
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.trace.groups import ChannelGroup, Member
-from autoprune.trace.topology import Product, TensorInfo, Topology
+from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.topology import Product, TensorInfo, Topology
 
 KINDS = ("separable", "interactions", "bad scan", "unrelated")
 #: Hypervolume counts what is better than this error (1 - quality) and cheaper than dense.

@@ -12,9 +12,9 @@ import optuna
 
 from autoprune.criteria.resolve import planned_widths
 from autoprune.front.dominance import hypervolume
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import Space, budgets, build_space
-from autoprune.study.samplers import sampler
+from autoprune.search.samplers.registry import sampler
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import Space, budgets, build_space
 from benchmarks.search.problems import REFERENCE, Problem
 
 #: Warm starts beside the dense model: points of the uniform sweep, and solved allocations where there is a scan.

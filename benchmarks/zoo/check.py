@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
-from autoprune.trace.topology import Topology
 from autoprune.trace.values import clone_inputs, map_tensors, outputs_in
 from benchmarks.zoo.absent import InDouble, WithoutAbsent, plain
 from benchmarks.zoo.decoder import DecodeError, check_values, decode, removed

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from autoprune.surgery.prove import prove
+from autoprune.proof.discover import prove
+from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Inputs
-from autoprune.trace.groups import ChannelGroup, Member
-from autoprune.trace.topology import Topology
 from benchmarks.zoo.check import Compared, compare, drawn
 
 

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 import autoprune
-from autoprune.cli import app
+from autoprune.cli.main import app
 from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.registry import CRITERIA
 from autoprune.criteria.signals import SIGNALS
@@ -21,15 +21,15 @@ from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.plan.weights import PATTERNS, SPREADS
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
-from autoprune.space.settings import SPACES, SpaceSettings
-from autoprune.study.early_stopping import RULES
-from autoprune.study.samplers import SAMPLERS
+from autoprune.search.early_stopping import RULES
+from autoprune.search.samplers.registry import SAMPLERS
+from autoprune.search.samplers.variation import VARIATIONS
+from autoprune.search.space.settings import SPACES, SpaceSettings
+from autoprune.structure.reasons import PAGE, REASON_KINDS
 from autoprune.study.settings import StudySettings
-from autoprune.study.variation import VARIATIONS
 from autoprune.surgery.weight_masks import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
-from autoprune.trace.reasons import PAGE, REASON_KINDS
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from autoprune.criteria import gathering
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS, Signals
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
 from tests.zoo.registry import specimen
 
 #: Group -> channel c is what channel order[c] was.

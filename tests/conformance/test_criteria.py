@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score, signals_for
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
 from tests.conformance.scoring import (
     dense_signals,
     gathered_again,

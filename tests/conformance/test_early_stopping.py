@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from autoprune.study.early_stopping import MIN_TRIALS_FOR_STOPPING, RULES, FinishedTrial, RungContext
+from autoprune.search.early_stopping import MIN_TRIALS_FOR_STOPPING, RULES, FinishedTrial, RungContext
 
 ALL = pytest.mark.parametrize("name", RULES)
 STOPPING = ("front", "pareto_rank")

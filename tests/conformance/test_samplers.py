@@ -15,8 +15,8 @@ from optuna.testing.pytest_samplers import (
 )
 from optuna.trial import TrialState
 
-from autoprune.study.evolution import EvolutionSampler
-from autoprune.study.samplers import SAMPLERS, sampler
+from autoprune.search.samplers.evolution import EvolutionSampler
+from autoprune.search.samplers.registry import SAMPLERS, sampler
 
 #: What our spaces are made of.
 SPACE: dict[str, BaseDistribution] = {

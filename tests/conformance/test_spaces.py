@@ -14,17 +14,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.cost_model import CostModel
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.rounding import AllowedWidths
+from autoprune.records.cost_table import CostTable
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.allocation.rounding import AllowedWidths
+from autoprune.search.allocation.solver import width_bounds
+from autoprune.search.space.context import SpaceContext
+from autoprune.search.space.parameters import ParameterValue
+from autoprune.search.space.settings import SPACES, SpaceSettings
+from autoprune.search.space.space import SPACE_BUILDERS, Space, budgets, build_space
+from autoprune.search.space.ties import TIES
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.sensitivity.solver import width_bounds
-from autoprune.space.context import SpaceContext
-from autoprune.space.parameters import ParameterValue
-from autoprune.space.settings import SPACES, SpaceSettings
-from autoprune.space.space import SPACE_BUILDERS, Space, budgets, build_space
-from autoprune.space.ties import TIES
-from autoprune.trace.topology import Topology
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, vgg

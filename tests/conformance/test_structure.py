@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
 from autoprune.trace.running import plain_operators
-from autoprune.trace.topology import Topology
 from autoprune.trace.values import map_tensors, tensors_in
 from tests.zoo.registry import WHOLE_ZOO, build_any
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from autoprune.criteria.blocks import BLOCK_CRITERIA, block_signals_for, score_blocks
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA, score_weights, weight_signals_for
+from autoprune.plan.maskable import maskable
 from autoprune.surgery.cut import cut
-from autoprune.surgery.maskable import maskable
 from tests.conformance.scoring import dense_signals, gathered_again, orders_of, permute, permuted_signals, signals_on
 from tests.zoo.registry import ZOO, random_kept, specimen
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 import autoprune
+from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
-from autoprune.study.folder import RunFolder
 from tests.faults.victims import before_rename, die
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space

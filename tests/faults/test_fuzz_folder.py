@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 import autoprune
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import AutopruneError, StorageError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.limits import Limits
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.report.html import write_report
+from autoprune.search.importance import read_importances
 from autoprune.study import checkpoints
-from autoprune.study.importance import read_importances
 from autoprune.study.solve import solve_stored
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import image_task, trained_resnet

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import autoprune
-from autoprune.front.record import CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 from tests.end_to_end.script import Outcome, command, environment, files, write
 from tests.faults.processes import victims
 from tests.faults.victims import LOSS, MOMENTS

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import autoprune
+from autoprune.records.run_folder import RunFolder
 from autoprune.study import checkpoints
-from autoprune.study.folder import RunFolder
 from tests.faults.checkpoint_victims import MOMENTS, chosen, task
 from tests.faults.processes import victims
 from tests.unit.study.small import comparable

@@ -17,8 +17,8 @@ import torch
 
 import autoprune
 from autoprune.errors import AutopruneError
-from autoprune.front.record import CandidateRecord
-from autoprune.study.folder import RunFolder
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 import autoprune
-from autoprune.front.record import CandidateRecord
-from autoprune.study.folder import RunFolder
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress
 from tests.tasks import image_task
 from tests.unit.study.small import Switch, settings

@@ -11,8 +11,8 @@ from torch import nn
 
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
-from autoprune.space.settings import SpaceSettings
-from autoprune.surgery.prove import discover_structure
+from autoprune.proof.discover import discover_structure
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.task.data import Inputs
 from tests.zoo.convolutional import PaddedShortcut, ResNet
 from tests.zoo.registry import build_any

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import autoprune
-from autoprune.cli import app
+from autoprune.cli.main import app
 
 RUNS = Path(__file__).parent / "runs"
 

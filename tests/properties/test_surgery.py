@@ -10,10 +10,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.trace.topology import Topology
 from tests.zoo.registry import ZOO, specimen
 
 #: Explaining a failure takes far longer than finding it.

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
 from autoprune.measure.quality import evaluate
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.kept import KeptChannels
+from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import Work
-from autoprune.recovery.prune_and_recover import first_samples
 from autoprune.surgery.cut import cut, rebuild
-from autoprune.surgery.maskable import maskable
-from autoprune.trial_context import Parent, TrialContext
+from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.trial.context import Parent, TrialContext
+from autoprune.trial.prune_and_recover import first_samples
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 

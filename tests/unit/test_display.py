@@ -12,20 +12,22 @@ import pytest
 from typer.testing import CliRunner
 
 import autoprune
-from autoprune import display, following, terminal
-from autoprune.cli import _fail, _print_path, app
+from autoprune import display
+from autoprune.cli import following
+from autoprune.cli.main import _fail, _print_path, app
 from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
 from autoprune.front.front import Front
-from autoprune.study.folder import RunFolder
-from autoprune.study.importance import Importance, ImportanceRow, Importances
+from autoprune.records.run_folder import RunFolder
+from autoprune.report import terminal
+from autoprune.search.importance import Importance, ImportanceRow, Importances
+from autoprune.structure.reasons import UNKNOWN, Reason
+from autoprune.structure.topology import Topology
+from autoprune.structure.unprunable import UnprunableLayer
 from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
 from autoprune.study.settings import StudySettings
-from autoprune.trace.reasons import UNKNOWN, Reason
-from autoprune.trace.topology import Topology
-from autoprune.trace.unprunable import UnprunableLayer
 from tests.unit.front.builders import dense, measurement, record
 
 #: A name -> what may be seen of it.
@@ -176,7 +178,7 @@ def test_front_prints_csv_and_json_that_can_be_read_back(
 ) -> None:
     records = [dense(), record(1, measurement(0.8, 500, error=0.25), origin="=cmd()")]
     front = Front.of(records, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
-    monkeypatch.setattr("autoprune.cli._open", lambda _: type("Opened", (), {"front": lambda _: front})())
+    monkeypatch.setattr("autoprune.cli.main._open", lambda _: type("Opened", (), {"front": lambda _: front})())
     rows = pd.read_csv(io.StringIO(CliRunner().invoke(app, ["front", str(tmp_path), "--csv"]).output))
     assert list(rows["origin"]) == ["dense", "'=cmd()"]
     told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)

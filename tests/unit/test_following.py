@@ -9,9 +9,9 @@ import pytest
 from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune
-from autoprune import following
+from autoprune.cli import following
 from autoprune.front.front import Front
-from autoprune.study.ending import Ending
+from autoprune.records.ending import Ending
 from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, measurement, record

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Inputs
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo import convolutional as conv
 from tests.zoo.attention import ATTENTION

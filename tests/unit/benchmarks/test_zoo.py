@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.topology import TensorInfo
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.topology import TensorInfo
 from benchmarks.zoo.absent import WithoutAbsent, plain
 from benchmarks.zoo.check import DRAWS, check, compare, cost_fault, drawn, layers_fault, stays
 from benchmarks.zoo.controls import control

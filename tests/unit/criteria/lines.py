@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS, Signals
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
 #: Two batches of one sample each: the mean of |x| is 2, of x 1, of x squared 5.

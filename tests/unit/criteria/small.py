@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import Signals
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 
 WEIGHT, BIAS = [[1.0, -2.0], [3.0, 0.0], [0.5, 0.5]], [0.5, -1.0, 0.0]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import (

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from autoprune.criteria.block_effects import measure_block_changes
 from autoprune.criteria.blocks import BLOCK_CRITERIA, block_criterion, block_signals_for, score_blocks
 from autoprune.criteria.gates import open_probability
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.kept import KeptChannels
+from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
-from autoprune.trace.blocks import DroppableBlock, Gap
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, half_square, on, residual
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from autoprune.criteria import data_driven
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.task.data import Batch
 from autoprune.trace.trace import trace
 from tests.unit.criteria.small import (

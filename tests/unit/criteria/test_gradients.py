@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
 from autoprune.trace.trace import trace

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from autoprune.criteria import gates as learning
 from autoprune.criteria.gates import Gate, learn_gates, open_probability, sample_gates
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.movement import accumulate_movement, measure_movement
 from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.task.data import Batch
 from autoprune.trace.trace import trace

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from autoprune.criteria import magnitude
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import ONE_TO_FIVE, first_group, line, on

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA, score
 from autoprune.criteria.signals import Signals
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA, score_weights
-from autoprune.surgery.maskable import maskable
+from autoprune.plan.kept import KeptChannels
+from autoprune.plan.maskable import maskable
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from studies.digits.study import DigitNet, data
 

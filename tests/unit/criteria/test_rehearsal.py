@@ -11,9 +11,9 @@ from autoprune.criteria.dry_run import CriteriaInUse, Inapplicable, dry_run
 from autoprune.criteria.registry import CRITERIA, applicable_criteria, check_applicable
 from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.surgery.maskable import maskable
+from autoprune.plan.maskable import maskable
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import Add, half_square
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.criteria.registry import applicable_criteria, check_applicable, criterion, score, signals_for
 from autoprune.criteria.resolve import keep_count, planned_widths, select_channels
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.kept import KeptChannels, alive_positions
 from autoprune.plan.plan import PruningPlan
 from autoprune.surgery.cut import cut
 from tests.unit.criteria.small import total

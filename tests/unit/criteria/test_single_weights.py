@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gates import open_probability
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.single_weights import (
     WEIGHT_CRITERIA,
     score_weights,
@@ -18,6 +17,7 @@ from autoprune.criteria.single_weights import (
     weight_signals_for,
 )
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import ONE_TO_FIVE, UP_AND_DOWN, half_square, line, on, straight

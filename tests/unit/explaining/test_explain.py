@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import evaluate_plan
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.explanation import Explanation, Section
 from autoprune.explaining.text import show
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.space.parameters import distributions
-from autoprune.space.settings import PRUNING_KINDS, SpaceSettings
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.absent import why_none
-from autoprune.trace.reasons import PROTECTED
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.proof.discover import discover_structure
+from autoprune.search.space.parameters import distributions
+from autoprune.search.space.settings import PRUNING_KINDS, SpaceSettings
+from autoprune.structure.absent import why_none
+from autoprune.structure.reasons import PROTECTED
+from autoprune.structure.topology import Topology
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import image_task
 from tests.unit.trace.test_reasons import Recurrent

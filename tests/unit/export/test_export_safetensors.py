@@ -16,11 +16,11 @@ import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
 from autoprune.export.formats import EXPORT_FORMATS
 from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
-from autoprune.front.record import CandidateRecord
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.maskable import maskable
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.surgery.maskable import maskable
+from autoprune.records.candidate import CandidateRecord
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space

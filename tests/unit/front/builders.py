@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autoprune.front.front import Front
-from autoprune.front.record import CandidateRecord
-from autoprune.measure.measurement import Latency, Measurement
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Latency, Measurement
 
 #: The dense model's median in every latency below, milliseconds.
 DENSE_MS = 10.0

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from autoprune.front.record import CandidateRecord
 from autoprune.front.rung_audit import LOW_CORRELATION, MIN_CANDIDATES, audit_rungs, training_saved
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.candidate import CandidateRecord
 from tests.unit.front.builders import dense, measurement, record
 
 

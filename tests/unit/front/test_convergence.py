@@ -12,7 +12,7 @@ import pytest
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
 from autoprune.front.convergence import convergence, first_reaching, hypervolume_band, worst_quality
-from autoprune.front.record import samples_processed
+from autoprune.records.candidate import samples_processed
 from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
 

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from autoprune.errors import ConfigurationError, NotFoundError, SelectionError, UnknownNameError
+from autoprune.front.findings import findings, limit_findings
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
-from autoprune.front.record import CandidateRecord
-from autoprune.report.findings import findings, limit_findings
-from autoprune.terminal import show_front
+from autoprune.records.candidate import CandidateRecord
+from autoprune.report.terminal import show_front
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from autoprune.errors import StorageError
-from autoprune.front.record import RECORD_VERSION, CandidateRecord
-from autoprune.measure.measurement import Measurement
+from autoprune.records.candidate import RECORD_VERSION, CandidateRecord
+from autoprune.records.measurement import Measurement
 from tests.unit.front.builders import dense, latency, measurement, record
 
 FULL = record(

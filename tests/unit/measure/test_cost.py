@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import (
     count_multiply_adds,
     count_nonzero,
@@ -16,6 +15,7 @@ from autoprune.measure.cost import (
     serialized_bytes,
     stored_bytes,
 )
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically

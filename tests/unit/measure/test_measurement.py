@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoprune.measure.measurement import COSTS, Latency, Measurement
+from autoprune.records.measurement import COSTS, Latency, Measurement
 
 LATENCY = Latency(
     latency_ms=2.0,

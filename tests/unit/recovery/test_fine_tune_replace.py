@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import autoprune
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, FineTune, Work

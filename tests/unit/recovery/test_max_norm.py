@@ -17,7 +17,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.recovery.max_norm import limit_norms
-from autoprune.space.space import build_space
+from autoprune.search.space.space import build_space
 from tests.tasks import image_task, trained_resnet
 from tests.unit.study.small import settings, space
 

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
 
-from autoprune.candidate import evaluate_plan
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.registry import CRITERIA
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.recovery import prune_and_recover
 from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.learning_rate import scheduler, simulate
-from autoprune.recovery.prune_and_recover import first_samples
 from autoprune.recovery.schedules import amount_now, decay_progress, timetable
 from autoprune.surgery.cut import cut, sliced
-from autoprune.trial_context import TrialContext
+from autoprune.trial import prune_and_recover
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import TrialContext
+from autoprune.trial.prune_and_recover import first_samples
 from tests.tasks import SEEN, Counting, trained_resnet
 from tests.unit.recovery.watching import (
     Seen,

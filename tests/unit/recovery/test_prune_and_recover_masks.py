@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import evaluate_plan
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError
+from autoprune.plan.kept import KeptChannels
+from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import SCHEDULES as SHAPES_OF
 from autoprune.recovery.schedules import decay_progress, timetable
-from autoprune.surgery.maskable import maskable
-from autoprune.trial_context import Parent, TrialContext
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import Parent, TrialContext
 from tests.unit.recovery.watching import (
     SHAPES,
     Seen,

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from autoprune.candidate import evaluate_plan
-from autoprune.criteria.kept import KeptChannels, alive_positions
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.kept import KeptChannels, alive_positions
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.proof.discover import discover_structure
 from autoprune.recovery import reconstruction
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Batch, Inputs, call
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, blobs, image_task, trained_mlp, trained_resnet
 from tests.unit.surgery.attentions import Attention, by_shape
 from tests.zoo.registry import WHOLE_ZOO, ZOO, build, build_any

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.candidate import Candidate, RungPolicy, RungState, evaluate_plan
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.trial_context import TrialContext
+from autoprune.trial.candidate import Candidate, RungPolicy, RungState, evaluate_plan
+from autoprune.trial.context import TrialContext
 from tests.unit.recovery.watching import convolutional, flat, one_batch_task, plan
 
 SHARES = (0.0, 0.25, 0.5)

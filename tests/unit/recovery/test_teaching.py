@@ -15,16 +15,16 @@ from torch.nn import functional
 
 import autoprune
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import AutopruneWarning, ConfigurationError
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import PICK, Teacher
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.sensitivity.scan import scan
 from autoprune.study.preflight import mode_notes
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import blobs
 from tests.unit.study.small import settings, space

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import Candidate, evaluate_plan
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.callbacks import Snapshot
-from autoprune.trial_context import Parent, TrialContext
+from autoprune.trial.candidate import Candidate, evaluate_plan
+from autoprune.trial.context import Parent, TrialContext
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 
 #: Shapes of the weights of the perceptron: 64 inputs, 32 and 16 hidden units, 4 classes.

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
+from autoprune.front.findings import findings, suggest_candidate
 from autoprune.front.front import NO_DENSE
-from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
-from autoprune.report.findings import findings, suggest_candidate
+from autoprune.records.candidate import CandidateRecord
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoprune.sensitivity.cost_table import AxisLength, CostTable, Monomial
+from autoprune.records.cost_table import AxisLength, CostTable, Monomial
 
 
 def chain(channels: Sequence[int], positions: Sequence[int]) -> CostTable:

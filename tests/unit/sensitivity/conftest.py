@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 
 

@@ -7,9 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
-from autoprune.sensitivity.correction import MAX_FACTOR, MIN_TRIALS_FOR_CORRECTION, Observation, correct_scan, observe
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search.allocation.correction import (
+    MAX_FACTOR,
+    MIN_TRIALS_FOR_CORRECTION,
+    Observation,
+    correct_scan,
+    observe,
+)
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
 from tests.unit.front.builders import measurement, record
 

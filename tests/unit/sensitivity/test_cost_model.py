@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import UnknownNameError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
-from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import prove
+from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import prove
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp, mobilenet, vgg
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from autoprune.errors import StorageError
-from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel, CostPolynomial
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.trace.topology import Topology
+from autoprune.records.cost_table import CostTable
+from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel, CostPolynomial
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, mobilenet

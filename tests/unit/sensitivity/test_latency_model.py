@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from autoprune.errors import ConfigurationError
-from autoprune.front.record import CandidateRecord
 from autoprune.plan.weights import WeightPlan
-from autoprune.sensitivity.cost_model import CostModel
-from autoprune.sensitivity.cost_table import CostTable
-from autoprune.sensitivity.latency_model import MIN_TRIALS_FOR_LATENCY, fit_latency
-from autoprune.sensitivity.solver import allocate
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.cost_table import CostTable
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.allocation.latency_model import MIN_TRIALS_FOR_LATENCY, fit_latency
+from autoprune.search.allocation.solver import allocate
 from autoprune.trace.trace import trace
 from tests.unit.front.builders import latency, measurement, record
 from tests.zoo.convolutional import ResNet

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.sensitivity.cost_model import CostModel
-from autoprune.sensitivity.rounding import TOLERANCE, AllowedWidths, round_to_budget
-from autoprune.sensitivity.solver import fractional_widths, scale_to_budget
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.allocation.rounding import TOLERANCE, AllowedWidths, round_to_budget
+from autoprune.search.allocation.solver import fractional_widths, scale_to_budget
 from autoprune.trace.trace import trace
 from tests.unit.sensitivity.chains import chain
 from tests.zoo.convolutional import ResNet

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, StorageError
 from autoprune.measure.cost import count_parameters
+from autoprune.plan.kept import KeptChannels
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, plan_scan, scan, work_of
 from autoprune.surgery.cut import cut
 from autoprune.task.data import call
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 

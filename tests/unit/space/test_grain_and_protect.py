@@ -13,8 +13,8 @@ from torch import nn
 import autoprune
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import build_space, reach
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import build_space, reach
 from autoprune.trace.trace import trace
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet

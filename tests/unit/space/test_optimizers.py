@@ -8,11 +8,11 @@ from torch import nn
 
 from autoprune.errors import ConfigurationError
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
-from autoprune.space.optimizers import describe_training
-from autoprune.space.parameters import distributions
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import build_space
-from autoprune.trace.topology import Topology
+from autoprune.search.space.optimizers import describe_training
+from autoprune.search.space.parameters import distributions
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import build_space
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 
 

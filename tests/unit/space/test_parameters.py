@@ -15,16 +15,23 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.space.parameters import ParameterValue, build_plan, clip_to, defaults, distributions, parameters_of
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import build_space
-from autoprune.surgery.maskable import maskable
-from autoprune.surgery.prove import prove
-from autoprune.trace.groups import GROUP_KINDS
-from autoprune.trace.topology import Topology
+from autoprune.proof.discover import prove
+from autoprune.search.space.parameters import (
+    ParameterValue,
+    build_plan,
+    clip_to,
+    defaults,
+    distributions,
+    parameters_of,
+)
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import build_space
+from autoprune.structure.groups import GROUP_KINDS
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp
 

@@ -8,10 +8,10 @@ import torch
 from optuna.distributions import FloatDistribution
 
 from autoprune.criteria.resolve import planned_widths
+from autoprune.search.space.reduced import MULTIPLIERS
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import Space, build_space
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.space.reduced import MULTIPLIERS
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import Space, build_space
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet
 

@@ -16,11 +16,11 @@ from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
+from autoprune.proof.discover import prove
+from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import Space, budgets, build_space, dense_plan, reach
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import Space, budgets, build_space, dense_plan, reach
-from autoprune.surgery.prove import prove
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 

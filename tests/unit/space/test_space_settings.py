@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.space.settings import SpaceSettings
+from autoprune.search.space.settings import SpaceSettings
 
 UNKNOWN = [
     ({"kind": "guided space"}, "the space must be one of direct, guided, reduced, but got 'guided space'"),

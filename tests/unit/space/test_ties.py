@@ -11,11 +11,11 @@ from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.search.space.context import SpaceContext
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import build_space
+from autoprune.search.space.ties import leaders
 from autoprune.sensitivity.scan import Sensitivity
-from autoprune.space.context import SpaceContext
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import build_space
-from autoprune.space.ties import leaders
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 

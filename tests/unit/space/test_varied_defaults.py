@@ -11,10 +11,10 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from autoprune.space.parameters import defaults, distributions, parameters_of
-from autoprune.space.settings import SpaceSettings
-from autoprune.space.space import build_space
-from autoprune.space.varied_defaults import varied_defaults
+from autoprune.search.space.parameters import defaults, distributions, parameters_of
+from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.space import build_space
+from autoprune.search.space.varied_defaults import varied_defaults
 from tests.tasks import image_task
 from tests.unit.space.test_parameters import residual, space
 from tests.unit.study.small import settings

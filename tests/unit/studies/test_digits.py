@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from autoprune.explaining.explain import explain_topology
-from autoprune.surgery.prove import discover_structure
+from autoprune.proof.discover import discover_structure
 from studies.digits import study
 
 PAGE = Path(study.__file__).parent / "README.md"

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import autoprune
 from autoprune.errors import NotFoundError, StorageError
-from autoprune.space.space import build_space
+from autoprune.search.space.space import build_space
 from autoprune.study.preflight import check_space
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from studies.fashion_mnist import data as reader
 from studies.fashion_mnist import lineage
 from studies.fashion_mnist import model as network

@@ -15,8 +15,8 @@ from optuna.storages.journal import JournalFileBackend
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import Quality, evaluate
+from autoprune.records.candidate import CandidateRecord
 from autoprune.task.data import Split
 
 # Fixtures of a module run before the one that sets this for each test.
@@ -71,8 +71,8 @@ def quality_by_size(patch: pytest.MonkeyPatch, of: Callable[[int], float] = lamb
     def at_end(task: autoprune.Task, model: nn.Module, split: Split) -> Quality:
         return replace(evaluate(task, model, split), value=quality(model) + 0.01)
 
-    patch.setattr("autoprune.candidate.quality_alone", lambda task, model, split: (quality(model), split.samples))
-    patch.setattr("autoprune.candidate.evaluate", at_end)
+    patch.setattr("autoprune.trial.candidate.quality_alone", lambda task, model, split: (quality(model), split.samples))
+    patch.setattr("autoprune.trial.candidate.evaluate", at_end)
 
 
 def comparable(records: Sequence[CandidateRecord], *, renumber: bool = False) -> list[dict[str, object]]:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.candidate import evaluate_plan
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
+from autoprune.plan.kept import KeptChannels
+from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.recovery.learning_rate import scheduler, simulate
-from autoprune.study import checkpoints, lineage
-from autoprune.study.folder import RunFolder
+from autoprune.search import lineage
+from autoprune.study import checkpoints
 from autoprune.task.checkpoint import serialize
+from autoprune.trial.candidate import evaluate_plan
 from tests.tasks import trained_mlp
 from tests.unit.recovery.watching import Seen, look, one_batch_task, zeros_of
 from tests.unit.study.small import Switch, comparable, settings, space

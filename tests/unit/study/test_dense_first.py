@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 import autoprune
 from autoprune.errors import AutopruneError, SelectionError
-from autoprune.study import attempts
+from autoprune.search import attempts
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, journal_trials, settings, space
 

@@ -13,15 +13,16 @@ from optuna.trial import TrialState
 from torch import nn
 
 import autoprune
-from autoprune.candidate import RungState
-from autoprune.criteria.kept import KeptChannels
-from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import evaluate
-from autoprune.study import early_stopping, lineage, rungs
-from autoprune.study.early_stopping import FinishedTrial, RungContext, StoppingRule, front, pareto_rank
-from autoprune.study.folder import RunFolder
-from autoprune.study.ledger import STOPPED
+from autoprune.plan.kept import KeptChannels
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
+from autoprune.search import early_stopping, lineage
+from autoprune.search.early_stopping import FinishedTrial, RungContext, StoppingRule, front, pareto_rank
+from autoprune.search.ledger import STOPPED
+from autoprune.study import rungs
 from autoprune.task.data import IterableSplit, TensorSplit
+from autoprune.trial.candidate import RungState
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, space

@@ -12,9 +12,9 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import StorageError
-from autoprune.study import duplicates
-from autoprune.study.ending import Ending
-from autoprune.study.folder import RunFolder
+from autoprune.records.ending import Ending
+from autoprune.records.run_folder import RunFolder
+from autoprune.search import duplicates
 from autoprune.study.loop import EXHAUSTED
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import comparable, journal_trials, settings, space

@@ -13,12 +13,12 @@ from optuna.trial import TrialState
 
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import hypervolume
-from autoprune.study import evolution, variation
-from autoprune.study.evolution import EvolutionSampler
-from autoprune.study.samplers import SAMPLERS, build_sampler, default_sampler, sampler
-from autoprune.study.surrogate import fit
-from autoprune.study.variation import VARIATIONS
-from autoprune.study.vectors import Coordinates
+from autoprune.search.samplers import evolution, variation
+from autoprune.search.samplers.evolution import EvolutionSampler
+from autoprune.search.samplers.registry import SAMPLERS, build_sampler, default_sampler, sampler
+from autoprune.search.samplers.surrogate import fit
+from autoprune.search.samplers.variation import VARIATIONS
+from autoprune.search.samplers.vectors import Coordinates
 
 GROUPS = 24
 RATIOS: dict[str, BaseDistribution] = {f"ratio/{n}": FloatDistribution(0.0, 0.95) for n in range(GROUPS)}

@@ -11,8 +11,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from autoprune.errors import StorageError
-from autoprune.study.folder import RunFolder
-from autoprune.study.importance import (
+from autoprune.records.run_folder import RunFolder
+from autoprune.search.importance import (
     MIN_TRIALS_FOR_IMPORTANCE,
     ImportanceRow,
     Importances,
@@ -21,7 +21,7 @@ from autoprune.study.importance import (
     importances,
     read_importances,
 )
-from autoprune.study.storage import JOURNAL, open_journal
+from autoprune.search.storage import JOURNAL, open_journal
 
 EQUAL = "quality at equal size_bytes"
 SPACE: dict[str, BaseDistribution] = {

@@ -16,9 +16,9 @@ from optuna.trial import TrialState
 
 import autoprune
 from autoprune.errors import StorageError
-from autoprune.study.folder import RunFolder
-from autoprune.study.importance import read_importances
-from autoprune.study.storage import JOURNAL, open_journal
+from autoprune.records.run_folder import RunFolder
+from autoprune.search.importance import read_importances
+from autoprune.search.storage import JOURNAL, open_journal
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, journal_trials, settings
 

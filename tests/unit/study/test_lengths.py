@@ -9,7 +9,7 @@ import pytest
 import autoprune
 from autoprune.front.limits import Limits
 from autoprune.study.preflight import _lengths
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 

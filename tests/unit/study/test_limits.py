@@ -8,12 +8,12 @@ import optuna
 import pytest
 
 import autoprune
+from autoprune.cli.following import show_next
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, SelectionError
-from autoprune.following import show_next
-from autoprune.report.findings import findings
+from autoprune.front.findings import findings
+from autoprune.search.importance import read_importances
+from autoprune.search.samplers.registry import build_sampler
 from autoprune.study import loop
-from autoprune.study.importance import read_importances
-from autoprune.study.samplers import build_sampler
 from autoprune.study.settings import StudySettings
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, quality_by_size, settings, space

@@ -11,14 +11,14 @@ import pytest
 
 import autoprune
 from autoprune.criteria.resolve import planned_widths
-from autoprune.front.record import CandidateRecord
-from autoprune.measure.measurement import Measurement
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.study.lineage import choose_parent, shrink_to_ancestor
-from autoprune.trace.topology import Topology
-from autoprune.trial_context import TrialContext
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Measurement
+from autoprune.search.lineage import choose_parent, shrink_to_ancestor
+from autoprune.structure.topology import Topology
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune import trial_context
 from autoprune.errors import AutopruneWarning, StudyConflictError
+from autoprune.structure.topology import Topology
 from autoprune.task.data import Inputs
-from autoprune.trace.topology import Topology
+from autoprune.trial import context as trial_context
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, journal_trials, settings, space
 

@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from autoprune.study.polish import is_polish_due
+from autoprune.search.sources.polish import is_polish_due
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 

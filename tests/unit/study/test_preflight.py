@@ -21,7 +21,7 @@ from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.study.preflight import check_plan, check_space
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.unit.recovery.watching import convolutional, one_batch_task
 from tests.unit.study.small import settings, space
 

@@ -9,19 +9,19 @@ import optuna
 import pytest
 
 import autoprune
-from autoprune import candidate
-from autoprune.candidate import evaluate_plan, expected_costs
 from autoprune.front.front import Front
-from autoprune.measure.measurement import Latency
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.space.space import dense_plan
-from autoprune.study.ledger import record_of
-from autoprune.study.repair import shrink_to_limits
+from autoprune.records.measurement import Latency
+from autoprune.search.ledger import record_of
+from autoprune.search.sources.repair import shrink_to_limits
+from autoprune.search.space.space import dense_plan
 from autoprune.study.settings import StudySettings
-from autoprune.trial_context import TrialContext
+from autoprune.trial import candidate
+from autoprune.trial.candidate import evaluate_plan, expected_costs
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings, space
 

@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError
-from autoprune.front.record import samples_processed
+from autoprune.records.candidate import samples_processed
 from autoprune.report.repeats import write_repeats_report
 from autoprune.study.repeats import Repeats, _ranks, repeat
 from tests.tasks import image_task

@@ -10,9 +10,9 @@ import pytest
 
 import autoprune
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.correction import CorrectedScan
-from autoprune.space.space import build_space
-from autoprune.study import rescan
+from autoprune.search.allocation.correction import CorrectedScan
+from autoprune.search.sources import rescan
+from autoprune.search.space.space import build_space
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 

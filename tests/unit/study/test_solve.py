@@ -9,11 +9,11 @@ import pytest
 import autoprune
 from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
-from autoprune.sensitivity.cost_model import WIDTH_COSTS
-from autoprune.study.folder import RunFolder
+from autoprune.records.run_folder import RunFolder
+from autoprune.search.allocation.cost_model import WIDTH_COSTS
 from autoprune.study.solve import solve_stored
 from autoprune.study.study import Study
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 from tests.unit.study.small import settings, space
 

@@ -14,13 +14,13 @@ import autoprune
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.export.safetensors import export_safetensors
-from autoprune.front.record import CandidateRecord
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.plan import PruningPlan
-from autoprune.sensitivity.cost_model import CostModel
-from autoprune.space.space import build_space
-from autoprune.study import lineage
-from autoprune.trial_context import TrialContext
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search import lineage
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.space.space import build_space
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 

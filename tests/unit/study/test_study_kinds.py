@@ -13,14 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, PolynomialLR
 
 import autoprune
-from autoprune.candidate import evaluate_plan
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.front.record import CandidateRecord
+from autoprune.plan.maskable import maskable
+from autoprune.records.candidate import CandidateRecord
 from autoprune.report.html import write_report
-from autoprune.space.settings import PRUNING_KINDS
-from autoprune.study import lineage
-from autoprune.surgery.maskable import maskable
-from autoprune.trial_context import TrialContext
+from autoprune.search import lineage
+from autoprune.search.space.settings import PRUNING_KINDS
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import TrialContext
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
 

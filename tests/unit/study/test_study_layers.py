@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.candidate import evaluate_plan, resolve_plan
 from autoprune.errors import AutopruneWarning, ConfigurationError, StorageError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.allocation import BlockPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.report.html import write_report
-from autoprune.space.parameters import distributions, parameters_of
-from autoprune.trial_context import TrialContext
+from autoprune.search.space.parameters import distributions, parameters_of
+from autoprune.trial.candidate import evaluate_plan, resolve_plan
+from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 

@@ -13,9 +13,9 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
+from autoprune.search.storage import exclusive
+from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
-from autoprune.study.storage import exclusive
-from autoprune.trace.reasons import OUTPUT
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import ResNet

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
-from autoprune.front.record import CandidateRecord
 from autoprune.measure.quality import evaluate
-from autoprune.space.space import budgets
-from autoprune.study.folder import RunFolder
+from autoprune.plan.kept import KeptChannels
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
+from autoprune.search.space.space import budgets
 from autoprune.surgery.cut import cut
-from autoprune.trial_context import TrialContext
+from autoprune.trial.context import TrialContext
 from tests.tasks import blobs, image_task, trained_resnet
 from tests.unit.study.small import comparable, journal_study, journal_trials, settings, space
 
@@ -370,7 +370,7 @@ def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Pa
 
 
 def test_the_list_of_samplers_is_covered() -> None:
-    from autoprune.study.samplers import SAMPLERS
+    from autoprune.search.samplers.registry import SAMPLERS
 
     assert set(SAMPLERS) == {"tpe", "evolution", "nsga2", "nsga3", "gp", "qmc", "random"}
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.space.settings import SpaceSettings
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.study.settings import StudySettings
 
 WRONG: list[tuple[dict[str, object], str]] = [

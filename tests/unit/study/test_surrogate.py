@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoprune.study.surrogate import Surrogate, fit
+from autoprune.search.samplers.surrogate import Surrogate, fit
 
 FAMILY = 40
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import autoprune
 from autoprune.errors import AutopruneWarning, ConfigurationError, TaskError
-from autoprune.space.optimizers import describe_training
+from autoprune.search.space.optimizers import describe_training
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import settings, space
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import autoprune
-from autoprune.candidate import resolve_plan
 from autoprune.errors import AutopruneWarning, TaskError, UserCodeError
 from autoprune.plan.allocation import RankingPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.study import rungs
-from autoprune.trial_context import TrialContext
+from autoprune.trial.candidate import resolve_plan
+from autoprune.trial.context import TrialContext
 from tests.end_to_end.script import command, write
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space

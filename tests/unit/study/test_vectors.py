@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.study.vectors import Coordinates
+from autoprune.search.samplers.vectors import Coordinates
 
 SPACE: dict[str, BaseDistribution] = {
     "budget": FloatDistribution(0.01, 1.0, log=True),

@@ -12,12 +12,12 @@ import torch
 import autoprune
 from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import StudyConflictError
+from autoprune.proof.discover import discover_structure
+from autoprune.search.sources.warm_starts import WarmStart, warm_starts
+from autoprune.search.space.space import Space, budgets, build_space
 from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
-from autoprune.space.space import Space, budgets, build_space
+from autoprune.structure.topology import Topology
 from autoprune.study.settings import StudySettings
-from autoprune.study.warm_starts import WarmStart, warm_starts
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.topology import Topology
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 from tests.unit.study.small import space as small_space

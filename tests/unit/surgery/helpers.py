@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.task.data import Inputs, call
-from autoprune.trace.topology import Topology
 from tests.zoo.registry import random_kept
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 

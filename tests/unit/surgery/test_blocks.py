@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, SurgeryError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.absent import why_none
+from autoprune.structure.blocks import Gap
+from autoprune.structure.reasons import INEXACT, NO_EFFECT
+from autoprune.structure.topology import Cost, Topology
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.absent import why_none
-from autoprune.trace.blocks import Gap
-from autoprune.trace.reasons import INEXACT, NO_EFFECT
-from autoprune.trace.topology import Cost, Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.zoo.convolutional import Block as BasicBlock

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.blocks import DroppableBlock
-from autoprune.trace.topology import Topology
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.zoo.registry import build_any
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
 from autoprune.trace.trace import trace

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autoprune.surgery.distance import Tolerance, distance
+from autoprune.proof.distance import Tolerance, distance
 
 
 def values(count: int = 12) -> Tensor:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.comparison import EquivalenceCheck
-from autoprune.surgery.forwards import Forwards, OutOfTime, WritesWeightsError, storages
-from autoprune.surgery.influence import gradients
-from autoprune.surgery.prove import discover_structure, prove
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.comparison import EquivalenceCheck
+from autoprune.proof.discover import discover_structure, prove
+from autoprune.proof.forwards import Forwards, OutOfTime, WritesWeightsError, storages
+from autoprune.proof.influence import gradients
 from autoprune.trace.trace import trace
 
 

@@ -7,16 +7,16 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.criteria.resolve import prunable_blocks
 from autoprune.measure.cost import count_multiply_adds, count_parameters
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.absent import why_none
+from autoprune.structure.reasons import NEEDED, NEEDED_ONE, RESHAPING, Reason
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.data import Inputs, call
-from autoprune.trace.absent import why_none
-from autoprune.trace.reasons import NEEDED, NEEDED_ONE, RESHAPING, Reason
-from autoprune.trace.topology import Topology
 from tests.unit.surgery.helpers import stirred
 from tests.zoo.registry import build_any, random_kept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoprune.surgery.memory import _trim, give_back, resident
+from autoprune.proof.memory import _trim, give_back, resident
 
 _BLOCK = 64 * 1024  # small enough for the heap, where gaps stay
 

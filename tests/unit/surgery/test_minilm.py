@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.criteria.kept import KeptChannels
 from autoprune.explaining.explain import explain_topology
 from autoprune.measure.cost import count_multiply_adds, count_parameters
-from autoprune.space.settings import SpaceSettings
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
 from studies.minilm import study
 from tests.unit.study.small import settings
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import TraceError
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.reasons import NO_EFFECT
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.reasons import NO_EFFECT
 
 
 class Narrowing(nn.Module):

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import TraceError
-from autoprune.surgery.comparison import EquivalenceCheck
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.comparison import EquivalenceCheck
+from autoprune.proof.discover import discover_structure, prove
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure, prove
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, stored
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred

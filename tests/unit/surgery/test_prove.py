@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from autoprune.proof.discover import prove
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import prove
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.trace.test_trace import Free
 from tests.zoo.convolutional import mlp

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.codec import from_plain, parse, to_plain
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import SurgeryError
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.proof.repairs import ScaleCorrection, candidate_repairs
+from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.stored import StoredTopology
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
-from autoprune.surgery.repairs import ScaleCorrection, candidate_repairs
 from autoprune.task.data import Inputs
-from autoprune.trace.groups import ChannelGroup, Member
-from autoprune.trace.stored import StoredTopology
-from autoprune.trace.topology import Topology
 from tests.zoo.registry import build_any
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprune.surgery.repeated_layers import without_repeats
+from autoprune.proof.repeated_layers import without_repeats
 
 
 class Layer(nn.Module):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
-from autoprune.surgery.block_proof import block_faults
-from autoprune.surgery.comparison import EquivalenceCheck
-from autoprune.surgery.influence import merge_cuts
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.reasons import NO_EFFECT
-from autoprune.trace.topology import Topology
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.block_proof import block_faults
+from autoprune.proof.comparison import EquivalenceCheck
+from autoprune.proof.discover import discover_structure
+from autoprune.proof.influence import merge_cuts
+from autoprune.structure.reasons import NO_EFFECT
+from autoprune.structure.topology import Topology
 
 WIDTH = 8
 

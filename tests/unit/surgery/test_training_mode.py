@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure, prove
+from autoprune.structure.groups import ChannelGroup
+from autoprune.structure.reasons import DIFFERS, NO_EFFECT
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure, prove
 from autoprune.task.modes import LossMode
-from autoprune.trace.groups import ChannelGroup
-from autoprune.trace.reasons import DIFFERS, NO_EFFECT
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.numbers import SplitBiasAttention
 from tests.zoo.registry import build_any
@@ -105,7 +105,7 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         seen.append(in_training)
         return trace(*args, in_training=in_training, **options)  # type: ignore[arg-type]  # handed on
 
-    monkeypatch.setattr("autoprune.surgery.prove.trace", noted)
+    monkeypatch.setattr("autoprune.proof.discover.trace", noted)
     return seen
 
 

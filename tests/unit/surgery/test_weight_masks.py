@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
+from autoprune.plan.maskable import check_pattern, maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import PATTERNS, SPREADS, WeightPlan, block_pattern, group_pattern
-from autoprune.surgery.maskable import check_pattern, maskable, unmaskable, weights_for_pattern
+from autoprune.structure.topology import Topology
 from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, pattern_mask, regrow
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import TiedWeights
 from tests.zoo.registry import build_any

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, TaskError, TraceError
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.clone import clone_with
 from autoprune.task.models import without_wrapping
 from autoprune.task.task import Task
-from autoprune.trace.topology import Topology
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.errors import ConfigurationError, StorageError, SurgeryError
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
 from autoprune.surgery.cut import rebuild
-from autoprune.surgery.prove import discover_structure
 from autoprune.task.checkpoint import bytes_of, load_into, read_weights
 from autoprune.task.soundness import value_faults
 

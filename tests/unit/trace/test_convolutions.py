@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.kept import KeptChannels
 from autoprune.measure.cost import count_multiply_adds
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
-from autoprune.surgery.prove import discover_structure
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.unit.trace.test_trace import Free, reasons
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.sensitivity.cost_model import WIDTH_COSTS, CostModel
+from autoprune.proof.discover import discover_structure
+from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, by_default
 from tests.unit.surgery.helpers import stirred

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.groups import Member
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.groups import Member
 from autoprune.trace.numbers import nearby_modules, numbers_in, put_number
 from autoprune.trace.trace import trace
 from tests.zoo.numbers import (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from autoprune.surgery.prove import discover_structure
+from autoprune.proof.discover import discover_structure
 from autoprune.task.data import Inputs
 from autoprune.trace.trace import trace
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace import reasons
-from autoprune.trace.absent import sentence_about
+from autoprune.proof.discover import discover_structure
+from autoprune.structure import reasons
+from autoprune.structure.absent import sentence_about
+from autoprune.structure.reasons import REASON_KINDS, Reason, ReasonKind
 from autoprune.trace.located import FUNCTIONS, WITHOUT_RULE
 from autoprune.trace.operators import readable_name
-from autoprune.trace.reasons import REASON_KINDS, Reason, ReasonKind
 from autoprune.trace.rules import RULES
 from autoprune.trace.trace import trace
 

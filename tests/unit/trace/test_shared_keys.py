@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoprune.surgery.prove import discover_structure
+from autoprune.proof.discover import discover_structure
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.zoo.transformers_hub import HUB
 

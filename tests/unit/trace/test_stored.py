@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.codec import from_plain, parse, to_plain
-from autoprune.criteria.kept import KeptChannels
+from autoprune.plan.kept import KeptChannels
+from autoprune.proof.discover import discover_structure
+from autoprune.structure.stored import Positions, StoredTopology
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, rebuild
-from autoprune.surgery.prove import discover_structure
-from autoprune.trace.stored import Positions, StoredTopology
-from autoprune.trace.topology import Topology
 from tests.unit.surgery.attentions import MIXES, Attention, Model
 from tests.unit.surgery.test_blocks import SharedBias
 from tests.zoo.registry import ZOO, random_kept, specimen

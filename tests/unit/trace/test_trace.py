@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, TraceError
-from autoprune.trace.groups import ROLES
-from autoprune.trace.reasons import PROTECTED, Reason
-from autoprune.trace.topology import Topology
+from autoprune.structure.groups import ROLES
+from autoprune.structure.reasons import PROTECTED, Reason
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import mlp
 from tests.zoo.registry import ZOO, build, build_any

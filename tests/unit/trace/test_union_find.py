@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoprune.trace.reasons import PICKED, ROLLED, Reason
+from autoprune.structure.reasons import PICKED, ROLLED, Reason
 from autoprune.trace.union_find import ChannelUnionFind
 
 Axis = npt.NDArray[np.int64]

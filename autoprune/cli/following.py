@@ -1,0 +1,278 @@
+"""Follow a run on the command line: its plan, its progress, and the next commands at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from autoprune.criteria.resolve import prunable_blocks
+from autoprune.errors import SelectionError
+from autoprune.front.findings import limit_findings
+from autoprune.front.front import Front
+from autoprune.front.limits import Limits
+from autoprune.records.ending import Ending
+from autoprune.report.terminal import front_table, safe_console
+from autoprune.search.samplers.registry import named_sampler
+from autoprune.sensitivity.scan import plan_scan
+from autoprune.study.progress import OnProgress, Progress
+from autoprune.study.settings import StudySettings
+from autoprune.study.study import Study
+from autoprune.task.batches import batch_samples
+
+#: Members of the front shown while a study runs.
+_LIVE_ROWS = 12
+#: Seconds between two lines of progress in a log.
+_EVERY = 5.0
+#: Most quality that the suggested choice may lose if the search has no limits.
+_DROP = 0.01
+_STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split", "end": "done"}
+
+
+def show_start(study: Study, folder: Path, settings: StudySettings, proposer: str = "") -> None:
+    """Print on standard error what a run will do, before it starts.
+
+    Args:
+        study: The study, with its task.
+        folder: The run folder, as the user named it.
+        settings: Settings of this run; its trials and seconds may differ from the study's.
+        proposer: Name of the source of trials that replaces the settings' sampler; "" for none.
+    """
+    console = safe_console(stderr=True, soft_wrap=True)
+    done = len(study.records)
+    have = f", {done} of them finished" if done else ""
+    console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
+    assert study.context is not None
+    lines = [f"The task: {study.context.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
+    for line in filter(None, (*lines, _trial(study, settings), _until(settings))):
+        console.print(f"  {line}")
+    console.print(f"  {_duration(study, settings)} Control-C stops the run; the same command continues it.")
+
+
+def _scan(study: Study, settings: StudySettings) -> str:
+    assert study.context is not None
+    topology = study.context.topology
+    groups, blocks = len(topology.groups), len(prunable_blocks(topology))
+    if not settings.scanned or not groups + blocks:
+        return "No sensitivity scan."
+    if study.folder.read_sensitivity() is not None:
+        return ""
+    size = plan_scan(study.context, settings.space.scan_criterion, samples=settings.scan_samples)
+    cuts = f"{len(size.keep_shares)} shares of each of {groups} groups" if groups else ""
+    each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers dropped one by one" if blocks else "")))
+    return f"First a sensitivity scan: {each} on {size.samples} samples, {size.forward:,} samples forward in all."
+
+
+def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
+    assert study.context is not None
+    left, listed = max(settings.trials - 1, 0), ["the dense model"]
+    for name, points in _series(settings).items():
+        if min(points, left):
+            listed.append(name.format(min(points, left)))
+        left -= min(points, left)
+    first = ", ".join(listed)
+    needed = 1 + sum(_series(settings).values())
+    if settings.uniform_points and needed > settings.trials:
+        return f"Trials: {first}. The whole uniform sweep needs {needed} trials."
+    if not left:
+        return f"Trials: {first}."
+    groups = len(study.context.topology.groups)
+    rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
+    if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
+        rest += f", {settings.polish:.0%} of them members of the front, trained further"
+    return f"Trials: {first}; then {rest}."
+
+
+def _series(settings: StudySettings) -> dict[str, int]:
+    """Warm starts before the sampler's proposals, as templates for their number -> number of points."""
+    chain, sweep = settings.solved_points, settings.uniform_points
+    if settings.scanned:
+        return {"a chain of {} solved allocations": chain, "a uniform sweep of {} points": sweep}
+    return {"a uniform sweep of {} points": sweep} if sweep else {"a chain of {} uniform allocations": chain}
+
+
+def _trial(study: Study, settings: StudySettings) -> str:
+    assert study.context is not None
+    task, space = study.context.task, settings.space
+    fewest, most = space.lengths
+    steps = f"{most}" if fewest == most else f"{fewest} to {most}"
+    batch = batch_samples(task.train_split)
+    each = f"of {batch} samples" if batch is not None else "of a batch of the train split"
+    trained = f"{steps} steps {each}" if most else "no training"
+    if most and space.length_exponent:
+        trained += ", more where a candidate costs less"
+    searched = task.search_split.samples
+    judged = f"quality on {searched:,} search samples" if searched is not None else "quality on the search split"
+    timed = f", {settings.latency_rounds} pairs of timed calls" if settings.latency_rounds else ""
+    return f"Each trial: {trained}, then {judged}{timed}."
+
+
+def _until(settings: StudySettings) -> str:
+    given = ", ".join(f"{name} {value:g}" for name, value in settings.limits.given.items())
+    ends = [f"{settings.seconds:g} s"] if settings.seconds is not None else []
+    ends += [f"{settings.samples:,} samples"] if settings.samples is not None else []
+    sooner = f" It ends after {' or '.join(ends)} at the latest." if ends else ""
+    return f"{f'Limits of the search: {given}.' if given else 'No limits of the search.'}{sooner}"
+
+
+def _duration(study: Study, settings: StudySettings) -> str:
+    """The estimated duration, from the finished trials."""
+    left = settings.trials - len(study.records)
+    took = [sum(record.seconds.values()) for record in study.records if record.origin != "dense"]
+    if left <= 0:
+        return "All trials are finished."
+    if not took:
+        return "The duration is estimated after the first trials."
+    return f"The remaining {left} take about {_time(statistics.fmean(took) * left)}, judging by the finished ones."
+
+
+@contextlib.contextmanager
+def live(study: Study) -> Iterator[OnProgress]:
+    """Show a table that follows the run: finished trials, current front, time left. Plain lines if not on a terminal.
+
+    Args:
+        study: The study.
+
+    Yields:
+        The function to call with each progress.
+    """
+    console = safe_console(stderr=True)
+    if not console.is_terminal:
+        lines = Lines(console.print)
+        try:
+            yield lines
+        finally:
+            lines.flush()
+        return
+    bar = Bars(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    job = bar.add_task("trials", total=study.settings.trials, completed=len(study.records), left="")
+    with Live(bar, console=console, refresh_per_second=4) as screen:
+
+        def update(progress: Progress) -> None:
+            done, total = progress.part if progress.part[1] else (progress.done, progress.target)
+            stage = _STAGES[progress.stage]
+            bar.update(job, completed=done, total=total, description=stage, left=_left(progress))
+            if progress.failed:
+                screen.console.print(_failure(progress), style="red")
+            if progress.front.members:
+                screen.update(Group(bar, front_table(progress.front, progress.front.members[:_LIVE_ROWS])))
+
+        yield update
+
+
+class Lines:
+    """Prints progress as plain lines for a log: one every few seconds, every failure, and the last one.
+
+    Args:
+        say: Prints a line.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._stage, self._last, self._held = "", -_EVERY, ""
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line, or hold it back until a newer one.
+
+        Args:
+            progress: The current progress.
+        """
+        if progress.stage == "end":
+            return
+        now, line = self._clock(), _line(progress)
+        if progress.failed:
+            self._say(line)
+        elif progress.stage != self._stage or now - self._last >= _EVERY:
+            if progress.stage != self._stage:
+                self.flush()
+            self._say(line)
+            self._stage, self._last, self._held = progress.stage, now, ""
+        else:
+            self._held = line
+
+    def flush(self) -> None:
+        """Print the line that is held back, if any."""
+        if self._held:
+            self._say(self._held)
+        self._held = ""
+
+
+def _line(progress: Progress) -> str:
+    if progress.failed:
+        return _failure(progress)
+    done, total = progress.part
+    if progress.stage != "trial":
+        head = f"{_STAGES[progress.stage]} {done}/{total}"
+    else:
+        head = f"trial {progress.done}/{progress.target}, front {len(progress.front.members)}"
+    return ", ".join(filter(None, (head, _left(progress))))
+
+
+def _failure(progress: Progress) -> str:
+    return f"a trial failed: {progress.failed} (traceback under failures/ in the run folder)"
+
+
+def _left(progress: Progress) -> str:
+    if progress.remaining_seconds is None:
+        return ""
+    return f"{_time(progress.elapsed_seconds)} elapsed, about {_time(progress.remaining_seconds)} left"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = None) -> None:
+    """Print how the run ended, where the report lies, and how to choose and export.
+
+    Args:
+        front: The front of the run.
+        folder: The run folder, as the user named it.
+        report: The file of the report.
+        ending: Why the run ended.
+
+    """
+    console = safe_console(soft_wrap=True)
+    show_ending(ending, console)
+    console.print(f"Report: {report}")
+    for line, warning in limit_findings(front):
+        console.print(line, style="yellow" if warning else None)
+    # For pasting: a name that begins with a dash would be taken for an option.
+    named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
+    limits = None if front.limits.given else Limits(max_drop=_DROP)
+    console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
+    try:
+        chosen = front.choose(limits)
+    except SelectionError as error:
+        console.print(str(error), style="yellow")
+        return
+    if chosen.origin == "dense":
+        console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
+    options = f"--candidate {chosen.number} --format safetensors --to model.safetensors"
+    console.print("Export: ", f"autoprune export {named} {options}", sep="")
+
+
+def show_ending(ending: Ending | None, console: Console | None = None) -> None:
+    """Print why the last run ended before its number of trials, if it did.
+
+    Args:
+        ending: Why the run ended; None if that is not known.
+        console: Console to print to; None for standard output.
+    """
+    if ending is not None and ending.early:
+        (console or safe_console(soft_wrap=True)).print(ending.sentence, style="yellow")

@@ -1,0 +1,281 @@
+"""Findings of a report in words: each sentence compares a number with its noise."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.rung_audit import audit_rungs, training_saved
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Latency
+
+
+def findings(front: Front) -> list[tuple[str, bool]]:
+    """Write the findings of a study, the most important first.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        (sentence, whether it is a warning).
+    """
+    dense = front.dense
+    if dense is None:
+        return [(NO_DENSE, True)]
+    lines = [_dense(front, dense), *limit_findings(front)]
+    lines += _seen_in_training(front, dense)
+    lines += _smallest_within(front, dense)
+    lines += _against_uniform(front)
+    lines += _latency(front)
+    lines += _masks(front, dense)
+    lines += _stopped_early(front)
+    failed = [record for record in front.records if record.note]
+    if failed:
+        who = "1 candidate" if len(failed) == 1 else f"{len(failed)} candidates"
+        lines.append((f"{who} diverged in the fine-tune and kept the weights from before it.", True))
+    return lines
+
+
+def limit_findings(front: Front) -> list[tuple[str, bool]]:
+    """Write how many candidates keep the limits of the search.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        (sentence, whether it is a warning); none without limits. A warning when no candidate keeps them.
+    """
+    if not front.limits.given:
+        return []
+    asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
+    if front.dense is None and front.limits.relative:
+        return [(f"The candidates within the limits of the search ({asked}) are unknown. {NO_DENSE}", True)]
+    inside = len(front.within(front.limits))
+    if not inside:
+        return [(f"No candidate keeps the limits of the search ({asked}).", True)]
+    return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}).", False)]
+
+
+def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
+    """Select the cheapest candidate whose loss of quality is within the noise; the best one when there is none.
+
+    Args:
+        front: Front of a study.
+        records: One or more candidates to select from.
+
+    Returns:
+        The candidate.
+    """
+    dense = front.dense
+    fitting = [r for r in records if dense is not None and -front.gain(r) <= _noise(r, dense)]
+    if fitting:
+        return min(fitting, key=lambda record: record.search.multiply_adds)
+    return max(records, key=front.gain)
+
+
+def share_of_dense(front: Front, record: CandidateRecord) -> str:
+    """Write a candidate's multiply-adds as a share of dense, for a cell of a table.
+
+    Args:
+        front: Front of a study.
+        record: Candidate.
+
+    Returns:
+        Such as "31.4%"; "unknown" before the dense model was measured.
+    """
+    return "unknown" if front.dense is None else f"{front.share(record):.1%}"
+
+
+def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
+    search = dense.search
+    test = "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on test"
+    return (
+        f"Dense: {front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} on search{test}; "
+        f"{search.parameters:,} parameters, {search.multiply_adds:,} multiply-adds.",
+        False,
+    )
+
+
+def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
+    """Warn of a dense model that is better on search than on test: it was probably trained on the search split."""
+    if dense.test is None:
+        return []
+    ahead = dense.search.quality - dense.test.quality
+    ahead = ahead if front.higher_is_better else -ahead
+    if ahead <= 1.96 * math.hypot(dense.search.quality_error, dense.test.quality_error):
+        return []
+    return [
+        (
+            f"Dense is better on search than on test by {ahead:.4f}, more than the noise: it has probably been trained "
+            "on the search split, so drops on search look too large. Give a search split that it has not seen.",
+            True,
+        )
+    ]
+
+
+def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
+    """Name the cheapest candidate whose loss of quality is within the noise of the difference."""
+    smaller = [record for record in front.members if record is not dense]
+    if not smaller or -front.gain(record := suggest_candidate(front, smaller)) > _noise(record, dense):
+        return []
+    share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
+    gain, noise = front.gain(record), _noise(record, dense)
+    said = f"within the noise of {noise:.4f}" if gain <= noise else f"better by more than the noise of {noise:.4f}"
+    worse = _worse_on_test(front, record, dense)
+    return [
+        (
+            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from "
+            f"dense by {gain:+.4f} on search, which is {said}.{worse}",
+            bool(worse),
+        )
+    ]
+
+
+def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> str:
+    """A sentence where the test split, which chose nothing, shows a loss that the search split does not."""
+    if record.test is None or dense.test is None:
+        return ""
+    lost = dense.test.quality - record.test.quality
+    lost = lost if front.higher_is_better else -lost
+    noise = 1.96 * math.hypot(record.test.quality_error, dense.test.quality_error)
+    return f" On test it is worse by {lost:.4f}, more than the noise of {noise:.4f}." if lost > noise else ""
+
+
+def _against_uniform(front: Front) -> list[tuple[str, bool]]:
+    """Compare the study with the uniform sweep: the best quality at no more multiply-adds than each point.
+
+    The compute is not equal: a point of the sweep was trained once, its rival may have been polished.
+    """
+    sign = 1 if front.higher_is_better else -1
+    known = sorted((r for r in front.records if math.isfinite(r.search.quality)), key=_multiply_adds)
+    sweep = [record for record in known if record.origin == "uniform"]
+    rivals = [record for record in known if record.origin not in ("uniform", "dense")]
+    gains, best, position = [], None, 0
+    for point in sweep:
+        while position < len(rivals) and _multiply_adds(rivals[position]) <= _multiply_adds(point):
+            best = max(filter(None, (best, rivals[position])), key=lambda record: sign * record.search.quality)
+            position += 1
+        if best is not None:
+            gains.append((sign * (best.search.quality - point.search.quality), _noise(best, point)))
+    if not gains:
+        return []
+    clear = sum(gain > noise for gain, noise in gains)
+    worse = sum(gain < -noise for gain, noise in gains)
+    median = statistics.median(gain for gain, _ in gains)
+    verdict = " The rest is within the noise." if clear + worse < len(gains) else ""
+    return [
+        (
+            f"Against the uniform sweep's {len(gains)} points at no more multiply-adds: clearly better at {clear}, "
+            f"clearly worse at {worse}; median difference {median:+.4f}.{verdict}",
+            clear == 0,
+        )
+    ]
+
+
+def _latency(front: Front) -> list[tuple[str, bool]]:
+    """Tell whether members are faster: latency need not follow multiply-adds."""
+    measured = [record for record in front.members if record.search.latency is not None and record.origin != "dense"]
+    if not measured:
+        return []
+    quicker = [
+        record for record in measured if record.search.latency is not None and record.search.latency.ratio_high < 1.0
+    ]
+    if not quicker:
+        return [("No member of the front is measurably quicker than dense on this machine.", True)]
+    best = min(quicker, key=lambda record: record.search.latency.ratio if record.search.latency else math.inf)
+    latency = best.search.latency
+    assert latency is not None
+    return [
+        (
+            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; "
+            f"the quickest, candidate {best.number}, takes {latency.ratio:.2f} "
+            f"({latency.ratio_low:.2f} to {latency.ratio_high:.2f}) of its time.",
+            False,
+        )
+    ]
+
+
+def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
+    """Tell the effect of masks of single weights: fewer bytes, and rarely less time."""
+    masked = [record for record in front.records if _is_masked(record)]
+    if not masked:
+        return []
+    members = [record for record in front.members if record.origin != "dense"]
+    on_front = [record for record in members if _is_masked(record)]
+    smallest = min(on_front or masked, key=lambda record: record.search.size_bytes)
+    search = smallest.search
+    lines = [
+        (
+            f"Masks: {len(on_front)} of {len(members)} members have them, {len(masked)} of all candidates. The "
+            f"smallest, candidate {smallest.number}, has {search.nonzero_parameters:,} of {search.parameters:,} "
+            f"parameters other than zero and a file of {search.size_bytes:,} bytes, "
+            f"{search.size_bytes / max(dense.search.size_bytes, 1):.1%} of dense.",
+            False,
+        )
+    ]
+    return lines + _masks_by_the_clock([record.search.masked for record in masked if record.search.masked is not None])
+
+
+def _masks_by_the_clock(measured: Sequence[Latency]) -> list[tuple[str, bool]]:
+    """Tell whether masks saved time: most kernels multiply zeros like other numbers."""
+    if not measured:
+        return []
+    ratios = sorted(latency.ratio for latency in measured)
+    spread = f"{ratios[0]:.2f}" if len(ratios) == 1 else f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    faster = sum(latency.ratio_high < 1.0 for latency in measured)
+    one, many = len(measured) == 1, f"{len(measured)} masked candidates"
+    none = "Masks did not make the one masked candidate" if one else f"Masks made none of {many}"
+    some = "Masks made the one masked candidate" if one else f"Masks made {faster} of {many}"
+    than = f"measurably faster than the same model without masks (ratio {spread})"
+    if not faster:
+        return [(f"{none} {than}; they save bytes only.", True)]
+    if faster <= _by_chance(len(measured)):
+        return [(f"{some} {than}, no more than chance does; they save bytes only.", True)]
+    return [(f"{some} {than}.", False)]
+
+
+def _by_chance(count: int) -> int:
+    """Largest number of `count` 95 % intervals of one ratio that lie below it in 19 of 20 studies; each does 1 time in
+    40.
+    """
+    below, so_far = 0, 0.975**count
+    while so_far < 0.95:
+        below += 1
+        so_far += math.comb(count, below) * 0.025**below * 0.975 ** (count - below)
+    return below
+
+
+def _stopped_early(front: Front) -> list[tuple[str, bool]]:
+    """Tell the training that early stopping saved, and whether its rungs can be trusted."""
+    rungs = audit_rungs(front.records)
+    if not rungs:
+        return []
+    stopped = len(front.records) - len(front.complete)
+    lines = [
+        (
+            f"Early stopping ended {stopped} of {len(front.records)} candidates, which left out "
+            f"{training_saved(front.records):.0%} of the training.",
+            False,
+        )
+    ]
+    doubtful = [f"at {row.share:.0%} of the training ({row.remark})" for row in rungs if row.remark]
+    if doubtful:
+        many = "Rungs do" if len(doubtful) > 1 else "A rung does"
+        lines.append((f"{many} not show which candidate is better in the end: {'; '.join(doubtful)}.", True))
+    return lines
+
+
+def _is_masked(record: CandidateRecord) -> bool:
+    weights = record.plan.weights
+    return weights is not None and (weights.target > 0 or any(weights.layers.values()))
+
+
+def _multiply_adds(record: CandidateRecord) -> int:
+    return record.search.multiply_adds
+
+
+def _noise(a: CandidateRecord, b: CandidateRecord) -> float:
+    """Compute the 95 % half-width of the difference of two qualities, as if independent (cautious on one split)."""
+    return 1.96 * math.hypot(a.search.quality_error, b.search.quality_error)

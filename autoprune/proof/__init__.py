@@ -1,0 +1,1 @@
+"""Proof that cuts compute the same as masks, before anything is offered."""

@@ -1,0 +1,189 @@
+"""CandidateRecord: the stored data of a finished candidate, without its weights."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from autoprune.codec import Format, from_plain, parse, stored, to_plain
+from autoprune.display import describe_value
+from autoprune.errors import StorageError, error_message
+from autoprune.plan.plan import PruningPlan
+from autoprune.records.measurement import Measurement
+
+RECORD_VERSION = 3
+#: Name of its file.
+RECORD_FILE = "candidate.json"
+#: Origins of trials.
+ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
+#: Fields that older records do not have; they get their defaults.
+_OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
+#: Origins of the candidates that a study is compared with. They are always measured on the test split at the end.
+BASELINES = ("dense", "uniform")
+
+
+@stored(
+    Format(
+        what="a candidate",
+        version=RECORD_VERSION,
+        optional=_OPTIONAL,
+        since={"rungs": 3, "fidelity": 3},
+        apart=("test", "removed"),
+        any_number=("rungs",),
+    )
+)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateRecord:
+    """Finished candidate.
+
+    Attributes:
+        number: Number of its trial in the Optuna study.
+        origin: One of ORIGINS.
+        plan: Plan of the trial.
+        kept: Group -> channels that stay, in indices of the dense model.
+        search: Measurement on the search split.
+        dropped: Blocks that were dropped.
+        test: Measurement on the test split; None until the final front.
+        parent: Number of the trial whose weights it started from; None for the dense model.
+        samples_forward: Samples of this trial's forwards without training.
+        samples_trained: Samples of this trial's training.
+        samples_shared: Samples of work that several trials use and that is done once, such as a teacher's outputs for
+            the train split; 0 in older records, which charged it to the first trial.
+        lineage_trained: Samples of the training of this trial and all its ancestors.
+        seconds: Phase -> time spent in it.
+        note: What went wrong; "" for nothing.
+        rungs: (fraction of the fine-tune's steps done, quality on part of the search split) at each rung passed.
+        fidelity: Fraction of the fine-tune's steps done, < 1 for a candidate that was stopped early.
+        removed: Whether its weights were deleted because no later step needs them.
+        parameters: Parameters that its trial chose from the space; empty where they were not stored. A lost journal of
+            trials is rebuilt from these and `warm_start`.
+        warm_start: Key of the warm start that it was; "" for none.
+    """
+
+    number: int
+    origin: str
+    plan: PruningPlan
+    kept: Mapping[str, tuple[int, ...]]
+    search: Measurement
+    dropped: tuple[str, ...] = ()
+    test: Measurement | None = None
+    parent: int | None = None
+    samples_forward: int = 0
+    samples_trained: int = 0
+    samples_shared: int = 0
+    lineage_trained: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    rungs: tuple[tuple[float, float], ...] = ()
+    fidelity: float = 1.0
+    removed: bool = False
+    parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    warm_start: str = ""
+
+    @classmethod
+    def proposed(
+        cls, costs: Measurement, kept: Mapping[str, tuple[int, ...]] | None = None, dropped: tuple[str, ...] = ()
+    ) -> CandidateRecord:
+        """Make the record of an untrained candidate, to compare its costs with other candidates.
+
+        Args:
+            costs: Costs of the candidate.
+            kept: Group -> channels that stay; empty for unknown ones.
+            dropped: Blocks that are dropped.
+
+        Returns:
+            A record with the number -1.
+        """
+        plan = PruningPlan(groups={})
+        return cls(number=-1, origin="sampled", plan=plan, kept=kept or {}, dropped=dropped, search=costs)
+
+    @property
+    def selectable(self) -> bool:
+        """Whether the candidate may be on a front and be chosen: trained to the end, and its weights exist."""
+        return not self.stopped and not self.removed
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the candidate was stopped early: it is measured, but kept out of the front and of lineages."""
+        return self.fidelity < 1.0
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of channels that stay."""
+        return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def architecture(self) -> tuple[object, ...]:
+        """Key of the architecture; candidates of the same key differ in weights alone."""
+        return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
+
+    @property
+    def best_known(self) -> Measurement:
+        """Test measurement where there is one, else the search measurement: for display, never for decisions."""
+        return self.test if self.test is not None else self.search
+
+    def to_json(self) -> str:
+        """Write JSON without the test measurement and the mark of removed weights, which have their own files.
+
+        Returns:
+            JSON text.
+        """
+        return json.dumps(to_plain(self), indent=1)
+
+    @classmethod
+    def from_json(
+        cls, text: str | bytes, test: Measurement | None = None, removed: bool = False, *, where: str = RECORD_FILE
+    ) -> CandidateRecord:
+        """Read a record.
+
+        Args:
+            text: JSON that `to_json` wrote.
+            test: Measurement on the test split.
+            removed: Whether the weights were deleted.
+            where: Name of the text's source, for the message.
+
+        Returns:
+            The record.
+
+        Raises:
+            StorageError: For text that is no record of this or an earlier version.
+        """
+        record = replace(from_plain(cls, parse(text, where), where), test=test, removed=removed)
+        faults = _faults(record)
+        if faults:
+            raise StorageError(error_message(where, "hold a candidate", f"one whose {'; '.join(faults)}"))
+        return record
+
+
+def samples_processed(records: Iterable[CandidateRecord]) -> int:
+    """Count the samples that candidates processed; work that they share counts once.
+
+    Args:
+        records: Candidates of one study.
+
+    Returns:
+        Number of samples, of forwards and in training.
+    """
+    known = list(records)
+    own = sum(record.samples_forward + record.samples_trained for record in known)
+    return own + max((record.samples_shared for record in known), default=0)
+
+
+def _faults(record: CandidateRecord) -> list[str]:
+    """List impossible values of fields with the right types."""
+    work = ("number", "samples_forward", "samples_trained", "samples_shared", "lineage_trained")
+    found = [error_message(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
+    if record.origin not in ORIGINS:
+        found.append(error_message("origin", f"be one of {', '.join(ORIGINS)}", describe_value(record.origin)))
+    if not 0 <= record.fidelity <= 1:
+        found.append(error_message("fidelity", "lie in [0, 1]", record.fidelity))
+    if record.parent is not None and record.parent < 0:
+        found.append(error_message("parent", "be >= 0 or null", record.parent))
+    for name, indices in record.kept.items():
+        if not indices or indices[0] < 0 or any(a >= b for a, b in itertools.pairwise(indices)):
+            found.append(
+                error_message(f"kept[{name!r}]", "be one or more rising indices >= 0", describe_value(indices))
+            )
+    return [one.removesuffix(".") for one in found]

@@ -1,0 +1,340 @@
+"""The run folder: one file that describes the study, one folder per candidate. Every write is atomic."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from autoprune.codec import load_dataclass, read_bytes, to_plain
+from autoprune.errors import NotFoundError, StorageError, error_message
+from autoprune.records.candidate import RECORD_FILE, CandidateRecord
+from autoprune.records.ending import Ending
+from autoprune.records.manifest import FOLDER_VERSION, Manifest
+from autoprune.records.measurement import Measurement
+from autoprune.sensitivity.scan import Sensitivity
+from autoprune.structure.stored import StoredTopology
+from autoprune.structure.topology import Topology
+from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
+from autoprune.task.soundness import join_faults, value_faults
+
+STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
+SENSITIVITY, REPORT = "sensitivity.json", "report.html"
+CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
+RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
+#: Digest of the weights, in the format of `sha256sum --check`.
+DIGEST = "weights.sha256"
+#: Empty file that marks deleted weights.
+REMOVED = "weights.removed"
+#: Most characters of a failure's file; error texts may be megabytes long.
+_LONGEST_FAILURE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and files of one run.
+
+    Methods raise StorageError for files that cannot be read or written, or that do not fit together.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def holds_study(self) -> bool:
+        """Return whether a study has been created here."""
+        return (self.path / STUDY).is_file()
+
+    @property
+    def report(self) -> Path:
+        """Return the path of the report."""
+        return self.path / REPORT
+
+    def weights(self, number: int) -> Path:
+        """Return the path of a candidate's weights.
+
+        Args:
+            number: Number of the candidate.
+        """
+        return self._candidate(number) / WEIGHTS
+
+    def write_study(self, data: Mapping[str, object]) -> None:
+        """Write the manifest of the study.
+
+        Args:
+            data: JSON-ready manifest.
+        """
+        write_atomically(self.path / STUDY, json.dumps({"version": FOLDER_VERSION, **data}, indent=1).encode())
+
+    def read_study(self) -> Manifest:
+        """Read the manifest of the study.
+
+        Raises:
+            NotFoundError: The folder holds no study.
+        """
+        if not self.holds_study:
+            raise NotFoundError(
+                error_message(
+                    "a run folder",
+                    f"hold {STUDY}",
+                    f"{self.path} without it",
+                    "Name the folder that `autoprune run` printed.",
+                )
+            )
+        path = self.path / STUDY
+        manifest = load_dataclass(Manifest, path)
+        manifest.check(str(path))
+        return manifest
+
+    def write_topology(self, topology: Topology) -> None:
+        """Write the structure of the dense model, for exports and for loading without tracing.
+
+        Args:
+            topology: Structure of the dense model.
+        """
+        data = to_plain(StoredTopology.of(topology))
+        write_atomically(self.path / TOPOLOGY, json.dumps(data, separators=(",", ":")).encode())
+
+    def read_topology(self) -> StoredTopology | None:
+        """Read the structure of the dense model; None in a run of a version that did not store it."""
+        path = self.path / TOPOLOGY
+        return load_dataclass(StoredTopology, path) if path.exists() else None
+
+    def write_sensitivity(self, sensitivity: Sensitivity) -> None:
+        """Write the scan, which is measured once per study.
+
+        Args:
+            sensitivity: Scan of the dense model.
+        """
+        write_atomically(self.path / SENSITIVITY, sensitivity.to_json().encode())
+
+    def read_sensitivity(self) -> Sensitivity | None:
+        """Read the scan; None before there is one."""
+        path = self.path / SENSITIVITY
+        if not path.exists():
+            return None
+        scan = Sensitivity.from_json(read_bytes(path), str(path))
+        if self.holds_study:
+            self.read_study().check_scan(scan, str(path))
+        return scan
+
+    def has_weights(self, number: int) -> bool:
+        """Return whether a candidate's weights are stored and not deleted.
+
+        Args:
+            number: Number of the candidate.
+        """
+        return self.weights(number).is_file() and not (self._candidate(number) / REMOVED).is_file()
+
+    def missing_weights_error(self, number: int) -> NotFoundError:
+        """Return the error for a candidate without weights.
+
+        Args:
+            number: Number of the candidate.
+        """
+        reason = "Weights of dominated candidates are deleted unless StudySettings.collect_garbage is False."
+        if not (self._candidate(number) / REMOVED).is_file():
+            reason = "autoprune did not delete them; evaluate_plan with the candidate's plan makes it again."
+        return NotFoundError(f"the weights of candidate {number} are missing ({self.weights(number)}). {reason}")
+
+    def remove_weights(self, number: int) -> None:
+        """Delete a candidate's weights and mark them as deleted; its record stays.
+
+        Args:
+            number: Number of the candidate.
+        """
+        write_atomically(self._candidate(number) / REMOVED, b"")
+        try:
+            self.weights(number).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(cannot_write(self.weights(number), error)) from error
+
+    def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
+        """Store a candidate atomically: written beside its place, synced, renamed.
+
+        The weights are the file whose length `measure.cost.stored_bytes` gives.
+
+        Args:
+            record: Record of the candidate.
+            model: Its model.
+        """
+        with atomic_folder(self._candidate(record.number)) as temporary:
+            weights = serialize_smallest(model.state_dict())
+            write_atomically(temporary / WEIGHTS, weights)
+            write_atomically(temporary / DIGEST, _digest(weights))
+            write_atomically(temporary / RECORD, record.to_json().encode())
+
+    def read_weights(self, number: int) -> dict[str, Tensor]:
+        """Read the stored weights of a candidate.
+
+        Args:
+            number: Number of the candidate.
+
+        Raises:
+            NotFoundError: The weights are missing.
+            StorageError: The weights cannot be read, or differ from the stored ones.
+        """
+        path = self.weights(number)
+        if not path.exists():
+            raise self.missing_weights_error(number)
+        manifest = self.read_study() if self.holds_study else None
+        weights = read_weights(path, None if manifest is None else manifest.bytes)
+        digest = path.with_name(DIGEST)
+        if digest.exists() and read_bytes(digest) == _digest(read_bytes(path)):
+            return weights
+        self.check_sound(weights, path)
+        if digest.exists():
+            raise StorageError(error_message(str(path), f"hold the weights that {digest.name} tells", "another file"))
+        return weights
+
+    def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Check that weights are finite and variances are not negative.
+
+        Args:
+            weights: Name -> tensor.
+            path: Path of the file, for the message.
+
+        Raises:
+            StorageError: The weights cannot be used.
+        """
+        faults = value_faults(weights, self.read_study().not_finite if self.holds_study else None)
+        if faults:
+            raise StorageError(
+                error_message(str(path), "hold weights that are finite, and variances >= 0", join_faults(faults))
+            )
+
+    def write_failure(self, number: int, text: str) -> None:
+        """Write the traceback of a crashed trial; a long one is cut in the middle.
+
+        Args:
+            number: Number of the trial.
+            text: Traceback.
+        """
+        if len(text) > _LONGEST_FAILURE:
+            half = _LONGEST_FAILURE // 2
+            text = f"{text[:half]}\n... ({len(text):,} characters in all) ...\n{text[-half:]}"
+        write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode(errors="backslashreplace"))
+
+    def write_ending(self, ending: Ending) -> None:
+        """Write why the run ended.
+
+        Args:
+            ending: Reason of the end.
+        """
+        write_atomically(self.path / ENDING, json.dumps(to_plain(ending), indent=1).encode())
+
+    def read_ending(self) -> Ending | None:
+        """Read why the last run ended; None before a run has ended, or while one is running."""
+        path = self.path / ENDING
+        return load_dataclass(Ending, path) if path.exists() else None
+
+    def remove_ending(self) -> None:
+        """Delete the last run's ending when a new run begins."""
+        (self.path / ENDING).unlink(missing_ok=True)
+
+    def write_test(self, number: int, measurement: Measurement) -> None:
+        """Write a candidate's measurement on the test split.
+
+        Args:
+            number: Number of the candidate.
+            measurement: Measurement on the test split.
+        """
+        write_atomically(self._candidate(number) / TEST, json.dumps(measurement.to_dict(), indent=1).encode())
+
+    def read_candidate(self, number: int) -> CandidateRecord | None:
+        """Read one candidate; None if it is not stored.
+
+        Args:
+            number: Number of the candidate.
+        """
+        folder = self._candidate(number)
+        if not folder.exists():
+            return None
+        path = folder / RECORD
+        test = load_dataclass(Measurement, folder / TEST) if (folder / TEST).exists() else None
+        record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
+        if record.number != number:
+            raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
+        return record
+
+    def read_candidates(self) -> list[CandidateRecord]:
+        """Read every stored candidate in order of its number."""
+        root = self.path / CANDIDATES
+        names = sorted(entry.name for entry in _entries(root) if entry.name.isascii() and entry.name.isdigit())
+        for name in names:
+            if name != self._candidate(int(name)).name:
+                expected = f"be named {self._candidate(int(name)).name}, which there may be beside it"
+                raise StorageError(error_message(f"a candidate in {root}", expected, name))
+        found = [self.read_candidate(int(name)) for name in names]
+        records = sorted((record for record in found if record is not None), key=lambda record: record.number)
+        if self.holds_study:
+            self.read_study().check_records(records, str(root))
+        return records
+
+    def trials_seen(self) -> int:
+        """Return one more than the highest number of a trial with any file here."""
+        places = [entry for name in (CANDIDATES, FAILURES, CHECKPOINTS) for entry in _entries(self.path / name)]
+        stems = [place.stem for place in places if place.stem.isascii() and place.stem.isdigit()]
+        return max((int(stem) for stem in stems), default=-1) + 1
+
+    def remove_partial_writes(self) -> None:
+        """Delete the temporary files of interrupted writes."""
+        for pattern in ("", f"{CANDIDATES}/", f"{CANDIDATES}/*/", f"{CHECKPOINTS}/*/"):
+            for entry in self.path.glob(f"{pattern}.*.tmp"):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+    def _candidate(self, number: int) -> Path:
+        return self.path / CANDIDATES / f"{number:05d}"
+
+
+def _digest(weights: bytes) -> bytes:
+    return f"{hashlib.sha256(weights).hexdigest()}  {WEIGHTS}\n".encode()
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Write a folder atomically: it appears in its place when the block ends, and not at all if the block fails.
+
+    Args:
+        final: Place of the folder.
+
+    Yields:
+        Temporary folder to write into.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(cannot_write(final, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder; none if it does not exist."""
+    try:
+        return [*folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise StorageError(
+            error_message(str(folder), "be a folder that can be read", error.strerror or repr(error))
+        ) from error

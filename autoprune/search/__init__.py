@@ -1,0 +1,1 @@
+"""What to try next: allocation, spaces, samplers, sources of proposals and early stopping. Without torch."""

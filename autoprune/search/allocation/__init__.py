@@ -1,0 +1,1 @@
+"""Allocation: from a budget and a scan to widths."""

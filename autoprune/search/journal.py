@@ -1,0 +1,147 @@
+"""Comparison of the Optuna journal with the run folder, and its reconstruction from stored candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from autoprune.records.candidate import CandidateRecord
+from autoprune.search.ledger import STOPPED, bounded, values_of
+from autoprune.search.space.space import Space
+from autoprune.study.settings import StudySettings
+
+#: Name of the Optuna study in its journal.
+STUDY_NAME = "autoprune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSource:
+    """Data that a journal is compared with and rebuilt from.
+
+    Attributes:
+        records: Stored candidates.
+        settings: Settings of the study.
+        higher_is_better: Direction of the quality.
+        trial_count: One more than the highest number of a trial with any file in the run folder.
+        space: Function that builds the space, for candidates without stored parameters.
+        excess: Function from a record to its excess over each limit, see ledger.set_constraints.
+    """
+
+    records: Sequence[CandidateRecord]
+    settings: StudySettings
+    higher_is_better: bool
+    trial_count: int
+    space: Callable[[], Space]
+    excess: Callable[[CandidateRecord], Mapping[str, float]]
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """Return the direction of each objective."""
+        better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
+        return [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
+
+
+def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
+    """Return the Optuna study of a storage; create it if it does not exist.
+
+    Args:
+        storage: Optuna storage.
+        source: Data of the run folder.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=STUDY_NAME, directions=source.directions, load_if_exists=True
+    )
+    # For other tools that read the journal; Study.set_metric_names is still experimental.
+    study.set_user_attr("objectives", list(source.settings.objectives))
+    return study
+
+
+def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
+    """Return whether a journal has a trial for each candidate of the run folder, with the stored values.
+
+    Latency is not compared: it is told as a ratio, which earlier versions need not have done.
+
+    Args:
+        storage: Optuna storage.
+        source: Data of the run folder.
+    """
+    names = optuna.get_all_study_names(storage)
+    if not names and not source.trial_count:
+        return True
+    if names != [STUDY_NAME]:
+        return False
+    study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+    found = study.get_trials(deepcopy=False)
+    if study.directions != source.directions or len(found) < source.trial_count:
+        return False
+    return all(_matches(found[record.number], record, source.settings) for record in source.records)
+
+
+def restore(storage: BaseStorage, source: JournalSource) -> None:
+    """Write a trial for each stored candidate into an empty storage, under its number.
+
+    Numbers of trials that failed or reused a known result become failed trials, so that no number is given twice.
+    Missing parameters are those nearest to the plan.
+
+    Args:
+        storage: Empty Optuna storage.
+        source: Data of the run folder.
+    """
+    study, space = make_study(storage, source), source.space()
+    stored = {record.number: record for record in source.records}
+    places = {"uniform": 0, "solved": 0}
+    for number in range(source.trial_count):
+        record = stored.get(number)
+        if record is None:
+            study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"error": "lost with the journal"}))
+            continue
+        key = record.warm_start or _warm_start(record.origin, places)
+        study.add_trial(_trial(record, key, space, source))
+
+
+def _matches(trial: FrozenTrial, record: CandidateRecord, settings: StudySettings) -> bool:
+    if trial.state == TrialState.COMPLETE:
+        pairs = zip(settings.objectives, trial.values, values_of(record, settings), strict=True)
+        return all(told == value for name, told, value in pairs if name != "latency_ms")
+    return trial.state in (TrialState.RUNNING, TrialState.FAIL)
+
+
+def _warm_start(origin: str, places: dict[str, int]) -> str:
+    """Return the key of a warm start without a stored key; warm starts ran in their order."""
+    if origin not in places:
+        return origin if origin == "dense" else ""
+    places[origin] += 1
+    return f"{origin} {places[origin] - 1}"
+
+
+def _trial(record: CandidateRecord, warm_start: str, space: Space, source: JournalSource) -> FrozenTrial:
+    values = values_of(record, source.settings)
+    attributes: dict[str, object] = {} if record.origin == "sampled" else {"origin": record.origin}
+    if warm_start:
+        attributes["warm_start"] = warm_start
+    if record.origin == "polished":
+        attributes["of"] = record.parent
+    constraints = {name: bounded(value) for name, value in source.excess(record).items()}
+    if record.stopped:
+        constraints[STOPPED], attributes["fidelity"] = 1.0 - record.fidelity, record.fidelity
+    if not all(math.isfinite(value) for value in values):
+        return create_trial(state=TrialState.FAIL, user_attrs=attributes)
+    for parameters in ([record.parameters] if record.parameters else []) + [space.encode(record.plan)]:
+        chosen = {name: value for name, value in parameters.items() if name in space.distributions}
+        try:
+            return create_trial(
+                values=values,
+                params=chosen,
+                distributions={name: space.distributions[name] for name in chosen},
+                user_attrs=attributes,
+                constraints=constraints,
+            )
+        except (ValueError, KeyError):  # of another space
+            continue
+    return create_trial(values=values, user_attrs=attributes, constraints=constraints)

@@ -1,0 +1,1 @@
+"""Samplers that choose the parameters of trials."""

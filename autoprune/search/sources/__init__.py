@@ -1,0 +1,1 @@
+"""Sources of proposals besides the sampler: warm starts, rescans, polish and repairs."""

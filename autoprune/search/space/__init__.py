@@ -1,0 +1,1 @@
+"""Search spaces: the parameters of a trial, and plans made from them."""

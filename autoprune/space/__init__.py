@@ -1,1 +1,0 @@
-"""Search spaces: pruning plans as parameters of Optuna trials."""

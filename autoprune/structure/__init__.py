@@ -1,0 +1,1 @@
+"""Structure of a dense model as plain data: groups, blocks, costs and reasons. Without torch."""

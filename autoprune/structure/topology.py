@@ -1,0 +1,386 @@
+"""Define the topology of a model: its groups, blocks and costs, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from autoprune.display import summarize_names
+from autoprune.errors import ConfigurationError, error_message
+from autoprune.structure.blocks import DroppableBlock, fewest_blocks, is_part
+from autoprune.structure.groups import ChannelGroup, PositionSpan, remaining, spans_by_axis
+from autoprune.structure.reasons import NOT_SEARCHED, PROTECTED, Reason
+from autoprune.structure.unprunable import IneligibleModule, UnprunableLayer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """One matrix product or convolution with a weight.
+
+    Its multiply-adds are `positions` times the number of elements of the cut weight.
+
+    Attributes:
+        weight: Name of the weight.
+        positions: How often the whole weight is used in one forward of the example inputs.
+    """
+
+    weight: str
+    positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Cost of a model of given widths on the example inputs, computed without running it.
+
+    Attributes:
+        parameters: Number of parameters.
+        multiply_adds: Multiply-adds of convolutions and matrix products, for the whole example batch.
+        size_bytes: Bytes of parameters and buffers.
+    """
+
+    parameters: int
+    multiply_adds: int
+    size_bytes: int
+
+    def shares_gone(self, left: Cost) -> tuple[float, float]:
+        """Compare with a smaller model.
+
+        Args:
+            left: Cost of the smaller model.
+
+        Returns:
+            Shares of the parameters and of the multiply-adds that are saved, in [0, 1].
+        """
+        gone = 1 - left.parameters / max(self.parameters, 1)
+        return gone, 1 - left.multiply_adds / max(self.multiply_adds, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contraction:
+    """A product of two activations, such as queries times keys.
+
+    Its multiply-adds are `positions` times the length of every axis in the cut model.
+
+    Attributes:
+        module: Module that computes it.
+        positions: Product of the lengths of all axes without channels.
+        axes: The spans of each axis with channels.
+    """
+
+    module: str
+    positions: int
+    axes: tuple[tuple[PositionSpan, ...], ...]
+
+    def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
+        """Count the multiply-adds in a cut model.
+
+        Args:
+            shares: Group name -> share of its channels that stays; 1 for a group that is not named.
+
+        Returns:
+            The number.
+        """
+        return self.positions * math.prod(remaining(spans, shares) for spans in self.axes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One parameter or buffer of the dense model.
+
+    Attributes:
+        shape: Its shape.
+        item_bytes: Bytes of one element.
+        is_parameter: Whether it is a parameter.
+    """
+
+    shape: tuple[int, ...]
+    item_bytes: int
+    is_parameter: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """The structure of a dense model.
+
+    Attributes:
+        groups: Groups of channels that can be pruned, in the order of the forward.
+        blocks: Blocks and layers that can be dropped, in the order of the model's modules.
+        unprunable: Layers with channels that cannot be pruned, with the reasons.
+        products: Multiply-adds by weight.
+        tensors: Name -> TensorInfo of every distinct parameter and buffer.
+        contractions: Multiply-adds of products of two activations, as in attention.
+        has_statistics: Whether channels of some group are normalised or reduced together.
+        input_axes: Weight -> axis that a product sums over, in the order of the forward; the last one if there are
+            several.
+        norms: Kinds of normalisation in the model, "batch" and "layer"; see `autoprune.trace.modules`.
+        ineligible: Modules that were candidates for blocks, layers or heads, with the reason that rules them out.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    unprunable: tuple[UnprunableLayer, ...]
+    products: tuple[Product, ...]
+    tensors: Mapping[str, TensorInfo]
+    blocks: tuple[DroppableBlock, ...] = ()
+    contractions: tuple[Contraction, ...] = ()
+    has_statistics: bool = False
+    input_axes: Mapping[str, int] = field(default_factory=dict)
+    norms: tuple[str, ...] = ()
+    ineligible: tuple[IneligibleModule, ...] = ()
+    _known_spans: dict[tuple[str, int], tuple[PositionSpan, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    @property
+    def spans(self) -> Mapping[tuple[str, int], tuple[PositionSpan, ...]]:
+        """(tensor, axis) -> positions of the axis by group.
+
+        Groups share positions where an axis is a grid, of heads and head width say: a position is then removed with
+        either of them. Computed on first use, as a proof builds many topologies that never need it.
+        """
+        if not self._known_spans:
+            self._known_spans.update(spans_by_axis(self.groups))
+        return self._known_spans
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of channels in the dense model."""
+        return {group.name: group.channels for group in self.groups}
+
+    def group(self, name: str) -> ChannelGroup:
+        """Look up a group.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The group.
+
+        Raises:
+            ConfigurationError: For an unknown name; lists the known ones.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ConfigurationError(
+            error_message("a group", f"be one of {', '.join(self.widths)}", repr(name), "See autoprune explain.")
+        )
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Raise ConfigurationError for the first name that is no group."""
+        for name in names:
+            self.group(name)
+
+    def block(self, name: str) -> DroppableBlock:
+        """Look up a block.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The block.
+
+        Raises:
+            ConfigurationError: For an unknown name; lists the known ones.
+        """
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        known = ", ".join(block.name for block in self.blocks) or "none, as this model has no such block"
+        raise ConfigurationError(
+            error_message("a block to drop", f"be one of {known}", repr(name), "See autoprune explain.")
+        )
+
+    def dropped(self, names: Iterable[str]) -> list[DroppableBlock]:
+        """Return the fewest blocks that drop everything named; see `fewest_blocks`.
+
+        Args:
+            names: Names of blocks.
+
+        Returns:
+            The blocks.
+
+        Raises:
+            ConfigurationError: For an unknown name.
+        """
+        return [self.block(name) for name in fewest_blocks(self.blocks, [self.block(name).name for name in names])]
+
+    def gone(self, names: Iterable[str]) -> frozenset[str]:
+        """Return every block that is lost with the named ones, also its parts and combinations.
+
+        Args:
+            names: Names of blocks.
+
+        Returns:
+            Names of blocks.
+
+        Raises:
+            ConfigurationError: For an unknown name.
+        """
+        whole = self.dropped(names)
+        return frozenset(b.name for b in self.blocks if any(b == other or is_part(b, other) for other in whole))
+
+    def cost(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> Cost:
+        """Compute the cost of a cut model.
+
+        Args:
+            widths: Group name -> number of channels that stay; all of them for a group that is not named.
+            dropped: Names of blocks that are dropped.
+
+        Returns:
+            The cost.
+        """
+        blocks = self.dropped(dropped)
+        without = {tensor for block in blocks for tensor in block.tensors}
+        shares = {g.name: Fraction(widths.get(g.name, g.channels), g.channels) for g in self.groups}
+        lost: dict[str, dict[int, int]] = {}
+        for (tensor, axis), parts in self.spans.items():
+            gone = sum(part.positions * (1 - math.prod(shares[name] for name in part.groups)) for part in parts)
+            lost.setdefault(tensor, {})[axis] = int(gone)
+        sizes = {
+            name: 0 if name in without else _elements(info.shape, lost.get(name, {}))
+            for name, info in self.tensors.items()
+        }
+        parameters = sum(sizes[name] for name, info in self.tensors.items() if info.is_parameter)
+        size_bytes = sum(sizes[name] * info.item_bytes for name, info in self.tensors.items())
+        multiply_adds = sum(product.positions * sizes[product.weight] for product in self.products)
+        multiply_adds += sum(
+            contraction.multiply_adds(shares)
+            for contraction in self.contractions
+            if not any(block.holds(contraction.module) for block in blocks)
+        )
+        return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
+
+    def share(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> float:
+        """Compute the multiply-adds of a cut model as a share of the dense model's; arguments as in `cost`."""
+        return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
+
+    def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
+        """Withdraw groups.
+
+        Args:
+            withdrawn: Group name -> reason.
+
+        Returns:
+            The topology without these groups; their layers are listed as unprunable.
+        """
+        gone = [
+            UnprunableLayer(
+                module=module,
+                channels=group.channels,
+                of=group.channels,
+                why=withdrawn[group.name],
+                group=group.name,
+                kind=group.kind,
+            )
+            for group in self.groups
+            if group.name in withdrawn
+            for module in dict.fromkeys((group.name.partition("#")[0], *_holders(group)))
+        ]
+        return replace(
+            self,
+            groups=tuple(group for group in self.groups if group.name not in withdrawn),
+            unprunable=(*self.unprunable, *gone),
+        )
+
+    def protected(self, patterns: Sequence[str]) -> Topology:
+        """Withdraw the groups and blocks that hold a module whose name matches a pattern.
+
+        Args:
+            patterns: Shell-style patterns, such as "head.*" or "*.stem".
+
+        Returns:
+            The topology without them.
+
+        Raises:
+            ConfigurationError: For a pattern that matches nothing.
+        """
+        withdrawn: dict[str, Reason] = {}
+        staying: dict[str, Reason] = {}
+        for pattern in patterns:
+            matched = {group.name: _matched(group, pattern) for group in self.groups if _matched(group, pattern)}
+            held = {block.name for block in self.blocks if block.matches(pattern)}
+            if not matched and not held:
+                known = summarize_names([*self.widths, *(block.name for block in self.blocks)], 5)
+                raise ConfigurationError(
+                    error_message(
+                        "a pattern of protect", f"match a module of {known}", repr(pattern), "See autoprune explain."
+                    )
+                )
+            why = Reason(kind=PROTECTED, detail=repr(pattern))
+            for name, module in matched.items():
+                withdrawn[name] = why if module == name else replace(why, note=f"{module} shares its channels")
+            staying.update(dict.fromkeys(held, why))
+        return self.without(withdrawn).without_blocks(staying)
+
+    def without_blocks(self, withdrawn: Mapping[str, Reason]) -> Topology:
+        """Withdraw blocks and layers.
+
+        Args:
+            withdrawn: Name -> reason.
+
+        Returns:
+            The topology without them; they are listed as ineligible.
+        """
+        gone = [
+            IneligibleModule(kind=kind, module=block.name, why=withdrawn[block.name])
+            for block in self.blocks
+            if block.name in withdrawn
+            for kind in ("blocks", "layers")
+            if block.is_of(kind)
+        ]
+        left = tuple(block for block in self.blocks if block.name not in withdrawn)
+        return replace(self, blocks=left, ineligible=(*self.ineligible, *gone))
+
+    def only(self, kinds: Sequence[str]) -> Topology:
+        """Withdraw everything but some kinds.
+
+        Args:
+            kinds: The kinds to keep: of `GROUP_KINDS`, "blocks" and "layers".
+
+        Returns:
+            The topology without the others.
+        """
+        why = Reason(kind=NOT_SEARCHED, detail=str(tuple(kinds)))
+        others = {group.name: why for group in self.groups if group.kind not in kinds}
+        found = self.without(others) if others else self
+        wanted = [kind for kind in ("blocks", "layers") if kind in kinds]
+        unwanted = [block.name for block in self.blocks if not any(map(block.is_of, wanted))]
+        return found.without_blocks(dict.fromkeys(unwanted, why))
+
+    def fingerprint(self) -> str:
+        """Hash groups, members and shapes to 16 digits: models with equal fingerprints can exchange plans."""
+        data = [
+            [group.name, group.channels, [(m.tensor, m.axis, m.role, _digest(m.index)) for m in group.members]]
+            for group in self.groups
+        ]
+        shapes = sorted((name, list(info.shape)) for name, info in self.tensors.items())
+        return hashlib.sha256(json.dumps([data, shapes]).encode()).hexdigest()[:16]
+
+
+def _holders(group: ChannelGroup) -> list[str]:
+    """Return the modules with a parameter that makes the channels or is added to them, also such parameters outside."""
+    return [
+        member.tensor.rpartition(".")[0] or member.tensor for member in group.members if member.role in ("out", "other")
+    ]
+
+
+def _matched(group: ChannelGroup, pattern: str) -> str:
+    """Return the first name that matches, of the group or of a module that makes its channels; "" if none does."""
+    modules = (member.tensor.rpartition(".")[0] for member in group.members if member.role == "out")
+    return next((name for name in (group.name, *modules) if fnmatchcase(name, pattern)), "")
+
+
+def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
+    return math.prod(size - lost.get(axis, 0) for axis, size in enumerate(shape))
+
+
+def _digest(index: Tensor) -> str:
+    return hashlib.sha256(index.to(torch.int64).contiguous().numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""How to try a plan: prune, recover and measure one candidate."""

@@ -1,0 +1,384 @@
+"""Evaluate one candidate: apply a plan to a parent, recover the model, measure it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from autoprune.criteria.gathering import count_passes, gather_signals
+from autoprune.criteria.resolve import planned_widths, resolve_allocation, signals_to_resolve
+from autoprune.errors import user_code
+from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
+from autoprune.measure.latency import compare_latency
+from autoprune.measure.quality import evaluate, quality_alone
+from autoprune.plan.kept import KeptChannels
+from autoprune.plan.maskable import maskable
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.recovery import SchedulePlan
+from autoprune.plan.weights import WeightPlan, block_pattern
+from autoprune.records.measurement import Latency, Measurement
+from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
+from autoprune.recovery.fine_tune import DivergedError, Work
+from autoprune.structure.topology import Topology
+from autoprune.surgery.cut import cut
+from autoprune.task.clone import clone_with
+from autoprune.task.data import Split
+from autoprune.trial.context import Parent, TrialContext
+from autoprune.trial.prune_and_recover import PhaseTimer, PruneAndRecover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungState:
+    """State of a candidate at a rung, for an early-stopping rule.
+
+    Attributes:
+        kept: Channels of each group. Their number is right; which channels they are is not. Dropped blocks are right.
+        costs: Measurement of the candidate with NaN as its quality. Bytes and non-zero parameters are lower bounds.
+        share: Share of the fine-tune's steps that are done, in [0, 1).
+        quality: Quality on the part of the search split that rungs are evaluated on.
+    """
+
+    kept: KeptChannels
+    costs: Measurement
+    share: float
+    quality: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungPolicy:
+    """Where a fine-tune pauses, and the rule that may end it there.
+
+    Attributes:
+        shares: Rungs as shares of the fine-tune's steps, ascending, each in [0, 1); 0 is before the first step.
+        split: Split that the quality is taken on.
+        stop: Rule; True ends the training.
+    """
+
+    shares: tuple[float, ...]
+    split: Split
+    stop: Callable[[RungState], bool]
+
+    def steps(self, steps: int) -> dict[int, float]:
+        """Map the optimizer step of each rung to its share.
+
+        Args:
+            steps: Optimizer steps of the fine-tune.
+
+        Returns:
+            Step -> share. Of several shares at one step, the first.
+        """
+        found: dict[int, float] = {}
+        for share in self.shares:
+            if round(share * steps) < steps:
+                found.setdefault(round(share * steps), share)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A finished candidate.
+
+    Attributes:
+        plan: The plan as asked for.
+        kept: Channels that stay, in dense indices, and dropped blocks.
+        model: The recovered model.
+        measurement: Quality and costs on the search split.
+        parent: Number of the parent's trial; None for the dense model.
+        work: Work done for this candidate alone.
+        seconds: Phase -> seconds.
+        note: What went wrong; "" for nothing.
+        rungs: (share of the fine-tune's steps, quality) of each rung.
+        fidelity: Share of the fine-tune's steps that were done; below 1 when it was stopped early.
+    """
+
+    plan: PruningPlan
+    kept: KeptChannels
+    model: nn.Module = field(repr=False)
+    measurement: Measurement
+    parent: int | None
+    work: Work
+    seconds: dict[str, float]
+    note: str = ""
+    rungs: tuple[tuple[float, float], ...] = ()
+    fidelity: float = 1.0
+
+
+def resolve_plan(context: TrialContext, plan: PruningPlan) -> tuple[PruningPlan, Work]:
+    """Turn the thresholds, rankings and block choices of a plan into widths and block names.
+
+    Scores are taken on the dense model, so that a plan means the same whatever parent a candidate starts from.
+
+    Args:
+        context: Context of the trials.
+        plan: The plan as asked for.
+
+    Returns:
+        The resolved plan, and the work of scoring.
+
+    Raises:
+        ConfigurationError: The model cannot be pruned by these amounts.
+    """
+    if not plan.needs_scores:
+        return resolve_allocation(plan, context.topology, None), Work()
+    task, names = context.task, signals_to_resolve(plan)
+    whole = KeptChannels.whole(context.topology)
+    with user_code("Scoring the dense model"):
+        signals = gather_signals(
+            task.dense, names, (context.topology, whole), task.calibration, task.objective, plan.seed
+        )
+    seen = sum(batch.size for batch in task.calibration)
+    forward, trained = count_passes(names, len(context.topology.blocks))
+    return resolve_allocation(plan, context.topology, signals), Work(forward=seen * forward, trained=seen * trained)
+
+
+def evaluate_plan(
+    context: TrialContext,
+    plan: PruningPlan,
+    parent: Parent | None = None,
+    *,
+    on_epoch: Callable[[Snapshot], None] | None = None,
+    rungs: RungPolicy | None = None,
+) -> Candidate:
+    """Run one trial: prune, recover and measure.
+
+    If the fine-tune diverges, the untrained result is returned with a note.
+
+    Args:
+        context: Context of the trials.
+        plan: The plan as asked for.
+        parent: Recovered model, at least as wide as the plan in every group; None for the dense model.
+        on_epoch: Called after each pass over the train split.
+        rungs: Where the training may end early; None for nowhere.
+
+    Returns:
+        The finished candidate.
+    """
+    resolved, scored = resolve_plan(context, plan)
+    task, steps = context.task, resolved.recovery.steps
+    start = (task.dense, KeptChannels.whole(context.topology)) if parent is None else (parent.model, parent.kept)
+    timer = PhaseTimer()
+    evaluator = _RungEvaluator(context, resolved, rungs, timer) if rungs is not None and steps else None
+    callbacks = (
+        RecoveryCallbacks(on_epoch=on_epoch)
+        if evaluator is None
+        else RecoveryCallbacks(on_epoch=on_epoch, on_rung=evaluator, rungs=evaluator.steps)
+    )
+    pruner = PruneAndRecover(task, context.topology, resolved, start, teacher=context.teacher, callbacks=callbacks)
+    pruner.timer = timer
+    note, fidelity = "", 1.0
+    try:
+        pruner.run()
+        work, fidelity = pruner.work, pruner.steps / steps if steps else 1.0
+    except DivergedError as error:
+        note = f"fine-tune diverged, the result without training is kept: {error}"
+        untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
+        lost, pruner = pruner, PruneAndRecover(task, context.topology, replace(resolved, recovery=untrained), start)
+        pruner.timer = timer
+        pruner.run()
+        work = lost.work + pruner.work
+    masked = resolved.weights is not None
+    measurement, seen = _measure(
+        context, pruner.model, timer, masked=masked, known=None if evaluator is None else evaluator.costs
+    )
+    return Candidate(
+        plan=plan,
+        kept=pruner.kept,
+        model=pruner.model,
+        measurement=measurement,
+        parent=parent.number if parent is not None else None,
+        work=scored + work + Work(forward=seen + (evaluator.samples if evaluator is not None else 0)),
+        seconds=timer.seconds,
+        note=note,
+        rungs=tuple(evaluator.seen) if evaluator is not None and not note else (),
+        fidelity=fidelity,
+    )
+
+
+def expected_costs(context: TrialContext, plan: PruningPlan, *, timed: bool) -> Measurement:
+    """Work out the costs of a plan without training.
+
+    Args:
+        context: Context of the trials.
+        plan: A resolved plan.
+        timed: Whether latency is measured, too.
+
+    Returns:
+        Costs with NaN as the quality. Under masks, bytes and non-zero parameters are lower bounds.
+    """
+    model = cut(context.task.dense, context.topology, _of_widths(plan, context.topology))
+    costs = _costs(context if timed else replace(context, latency_rounds=0), model, PhaseTimer(), masked=False)
+    return costs if plan.weights is None else _lower_bounds(costs, model, plan.weights, context.topology)
+
+
+def _of_widths(plan: PruningPlan, topology: Topology) -> KeptChannels:
+    """A kept set with the planned widths. Costs depend only on how many channels stay."""
+    widths = planned_widths(plan, topology)
+    return KeptChannels(groups={name: tuple(range(width)) for name, width in widths.items()}, dropped=plan.dropped)
+
+
+class _RungEvaluator:
+    """Evaluates a candidate at its rungs.
+
+    Attributes:
+        costs: Measured before any training.
+        seen: (share, quality) of each rung so far.
+        samples: Samples passed forward at rungs.
+    """
+
+    def __init__(self, context: TrialContext, plan: PruningPlan, rungs: RungPolicy, timer: PhaseTimer) -> None:
+        self._task, self._rungs, self._timer = context.task, rungs, timer
+        self._shares = rungs.steps(plan.recovery.steps)
+        self.seen: list[tuple[float, float]] = []
+        self.samples = 0
+        self._kept = _of_widths(plan, context.topology)
+        with timer.phase("cut"):
+            model = cut(context.task.dense, context.topology, self._kept)
+        self.costs = _costs(context, model, timer, masked=False)
+        self._lower_bounds = (
+            self.costs if plan.weights is None else _lower_bounds(self.costs, model, plan.weights, context.topology)
+        )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Optimizer steps of the rungs."""
+        return tuple(self._shares)
+
+    def __call__(self, model: nn.Module, step: int) -> bool:
+        """Evaluate the model after `step` optimizer steps; True ends its training."""
+        with self._timer.phase("rungs"):
+            quality, samples = quality_alone(self._task, model, self._rungs.split)
+        self.samples += samples
+        self.seen.append((self._shares[step], quality))
+        return self._rungs.stop(
+            RungState(kept=self._kept, costs=self._lower_bounds, share=self._shares[step], quality=quality)
+        )
+
+
+def _lower_bounds(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
+    """Lower bounds of the costs once masks are applied."""
+    weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
+    rows, columns = block_pattern(plan.pattern) or (1, 1)
+    # Each weight may lose up to a block more than its share, as whole blocks are masked.
+    zeros = {
+        n: min(weight.numel(), math.ceil(plan.layers.get(n, plan.target) * weight.numel()) + rows * columns)
+        for n, weight in weights.items()
+    }
+    widest = max((weight.element_size() for weight in weights.values()), default=0)
+    return replace(
+        costs,
+        nonzero_parameters=max(costs.nonzero_parameters - sum(zeros.values()), 0),
+        size_bytes=max(costs.size_bytes - sum(zeros.values()) * widest, 0),
+    )
+
+
+def _measure(
+    context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked: bool, known: Measurement | None = None
+) -> tuple[Measurement, int]:
+    """The measurement on the search split, and the samples it took.
+
+    known: costs of the same widths with other weights. Without masks, latency and counts do not depend on the weights.
+    """
+    task = context.task
+    with timer.phase("evaluate"):
+        quality = evaluate(task, model, task.search_split)
+    if known is None or masked:
+        costs = _costs(context, model, timer, masked=masked)
+    else:
+        with timer.phase("cost"):
+            costs = replace(known, nonzero_parameters=count_nonzero(model), size_bytes=stored_bytes(model))
+    found = replace(costs, quality=quality.value, quality_error=quality.error, metrics=quality.metrics)
+    return found, quality.samples
+
+
+def _costs(context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked: bool) -> Measurement:
+    """The costs of a model, with NaN as its quality."""
+    with timer.phase("latency"):
+        latency = measure_latency(context, model)
+        against_itself = measure_masks(context, model) if masked else None
+    with timer.phase("cost"):
+        return Measurement(
+            split="search",
+            quality=math.nan,
+            quality_error=0.0,
+            metrics={},
+            parameters=count_parameters(model),
+            nonzero_parameters=count_nonzero(model),
+            multiply_adds=count_multiply_adds(model, context.task.example_inputs),
+            size_bytes=stored_bytes(model),
+            latency=latency,
+            masked=against_itself,
+        )
+
+
+def measure_latency(context: TrialContext, model: nn.Module) -> Latency | None:
+    """Measure the latency of a model against the dense model.
+
+    Args:
+        context: Context of the trials.
+        model: A pruned model.
+
+    Returns:
+        The latency; None when the context leaves it out.
+    """
+    if context.latency_rounds == 0:
+        return None
+    task = context.task
+    return compare_latency(
+        model, task.dense, task.example_inputs, rounds=context.latency_rounds, backend=context.latency_backend
+    )
+
+
+@torch.no_grad()
+def measure_masks(context: TrialContext, model: nn.Module) -> Latency | None:
+    """Measure the latency of a masked model against the same model without masks.
+
+    Args:
+        context: Context of the trials.
+        model: A model with masks.
+
+    Returns:
+        The effect of the masks alone; None when the context leaves latency out.
+    """
+    if context.latency_rounds == 0:
+        return None
+    filled = clone_with(model)
+    for name, parameter in filled.named_parameters():
+        if name in maskable(context.topology):
+            # Latency does not depend on the values, unless they are zero or denormal.
+            parameter.masked_fill_(parameter == 0, 0.01)
+    inputs = context.task.example_inputs
+    return compare_latency(model, filled, inputs, rounds=context.latency_rounds, backend=context.latency_backend)
+
+
+def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -> Measurement | None:
+    """Measure the quality of a model on the test split. For the final front only.
+
+    Args:
+        context: Context of the trials.
+        model: A recovered model.
+        search: Its measurement on the search split, from which the costs are taken.
+
+    Returns:
+        The measurement; None when the task has no test split.
+    """
+    split: Split | None = context.task.test_split
+    if split is None:
+        return None
+    with user_code("The measurement on the test split"):
+        quality = evaluate(context.task, model, split)
+    return Measurement(
+        split="test",
+        quality=quality.value,
+        quality_error=quality.error,
+        metrics=quality.metrics,
+        parameters=search.parameters,
+        nonzero_parameters=search.nonzero_parameters,
+        multiply_adds=search.multiply_adds,
+        size_bytes=search.size_bytes,
+        latency=search.latency,
+        masked=search.masked,
+    )
