@@ -20,8 +20,9 @@ import typer
 from torch import Tensor, nn
 
 from autoprune.measure.latency import median
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
+from autoprune.surgery.positions import alive_positions
 from autoprune.trace.trace import trace
 from benchmarks.models import resnet18, resnet20, resnet50
 from benchmarks.reporting import print_machine, print_table, spread

@@ -266,7 +266,7 @@ def wanda(group: ChannelGroup, signals: Signals) -> Float[Tensor, " channels"]:
         # [input channels, shares of the rows]: each row of a grouped convolution reads the channels of one group.
         norms = statistics.norms(len(weight)).T
         sizes = weight.reshape(len(weight), norms.shape[1], -1).sum(2)
-        where = signals.positions_of(member.tensor, member.axis, member.index[alive]).to(sizes.device)
+        where = signals.positions_of(member.tensor, member.axis, torch.from_numpy(member.index)[alive]).to(sizes.device)
         found.append((sizes * norms).sum(1)[where].sum(1).cpu())
     return torch.stack(found).sum(0)
 
@@ -324,7 +324,9 @@ def _seen(
         # The weight of a grouped convolution has the input axis of one group: average over the groups.
         values = moment(statistics)
         values = values.reshape(-1, signals.weights[member.tensor].shape[member.axis]).mean(0)
-        where = signals.positions_of(member.tensor, member.axis, member.index[alive]).to(values.device)
+        where = signals.positions_of(member.tensor, member.axis, torch.from_numpy(member.index)[alive]).to(
+            values.device
+        )
         seen.append(values[where].mean(1).cpu())
     return _mean(seen)
 

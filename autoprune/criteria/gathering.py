@@ -19,9 +19,10 @@ from autoprune.criteria.layer_inputs import InputPositions
 from autoprune.criteria.movement import MOVEMENT_PASSES, measure_movement
 from autoprune.criteria.signals import SIGNALS, Signals, block_weights, dense_noise, module_name, remaining_blocks
 from autoprune.errors import UnknownNameError
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
+from autoprune.surgery.positions import alive_positions
 from autoprune.task.data import Batch
 
 #: Signals that need a forward and backward; the signals of one row share it.
@@ -197,7 +198,11 @@ def _gate(group: ChannelGroup, signals: Signals) -> Gate:
     roles = ("scale", "shift") if norms else ("out", "shift")
     alive = signals.alive(group)
     places = tuple(
-        (member.tensor, member.axis, signals.positions_of(member.tensor, member.axis, member.index[alive]))
+        (
+            member.tensor,
+            member.axis,
+            signals.positions_of(member.tensor, member.axis, torch.from_numpy(member.index)[alive]),
+        )
         for member in there
         if member.role in roles
     )
@@ -210,7 +215,9 @@ def _readings(topology: Topology, signals: Signals) -> dict[str, list[InputPosit
     for group in topology.groups:
         for member in group.members:
             if member.role == "in" and member.tensor in signals.weights:
-                where = signals.positions_of(member.tensor, member.axis, member.index[signals.alive(group)])
+                where = signals.positions_of(
+                    member.tensor, member.axis, torch.from_numpy(member.index)[signals.alive(group)]
+                )
                 size = signals.weights[member.tensor].shape[member.axis]
                 found.setdefault(member.tensor, []).append(InputPositions(group=group.name, where=where, size=size))
     return found

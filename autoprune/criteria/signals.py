@@ -15,6 +15,7 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.structure.blocks import DroppableBlock
 from autoprune.structure.groups import ChannelGroup, Member
 from autoprune.structure.topology import Topology
+from autoprune.surgery.positions import kept_indices
 
 #: Names of the signals.
 SIGNALS = (
@@ -88,7 +89,7 @@ class Signals:
         Returns:
             Dense channels, int64 [remaining channels].
         """
-        return self.kept.of(group.name, group.channels)
+        return kept_indices(self.kept, group)
 
     def positions_of(self, tensor: str, axis: int, index: Tensor) -> Tensor:
         """Convert dense positions on an axis to positions in the model.
@@ -341,7 +342,7 @@ def channel_slices(
         _slice(
             source[member.tensor],
             member.axis,
-            signals.positions_of(member.tensor, member.axis, member.index[signals.alive(group)]),
+            signals.positions_of(member.tensor, member.axis, torch.from_numpy(member.index)[signals.alive(group)]),
         )
         for member in group.members
         if member.role == role and member.tensor in source

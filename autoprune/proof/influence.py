@@ -131,7 +131,7 @@ def matrices(group: ChannelGroup) -> set[str]:
 def _runs_through(group: ChannelGroup, slopes: Mapping[str, Axes]) -> Iterable[bool]:
     for member in group.members:
         if member.tensor in slopes:
-            yield bool(slopes[member.tensor][member.axis][member.index.flatten()].any())
+            yield bool(slopes[member.tensor][member.axis][torch.from_numpy(member.index).flatten()].any())
 
 
 def gradients(

@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from autoprune.structure.groups import Attribute, ChannelGroup, Member, Rescale
 from autoprune.structure.topology import Topology
@@ -64,9 +63,9 @@ class ScaleCorrection:
             if len(positions)
         )
 
-    def _positions(self, member: Member) -> Tensor:
+    def _positions(self, member: Member) -> np.ndarray:
         rows = member.index.shape[1]
-        number = torch.arange(rows)
+        number = np.arange(rows)
         taken = number % self.of < self.first if self.alternating else number < rows * self.first // self.of
         return member.index[:, taken].flatten()
 
@@ -226,10 +225,10 @@ def _inside(member: Member, place: str) -> bool:
     return not place or member.tensor.startswith(f"{place}.")
 
 
-def _shifted(member: Member, positions: Tensor) -> Tensor:
+def _shifted(member: Member, positions: np.ndarray) -> np.ndarray:
     """Return the positions of a bias that is added to these positions of a weight."""
     start = member.beside[1] if member.beside is not None else 0
-    return member.index[torch.isin(member.index + start, positions)]
+    return member.index[np.isin(member.index + start, positions)]
 
 
 def _leaf(member: Member) -> str:

@@ -12,10 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.least_squares import Layer, channels_first, patches, refit, select_places, unknowns_of
 from autoprune.structure.topology import Topology
+from autoprune.surgery.positions import alive_positions
 from autoprune.task.data import Batch, Inputs, call, eval_mode
 from autoprune.task.nested import first_tensor
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import torch
-from torch import Tensor
+import numpy as np
 
 #: Kinds of groups: channels, heads of attention, or positions in the width of every head.
 GROUP_KINDS = ("channels", "heads", "head_width")
@@ -24,7 +23,7 @@ class Member:
     Attributes:
         tensor: Name of the parameter or buffer in the model's state dict.
         axis: The axis.
-        index: Positions on the axis, int64 [channels, k]: row c is removed with channel c.
+        index: Positions on the axis, int64 array [channels, k]: row c is removed with channel c.
         plain: Derived: whether channel c is position c, as is usual.
         role: "out" (a weight makes the channel), "in" (a weight reads it), "scale" and "shift" (of a norm, or a bias),
             "statistic" (running mean or variance), or "other".
@@ -33,13 +32,13 @@ class Member:
 
     tensor: str
     axis: int
-    index: Tensor
+    index: np.ndarray
     role: str
     beside: tuple[str, int] | None = None
     plain: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        plain = self.index.shape[1] == 1 and torch.equal(self.index[:, 0], torch.arange(len(self.index)))
+        plain = self.index.shape[1] == 1 and np.array_equal(self.index[:, 0], np.arange(len(self.index)))
         object.__setattr__(self, "plain", plain)
 
 
@@ -96,12 +95,12 @@ class Rescale:
     Attributes:
         tensor: Name of the parameter.
         axis: Axis of the parameter.
-        index: Positions on that axis, int64 [n].
+        index: Positions on that axis, int64 array [n].
     """
 
     tensor: str
     axis: int
-    index: Tensor
+    index: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +146,14 @@ def spans_by_axis(groups: Iterable[ChannelGroup]) -> dict[tuple[str, int], tuple
     Returns:
         (tensor, axis) -> spans of the axis. Positions without a group are left out.
     """
-    found: dict[tuple[str, int], list[tuple[str, Tensor]]] = {}
+    found: dict[tuple[str, int], list[tuple[str, np.ndarray]]] = {}
     for group in groups:
         for member in group.members:
             found.setdefault((member.tensor, member.axis), []).append((group.name, member.index.reshape(-1)))
     return {key: _counted(places) for key, places in found.items()}
 
 
-def _counted(places: Sequence[tuple[str, Tensor]]) -> tuple[PositionSpan, ...]:
+def _counted(places: Sequence[tuple[str, np.ndarray]]) -> tuple[PositionSpan, ...]:
     """Count positions of one axis by their groups. places: (group, its positions)."""
     if len(places) == 1:
         ((name, index),) = places

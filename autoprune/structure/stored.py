@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, error_message
@@ -35,11 +34,11 @@ class Positions:
     listed: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, index: Tensor) -> Positions:
+    def of(cls, index: np.ndarray) -> Positions:
         """Encode an index in its shortest form.
 
         Args:
-            index: The positions, int64 [channels, k].
+            index: The positions, int64 array [channels, k].
 
         Returns:
             The encoded positions.
@@ -48,19 +47,19 @@ class Positions:
         start, down, along = (int(index[where]) for where in ((0, 0), (-1, 0), (0, -1)))
         steps = ((down - start) // max(rows - 1, 1), (along - start) // max(columns - 1, 1))
         even = cls(shape=(rows, columns), start=start, steps=steps)
-        if torch.equal(even.index(), index):
+        if np.array_equal(even.index(), index):
             return even
         return cls(shape=(rows, columns), listed=tuple(tuple(row) for row in index.tolist()))
 
-    def index(self) -> Tensor:
+    def index(self) -> np.ndarray:
         """Decode the positions.
 
         Returns:
-            The positions, int64 [channels, k].
+            The positions, int64 array [channels, k].
         """
         if self.listed:
-            return torch.tensor(self.listed, dtype=torch.int64)
-        rows, columns = (torch.arange(length) for length in self.shape)
+            return np.array(self.listed, dtype=np.int64)
+        rows, columns = (np.arange(length, dtype=np.int64) for length in self.shape)
         return self.start + self.steps[0] * rows[:, None] + self.steps[1] * columns
 
     def fits(self, size: int) -> bool:

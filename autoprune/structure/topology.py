@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from autoprune.display import summarize_names
 from autoprune.errors import ConfigurationError, error_message
@@ -382,5 +381,5 @@ def _elements(shape: tuple[int, ...], lost: Mapping[int, int]) -> int:
     return math.prod(size - lost.get(axis, 0) for axis, size in enumerate(shape))
 
 
-def _digest(index: Tensor) -> str:
-    return hashlib.sha256(index.to(torch.int64).contiguous().numpy().tobytes()).hexdigest()[:16]
+def _digest(index: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(index, dtype=np.int64).tobytes()).hexdigest()[:16]

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import SurgeryError, error_message
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import Rescale
 from autoprune.structure.topology import Topology
 from autoprune.surgery.attention import SlimMultiheadAttention
 from autoprune.surgery.module_numbers import update_group_numbers, update_weight_numbers
+from autoprune.surgery.positions import alive_positions
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, drop_cached_tensors
 from autoprune.task.soundness import join_faults, misfit_faults
@@ -219,7 +220,8 @@ def _multiply(tensor: Tensor, scales: list[tuple[Rescale, float]], alive: Mappin
     """Multiply positions of a sliced tensor, in place. alive: axis -> dense positions that the tensor has."""
     for values, factor in scales:
         positions = alive.get(values.axis)
-        where = values.index if positions is None else torch.isin(positions, values.index).nonzero().squeeze(1)
+        index = torch.from_numpy(values.index)
+        where = index if positions is None else torch.isin(positions, index).nonzero().squeeze(1)
         shape = [-1 if axis == values.axis else 1 for axis in range(tensor.ndim)]
         factors = torch.ones(tensor.shape[values.axis], dtype=tensor.dtype, device=tensor.device)
         tensor.mul_(factors.index_fill(0, where.to(tensor.device), factor).view(shape))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.structure.topology import Topology
 from autoprune.surgery.masked_operators import STATISTICS
+from autoprune.surgery.positions import alive_positions
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs, call

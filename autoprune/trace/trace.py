@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from autoprune.structure.groups import ChannelGroup, Member
@@ -237,7 +237,7 @@ def _group(tracer: Tracer, name: str, places: Sequence[Places]) -> ChannelGroup:
         Member(
             tensor=tensor,
             axis=axis,
-            index=torch.tensor([place[tensor, axis] for place in places], dtype=torch.int64),
+            index=np.array([place[tensor, axis] for place in places], dtype=np.int64),
             role=tracer.roles.get((tensor, axis), "other"),
             beside=tracer.biases.beside.get(tensor),
         )

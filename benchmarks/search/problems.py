@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
 from autoprune.front.dominance import hypervolume
@@ -191,7 +190,7 @@ def _network(rng: np.random.Generator, costs: np.ndarray) -> Topology:
     for number, cost in enumerate(costs):
         width = int(rng.choice((64, 96, 128, 192, 256)))
         names = (f"branch{number}.into.weight", f"branch{number}.out.weight")
-        index = torch.arange(width).unsqueeze(1)
+        index = np.arange(width)[:, None]
         members.append(
             ChannelGroup(
                 name=f"branch{number}.into",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
+import numpy as np
 from torch import nn
 
 from autoprune.proof.discover import prove
@@ -50,7 +50,7 @@ def control(model: nn.Module, inputs: Inputs, topology: Topology, number: int = 
 
 def shifted(topology: Topology, group: ChannelGroup, member: Member) -> Topology:
     """The topology in which that member holds each channel where the one before it is."""
-    wrong = replace(member, index=torch.roll(member.index, 1, 0))
+    wrong = replace(member, index=np.roll(member.index, 1, 0))
     members = tuple(wrong if one is member else one for one in group.members)
     changed = replace(group, members=members)
     return replace(topology, groups=tuple(changed if one is group else one for one in topology.groups))

@@ -67,8 +67,9 @@ def _permute(tensors: Mapping[str, Tensor], group: ChannelGroup, order: Tensor) 
     for member in group.members:
         if member.tensor in tensors:
             tensor = tensors[member.tensor]
-            source = tensor.index_select(member.axis, member.index[order].flatten())
-            tensor.index_copy_(member.axis, member.index.flatten(), source)
+            index = torch.from_numpy(member.index)
+            source = tensor.index_select(member.axis, index[order].flatten())
+            tensor.index_copy_(member.axis, index.flatten(), source)
 
 
 @functools.cache

@@ -14,9 +14,10 @@ from autoprune.criteria.registry import applicable_criteria, check_applicable, c
 from autoprune.criteria.resolve import keep_count, planned_widths, select_channels
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.surgery.cut import cut
+from autoprune.surgery.positions import alive_positions
 from tests.unit.criteria.small import total
 from tests.zoo.registry import random_kept, specimen
 
@@ -140,14 +141,10 @@ def test_kept_channels_are_some_and_not_negative(indices: tuple[int, ...]) -> No
         KeptChannels(groups={"a": indices})
 
 
-def test_check_and_contains() -> None:
+def test_check() -> None:
     topology = specimen("mlp").topology
     with pytest.raises(SurgeryError, match="must be < 32, but got 32"):
         KeptChannels(groups={"0": (0, 32)}).check(topology)
-    kept = KeptChannels(groups={"0": (0, 1, 2)})
-    assert kept.contains({"0": 3, "2": 16}, topology)
-    assert kept.contains({"0": 2}, topology)
-    assert not kept.contains({"0": 4}, topology)
 
 
 def test_alive_positions_of_a_grid_are_those_that_neither_side_removes() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from autoprune.plan.allocation import GroupPlan
-from autoprune.plan.kept import KeptChannels, alive_positions
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.proof.discover import discover_structure
@@ -22,6 +22,7 @@ from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
+from autoprune.surgery.positions import alive_positions
 from autoprune.task.data import Batch, Inputs, call
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
@@ -77,7 +78,8 @@ def with_twins(model: nn.Module, topology: Topology) -> KeptChannels:
         for member in group.members:
             if member.role != "in":
                 tensor = tensors[member.tensor]
-                here, there = member.index[:half].flatten(), member.index[half : 2 * half].flatten()
+                index = torch.from_numpy(member.index)
+                here, there = index[:half].flatten(), index[half : 2 * half].flatten()
                 tensor.index_copy_(member.axis, there, tensor.index_select(member.axis, here))
         groups[group.name] = (*range(half), *range(2 * half, group.channels))
     return KeptChannels(groups=groups)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -132,7 +133,7 @@ def test_a_fault_that_float32_cannot_see_is_found_in_float64(share: float, first
     topology = trace(model, inputs)
     group = topology.group("up")
     shifted = tuple(
-        replace(member, index=member.index.roll(1, 0)) if member.tensor == "down.weight" else member
+        replace(member, index=np.roll(member.index, 1, 0)) if member.tensor == "down.weight" else member
         for member in group.members
     )
     wrong = replace(topology, groups=(replace(group, members=shifted),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ def test_an_order_of_channels_that_is_lost_is_found_through_fresh_norms() -> Non
     crooked = tuple(
         member
         if member.tensor != "norm.running_mean"
-        else type(member)(tensor=member.tensor, axis=0, role=member.role, index=member.index.roll(1, 0))
+        else type(member)(tensor=member.tensor, axis=0, role=member.role, index=np.roll(member.index, 1, 0))
         for member in group.members
     )
     wrong = Topology(

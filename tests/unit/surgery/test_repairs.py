@@ -6,6 +6,7 @@ import functools
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ def test_queries_that_share_keys_are_more_than_a_third_of_a_projection() -> None
 
 def fused(rows: int) -> ChannelGroup:
     """Two channels in every row of a projection, and its bias."""
-    index = torch.arange(2 * rows).reshape(rows, 2).T
+    index = np.arange(2 * rows).reshape(rows, 2).T
     weight = Member(tensor="a.qkv.weight", axis=0, index=index, role="out")
     bias = Member(tensor="a.qkv.bias", axis=0, index=index, role="shift", beside=("a.qkv.weight", 0))
     return ChannelGroup(name="a", channels=2, members=(weight, bias), reshaped=("a",))
@@ -97,7 +98,7 @@ def test_positions_of_the_queries(scale: ScaleCorrection, rows: range | tuple[in
 
 
 def test_scales_are_kept_first_where_one_is_worked_out() -> None:
-    made = [Member(tensor=f"{name}.weight", axis=0, index=torch.arange(4)[:, None], role="out") for name in "abcd"]
+    made = [Member(tensor=f"{name}.weight", axis=0, index=np.arange(4)[:, None], role="out") for name in "abcd"]
     inner = replace(made[0], tensor="block.attention.query.weight")
     group = ChannelGroup(
         name="a", channels=4, kind="channels", members=(*made, inner), reshaped=("",), scaling=("block.attention",)

@@ -77,7 +77,7 @@ def test_what_depends_on_the_number_of_channels_in_training_alone_is_refused() -
 def test_a_wrong_order_of_what_training_alone_reads_is_found() -> None:
     def shifted(group: ChannelGroup) -> ChannelGroup:
         members = tuple(
-            replace(member, index=member.index.roll(1, 0)) if member.tensor == "mask_vector" else member
+            replace(member, index=np.roll(member.index, 1, 0)) if member.tensor == "mask_vector" else member
             for member in group.members
         )
         return replace(group, members=members)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def test_every_member_fits_its_tensor(name: str) -> None:
         roles = {member.role for member in group.members}
         assert {"out", "in"} <= roles <= set(ROLES)
         for member in group.members:
-            assert member.index.dtype == torch.int64
+            assert member.index.dtype == np.int64
             assert member.index.shape[0] == group.channels
             positions = member.index.flatten().tolist()
             assert len(set(positions)) == len(positions), "no position is named twice"
