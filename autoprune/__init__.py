@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
+    from autoprune.search.settings import StudySettings as StudySettings
     from autoprune.search.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.progress import Progress as Progress
     from autoprune.study.repeats import Repeats as Repeats
     from autoprune.study.repeats import repeat as repeat
-    from autoprune.study.settings import StudySettings as StudySettings
     from autoprune.study.study import Study as Study
     from autoprune.task.preprocessing import Scaler as Scaler
     from autoprune.task.preprocessing import fit_normalize as fit_normalize
@@ -58,7 +58,7 @@ _WHERE = {
     "SchedulePlan": "autoprune.plan.recovery",
     "SpaceSettings": "autoprune.search.space.settings",
     "Study": "autoprune.study.study",
-    "StudySettings": "autoprune.study.settings",
+    "StudySettings": "autoprune.search.settings",
     "Task": "autoprune.task.task",
     "WeightPlan": "autoprune.plan.weights",
     "explain": "autoprune.explaining.explain",

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from autoprune.errors import plain_text
 
+#: Most tensors in one message.
+_FAULTS_TOLD = 3
 #: Largest number of characters of one value, and of a message of several lines.
 MAX_LINE, MAX_MESSAGE = 2_000, 20_000
 #: Integers of JSON lie between minus this and this, so that arrays can hold them.
@@ -176,3 +178,17 @@ def shorten(text: str) -> str:
         At most 60 characters, and "..." where some were cut.
     """
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."
+
+
+def join_faults(faults: Collection[str]) -> str:
+    """Join the first few faults to one line.
+
+    Args:
+        faults: Clauses.
+
+    Returns:
+        The line, with the number of faults that are left out.
+    """
+    first = [*faults][:_FAULTS_TOLD]
+    more = f"; {len(faults) - _FAULTS_TOLD} more" if len(faults) > _FAULTS_TOLD else ""
+    return f"{'; '.join(first)}{more}"

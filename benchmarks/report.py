@@ -23,10 +23,10 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.run_folder import RunFolder
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.report.html import write_report
+from autoprune.search.settings import StudySettings
 from autoprune.search.storage import open_journal
-from autoprune.sensitivity.scan import Sensitivity
-from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
 from benchmarks.reporting import print_machine, print_table
 

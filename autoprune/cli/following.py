@@ -14,17 +14,17 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
 
-from autoprune.criteria.resolve import prunable_blocks
 from autoprune.errors import SelectionError
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
 from autoprune.front.limits import Limits
+from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
 from autoprune.report.terminal import front_table, safe_console
 from autoprune.search.samplers.registry import named_sampler
+from autoprune.search.settings import StudySettings
 from autoprune.sensitivity.scan import plan_scan
 from autoprune.study.progress import OnProgress, Progress
-from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
 from autoprune.task.batches import batch_samples
 

@@ -22,7 +22,7 @@ from autoprune.errors import (
     raise_all,
 )
 from autoprune.front.limits import Limits
-from autoprune.study.settings import UNIFORM_POINTS, StudySettings
+from autoprune.search.settings import UNIFORM_POINTS, StudySettings
 from autoprune.task.task import Task
 
 #: Name under which a study script is imported; its main() does nothing then.

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from autoprune.criteria.blocks import block_criterion, score_block
+from autoprune.criteria.blocks import score_block
 from autoprune.criteria.calibration import Loss
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.registry import RefusalReasons, criterion, score
+from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS, Signals
-from autoprune.criteria.single_weights import score_weights, weight_criterion
+from autoprune.criteria.single_weights import score_weights
 from autoprune.errors import ConfigurationError, raise_all
+from autoprune.plan.criteria import RefusalReasons, block_criterion, criterion, weight_criterion
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch

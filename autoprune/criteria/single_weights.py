@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,22 +11,10 @@ from torch import Tensor
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.signals import Signals, sanitize, upcast
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
+from autoprune.plan.criteria import weight_criterion
 
 #: Replacement for a divisor of zero.
 _TINY = torch.finfo(torch.float64).tiny
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightCriterion:
-    """Score of each entry of a weight, never negative; entries with higher scores stay.
-
-    Attributes:
-        function: Pure function of the weight's name and the signals; returns float [shape of the weight].
-        signals: Names of the signals that the function needs besides the weights.
-    """
-
-    function: Callable[[str, Signals], Tensor]
-    signals: tuple[str, ...] = ()
 
 
 def l1(name: str, signals: Signals) -> Tensor:
@@ -234,49 +222,6 @@ def hard_concrete(name: str, signals: Signals) -> Tensor:
     return open_probability(known[name])
 
 
-WEIGHT_CRITERIA: Mapping[str, WeightCriterion] = {
-    "l1": WeightCriterion(function=l1),
-    "lamp": WeightCriterion(function=lamp),
-    "random": WeightCriterion(function=random),
-    "taylor_weight": WeightCriterion(function=taylor_weight, signals=("gradients",)),
-    "fisher": WeightCriterion(function=fisher, signals=("gradients",)),
-    "snip": WeightCriterion(function=snip, signals=("gradients",)),
-    "obd": WeightCriterion(function=obd, signals=("weight_hessian",)),
-    "wanda": WeightCriterion(function=wanda, signals=("activations",)),
-    "hard_concrete": WeightCriterion(function=hard_concrete, signals=("weight_gates",)),
-    "movement": WeightCriterion(function=movement, signals=("movement",)),
-}
-
-
-def weight_criterion(name: str) -> WeightCriterion:
-    """Look up a criterion for single weights.
-
-    Args:
-        name: Name of the criterion.
-
-    Returns:
-        The criterion.
-
-    Raises:
-        UnknownNameError: For another name; lists the known names.
-    """
-    if name not in WEIGHT_CRITERIA:
-        raise UnknownNameError("a criterion for single weights", name, WEIGHT_CRITERIA)
-    return WEIGHT_CRITERIA[name]
-
-
-def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """Collect the signals that some criteria for single weights need.
-
-    Args:
-        names: Names of criteria for single weights.
-
-    Returns:
-        Names of signals, sorted.
-    """
-    return tuple(sorted({signal for name in names for signal in weight_criterion(name).signals}))
-
-
 def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
     """Score the entries of a weight.
 
@@ -292,10 +237,10 @@ def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
         UnknownNameError: For an unknown criterion or weight.
         ConfigurationError: For a weight that the criterion cannot score.
     """
-    found = weight_criterion(name)
+    function = cast("Callable[[str, Signals], Tensor]", weight_criterion(name).load())
     if weight not in signals.weights:
         raise UnknownNameError("a weight", weight, signals.weights)
-    return sanitize(found.function(weight, signals))
+    return sanitize(function(weight, signals))
 
 
 def _products(name: str, signals: Signals, criterion: str) -> list[Tensor]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoprune.criteria.resolve import prunable_blocks
 from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
 from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.plan.widths import prunable_blocks
 from autoprune.search.space.optimizers import describe_training
 from autoprune.search.space.settings import NO_MASKS, SpaceSettings
 from autoprune.search.space.space import reach
@@ -175,7 +175,7 @@ def _stays(one: IneligibleModule) -> Stays:
         why=why.words,
         remedy=why.kind.remedy,
         docs=why.kind.anchor,
-        operator=why.written,
+        operator=why.operator,
         at=why.module,
         line=why.line,
     )

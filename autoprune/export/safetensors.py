@@ -13,12 +13,14 @@ from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import ConfigurationError, NotFoundError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
+from autoprune.records.atomic import write_atomically
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.structure.stored import StoredTopology
 from autoprune.structure.topology import Topology
+from autoprune.study.store import check_sound, load_weights
 from autoprune.surgery.cut import dense_shapes, rebuild
-from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest, write_atomically
+from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest
 from autoprune.task.data import Inputs
 from autoprune.task.models import check_kind, module_of
 
@@ -92,8 +94,8 @@ def _export(
     if to.suffix != ".safetensors":
         raise ConfigurationError(error_message("--to", "end in .safetensors", str(to)))
     source = folder.weights(record.number)
-    stored, weights = folder.read_study(), folder.read_weights(record.number)
-    folder.check_sound(weights, source)
+    stored, weights = folder.read_study(), load_weights(folder, record.number)
+    check_sound(folder, weights, source)
     architecture = {
         "version": ARCHITECTURE_VERSION,
         "study": stored.name,

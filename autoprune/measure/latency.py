@@ -37,6 +37,19 @@ def _torch_eager(model: nn.Module, inputs: Inputs) -> Callable[[], None]:
 LATENCY_BACKENDS: Mapping[str, PrepareBackend] = {"torch": _torch_eager}
 
 
+def check_backend(name: str) -> None:
+    """Check the name of a latency backend.
+
+    Args:
+        name: Name of the backend.
+
+    Raises:
+        UnknownNameError: For another name than those of LATENCY_BACKENDS.
+    """
+    if name not in LATENCY_BACKENDS:
+        raise UnknownNameError("the latency backend", name, LATENCY_BACKENDS)
+
+
 def compare_latency(
     model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch"
 ) -> Latency:
@@ -55,8 +68,7 @@ def compare_latency(
     Raises:
         UnknownNameError: For an unknown backend.
     """
-    if backend not in LATENCY_BACKENDS:
-        raise UnknownNameError("a latency backend", backend, LATENCY_BACKENDS)
+    check_backend(backend)
     with eval_mode(model), eval_mode(dense):
         times = _in_turn([LATENCY_BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
     ratios = [a / b for a, b in zip(*times, strict=True)]

@@ -9,7 +9,7 @@ from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, error_message
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
-from autoprune.sensitivity.scan import Sensitivity
+from autoprune.records.sensitivity import Sensitivity
 
 FOLDER_VERSION = 1
 #: Fields of UnprunableModule that earlier versions did not store.

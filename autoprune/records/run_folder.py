@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
-
 from autoprune.codec import load_dataclass, read_bytes, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
+from autoprune.records.atomic import atomic_folder, cannot_write, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Measurement
-from autoprune.sensitivity.scan import Sensitivity
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.structure.stored import StoredTopology
 from autoprune.structure.topology import Topology
-from autoprune.task.checkpoint import cannot_write, read_weights, serialize_smallest, sync_folder, write_atomically
-from autoprune.task.soundness import join_faults, value_faults
 
 STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT = "sensitivity.json", "report.html"
@@ -158,59 +153,27 @@ class RunFolder:
         except OSError as error:
             raise StorageError(cannot_write(self.weights(number), error)) from error
 
-    def write_candidate(self, record: CandidateRecord, model: nn.Module) -> None:
+    def write_candidate(self, record: CandidateRecord, weights: bytes) -> None:
         """Store a candidate atomically: written beside its place, synced, renamed.
-
-        The weights are the file whose length `measure.cost.stored_bytes` gives.
 
         Args:
             record: Record of the candidate.
-            model: Its model.
+            weights: Content of its file of weights.
         """
         with atomic_folder(self._candidate(record.number)) as temporary:
-            weights = serialize_smallest(model.state_dict())
             write_atomically(temporary / WEIGHTS, weights)
             write_atomically(temporary / DIGEST, _digest(weights))
             write_atomically(temporary / RECORD, record.to_json().encode())
 
-    def read_weights(self, number: int) -> dict[str, Tensor]:
-        """Read the stored weights of a candidate.
+    def has_right_digest(self, number: int) -> bool | None:
+        """Tell whether a candidate's weights are those that were written; None in a run that stored no digest.
 
         Args:
             number: Number of the candidate.
-
-        Raises:
-            NotFoundError: The weights are missing.
-            StorageError: The weights cannot be read, or differ from the stored ones.
         """
         path = self.weights(number)
-        if not path.exists():
-            raise self.missing_weights_error(number)
-        manifest = self.read_study() if self.holds_study else None
-        weights = read_weights(path, None if manifest is None else manifest.bytes)
         digest = path.with_name(DIGEST)
-        if digest.exists() and read_bytes(digest) == _digest(read_bytes(path)):
-            return weights
-        self.check_sound(weights, path)
-        if digest.exists():
-            raise StorageError(error_message(str(path), f"hold the weights that {digest.name} tells", "another file"))
-        return weights
-
-    def check_sound(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        """Check that weights are finite and variances are not negative.
-
-        Args:
-            weights: Name -> tensor.
-            path: Path of the file, for the message.
-
-        Raises:
-            StorageError: The weights cannot be used.
-        """
-        faults = value_faults(weights, self.read_study().not_finite if self.holds_study else None)
-        if faults:
-            raise StorageError(
-                error_message(str(path), "hold weights that are finite, and variances >= 0", join_faults(faults))
-            )
+        return read_bytes(digest) == _digest(read_bytes(path)) if digest.exists() else None
 
     def write_failure(self, number: int, text: str) -> None:
         """Write the traceback of a crashed trial; a long one is cut in the middle.
@@ -301,33 +264,6 @@ class RunFolder:
 
 def _digest(weights: bytes) -> bytes:
     return f"{hashlib.sha256(weights).hexdigest()}  {WEIGHTS}\n".encode()
-
-
-@contextlib.contextmanager
-def atomic_folder(final: Path) -> Iterator[Path]:
-    """Write a folder atomically: it appears in its place when the block ends, and not at all if the block fails.
-
-    Args:
-        final: Place of the folder.
-
-    Yields:
-        Temporary folder to write into.
-
-    Raises:
-        StorageError: The folder cannot be written.
-    """
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        sync_folder(final.parent)
-    except OSError as error:
-        raise StorageError(cannot_write(final, error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _entries(folder: Path) -> list[Path]:

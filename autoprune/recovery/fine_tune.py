@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.work import Work
 from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.max_norm import limit_norms
@@ -21,34 +21,6 @@ from autoprune.task.task import Task
 
 #: Tensors by parameter name -> the same tensors, cut as the parameters were.
 CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Work done, counted in samples.
-
-    Attributes:
-        forward: Samples passed through a model without training, calibration and a teacher's batches included.
-        trained: Samples passed forward and backward.
-        shared: Samples of work that is done once for several candidates: a teacher's outputs for the whole train split.
-            The same for each of them, whoever came first; a sum of work counts it once.
-    """
-
-    forward: int = 0
-    trained: int = 0
-    shared: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            forward=self.forward + other.forward,
-            trained=self.trained + other.trained,
-            shared=max(self.shared, other.shared),
-        )
-
-    @property
-    def total(self) -> int:
-        """All samples that were processed."""
-        return self.forward + self.trained + self.shared
 
 
 class DivergedError(RecoveryError):

@@ -12,19 +12,19 @@ from autoprune.front.convergence import convergence
 from autoprune.front.findings import findings, share_of_dense
 from autoprune.front.front import Front
 from autoprune.front.rung_audit import audit_rungs
+from autoprune.records.atomic import write_atomically
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.left_alone import causes
 from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import Latency
 from autoprune.records.run_folder import RunFolder
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import figures
 from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.importance import Importances, read_importances
-from autoprune.sensitivity.scan import Sensitivity, work_of
-from autoprune.task.checkpoint import write_atomically
 
 
 def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
@@ -57,7 +57,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     sections.append(Section(title="Layers of a candidate", figure=figures.layers(front, groups)))
     if scan is not None:
         sections += [*([_sensitivity(scan, front, groups)] if scan.added_loss else []), *_depth(scan)]
-    start = (0, 0.0) if scan is None else (work_of(scan).total, scan.seconds)
+    start = (0, 0.0) if scan is None else (scan.work.total, scan.seconds)
     curve = convergence(front, start=start)
     sections += [
         Section(title="Progress", figure=figures.progress(front, curve)),

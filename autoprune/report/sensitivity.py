@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from autoprune.records.sensitivity import BlockSensitivity
 from autoprune.report.labels import labels
-from autoprune.sensitivity.scan import BlockSensitivity
 
 #: Height in pixels of a row, and of the margins.
 _ROW, _AROUND = 34, 190

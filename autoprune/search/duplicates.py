@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.structure.topology import Topology
 

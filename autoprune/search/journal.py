@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search.ledger import STOPPED, bounded, values_of
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.space import Space
-from autoprune.study.settings import StudySettings
 
 #: Name of the Optuna study in its journal.
 STUDY_NAME = "autoprune"

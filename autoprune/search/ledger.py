@@ -13,13 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.search.settings import StudySettings
 from autoprune.search.sources.warm_starts import warm_starts
 from autoprune.search.space.parameters import Parameters
 from autoprune.search.space.space import Space
 from autoprune.structure.topology import Topology
-from autoprune.study.settings import StudySettings
-from autoprune.task.soundness import is_finite
-from autoprune.trial.candidate import Candidate
 
 #: Name of the constraint that early-stopped trials violate.
 STOPPED = "early_stopped"
@@ -280,40 +278,3 @@ def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
         latency = record.search.latency
         values.append(latency.ratio if name == "latency_ms" and latency is not None else record.search.value(name))
     return values
-
-
-def _note(candidate: Candidate) -> str:
-    """Return why no trial may start from a candidate, although its losses were finite."""
-    return "" if all(map(is_finite, candidate.model.parameters())) else "weights that are not finite"
-
-
-def record_of(
-    trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
-) -> CandidateRecord:
-    """Return the record of a finished candidate.
-
-    Args:
-        trial: Trial of the candidate.
-        candidate: Result of the evaluation.
-        records: The earlier candidates.
-    """
-    before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
-    return CandidateRecord(
-        number=trial.number,
-        origin=origin_of(trial),
-        plan=candidate.plan,
-        kept=dict(candidate.kept.groups),
-        dropped=candidate.kept.dropped,
-        search=candidate.measurement,
-        parent=candidate.parent,
-        samples_forward=candidate.work.forward,
-        samples_trained=candidate.work.trained,
-        samples_shared=candidate.work.shared,
-        lineage_trained=before + candidate.work.trained,
-        seconds=candidate.seconds,
-        note=candidate.note or _note(candidate),
-        rungs=candidate.rungs,
-        fidelity=candidate.fidelity,
-        parameters=dict(trial.params),
-        warm_start=str(trial.user_attrs.get("warm_start", "")),
-    )

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.allocation import GroupPlan
-from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import BASELINES, CandidateRecord
-from autoprune.records.run_folder import RunFolder
 from autoprune.structure.topology import Topology
-from autoprune.surgery.cut import rebuild
-from autoprune.task.clone import clone_with
-from autoprune.trial.context import Parent, TrialContext
 
 
 def choose_parent(
@@ -125,22 +120,3 @@ def _looser(parent: WeightPlan | None, child: WeightPlan | None) -> bool:
     layers = {*parent.layers, *child.layers}
     pairs = [(plan.layers.get(name, plan.target) for plan in (parent, child)) for name in layers]
     return parent.spread == child.spread and parent.target <= child.target and all(a <= b for a, b in pairs)
-
-
-def load_parent(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
-    """Load a stored candidate as a parent.
-
-    Args:
-        context: Context of the trials.
-        folder: Run folder.
-        record: Candidate to load.
-
-    Raises:
-        NotFoundError: The weights are missing.
-        StorageError: The weights are damaged.
-    """
-    kept = KeptChannels(groups=record.kept, dropped=record.dropped)
-    if record.origin == "dense":
-        return Parent(number=record.number, model=clone_with(context.task.dense), kept=kept)
-    model = rebuild(context.task.dense, context.topology, kept, folder.read_weights(record.number))
-    return Parent(number=record.number, model=model, kept=kept)

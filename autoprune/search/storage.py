@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from autoprune.errors import StorageError, StudyConflictError, error_message
-from autoprune.task.checkpoint import cannot_write, sync_folder, write_atomically
+from autoprune.records.atomic import cannot_write, sync_folder, write_atomically
 
 JOURNAL = "journal.log"
 _LOGGER = logging.getLogger("autoprune")

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autoprune.trace.operators import readable_name
-
 #: The page that has a section for every kind.
 PAGE = "docs/left_alone.md"
 
@@ -352,7 +350,7 @@ class Reason:
         line: `file:line` of the code outside torch that called the operator; "" if it is unknown.
 
     Example:
-        >>> Reason(kind=PICKED, operator="index_select", module="head", line="net.py:12").text
+        >>> Reason(kind=PICKED, operator="torch.index_select", module="head", line="net.py:12").text
         'is picked by its number (torch.index_select in head, net.py:12)'
     """
 
@@ -369,15 +367,10 @@ class Reason:
         return "; ".join(filter(None, (self.kind.words.format(detail=self.detail), self.note)))
 
     @property
-    def written(self) -> str:
-        """The operator as users write it; "" if there is none to name."""
-        return readable_name(self.operator) if self.operator else ""
-
-    @property
     def place(self) -> str:
         """Operator, module and line, as far as they are known; "" if none is."""
         where = f"in {self.module}" if self.module else "in the model's own forward" if self.operator else ""
-        what = " ".join(filter(None, (self.written, where)))
+        what = " ".join(filter(None, (self.operator, where)))
         return ", ".join(filter(None, (what, self.line)))
 
     @property

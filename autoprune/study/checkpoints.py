@@ -13,10 +13,11 @@ from torch import nn
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.plan.kept import KeptChannels
-from autoprune.records.run_folder import CHECKPOINTS, WEIGHTS, RunFolder, atomic_folder
+from autoprune.records.atomic import atomic_folder, write_atomically
+from autoprune.records.run_folder import CHECKPOINTS, WEIGHTS, RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.surgery.cut import rebuild
-from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest, write_atomically
+from autoprune.task.checkpoint import bytes_of, read_weights, serialize_smallest
 from autoprune.trial.context import TrialContext
 
 RECORD = "checkpoint.json"

@@ -8,23 +8,24 @@ from dataclasses import replace
 
 import optuna
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import BASELINES, CandidateRecord
+from autoprune.records.measurement import Measurement
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.search import duplicates, ledger, lineage
 from autoprune.search.samplers import untried
+from autoprune.search.settings import StudySettings
 from autoprune.search.sources import repair
 from autoprune.search.space.parameters import Parameters
 from autoprune.search.space.settings import SCORED_MODES
 from autoprune.search.space.space import Space, dense_plan
-from autoprune.study import checkpoints, retention, rungs
-from autoprune.study.settings import StudySettings
+from autoprune.study import checkpoints, retention, rungs, store
 from autoprune.study.untested import UntestedCandidates
-from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
+from autoprune.trial.candidate import Candidate, evaluate_plan, expected_costs, measure_test, resolve_plan
 from autoprune.trial.context import TrialContext
 
 #: Origins whose plans may be shrunk. User plans and baselines are evaluated unchanged.
@@ -91,7 +92,7 @@ class Execution:
         Args:
             resolved: Resolved plan.
         """
-        found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
+        found = self._shrink_to_limits(resolved)
         return replace(found, recovery=self._recovery_scaled_to_cost(found))
 
     def evaluate_or_reuse(self, trial: optuna.Trial, space: Space) -> None:
@@ -130,7 +131,7 @@ class Execution:
         """Shrink a proposal to the limits, and to an ancestor that nearly contains it."""
         found, slack = resolved, self.settings.lineage_slack
         if origin == rungs.STOPPABLE:
-            found = repair.shrink_to_limits(self.context, self.settings, self.front(), resolved) or resolved
+            found = self._shrink_to_limits(resolved)
             if found != resolved:
                 trial.set_user_attr("repaired", True)
         else:
@@ -138,6 +139,15 @@ class Execution:
         if not self.settings.lineage or untried.UNTRIED in trial.user_attrs:
             return found
         return lineage.shrink_to_ancestor(self._ancestors(), found, self.context.topology, slack)
+
+    def _shrink_to_limits(self, resolved: PruningPlan) -> PruningPlan:
+        """Return the plan, shrunk where it would exceed a limit and smaller widths keep it."""
+
+        def costs(plan: PruningPlan, timed: bool) -> Measurement:
+            return expected_costs(self.context, plan, timed=timed)
+
+        found = repair.shrink_to_limits(resolved, self.context.topology, costs, self.settings, self.front())
+        return found or resolved
 
     def _recovery_scaled_to_cost(self, resolved: PruningPlan) -> RecoveryPlan:
         """Return the recovery settings with `steps` scaled to the plan's cost."""
@@ -155,7 +165,7 @@ class Execution:
         else:
             ancestor = self.front().get(polished)
         if ancestor is not None:
-            parent = lineage.load_parent(self.context, self.folder, ancestor)
+            parent = store.load_parent(self.context, self.folder, ancestor)
         planned = replace(self.settings, trials=self.planned)
         looks = rungs.rung_policy(
             planned, self.rung_split, self.records, self.context.task.higher_is_better, ledger.origin_of(trial)
@@ -195,8 +205,8 @@ class Execution:
 
     def _store_and_tell(self, trial: optuna.Trial, candidate: Candidate) -> None:
         """Store first, then tell: after a kill in between, a resumed run tells the stored candidate."""
-        record = ledger.record_of(trial, candidate, self.records)
-        self.folder.write_candidate(record, candidate.model)
+        record = store.record_of(trial, candidate, self.records)
+        store.store_candidate(self.folder, record, candidate.model)
         bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which a folder is read
         ledger.set_constraints(trial, record, self.excess(record))
         self.optuna.tell(trial, ledger.values_of(record, self.settings))
@@ -243,7 +253,7 @@ class Execution:
                 break
             record, measured = self.records[position], None
             with untested.kept(record.number):
-                model = lineage.load_parent(self.context, self.folder, record).model
+                model = store.load_parent(self.context, self.folder, record).model
                 measured = measure_test(self.context, model, record.search)
             if measured is not None:
                 self.folder.write_test(record.number, measured)

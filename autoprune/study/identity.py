@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoprune.codec import from_plain, to_plain
-from autoprune.criteria.resolve import prunable_blocks
 from autoprune.display import summarize_names
 from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflictError, error_message
+from autoprune.plan.widths import prunable_blocks
 from autoprune.records.cost_table import CostTable
 from autoprune.records.manifest import BlockRow, GroupRow, Manifest, UnprunableModule
 from autoprune.records.run_folder import RunFolder
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.context import SpaceContext
 from autoprune.structure.blocks import DroppableBlock
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
-from autoprune.study.settings import StudySettings
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
 from autoprune.trial.context import TrialContext
@@ -148,7 +148,7 @@ def unprunable_rows(topology: Topology) -> list[UnprunableModule]:
             why=left.why.words,
             remedy=left.why.kind.remedy,
             docs=left.why.kind.anchor,
-            operator=left.why.written,
+            operator=left.why.operator,
             at=left.why.module,
             line=left.why.line,
             group=left.group,

@@ -20,12 +20,12 @@ from autoprune.records.ending import Ending
 from autoprune.records.run_folder import FAILURES, RunFolder
 from autoprune.search import attempts, ledger
 from autoprune.search.samplers.registry import build_sampler, named_sampler
+from autoprune.search.settings import StudySettings
 from autoprune.search.sources import polish, rescan
 from autoprune.search.space.space import Space, build_space
-from autoprune.sensitivity.scan import count_parts, scan, work_of
+from autoprune.sensitivity.scan import count_parts, scan
 from autoprune.study.execution import Execution
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
-from autoprune.study.settings import StudySettings
 from autoprune.study.untested import UntestedCandidates
 from autoprune.trial.context import TrialContext
 
@@ -265,7 +265,7 @@ class Loop:
     def _processed(self) -> int:
         """Return the samples processed so far, including the scan."""
         scanned = self.folder.read_sensitivity()
-        start = 0 if scanned is None else work_of(scanned).total
+        start = 0 if scanned is None else scanned.work.total
         return start + samples_processed(self.records)
 
     def _measure_on_test(self, reason: str) -> None:

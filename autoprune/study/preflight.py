@@ -9,16 +9,14 @@ from functools import partial
 
 import torch
 
-from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.dry_run import CriteriaInUse, dry_run
-from autoprune.criteria.registry import applicable_criteria, check_applicable
-from autoprune.criteria.resolve import check_block_count, check_ranking, planned_widths
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all, user_code
+from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, applicable_criteria, check_applicable
 from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.plan.widths import check_block_count, check_ranking, planned_widths
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.search.space.context import SpaceContext

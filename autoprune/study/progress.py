@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord, samples_processed
 from autoprune.records.ending import Ending
-from autoprune.study.settings import StudySettings
+from autoprune.search.settings import StudySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

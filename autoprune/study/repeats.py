@@ -15,9 +15,8 @@ from autoprune.front.convergence import convergence, hypervolume_band, worst_qua
 from autoprune.front.front import Front
 from autoprune.plan.validation import is_count
 from autoprune.records.run_folder import RunFolder
-from autoprune.sensitivity.scan import work_of
+from autoprune.search.settings import StudySettings
 from autoprune.study.progress import OnProgress
-from autoprune.study.settings import StudySettings
 from autoprune.study.study import Study
 from autoprune.task.task import Task
 
@@ -199,7 +198,7 @@ def _scanned(folder: RunFolder) -> tuple[int, float]:
     sensitivity = folder.read_sensitivity()
     if sensitivity is None:
         return 0, 0.0
-    work = work_of(sensitivity)
+    work = sensitivity.work
     return work.total, sensitivity.seconds
 
 

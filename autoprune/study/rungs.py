@@ -10,7 +10,7 @@ from autoprune.errors import user_code
 from autoprune.front import dominance
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
-from autoprune.study.settings import StudySettings
+from autoprune.search.settings import StudySettings
 from autoprune.task.data import IterableSplit, Split, take_batches
 from autoprune.task.task import Task
 from autoprune.trial.candidate import RungPolicy, RungState

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
 from autoprune.search.allocation.latency_model import fit_latency
 from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.study import Study
 
 #: Costs that a budget can refer to.

@@ -20,15 +20,16 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.run_folder import STUDY, RunFolder
-from autoprune.recovery.fine_tune import Work
-from autoprune.search import ledger, lineage
+from autoprune.records.work import Work
+from autoprune.search import ledger
 from autoprune.search.importance import Importances, read_importances
 from autoprune.search.journal import JournalSource, make_study, matches_folder, restore
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, build_space
 from autoprune.search.storage import exclusive, open_journal
-from autoprune.sensitivity.scan import count_parts, plan_scan, work_of
+from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.identity import check_same, check_unused, new_manifest, without_new_blocks
@@ -43,7 +44,7 @@ from autoprune.study.preflight import (
     mode_notes,
 )
 from autoprune.study.progress import OnProgress
-from autoprune.study.settings import StudySettings
+from autoprune.study.store import load_parent
 from autoprune.task.task import Task, assert_trained
 from autoprune.trial.context import TrialContext
 
@@ -208,7 +209,7 @@ class Study:
             Samples of the sensitivity scan and of all candidates; what candidates share counts once.
         """
         scanned = self.folder.read_sensitivity()
-        total = work_of(scanned) if scanned is not None else Work()
+        total = scanned.work if scanned is not None else Work()
         for record in self._records:
             total += Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
         return total
@@ -243,7 +244,7 @@ class Study:
         context = self._need_context("rebuild")
         if epoch is not None:
             return checkpoints.load_model(context, self.folder, number, epoch)
-        return lineage.load_parent(context, self.folder, self.front().get(number)).model.eval()
+        return load_parent(context, self.folder, self.front().get(number)).model.eval()
 
     def checkpoints(self, number: int) -> list[Checkpoint]:
         """List the stored checkpoints of a trial.

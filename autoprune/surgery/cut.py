@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from autoprune.display import join_faults
 from autoprune.errors import SurgeryError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import Rescale
@@ -17,7 +18,7 @@ from autoprune.surgery.module_numbers import update_group_numbers, update_weight
 from autoprune.surgery.positions import alive_positions
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_and_touched, drop_cached_tensors
-from autoprune.task.soundness import join_faults, misfit_faults
+from autoprune.task.soundness import misfit_faults
 
 
 def cut(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message, plain_text
+from autoprune.display import join_faults
+from autoprune.errors import ConfigurationError, NotFoundError, StorageError, error_message
 from autoprune.task.clone import drop_cached_tensors
 from autoprune.task.models import common_prefix, without_wrapping
-from autoprune.task.soundness import join_faults, misfit_faults
+from autoprune.task.soundness import misfit_faults
 from autoprune.task.sparse_file import decode, separate, serialize_sparse
 
 
@@ -148,56 +147,3 @@ def serialize_smallest(tensors: Mapping[str, Tensor]) -> bytes:
         The bytes; `read_weights` reads both.
     """
     return min(serialize(tensors), serialize_sparse(tensors), key=len)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file by way of a temporary one, fsync and rename: readers see the old file or the new one, whole.
-
-    Args:
-        path: The file; missing folders are made.
-        data: Its content.
-
-    Raises:
-        StorageError: The file cannot be written, such as on a full disk; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(cannot_write(path, error)) from error
-    finally:
-        with contextlib.suppress(OSError):  # it exists only after an error
-            temporary.unlink(missing_ok=True)
-
-
-def cannot_write(path: Path, error: OSError) -> str:
-    """Build the message about a file or folder that cannot be written.
-
-    Args:
-        path: The file or folder.
-        error: The error of the operating system.
-
-    Returns:
-        The message.
-    """
-    remedy = "What is finished is kept. Free some space or change the permissions, and run the same command again."
-    return f"{plain_text(str(path))} cannot be written ({error.strerror or repr(error)}). {remedy}"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut.
-
-    Args:
-        folder: The folder.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

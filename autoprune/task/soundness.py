@@ -7,9 +7,6 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-#: Most tensors in one message.
-_NAMED = 3
-
 
 def misfit_faults(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[str]:
     """Compare stored weights with the tensors of a model. Tensors that only one of the two has are not compared.
@@ -72,20 +69,6 @@ def is_finite(tensor: Tensor) -> bool:
         return True
     wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no isfinite for 8-bit floats
     return bool(torch.isfinite(wide).all())
-
-
-def join_faults(faults: Collection[str]) -> str:
-    """Join the first few faults to one line.
-
-    Args:
-        faults: Clauses.
-
-    Returns:
-        The line, with the number of faults that are left out.
-    """
-    first = [*faults][:_NAMED]
-    more = f"; {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
-    return f"{'; '.join(first)}{more}"
 
 
 def _is_negative(name: str, tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import CodeType
 
 from autoprune.structure.reasons import FOURIER, PACKED, PARAMETRISED, QUANTISED, RANKED, Reason, ReasonKind
-from autoprune.trace.operators import CallSite
+from autoprune.trace.operators import CallSite, readable_name
 
 #: Operators without a rule whose reason is more specific than "no rule".
 WITHOUT_RULE: Mapping[str, ReasonKind] = {
@@ -55,6 +55,6 @@ def locate_reason(kind: ReasonKind, detail: str, where: tuple[str, str], until: 
         return Reason(kind=kind, detail=detail, module=module)
     call = CallSite.of(until)
     for function in call.functions & FUNCTIONS.keys():
-        return Reason(kind=FUNCTIONS[function], operator=function, module=module, line=call.line)
+        return Reason(kind=FUNCTIONS[function], operator=readable_name(function), module=module, line=call.line)
     kind = next((MODULES[part] for part in module.split(".") if part in MODULES), kind)
-    return Reason(kind=kind, detail=detail, operator=operator, module=module, line=call.line)
+    return Reason(kind=kind, detail=detail, operator=readable_name(operator), module=module, line=call.line)

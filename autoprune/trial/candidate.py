@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from autoprune.criteria.gathering import count_passes, gather_signals
-from autoprune.criteria.resolve import planned_widths, resolve_allocation, signals_to_resolve
+from autoprune.criteria.resolve import resolve_allocation, signals_to_resolve
 from autoprune.errors import user_code
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare_latency
@@ -20,9 +20,11 @@ from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan, block_pattern
+from autoprune.plan.widths import planned_widths
 from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.work import Work
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
-from autoprune.recovery.fine_tune import DivergedError, Work
+from autoprune.recovery.fine_tune import DivergedError
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from autoprune.measure.latency import check_backend
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.proof.discover import discover_structure
@@ -62,8 +63,10 @@ class TrialContext:
 
         Raises:
             TraceError: The model cannot be traced.
+            UnknownNameError: There is no such latency backend.
             ConfigurationError: A pattern matches no module.
         """
+        check_backend(latency_backend)
         topology = discover_structure(task.dense, task.example_inputs)
         return cls(
             task=task,

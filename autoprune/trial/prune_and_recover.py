@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import count_passes, gather_signals
-from autoprune.criteria.registry import signals_for
-from autoprune.criteria.resolve import planned_widths, select_channels
+from autoprune.criteria.resolve import select_channels
 from autoprune.criteria.signals import Signals
-from autoprune.criteria.single_weights import score_weights, weight_signals_for
+from autoprune.criteria.single_weights import score_weights
+from autoprune.plan.criteria import signals_for, weight_signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.plan.widths import planned_widths
+from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import FineTune, Work
+from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.recovery.reconstruction import reconstruct

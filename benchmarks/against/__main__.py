@@ -29,9 +29,9 @@ import typer
 import autoprune
 from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.atomic import write_atomically
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import budgets
-from autoprune.task.checkpoint import write_atomically
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep

@@ -25,7 +25,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from autoprune.front.dominance import hypervolume
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.records.sensitivity import Sensitivity
+from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.groups import ChannelGroup, Member
 from autoprune.structure.topology import Product, TensorInfo, Topology
 

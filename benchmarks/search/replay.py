@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.front.dominance import hypervolume
+from autoprune.plan.widths import planned_widths
 from autoprune.search.samplers.registry import sampler
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from autoprune.task.checkpoint import read_weights, serialize, write_atomically
+from autoprune.records.atomic import write_atomically
+from autoprune.task.checkpoint import read_weights, serialize
 from studies.fashion_mnist.data import Datasets, datasets
 
 CHECKPOINT = Path(__file__).parent / "dense.safetensors"

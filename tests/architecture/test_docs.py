@@ -14,19 +14,17 @@ import typer.main
 
 import autoprune
 from autoprune.cli.main import app
-from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import CRITERIA
 from autoprune.criteria.signals import SIGNALS
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA
+from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.weights import PATTERNS, SPREADS
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.samplers.variation import VARIATIONS
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.settings import SPACES, SpaceSettings
 from autoprune.structure.reasons import PAGE, REASON_KINDS
-from autoprune.study.settings import StudySettings
 from autoprune.surgery.weight_masks import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
 from autoprune.task.task import Task
@@ -63,7 +61,7 @@ def test_every_criterion_has_a_row_with_its_signals_and_file() -> None:
     for kind, registry in registries.items():
         for name, entry in registry.items():
             signals = ", ".join(entry.signals) or ("none" if name == "random" else "weights")
-            wanted.append((f"`{name}`", kind, signals, f"`{entry.function.__module__.rpartition('.')[2]}.py`"))
+            wanted.append((f"`{name}`", kind, signals, f"`{entry.load().__module__.rpartition('.')[2]}.py`"))
     rows = rows_of("criteria.md", "name | for")
     assert [(name, kind, signals, file) for name, kind, _, signals, _, _, file in rows] == wanted
     assert all(all(row) for row in rows), "an empty cell"
@@ -79,7 +77,7 @@ def test_every_signal_has_a_row_and_a_file() -> None:
 def test_the_years_of_the_papers_are_those_of_the_docstrings() -> None:
     registries = {"channels": CRITERIA, "weights": WEIGHT_CRITERIA, "blocks": BLOCK_CRITERIA}
     for name, kind, _, _, _, paper, _ in rows_of("criteria.md", "name | for"):
-        text = registries[kind][name.strip("`")].function.__doc__ or ""
+        text = registries[kind][name.strip("`")].load().__doc__ or ""
         for year in re.findall(r"\b(?:19|20)\d\d\b", paper):
             assert year in text, (name, kind)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.registry import CRITERIA, score, signals_for
+from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
+from autoprune.plan.criteria import CRITERIA, signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
@@ -133,6 +134,6 @@ def test_scoring_changes_no_signal(criterion: str) -> None:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_the_docstring_says_what_it_is(criterion: str) -> None:
-    text = CRITERIA[criterion].function.__doc__ or ""
+    text = CRITERIA[criterion].load().__doc__ or ""
     assert "Returns:" in text
     assert "20" in text, "the year of the paper"

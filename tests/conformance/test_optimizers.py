@@ -12,7 +12,8 @@ from torch import nn
 import autoprune
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
-from autoprune.recovery.fine_tune import Work, fine_tune
+from autoprune.records.work import Work
+from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task.data import first_batches
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import width_bounds
@@ -23,7 +24,7 @@ from autoprune.search.space.parameters import ParameterValue
 from autoprune.search.space.settings import SPACES, SpaceSettings
 from autoprune.search.space.space import SPACE_BUILDERS, Space, budgets, build_space
 from autoprune.search.space.ties import TIES
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autoprune.criteria.blocks import BLOCK_CRITERIA, block_signals_for, score_blocks
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA, score_weights, weight_signals_for
+from autoprune.criteria.blocks import score_blocks
+from autoprune.criteria.single_weights import score_weights
+from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, block_signals_for, weight_signals_for
 from autoprune.plan.maskable import maskable
 from autoprune.surgery.cut import cut
 from tests.conformance.scoring import dense_signals, gathered_again, orders_of, permute, permuted_signals, signals_on
@@ -97,6 +98,6 @@ def test_blocks_of_a_cut_model(name: str) -> None:
 
 @pytest.mark.parametrize("criterion", [*WEIGHT_CRITERIA.values(), *BLOCK_CRITERIA.values()])
 def test_the_docstring_says_what_it_is(criterion: object) -> None:
-    text = criterion.function.__doc__ or ""  # type: ignore[attr-defined]
+    text = criterion.load().__doc__ or ""  # type: ignore[attr-defined]
     assert "Returns:" in text
     assert "20" in text or "1989" in text, "the year of the paper"

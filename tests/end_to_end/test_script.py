@@ -9,7 +9,7 @@ import pytest
 import autoprune
 from autoprune.cli.script import make_sampler, read_limits
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.study.settings import UNIFORM_POINTS
+from autoprune.search.settings import UNIFORM_POINTS
 from tests.end_to_end.script import command, write
 from tests.unit.study.small import journal_study
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprune.criteria.registry import CRITERIA
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.registry import CRITERIA
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
 from autoprune.measure.quality import evaluate
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import recalibrate
-from autoprune.recovery.fine_tune import Work
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.trial.context import Parent, TrialContext

@@ -22,12 +22,12 @@ from autoprune.front.front import Front
 from autoprune.records.run_folder import RunFolder
 from autoprune.report import terminal
 from autoprune.search.importance import Importance, ImportanceRow, Importances
+from autoprune.search.settings import StudySettings
 from autoprune.structure.reasons import UNKNOWN, Reason
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import UnprunableLayer
 from autoprune.study.progress import Progress
 from autoprune.study.repeats import Repeats
-from autoprune.study.settings import StudySettings
 from tests.unit.front.builders import dense, measurement, record
 
 #: A name -> what may be seen of it.

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
-from autoprune.sensitivity.scan import Sensitivity
+from autoprune.records.sensitivity import Sensitivity
 
 #: With fewer finished candidates the scan is not corrected.
 MIN_TRIALS_FOR_CORRECTION = 10

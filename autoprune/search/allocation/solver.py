@@ -10,9 +10,9 @@ import numpy as np
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.plan.validation import is_finite
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import TOLERANCE, AllowedWidths, round_to_budget
-from autoprune.sensitivity.scan import Sensitivity
 
 #: Share of a group's channels, at least one channel, that one step of the path removes.
 _STEP = 1 / 24

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
+from autoprune.records.measurement import Measurement
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.lineage import with_widths
-from autoprune.study.settings import StudySettings
-from autoprune.trial.candidate import expected_costs
-from autoprune.trial.context import TrialContext
+from autoprune.search.settings import StudySettings
+from autoprune.structure.topology import Topology
 
 #: Bisection steps for the factor.
 _HALVINGS = 8
+#: (resolved plan, whether its latency counts) -> its expected costs.
+ExpectedCosts = Callable[[PruningPlan, bool], Measurement]
 
 
 def shrink_to_limits(
-    context: TrialContext, settings: StudySettings, front: Front, plan: PruningPlan
+    plan: PruningPlan, topology: Topology, costs: ExpectedCosts, settings: StudySettings, front: Front
 ) -> PruningPlan | None:
     """Scale all widths by the largest factor that keeps the limits.
 
@@ -29,10 +33,11 @@ def shrink_to_limits(
     minimum.
 
     Args:
-        context: Context of the trials.
+        plan: Resolved plan.
+        topology: Structure of the dense model.
+        costs: Function from a resolved plan, and whether its latency counts, to its expected costs.
         settings: Settings of the run.
         front: Front with the dense model, to which limits in shares refer.
-        plan: Resolved plan.
 
     Returns:
         The plan, unchanged if it keeps the limits; None if not even the smallest widths keep them.
@@ -42,21 +47,20 @@ def shrink_to_limits(
         return plan
 
     def fits(tried: PruningPlan) -> bool:
-        costs = expected_costs(context, tried, timed="latency_ms" in limited)
-        record = CandidateRecord.proposed(costs)
+        record = CandidateRecord.proposed(costs(tried, "latency_ms" in limited))
         return all(front.value(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):
         return plan
-    table = CostTable.of(context.topology)
+    table = CostTable.of(topology)
     floor, grain = width_bounds(table, settings.space.max_ratio, settings.space.round_to)
-    planned = planned_widths(plan, context.topology)
+    planned = planned_widths(plan, topology)
     widths = np.array([planned[name] for name in table.names], dtype=np.float64)
     floor = np.minimum(floor, widths)
 
     def at(factor: float) -> PruningPlan:
         fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
-        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), context.topology)
+        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), topology)
 
     low, high = 0.0, 1.0
     if not fits(at(low)):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import optuna
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.structure.topology import Topology
 
 #: Candidates before the first rescan; the next follow after twice as many each.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.parameters import Parameters
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets
 from autoprune.search.space.varied_defaults import varied_defaults
 from autoprune.structure.topology import Topology
-from autoprune.study.settings import StudySettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

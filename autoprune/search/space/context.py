@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import AllocationPath, solve, width_bounds
@@ -26,7 +27,6 @@ from autoprune.search.space.parameters import (
 )
 from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.search.space.ties import leaders
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.structure.topology import Topology
 
 

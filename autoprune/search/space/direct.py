@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from autoprune.criteria.resolve import keep_count
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import keep_count
 from autoprune.search.allocation.rounding import round_to_budget
 from autoprune.search.allocation.solver import fractional_widths
 from autoprune.search.space.context import SpaceContext

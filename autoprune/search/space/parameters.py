@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.criteria.registry import applicable_criteria
-from autoprune.criteria.resolve import prunable_blocks
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.criteria import applicable_criteria
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.plan.widths import prunable_blocks
 from autoprune.search.space.optimizers import default_rate, optimizer_choices
 from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.structure.topology import Topology

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
-from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import criterion
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
+from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, criterion
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES, NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern

@@ -13,6 +13,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.solver import scale_to_budget, width_bounds
 from autoprune.search.space.context import SpaceContext
@@ -21,7 +22,6 @@ from autoprune.search.space.guided import guided
 from autoprune.search.space.parameters import Parameters, ParameterValue
 from autoprune.search.space.reduced import reduced
 from autoprune.search.space.settings import NO_MASKS, SpaceSettings
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.structure.topology import Topology
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from autoprune.criteria.registry import applicable_criteria
+from autoprune.plan.criteria import applicable_criteria
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 

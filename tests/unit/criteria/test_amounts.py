@@ -13,12 +13,13 @@ from torch import nn
 
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.registry import score
-from autoprune.criteria.resolve import planned_widths, resolve_allocation, select_channels, signals_to_resolve, width_of
+from autoprune.criteria.resolve import resolve_allocation, select_channels, signals_to_resolve
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import RANKING_COSTS, BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths, width_of
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, Add, line, on, residual

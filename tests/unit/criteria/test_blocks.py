@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.block_effects import measure_block_changes
-from autoprune.criteria.blocks import BLOCK_CRITERIA, block_criterion, block_signals_for, score_blocks
+from autoprune.criteria.blocks import score_blocks
 from autoprune.criteria.gates import open_probability
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.criteria import BLOCK_CRITERIA, block_criterion, block_signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.surgery.cut import cut

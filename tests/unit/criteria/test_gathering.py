@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from autoprune.criteria.gathering import count_passes, gather_signals
-from autoprune.criteria.registry import CRITERIA, score
+from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import (

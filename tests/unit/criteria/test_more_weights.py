@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from autoprune.criteria import magnitude
-from autoprune.criteria.registry import CRITERIA, score
+from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
@@ -63,7 +64,7 @@ def test_weights_that_are_all_zero_are_worth_nothing() -> None:
     model = line(torch.zeros(5))
     for name in ("linf", "l0", "fpgm", "lamp"):
         assert scored(name, model).tolist() == [0] * 5
-        function, group, signals = CRITERIA[name].function, first_group(model, X), on(model, [X], ())
+        function, group, signals = CRITERIA[name].load(), first_group(model, X), on(model, [X], ())
         assert function(group, signals).tolist() == [0] * 5, "no number, which counts as 0 later"
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.registry import CRITERIA, score
+from autoprune.criteria.registry import score
 from autoprune.criteria.signals import Signals
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA, score_weights
+from autoprune.criteria.single_weights import score_weights
+from autoprune.plan.criteria import CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.structure.topology import Topology

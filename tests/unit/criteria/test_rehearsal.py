@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.blocks import BLOCK_CRITERIA
 from autoprune.criteria.dry_run import CriteriaInUse, Inapplicable, dry_run
-from autoprune.criteria.registry import CRITERIA, applicable_criteria, check_applicable
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA, applicable_criteria, check_applicable
 from autoprune.plan.maskable import maskable
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch

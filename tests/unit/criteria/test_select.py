@@ -9,13 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoprune.criteria import magnitude
 from autoprune.criteria.gathering import gather_signals
-from autoprune.criteria.registry import applicable_criteria, check_applicable, criterion, score, signals_for
-from autoprune.criteria.resolve import keep_count, planned_widths, select_channels
+from autoprune.criteria.registry import score
+from autoprune.criteria.resolve import select_channels
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.criteria import applicable_criteria, check_applicable, criterion, signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import keep_count, planned_widths
 from autoprune.surgery.cut import cut
 from autoprune.surgery.positions import alive_positions
 from tests.unit.criteria.small import total
@@ -111,13 +114,11 @@ def test_a_criterion_on_norms_needs_norms_everywhere() -> None:
 
 
 def test_scores_that_are_no_numbers_are_worth_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autoprune.criteria import registry
-
-    broken = registry.Criterion(function=lambda group, signals: torch.tensor([float("nan"), float("inf"), 1.0]))
-    monkeypatch.setattr(registry, "CRITERIA", {"broken": broken})
+    broken = torch.tensor([float("nan"), float("inf"), 1.0])
+    monkeypatch.setattr(magnitude, "l1", lambda group, signals: broken)
     case = specimen("mlp")
     signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, 0)
-    found = score("broken", case.topology.groups[0], signals)
+    found = score("l1", case.topology.groups[0], signals)
     assert torch.isfinite(found).all()
     assert found.argsort().tolist() == [0, 2, 1]
 

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gates import open_probability
-from autoprune.criteria.single_weights import (
-    WEIGHT_CRITERIA,
-    score_weights,
-    weight_criterion,
-    weight_signals_for,
-)
+from autoprune.criteria.single_weights import score_weights
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.plan.criteria import WEIGHT_CRITERIA, weight_criterion, weight_signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
@@ -44,7 +40,7 @@ def test_one_to_five_on_weights() -> None:
 def test_lamp_counts_equal_weights_in_full_and_zeros_as_nothing() -> None:
     found = scored("lamp", line(torch.tensor([1.0, -2.0, 2.0, 0.0, 1.0])), [X]).flatten()
     assert found.tolist() == pytest.approx([1 / 10, 4 / 8, 4 / 8, 0, 1 / 10])
-    bare = WEIGHT_CRITERIA["lamp"].function("0.weight", on(line(torch.zeros(5)), [X], ()))
+    bare = WEIGHT_CRITERIA["lamp"].load()("0.weight", on(line(torch.zeros(5)), [X], ()))
     assert bare.tolist() == [[0]] * 5, "no number, which counts as 0 later"
 
 

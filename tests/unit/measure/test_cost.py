@@ -16,9 +16,10 @@ from autoprune.measure.cost import (
     stored_bytes,
 )
 from autoprune.plan.kept import KeptChannels
+from autoprune.records.atomic import write_atomically
 from autoprune.surgery.cut import cut
 from autoprune.surgery.weight_masks import apply_masks
-from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
+from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest
 from tests.zoo.convolutional import TiedWeights
 from tests.zoo.registry import ZOO, build, specimen
 

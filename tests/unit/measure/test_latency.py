@@ -153,7 +153,7 @@ def test_modes_are_restored_module_by_module_after_an_error() -> None:
 
 
 def test_an_unknown_backend_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"a latency backend must be one of torch.*but got 'abacus'"):
+    with pytest.raises(UnknownNameError, match=r"the latency backend must be one of torch.*but got 'abacus'"):
         compare_latency(nn.Identity(), nn.Identity(), torch.zeros(1), backend="abacus")
 
 

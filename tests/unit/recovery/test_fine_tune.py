@@ -12,8 +12,9 @@ from torch import Tensor, nn
 import autoprune
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.work import Work
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import Work, fine_tune
+from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task.data import first_batches
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 from tests.zoo.convolutional import ResNet

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 import autoprune
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.work import Work
 from autoprune.recovery.distillation import Teacher
-from autoprune.recovery.fine_tune import DivergedError, FineTune, Work
+from autoprune.recovery.fine_tune import DivergedError, FineTune
 from autoprune.surgery.cut import cut, sliced
 from autoprune.task.data import Batch
 from tests.tasks import blobs, trained_mlp, trained_resnet

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
 
-from autoprune.criteria.registry import CRITERIA
 from autoprune.errors import ConfigurationError
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan

@@ -11,8 +11,8 @@ from autoprune.errors import NotFoundError
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
+from autoprune.records.sensitivity import BlockSensitivity, Sensitivity
 from autoprune.report.html import write_report
-from autoprune.sensitivity.scan import BlockSensitivity, Sensitivity
 from tests.unit.front.builders import dense, front_of, latency, measurement, record
 
 SCAN = Sensitivity(

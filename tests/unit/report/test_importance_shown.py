@@ -13,8 +13,8 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.report.html import write_report
 from autoprune.report.terminal import show_importances
 from autoprune.search.importance import Importance, ImportanceRow, Importances, importances
+from autoprune.search.settings import StudySettings
 from autoprune.search.storage import JOURNAL
-from autoprune.study.settings import StudySettings
 from tests.unit.front.builders import dense, front_of
 from tests.unit.report.test_html import Page
 from tests.unit.study.test_importance import simulated

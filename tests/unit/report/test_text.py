@@ -11,10 +11,10 @@ import pytest
 from autoprune.errors import plain_text
 from autoprune.front.front import Front
 from autoprune.records.run_folder import RunFolder
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import html
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.repeats import write_repeats_report
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.study.repeats import Repeats
 from tests.unit.front.builders import dense, latency, measurement, record
 from tests.unit.report.test_html import Page

@@ -9,6 +9,7 @@ import pytest
 
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import (
     MAX_FACTOR,
     MIN_TRIALS_FOR_CORRECTION,
@@ -16,7 +17,7 @@ from autoprune.search.allocation.correction import (
     correct_scan,
     observe,
 )
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.sensitivity.scan import KEEP_SHARES
 from tests.unit.front.builders import measurement, record
 
 GROUPS = 12

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from autoprune.errors import ConfigurationError, StorageError
 from autoprune.measure.cost import count_parameters
 from autoprune.plan.kept import KeptChannels
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.recovery.batch_norm import recalibrate
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity, plan_scan, scan, work_of
+from autoprune.sensitivity.scan import KEEP_SHARES, plan_scan, scan
 from autoprune.surgery.cut import cut
 from autoprune.task.data import call
 from autoprune.trial.context import TrialContext
@@ -77,7 +78,7 @@ def test_samples_are_counted_exactly(criterion: str, trains: bool) -> None:
     held = sum(batch.size for batch in context.task.calibration)
     assert found.samples_trained == (held if trains else 0)
     assert sum(SEEN) == found.samples_forward + found.samples_trained
-    assert (work_of(found).forward, work_of(found).trained) == (found.samples_forward, found.samples_trained)
+    assert (found.work.forward, found.work.trained) == (found.samples_forward, found.samples_trained)
 
 
 def test_only_training_data_is_looked_at() -> None:

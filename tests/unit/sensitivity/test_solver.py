@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from autoprune.errors import ConfigurationError
 from autoprune.proof.discover import prove
 from autoprune.records.cost_table import CostTable
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
 from autoprune.search.allocation.solver import allocate, scale_to_budget, solve, width_bounds
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mobilenet

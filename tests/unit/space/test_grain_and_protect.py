@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import autoprune
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
+from autoprune.plan.widths import planned_widths
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space, reach
 from autoprune.trace.trace import trace

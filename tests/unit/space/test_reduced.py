@@ -7,11 +7,12 @@ import pytest
 import torch
 from optuna.distributions import FloatDistribution
 
-from autoprune.criteria.resolve import planned_widths
+from autoprune.plan.widths import planned_widths
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.space.reduced import MULTIPLIERS
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, build_space
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet
 

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from autoprune.criteria.registry import check_applicable
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.criteria import check_applicable
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.proof.discover import prove
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space, dense_plan, reach
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 

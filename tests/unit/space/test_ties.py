@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
+from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space
 from autoprune.search.space.ties import leaders
-from autoprune.sensitivity.scan import Sensitivity
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 

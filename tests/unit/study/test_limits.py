@@ -13,8 +13,8 @@ from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, 
 from autoprune.front.findings import findings
 from autoprune.search.importance import read_importances
 from autoprune.search.samplers.registry import build_sampler
+from autoprune.search.settings import StudySettings
 from autoprune.study import loop
-from autoprune.study.settings import StudySettings
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, quality_by_size, settings, space
 

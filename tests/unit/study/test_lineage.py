@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.criteria.resolve import planned_widths
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
 from autoprune.search.lineage import choose_parent, shrink_to_ancestor

@@ -11,11 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 import autoprune
-from autoprune.criteria.blocks import BLOCK_CRITERIA
-from autoprune.criteria.registry import CRITERIA
-from autoprune.criteria.single_weights import WEIGHT_CRITERIA
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan

@@ -9,16 +9,17 @@ import optuna
 import pytest
 
 import autoprune
+from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.records.measurement import Latency
-from autoprune.search.ledger import record_of
+from autoprune.records.measurement import Latency, Measurement
+from autoprune.search.settings import StudySettings
 from autoprune.search.sources.repair import shrink_to_limits
 from autoprune.search.space.space import dense_plan
-from autoprune.study.settings import StudySettings
+from autoprune.study.store import record_of
 from autoprune.trial import candidate
 from autoprune.trial.candidate import evaluate_plan, expected_costs
 from autoprune.trial.context import TrialContext
@@ -45,6 +46,13 @@ def half(context: TrialContext, **changes: object) -> PruningPlan:
     return replace(PruningPlan(groups=groups, recovery=UNTRAINED, seed=3), **changes)  # type: ignore[arg-type]
 
 
+def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
+    def costs(tried: PruningPlan, timed: bool) -> Measurement:
+        return expected_costs(context, tried, timed=timed)
+
+    return shrink_to_limits(plan, context.topology, costs, chosen, front)
+
+
 @pytest.fixture(scope="module")
 def context() -> TrialContext:
     return TrialContext.of(image_task(), latency_rounds=0)
@@ -56,7 +64,7 @@ def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> 
     chosen = limited(autoprune.Limits(**{f"max_{name}_share": 0.3}))
     front = of(context, chosen)
     plan = half(context)
-    found = shrink_to_limits(context, chosen, front, plan)
+    found = shrink(context, chosen, front, plan)
     assert found is not None
     assert front.dense is not None
     most = 0.3 * front.dense.search.value(cost)
@@ -71,19 +79,19 @@ def test_what_keeps_to_the_limits_stays_as_it_is(context: TrialContext) -> None:
     plan = half(context)
     for limits in (autoprune.Limits(), autoprune.Limits(max_drop=0.0), autoprune.Limits(max_size_share=0.9)):
         chosen = limited(limits)
-        assert shrink_to_limits(context, chosen, of(context, chosen), plan) is plan
+        assert shrink(context, chosen, of(context, chosen), plan) is plan
 
 
 def test_nothing_is_said_where_no_widths_would_do(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_parameters=1))
-    assert shrink_to_limits(context, chosen, of(context, chosen), half(context)) is None
+    assert shrink(context, chosen, of(context, chosen), half(context)) is None
 
 
 def test_widths_stay_multiples_and_nothing_widens(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_multiply_adds_share=0.3), round_to=4)
     channels = context.topology.widths
     plan = PruningPlan(groups={next(iter(channels)): GroupPlan(count=channels[next(iter(channels))] - 1)})
-    found = shrink_to_limits(context, chosen, of(context, chosen), plan)
+    found = shrink(context, chosen, of(context, chosen), plan)
     assert found is not None
     kept = {name: channels[name] - (group.count or 0) for name, group in found.groups.items()}
     assert kept[next(iter(channels))] == 1
@@ -94,8 +102,8 @@ def test_of_masks_the_most_is_hoped_for(context: TrialContext) -> None:
     chosen = limited(autoprune.Limits(max_nonzero_parameters_share=0.5))
     front = of(context, chosen)
     masked = PruningPlan(weights=WeightPlan(sparsity=0.8), recovery=UNTRAINED)
-    assert shrink_to_limits(context, chosen, front, masked) is masked
-    found = shrink_to_limits(context, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
+    assert shrink(context, chosen, front, masked) is masked
+    found = shrink(context, chosen, front, replace(masked, weights=WeightPlan(sparsity=0.1)))
     assert found is not None
     assert found.groups
 
@@ -111,10 +119,15 @@ def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest
     monkeypatch.setattr(candidate, "measure_latency", clock)
     timed = replace(context, latency_rounds=1)
     chosen = limited(autoprune.Limits(max_latency_ms=0.4))
-    found = shrink_to_limits(timed, chosen, of(timed, chosen), half(context))
+    found = shrink(timed, chosen, of(timed, chosen), half(context))
     assert found is not None
     made = evaluate_plan(timed, found).measurement
     assert 0.3 < made.latency_ms <= 0.4
+
+
+def test_an_unknown_latency_backend_is_refused_before_any_work() -> None:
+    with pytest.raises(UnknownNameError, match="the latency backend must be one of torch, but got 'tensorrt'"):
+        TrialContext.of(image_task(), latency_backend="tensorrt")
 
 
 def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search import lineage
 from autoprune.search.allocation.cost_model import CostModel

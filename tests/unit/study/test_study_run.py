@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import autoprune
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.measure.quality import evaluate
 from autoprune.plan.kept import KeptChannels
+from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.space.space import budgets

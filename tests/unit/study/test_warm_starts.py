@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import autoprune
-from autoprune.criteria.resolve import planned_widths
 from autoprune.errors import StudyConflictError
+from autoprune.plan.widths import planned_widths
 from autoprune.proof.discover import discover_structure
+from autoprune.records.sensitivity import Sensitivity
+from autoprune.search.settings import StudySettings
 from autoprune.search.sources.warm_starts import WarmStart, warm_starts
 from autoprune.search.space.space import Space, budgets, build_space
-from autoprune.sensitivity.scan import KEEP_SHARES, Sensitivity
+from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
-from autoprune.study.settings import StudySettings
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 from tests.unit.study.small import space as small_space

@@ -7,9 +7,9 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from autoprune.criteria.resolve import prunable_blocks
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.kept import KeptChannels
+from autoprune.plan.widths import prunable_blocks
 from autoprune.proof.discover import discover_structure
 from autoprune.structure.absent import why_none
 from autoprune.structure.reasons import NEEDED, NEEDED_ONE, RESHAPING, Reason

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
-from autoprune.task.checkpoint import load_into, read_weights, serialize, write_atomically
+from autoprune.records.atomic import write_atomically
+from autoprune.task.checkpoint import load_into, read_weights, serialize
 from tests.zoo.convolutional import mlp
 
 

@@ -16,7 +16,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from autoprune.errors import StorageError
-from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest, write_atomically
+from autoprune.records.atomic import write_atomically
+from autoprune.task.checkpoint import read_weights, serialize, serialize_smallest
 from autoprune.task.sparse_file import METADATA_KEY, decode, serialize_sparse
 
 QUICK = settings(

@@ -10,7 +10,6 @@ from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.front.dominance import check_objectives
 from autoprune.front.limits import Limits
-from autoprune.measure.latency import LATENCY_BACKENDS
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_share, validate
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import AUTO, SAMPLERS
@@ -98,7 +97,6 @@ class StudySettings:
         registries = (
             ("the sampler", self.sampler, (AUTO, *SAMPLERS)),
             ("the rule of early stopping", self.early_stopping, tuple(RULES)),
-            ("the latency backend", self.latency_backend, tuple(LATENCY_BACKENDS)),
         )
         for what, name, known in registries:
             if name not in known:

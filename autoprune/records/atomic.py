@@ -1,0 +1,91 @@
+"""Write files and folders atomically: after a crash the old content or the new one is there, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from autoprune.errors import StorageError, plain_text
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file by way of a temporary one, fsync and rename: readers see the old file or the new one, whole.
+
+    Args:
+        path: The file; missing folders are made.
+        data: Its content.
+
+    Raises:
+        StorageError: The file cannot be written, such as on a full disk; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(cannot_write(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):  # it exists only after an error
+            temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> str:
+    """Build the message about a file or folder that cannot be written.
+
+    Args:
+        path: The file or folder.
+        error: The error of the operating system.
+
+    Returns:
+        The message.
+    """
+    remedy = "What is finished is kept. Free some space or change the permissions, and run the same command again."
+    return f"{plain_text(str(path))} cannot be written ({error.strerror or repr(error)}). {remedy}"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power cut.
+
+    Args:
+        folder: The folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Write a folder atomically: it appears in its place when the block ends, and not at all if the block fails.
+
+    Args:
+        final: Place of the folder.
+
+    Yields:
+        Temporary folder to write into.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(cannot_write(final, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

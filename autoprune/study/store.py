@@ -1,0 +1,141 @@
+"""Records and weights of candidates in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+from torch import Tensor, nn
+
+from autoprune.display import join_faults
+from autoprune.errors import StorageError, error_message
+from autoprune.plan.kept import KeptChannels
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import DIGEST, RunFolder
+from autoprune.search.ledger import origin_of
+from autoprune.surgery.cut import rebuild
+from autoprune.task.checkpoint import read_weights, serialize_smallest
+from autoprune.task.clone import clone_with
+from autoprune.task.soundness import is_finite, value_faults
+from autoprune.trial.candidate import Candidate
+from autoprune.trial.context import Parent, TrialContext
+
+
+def _note(candidate: Candidate) -> str:
+    """Return why no trial may start from a candidate, although its losses were finite."""
+    return "" if all(map(is_finite, candidate.model.parameters())) else "weights that are not finite"
+
+
+def record_of(
+    trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
+) -> CandidateRecord:
+    """Return the record of a finished candidate.
+
+    Args:
+        trial: Trial of the candidate.
+        candidate: Result of the evaluation.
+        records: The earlier candidates.
+    """
+    before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
+    return CandidateRecord(
+        number=trial.number,
+        origin=origin_of(trial),
+        plan=candidate.plan,
+        kept=dict(candidate.kept.groups),
+        dropped=candidate.kept.dropped,
+        search=candidate.measurement,
+        parent=candidate.parent,
+        samples_forward=candidate.work.forward,
+        samples_trained=candidate.work.trained,
+        samples_shared=candidate.work.shared,
+        lineage_trained=before + candidate.work.trained,
+        seconds=candidate.seconds,
+        note=candidate.note or _note(candidate),
+        rungs=candidate.rungs,
+        fidelity=candidate.fidelity,
+        parameters=dict(trial.params),
+        warm_start=str(trial.user_attrs.get("warm_start", "")),
+    )
+
+
+def store_candidate(folder: RunFolder, record: CandidateRecord, model: nn.Module) -> None:
+    """Store a candidate atomically.
+
+    The weights are the file whose length `measure.cost.stored_bytes` gives.
+
+    Args:
+        folder: Run folder.
+        record: Record of the candidate.
+        model: Its model.
+    """
+    folder.write_candidate(record, serialize_smallest(model.state_dict()))
+
+
+def load_weights(folder: RunFolder, number: int) -> dict[str, Tensor]:
+    """Read the stored weights of a candidate.
+
+    Args:
+        folder: Run folder.
+        number: Number of the candidate.
+
+    Returns:
+        Name -> tensor.
+
+    Raises:
+        NotFoundError: The weights are missing.
+        StorageError: The weights cannot be read, or differ from the stored ones.
+    """
+    path = folder.weights(number)
+    if not path.exists():
+        raise folder.missing_weights_error(number)
+    manifest = folder.read_study() if folder.holds_study else None
+    weights = read_weights(path, None if manifest is None else manifest.bytes)
+    right = folder.has_right_digest(number)
+    if right:
+        return weights
+    check_sound(folder, weights, path)
+    if right is False:
+        raise StorageError(error_message(str(path), f"hold the weights that {DIGEST} tells", "another file"))
+    return weights
+
+
+def check_sound(folder: RunFolder, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Check that weights are finite and variances are not negative.
+
+    Args:
+        folder: Run folder.
+        weights: Name -> tensor.
+        path: Path of the file, for the message.
+
+    Raises:
+        StorageError: The weights cannot be used.
+    """
+    faults = value_faults(weights, folder.read_study().not_finite if folder.holds_study else None)
+    if faults:
+        raise StorageError(
+            error_message(str(path), "hold weights that are finite, and variances >= 0", join_faults(faults))
+        )
+
+
+def load_parent(context: TrialContext, folder: RunFolder, record: CandidateRecord) -> Parent:
+    """Load a stored candidate as a parent.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        record: Candidate to load.
+
+    Returns:
+        The parent: its model and kept channels.
+
+    Raises:
+        NotFoundError: The weights are missing.
+        StorageError: The weights are damaged.
+    """
+    kept = KeptChannels(groups=record.kept, dropped=record.dropped)
+    if record.origin == "dense":
+        return Parent(number=record.number, model=clone_with(context.task.dense), kept=kept)
+    model = rebuild(context.task.dense, context.topology, kept, load_weights(folder, record.number))
+    return Parent(number=record.number, model=model, kept=kept)
