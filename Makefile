@@ -57,6 +57,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.early_stopping --seeds 6
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.discovery
+	$(BIN)/python -m benchmarks.peak_memory
 
 $(ZOO)/.ready: pyproject.toml constraints.txt benchmarks/zoo/requirements.txt
 	$(PYTHON) -m venv $(ZOO)
