@@ -3,7 +3,7 @@
     python -m benchmarks.report [--trials 3000] [--groups 20]
 
 The run folder is made up: candidates of random widths whose quality follows their cost, with noisy latencies, rungs,
-candidates that were stopped, failed or removed, a scan, and the journal of the trials.
+candidates that were stopped, failed or removed, and a scan.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import optuna
 import typer
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import create_trial
 
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
@@ -26,7 +23,6 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report.html import write_report
 from autoprune.search.settings import StudySettings
-from autoprune.search.storage import open_journal
 from autoprune.study.study import Study
 from benchmarks.reporting import print_machine, print_table
 
@@ -40,7 +36,7 @@ def main(trials: int = 3000, groups: int = 20) -> None:
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(Path(path) / "run")
         records = random_records(trials, groups)
-        write_run(folder, records, groups)
+        write_run(folder, groups)
         study = Study.open(folder.path)
         study._records = records
         front = study.front()
@@ -62,8 +58,8 @@ def random_records(count: int, groups: int = 20, seed: int = 0) -> list[Candidat
     return found
 
 
-def write_run(folder: RunFolder, records: list[CandidateRecord], groups: int) -> None:
-    """The description, the scan and the journal that a study with these candidates has; no weights."""
+def write_run(folder: RunFolder, groups: int) -> None:
+    """The description and the scan of a study of so many groups."""
     names = [f"layer{number}" for number in range(groups)]
     folder.write_study(
         {
@@ -80,23 +76,6 @@ def write_run(folder: RunFolder, records: list[CandidateRecord], groups: int) ->
     folder.write_sensitivity(
         Sensitivity(keep_shares=shares, added_loss=added, criterion="l2", samples_forward=10_000, samples_trained=0)
     )
-    space: dict[str, BaseDistribution] = {"budget": FloatDistribution(0.01, 1.0, log=True)}
-    space |= {f"criterion/{name}": CategoricalDistribution(("l1", "l2", "taylor")) for name in names}
-    study = optuna.create_study(directions=["maximize", "minimize"], storage=open_journal(folder.path))
-    study.set_user_attr("objectives", ["quality", "multiply_adds"])
-    random = np.random.default_rng(0)
-    for record in records:
-        budget = min(max(record.search.multiply_adds / 1e6, 0.01), 1.0)
-        criteria = {f"criterion/{name}": str(random.choice(["l1", "l2", "taylor"])) for name in names}
-        attributes = {"origin": record.origin, **({"fidelity": record.fidelity} if record.stopped else {})}
-        study.add_trial(
-            create_trial(
-                params={"budget": budget, **criteria},
-                distributions=space,
-                values=[float(np.nan_to_num(record.search.quality)), float(record.search.multiply_adds)],
-                user_attrs=attributes,
-            )
-        )
 
 
 def _record(number: int, shares: np.ndarray, random: np.random.Generator) -> CandidateRecord:
@@ -107,6 +86,7 @@ def _record(number: int, shares: np.ndarray, random: np.random.Generator) -> Can
     share = float(random.choice([0.0, 0.25, 0.5], p=[0.1, 0.2, 0.7]))
     stopped = number > 0 and random.random() < 0.3
     names = [f"layer{place}" for place in range(len(widths))]
+    criteria = {f"criterion/{name}": str(random.choice(["l1", "l2", "taylor"])) for name in names}
     plans = {name: GroupPlan(ratio=1 - float(kept), criterion="l2") for name, kept in zip(names, shares, strict=True)}
     return CandidateRecord(
         number=number,
@@ -132,6 +112,7 @@ def _record(number: int, shares: np.ndarray, random: np.random.Generator) -> Can
         rungs=((0.0, 0.3 + 0.1 * random.random()), (share, quality - 0.05)) if share and number else (),
         fidelity=max(share, 0.25) if stopped else 1.0,
         removed=number > 0 and random.random() < 0.3,
+        parameters={"budget": cost, **criteria},
     )
 
 

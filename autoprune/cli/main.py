@@ -233,9 +233,8 @@ def importances(
     import json
 
     from autoprune.report.terminal import show_importances
-    from autoprune.search.importance import Importances, read_importances
 
-    found = read_importances(_open(folder).folder) or Importances(trials=0, notes=("There are no trials yet.",))
+    found = _open(folder).importances()
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:

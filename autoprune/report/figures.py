@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
+from autoprune.front.importance import Importances
 from autoprune.records.candidate import CandidateRecord
 from autoprune.report.labels import hover, label, labels
-
-if TYPE_CHECKING:
-    from autoprune.search.importance import Importances  # importing it loads torch
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
 ORIGIN_COLOURS: Mapping[str, str] = {

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoprune.codec import to_plain_object
-from autoprune.errors import StorageError
 from autoprune.front.convergence import convergence
 from autoprune.front.findings import findings, share_of_dense
 from autoprune.front.front import Front
+from autoprune.front.importance import importances
 from autoprune.front.rung_audit import audit_rungs
 from autoprune.records.atomic import write_atomically
 from autoprune.records.candidate import CandidateRecord
@@ -24,7 +24,6 @@ from autoprune.report.history_figures import growth_figure, lineage_figure
 from autoprune.report.page import Page, Section, Table, render
 from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.search.allocation.correction import correct_scan, observe
-from autoprune.search.importance import Importances, read_importances
 
 
 def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
@@ -64,7 +63,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
         Section(title="Hypervolume", figure=growth_figure([curve])),
         Section(title="Lineages", figure=lineage_figure(front)),
         _rungs(front),
-        *_importances(folder),
+        _importances(front),
         *_left_alone(stored),
     ]
     ending = folder.read_ending()
@@ -189,17 +188,11 @@ def _rungs(front: Front) -> Section:
     return Section(title=title, notes=(note,), table=Table(head=head, rows=rows))
 
 
-def _importances(folder: RunFolder) -> list[Section]:
-    """Show figure and table of the importances; a sentence where trials are too few, nothing without trials."""
-    try:
-        found = read_importances(folder)
-    except StorageError as error:  # the rest of the report needs no journal
-        found = Importances(trials=0, notes=(f"The importances are unknown: {error}",))
-    if found is None:
-        return []
-    title = "Which parameters mattered"
+def _importances(front: Front) -> Section:
+    """Show figure and table of the importances; a sentence where trials are too few."""
+    found, title = importances(front), "Which parameters mattered"
     if not found.parameters:
-        return [Section(title=title, notes=found.notes)]
+        return Section(title=title, notes=found.notes)
     left = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
     notes = (
         f"Share of the variance of ranks that each parameter explains alone, over the {found.trials} trials that the "
@@ -213,7 +206,7 @@ def _importances(folder: RunFolder) -> list[Section]:
         for row in (*found.parameters, *found.members)
     )
     table = Table(head=("parameter", *found.targets), rows=rows)
-    return [Section(title=title, figure=figures.importance(found), notes=notes, table=table)]
+    return Section(title=title, figure=figures.importance(found), notes=notes, table=table)
 
 
 def _left_alone(stored: Manifest) -> list[Section]:

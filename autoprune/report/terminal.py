@@ -11,8 +11,8 @@ from rich.text import Text
 from autoprune.display import number_text, printable_lines
 from autoprune.front.findings import share_of_dense
 from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.importance import Importances
 from autoprune.records.candidate import CandidateRecord
-from autoprune.search.importance import Importances
 from autoprune.study.repeats import Repeats
 from autoprune.study.solve import SolvedAllocation
 

@@ -16,13 +16,13 @@ from torch import nn
 
 from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.front.front import Front
+from autoprune.front.importance import Importances, importances
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.work import Work
 from autoprune.search import ledger
-from autoprune.search.importance import Importances, read_importances
 from autoprune.search.journal import JournalSource, make_study, matches_folder, restore
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
@@ -219,13 +219,13 @@ class Study:
         """Return why the last run ended; None before a run has ended."""
         return self.folder.read_ending()
 
-    def importances(self) -> Importances | None:
+    def importances(self) -> Importances:
         """Work out how much each sampled parameter mattered.
 
         Returns:
-            Importances for each objective; None without trials.
+            Importances for each objective; notes say why there are none.
         """
-        return read_importances(self.folder)
+        return importances(self.front())
 
     def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
         """Rebuild the model of a candidate, in eval mode; bit-identical to the measured model.

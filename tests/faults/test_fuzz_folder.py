@@ -24,7 +24,6 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.report.html import write_report
-from autoprune.search.importance import read_importances
 from autoprune.study import checkpoints
 from autoprune.study.solve import solve_stored
 from autoprune.task.checkpoint import read_weights, serialize
@@ -111,7 +110,7 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
         lambda: opened().front().table().to_csv(),
         lambda: opened().front().choose(Limits(max_drop=0.5, max_size_share=0.9)),
         lambda: opened().front().knee(),
-        lambda: read_importances(folder),
+        lambda: opened().importances(),
         lambda: solve_stored(opened(), 0.4),
         lambda: export_safetensors(folder, opened().front().get(3), work / "again.safetensors"),
         load,

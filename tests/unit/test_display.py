@@ -19,9 +19,9 @@ from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
 from autoprune.front.front import Front
+from autoprune.front.importance import Importance, ImportanceRow, Importances
 from autoprune.records.run_folder import RunFolder
 from autoprune.report import terminal
-from autoprune.search.importance import Importance, ImportanceRow, Importances
 from autoprune.search.settings import StudySettings
 from autoprune.structure.reasons import UNKNOWN, Reason
 from autoprune.structure.topology import Topology

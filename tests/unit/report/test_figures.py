@@ -7,9 +7,9 @@ import pytest
 
 from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
+from autoprune.front.importance import Importance, ImportanceRow, Importances
 from autoprune.records.candidate import ORIGINS, CandidateRecord
 from autoprune.report import figures
-from autoprune.search.importance import Importance, ImportanceRow, Importances
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
 GROUPS = [{"name": "a", "channels": 4}, {"name": "b", "channels": 8}]

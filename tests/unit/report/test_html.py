@@ -134,6 +134,7 @@ def test_every_figure_is_there(full: str) -> None:
         "Hypervolume",
         "Lineages",
         "Early stopping",
+        "Which parameters mattered",
         "Left alone",
     ]
     assert page.title == "digits: autoprune"

@@ -9,30 +9,30 @@ import pytest
 from typer.testing import CliRunner
 
 from autoprune.cli.main import app
+from autoprune.front.importance import Importance, ImportanceRow, Importances, importances
 from autoprune.records.run_folder import RunFolder
 from autoprune.report.html import write_report
 from autoprune.report.terminal import show_importances
-from autoprune.search.importance import Importance, ImportanceRow, Importances, importances
 from autoprune.search.settings import StudySettings
-from autoprune.search.storage import JOURNAL
-from tests.unit.front.builders import dense, front_of
+from tests.unit.front.test_importance import EQUAL, OBJECTIVES, front, simulated
 from tests.unit.report.test_html import Page
-from tests.unit.study.test_importance import simulated
-
-EQUAL = "quality at equal size_bytes"
 
 
 def run_folder(path: Path, trials: int | None) -> RunFolder:
+    """A run folder with so many trials; None for one without a candidate."""
     folder = RunFolder(path)
     described = {"name": "digits", "groups": [], "unprunable": [], "quality": "accuracy", "higher_is_better": True}
-    folder.write_study({**described, "settings": StudySettings().to_dict()})
-    if trials is not None:
-        simulated(trials, folder=path)
+    settings = StudySettings(objectives=OBJECTIVES)
+    folder.write_study({**described, "settings": settings.to_dict()})
+    for record in simulated(trials or 0):
+        place = path / "candidates" / f"{record.number:05d}"
+        place.mkdir(parents=True)
+        (place / "candidate.json").write_text(record.to_json(), encoding="utf-8")
     return folder
 
 
 def page(path: Path, trials: int | None) -> Page:
-    return Page(write_report(run_folder(path, trials), front_of([dense()])).read_text(encoding="utf-8"))
+    return Page(write_report(run_folder(path, trials), front(simulated(trials or 0))).read_text(encoding="utf-8"))
 
 
 def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
@@ -41,24 +41,23 @@ def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
     assert shown.figures == page(tmp_path / "without", None).figures + 1
     start = next(number for number, row in enumerate(shown.rows) if row[0] == "parameter")
     assert shown.rows[start] == ["parameter", "quality", "size_bytes", EQUAL]
-    found = importances(simulated(40))
+    found = importances(front(simulated(40)))
     for row, cells in zip((*found.parameters, *found.members), shown.rows[start + 1 :], strict=True):
         assert cells == [row.name, *(str(row.targets[target]) for target in found.targets)]
 
 
-def test_too_few_trials_are_said_and_no_trials_are_not_mentioned(tmp_path: Path) -> None:
-    few = write_report(run_folder(tmp_path / "few", 5), front_of([dense()])).read_text(encoding="utf-8")
+def test_too_few_trials_are_told(tmp_path: Path) -> None:
+    few = write_report(run_folder(tmp_path, 5), front(simulated(5))).read_text(encoding="utf-8")
     assert "Which parameters mattered" in Page(few).headings
     assert "Importances need 20 trials that the sampler chose and that were trained to the end; there are 5." in few
     assert Page(few).figures == page(tmp_path / "none", None).figures
-    assert "Which parameters mattered" not in page(tmp_path / "again", None).headings
 
 
 def test_names_in_the_section_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Importance(share=0.5, low=0.4, high=0.6, chance=0.1)
     row = ImportanceRow(name="<b>x</b>", members=1, targets={"<i>": cell})
     evil = Importances(trials=20, targets=("<i>",), parameters=(row,), left_out={"<u>": "<s>"}, notes=("<em>",))
-    monkeypatch.setattr("autoprune.report.html.read_importances", lambda _: evil)
+    monkeypatch.setattr("autoprune.report.html.importances", lambda _: evil)
     shown = page(tmp_path, None)
     assert shown.rows[-1] == ["<b>x</b>", "50%, 40% to 60%"]
     assert not {tag for tag, _ in shown.tags} & {"b", "i", "u", "s", "em"}
@@ -69,7 +68,7 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["importances", str(tmp_path)])
     assert answer.exit_code == 0, answer.output
     assert "What mattered over 40 trials" in answer.output
-    found = importances(simulated(40))
+    found = importances(front(simulated(40)))
     for row in (*found.parameters, *found.members):
         (line,) = [line for line in answer.output.splitlines() if f" {row.name} " in line]
         assert all(str(row.targets[target]) in line for target in found.targets)
@@ -78,11 +77,11 @@ def test_the_command_prints_the_table(tmp_path: Path) -> None:
 def test_the_command_prints_json(tmp_path: Path) -> None:
     run_folder(tmp_path, 40)
     answer = CliRunner().invoke(app, ["importances", str(tmp_path), "--json"])
-    found = importances(simulated(40))
+    found = importances(front(simulated(40)))
     printed = json.loads(answer.output)
     assert printed == found.to_dict()
     top = found.parameters[0].targets[EQUAL]
-    assert printed["knobs"]["distillation"][EQUAL] == {
+    assert printed["parameters"]["distillation"][EQUAL] == {
         "share": top.share,
         "low": top.low,
         "high": top.high,
@@ -93,32 +92,21 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     assert (printed["trials"], printed["targets"]) == (40, list(found.targets))
 
 
-@pytest.mark.parametrize(
-    ("trials", "expected"),
-    [
-        (None, "There are no trials yet."),
-        (3, "Importances need 20 trials that the sampler chose and that were trained to the end; there are 3."),
-    ],
-)
-def test_the_command_says_that_there_is_too_little(tmp_path: Path, trials: int | None, expected: str) -> None:
+@pytest.mark.parametrize("trials", [0, 3])
+def test_the_command_says_that_there_is_too_little(tmp_path: Path, trials: int) -> None:
     run_folder(tmp_path, trials)
+    expected = "Importances need 20 trials that the sampler chose and that were trained to the end; "
     answer = CliRunner().invoke(app, ["importances", str(tmp_path)])
-    assert (answer.exit_code, answer.output.strip()) == (0, expected)
+    assert (answer.exit_code, answer.output.strip()) == (0, f"{expected}there are {trials}.")
     printed = json.loads(CliRunner().invoke(app, ["importances", str(tmp_path), "--json"]).output)
-    assert printed["notes"] == [expected]
-    assert printed["knobs"] == {}
+    assert printed["notes"] == [f"{expected}there are {trials}."]
+    assert printed["parameters"] == {}
 
 
-def test_the_command_fails_in_words_and_the_report_goes_on(tmp_path: Path) -> None:
+def test_the_command_fails_in_words_without_a_study(tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, ["importances", str(tmp_path)])
     assert missing.exit_code == 2
     assert "must hold study.json" in missing.output
-    folder = run_folder(tmp_path / "run", None)
-    (folder.path / JOURNAL).write_text("no journal\nat all\n")
-    broken = CliRunner().invoke(app, ["importances", str(folder.path)])
-    assert broken.exit_code == 2
-    assert "must be a journal of trials" in broken.output
-    assert "must be a journal of trials" in write_report(folder, front_of([dense()])).read_text(encoding="utf-8")
 
 
 def test_what_is_left_out_is_told_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def figures(page: str) -> list[object]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_report_shows_text_as_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "read_importances", lambda _: importances_of(name))
+    monkeypatch.setattr(html, "importances", lambda _: importances_of(name))
     text = written(name, tmp_path)
     page, seen = Page(text), plain_text(name)
     assert page.title == f"{seen}: autoprune"
@@ -83,7 +83,7 @@ def test_a_report_shows_text_as_text(name: str, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_have_no_tags_of_others(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "read_importances", lambda _: importances_of(name))
+    monkeypatch.setattr(html, "importances", lambda _: importances_of(name))
     page = written(name, tmp_path)
     drawn = figures(page)
     assert len(drawn) == 10

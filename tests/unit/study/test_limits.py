@@ -11,7 +11,7 @@ import autoprune
 from autoprune.cli.following import show_next
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, SelectionError
 from autoprune.front.findings import findings
-from autoprune.search.importance import read_importances
+from autoprune.front.importance import importances
 from autoprune.search.samplers.registry import build_sampler
 from autoprune.search.settings import StudySettings
 from autoprune.study import loop
@@ -89,8 +89,8 @@ def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
     study = autoprune.Study.create(image_task(), settings(trials=8), out=tmp_path / "run")
     study.run()
     found = study.importances()
-    assert found == read_importances(study.folder)
-    assert found is not None
+    assert found == importances(study.front())
+    assert found.trials == sum(record.origin == "sampled" for record in study.records)
 
 
 @pytest.mark.parametrize(

@@ -8,33 +8,25 @@ share that as many groups explain by chance (Kelley, An unbiased correlation rat
 ranks (Conover and Iman, Rank transformations as a bridge between parametric and nonparametric statistics, 1981), since
 a few failed candidates would otherwise dominate the variance. With tens of trials it separates important parameters
 from others better than Optuna's PED-ANOVA, which only compares the better half (`pytest
-tests/unit/study/test_importance.py -k optuna`). Interactions of parameters are in neither.
+tests/unit/front/test_importance.py -k optuna`). Interactions of parameters are in neither.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-import optuna
 import pandas as pd
-from optuna.distributions import CategoricalDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.errors import StorageError, error_message
-from autoprune.records.run_folder import RunFolder
-from autoprune.search.ledger import origin_of
-from autoprune.search.storage import JOURNAL
+from autoprune.front.front import Front
+from autoprune.records.candidate import CandidateRecord
 
 #: Fewest trials for importances.
 MIN_TRIALS_FOR_IMPORTANCE = 20
-#: Attributes of trials that carry no information: duplicates and early-stopped ones.
-_UNINFORMATIVE = {"duplicate_of", "fidelity"}
-#: Values with fewer trials are merged.
+#: Values with fewer trials are merged, and numbers with fewer trials per value are compared by parts of their range.
 _MIN_TRIALS_PER_VALUE = 3
 #: Number of parts of a range, with equally many trials each.
 _BINS = 3
@@ -136,7 +128,7 @@ class Importances:
         return {
             "trials": self.trials,
             "targets": list(self.targets),
-            "knobs": parameters,
+            "parameters": parameters,
             "members": members,
             "left_out": dict(self.left_out),
             "notes": list(self.notes),
@@ -152,33 +144,40 @@ class _Draws:
     chance: np.ndarray
 
 
-def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
-    """Compute importances over the finished trials that the sampler chose.
+def importances(front: Front, *, seed: int = 0) -> Importances:
+    """Compute importances over the finished candidates that the sampler chose.
 
-    Warm starts hold most parameters at their first choice, and polished trials and duplicates repeat measurements, so
-    they are left out. Early-stopped trials are left out, because their quality belongs to another time of the
-    fine-tune. The longer training of later trials' ancestors is not separated from their choices. A parameter that only
-    some trials have has one more value for the others.
+    Warm starts hold most parameters at their first choice, and polished candidates repeat the parameters of others, so
+    they are left out. Early-stopped candidates are left out, because their quality belongs to another time of the
+    fine-tune. The longer training of later candidates' ancestors is not separated from their choices. A parameter that
+    only some candidates have has one more value for the others.
 
     Args:
-        study: Optuna study; its attribute "objectives" names its values, "quality" among them.
+        front: Front of a study.
         seed: Seed of the random halves and orders, >= 0.
+
+    Returns:
+        The importances; notes say why there are none.
     """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [
-        trial for trial in finished if origin_of(trial) == "sampled" and not _UNINFORMATIVE & trial.user_attrs.keys()
-    ]
+    sampled = [record for record in front.complete if record.origin == "sampled" and _is_finite(record, front)]
+    trials = [record for record in sampled if record.parameters]
+    notes = []
+    if len(trials) < len(sampled):
+        notes.append(
+            f"{len(sampled) - len(trials)} of {len(sampled)} trials were stored without their parameters, by an "
+            "earlier version."
+        )
     if len(trials) < MIN_TRIALS_FOR_IMPORTANCE:
-        note = (
+        notes.append(
             f"Importances need {MIN_TRIALS_FOR_IMPORTANCE} trials that the sampler chose and that were trained to the "
             f"end; there are {len(trials)}."
         )
-        return Importances(trials=len(trials), notes=(note,))
+        return Importances(trials=len(trials), notes=tuple(notes))
     groups, left_out = _groups(trials)
-    targets = _targets(study, trials)
+    targets = _targets(front, trials)
     same = [name for name, values in targets.items() if np.ptp(values) == 0]
     found = {name: values for name, values in targets.items() if name not in same}
-    notes = [f"{name} is the same in every trial." for name in same]
+    notes += [f"{name} is the same in every trial." for name in same]
     if not groups:
         notes.append("No parameter has two values.")
     draws = {target: _draws(groups, values, seed) for target, values in found.items()} if groups else {}
@@ -190,31 +189,6 @@ def importances(study: optuna.Study, *, seed: int = 0) -> Importances:
         left_out=left_out,
         notes=tuple(notes),
     )
-
-
-def read_importances(folder: RunFolder) -> Importances | None:
-    """Compute the importances of a run folder. Its journal is only read.
-
-    Args:
-        folder: Run folder.
-
-    Returns:
-        Importances; None while there is no journal of trials.
-
-    Raises:
-        StorageError: The journal cannot be read.
-    """
-    path = folder.path / JOURNAL
-    if not path.is_file():
-        return None
-    try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        names = optuna.get_all_study_names(storage)
-        return importances(optuna.load_study(study_name=names[0], storage=storage)) if names else None
-    except Exception as error:  # Optuna replays any journal, and fails in many ways
-        remedy = "The candidates need no journal; the next run repairs it."
-        got = f"{type(error).__name__}: {error}"[:200]
-        raise StorageError(error_message(str(path), "be a journal of trials", got, remedy)) from error
 
 
 def at_equal_cost(quality: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -264,14 +238,24 @@ def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where((total > 0) & (freedom > 0), found, 0.0)
 
 
-def _targets(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, np.ndarray]:
+def _value(record: CandidateRecord, objective: str) -> float:
+    """Return an objective; latency is the ratio to dense, free of the machine's drift."""
+    latency = record.search.latency
+    return latency.ratio if objective == "latency_ms" and latency is not None else record.search.value(objective)
+
+
+def _is_finite(record: CandidateRecord, front: Front) -> bool:
+    return all(math.isfinite(_value(record, name)) for name in front.objectives)
+
+
+def _targets(front: Front, trials: Sequence[CandidateRecord]) -> dict[str, np.ndarray]:
     """Return name -> ranks [trials]; quality at equal cost only if the quality varies."""
-    columns = np.array([trial.values for trial in trials]).T
-    found = {name: _ranks(v) for name, v in zip(study.user_attrs["objectives"], columns, strict=True)}
+    found = {name: np.array([_value(record, name) for record in trials]) for name in front.objectives}
+    ranks = {name: _ranks(values) for name, values in found.items()}
     cost = next(name for name in found if name != "quality")
-    if np.ptp(found["quality"]) == 0:
-        return found
-    return {**found, f"quality at equal {cost}": _ranks(at_equal_cost(found["quality"], found[cost]))}
+    if np.ptp(ranks["quality"]) == 0:
+        return ranks
+    return {**ranks, f"quality at equal {cost}": _ranks(at_equal_cost(ranks["quality"], ranks[cost]))}
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -279,16 +263,16 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return pd.Series(values).rank().to_numpy()
 
 
-def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _groups(trials: Sequence[CandidateRecord]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return parameter -> group of each trial, and parameter -> why it is left out."""
     groups: dict[str, np.ndarray] = {}
     left_out = {}
-    for name in dict.fromkeys(name for trial in trials for name in trial.params):
+    for name in dict.fromkeys(name for trial in trials for name in trial.parameters):
         found = _pooled(_labels(name, trials))
         if len(np.unique(found)) > 1:
             groups[name] = found
         else:
-            values = [trial.params[name] for trial in trials if name in trial.params]
+            values = [trial.parameters[name] for trial in trials if name in trial.parameters]
             common = max(values, key=values.count)
             left_out[name] = (
                 f"in {len(values)} of {len(trials)} trials only"
@@ -298,18 +282,19 @@ def _groups(trials: Sequence[FrozenTrial]) -> tuple[dict[str, np.ndarray], dict[
     return groups, left_out
 
 
-def _labels(name: str, trials: Sequence[FrozenTrial]) -> np.ndarray:
-    """Return one number per choice, or per part of a range; another for trials without the parameter."""
-    there = np.array([name in trial.params for trial in trials])
-    values = [trial.params[name] for trial in trials if name in trial.params]
-    drawn = next(trial.distributions[name] for trial in trials if name in trial.params)
+def _labels(name: str, trials: Sequence[CandidateRecord]) -> np.ndarray:
+    """Return one number per value, or per part of a range; another for trials without the parameter."""
+    there = np.array([name in trial.parameters for trial in trials])
+    values = [trial.parameters[name] for trial in trials if name in trial.parameters]
     labels = np.zeros(len(trials), dtype=np.int64)
-    if isinstance(drawn, CategoricalDistribution) or len(set(values)) <= _BINS:
-        known = list(dict.fromkeys(values))
+    known = list(dict.fromkeys(values))
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    few = max(_BINS, len(values) // _MIN_TRIALS_PER_VALUE)
+    if len(numbers) < len(values) or len(known) <= few:
         labels[there] = [1 + known.index(value) for value in values]
     else:
-        edges = np.quantile(values, np.arange(1, _BINS) / _BINS)
-        labels[there] = 1 + np.searchsorted(edges, values)
+        edges = np.quantile(numbers, np.arange(1, _BINS) / _BINS)
+        labels[there] = 1 + np.searchsorted(edges, numbers)
     return labels
 
 

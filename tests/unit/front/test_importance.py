@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -10,18 +10,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
-from autoprune.errors import StorageError
-from autoprune.records.run_folder import RunFolder
-from autoprune.search.importance import (
+from autoprune.front.front import Front
+from autoprune.front.importance import (
     MIN_TRIALS_FOR_IMPORTANCE,
     ImportanceRow,
     Importances,
     at_equal_cost,
     explained_variance,
     importances,
-    read_importances,
 )
-from autoprune.search.storage import JOURNAL, open_journal
+from autoprune.records.candidate import CandidateRecord
+from tests.unit.front.builders import front_of, latency, measurement, record
 
 EQUAL = "quality at equal size_bytes"
 SPACE: dict[str, BaseDistribution] = {
@@ -32,34 +31,27 @@ SPACE: dict[str, BaseDistribution] = {
     "criterion/b": CategoricalDistribution(("l1", "l2")),
     "criterion/c": CategoricalDistribution(("l1", "l2")),
 }
+OBJECTIVES = ("quality", "size_bytes")
 Params = dict[str, float | str]
 
 
-def new_study(
-    names: Sequence[str] = ("quality", "size_bytes"), higher_is_better: bool = True, folder: Path | None = None
-) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["maximize" if higher_is_better and name == "quality" else "minimize" for name in names]
-    study = optuna.create_study(directions=directions, storage=open_journal(folder) if folder is not None else None)
-    study.set_user_attr("objectives", list(names))
-    return study
-
-
 def add(
-    study: optuna.Study,
+    trials: list[CandidateRecord],
     params: Params,
     values: Sequence[float],
     origin: str = "sampled",
-    space: Mapping[str, BaseDistribution] = SPACE,
+    objectives: Sequence[str] = OBJECTIVES,
 ) -> None:
-    study.add_trial(
-        create_trial(
-            params=params,
-            distributions={name: space[name] for name in params},
-            values=[float(value) for value in values],
-            user_attrs={"origin": origin},
-        )
-    )
+    """Append a finished trial with these values of the objectives; whole numbers but for quality and latency."""
+    found = dict(zip(objectives, values, strict=True))
+    quality, ratio = float(found.pop("quality")), found.pop("latency_ms", None)
+    costs = {name: int(value) for name, value in found.items()}
+    search = measurement(quality, took=None if ratio is None else latency(ratio), **costs)  # type: ignore[arg-type]
+    trials.append(replace(record(len(trials), search, origin=origin, kept={}), parameters=params))
+
+
+def front(trials: Sequence[CandidateRecord], objectives: Sequence[str] = OBJECTIVES, sign: float = 1.0) -> Front:
+    return front_of(trials, objectives, higher_is_better=sign > 0)
 
 
 def drawn(random: np.random.Generator, space: Mapping[str, BaseDistribution] = SPACE) -> Params:
@@ -74,15 +66,24 @@ def drawn(random: np.random.Generator, space: Mapping[str, BaseDistribution] = S
     return found
 
 
-def simulated(trials: int = 48, sign: float = 1.0, folder: Path | None = None) -> optuna.Study:
+def simulated(trials: int = 48, sign: float = 1.0) -> list[CandidateRecord]:
     """The budget decides the quality, distillation and the criterion of b move it a little, the rest is noise."""
     random = np.random.default_rng(3)
-    study = new_study(higher_is_better=sign > 0, folder=folder)
+    found: list[CandidateRecord] = []
     for _ in range(trials):
         params = drawn(random)
         quality = 0.9 + 0.1 * np.log(params["budget"]) + 0.03 * (params["distillation"] == 0.5)
         quality += 0.025 * (params["criterion/b"] == "l2") + 0.004 * random.normal()
-        add(study, params, (sign * quality, 1e5 * float(params["budget"])))
+        add(found, params, (sign * quality, 1e5 * float(params["budget"])))
+    return found
+
+
+def optuna_study(trials: Sequence[CandidateRecord], space: Mapping[str, BaseDistribution]) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for trial in trials:
+        values = [trial.search.quality, float(trial.search.size_bytes)]
+        study.add_trial(create_trial(params=dict(trial.parameters), distributions=dict(space), values=values))
     return study
 
 
@@ -92,7 +93,7 @@ def by_name(found: Importances) -> dict[str, ImportanceRow]:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["higher is better", "lower is better"])
 def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(sign: float) -> None:
-    found = importances(simulated(sign=sign))
+    found = importances(front(simulated(sign=sign), sign=sign))
     assert found.targets == ("quality", "size_bytes", EQUAL)
     assert found.trials == 48
     told = {
@@ -110,7 +111,7 @@ def test_the_budget_decides_the_quality_and_a_choice_what_is_left_at_equal_cost(
 
 
 def test_a_kind_is_the_sum_of_its_parameters() -> None:
-    found = importances(simulated())
+    found = importances(front(simulated()))
     names = {row.name: row.members for row in found.parameters}
     assert names == {"budget": 1, "distillation": 1, "schedule": 1, "criterion/*": 3}
     assert {row.name for row in found.members} == {"criterion/a", "criterion/b", "criterion/c"}
@@ -122,13 +123,13 @@ def test_two_parameters_of_a_kind_add_up() -> None:
     One of them moves the mean by 0.1875 to either side, of a variance of 1/12: 42 % each.
     """
     random = np.random.default_rng(0)
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(200):
         params = drawn(random)
         params |= {"criterion/a": ("l1", "l2")[position % 2], "criterion/b": ("l1", "l2")[position // 2 % 2]}
         quality = (params["criterion/a"] == "l2") + (params["criterion/b"] == "l2") + 1e-3 * random.normal()
         add(study, params, (quality, 1e5 * random.random()))
-    rows = by_name(importances(study))
+    rows = by_name(importances(front(study)))
     assert rows["criterion/a"].targets["quality"].share == pytest.approx(0.42, abs=0.03)
     assert rows["criterion/b"].targets["quality"].share == pytest.approx(0.42, abs=0.03)
     assert rows["criterion/*"].targets["quality"].share == pytest.approx(0.84, abs=0.05)
@@ -136,12 +137,12 @@ def test_two_parameters_of_a_kind_add_up() -> None:
 
 def test_a_few_failures_hide_nothing() -> None:
     random = np.random.default_rng(1)
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(48):
         params = drawn(random)
         quality = 0.9 + 0.03 * np.log(params["budget"]) + 0.03 * (params["distillation"] == 0.5)
         add(study, params, (0.1 if position % 12 == 0 else quality, 1e5 * float(params["budget"])))
-    found = importances(study)
+    found = importances(front(study))
     assert found.parameters[0].name == "distillation"
     assert not found.parameters[0].targets[EQUAL].is_noise
     assert not by_name(found)["budget"].targets["quality"].is_noise
@@ -149,16 +150,16 @@ def test_a_few_failures_hide_nothing() -> None:
 
 def test_the_interval_holds_the_share_and_a_seed_gives_the_same_again() -> None:
     study = simulated()
-    found = importances(study, seed=1)
+    found = importances(front(study), seed=1)
     for row in (*found.parameters, *found.members):
         for importance in row.targets.values():
             assert 0 <= importance.low <= importance.high <= 1
             assert 0 < importance.chance < 1
     top = found.parameters[0].targets[EQUAL]
     assert top.low < top.share < top.high
-    assert importances(study, seed=1) == found
-    assert importances(study, seed=2) != found
-    assert len(study.trials) == 48
+    assert importances(front(study), seed=1) == found
+    assert importances(front(study), seed=2) != found
+    assert len(study) == 48
 
 
 def test_the_interval_is_one_standard_error_wide() -> None:
@@ -166,11 +167,11 @@ def test_the_interval_is_one_standard_error_wide() -> None:
     shares, widths = [], []
     for seed in range(16):
         random = np.random.default_rng(seed)
-        study = new_study()
+        study: list[CandidateRecord] = []
         for _ in range(60):
             params = drawn(random)
-            add(study, params, ((params["distillation"] == 0.5) + random.normal(), random.random()))
-        found = by_name(importances(study))["distillation"].targets["quality"]
+            add(study, params, ((params["distillation"] == 0.5) + random.normal(), 1e5 * random.random()))
+        found = by_name(importances(front(study)))["distillation"].targets["quality"]
         shares.append(found.share)
         widths.append((found.high - found.low) / 2)
     assert float(np.mean(widths)) == pytest.approx(float(np.std(shares)), rel=0.3)
@@ -180,10 +181,10 @@ def test_chance_passes_in_one_of_twenty_studies() -> None:
     passed = 0
     for seed in range(40):
         random = np.random.default_rng(seed)
-        study = new_study()
+        study: list[CandidateRecord] = []
         for _ in range(MIN_TRIALS_FOR_IMPORTANCE):
             add(study, drawn(random), (random.random(), 1e5 * random.random()))
-        found = importances(study)
+        found = importances(front(study))
         passed += any(not row.targets["quality"].is_noise for row in found.parameters)
     assert 0 < passed <= 6, "two expected of forty"
 
@@ -200,17 +201,19 @@ def test_more_is_told_than_by_optunas_evaluator() -> None:
     ours, optunas = [], []
     for seed in range(6):
         random = np.random.default_rng(seed)
-        study = new_study()
+        study: list[CandidateRecord] = []
         for _ in range(40):
             params = drawn(random, space)
             quality = sum(params[name] == "a" for name in real[:3]) - sum(
                 abs(np.log(float(params[name]))) for name in real[3:]
             )
-            add(study, params, (quality + random.normal(), random.random()), space=space)
-        mine = {row.name: row.targets["quality"].share for row in importances(study).members}
+            add(study, params, (quality + random.normal(), 1e5 * random.random()))
+        mine = {row.name: row.targets["quality"].share for row in importances(front(study)).members}
         with pytest.warns(UserWarning, match="low `target` values"):
             theirs = get_param_importances(
-                study, evaluator=PedAnovaImportanceEvaluator(target_quantile=0.5), target=lambda t: -t.values[0]
+                optuna_study(study, space),
+                evaluator=PedAnovaImportanceEvaluator(target_quantile=0.5),
+                target=lambda t: -t.values[0],
             )
         for found, scores in ((ours, mine), (optunas, theirs)):
             found += [scores[a] > scores[b] for a in real for b in space if b not in real]
@@ -223,7 +226,7 @@ def test_only_what_the_sampler_chose_counts() -> None:
     for origin in ("dense", "uniform", "solved", "enqueued", "polished"):
         for _ in range(5):
             add(study, drawn(random), (0.5, 1e4), origin)
-    few = importances(study)
+    few = importances(front(study))
     assert few.trials == MIN_TRIALS_FOR_IMPORTANCE - 1
     assert few.parameters == few.members == few.targets == ()
     assert few.notes == (
@@ -231,29 +234,46 @@ def test_only_what_the_sampler_chose_counts() -> None:
     )
     assert few.table().empty
     add(study, drawn(random), (0.5, 1e4))
-    enough = importances(study)
+    enough = importances(front(study))
     assert enough.trials == MIN_TRIALS_FOR_IMPORTANCE
     assert len(enough.parameters) == 4
     assert enough.notes == ()
 
 
-def test_trials_that_did_not_finish_or_were_stopped_or_repeat_another_are_passed_over() -> None:
+def test_trials_that_were_stopped_or_not_measured_are_passed_over() -> None:
     study = simulated(MIN_TRIALS_FOR_IMPORTANCE)
-    for name, value in (("duplicate_of", 3), ("fidelity", 0.3)):
-        trial = create_trial(
-            params={}, distributions={}, values=[0.5, 1e4], user_attrs={"origin": "sampled", name: value}
-        )
-        study.add_trial(trial)
-    study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL, params={}, distributions={}))
-    study.ask()
-    assert importances(study).trials == MIN_TRIALS_FOR_IMPORTANCE
+    random = np.random.default_rng(1)
+    add(study, drawn(random), (0.5, 1e4))
+    study[-1] = replace(study[-1], fidelity=0.3)
+    add(study, drawn(random), (float("nan"), 1e4))
+    assert importances(front(study)).trials == MIN_TRIALS_FOR_IMPORTANCE
+
+
+def test_trials_that_were_stored_without_parameters_are_told() -> None:
+    study = [replace(one, parameters={}) if one.number < 5 else one for one in simulated(30)]
+    found = importances(front(study))
+    assert found.trials == 25
+    assert found.notes == ("5 of 30 trials were stored without their parameters, by an earlier version.",)
+
+
+def test_numbers_of_few_values_are_compared_by_value_and_others_by_range() -> None:
+    """Only the second of four amounts is good: parts of the range would hide that, and a range has no such values."""
+    random = np.random.default_rng(0)
+    study: list[CandidateRecord] = []
+    for position in range(60):
+        amount = position % 4
+        params: Params = {"amount": amount, "rate": 0.1 + random.random()}
+        quality = float(amount == 1) + 0.1 * float(params["rate"]) + 0.01 * random.normal()
+        add(study, params, (quality, 1e5 * random.random()))
+    rows = by_name(importances(front(study)))
+    assert rows["amount"].targets["quality"].share > 0.5
+    assert not rows["amount"].targets["quality"].is_noise
+    assert rows["rate"].members == 1
 
 
 def test_a_parameter_that_only_some_trials_have() -> None:
     random = np.random.default_rng(0)
-    share = FloatDistribution(0.0, 1.0)
-    space = {**SPACE, "sparsity": share, "rare": share, "here": share}
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(60):
         params = drawn(random)
         quality = 0.5 + 0.01 * random.normal()
@@ -264,8 +284,8 @@ def test_a_parameter_that_only_some_trials_have() -> None:
             params["here"] = random.random()
         if position < 2:
             params["rare"] = random.random()
-        add(study, params, (quality, 1e5 * float(params["budget"])), space=space)
-    found = importances(study)
+        add(study, params, (quality, 1e5 * float(params["budget"])))
+    found = importances(front(study))
     assert found.parameters[0].name == "sparsity"
     assert not found.parameters[0].targets[EQUAL].is_noise
     assert by_name(found)["here"].targets[EQUAL].is_noise
@@ -275,52 +295,51 @@ def test_a_parameter_that_only_some_trials_have() -> None:
 def test_whether_a_trial_has_a_parameter_is_one_of_its_values() -> None:
     """Half of the ranks below the other half: 0.25 to either side of a variance of 1/12, 75 %."""
     random = np.random.default_rng(0)
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(120):
         params = drawn(random)
         if position % 2:
             params["sparsity"] = random.random()
-        space = {**SPACE, "sparsity": FloatDistribution(0.0, 1.0)}
-        add(study, params, (position % 2 + 1e-3 * random.random(), 1e5 * random.random()), space=space)
-    assert by_name(importances(study))["sparsity"].targets["quality"].share == pytest.approx(0.75, abs=0.03)
+        add(study, params, (position % 2 + 1e-3 * random.random(), 1e5 * random.random()))
+    assert by_name(importances(front(study)))["sparsity"].targets["quality"].share == pytest.approx(0.75, abs=0.03)
 
 
 def test_a_parameter_with_one_value_is_left_out_and_one_with_hardly_another() -> None:
     random = np.random.default_rng(0)
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(20):
         params = drawn(random) | {"schedule": "cubic", "distillation": 0.5 if position else 0.0}
         add(study, params, (random.random(), 1e5 * float(params["budget"])))
-    found = importances(study)
+    found = importances(front(study))
     assert found.left_out == {"schedule": "'cubic' in 20 of 20 trials", "distillation": "0.5 in 19 of 20 trials"}
     assert set(by_name(found)) == {"budget", "criterion/*", "criterion/a", "criterion/b", "criterion/c"}
 
 
 def test_a_choice_for_each_trial_is_no_explanation() -> None:
     random = np.random.default_rng(0)
-    study = new_study()
-    many = CategoricalDistribution(tuple(f"rule {number}" for number in range(60)))
+    study: list[CandidateRecord] = []
     for position in range(60):
         params = drawn(random) | {"rule": f"rule {position if position < 30 else 30 + position % 2}"}
-        add(study, params, (random.random(), 1e5 * random.random()), space={**SPACE, "rule": many})
-    assert by_name(importances(study))["rule"].targets["quality"].is_noise
+        add(study, params, (random.random(), 1e5 * random.random()))
+    assert by_name(importances(front(study)))["rule"].targets["quality"].is_noise
 
 
 def test_no_parameter_with_two_values() -> None:
-    study = new_study()
+    study: list[CandidateRecord] = []
     for position in range(20):
         add(study, {"budget": 0.5}, (0.01 * position, 1e5 + position))
-    found = importances(study)
+    found = importances(front(study))
     assert found.notes == ("No parameter has two values.",)
     assert found.parameters == found.targets == ()
 
 
 def test_a_target_that_never_changes_is_named() -> None:
     random = np.random.default_rng(0)
-    study = new_study(("quality", "size_bytes", "parameters"))
+    study: list[CandidateRecord] = []
+    objectives = ("quality", "size_bytes", "parameters")
     for _ in range(20):
-        add(study, drawn(random), (0.7, 1e5 * random.random(), 500.0))
-    found = importances(study)
+        add(study, drawn(random), (0.7, 1e5 * random.random(), 500.0), objectives=objectives)
+    found = importances(front(study, objectives))
     assert found.targets == ("size_bytes",)
     assert found.notes == tuple(f"{name} is the same in every trial." for name in ("quality", "parameters"))
     assert {target for row in found.parameters for target in row.targets} == {"size_bytes"}
@@ -328,14 +347,16 @@ def test_a_target_that_never_changes_is_named() -> None:
 
 def test_equal_cost_is_that_of_the_first_cost_among_the_objectives() -> None:
     random = np.random.default_rng(0)
-    study = new_study(("parameters", "quality", "latency_ms"))
+    study: list[CandidateRecord] = []
+    objectives = ("parameters", "quality", "latency_ms")
     for _ in range(20):
-        add(study, drawn(random), (random.random(), random.random(), random.random()))
-    assert importances(study).targets == ("parameters", "quality", "latency_ms", "quality at equal parameters")
+        values = (1e5 * random.random(), random.random(), random.random())
+        add(study, drawn(random), values, objectives=objectives)
+    assert importances(front(study, objectives)).targets == (*objectives, "quality at equal parameters")
 
 
 def test_the_table_has_a_row_for_each_parameter_and_each_of_a_kind() -> None:
-    found = importances(simulated())
+    found = importances(front(simulated()))
     table = found.table()
     rows = (*found.parameters, *found.members)
     assert list(table["parameter"]) == [row.name for row in rows]
@@ -373,24 +394,3 @@ def test_trials_of_one_cost_are_compared_with_the_mean_of_the_others() -> None:
     rest = at_equal_cost(quality, np.ones(7))
     assert rest[6] == pytest.approx(0.7)
     assert rest[0] == pytest.approx(-0.7 / 6)
-
-
-def test_a_run_folder_is_read_and_left_as_it_is(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert read_importances(folder) is None
-    assert list(tmp_path.iterdir()) == []
-    study = simulated(20, folder=tmp_path)
-    journal = tmp_path / JOURNAL
-    with journal.open("ab") as file:
-        file.write(b'{"op_code": 4, "tor')  # a run that goes on at this moment
-    before = journal.read_bytes()
-    assert read_importances(folder) == importances(study)
-    assert journal.read_bytes() == before
-
-
-def test_a_journal_without_a_study_and_one_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).touch()
-    assert read_importances(RunFolder(tmp_path)) is None
-    (tmp_path / JOURNAL).write_text("no journal\nat all\n")
-    with pytest.raises(StorageError, match="must be a journal of trials"):
-        read_importances(RunFolder(tmp_path))
