@@ -19,8 +19,9 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, first_batches, shorten
+from autoprune.task.first_samples import FirstSamples, first_answers, tensor_of_targets
 from autoprune.task.loaders import surely_ends
-from autoprune.task.metrics import build_metric, direction_of, family_asked_by, probe_metric
+from autoprune.task.metrics import are_built_in, family_asked_by, metrics_by_name
 from autoprune.task.prediction import (
     Prediction,
     TargetProperties,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Batches after which a split without a length is taken for endless.
 ENDLESS = 10_000
-#: Fewest samples that a metric is tried on: R2, for example, has no value for one sample.
-_TRIED = 32
 #: Entries that are checked at a time, so that large splits need no large copies.
 _CHUNK = 2**22
 
@@ -116,7 +115,9 @@ def _scored(
     for where in names:
         split = splits[where]
         answers = (
-            collect_fault(faults, where, partial(_answers, task, dense, split, where)) if split is not None else None
+            collect_fault(faults, where, partial(first_answers, task, dense, split, where))
+            if split is not None
+            else None
         )
         if split is None or answers is None:
             continue
@@ -124,35 +125,13 @@ def _scored(
             prediction = collect_fault(faults, "predict", partial(_prediction, task, dense, split, where))
         if prediction is None:
             return None, {}
-        if not isinstance(task.metrics, Mapping):
+        if are_built_in(task.metrics):
             collect_fault(faults, where, partial(_check_all, (targets for _, targets in answers), prediction, where))
-        for name in task.metrics if not faults else ():
-            metric = collect_fault(faults, f"metric {name!r}", partial(_metric, task, name, answers, prediction))
+        scoring = FirstSamples(task=task, dense=dense, split=split, where=where, answers=answers, prediction=prediction)
+        for name, given in metrics_by_name(task.metrics).items() if not faults else ():
+            metric = collect_fault(faults, f"metric {name!r}", partial(scoring.metric, name, given))
             metrics.update({name: metric} if metric is not None else {})
     return prediction, metrics
-
-
-def _answers(task: Task, dense: nn.Module, split: Split, where: str) -> list[tuple[Tensor, Tensor]]:
-    """Predictions and targets of the first batches."""
-    answers: list[tuple[Tensor, Tensor]] = []
-    seen = 0
-    for raw in split.ordered():
-        batch = raw.to(torch.device(task.device))
-        targets = _tensor(batch, where)
-        answers.append((task.predictions(call(dense, batch.inputs)), targets))
-        seen += batch.size
-        if seen >= _TRIED:
-            break
-    return answers
-
-
-def _tensor(batch: Batch, where: str) -> Tensor:
-    if isinstance(batch.targets, Tensor):
-        return batch.targets
-    remedy = "Stack what the loss needs into one tensor; the loss and the metrics take it apart."
-    raise ConfigurationError(
-        error_message(f"the targets of {where}", "be a tensor for the metrics", type(batch.targets).__name__, remedy)
-    )
 
 
 def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Prediction:
@@ -162,7 +141,7 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
     except (Exception, SystemExit) as error:  # the user's loader runs here
         raise ConfigurationError(error_message(where, "run", describe_exception(error))) from error
     outputs = task.predictions(call(dense, batches[0].inputs))
-    targets = _tensor(batches[0], where)
+    targets = tensor_of_targets(batches[0], where)
     ignored = ignore_index_of(task.loss) if task.ignore_index is None else task.ignore_index
     loss = kind_trained_by(task.loss)
     if task.kind is None:
@@ -192,18 +171,9 @@ def _logits(task: Task, dense: nn.Module, batches: Sequence[Batch], kind: str, l
     return any(are_logits(task.predictions(call(dense, batch.inputs)), kind) for batch in looked_at)
 
 
-def _metric(task: Task, name: str, answers: Sequence[tuple[Tensor, Tensor]], prediction: Prediction) -> Metric:
-    given = task.metrics[name] if isinstance(task.metrics, Mapping) else None
-    metric = build_metric(name, prediction) if given is None else given.clone()
-    probe_metric(name, metric, answers, prediction)
-    if name == task.quality:
-        direction_of(name, metric)
-    return metric
-
-
 def _look_through(task: Task, dense: nn.Module, splits: Splits, prediction: Prediction, faults: list[str]) -> None:
     """Check all samples that can be read cheaply, and that the scored splits end."""
-    named = not isinstance(task.metrics, Mapping)
+    named = are_built_in(task.metrics)
     for name, part in splits.items():
         if part is None:
             continue

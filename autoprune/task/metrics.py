@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -13,8 +11,9 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics import Metric
 
-from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.task.data import restore_sample_axis
+from autoprune.task.functions import FunctionMetric, MetricFunction, name_of
 from autoprune.task.prediction import Prediction
 
 
@@ -154,6 +153,8 @@ def _regression(name: str, prediction: Prediction) -> Metric:
     return metric
 
 
+#: Metrics of a task: names and functions, or name -> metric object or function.
+Metrics = Sequence[str | MetricFunction] | Mapping[str, Metric | MetricFunction]
 MetricFactory = Callable[[Prediction], Metric]
 
 #: Metric name -> factory. Averages over classes are "macro", except for accuracy and error, which count samples.
@@ -202,12 +203,71 @@ def build_metric(name: str, prediction: Prediction) -> Metric:
     return wanted[name](prediction)
 
 
-def direction_of(name: str, metric: Metric) -> bool:
-    """Tell whether higher values of a metric are better.
+def metrics_by_name(metrics: Metrics) -> dict[str, str | Metric | MetricFunction]:
+    """Name the metrics of a task; functions of a sequence have the names of their definitions.
+
+    Args:
+        metrics: Metrics of a task.
+
+    Returns:
+        Name -> name in METRICS, metric object or function.
+    """
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    return {str(name_of(metric)): metric for metric in metrics}
+
+
+def are_built_in(metrics: Metrics) -> bool:
+    """Tell whether some metric is one by name, which needs targets that suit the prediction.
+
+    Args:
+        metrics: Metrics of a task.
+
+    Returns:
+        Whether there is one.
+    """
+    return any(isinstance(metric, str) for metric in metrics_by_name(metrics).values())
+
+
+def make_metric(name: str, given: str | Metric | MetricFunction, prediction: Prediction) -> Metric:
+    """Make a metric of a task.
+
+    Args:
+        name: Name of the metric.
+        given: Name in METRICS, metric object or function.
+        prediction: What the model predicts.
+
+    Returns:
+        A metric of its own.
+
+    Raises:
+        ConfigurationError: The metric does not fit the prediction.
+    """
+    if isinstance(given, str):
+        return build_metric(given, prediction)
+    return given.clone() if isinstance(given, Metric) else FunctionMetric(name, given)
+
+
+def told_direction(metric: Metric) -> bool | None:
+    """Read from a metric whether higher is better.
+
+    Args:
+        metric: The metric.
+
+    Returns:
+        True if higher is better; None if the metric does not tell.
+    """
+    if isinstance(metric, FunctionMetric):
+        return metric.direction
+    return None if metric.higher_is_better is None else bool(metric.higher_is_better)
+
+
+def check_direction(name: str, higher: bool | None) -> bool:
+    """Check that the direction of a metric is known.
 
     Args:
         name: Name of the metric in messages.
-        metric: The metric.
+        higher: True if higher is better, None if unknown.
 
     Returns:
         True if higher is better.
@@ -215,31 +275,31 @@ def direction_of(name: str, metric: Metric) -> bool:
     Raises:
         ConfigurationError: The metric does not tell.
     """
-    if metric.higher_is_better is None:
+    if higher is None:
         raise ConfigurationError(
             error_message(
                 f"metric {name!r}",
                 "say whether higher is better",
                 "higher_is_better=None",
-                "Set that attribute on the metric, or use another as quality.",
+                f"Say it by directions={{{name!r}: True}}, or use another as quality.",
             )
         )
-    return bool(metric.higher_is_better)
+    return higher
 
 
-def family_asked_by(metrics: Iterable[str] | Mapping[str, Metric]) -> str:
+def family_asked_by(metrics: Metrics) -> str:
     """Tell which kind of targets metrics are for.
 
     Args:
-        metrics: Names of metrics, or metrics by name.
+        metrics: Metrics of a task.
 
     Returns:
         "classification", "regression", or "" if they do not tell.
     """
-    if isinstance(metrics, Mapping):
-        families = {metric_family(metric) for metric in metrics.values()}
-    else:
-        families = {"classification" if name in CLASSIFICATION else "regression" for name in metrics if name in METRICS}
+    given = metrics_by_name(metrics).values()
+    families = {metric_family(metric) for metric in given if isinstance(metric, Metric)}
+    names = [name for name in given if isinstance(name, str) and name in METRICS]
+    families |= {"classification" if name in CLASSIFICATION else "regression" for name in names}
     return next((one for one in ("classification", "regression") if one in families), "")
 
 
@@ -259,52 +319,6 @@ def metric_family(metric: Metric) -> str:
     return "classification" if isinstance(metric, ErrorRate | BalancedAccuracy) else ""
 
 
-def probe_metric(name: str, metric: Metric, answers: Sequence[tuple[Tensor, Tensor]], prediction: Prediction) -> None:
-    """Update and compute a copy of a metric once.
-
-    Args:
-        name: Name of the metric in messages.
-        metric: The metric.
-        answers: Outputs and targets of a few batches.
-        prediction: What the model predicts.
-
-    Raises:
-        ConfigurationError: The metric fails, or its value is not finite.
-    """
-    outputs, targets = answers[0]
-    copy = metric.clone().to(outputs.device)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class may be missing among a few samples
-            copy.reset()
-            for each in answers:
-                update_metric(copy, *each, prediction)
-            value = copy.compute()
-    except (Exception, SystemExit) as error:  # any error means that the metric does not fit the outputs
-        raise ConfigurationError(
-            error_message(
-                f"metric {name!r}",
-                f"accept outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}",
-                describe_exception(error),
-                "Give predict=... if the outputs need a conversion first.",
-            )
-        ) from error
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ConfigurationError(
-            error_message(f"metric {name!r}", "give one number", shape, "Choose an average, not None.")
-        )
-    if not math.isfinite(float(value)):
-        raise ConfigurationError(
-            error_message(
-                f"metric {name!r}",
-                "be finite after one batch",
-                float(value),
-                "A metric that needs other input first cannot score a candidate.",
-            )
-        )
-
-
 @torch.no_grad()
 def update_metric(metric: Metric, outputs: Tensor, targets: Tensor, prediction: Prediction | None = None) -> None:
     """Feed one batch to a metric, in the form that it takes.
@@ -320,6 +334,9 @@ def update_metric(metric: Metric, outputs: Tensor, targets: Tensor, prediction: 
         targets: Targets of the batch.
         prediction: What the model predicts; None leaves values unchanged.
     """
+    if isinstance(metric, FunctionMetric):
+        metric.update(outputs, targets)  # as the model and the data give them
+        return
     outputs = _without_column(restore_sample_axis(outputs, len(targets)) if targets.ndim else outputs, targets)
     takes = metric_family(metric) if prediction is not None else ""
     if prediction is not None and takes == "classification":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ from autoprune.task import validation
 from autoprune.task.carve import carve
 from autoprune.task.data import Batch, Inputs, Split, call, first_batches, take_batches
 from autoprune.task.first_run import first_run
-from autoprune.task.metrics import direction_of, update_metric
+from autoprune.task.functions import FunctionMetric
+from autoprune.task.metrics import Metrics, are_built_in, check_direction, told_direction, update_metric
 from autoprune.task.modes import LossMode, Objective, loss_mode_of
 from autoprune.task.prediction import Prediction, ignore_index_of
 from autoprune.task.validation import collect_fault
@@ -41,8 +42,11 @@ class Task:
         example_inputs: Inputs of one call, as a tensor, tuple or dict; latency and multiply-adds refer to them.
         train: Pair of tensors, Dataset, DataLoader or any re-iterable of (inputs, targets) batches.
         loss: (outputs, targets) -> scalar tensor; it gets the targets unchanged.
-        metrics: Names of autoprune.task.metrics.METRICS, or name -> torchmetrics.Metric.
-        quality: The metric that the search improves; its direction comes from the metric.
+        metrics: Names of autoprune.task.metrics.METRICS and functions, or name -> torchmetrics.Metric or function. A
+            function (outputs, targets) -> number is called once with all outputs and targets of a split, on the CPU.
+        quality: The metric that the search improves.
+        directions: Metric -> whether higher is better, for metrics that do not tell it: a function without an attribute
+            `higher_is_better` counts as one where higher is better. Complete after the checks; None is unknown.
         search: Split that drives the study; None carves it from train. Never pass the test split here.
         test: Split for the final front only; None leaves test numbers out of the report.
         checkpoint: .safetensors file or torch state dict that is loaded into the model.
@@ -99,8 +103,9 @@ class Task:
     example_inputs: Inputs
     train: object
     loss: LossFunction
-    metrics: Sequence[str] | Mapping[str, Metric]
+    metrics: Metrics
     quality: str
+    directions: Mapping[str, bool | None] = field(default_factory=dict)
     search: object = None
     test: object = None
     checkpoint: str | Path | None = None
@@ -158,7 +163,9 @@ class Task:
         put("test_split", splits["test"])
         put("calibration", calibration)
         put("metric_set", run.metrics)
-        put("higher_is_better", direction_of(self.quality, run.metrics[self.quality]))
+        directions = {name: self.directions.get(name, told_direction(one)) for name, one in run.metrics.items()}
+        put("directions", MappingProxyType(directions))
+        put("higher_is_better", check_direction(self.quality, directions[self.quality]))
         put("prediction", run.prediction)
         put("least_batch", run.least_batch)
 
@@ -169,8 +176,10 @@ class Task:
             A line such as "10 classes, logits; accuracy over labels 0 to 9".
         """
         found, names = self.prediction, plain_text(", ".join(self.metric_set), 200)
-        if isinstance(self.metrics, Mapping):
-            return f"{found}; {names} as your own metric objects count"
+        if isinstance(self.metric_set[self.quality], FunctionMetric):
+            names += f" ({'higher' if self.higher_is_better else 'lower'} {plain_text(self.quality, 100)} is better)"
+        if not are_built_in(self.metrics):
+            return f"{found}; {names} as your own metrics count"
         if found.kind == "regression":
             return f"{found}; {names} over values"
         ignored = ""
@@ -205,7 +214,7 @@ class Task:
         if not isinstance(batch.targets, Tensor):
             got = type(batch.targets).__name__
             raise ConfigurationError(error_message(f"the targets of {where}", "be a tensor for the metrics", got))
-        if not isinstance(self.metrics, Mapping):
+        if are_built_in(self.metrics):
             self.prediction.check(batch.targets, where)
         return batch.targets
 
@@ -290,7 +299,8 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
                 f"the dense model's {task.quality}",
                 "be better than against shuffled targets",
                 f"{real:.4g} (shuffled: {mean:.4g} ± {deviation:.4g})",
-                "Train the model first, load its checkpoint, or check the metric; require_trained=False skips this.",
+                "Train the model first, load its checkpoint, or check the metric and its direction (directions=...); "
+                "require_trained=False skips this.",
             )
         )
 

@@ -15,7 +15,8 @@ from autoprune.errors import ConfigurationError, UnknownNameError, describe_exce
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, IterableSplit, Split
-from autoprune.task.metrics import METRICS
+from autoprune.task.functions import call_fault, name_of
+from autoprune.task.metrics import METRICS, metrics_by_name
 from autoprune.task.models import check_independent, check_kind, module_of
 from autoprune.task.overlap import overlap
 from autoprune.task.prediction import PREDICTION_KINDS, is_label
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from autoprune.task.task import Task
 
 T = TypeVar("T")
+_NAMED = "Name them: metrics={'name': function, ...}."
+_UNNAMED = error_message("a metric that is a function", "have a name", "a lambda", _NAMED)
 #: Most characters of the name of a metric or scheduler, which becomes the head of a column.
 LONGEST_NAME = 100
 #: Names of autoprune.recovery.learning_rate.SCHEDULERS, a higher layer that cannot be imported here.
@@ -233,23 +236,43 @@ def metric_faults(task: Task) -> list[str]:
     Returns:
         One sentence per fault.
     """
-    metrics = task.metrics
-    if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
-        return [error_message("metrics", "be a non-empty sequence of names or a dict name -> Metric", repr(metrics))]
-    faults = [wrong for name in metrics if (wrong := _wrong_name("the name of a metric", name))]
+    given: object = task.metrics
+    if isinstance(given, str) or not isinstance(given, Mapping | Sequence) or not len(given):
+        expected = "be a non-empty sequence of names and functions, or a dict name -> Metric or function"
+        return [error_message("metrics", expected, repr(given))]
+    keys = list(given) if isinstance(given, Mapping) else [name_of(metric) for metric in given]
+    faults = [wrong for name in keys if (wrong := _wrong_name("the name of a metric", name))]
+    faults += [_UNNAMED for name in keys if name == "<lambda>"]
     if faults:
         return faults
-    if not isinstance(task.quality, str) or task.quality not in metrics:
-        faults.append(error_message("quality", f"be one of the metrics {', '.join(metrics)}", repr(task.quality)))
-    if not isinstance(metrics, Mapping):
-        return faults + [str(UnknownNameError("a metric", name, METRICS)) for name in metrics if name not in METRICS]
-    return faults + [
-        error_message(
-            f"metric {name!r}", "be a torchmetrics.Metric object", repr(metric), "Call the class to build one."
-        )
-        for name, metric in metrics.items()
-        if not isinstance(metric, Metric)
-    ]
+    names = [str(name) for name in keys]
+    if len(names) != len(set(names)):
+        faults.append(error_message("metrics", "have different names", ", ".join(names), _NAMED))
+    if not isinstance(task.quality, str) or task.quality not in names:
+        faults.append(error_message("quality", f"be one of the metrics {', '.join(names)}", repr(task.quality)))
+    told = (_wrong_metric(name, metric) for name, metric in metrics_by_name(task.metrics).items())
+    return faults + _directions(task, names) + [fault for fault in told if fault]
+
+
+def _directions(task: Task, names: Sequence[str]) -> list[str]:
+    """Sentences about directions that are none, or of no metric."""
+    given: object = task.directions
+    if not isinstance(given, Mapping) or not all(isinstance(higher, bool) for higher in given.values()):
+        expected = "be a dict name of a metric -> True if higher is better, else False"
+        return [error_message("directions", expected, repr(given))]
+    return [str(UnknownNameError("a metric in directions", name, names)) for name in given if name not in names]
+
+
+def _wrong_metric(name: str, metric: object) -> str:
+    """A sentence about a metric that is none; "" for a valid one."""
+    if isinstance(metric, str):
+        return "" if metric in METRICS else str(UnknownNameError("a metric", metric, METRICS))
+    if isinstance(metric, Metric):
+        return ""
+    if not callable(metric) or isinstance(metric, type):
+        expected = "be a torchmetrics.Metric object or a function (outputs, targets)"
+        return error_message(f"metric {name!r}", expected, repr(metric), "Call the class to build one.")
+    return call_fault(f"metric {name!r}", metric, ("outputs", "targets"))
 
 
 def _wrong_name(what: str, name: object) -> str:

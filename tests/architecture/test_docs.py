@@ -26,7 +26,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.search.space.settings import SPACES, SpaceSettings
 from autoprune.structure.reasons import PAGE, REASON_KINDS
 from autoprune.surgery.weight_masks import masks
-from autoprune.task.metrics import METRICS, REGRESSION, Prediction, direction_of
+from autoprune.task.metrics import METRICS, REGRESSION, Prediction, told_direction
 from autoprune.task.task import Task
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
@@ -88,7 +88,7 @@ def test_every_metric_has_a_row_with_its_direction() -> None:
     for name, build in METRICS.items():
         kind = "regression" if name in REGRESSION else "multiclass"
         metric = build(Prediction(kind=kind, classes=3))
-        assert said[name] == ("higher" if direction_of(name, metric) else "lower")
+        assert said[name] == ("higher" if told_direction(metric) else "lower")
 
 
 @pytest.mark.parametrize("settings", [StudySettings, SpaceSettings, Task])

@@ -415,7 +415,7 @@ def test_classes_last_are_refused_with_the_remedy() -> None:
             1,
             lambda o, t: (o - t).mean(),
             {"mine": torchmetrics.MeanAbsoluteError()},
-            "numbers; mine as your own metric objects count",
+            "numbers; mine as your own metrics count",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import autoprune
 from autoprune.errors import ConfigurationError, TaskError
+from autoprune.records.atomic import write_atomically
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.metrics import METRICS
 from autoprune.task.task import assert_trained
@@ -139,7 +140,7 @@ def test_the_users_model_is_never_changed(training: bool) -> None:
 
 
 def test_a_checkpoint_is_not_loaded_into_the_users_model(tmp_path: Path) -> None:
-    checkpoints.write_atomically(tmp_path / "w.safetensors", checkpoints.serialize(trained_resnet().state_dict()))
+    write_atomically(tmp_path / "w.safetensors", checkpoints.serialize(trained_resnet().state_dict()))
     model = ResNet(widths=(8, 12, 16), depth=1, classes=4)
     before = copy.deepcopy(model.state_dict())
     task = image_task(model=model, checkpoint=tmp_path / "w.safetensors")
@@ -225,7 +226,7 @@ def test_a_checkpoint_that_is_not_there() -> None:
         ("example_inputs", [X], "example_inputs must be a tensor, a tuple or a dict, but got 'list'"),
         ("example_inputs", (), "example_inputs must be a tensor, a tuple or a dict"),
         ("metrics", (), "metrics must be a non-empty sequence"),
-        ("metrics", "accuracy", "metrics must be a non-empty sequence of names or a dict .*'accuracy'"),
+        ("metrics", "accuracy", "metrics must be a non-empty sequence of names and functions, or a dict .*'accuracy'"),
         ("metrics", {"": None}, "the name of a metric must be printable text of 1 to 100 characters, but got ''"),
         ("metrics", {1: None}, "the name of a metric must be printable .*, but got 1"),
         ("metrics", (["accuracy"],), r"the name of a metric must be printable .*, but got \['accuracy'\]"),
@@ -291,7 +292,7 @@ def test_a_metric_of_another_kind_lists_what_fits() -> None:
     ("metric", "message"),
     [
         (torchmetrics.classification.MulticlassAccuracy, "torchmetrics.Metric object.*Call the class"),
-        (lambda outputs, targets: 1.0, "torchmetrics.Metric object"),
+        (0.5, "torchmetrics.Metric object or a function"),
         (Counter(1.0, None), "metric 'q' must say whether higher is better"),
         (Counter(float("nan"), True), "metric 'q' must be finite after one batch, but got nan"),
         (Counter(float("inf"), True), "metric 'q' must be finite after one batch, but got inf"),
