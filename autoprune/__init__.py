@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
     from autoprune.front.limits import Limits as Limits
+    from autoprune.front.repeats import Repeats as Repeats
+    from autoprune.front.run import Run as Run
     from autoprune.plan.allocation import BlockPlan as BlockPlan
     from autoprune.plan.allocation import GroupPlan as GroupPlan
     from autoprune.plan.allocation import RankingPlan as RankingPlan
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from autoprune.search.settings import StudySettings as StudySettings
     from autoprune.search.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.progress import Progress as Progress
-    from autoprune.study.repeats import Repeats as Repeats
-    from autoprune.study.repeats import repeat as repeat
+    from autoprune.study.repeat import repeat as repeat
     from autoprune.study.study import Study as Study
     from autoprune.task.preprocessing import Scaler as Scaler
     from autoprune.task.preprocessing import fit_normalize as fit_normalize
@@ -53,8 +54,9 @@ _WHERE = {
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.allocation",
     "RecoveryPlan": "autoprune.plan.recovery",
+    "Run": "autoprune.front.run",
     "Scaler": "autoprune.task.preprocessing",
-    "Repeats": "autoprune.study.repeats",
+    "Repeats": "autoprune.front.repeats",
     "SchedulePlan": "autoprune.plan.recovery",
     "SpaceSettings": "autoprune.search.space.settings",
     "Study": "autoprune.study.study",
@@ -66,7 +68,7 @@ _WHERE = {
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",
     "main": "autoprune.cli.main",
-    "repeat": "autoprune.study.repeats",
+    "repeat": "autoprune.study.repeat",
 }
 
 __all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604  # strings, built from the table above

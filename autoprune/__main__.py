@@ -1,5 +1,5 @@
 """python -m autoprune."""
 
-from autoprune.cli.main import app
+from autoprune.cli.app import app
 
 app()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import typer
 
+from autoprune.front.run import Run
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
@@ -23,7 +25,6 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report.html import write_report
 from autoprune.search.settings import StudySettings
-from autoprune.study.study import Study
 from benchmarks.reporting import print_machine, print_table
 
 _CHANNELS = 64
@@ -37,12 +38,11 @@ def main(trials: int = 3000, groups: int = 20) -> None:
         folder = RunFolder(Path(path) / "run")
         records = random_records(trials, groups)
         write_run(folder, groups)
-        study = Study.open(folder.path)
-        study._records = records
-        front = study.front()
-        write_report(folder, front)  # loads plotly and its template
+        run = replace(Run.open(folder.path), records=tuple(records))
+        front = run.front()
+        write_report(run)  # loads plotly and its template
         started = time.process_time()
-        page = write_report(folder, front)
+        page = write_report(run)
         taken = time.process_time() - started
         rows.append([f"{trials:,}", str(groups), str(len(front.members)), f"{taken:.2f}", f"{page.stat().st_size:,}"])
     print_table("Report", ("trials", "groups", "front", "processor time, s", "bytes"), rows)

@@ -1,3 +1,3 @@
 """The command line, one file a command."""
 
-from autoprune.cli.main import app as app
+from autoprune.cli.app import app as app

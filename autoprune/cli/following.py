@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bars
@@ -20,7 +20,7 @@ from autoprune.front.front import Front
 from autoprune.front.limits import Limits
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
-from autoprune.report.terminal import front_table, safe_console
+from autoprune.report.terminal import front_table, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import StudySettings
 from autoprune.sensitivity.scan import plan_scan
@@ -265,14 +265,3 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
     options = f"--candidate {chosen.number} --format safetensors --to model.safetensors"
     console.print("Export: ", f"autoprune export {named} {options}", sep="")
-
-
-def show_ending(ending: Ending | None, console: Console | None = None) -> None:
-    """Print why the last run ended before its number of trials, if it did.
-
-    Args:
-        ending: Why the run ended; None if that is not known.
-        console: Console to print to; None for standard output.
-    """
-    if ending is not None and ending.early:
-        (console or safe_console(soft_wrap=True)).print(ending.sentence, style="yellow")

@@ -11,13 +11,13 @@ from autoprune.front.convergence import convergence
 from autoprune.front.findings import findings, share_of_dense
 from autoprune.front.front import Front
 from autoprune.front.importance import importances
+from autoprune.front.run import Run
 from autoprune.front.rung_audit import audit_rungs
 from autoprune.records.atomic import write_atomically
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.left_alone import causes
 from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import Latency
-from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import figures
 from autoprune.report.history_figures import growth_figure, lineage_figure
@@ -26,12 +26,11 @@ from autoprune.report.sensitivity import dropped_block_bars, heat_map
 from autoprune.search.allocation.correction import correct_scan, observe
 
 
-def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Path:
+def write_report(run: Run, to: Path | None = None) -> Path:
     """Write the report of a run.
 
     Args:
-        folder: Run folder.
-        front: Front of the run.
+        run: The run.
         to: File to write; report.html in the run folder when None.
 
     Returns:
@@ -40,8 +39,7 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
     Raises:
         StorageError: When a file of the run cannot be read.
     """
-    stored = folder.read_study()
-    scan = folder.read_sensitivity()
+    stored, front, scan = run.manifest, run.front(), run.sensitivity()
     groups = [to_plain_object(row) for row in stored.groups]
     timed = any(record.search.latency for record in front.records)
     costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
@@ -66,10 +64,10 @@ def write_report(folder: RunFolder, front: Front, to: Path | None = None) -> Pat
         _importances(front),
         *_left_alone(stored),
     ]
-    ending = folder.read_ending()
+    ending = run.ending
     said = [*([(ending.sentence, True)] if ending is not None and ending.early else []), *findings(front)]
     page = Page(title=stored.name, heading=stored.name, lead=_lead(front), findings=said, sections=sections)
-    path = to if to is not None else folder.report
+    path = to if to is not None else run.folder.report
     write_atomically(path, render(page).encode())
     return path
 

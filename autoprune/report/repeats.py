@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from autoprune.display import number_text
+from autoprune.front.repeats import Repeats
 from autoprune.records.atomic import write_atomically
 from autoprune.report.history_figures import growth_figure
 from autoprune.report.page import Page, Section, Table, render
-from autoprune.study.repeats import Repeats
 
 
 def write_repeats_report(repeats: Repeats, to: Path) -> Path:

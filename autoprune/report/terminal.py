@@ -12,9 +12,10 @@ from autoprune.display import number_text, printable_lines
 from autoprune.front.findings import share_of_dense
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.importance import Importances
+from autoprune.front.repeats import Repeats
 from autoprune.records.candidate import CandidateRecord
-from autoprune.study.repeats import Repeats
-from autoprune.study.solve import SolvedAllocation
+from autoprune.records.ending import Ending
+from autoprune.search.solve import SolvedAllocation
 
 
 class _SafeConsole(Console):
@@ -65,7 +66,7 @@ def show_front(front: Front) -> None:
     """
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
-    console = _SafeConsole()
+    console = safe_console()
     if not records:
         console.print("No finished candidate yet.")
         return
@@ -74,13 +75,24 @@ def show_front(front: Front) -> None:
         console.print(NO_DENSE, style="yellow")
 
 
+def show_ending(ending: Ending | None, console: Console | None = None) -> None:
+    """Print why the last run ended before its number of trials, if it did.
+
+    Args:
+        ending: Why the run ended; None if that is not known.
+        console: Console to print to; None for standard output.
+    """
+    if ending is not None and ending.early:
+        (console or safe_console(soft_wrap=True)).print(ending.sentence, style="yellow")
+
+
 def show_repeats(repeats: Repeats) -> None:
     """Print median and spread over the seeds, then each study, as tables.
 
     Args:
         repeats: Studies with several seeds.
     """
-    console = _SafeConsole()
+    console = safe_console()
     summary = repeats.summary()
     table = Table("over the seeds", "median", "low", "high")
     for name, row in summary.iterrows():
@@ -101,7 +113,7 @@ def show_candidate(front: Front, record: CandidateRecord) -> None:
         front: Front of a study.
         record: Candidate.
     """
-    console = _SafeConsole(stderr=True)
+    console = safe_console(stderr=True)
     console.print(front_table(front, [record]))
 
 
@@ -111,7 +123,7 @@ def show_importances(found: Importances) -> None:
     Args:
         found: Importances of a study.
     """
-    console = _SafeConsole()
+    console = safe_console()
     for note in found.notes:
         console.print(note)
     if not found.parameters:
@@ -140,7 +152,7 @@ def show_solved(found: SolvedAllocation) -> None:
     Args:
         found: Solved allocation.
     """
-    console = _SafeConsole(width=140)
+    console = safe_console()
     console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
     table = Table("group")
     for column in ("dense", "stay", "share"):

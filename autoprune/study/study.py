@@ -16,7 +16,8 @@ from torch import nn
 
 from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
 from autoprune.front.front import Front
-from autoprune.front.importance import Importances, importances
+from autoprune.front.importance import Importances
+from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
@@ -51,15 +52,12 @@ from autoprune.trial.context import TrialContext
 
 @dataclass(slots=True)
 class Study:
-    """One search in one run folder. Make it with `create` or `open`.
+    """One search in one run folder: a Run and its task. Make it with `create` or `open`.
 
     Attributes:
-        folder: Run folder.
+        opened: The run when the study was opened; `stored` is the run as it is now.
         settings: Settings of the study.
-        name: Name for people.
-        quality_name: Name of the quality metric.
-        higher_is_better: Direction of the quality.
-        context: Everything the trials share; None when opened without a task, for reading only.
+        context: Everything the trials share; None when opened without a task, which a Run suffices for.
         untested: Number of a candidate -> why the last run could not measure it on the test split.
 
     Example:
@@ -83,11 +81,8 @@ class Study:
         ['dense']
     """
 
-    folder: RunFolder
+    opened: Run
     settings: StudySettings
-    name: str
-    quality_name: str
-    higher_is_better: bool
     context: TrialContext | None
     untested: Mapping[int, str] = field(default_factory=dict)
     _records: list[CandidateRecord] = field(default_factory=list)
@@ -132,7 +127,7 @@ class Study:
             folder.write_study(new)
         if folder.read_topology() is None:  # a new study, or one of a version that did not store it
             folder.write_topology(context.topology)
-        return cls._of(folder, settings, context)
+        return cls._of(Run.open(folder.path), settings, context)
 
     @classmethod
     def open(cls, out: str | Path, task: Task | None = None) -> Study:
@@ -149,33 +144,39 @@ class Study:
             NotFoundError: `out` holds no study.
             StudyConflictError: The task is not the study's.
         """
-        folder = RunFolder(Path(out).absolute())
-        stored = folder.read_study()
+        opened = Run.open(out)
+        stored, folder = opened.manifest, opened.folder
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         context = None
         if task is not None:
             context = without_new_blocks(_make_context(task, settings), stored)
             check_same(folder, new_manifest(context, settings, stored.name))
-        return cls._of(folder, settings, context)
+        return cls._of(opened, settings, context)
 
     @classmethod
-    def _of(cls, folder: RunFolder, settings: StudySettings, context: TrialContext | None) -> Study:
-        stored = folder.read_study()
-        study = cls(
-            folder=folder,
-            settings=settings,
-            name=stored.name,
-            quality_name=stored.quality,
-            higher_is_better=stored.higher_is_better,
-            context=context,
-        )
-        study._records = folder.read_candidates()
+    def _of(cls, opened: Run, settings: StudySettings, context: TrialContext | None) -> Study:
+        study = cls(opened=opened, settings=settings, context=context, _records=list(opened.records))
         if context is not None:
             _warn_of_distillation(settings.space.distillation, context)
             frozen = frozen_note(context) if settings.space.lengths != (0, 0) else ""
             for note in (*([frozen] if frozen else []), *absent_kind_notes(settings.space, context)):
                 warnings.warn(note, AutopruneWarning, stacklevel=3)
         return study
+
+    @property
+    def folder(self) -> RunFolder:
+        """Return the run folder."""
+        return self.opened.folder
+
+    @property
+    def name(self) -> str:
+        """Return the name for people."""
+        return self.opened.name
+
+    @property
+    def stored(self) -> Run:
+        """Return the run with every candidate so far."""
+        return replace(self.opened, records=self.records)
 
     @property
     def records(self) -> tuple[CandidateRecord, ...]:
@@ -188,7 +189,7 @@ class Study:
         Returns:
             The front over the objectives of the settings.
         """
-        return self.front_of(self._records)
+        return self.stored.front()
 
     def front_of(self, records: Sequence[CandidateRecord]) -> Front:
         """Find the non-dominated candidates among these.
@@ -199,8 +200,7 @@ class Study:
         Returns:
             The front over the objectives of the settings.
         """
-        settings = self.settings
-        return Front.of(records, settings.objectives, self.higher_is_better, self.quality_name, settings.limits)
+        return replace(self.opened, records=tuple(records)).front()
 
     def samples(self) -> Work:
         """Add up the work done so far.
@@ -208,16 +208,12 @@ class Study:
         Returns:
             Samples of the sensitivity scan and of all candidates; what candidates share counts once.
         """
-        scanned = self.folder.read_sensitivity()
-        total = scanned.work if scanned is not None else Work()
-        for record in self._records:
-            total += Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
-        return total
+        return self.stored.samples()
 
     @property
     def ending(self) -> Ending | None:
         """Return why the last run ended; None before a run has ended."""
-        return self.folder.read_ending()
+        return self.opened.ending
 
     def importances(self) -> Importances:
         """Work out how much each sampled parameter mattered.
@@ -225,7 +221,7 @@ class Study:
         Returns:
             Importances for each objective; notes say why there are none.
         """
-        return importances(self.front())
+        return self.stored.importances()
 
     def rebuild(self, number: int, *, epoch: int | None = None) -> nn.Module:
         """Rebuild the model of a candidate, in eval mode; bit-identical to the measured model.
@@ -345,7 +341,7 @@ class Study:
         source = JournalSource(
             records=records,
             settings=settings,
-            higher_is_better=self.higher_is_better,
+            higher_is_better=self.opened.manifest.higher_is_better,
             trial_count=folder.trials_seen(),
             space=lambda: self._space(context),
             excess=lambda record: front.excess(record, settings.limits),

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 import autoprune
-from autoprune.cli.main import app
+from autoprune.cli.app import app
 from autoprune.criteria.signals import SIGNALS
 from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.weights import PATTERNS, SPREADS

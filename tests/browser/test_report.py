@@ -44,12 +44,12 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
         trials=5, uniform_points=3, solved_points=1, latency_rounds=5, space=autoprune.SpaceSettings(steps=3)
     )
     study = autoprune.Study.create(image_task(), settings, out=tmp_path / "run")
-    front = study.run()
-    dom = dom_of(write_report(study.folder, front), tmp_path / "profile")
+    study.run()
+    dom = dom_of(write_report(study.stored), tmp_path / "profile")
     body = dom[dom.index("<body") :]
     drawn = body.count('class="plot-container plotly"')
     asked = len(re.findall(r'class="plotly-graph-div', body))
     assert asked == 9, "three costs, 3-D, layers, sensitivity, progress, hypervolume, descent"
     assert drawn == asked
-    for record in front.members:
+    for record in study.front().members:
         assert f"candidate {record.number}:" in body, "the menu of the per-layer view names every member"

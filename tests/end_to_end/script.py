@@ -142,7 +142,7 @@ class Outcome:
 
 def command(*arguments: object) -> Outcome:
     """One command of the command line, in this process; a crash is raised and not answered."""
-    from autoprune.cli.main import app
+    from autoprune.cli.app import app
 
     # Each command of a person is a process of its own, that has imported no study script yet.
     sys.modules.pop("autoprune_study_script", None)

@@ -293,7 +293,7 @@ def test_help_waits_for_nothing(tmp_path: Path) -> None:
     for arguments in (["--help"], ["run", "--help"], ["export", "--help"]):
         script = (
             "import sys\n"
-            "from autoprune.cli.main import app\n"
+            "from autoprune.cli.app import app\n"
             "try:\n"
             f"    app({arguments!r})\n"
             "except SystemExit as end:\n"

@@ -20,12 +20,13 @@ import autoprune
 from autoprune.errors import AutopruneError, StorageError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.limits import Limits
+from autoprune.front.run import Run
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.report.html import write_report
+from autoprune.search.solve import solve_stored
 from autoprune.study import checkpoints
-from autoprune.study.solve import solve_stored
 from autoprune.task.checkpoint import read_weights, serialize
 from tests.tasks import image_task, trained_resnet
 from tests.unit.study.small import settings
@@ -107,18 +108,19 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
         return checkpoints.load_model(study.context, folder, 3, found[0].epoch) if study.context else None
 
     looks = [
+        lambda: Run.open(folder.path).front().table().to_csv(),
         lambda: opened().front().table().to_csv(),
         lambda: opened().front().choose(Limits(max_drop=0.5, max_size_share=0.9)),
         lambda: opened().front().knee(),
         lambda: opened().importances(),
-        lambda: solve_stored(opened(), 0.4),
+        lambda: solve_stored(opened().stored, opened().settings.space, 0.4),
         lambda: export_safetensors(folder, opened().front().get(3), work / "again.safetensors"),
         load,
         lambda: PruningPlan.from_json((folder.path / "plan.json").read_bytes()),
     ]
     if slower:
         looks += [
-            lambda: write_report(folder, opened().front(), work / "report.html"),
+            lambda: write_report(Run.open(folder.path), work / "report.html"),
             lambda: autoprune.load_safetensors(
                 trained_resnet(), torch.zeros(2, 1, 8, 8), folder.path / "m.safetensors"
             ),
@@ -230,7 +232,7 @@ def test_a_scan_that_contradicts_itself(
     change: Callable[[dict[str, Any]], object], message: str, run: autoprune.Study
 ) -> None:
     with spoil(run, "sensitivity.json", change), pytest.raises(StorageError, match=message):
-        solve_stored(autoprune.Study.open(run.folder.path), 0.4)
+        solve_stored(Run.open(run.folder.path), run.settings.space, 0.4)
 
 
 def test_two_folders_of_one_number_and_a_folder_without_a_record(run: autoprune.Study) -> None:

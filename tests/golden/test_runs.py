@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import autoprune
-from autoprune.cli.main import app
+from autoprune.cli.app import app
 
 RUNS = Path(__file__).parent / "runs"
 

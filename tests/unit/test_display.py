@@ -14,21 +14,21 @@ from typer.testing import CliRunner
 import autoprune
 from autoprune import display
 from autoprune.cli import following
-from autoprune.cli.main import _fail, _print_path, app
+from autoprune.cli.app import app
+from autoprune.cli.output import fail, print_path
 from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.text import show
-from autoprune.front.front import Front
 from autoprune.front.importance import Importance, ImportanceRow, Importances
-from autoprune.records.run_folder import RunFolder
+from autoprune.front.repeats import Repeats
+from autoprune.front.run import Run
 from autoprune.report import terminal
 from autoprune.search.settings import StudySettings
 from autoprune.structure.reasons import UNKNOWN, Reason
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import UnprunableLayer
 from autoprune.study.progress import Progress
-from autoprune.study.repeats import Repeats
-from tests.unit.front.builders import dense, measurement, record
+from tests.unit.front.builders import dense, measurement, record, run_of
 
 #: A name -> what may be seen of it.
 EVIL = {
@@ -75,10 +75,9 @@ def test_messages_hold_plain_text_of_limited_length(name: str) -> None:
         assert len(message) < 20_000
 
 
-def study_of(name: str) -> Front:
-    """A front whose metric has this name, with a candidate from a folder that somebody changed."""
-    records = [dense(), record(1, measurement(0.8, 500), origin=name)]
-    return Front.of(records, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
+def run_named(name: str, path: Path) -> Run:
+    """A run whose metric has this name, with a candidate from a folder that somebody changed."""
+    return run_of(path, [dense(), record(1, measurement(0.8, 500), origin=name)], quality=name)
 
 
 def topology_of(name: str) -> Topology:
@@ -95,13 +94,14 @@ def importances_of(name: str) -> Importances:
 
 def shown(name: str, tmp_path: Path) -> None:
     """Everything that is printed, with this name wherever there is one."""
-    front = study_of(name)
+    run = run_named(name, tmp_path / "seed-0")
+    front = run.front()
     terminal.show_front(front)
     terminal.show_candidate(front, front.members[-1])
     following.show_next(front, Path(name), tmp_path / name)
     terminal.show_importances(importances_of(name))
     show(explain_topology(topology_of(name), autoprune.SpaceSettings()))
-    terminal.show_repeats(Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front,)))
+    terminal.show_repeats(Repeats(runs=(run,)))
 
 
 @pytest.mark.parametrize(("name", "seen"), EVIL.items())
@@ -147,7 +147,7 @@ def progress_of(name: str) -> Progress:
         stage="trial",
         done=1,
         target=2,
-        front=study_of(name),
+        front=run_named(name, Path("run")).front(),
         elapsed_seconds=1.0,
         remaining_seconds=1.0,
         failed=name,
@@ -157,7 +157,7 @@ def progress_of(name: str) -> Progress:
 @pytest.mark.parametrize(("name", "seen"), EVIL.items())
 def test_the_message_of_an_error_is_text(name: str, seen: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exception, match="2"):
-        _fail(name, 2)
+        fail(name, 2)
     assert capsys.readouterr().err == f"{seen}\n"
 
 
@@ -165,10 +165,10 @@ def test_a_path_is_text_on_a_terminal_and_bytes_in_a_pipe(
     capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path(os.fsdecode(b"a\x1b[2J\xff"))
-    _print_path(path)
+    print_path(path)
     assert capfdbinary.readouterr().out == b"a\x1b[2J\xff\n"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    _print_path(path)
+    print_path(path)
     assert capfdbinary.readouterr().out == b"a\\udcff\n"
 
 
@@ -177,8 +177,7 @@ def test_front_prints_csv_and_json_that_can_be_read_back(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [dense(), record(1, measurement(0.8, 500, error=0.25), origin="=cmd()")]
-    front = Front.of(records, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
-    monkeypatch.setattr("autoprune.cli.main._open", lambda _: type("Opened", (), {"front": lambda _: front})())
+    monkeypatch.setattr(Run, "open", lambda _: run_of(tmp_path, records, quality=name))
     rows = pd.read_csv(io.StringIO(CliRunner().invoke(app, ["front", str(tmp_path), "--csv"]).output))
     assert list(rows["origin"]) == ["dense", "'=cmd()"]
     told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)

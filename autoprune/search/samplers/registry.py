@@ -1,27 +1,19 @@
-"""Registry of samplers, which propose trials."""
+"""Registry of samplers, which propose trials. Optuna is imported when a sampler is built."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIIISampler,
-    NSGAIISampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
+from typing import TYPE_CHECKING
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.search.samplers.evolution import EvolutionSampler
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 #: Function from the seed and the number of random trials at the start to a sampler.
-SamplerFactory = Callable[[int, int], BaseSampler]
+SamplerFactory = Callable[[int, int], "BaseSampler"]
 #: Default number of random trials before a model-based sampler uses its model; warm starts count.
 STARTUP = 8
 #: Name that stands for the sampler that suits the study, see `default_sampler`.
@@ -36,6 +28,8 @@ _POPULATION = 10
 @contextlib.contextmanager
 def _unmarked() -> Iterator[None]:
     """Silence Optuna's warning about experimental features, on which users cannot act."""
+    from optuna.exceptions import ExperimentalWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
@@ -43,11 +37,15 @@ def _unmarked() -> Iterator[None]:
 
 def _tpe(seed: int, n_startup: int) -> BaseSampler:
     """Build TPE. Multivariate: the default looks at one parameter at a time; group: at conditional ones, too."""
+    from optuna.samplers import TPESampler
+
     with _unmarked():
         return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=n_startup)
 
 
 def _nsga2(seed: int, n_startup: int) -> BaseSampler:
+    from optuna.samplers import NSGAIISampler
+
     del n_startup  # the first generation is random
     return NSGAIISampler(seed=seed, population_size=_POPULATION)
 
@@ -56,28 +54,38 @@ def _nsga3(seed: int, n_startup: int) -> BaseSampler:
     """Build NSGA-III. Three divisions make 4 reference points for two objectives and 10 for three, which 10 members
     hold.
     """
+    from optuna.samplers import NSGAIIISampler
+
     del n_startup
     with _unmarked():
         return NSGAIIISampler(seed=seed, population_size=_POPULATION, dividing_parameter=3)
 
 
 def _gp(seed: int, n_startup: int) -> BaseSampler:
+    from optuna.samplers import GPSampler
+
     return GPSampler(seed=seed, n_startup_trials=n_startup, warn_independent_sampling=False)
 
 
 def _random(seed: int, n_startup: int) -> BaseSampler:
+    from optuna.samplers import RandomSampler
+
     del n_startup
     return RandomSampler(seed=seed)
 
 
 def _qmc(seed: int, n_startup: int) -> BaseSampler:
     """Build scrambled Sobol points. Conditional parameters are drawn independently, without a warning."""
+    from optuna.samplers import QMCSampler
+
     del n_startup
     with _unmarked():
         return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
 
 
 def _evolution(seed: int, n_startup: int) -> BaseSampler:
+    from autoprune.search.samplers.evolution import EvolutionSampler
+
     return EvolutionSampler(seed=seed, n_startup=n_startup)
 
 
@@ -104,6 +112,8 @@ def sampler(name_or_object: str | BaseSampler, seed: int, n_startup: int = START
         UnknownNameError: The name is not registered.
         ConfigurationError: The value is neither a name nor a sampler.
     """
+    from optuna.samplers import BaseSampler
+
     if isinstance(name_or_object, BaseSampler):
         return name_or_object
     if not isinstance(name_or_object, str):
@@ -149,6 +159,8 @@ def build_sampler(name: str | BaseSampler, seed: int, asked: int, before: BaseSa
         asked: Number of asks so far.
         before: Sampler of the last ask; samplers that cache what they read are used again.
     """
+    from autoprune.search.samplers.evolution import EvolutionSampler
+
     if name == "evolution" and isinstance(before, EvolutionSampler):
         return before
     fixed = name in ("qmc", "evolution")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from autoprune.front.front import Front
+from autoprune.front.run import Run
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.run_folder import RunFolder
 
 #: The dense model's median in every latency below, milliseconds.
 DENSE_MS = 10.0
@@ -102,3 +107,19 @@ def front_of(
     higher_is_better: bool = True,
 ) -> Front:
     return Front.of(records, objectives, higher_is_better, "accuracy" if higher_is_better else "mse")
+
+
+def run_of(
+    path: Path,
+    records: Sequence[CandidateRecord],
+    objectives: Sequence[str] = ("quality", "multiply_adds"),
+    quality: str = "accuracy",
+) -> Run:
+    """A run with these candidates, and with the description of its folder where there is one."""
+    folder, settings = RunFolder(path), {"objectives": list(objectives)}
+    described = (
+        folder.read_study()
+        if folder.holds_study
+        else Manifest(name=path.name, quality=quality, higher_is_better=True, settings={})
+    )
+    return Run(folder=folder, manifest=replace(described, settings=settings), records=tuple(records))

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from autoprune.errors import NotFoundError
+from autoprune.front.run import Run
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import BlockSensitivity, Sensitivity
 from autoprune.report.html import write_report
-from tests.unit.front.builders import dense, front_of, latency, measurement, record
+from tests.unit.front.builders import dense, latency, measurement, record, run_of
 
 SCAN = Sensitivity(
     keep_shares=(0.5, 0.25), added_loss={"a": (0.1, 0.2)}, criterion="l2", samples_forward=1, samples_trained=0
@@ -93,7 +94,7 @@ def text_of(path: Path, records: list[CandidateRecord], scan: Sensitivity | None
     )
     if scan is not None:
         folder.write_sensitivity(scan)
-    return write_report(folder, front_of(records)).read_text(encoding="utf-8")
+    return write_report(run_of(path, records)).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -212,15 +213,15 @@ def test_the_report_goes_where_it_is_asked_to(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     described = {"name": "digits", "quality": "accuracy", "higher_is_better": True, "settings": {}}
     folder.write_study({**described, "groups": [], "unprunable": []})
-    assert write_report(folder, front_of([dense()])) == tmp_path / "run" / "report.html"
+    assert write_report(run_of(folder.path, [dense()])) == tmp_path / "run" / "report.html"
     asked = tmp_path / "elsewhere" / "page.html"
-    assert write_report(folder, front_of([dense()]), asked) == asked
+    assert write_report(run_of(folder.path, [dense()]), asked) == asked
     assert "Left alone" not in Page(asked.read_text(encoding="utf-8")).headings
 
 
-def test_a_folder_without_a_study_has_no_report(tmp_path: Path) -> None:
+def test_a_folder_without_a_study_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"must hold study\.json"):
-        write_report(RunFolder(tmp_path), front_of([dense()]))
+        Run.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -281,7 +282,7 @@ def test_blocks_that_a_scan_left_out_have_bars_and_a_table(tmp_path: Path) -> No
     described = {"name": "depth", "quality": "accuracy", "higher_is_better": True, "settings": {}}
     folder.write_study({**described, "groups": [], "blocks": rows})
     folder.write_sensitivity(scan)
-    page = Page(write_report(folder, front_of(untimed())).read_text(encoding="utf-8"))
+    page = Page(write_report(run_of(tmp_path, untimed())).read_text(encoding="utf-8"))
     assert "Sensitivity" not in page.headings
     assert "Sensitivity of blocks and layers" in page.headings
     place = page.rows.index(["block or layer", "loss added without it", "parameters saved", "multiply-adds saved"])

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from autoprune.cli.main import app
+from autoprune.cli.app import app
 from autoprune.front.importance import Importance, ImportanceRow, Importances, importances
+from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
 from autoprune.report.html import write_report
 from autoprune.report.terminal import show_importances
@@ -32,7 +33,7 @@ def run_folder(path: Path, trials: int | None) -> RunFolder:
 
 
 def page(path: Path, trials: int | None) -> Page:
-    return Page(write_report(run_folder(path, trials), front(simulated(trials or 0))).read_text(encoding="utf-8"))
+    return Page(write_report(Run.open(run_folder(path, trials).path)).read_text(encoding="utf-8"))
 
 
 def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_the_report_shows_what_mattered(tmp_path: Path) -> None:
 
 
 def test_too_few_trials_are_told(tmp_path: Path) -> None:
-    few = write_report(run_folder(tmp_path, 5), front(simulated(5))).read_text(encoding="utf-8")
+    few = write_report(Run.open(run_folder(tmp_path, 5).path)).read_text(encoding="utf-8")
     assert "Which parameters mattered" in Page(few).headings
     assert "Importances need 20 trials that the sampler chose and that were trained to the end; there are 5." in few
     assert Page(few).figures == page(tmp_path / "none", None).figures

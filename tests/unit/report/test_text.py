@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 
 from autoprune.errors import plain_text
-from autoprune.front.front import Front
+from autoprune.front.repeats import Repeats
+from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import html
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.repeats import write_repeats_report
-from autoprune.study.repeats import Repeats
-from tests.unit.front.builders import dense, latency, measurement, record
+from tests.unit.front.builders import dense, latency, measurement, record, run_of
 from tests.unit.report.test_html import Page
 from tests.unit.test_display import EVIL, importances_of
 
 NAMES = [*EVIL, "</script><script>alert(1)</script>", "<b onclick=x>&amp;", "<!--", "{{ 7 * 7 }}{% raw %}", "%{x}"]
 
 
-def front_named(name: str) -> Front:
+def run_named(name: str, path: Path) -> Run:
     """Two members of which one is named by somebody who means ill, everywhere that a record has a name."""
     evil = record(1, measurement(0.8, 500, took=latency(0.5)), kept={name: (0,)}, note=name)
     known = [dense(took=latency(1.0)), evil]
-    return Front.of(known, ("quality", "multiply_adds"), higher_is_better=True, quality_name=name)
+    return run_of(path, known, quality=name)
 
 
 def written(name: str, path: Path) -> str:
@@ -42,7 +42,7 @@ def written(name: str, path: Path) -> str:
             keep_shares=(0.5,), added_loss=added, criterion=name, samples_forward=1, samples_trained=0, note=name
         )
     )
-    return html.write_report(folder, front_named(name)).read_text(encoding="utf-8")
+    return html.write_report(run_named(name, folder.path)).read_text(encoding="utf-8")
 
 
 def texts(data: object) -> list[str]:
@@ -104,7 +104,7 @@ def test_names_that_look_alike_keep_places_of_their_own() -> None:
 
 def test_the_report_of_repeats_shows_text_as_text(tmp_path: Path) -> None:
     name = "</script><b onclick=x>\x1b[2J"
-    repeats = Repeats(folders=(RunFolder(tmp_path / "seed-0"),), fronts=(front_named(name),))
+    repeats = Repeats(runs=(run_named(name, tmp_path / "seed-0"),))
     page = Page(write_repeats_report(repeats, tmp_path / "all.html").read_text(encoding="utf-8"))
     assert [row for row in page.rows if row[0] == "best_</script><b onclick=x>"]
     assert "b" not in {tag for tag, _ in page.tags}

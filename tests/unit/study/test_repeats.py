@@ -8,9 +8,10 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError
+from autoprune.front.repeats import Repeats, _ranks
 from autoprune.records.candidate import samples_processed
 from autoprune.report.repeats import write_repeats_report
-from autoprune.study.repeats import Repeats, _ranks, repeat
+from autoprune.study.repeat import repeat
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, settings
 
@@ -25,7 +26,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
 
     found = repeat(image_task(), chosen, 3, out=tmp_path / "all", follow=follow)  # type: ignore[arg-type]
     assert followed == [3, 4, 5]
-    assert [folder.path.name for folder in found.folders] == ["seed-3", "seed-4", "seed-5"]
+    assert [run.folder.path.name for run in found.runs] == ["seed-3", "seed-4", "seed-5"]
     alone = autoprune.Study.open(tmp_path / "all" / "seed-4")
     assert comparable(found.fronts[1].records) == comparable(alone.records)
     table, summary = found.table(), found.summary()

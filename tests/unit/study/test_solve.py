@@ -9,9 +9,10 @@ import pytest
 import autoprune
 from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
+from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.allocation.cost_model import WIDTH_COSTS
-from autoprune.study.solve import solve_stored
+from autoprune.search.solve import SolvedAllocation, solve_stored
 from autoprune.study.study import Study
 from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
@@ -26,6 +27,10 @@ def run(out: Path, trials: int = 1, **changes: object) -> Study:
     return autoprune.Study.open(out)
 
 
+def solved(study: Study, budget: float, cost: str | None = None) -> SolvedAllocation:
+    return solve_stored(study.stored, study.settings.space, budget, cost)
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return run(tmp_path_factory.mktemp("solving") / "run")
@@ -34,7 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.mark.parametrize("cost", WIDTH_COSTS)
 def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
     SEEN.clear()
-    found = solve_stored(study, 0.3, cost)
+    found = solved(study, 0.3, cost)
     assert not SEEN
     topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0).topology
     assert found.channels == topology.widths
@@ -50,11 +55,11 @@ def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
 
 
 def test_the_cost_of_the_study_is_the_usual_one(study: Study) -> None:
-    assert solve_stored(study, 0.4) == solve_stored(study, 0.4, "multiply_adds")
+    assert solved(study, 0.4) == solved(study, 0.4, "multiply_adds")
 
 
 def test_a_budget_out_of_reach_gives_the_nearest_and_says_so(study: Study) -> None:
-    found = solve_stored(study, 0.0001)
+    found = solved(study, 0.0001)
     assert not found.allocation.exact
     assert found.allocation.share > 0.0001
     assert "this is the nearest" in " ".join(found.notes)
@@ -62,20 +67,20 @@ def test_a_budget_out_of_reach_gives_the_nearest_and_says_so(study: Study) -> No
 
 def test_what_can_not_be_asked(study: Study, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="--cost must be one of latency_ms, multiply_adds"):
-        solve_stored(study, 0.3, "speed")
+        solved(study, 0.3, "speed")
     with pytest.raises(ConfigurationError, match="a budget must lie in"):
-        solve_stored(study, 3.0)
+        solved(study, 3.0)
     with pytest.raises(ConfigurationError, match=r"latency_ms must have 8 different measured candidates, but got 0"):
-        solve_stored(study, 0.3, "latency_ms")
+        solved(study, 0.3, "latency_ms")
     stored = to_plain_object(study.folder.read_study())
     del stored["costs"], stored["version"]
     RunFolder(tmp_path).write_study(stored)
     with pytest.raises(NotFoundError, match=r"hold the costs of the model.*earlier version"):
-        solve_stored(autoprune.Study.open(tmp_path), 0.3)
+        solve_stored(Run.open(tmp_path), study.settings.space, 0.3)
 
 
 def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
-    found = solve_stored(run(tmp_path / "tied", space=space(tie="stage", scan=False, max_ratio=0.9)), 0.4)
+    found = solved(run(tmp_path / "tied", space=space(tie="stage", scan=False, max_ratio=0.9)), 0.4)
     assert len(set(found.allocation.widths.values())) <= 3
     assert any("no scan" in note for note in found.notes)
     shares = [width / found.channels[name] for name, width in found.allocation.widths.items()]
@@ -89,7 +94,7 @@ def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     timed = run(
         tmp_path / "timed", 11, space=chosen, latency_rounds=1, objectives=objectives, sampler="random", polish=0.0
     )
-    found = solve_stored(timed, 0.9, "latency_ms")
+    found = solved(timed, 0.9, "latency_ms")
     assert found.shares["latency_ms"] == found.allocation.share
     assert set(found.shares) == {*WIDTH_COSTS, "latency_ms"}
     assert any("in the median" in note and "measured candidates" in note for note in found.notes)

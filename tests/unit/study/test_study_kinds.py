@@ -159,7 +159,7 @@ def test_the_front_and_the_report(case: tuple[str, autoprune.Study], tmp_path: P
     front = study.front()
     assert front.members
     assert len(front.table()) == len(front.members)
-    text = write_report(study.folder, front, tmp_path / "report.html").read_text()
+    text = write_report(study.stored, tmp_path / "report.html").read_text()
     assert "<html" in text
     assert all(f">{record.number}<" in text for record in front.members)
     again = autoprune.Study.open(study.folder.path)

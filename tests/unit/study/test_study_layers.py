@@ -64,7 +64,7 @@ def test_a_study_of_layers_heads_and_channels(criteria: tuple[str, ...], tmp_pat
         assert record.search.multiply_adds == count_multiply_adds(model, task().example_inputs)
     again = autoprune.Study.open(study.folder.path)
     assert [record.dropped for record in again.records] == [record.dropped for record in study.records]
-    assert write_report(study.folder, study.front(), tmp_path / "report.html").exists()
+    assert write_report(study.stored, tmp_path / "report.html").exists()
 
 
 def test_two_of_three_layers_go_by_influence_or_by_loss() -> None:
@@ -123,7 +123,7 @@ def test_a_study_of_layers_alone_scans_them(tmp_path: Path) -> None:
     assert scanned.added_loss == {}
     costs = {row.name: row.multiply_adds_saved for row in study.folder.read_study().blocks}
     assert {one.name: one.multiply_adds for one in scanned.dropped} == pytest.approx(costs)
-    text = write_report(study.folder, study.front(), tmp_path / "report.html").read_text()
+    text = write_report(study.stored, tmp_path / "report.html").read_text()
     assert "Sensitivity of blocks and layers" in text
     path = study.folder.path / "sensitivity.json"
     path.write_text(path.read_text().replace("encoder.layers.0", "encoder.layers.9"))

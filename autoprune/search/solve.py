@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
+from autoprune.front.run import Run
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
 from autoprune.search.allocation.latency_model import fit_latency
 from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
-from autoprune.study.study import Study
+from autoprune.search.space.settings import SpaceSettings
 
 #: Costs that a budget can refer to.
 SOLVE_COSTS = (*WIDTH_COSTS, "latency_ms")
@@ -37,30 +38,34 @@ class SolvedAllocation:
     notes: tuple[str, ...]
 
 
-def solve_stored(study: Study, budget: float, cost: str | None = None) -> SolvedAllocation:
+def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None = None) -> SolvedAllocation:
     """Find the widths that lose the least at a budget, by the scan as the finished trials correct it.
 
     Args:
-        study: Study, opened with or without its task.
+        run: Run with the costs of its model.
+        space: Settings of its space.
         budget: Share of the dense cost, in (0, 1].
-        cost: One of SOLVE_COSTS; that of the study's space when None.
+        cost: One of SOLVE_COSTS; that of the space when None.
+
+    Returns:
+        The allocation, its costs and remarks.
 
     Raises:
         UnknownNameError: The cost is unknown.
         ConfigurationError: The budget is out of range, or too few candidates have a measured latency.
         NotFoundError: The run folder is of an earlier version.
     """
-    cost = study.settings.space.cost if cost is None else cost
+    cost = space.cost if cost is None else cost
     if cost not in SOLVE_COSTS:
         raise UnknownNameError("--cost", cost, SOLVE_COSTS)
-    table, ties = _read(study)
+    table, ties = _read(run)
     notes: list[str] = []
-    sensitivity = _sensitivity(study, table, notes)
+    sensitivity = _sensitivity(run, table, notes)
     tied = table.tied(ties)
     names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
     groups = dict(zip(tied.names, names, strict=True))
-    model = _model(study, (table, ties), cost, notes)
-    floor, grain = width_bounds(tied, study.settings.space.max_ratio, study.settings.space.round_to)
+    model = _model(run, (table, ties), cost, notes)
+    floor, grain = width_bounds(tied, space.max_ratio, space.round_to)
     found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
@@ -78,8 +83,8 @@ def solve_stored(study: Study, budget: float, cost: str | None = None) -> Solved
     )
 
 
-def _read(study: Study) -> tuple[CostTable, Sequence[int]]:
-    stored = study.folder.read_study()
+def _read(run: Run) -> tuple[CostTable, Sequence[int]]:
+    stored = run.manifest
     if stored.costs is None:
         raise NotFoundError(
             error_message(
@@ -89,25 +94,25 @@ def _read(study: Study) -> tuple[CostTable, Sequence[int]]:
     return stored.costs, stored.ties
 
 
-def _sensitivity(study: Study, table: CostTable, notes: list[str]) -> Sensitivity | None:
+def _sensitivity(run: Run, table: CostTable, notes: list[str]) -> Sensitivity | None:
     """Return the scan as the trials correct it; None without one."""
-    scanned = study.folder.read_sensitivity()
+    scanned = run.sensitivity()
     if scanned is None:
         notes.append("There is no scan in the run folder: every group keeps the same share.")
         return None
     dense = dict(zip(table.names, table.channels, strict=True))
-    found = correct_scan(scanned, observe(study.records, dense, study.higher_is_better))
+    found = correct_scan(scanned, observe(run.records, dense, run.manifest.higher_is_better))
     if any(factor != 1.0 for factor in found.factors.values()):
         notes.append(f"The scan is corrected by {found.observations} finished candidates.")
     return found.sensitivity
 
 
-def _model(study: Study, where: tuple[CostTable, Sequence[int]], cost: str, notes: list[str]) -> CostModel:
+def _model(run: Run, where: tuple[CostTable, Sequence[int]], cost: str, notes: list[str]) -> CostModel:
     """Return the cost model of the tied groups."""
     table, ties = where
     if cost != "latency_ms":
         return CostModel.of_table(table.tied(ties), cost)
-    fit = fit_latency(table, study.records, ties)
+    fit = fit_latency(table, run.records, ties)
     notes.append(
         f"Latency by a model of {fit.candidates} measured candidates: off by {fit.error:.1%} in the median and "
         f"{fit.worst:.1%} at most on those that it has not seen."

@@ -1,0 +1,41 @@
+"""The command `choose`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import FolderArgument, LimitOption
+from autoprune.cli.output import report_errors
+from autoprune.errors import ConfigurationError, error_message
+
+
+@report_errors
+def choose(  # noqa: PLR0913, PLR0917  # one option each
+    folder: FolderArgument,
+    max_drop: Annotated[float | None, typer.Option(help="Largest loss of quality against dense, such as 0.01.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Largest latency, in milliseconds.")] = None,
+    max_size_bytes: Annotated[float | None, typer.Option(help="Largest file, in bytes.")] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="Best by: quality or a cost: size_bytes, latency_ms, (nonzero_)parameters, multiply_adds."),
+    ] = "multiply_adds",
+    knee: Annotated[bool, typer.Option("--knee", help="Choose the bend of the front instead of using limits.")] = False,
+    limit: LimitOption = None,
+) -> None:
+    """Print the number of the best candidate within limits, by default those of the search; its row goes to stderr."""
+    from autoprune.cli.script import read_limits
+    from autoprune.front.run import Run
+    from autoprune.report.terminal import show_candidate
+
+    named = {"max_drop": max_drop, "max_latency_ms": max_latency_ms, "max_size_bytes": max_size_bytes}
+    given = [*(f"{name}={value}" for name, value in named.items() if value is not None), *(limit or ())]
+    if knee and given:
+        raise ConfigurationError(error_message("a choice", "be by limits or by --knee", "both"))
+    # Without limits here, the limits of the search apply.
+    limits = read_limits(given) if given else None
+    found = Run.open(folder).front()
+    record = found.knee() if knee else found.choose(limits, by)
+    show_candidate(found, record)
+    typer.echo(record.number)

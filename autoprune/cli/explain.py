@@ -1,0 +1,40 @@
+"""The command `explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import ScriptArgument
+from autoprune.cli.output import report_errors
+
+
+@report_errors
+def explain(
+    script: ScriptArgument,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every layer and tensor, however many are alike.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything.")] = False,
+) -> None:
+    """Show what can be pruned, what the study searches, what is left alone and why, and the costs within reach.
+
+    Nothing is written.
+    """
+    import contextlib
+    import json
+
+    from autoprune.cli.script import load_script
+    from autoprune.explaining.explain import explain as explain_topology
+    from autoprune.explaining.text import show
+
+    # Output of the script is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        loaded = load_script(script)
+        found = explain_topology(loaded.task, loaded.settings.space)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show(found, everything=everything)

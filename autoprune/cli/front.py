@@ -1,0 +1,36 @@
+"""The command `front`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from autoprune.cli.options import FolderArgument
+from autoprune.cli.output import report_errors
+from autoprune.display import csv_cell, json_rows
+from autoprune.errors import ConfigurationError, error_message
+
+
+@report_errors
+def front(
+    folder: FolderArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Print the front of a run as a table."""
+    from autoprune.front.run import Run
+
+    if as_json and as_csv:
+        raise ConfigurationError(error_message("the format", "be --json or --csv", "both"))
+    opened = Run.open(folder)
+    found = opened.front()
+    if as_json:
+        typer.echo(json_rows(found.table().to_dict("records")))
+    elif as_csv:
+        typer.echo(found.table().map(csv_cell).rename(columns=csv_cell).to_csv(index=False), nl=False)
+    else:
+        from autoprune.report.terminal import show_ending, show_front
+
+        show_front(found)
+        show_ending(opened.ending)

@@ -1,0 +1,27 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ScriptArgument = Annotated[
+    Path, typer.Argument(metavar="STUDY.py", help="Script with task() and, if it wants, settings.", show_default=False)
+]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Run folder, as `autoprune run` printed it.", show_default=False)
+]
+OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<script's name, or its folder's for study.py>.")]
+TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
+SecondsOption = Annotated[float | None, typer.Option(help="Stop starting trials after this many seconds.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="A field of autoprune.Limits, such as max_drop=0.01 or max_size_share=0.3; may be given several times.",
+    ),
+]

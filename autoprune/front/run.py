@@ -1,0 +1,120 @@
+"""Run: what is stored of a study, to look at without its task, torch or Optuna."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoprune.codec import Format, from_plain, stored
+from autoprune.front.dominance import check_objectives
+from autoprune.front.front import Front
+from autoprune.front.importance import Importances, importances
+from autoprune.front.limits import Limits
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.ending import Ending
+from autoprune.records.manifest import Manifest
+from autoprune.records.run_folder import STUDY, RunFolder
+from autoprune.records.sensitivity import Sensitivity
+from autoprune.records.work import Work
+
+
+@stored(Format(what="settings of a study", optional=("limits",)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Part of the stored settings that a front follows from; the rest is the search's."""
+
+    objectives: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run folder as it was when it was opened. A study is a run and its task.
+
+    Attributes:
+        folder: Run folder.
+        manifest: Description of the study.
+        records: Finished candidates in order of their number.
+
+    Example:
+        >>> import tempfile
+        >>> try:
+        ...     Run.open(tempfile.mkdtemp()).front()
+        ... except LookupError as error:
+        ...     print(type(error).__name__)
+        NotFoundError
+    """
+
+    folder: RunFolder
+    manifest: Manifest
+    records: tuple[CandidateRecord, ...] = ()
+
+    @classmethod
+    def open(cls, out: str | Path) -> Run:
+        """Read a run folder. A study that runs meanwhile is not disturbed.
+
+        Args:
+            out: Run folder.
+
+        Returns:
+            The run with its finished candidates.
+
+        Raises:
+            NotFoundError: `out` holds no study.
+            StorageError: A file of the run cannot be read, or does not fit the others.
+        """
+        folder = RunFolder(Path(out).absolute())
+        return cls(folder=folder, manifest=folder.read_study(), records=tuple(folder.read_candidates()))
+
+    @property
+    def name(self) -> str:
+        """Name of the study for people."""
+        return self.manifest.name
+
+    def front(self) -> Front:
+        """Find the non-dominated candidates.
+
+        Returns:
+            The front over the objectives of the study, with its limits.
+
+        Raises:
+            StorageError: The stored settings have no such objectives or limits.
+            UnknownNameError: An objective is not known.
+        """
+        manifest = self.manifest
+        wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
+        check_objectives(wanted.objectives)
+        return Front.of(self.records, wanted.objectives, manifest.higher_is_better, manifest.quality, wanted.limits)
+
+    def importances(self) -> Importances:
+        """Work out how much each sampled parameter mattered.
+
+        Returns:
+            Importances for each objective; notes say why there are none.
+        """
+        return importances(self.front())
+
+    def sensitivity(self) -> Sensitivity | None:
+        """Read the scan.
+
+        Returns:
+            The scan of the dense model; None without one.
+        """
+        return self.folder.read_sensitivity()
+
+    def samples(self) -> Work:
+        """Add up the work done so far.
+
+        Returns:
+            Samples of the sensitivity scan and of all candidates; what candidates share counts once.
+        """
+        scanned = self.sensitivity()
+        total = scanned.work if scanned is not None else Work()
+        for record in self.records:
+            total += Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
+        return total
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the last run ended; None before a run has ended."""
+        return self.folder.read_ending()
