@@ -38,11 +38,11 @@ class Run:
 
     Example:
         >>> import tempfile
-        >>> try:
-        ...     Run.open(tempfile.mkdtemp()).front()
-        ... except LookupError as error:
-        ...     print(type(error).__name__)
-        NotFoundError
+        >>> folder = RunFolder(Path(tempfile.mkdtemp()))  # `autoprune run` writes such a folder
+        >>> settings = {"objectives": ["quality", "size_bytes"]}
+        >>> folder.write_study({"name": "mine", "quality": "f1", "higher_is_better": True, "settings": settings})
+        >>> Run.open(folder.path).front().members
+        ()
     """
 
     folder: RunFolder
