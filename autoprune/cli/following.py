@@ -27,6 +27,7 @@ from autoprune.sensitivity.scan import plan_scan
 from autoprune.study.progress import OnProgress, Progress
 from autoprune.study.study import Study
 from autoprune.task.batches import batch_samples
+from autoprune.task.evaluation import Evaluation
 
 #: Members of the front shown while a study runs.
 _LIVE_ROWS = 12
@@ -111,6 +112,8 @@ def _trial(study: Study, settings: StudySettings) -> str:
         trained += ", more where a candidate costs less"
     searched = task.search_split.samples
     judged = f"quality on {searched:,} search samples" if searched is not None else "quality on the search split"
+    if isinstance(task.search_split, Evaluation):
+        judged = "evaluate(model)"
     timed = f", {settings.latency_rounds} pairs of timed calls" if settings.latency_rounds else ""
     return f"Each trial: {trained}, then {judged}{timed}."
 

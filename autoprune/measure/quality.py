@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from autoprune.task.data import Batch, Split, call, eval_mode
+from autoprune.task.evaluation import Evaluation, Scorable
 from autoprune.task.task import Task
 
 #: Folds for the standard error; more folds cost more updates of metrics.
@@ -42,21 +43,25 @@ class Quality:
 
 
 @torch.no_grad()
-def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
+def evaluate(task: Task, model: nn.Module, split: Scorable) -> Quality:
     """Compute every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
     The standard error comes from a jackknife over ten folds of the samples: how much the quality varies when each fold
     is left out. It holds for averages over samples and for metrics of all samples, such as R2 or AUROC. For very many
-    targets, and for metrics that torchmetrics cannot merge, it is the standard error of the mean of the folds.
+    targets, and for metrics that torchmetrics cannot merge, it is the standard error of the mean of the folds. That of
+    the user's evaluation is unknown, so 0.
 
     Args:
         task: Task with the metrics.
         model: Model to evaluate.
-        split: Split to evaluate on.
+        split: Split to evaluate on, or the user's evaluation.
 
     Returns:
         The metrics.
     """
+    if isinstance(split, Evaluation):
+        found, seen = split.evaluate(model)
+        return Quality(value=found[task.quality], error=0.0, metrics=found, samples=seen)
     metrics = task.new_metrics()
     folds = [task.new_metric(task.quality) for _ in range(FOLDS)]
     samples = entries = 0
@@ -74,17 +79,20 @@ def evaluate(task: Task, model: nn.Module, split: Split) -> Quality:
 
 
 @torch.no_grad()
-def quality_alone(task: Task, model: nn.Module, split: Split) -> tuple[float, int]:
+def quality_alone(task: Task, model: nn.Module, split: Scorable) -> tuple[float, int]:
     """Compute the quality that `evaluate` gives, without other metrics and the error, in less time.
 
     Args:
         task: Task with the metric.
         model: Model to evaluate.
-        split: Split to evaluate on.
+        split: Split to evaluate on, or the user's evaluation.
 
     Returns:
         (quality, number of samples).
     """
+    if isinstance(split, Evaluation):
+        found, seen = split.evaluate(model)
+        return found[task.quality], seen
     metric, samples = task.new_metric(task.quality), 0
     with eval_mode(model):
         for batch, predictions, targets in _scored(task, model, split):

@@ -51,7 +51,7 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
         "not_finite": [name for name, tensor in task.dense.state_dict().items() if not is_finite(tensor)],
         "bytes": bytes_of(task.dense.state_dict()),
         "quality": task.quality,
-        "metrics": list(task.metric_set),
+        "metrics": list(task.directions),
         "higher_is_better": task.higher_is_better,
         "groups": to_plain(group_rows(context.topology)),
         "blocks": to_plain(block_rows(context.topology)),

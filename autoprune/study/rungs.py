@@ -11,7 +11,8 @@ from autoprune.front import dominance
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.search.settings import StudySettings
-from autoprune.task.data import IterableSplit, Split, take_batches
+from autoprune.task.data import IterableSplit, take_batches
+from autoprune.task.evaluation import Evaluation, Scorable
 from autoprune.task.task import Task
 from autoprune.trial.candidate import RungPolicy, RungState
 
@@ -19,16 +20,15 @@ from autoprune.trial.candidate import RungPolicy, RungState
 STOPPABLE = "sampled"
 
 
-def rung_split(task: Task, samples: int) -> Split:
-    """Return the part of the search split that is evaluated at rungs, the same each time.
+def rung_split(task: Task, samples: int) -> Scorable:
+    """Return the part of the search split that is evaluated at rungs, the same each time; all of the user's evaluation.
 
     Args:
         task: Task of the study.
         samples: Samples of the part, >= 1; random ones where the data can be shuffled. All if the split has no more.
     """
     split = task.search_split
-    count = split.samples
-    if count is not None and count <= samples:
+    if isinstance(split, Evaluation) or (split.samples is not None and split.samples <= samples):
         return split
     # Data is often sorted by class, so the first samples would hold few classes.
     device = torch.device(task.device)
@@ -38,7 +38,7 @@ def rung_split(task: Task, samples: int) -> Split:
 
 
 def rung_policy(
-    settings: StudySettings, split: Split, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
+    settings: StudySettings, split: Scorable, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
 ) -> RungPolicy | None:
     """Return the rungs of a new candidate and its stopping rule; None where no rung is evaluated.
 

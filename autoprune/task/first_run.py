@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +16,12 @@ from torch.utils.data import DataLoader, default_collate
 from torchmetrics import Metric
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
-from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, Inputs, IterableSplit, Split, TensorSplit, call, first_batches, shorten
+from autoprune.task.evaluation import Evaluation
 from autoprune.task.first_samples import FirstSamples, first_answers, tensor_of_targets
+from autoprune.task.first_step import least_batch
 from autoprune.task.loaders import surely_ends
-from autoprune.task.metrics import are_built_in, family_asked_by, metrics_by_name
+from autoprune.task.metrics import are_built_in, family_asked_by, metrics_by_name, told_direction
 from autoprune.task.prediction import (
     Prediction,
     TargetProperties,
@@ -31,7 +31,7 @@ from autoprune.task.prediction import (
     kind_of_prediction,
     kind_trained_by,
 )
-from autoprune.task.validation import collect_fault, is_count, is_inputs, metric_faults, run_user_code
+from autoprune.task.validation import collect_fault, direction_faults, is_count, is_inputs, metric_faults, run_user_code
 
 if TYPE_CHECKING:
     from autoprune.task.task import Task
@@ -50,12 +50,16 @@ class FirstRun:
 
     Attributes:
         prediction: What the model predicts.
-        metrics: The metrics by name.
+        metrics: The metrics by name; none beside an evaluation.
+        directions: Name of a metric -> whether higher is better; None if unknown.
+        evaluation: The user's function that replaces search split and metrics; None for none.
         least_batch: Samples of the smallest batch that the model can be trained on, 1 or 2.
     """
 
     prediction: Prediction
     metrics: Mapping[str, Metric]
+    directions: Mapping[str, bool | None]
+    evaluation: Evaluation | None
     least_batch: int
 
 
@@ -102,14 +106,59 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
         faults += found
         return None
     _look_through(task, dense, splits, prediction, faults)
-    least = collect_fault(faults, "train", lambda: _least_batch(task, dense, batches["train"])) if not faults else None
-    return None if faults else FirstRun(prediction=prediction, metrics=metrics, least_batch=least or 1)
+    return None if faults else _complete(task, dense, batches["train"], (prediction, metrics), faults)
+
+
+def _complete(
+    task: Task, dense: nn.Module, batch: Batch, scored: tuple[Prediction, dict[str, Metric]], faults: list[str]
+) -> FirstRun | None:
+    """The result, after a training step on a batch of train and the first call of the user's evaluation."""
+    prediction, metrics = scored
+    least = collect_fault(faults, "train", lambda: least_batch(task, dense, batch))
+    evaluation = collect_fault(faults, "evaluate", partial(_evaluation, task, dense)) if not faults else None
+    if faults:
+        return None
+    directions = {name: told_direction(metric) for name, metric in metrics.items()}
+    if evaluation is not None:
+        directions = {name: True if name == task.quality else None for name in evaluation.names}
+    return FirstRun(
+        prediction=prediction,
+        metrics=metrics,
+        directions={**directions, **task.directions},
+        evaluation=evaluation,
+        least_batch=least or 1,
+    )
+
+
+def _evaluation(task: Task, dense: nn.Module) -> Evaluation | None:
+    """The user's evaluation after its first call, on the dense model; None where metrics evaluate."""
+    if task.evaluate is None:
+        return None
+    found = Evaluation(function=task.evaluate, argument="evaluate", quality=task.quality).first(dense)
+    wrong = direction_faults(task, found.names)
+    if wrong:
+        raise ConfigurationError(" ".join(wrong))
+    return found
+
+
+def _prediction_for_training(task: Task, dense: nn.Module, splits: Splits) -> Prediction:
+    """The prediction by the train split. Without metrics only distillation and the choice of an optimizer need it."""
+    train = splits["train"]
+    assert train is not None
+    try:
+        return _prediction(task, dense, train, "train")
+    except ConfigurationError:
+        if task.predict is not None or task.kind is not None:
+            raise
+        return Prediction(kind="regression", classes=0)  # such as boxes beside labels
 
 
 def _scored(
     task: Task, dense: nn.Module, splits: Splits, names: Iterable[str], faults: list[str]
 ) -> tuple[Prediction | None, dict[str, Metric]]:
     """The prediction, inferred on the first of these splits, and the metrics after a few samples of each."""
+    if task.evaluate is not None:
+        return collect_fault(faults, "predict", partial(_prediction_for_training, task, dense, splits)), {}
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
     for where in names:
@@ -269,50 +318,6 @@ def _is_divisible(dense: nn.Module, batch: Batch) -> bool:
     return not isinstance(outputs, Tensor) or outputs.ndim == 0 or len(outputs) != batch.size
 
 
-def _least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:
-    """Samples of the smallest batch that the model can be trained on, 1 or 2.
-
-    A BatchNorm that reads one value per channel refuses a single sample, and so do some norms and losses of users.
-
-    Raises:
-        ConfigurationError: The model cannot even be trained on this batch.
-    """
-    try:
-        _train_step(task, dense, batch, "a batch of train")
-    except ConfigurationError as error:
-        if batch.size > 1:
-            raise
-        raise ConfigurationError(f"{error} Its batches hold one sample: make them larger.") from error
-    if batch.size == 1:
-        return 1
-    if not batch.divisible:
-        return 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            _train_step(task, dense, shorten(batch, 1), "one sample")
-        except ConfigurationError:
-            return 2
-    return 1
-
-
-@torch.enable_grad()
-def _train_step(task: Task, dense: nn.Module, batch: Batch, what: str) -> None:
-    """Run a forward in training mode and a backward on a copy. Some errors, such as those of BatchNorm, show only
-    there.
-    """
-    scratch = clone_with(dense).train()
-    if not any(parameter.requires_grad for parameter in scratch.parameters()):
-        return
-    with torch.random.fork_rng(devices=[]):
-        outputs = run_user_code(f"the model in training mode on {what}", lambda: call(scratch, batch.inputs))
-        loss = run_user_code("loss on train", lambda: task.loss(outputs, batch.targets))
-        if isinstance(loss, Tensor) and loss.requires_grad:
-            if not math.isfinite(float(loss.detach())):
-                raise ConfigurationError(error_message("loss in training mode", "be finite", float(loss.detach())))
-            run_user_code("the backward pass of the loss on train", loss.backward)
-
-
 def _first_batch(task: Task, part: Split) -> Batch:
     return next(part.ordered()).to(torch.device(task.device))
 
@@ -325,7 +330,9 @@ def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[s
         return False
     if callable(task.loss):
         collect_fault(faults, "loss", lambda: _loss(task, dense, name, outputs, batch))
-    return metric_faults(task) != [] or collect_fault(faults, "predict", lambda: task.predictions(outputs)) is not None
+    if task.evaluate is not None or metric_faults(task):
+        return True
+    return collect_fault(faults, "predict", lambda: task.predictions(outputs)) is not None
 
 
 def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch) -> None:

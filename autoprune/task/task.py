@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +19,10 @@ from autoprune.errors import ConfigurationError, TaskError, error_message, plain
 from autoprune.task import validation
 from autoprune.task.carve import carve
 from autoprune.task.data import Batch, Inputs, Split, call, first_batches, take_batches
+from autoprune.task.evaluation import EvaluateFunction, Evaluation, Scorable
 from autoprune.task.first_run import first_run
 from autoprune.task.functions import FunctionMetric
-from autoprune.task.metrics import Metrics, are_built_in, check_direction, told_direction, update_metric
+from autoprune.task.metrics import Metrics, are_built_in, check_direction, update_metric
 from autoprune.task.modes import LossMode, Objective, loss_mode_of
 from autoprune.task.prediction import Prediction, ignore_index_of
 from autoprune.task.validation import collect_fault
@@ -45,6 +46,9 @@ class Task:
         metrics: Names of autoprune.task.metrics.METRICS and functions, or name -> torchmetrics.Metric or function. A
             function (outputs, targets) -> number is called once with all outputs and targets of a split, on the CPU.
         quality: The metric that the search improves.
+        evaluate: model -> {"quality": ..., ...}, in place of metrics, search and test: the whole evaluation of a
+            candidate for the search. It gets a copy of the model in eval mode; further names become further metrics.
+        evaluate_test: The same on test data, for the final front only; None leaves test numbers out of the report.
         directions: Metric -> whether higher is better, for metrics that do not tell it: a function without an attribute
             `higher_is_better` counts as one where higher is better. Complete after the checks; None is unknown.
         search: Split that drives the study; None carves it from train. Never pass the test split here.
@@ -66,8 +70,8 @@ class Task:
         seed: Seed of carving and every other random choice, >= 0.
         dense: Copy of the model on the device, in eval mode.
         train_split: The train split, without the carved search split.
-        search_split: The search split.
-        test_split: The test split, or None.
+        search_split: The search split, or the evaluation that replaces it.
+        test_split: The same for test, or None.
         calibration: Batches of the calibration samples, on the device.
         loss_mode: Mode in which the loss is defined.
         metric_set: The metrics by name.
@@ -103,8 +107,10 @@ class Task:
     example_inputs: Inputs
     train: object
     loss: LossFunction
-    metrics: Metrics
-    quality: str
+    metrics: Metrics = ()
+    quality: str = "quality"
+    evaluate: EvaluateFunction | None = None
+    evaluate_test: EvaluateFunction | None = None
     directions: Mapping[str, bool | None] = field(default_factory=dict)
     search: object = None
     test: object = None
@@ -122,8 +128,8 @@ class Task:
     seed: int = 0
     dense: nn.Module = field(init=False, repr=False)
     train_split: Split = field(init=False, repr=False)
-    search_split: Split = field(init=False, repr=False)
-    test_split: Split | None = field(init=False, repr=False)
+    search_split: Scorable = field(init=False, repr=False)
+    test_split: Scorable | None = field(init=False, repr=False)
     calibration: tuple[Batch, ...] = field(init=False, repr=False)
     loss_mode: LossMode = field(init=False, repr=False)
     metric_set: Mapping[str, Metric] = field(init=False, repr=False)
@@ -154,20 +160,25 @@ class Task:
             device, least = torch.device(self.device), run.least_batch
             few = partial(first_batches, train, self.calibration_samples, least)
             calibration = collect_fault(faults, "train", lambda: tuple(batch.to(device) for batch in few()))
-        if faults or dense is None or train is None or search is None or run is None:
+        scored = None if run is None else run.evaluation or search
+        if faults or dense is None or train is None or scored is None or run is None:
             raise TaskError(faults)
         put("schedulers", MappingProxyType(dict(self.schedulers)))
         put("dense", dense)
         put("train_split", train)
-        put("search_split", search)
-        put("test_split", splits["test"])
+        put("search_split", scored)
+        put("test_split", splits["test"] if run.evaluation is None else self._test_evaluation(run.evaluation))
         put("calibration", calibration)
         put("metric_set", run.metrics)
-        directions = {name: self.directions.get(name, told_direction(one)) for name, one in run.metrics.items()}
-        put("directions", MappingProxyType(directions))
-        put("higher_is_better", check_direction(self.quality, directions[self.quality]))
+        put("directions", MappingProxyType(dict(run.directions)))
+        put("higher_is_better", check_direction(self.quality, run.directions[self.quality]))
         put("prediction", run.prediction)
         put("least_batch", run.least_batch)
+
+    def _test_evaluation(self, evaluation: Evaluation) -> Evaluation | None:
+        if self.evaluate_test is None:
+            return None
+        return replace(evaluation, function=self.evaluate_test, argument="evaluate_test")
 
     def summary(self) -> str:
         """Describe the prediction and the metrics in one line.
@@ -175,9 +186,13 @@ class Task:
         Returns:
             A line such as "10 classes, logits; accuracy over labels 0 to 9".
         """
-        found, names = self.prediction, plain_text(", ".join(self.metric_set), 200)
+        found, names = self.prediction, plain_text(", ".join(self.directions), 200)
+        direction = f"{'higher' if self.higher_is_better else 'lower'} {plain_text(self.quality, 100)} is better"
+        if isinstance(self.search_split, Evaluation):
+            test = "" if self.test_split is not None else "; no test numbers without evaluate_test"
+            return f"{found}; {names} ({direction}) by evaluate(model){test}"
         if isinstance(self.metric_set[self.quality], FunctionMetric):
-            names += f" ({'higher' if self.higher_is_better else 'lower'} {plain_text(self.quality, 100)} is better)"
+            names += f" ({direction})"
         if not are_built_in(self.metrics):
             return f"{found}; {names} as your own metrics count"
         if found.kind == "regression":
@@ -271,7 +286,7 @@ def assert_trained(task: Task, samples: int = 1024, permutations: int = 20) -> N
     Its predictions are scored against the true targets and against shuffled targets. A model that has learned what the
     metric measures exceeds the mean of the shuffled scores by three of their standard deviations. If all targets are
     the
-    same, nothing is checked.
+    same, or `evaluate` replaces the metrics, nothing is checked.
 
     Args:
         task: The task.
@@ -314,6 +329,8 @@ MAX_ENTRIES = 2**25
 def _answers(task: Task, samples: int) -> Answers:
     """The dense model's predictions on part of the search split, in one piece if their shapes allow it."""
     split, answers = task.search_split, Answers()
+    if isinstance(split, Evaluation):  # nothing to shuffle
+        return answers
     # Data is often sorted by class, so a part of it is drawn at random if possible.
     passing = split.shuffled(task.seed) if (split.samples or 0) > samples else split.ordered()
     with torch.no_grad():

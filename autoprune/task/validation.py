@@ -18,6 +18,7 @@ from autoprune.task.data import Batch, IterableSplit, Split
 from autoprune.task.functions import call_fault, name_of
 from autoprune.task.metrics import METRICS, metrics_by_name
 from autoprune.task.models import check_independent, check_kind, module_of
+from autoprune.task.names import wrong_name
 from autoprune.task.overlap import overlap
 from autoprune.task.prediction import PREDICTION_KINDS, is_label
 from autoprune.task.splits import as_split
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _NAMED = "Name them: metrics={'name': function, ...}."
 _UNNAMED = error_message("a metric that is a function", "have a name", "a lambda", _NAMED)
-#: Most characters of the name of a metric or scheduler, which becomes the head of a column.
-LONGEST_NAME = 100
 #: Names of autoprune.recovery.learning_rate.SCHEDULERS, a higher layer that cannot be imported here.
 BUILT_IN_SCHEDULERS = (
     "one_cycle",
@@ -107,7 +106,7 @@ def can_carve(task: Task) -> bool:
     Returns:
         Whether to carve.
     """
-    return task.search is None and _is_share(task.search_share) and is_count(task.seed, 0)
+    return task.evaluate is None and task.search is None and _is_share(task.search_share) and is_count(task.seed, 0)
 
 
 def build_model(task: Task) -> nn.Module | None:
@@ -236,12 +235,14 @@ def metric_faults(task: Task) -> list[str]:
     Returns:
         One sentence per fault.
     """
+    if task.evaluate is not None:
+        return _evaluate_faults(task)
     given: object = task.metrics
     if isinstance(given, str) or not isinstance(given, Mapping | Sequence) or not len(given):
         expected = "be a non-empty sequence of names and functions, or a dict name -> Metric or function"
-        return [error_message("metrics", expected, repr(given))]
+        return [error_message("metrics", expected, repr(given), "Or give evaluate=..., which replaces them.")]
     keys = list(given) if isinstance(given, Mapping) else [name_of(metric) for metric in given]
-    faults = [wrong for name in keys if (wrong := _wrong_name("the name of a metric", name))]
+    faults = [wrong for name in keys if (wrong := wrong_name("the name of a metric", name))]
     faults += [_UNNAMED for name in keys if name == "<lambda>"]
     if faults:
         return faults
@@ -251,11 +252,41 @@ def metric_faults(task: Task) -> list[str]:
     if not isinstance(task.quality, str) or task.quality not in names:
         faults.append(error_message("quality", f"be one of the metrics {', '.join(names)}", repr(task.quality)))
     told = (_wrong_metric(name, metric) for name, metric in metrics_by_name(task.metrics).items())
-    return faults + _directions(task, names) + [fault for fault in told if fault]
+    if task.evaluate_test is not None:
+        faults.append(error_message("evaluate_test", "come beside evaluate", "metrics", "Give the test split as test."))
+    return faults + direction_faults(task, names) + [fault for fault in told if fault]
 
 
-def _directions(task: Task, names: Sequence[str]) -> list[str]:
-    """Sentences about directions that are none, or of no metric."""
+def _evaluate_faults(task: Task) -> list[str]:
+    """Sentences about evaluate and what it replaces, without calling it."""
+    faults = [
+        call_fault(name, function, ("model",))
+        for name, function in (("evaluate", task.evaluate), ("evaluate_test", task.evaluate_test))
+        if function is not None
+    ]
+    faults.append(wrong_name("quality", task.quality))
+    metrics: object = task.metrics
+    if not isinstance(metrics, Mapping | Sequence) or len(metrics):
+        faults.append(error_message("metrics", "be left out beside evaluate", repr(metrics), "Return their numbers."))
+    replaced = (("search", task.search, "evaluate"), ("test", task.test, "evaluate_test"))
+    faults += [
+        error_message(name, "be left out beside evaluate", type(data).__name__, f"Read the data in {function}.")
+        for name, data, function in replaced
+        if data is not None
+    ]
+    return [fault for fault in faults if fault]
+
+
+def direction_faults(task: Task, names: Sequence[str]) -> list[str]:
+    """Check the directions of metrics.
+
+    Args:
+        task: The task.
+        names: Names of its metrics.
+
+    Returns:
+        One sentence per fault.
+    """
     given: object = task.directions
     if not isinstance(given, Mapping) or not all(isinstance(higher, bool) for higher in given.values()):
         expected = "be a dict name of a metric -> True if higher is better, else False"
@@ -275,22 +306,13 @@ def _wrong_metric(name: str, metric: object) -> str:
     return call_fault(f"metric {name!r}", metric, ("outputs", "targets"))
 
 
-def _wrong_name(what: str, name: object) -> str:
-    """A sentence about a name that does not fit into tables, files and commands; "" for a valid one."""
-    if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= LONGEST_NAME:
-        return ""
-    return error_message(
-        what, f"be printable text of 1 to {LONGEST_NAME} characters", repr(name), "Give it another name."
-    )
-
-
 def _schedulers(task: Task) -> list[str]:
     given: object = task.schedulers
     if not isinstance(given, Mapping):
         return [error_message("schedulers", "be a dict name -> function (optimizer, steps)", repr(given))]
     faults = []
     for name, factory in given.items():
-        wrong = _wrong_name("the name of a scheduler", name)
+        wrong = wrong_name("the name of a scheduler", name)
         if wrong:
             faults.append(wrong)
         elif name in BUILT_IN_SCHEDULERS:

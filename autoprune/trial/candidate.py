@@ -28,7 +28,7 @@ from autoprune.recovery.fine_tune import DivergedError
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
-from autoprune.task.data import Split
+from autoprune.task.evaluation import Scorable
 from autoprune.trial.context import Parent, TrialContext
 from autoprune.trial.prune_and_recover import PhaseTimer, PruneAndRecover
 
@@ -61,7 +61,7 @@ class RungPolicy:
     """
 
     shares: tuple[float, ...]
-    split: Split
+    split: Scorable
     stop: Callable[[RungState], bool]
 
     def steps(self, steps: int) -> dict[int, float]:
@@ -367,7 +367,7 @@ def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -
     Returns:
         The measurement; None when the task has no test split.
     """
-    split: Split | None = context.task.test_split
+    split = context.task.test_split
     if split is None:
         return None
     with user_code("The measurement on the test split"):
