@@ -49,6 +49,7 @@ class Format:
         version: Latest version, written beside the fields; 0 for a part of a versioned object.
         optional: Fields that may be missing and then have their defaults; None for all fields with a default.
         since: Field -> version that added it; older data need not have it.
+        formerly: Field -> its name in older data.
         apart: Fields that are stored elsewhere.
         any_number: Fields whose numbers may be NaN or infinite; None for all fields.
         refuses_unknown: Whether a field that the class does not have is a fault; else it is ignored.
@@ -58,6 +59,7 @@ class Format:
     version: int = 0
     optional: Collection[str] | None = ()
     since: Mapping[str, int] = field(default_factory=dict)
+    formerly: Mapping[str, str] = field(default_factory=dict)
     apart: Collection[str] = ()
     any_number: Collection[str] | None = ()
     refuses_unknown: bool = False
@@ -241,7 +243,7 @@ def _class(converter: Converter, kind: type) -> Callable[[object, object], objec
     build = make(kind, converter, **hooks)
 
     def hook(data: object, _: object) -> object:
-        given = json_object(data)
+        given = _renamed(json_object(data), form)
         version = _version(given, form)
         known = [one.name for one in here]
         missing = [
@@ -275,6 +277,12 @@ def _version(given: Mapping[str, object], form: Format) -> int:
         )
         raise MisfitError([("", wrong)])
     return found
+
+
+def _renamed(given: Mapping[str, object], form: Format) -> Mapping[str, object]:
+    """Give the fields of older data their present names."""
+    names = {old: new for new, old in form.formerly.items() if new not in given}
+    return {names.get(name, name): value for name, value in given.items()}
 
 
 def _refuse_unknown(given: Mapping[str, object], form: Format, known: Collection[str]) -> None:

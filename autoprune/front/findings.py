@@ -215,7 +215,9 @@ def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
             False,
         )
     ]
-    return lines + _masks_by_the_clock([record.search.masked for record in masked if record.search.masked is not None])
+    return lines + _masks_by_the_clock(
+        [record.search.mask_latency for record in masked if record.search.mask_latency is not None]
+    )
 
 
 def _masks_by_the_clock(measured: Sequence[Latency]) -> list[tuple[str, bool]]:

@@ -285,7 +285,7 @@ class Front:
             Column -> value.
         """
         search = record.search
-        latency, masks = search.latency, search.masked
+        latency, masks = search.latency, search.mask_latency
         row: dict[str, object] = {
             "candidate": record.number,
             "origin": record.origin,

@@ -39,7 +39,7 @@ def independent_sets(topology: Topology) -> list[list[str]]:
         Names of the groups of each set.
     """
     shared: dict[str, set[str]] = {name: set() for name in topology.widths}
-    numbers = [attribute.runs for group in topology.groups for attribute in group.attributes]
+    numbers = [attribute.spans for group in topology.groups for attribute in group.attributes]
     together = [{name for span in spans for name in span.groups} for spans in numbers]
     together += [set(span.groups) for spans in topology.spans.values() for span in spans]
     for names in together:

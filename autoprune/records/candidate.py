@@ -13,7 +13,7 @@ from autoprune.errors import StorageError, error_message
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Measurement
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 #: Name of its file.
 RECORD_FILE = "candidate.json"
 #: Origins of trials.

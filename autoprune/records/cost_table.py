@@ -223,15 +223,15 @@ class _TableBuilder:
             found = [self._length(sum(run.positions for run in axis), axis) for axis in contraction.axes]
             self._add(found, (float(contraction.positions), 0.0, 0.0))
 
-    def _length(self, whole: int, runs: Iterable[PositionSpan]) -> AxisLength:
+    def _length(self, whole: int, spans: Iterable[PositionSpan]) -> AxisLength:
         single: dict[int, float] = {}
         grids: list[tuple[float, tuple[int, ...]]] = []
-        for run in runs:
-            groups = tuple(self.number[name] for name in run.groups if name in self.number)
+        for span in spans:
+            groups = tuple(self.number[name] for name in span.groups if name in self.number)
             if len(groups) == 1:
-                single[groups[0]] = single.get(groups[0], 0.0) + run.positions
+                single[groups[0]] = single.get(groups[0], 0.0) + span.positions
             elif groups:
-                grids.append((float(run.positions), groups))
+                grids.append((float(span.positions), groups))
         return AxisLength(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
 
     def _add(self, lengths: Sequence[AxisLength], prices: tuple[float, float, float]) -> None:

@@ -48,7 +48,8 @@ class Latency:
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "masked"),
+        optional=("nonzero_parameters", "mask_latency"),
+        formerly={"mask_latency": "masked"},
         any_number=("quality", "quality_error", "metrics"),
     )
 )
@@ -66,8 +67,8 @@ class Measurement:
         size_bytes: Length of the file in the run folder, which is compressed where zeros make that smaller.
         latency: Latency against dense; None when it was not measured (a test measurement reuses the search latency).
         nonzero_parameters: Entries of parameters that are not zero; by default all of them.
-        masked: Latency against the same model without its masks, so the effect of the masks alone; None without masks
-            or when it was not measured.
+        mask_latency: Latency against the same model without its masks, so the effect of the masks alone; None without
+            masks or when it was not measured.
     """
 
     split: str
@@ -79,7 +80,7 @@ class Measurement:
     size_bytes: int
     latency: Latency | None
     nonzero_parameters: int = _ALL
-    masked: Latency | None = None
+    mask_latency: Latency | None = None
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}

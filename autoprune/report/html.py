@@ -86,7 +86,7 @@ def _table(front: Front) -> Table:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
     sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
-    masked = any(record.search.masked is not None for record in records)
+    masked = any(record.search.mask_latency is not None for record in records)
     head = (
         "candidate",
         "origin",
@@ -118,7 +118,7 @@ def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) ->
         share_of_dense(front, record),
         "" if latency is None else f"{front.value(record, 'latency_ms'):.3g}",
         _ratio(latency),
-        *([_ratio(search.masked)] if masked else []),
+        *([_ratio(search.mask_latency)] if masked else []),
     )
 
 

@@ -10,6 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from autoprune.codec import Format, stored
+
 #: Kinds of groups: channels, heads of attention, or positions in the width of every head.
 GROUP_KINDS = ("channels", "heads", "head_width")
 #: Uses of the channels along an axis of a tensor; see `Member`.
@@ -68,6 +70,7 @@ def remaining(spans: Iterable[PositionSpan], shares: Mapping[str, Fraction]) -> 
     return int(sum(span.positions * math.prod(shares.get(name, Fraction(1)) for name in span.groups) for span in spans))
 
 
+@stored(Format(what="a number of a module", formerly={"spans": "runs"}))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
     """A whole number in a module that shrinks with groups, such as num_heads.
@@ -76,7 +79,7 @@ class Attribute:
         module: Name of the module.
         name: Path of the number, such as config.num_heads or shape[0].
         value: Value in the dense model.
-        runs: The positions that it counts. After a cut it is the number of those that stay.
+        spans: The positions that it counts. After a cut it is the number of those that stay.
         certain: Whether a module of torch defines it. Otherwise it is a guess, and the proof decides whether it is
             needed.
     """
@@ -84,7 +87,7 @@ class Attribute:
     module: str
     name: str
     value: int
-    runs: tuple[PositionSpan, ...]
+    spans: tuple[PositionSpan, ...]
     certain: bool = False
 
 

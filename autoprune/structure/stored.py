@@ -13,7 +13,7 @@ from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.structure.groups import Attribute, ChannelGroup, Member, Rescale
 from autoprune.structure.topology import TensorInfo, Topology
 
-VERSION = 2
+VERSION = 3
 
 
 @stored(Format(what="positions on an axis", optional=None))

@@ -41,7 +41,7 @@ def update_group_numbers(model: nn.Module, topology: Topology, kept: KeptChannel
         group.name: Fraction(kept.widths.get(group.name, group.channels), group.channels) for group in topology.groups
     }
     values = {
-        (attribute.module, attribute.name): remaining(attribute.runs, shares)
+        (attribute.module, attribute.name): remaining(attribute.spans, shares)
         for group in topology.groups
         for attribute in group.attributes
     }

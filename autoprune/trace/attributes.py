@@ -96,11 +96,11 @@ class Attributes:
                 span.groups for span in spans
             ):  # a number equal to a kernel size, say, may be the width of a group as well
                 found[key] = Attribute(
-                    module=claim.module, name=claim.name, value=claim.value, runs=spans, certain=claim.certain
+                    module=claim.module, name=claim.name, value=claim.value, spans=spans, certain=claim.certain
                 )
         groups: dict[str, list[Attribute]] = defaultdict(list)
         for attribute in found.values():
-            for name in {name for span in attribute.runs for name in span.groups}:
+            for name in {name for span in attribute.spans for name in span.groups}:
                 groups[name].append(attribute)
         return {name: tuple(attributes) for name, attributes in groups.items()}
 

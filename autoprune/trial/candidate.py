@@ -312,7 +312,7 @@ def _costs(context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked
             multiply_adds=count_multiply_adds(model, context.task.example_inputs),
             size_bytes=stored_bytes(model),
             latency=latency,
-            masked=against_itself,
+            mask_latency=against_itself,
         )
 
 
@@ -382,5 +382,5 @@ def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -
         multiply_adds=search.multiply_adds,
         size_bytes=search.size_bytes,
         latency=search.latency,
-        masked=search.masked,
+        mask_latency=search.mask_latency,
     )

@@ -309,7 +309,7 @@ def test_depth_width_and_weights_in_one_plan() -> None:
     assert zeros == {name: round(0.7 * weight.numel()) for name, weight in masked.items()}
     assert measured.nonzero_parameters == measured.parameters - sum(zeros.values())
     assert measured.size_bytes == stored_bytes(found.model) < serialized_bytes(found.model)
-    assert measured.masked is None, "no latency was asked for"
+    assert measured.mask_latency is None, "no latency was asked for"
 
 
 def test_what_follows_from_scores_is_said_by_the_resolved_plan() -> None:
@@ -338,9 +338,9 @@ def test_a_schedule_starts_from_a_parent_with_masks_and_without_a_block() -> Non
 def test_the_clock_is_asked_what_masks_alone_do() -> None:
     own = TrialContext.of(image_task(), latency_rounds=2)
     with_masks = evaluate_plan(own, everything(steps=0)).measurement
-    assert with_masks.masked is not None
-    assert with_masks.masked.rounds == 2
-    assert evaluate_plan(own, everything(steps=0, weights=None)).measurement.masked is None
+    assert with_masks.mask_latency is not None
+    assert with_masks.mask_latency.rounds == 2
+    assert evaluate_plan(own, everything(steps=0, weights=None)).measurement.mask_latency is None
 
 
 def test_a_fine_tune_that_diverges_gives_all_of_the_plan_untrained() -> None:

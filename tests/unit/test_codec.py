@@ -64,6 +64,21 @@ def test_what_a_later_version_brought_is_not_missing_in_an_earlier_one() -> None
         from_plain(Whole, old, "f")
 
 
+@stored(Format(what="a renamed part", formerly={"count": "number"}, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    count: int
+
+
+def test_older_data_has_the_former_names_of_fields() -> None:
+    assert from_plain(Renamed, {"number": 3}, "f") == from_plain(Renamed, {"count": 3}, "f") == Renamed(count=3)
+    assert to_plain(Renamed(count=3)) == {"count": 3}
+    with pytest.raises(StorageError, match="must be one of count, but got 'number'"):
+        from_plain(Renamed, {"number": 2, "count": 3}, "f")
+    with pytest.raises(StorageError, match="must hold count, but got none"):
+        from_plain(Renamed, {}, "f")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -201,10 +201,10 @@ def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune
         assert stored.stat().st_size == record.search.size_bytes
         if record.plan.weights is not None:
             assert record.search.size_bytes < 0.85 * len(serialize(read_weights(stored)))
-            assert record.search.masked is not None
-            assert record.search.masked.rounds == 3
+            assert record.search.mask_latency is not None
+            assert record.search.mask_latency.rounds == 3
         else:
-            assert record.search.masked is None
+            assert record.search.mask_latency is None
 
 
 @pytest.mark.parametrize("name", EXPORT_FORMATS)
@@ -239,7 +239,7 @@ def test_a_run_from_before_there_were_masks(study: autoprune.Study, tmp_path: Pa
             if path.is_file():
                 data = json.loads(path.read_text())
                 for measured in (data, data.get("search", {})):
-                    for field in ("nonzero_parameters", "masked"):
+                    for field in ("nonzero_parameters", "mask_latency"):
                         measured.pop(field, None)
                 path.write_text(json.dumps(data))
     old = autoprune.Study.open(out, image_task())

@@ -59,7 +59,7 @@ def measurement(
         multiply_adds=multiply_adds,
         size_bytes=4 * multiply_adds if size_bytes is None else size_bytes,
         latency=took,
-        masked=masked,
+        mask_latency=masked,
     )
 
 

@@ -43,20 +43,27 @@ def test_there_and_back_through_json(latency: Latency | None) -> None:
 
 
 def test_masks_there_and_back_through_json() -> None:
-    found = replace(measurement(LATENCY), nonzero_parameters=30, masked=replace(LATENCY, ratio=1.01))
+    found = replace(measurement(LATENCY), nonzero_parameters=30, mask_latency=replace(LATENCY, ratio=1.01))
     data = json.loads(json.dumps(found.to_dict()))
     assert Measurement.from_dict(data) == found
     assert data["nonzero_parameters"] == 30
-    assert data["masked"]["ratio"] == 1.01
+    assert data["mask_latency"]["ratio"] == 1.01
     assert found.value("nonzero_parameters") == 30.0
+
+
+def test_a_record_of_the_time_when_it_was_called_masked() -> None:
+    found = replace(measurement(LATENCY), mask_latency=replace(LATENCY, ratio=1.01))
+    data = found.to_dict()
+    data["masked"] = data.pop("mask_latency")
+    assert Measurement.from_dict(data) == found
 
 
 def test_a_record_from_before_there_were_masks() -> None:
     data = measurement(LATENCY).to_dict()
-    del data["nonzero_parameters"], data["masked"]
+    del data["nonzero_parameters"], data["mask_latency"]
     found = Measurement.from_dict(data)
     assert found == measurement(LATENCY)
-    assert (found.nonzero_parameters, found.masked) == (100, None)
+    assert (found.nonzero_parameters, found.mask_latency) == (100, None)
 
 
 def test_nothing_but_zeros_is_not_all() -> None:

@@ -172,7 +172,7 @@ def numbers_of(model: nn.Module) -> dict[str, set[tuple[int, tuple[str, ...]]]]:
     """Names of numbers -> how many positions of which groups."""
     topology = trace(model.eval(), torch.randn(2, 6, 5))
     found = [attribute for group in topology.groups for attribute in group.attributes]
-    return {a.name: {(run.positions, run.groups) for run in a.runs} for a in found}
+    return {a.name: {(run.positions, run.groups) for run in a.spans} for a in found}
 
 
 def test_equal_numbers_of_one_list_are_the_lengths_of_parts_in_turn() -> None:

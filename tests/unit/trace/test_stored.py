@@ -116,8 +116,8 @@ SPREAD: dict[str, Callable[[], Tensor]] = {
 
 @pytest.mark.parametrize("index", SPREAD.values(), ids=SPREAD)
 def test_positions_come_back(index: Callable[[], Tensor]) -> None:
-    positions = Positions.of(index())
-    assert torch.equal(positions.index(), index())
+    positions = Positions.of(index().numpy())
+    assert torch.equal(torch.from_numpy(positions.index()), index())
     assert positions.fits(int(index().max()) + 1) == (index().numel() <= int(index().max()) + 1)
     assert not positions.fits(int(index().max()))
 
@@ -139,3 +139,13 @@ def test_blocks_of_version_1_hand_on_their_input() -> None:
     kept = KeptChannels(groups={"hidden.0": (1, 3, 4)}, dropped=("block",))
     assert torch.equal(cut(model, again, kept)(inputs), cut(model, topology, kept)(inputs))
     assert again.blocks[0].exact and not again.blocks[0].is_branch
+
+
+def test_numbers_of_modules_of_version_2_count_runs() -> None:
+    """Before version 3 the spans of a number were called runs."""
+    _, topology, _ = reader()
+    text = json.dumps(to_plain(StoredTopology.of(topology)))
+    assert '"spans": [{"positions"' in text
+    old = text.replace('"version": 3', '"version": 2').replace('"spans": [{"positions"', '"runs": [{"positions"')
+    again = from_plain(StoredTopology, parse(old, "here"), "here").topology("here")
+    assert [group.attributes for group in again.groups] == [group.attributes for group in topology.groups]
