@@ -28,7 +28,7 @@ def explain(
 
     from autoprune.cli.script import load_script
     from autoprune.explaining.explain import explain as explain_topology
-    from autoprune.explaining.text import show
+    from autoprune.explaining.explanation import show
 
     # Output of the script is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

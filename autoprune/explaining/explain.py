@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoprune.explaining.explanation import Axis, Explanation, Part, Reach, Section, Stays, Weights
+from autoprune.explaining.explanation import Explanation
+from autoprune.explaining.parts import Axis, Part, Reach, Section, Stays, Weights
 from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import prunable_blocks

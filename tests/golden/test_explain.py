@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from autoprune.explaining.explain import explain_topology
-from autoprune.explaining.text import show
+from autoprune.explaining.explanation import show
 from autoprune.proof.discover import discover_structure
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.task.data import Inputs

@@ -18,7 +18,7 @@ from autoprune.cli.app import app
 from autoprune.cli.output import fail, print_path
 from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explain import explain_topology
-from autoprune.explaining.text import show
+from autoprune.explaining.explanation import show
 from autoprune.front.importance import Importance, ImportanceRow, Importances
 from autoprune.front.repeats import Repeats
 from autoprune.front.run import Run

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.explaining.explain import explain_topology
-from autoprune.explaining.explanation import Explanation, Section
-from autoprune.explaining.text import show
+from autoprune.explaining.explanation import Explanation, show
+from autoprune.explaining.parts import Section
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
