@@ -43,9 +43,9 @@ from autoprune.surgery.mask import mask_traced
 from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
+from autoprune.trace.graph import ChannelGraph
 from autoprune.trace.operators import raised_from
 from autoprune.trace.running import copy_for_tracing
-from autoprune.trace.tracer import Tracer
 from autoprune.trace.values import map_tensors
 from autoprune.trace.watch import watch
 
@@ -63,7 +63,7 @@ class EquivalenceCheck:
         model: The model with perturbed weights. Copies of it run, as a model may keep values of a call. It shares
             weights that need no change with the user's model.
         inputs: The perturbed inputs.
-        traced: A trace of model and inputs.
+        traced: The channels of a trace of model and inputs.
         dense: The outputs of the model.
         tolerance: Differences that rounding explains.
         forwards: Runs copies.
@@ -75,7 +75,7 @@ class EquivalenceCheck:
 
     model: nn.Module
     inputs: Inputs
-    traced: Tracer
+    traced: ChannelGraph
     dense: list[Tensor]
     tolerance: Tolerance
     forwards: Forwards

@@ -18,10 +18,11 @@ from autoprune.surgery.positions import alive_positions
 from autoprune.surgery.skip import skip
 from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs, call
-from autoprune.trace.modules import track_modules
+from autoprune.trace.dispatch import Tracer
+from autoprune.trace.graph import ChannelGraph
+from autoprune.trace.hooks import track_modules
 from autoprune.trace.observations import OperatorStep
 from autoprune.trace.running import plain_operators
-from autoprune.trace.tracer import Tracer
 from autoprune.trace.union_find import ChannelUnionFind
 from autoprune.trace.values import clone_inputs
 from autoprune.trace.watch import run
@@ -51,14 +52,14 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     return _silenced(clone_with(model), topology, kept, alive_positions(topology, kept), None)
 
 
-def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced: Tracer) -> nn.Module:
+def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced: ChannelGraph) -> nn.Module:
     """Mask a model for a forward on the inputs of a known trace, which saves tracing it again.
 
     Args:
         model: The dense model in eval mode.
         topology: Its topology.
         kept: The channels and blocks that stay.
-        traced: A trace of the model on the inputs that the copy will be called with.
+        traced: The channels of a trace on the inputs that the copy will be called with.
 
     Returns:
         A copy that computes what `mask` computes; parameters that lose nothing are shared with `model`.
@@ -75,9 +76,9 @@ def _silenced(
     topology: Topology,
     kept: KeptChannels,
     alive: Mapping[tuple[str, int], Tensor],
-    traced: Tracer | None,
+    traced: ChannelGraph | None,
 ) -> nn.Module:
-    """Mask a copy in place. traced: a trace on the inputs to come; None to trace every forward."""
+    """Mask a copy in place. traced: the channels of a trace on the inputs to come; None to trace every forward."""
     _silence(model, topology, kept, alive)
     known = None if _skip_layers(model, topology, kept, alive) else traced
     return _with_statistics(model, alive, known) if topology.has_statistics else model
@@ -108,7 +109,9 @@ def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Ma
     drop_cached_tensors(model)
 
 
-def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: Tracer | None) -> nn.Module:
+def _with_statistics(
+    plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], traced: ChannelGraph | None
+) -> nn.Module:
     """Wrap a silenced model: its statistics over channels leave out the silenced ones.
 
     For proofs, not for speed: unless a trace is given, each call runs the model twice, once to trace the channels and
@@ -119,29 +122,29 @@ def _with_statistics(plain: nn.Module, alive: Mapping[tuple[str, int], Tensor], 
 
     def forward(*args: object, **kwargs: object) -> object:
         inputs: Inputs = kwargs if kwargs else args
-        tracer = run(plain, inputs)[0] if traced is None else traced
-        gone = _gone(tracer, alive)
-        with plain_operators(plain), _Statistics(tracer, gone) as statistics:
+        graph = run(plain, inputs)[0] if traced is None else traced
+        gone = _gone(graph, alive)
+        with plain_operators(plain), _Statistics(graph, gone) as statistics:
             outputs = call(plain, clone_inputs(inputs))
         if statistics.finished:
             return outputs
         # Values decide on the path, as where tokens are sent to experts: follow the channels along the new path.
-        following = _Following(plain, tracer, gone)
-        with plain_operators(plain), track_modules(plain, following), following:
+        following = _Following(plain, graph, gone)
+        with plain_operators(plain), track_modules(plain, following.graph), following:
             return call(plain, inputs)
 
     model.__dict__["forward"] = forward
     return model
 
 
-def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArray[np.bool_]:
+def _gone(graph: ChannelGraph, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArray[np.bool_]:
     """Tell for each node of the trace whether its class is silenced."""
-    union_find = tracer.union_find
+    union_find = graph.union_find
     gone = np.zeros(union_find.count, dtype=bool)
     for (name, axis), positions in alive.items():
-        if name not in tracer.owned:
+        if name not in graph.owned:
             continue  # tensor of a dropped layer
-        nodes = tracer.owned[name][axis]
+        nodes = graph.owned[name][axis]
         assert nodes is not None
         stays = np.zeros(len(nodes), dtype=bool)
         stays[positions.numpy()] = True
@@ -153,7 +156,7 @@ def _gone(tracer: Tracer, alive: Mapping[tuple[str, int], Tensor]) -> npt.NDArra
 class _Statistics(TorchDispatchMode):
     """Runs operators that combine channels over the channels that stay, in the steps of a trace."""
 
-    def __init__(self, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, traced: ChannelGraph, gone: npt.NDArray[np.bool_]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._traced, self._gone, self._step = traced, gone, 0
         # In another precision a model has other dtype changes.
@@ -193,19 +196,21 @@ class _Statistics(TorchDispatchMode):
 class _Following(Tracer):
     """Does the same as `_Statistics` on a new path, with the channels of a known trace."""
 
-    def __init__(self, model: nn.Module, traced: Tracer, gone: npt.NDArray[np.bool_]) -> None:
-        super().__init__(model)
-        self.union_find = copy.deepcopy(traced.union_find)  # parameters have the same nodes in every trace of a model
+    def __init__(self, model: nn.Module, traced: ChannelGraph, gone: npt.NDArray[np.bool_]) -> None:
+        super().__init__(ChannelGraph(model))
+        self.graph.union_find = copy.deepcopy(
+            traced.union_find
+        )  # parameters have the same nodes in every trace of a model
         self._gone = gone
 
     def computed(self, func: torch._ops.OpOverload, args: Args, kwargs: Mapping[str, object]) -> object:
         """Run an operator over the channels that stay."""
         statistic = STATISTICS.get(func.overloadpacket.__name__)
-        axes = self.steps[-1].axes
+        axes = self.graph.steps[-1].axes
         if statistic is None or not axes:
             return func(*args, **kwargs)
         return statistic(
-            func, args, kwargs, [None if n is None else _staying(self.union_find, self._gone, n) for n in axes]
+            func, args, kwargs, [None if n is None else _staying(self.graph.union_find, self._gone, n) for n in axes]
         )
 
 

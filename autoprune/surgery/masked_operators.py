@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from autoprune.trace.rules import POWERS, REDUCTIONS, reduced_axes
+from autoprune.trace.rules.reductions import POWERS, REDUCTIONS, reduced_axes
 
 Args = tuple[object, ...]
 #: (operator, args, kwargs, positions that stay on each axis of the first argument; None for all) -> result.

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from torch import nn
 
 from autoprune.structure.groups import Attribute, PositionSpan
+from autoprune.trace.graph import ChannelGraph
 from autoprune.trace.numbers import nearby_modules, numbers_in
 from autoprune.trace.observations import Grid, ModuleNumber
-from autoprune.trace.tracer import Tracer
 
 #: Where a grid has as many rows as columns, numbers with these parts in their name count the columns.
 _WIDTH_WORDS = ("dim", "size", "width", "channel", "d_k", "d_v", "kv_proj")
@@ -62,22 +62,22 @@ class Attributes:
     query, key and value), these sides become the same channels. The proof decides which guesses are needed.
 
     Args:
-        tracer: The finished trace. Its union-find may couple more channels.
+        graph: The channels of a finished trace. Its union-find may couple more channels.
         model: The model that was traced.
     """
 
-    def __init__(self, tracer: Tracer, model: nn.Module) -> None:
-        self._tracer, self._model = tracer, model
-        self._claims = list(_decided([claim for grid in tracer.grids for claim in _claims(tracer, grid)]))
+    def __init__(self, graph: ChannelGraph, model: nn.Module) -> None:
+        self._graph, self._model = graph, model
+        self._claims = list(_decided([claim for grid in graph.grids for claim in _claims(graph, grid)]))
         sides = {(claim.module, claim.name) for claim in self._claims if not claim.lent}
-        lengths = _in_order(tracer, [claim for length in tracer.axis_lengths for claim in _lengths(tracer, length)])
-        lengths += _of_weights(tracer, model)
-        self._claims = [claim for claim in self._claims if not _frozen(tracer, claim.nodes)]
+        lengths = _in_order(graph, [claim for length in graph.axis_lengths for claim in _lengths(graph, length)])
+        lengths += _of_weights(graph, model)
+        self._claims = [claim for claim in self._claims if not _frozen(graph, claim.nodes)]
         self._couple()
         # A number known as the side of a grid is no length, even if a length is equal to it.
         self._claims += [claim for claim in lengths if (claim.module, claim.name) not in sides]
-        self._views = [(view, _atoms(tracer, view.nodes)) for view in tracer.reshaped_axes]
-        self._claims += [claim for follower in tracer.named_numbers for claim in _named(model, follower)]
+        self._views = [(view, _atoms(graph, view.nodes)) for view in graph.reshaped_axes]
+        self._claims += [claim for follower in graph.named_numbers for claim in _named(model, follower)]
 
     def by_group(self, owner: Mapping[int, str]) -> dict[str, tuple[Attribute, ...]]:
         """Return the numbers that follow each group.
@@ -91,7 +91,7 @@ class Attributes:
         found: dict[tuple[str, str], Attribute] = {}
         for claim in sorted(self._claims, key=_last):
             key = (claim.module, claim.name)
-            spans = _spans(self._tracer, owner, claim) if key not in found else ()
+            spans = _spans(self._graph, owner, claim) if key not in found else ()
             if any(
                 span.groups for span in spans
             ):  # a number equal to a kernel size, say, may be the width of a group as well
@@ -113,9 +113,9 @@ class Attributes:
         Returns:
             Names of modules.
         """
-        members = {self._tracer.union_find.find(atom) for atom in atoms}
+        members = {self._graph.union_find.find(atom) for atom in atoms}
         found = dict.fromkeys(view.module for view, own in self._views if members & own)
-        return tuple(name for name in found if not isinstance(self._tracer.modules[name], _SELF_REPAIRED))
+        return tuple(name for name in found if not isinstance(self._graph.modules[name], _SELF_REPAIRED))
 
     def scaling(self, atoms: Sequence[int]) -> tuple[str, ...]:
         """Return the modules that compute a scale from the width of a group.
@@ -126,13 +126,13 @@ class Attributes:
         Returns:
             Names of modules.
         """
-        members = {self._tracer.union_find.find(atom) for atom in atoms}
-        found = (scaled.module for scaled in self._tracer.scale_widths if members & _atoms(self._tracer, scaled.nodes))
+        members = {self._graph.union_find.find(atom) for atom in atoms}
+        found = (scaled.module for scaled in self._graph.scale_widths if members & _atoms(self._graph, scaled.nodes))
         return tuple(dict.fromkeys(found))
 
     def _couple(self) -> None:
         """Couple the sides that share a number. Two sides of one grid stay apart: each has its own number."""
-        union_find = self._tracer.union_find
+        union_find = self._graph.union_find
         sides: dict[tuple[str, str], list[_Claim]] = defaultdict(list)
         for claim in self._claims:
             if not claim.whole:
@@ -144,9 +144,9 @@ class Attributes:
 
     def _cross(self, first: _Claim, second: _Claim) -> bool:
         """Tell whether two claims are for different sides of a grid, such as heads and equally many points."""
-        one, other = (_atoms(self._tracer, claim.nodes) for claim in (first, second))
-        grids = [grid for grid in self._tracer.grids if grid.module == first.module and one != other]
-        sides = [(_atoms(self._tracer, grid.rows), _atoms(self._tracer, grid.columns)) for grid in grids]
+        one, other = (_atoms(self._graph, claim.nodes) for claim in (first, second))
+        grids = [grid for grid in self._graph.grids if grid.module == first.module and one != other]
+        sides = [(_atoms(self._graph, grid.rows), _atoms(self._graph, grid.columns)) for grid in grids]
         return any((one & a and other & b) or (other & a and one & b) for a, b in sides)
 
 
@@ -155,11 +155,11 @@ def _last(claim: _Claim) -> tuple[bool, ...]:
     return not claim.certain, not claim.of_weight, claim.lent, claim.whole
 
 
-def spans_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[PositionSpan, ...]:
+def spans_of(graph: ChannelGraph, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[PositionSpan, ...]:
     """Count positions by the groups that they are removed with.
 
     Args:
-        tracer: The trace.
+        graph: The channels.
         owner: Class of channels -> name of its group.
         nodes: For each position its nodes: one, or several in a grid.
 
@@ -167,45 +167,45 @@ def spans_of(tracer: Tracer, owner: Mapping[int, str], nodes: Iterable[Sequence[
         One span for each combination of groups.
     """
     counted = Counter(
-        tuple(sorted({owner[atom] for node in position for atom in tracer.union_find.atoms(node) if atom in owner}))
+        tuple(sorted({owner[atom] for node in position for atom in graph.union_find.atoms(node) if atom in owner}))
         for position in nodes
     )
     return tuple(PositionSpan(positions=count, groups=names) for names, count in counted.items())
 
 
-def _spans(tracer: Tracer, owner: Mapping[int, str], claim: _Claim) -> tuple[PositionSpan, ...]:
+def _spans(graph: ChannelGraph, owner: Mapping[int, str], claim: _Claim) -> tuple[PositionSpan, ...]:
     if not claim.whole:
-        return spans_of(tracer, owner, ([node] for node in claim.nodes.tolist()))
-    return spans_of(tracer, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
+        return spans_of(graph, owner, ([node] for node in claim.nodes.tolist()))
+    return spans_of(graph, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
 
 
-def _frozen(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> bool:
-    return any(tracer.union_find.reason(atom) for atom in _atoms(tracer, nodes))
+def _frozen(graph: ChannelGraph, nodes: npt.NDArray[np.int64]) -> bool:
+    return any(graph.union_find.reason(atom) for atom in _atoms(graph, nodes))
 
 
-def _lengths(tracer: Tracer, length: ModuleNumber) -> Iterator[_Claim]:
+def _lengths(graph: ChannelGraph, length: ModuleNumber) -> Iterator[_Claim]:
     """Yield the numbers of a module equal to an axis that it splits off or reshapes; else those of nearby modules."""
-    if isinstance(tracer.modules[length.module], _SELF_REPAIRED):
+    if isinstance(graph.modules[length.module], _SELF_REPAIRED):
         return
     found = [
         [
             _Claim(path, name, value, length.nodes, _NONE, whole=False)
-            for name, value in numbers_in(tracer.modules[path]).items()
+            for name, value in numbers_in(graph.modules[path]).items()
             if value == length.value and not any(word in name for word in _PLACES)
         ]
-        for path in (length.module, *nearby_modules(tracer.modules, length.module))
+        for path in (length.module, *nearby_modules(graph.modules, length.module))
     ]
     yield from found[0] or itertools.chain(*found)
 
 
-def _in_order(tracer: Tracer, claims: Sequence[_Claim]) -> list[_Claim]:
+def _in_order(graph: ChannelGraph, claims: Sequence[_Claim]) -> list[_Claim]:
     """Drop claims of a list's numbers for each other's parts: equal numbers are lengths of parts in order."""
     names: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     parts: dict[tuple[str, str, int], list[tuple[int, ...]]] = defaultdict(list)
     places = []
     for claim in claims:
         key = claim.module, claim.name.rpartition("[")[0], claim.value
-        part = tuple(tracer.union_find.roots(claim.nodes).tolist())
+        part = tuple(graph.union_find.roots(claim.nodes).tolist())
         places.append((key, _place(names[key], claim.name), _place(parts[key], part)))
     return [
         claim
@@ -220,24 +220,24 @@ def _place(known: list[_T], item: _T) -> int:
     return known.index(item)
 
 
-def _atoms(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> set[int]:
-    return set(tracer.union_find.atoms_of(nodes).tolist())
+def _atoms(graph: ChannelGraph, nodes: npt.NDArray[np.int64]) -> set[int]:
+    return set(graph.union_find.atoms_of(nodes).tolist())
 
 
-def _claims(tracer: Tracer, grid: Grid) -> Iterator[_Claim]:
+def _claims(graph: ChannelGraph, grid: Grid) -> Iterator[_Claim]:
     """Yield the numbers of a module equal to a side of its grid, or to the grid.
 
     Numbers of nearby modules are added where the module has no number for a size.
     """
-    if isinstance(tracer.modules[grid.module], _SELF_REPAIRED):
+    if isinstance(graph.modules[grid.module], _SELF_REPAIRED):
         return
-    own = list(_counting(tracer, grid, grid.module))
+    own = list(_counting(graph, grid, grid.module))
     yield from own
     counted = {(len(claim.nodes), len(claim.others)) for claim in own}
-    for path in nearby_modules(tracer.modules, grid.module):
+    for path in nearby_modules(graph.modules, grid.module):
         yield from (
             claim._replace(lent=True)
-            for claim in _counting(tracer, grid, path)
+            for claim in _counting(graph, grid, path)
             if (len(claim.nodes), len(claim.others)) not in counted
         )
 
@@ -254,14 +254,14 @@ def _decided(claims: Sequence[_Claim]) -> Iterator[_Claim]:
             yield claim
 
 
-def _counting(tracer: Tracer, grid: Grid, path: str) -> Iterator[_Claim]:
+def _counting(graph: ChannelGraph, grid: Grid, path: str) -> Iterator[_Claim]:
     """Yield the numbers of one module that count a grid.
 
     Rows that are heads times batch, or columns times a window, count every class once.
     """
-    module = tracer.modules[path]
+    module = graph.modules[path]
     certain = type(module) is nn.MultiheadAttention  # its cut form keeps the names of its numbers
-    rows, columns = ({len(side): side for side in _sides(tracer, nodes)} for nodes in grid[1:])
+    rows, columns = ({len(side): side for side in _sides(graph, nodes)} for nodes in grid[1:])
     numbers = {
         name: value
         for name, value in numbers_in(module).items()
@@ -291,13 +291,13 @@ def _is_count(name: str) -> bool:
     return not _is_width(name) and (name.startswith(("num_", "n_")) or name.endswith(("heads", "groups")))
 
 
-def _sides(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return _distinct(tracer, nodes), nodes
+def _sides(graph: ChannelGraph, nodes: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    return _distinct(graph, nodes), nodes
 
 
-def _distinct(tracer: Tracer, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _distinct(graph: ChannelGraph, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return one node of each class, in order: rows that are heads times batch count each head once."""
-    first = {tracer.union_find.find(node): node for node in reversed(nodes.tolist())}
+    first = {graph.union_find.find(node): node for node in reversed(nodes.tolist())}
     return np.array(list(reversed(first.values())), dtype=np.int64)
 
 
@@ -312,7 +312,7 @@ def _named(model: nn.Module, follower: ModuleNumber) -> Iterator[_Claim]:
             yield _Claim(follower.module, name, follower.value, follower.nodes, _NONE, whole=False, certain=torchs)
 
 
-def _of_weights(tracer: Tracer, model: nn.Module) -> Iterator[_Claim]:
+def _of_weights(graph: ChannelGraph, model: nn.Module) -> Iterator[_Claim]:
     """Yield numbers equal to an axis of a weight, in modules outside torch that hold the weight."""
     for path, module in model.named_modules():
         if type(module).__module__.startswith("torch.nn."):
@@ -320,22 +320,22 @@ def _of_weights(tracer: Tracer, model: nn.Module) -> Iterator[_Claim]:
         prefix = f"{path}." if path else ""
         owned = [name for name, _ in module.named_parameters(recurse=False)]
         for name, value in vars(module).items():
-            place = _axis_of(tracer, [prefix + own for own in owned], name, value)
-            nodes = None if place is None else tracer.owned[place[0]][place[1]]
+            place = _axis_of(graph, [prefix + own for own in owned], name, value)
+            nodes = None if place is None else graph.owned[place[0]][place[1]]
             if nodes is not None:
                 yield _Claim(path, name, len(nodes), nodes, _NONE, whole=False, of_weight=True)
 
 
-def _axis_of(tracer: Tracer, tensors: Sequence[str], name: str, value: object) -> tuple[str, int] | None:
+def _axis_of(graph: ChannelGraph, tensors: Sequence[str], name: str, value: object) -> tuple[str, int] | None:
     """Return the (weight, axis) of that length that a product makes or reads; the name decides if both kinds fit."""
     if type(value) is not int or value < 2 or name.startswith("_"):
         return None
     places = [
-        (tracer.roles.get((tensor, axis), ""), tensor, axis)
+        (graph.roles.get((tensor, axis), ""), tensor, axis)
         for tensor in tensors
-        if tensor in tracer.named and tracer.named[tensor].ndim > 1
-        for axis, size in enumerate(tracer.named[tensor].shape)
-        if size == value and tracer.roles.get((tensor, axis)) in ("out", "in")
+        if tensor in graph.named and graph.named[tensor].ndim > 1
+        for axis, size in enumerate(graph.named[tensor].shape)
+        if size == value and graph.roles.get((tensor, axis)) in ("out", "in")
     ]
     if len({role for role, _, _ in places}) > 1:
         wanted = "out" if any(word in name for word in _OUT_WORDS) else "in" if _reads(name) else ""

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from autoprune.trace.graph import ChannelGraph
 from autoprune.trace.numbers import values_in
-
-if TYPE_CHECKING:
-    from autoprune.trace.tracer import Tracer
 
 #: Roots of a width that are used as scales: the fourth root where both queries and keys are scaled.
 _ROOTS = (2, 4)
 _NEAR = 1e-6
 
 
-def note_scale(tracer: Tracer, source: object, factor: object) -> None:
+def note_scale(graph: ChannelGraph, source: object, factor: object) -> None:
     """Note a factor that may be a root of a width.
 
     Args:
-        tracer: The trace.
+        graph: The channels.
         source: The values that are multiplied or divided.
         factor: The factor; anything but a positive number is ignored.
     """
@@ -33,21 +30,21 @@ def note_scale(tracer: Tracer, source: object, factor: object) -> None:
     for root in _ROOTS:
         width = max(factor, 1 / factor) ** root
         if 1 < round(width) < 2**20 and math.isclose(width, round(width), rel_tol=_NEAR):
-            sides = [nodes for nodes in _beside(tracer, source) if len(nodes) == round(width)]
-            if sides and not is_kept(tracer, factor):
+            sides = [nodes for nodes in _beside(graph, source) if len(nodes) == round(width)]
+            if sides and not is_kept(graph, factor):
                 for nodes in sides:
-                    tracer.note_scale_width(nodes)
+                    graph.note_scale_width(nodes)
                 return
 
 
-def is_kept(tracer: Tracer, factor: object) -> bool:
+def is_kept(graph: ChannelGraph, factor: object) -> bool:
     """Tell whether the running module keeps a scale as a number, which a cut does not change.
 
     The root of a kept number does not count: `scaled_dot_product_attention` takes the root of a scale that it is given
     and of its default alike.
 
     Args:
-        tracer: The trace.
+        graph: The channels.
         factor: The scale.
 
     Returns:
@@ -55,13 +52,13 @@ def is_kept(tracer: Tracer, factor: object) -> bool:
     """
     if not isinstance(factor, float) or factor <= 0:
         return False
-    module = tracer.modules[tracer.module]
+    module = graph.modules[graph.module]
     kept = [abs(value) for value in values_in(module).values() if isinstance(value, float) and value]
     return any(math.isclose(value, form, rel_tol=_NEAR) for value in kept for form in (factor, 1 / factor))
 
 
-def _beside(tracer: Tracer, source: Tensor) -> Iterator[npt.NDArray[np.int64]]:
+def _beside(graph: ChannelGraph, source: Tensor) -> Iterator[npt.NDArray[np.int64]]:
     """Yield the channels along the values, and those that the module's last product summed over."""
-    yield from (nodes for nodes in tracer.axes(source) if nodes is not None)
-    if tracer.contracted and tracer.contracted[-1].module == tracer.module:
-        yield from tracer.contracted[-1].axes
+    yield from (nodes for nodes in graph.axes(source) if nodes is not None)
+    if graph.contracted and graph.contracted[-1].module == graph.module:
+        yield from graph.contracted[-1].axes

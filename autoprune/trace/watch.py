@@ -1,6 +1,9 @@
-"""Run a model once under a tracer."""
+"""Run a model once, and follow its channels."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +14,11 @@ from autoprune.task.clone import BorrowedWeights
 from autoprune.task.data import Inputs, call
 from autoprune.task.models import borrowing_message
 from autoprune.task.modes import LossMode
+from autoprune.trace.dispatch import TRACE_SECONDS, Tracer
 from autoprune.trace.flow import Flow
-from autoprune.trace.modules import track_modules
+from autoprune.trace.graph import ChannelGraph
+from autoprune.trace.hooks import track_modules
 from autoprune.trace.running import copy_for_tracing, plain_operators
-from autoprune.trace.tracer import TRACE_SECONDS, Tracer
 from autoprune.trace.values import clone_inputs, outputs_in
 
 
@@ -25,53 +29,58 @@ def run(
     seconds: float = TRACE_SECONDS,
     tied: frozenset[str] = frozenset(),
     in_training: bool = False,
-) -> tuple[Tracer, nn.Module]:
+) -> tuple[ChannelGraph, nn.Module]:
     """Trace a copy of a model in eval mode.
 
     Args:
         model: The model.
         example_inputs: Inputs of its forward.
         seconds: Time limit of the trace.
-        tied: As in `Tracer`.
+        tied: As in `ChannelGraph`.
         in_training: Also couple the channels that the forward of training mode couples, without dropout and updates of
             statistics.
 
     Returns:
-        The tracer and the copy.
+        The channels of the trace, and the copy.
 
     Raises:
         TraceError: If the model cannot be copied or run, or computes with another model's weights.
     """
     scratch = copy_for_tracing(model)
     with BorrowedWeights(model) as borrowed:
-        tracer, _ = watch(scratch, example_inputs, seconds=seconds, tied=tied)
+        with _explained():
+            tracer = Tracer(ChannelGraph(scratch, tied=tied, until=_follow.__code__), seconds=seconds)
+            _follow(tracer, scratch, example_inputs)
         if in_training:
-            _watch_training(tracer, scratch, example_inputs)
+            _follow_training(tracer, scratch, example_inputs)
     if borrowed.found:
         raise TraceError(borrowing_message(model, borrowed))
-    return tracer, scratch
+    return tracer.graph, scratch
 
 
-def watch(
-    scratch: nn.Module, example_inputs: Inputs, *, seconds: float = TRACE_SECONDS, tied: frozenset[str] = frozenset()
-) -> tuple[Tracer, list[Tensor]]:
+def watch(scratch: nn.Module, example_inputs: Inputs) -> tuple[ChannelGraph, list[Tensor]]:
     """Trace a model in eval mode, without a copy.
 
     Args:
         scratch: The model, which may be changed.
         example_inputs: Inputs of its forward.
-        seconds: Time limit of the trace.
-        tied: As in `Tracer`.
 
     Returns:
-        The tracer and the outputs.
+        The channels of the trace, and the outputs.
 
     Raises:
         TraceError: If the model does not run.
     """
+    with _explained():
+        graph = ChannelGraph(scratch, until=_follow.__code__)
+        return graph, _follow(Tracer(graph), scratch, example_inputs)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn errors of a model that does not run into TraceErrors."""
     try:
-        tracer = Tracer(scratch, seconds=seconds, tied=tied, until=watch.__code__)
-        return tracer, _follow(tracer, scratch, example_inputs)
+        yield
     except TraceError:
         raise
     except Exception as error:  # user code runs in here
@@ -80,28 +89,29 @@ def watch(
 
 def _follow(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> list[Tensor]:
     """Trace one forward and freeze its outputs."""
-    inputs = clone_inputs(example_inputs)
-    with torch.no_grad(), plain_operators(scratch), track_modules(scratch, tracer), tracer:
+    graph, inputs = tracer.graph, clone_inputs(example_inputs)
+    with torch.no_grad(), plain_operators(scratch), track_modules(scratch, graph), tracer:
         outputs = outputs_in(call(scratch, inputs))
-    tracer.module = tracer.operator = ""
-    tracer.flow.results = {tracer.flow.number(tensor) for tensor in outputs}
-    for nodes, reason, value in tracer.picked:
-        if nodes is not None and not tracer.flow.is_unread(value):
-            tracer.union_find.freeze(nodes.tolist(), reason)
-    tracer.freeze_all(outputs, OUTPUT)
-    for nodes in tracer.embedding_rows:
-        tracer.freeze(nodes, ROW)
+    graph.end()
+    graph.flow.results = {graph.flow.number(tensor) for tensor in outputs}
+    for nodes, reason, value in graph.picked:
+        if nodes is not None and not graph.flow.is_unread(value):
+            graph.union_find.freeze(nodes.tolist(), reason)
+    graph.freeze_all(outputs, OUTPUT)
+    for nodes in graph.embedding_rows:
+        graph.freeze(nodes, ROW)
     return outputs
 
 
-def _watch_training(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> None:
+def _follow_training(tracer: Tracer, scratch: nn.Module, example_inputs: Inputs) -> None:
     """Couple channels as a forward in training mode at rest does; costs, values and steps stay those of eval mode."""
-    known = (tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked)
-    tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = Flow(), [], {}, [], []
+    graph = tracer.graph
+    known = (graph.flow, graph.steps, graph.positions, graph.contracted, graph.picked)
+    graph.flow, graph.steps, graph.positions, graph.contracted, graph.picked = Flow(), [], {}, [], []
     try:
         with LossMode(trains=True).on(scratch):
             _follow(tracer, scratch, example_inputs)
     except Exception:  # user code runs in here, and a model that does not train has no such channels
-        tracer.module = tracer.operator = ""
+        graph.end()
     finally:
-        tracer.flow, tracer.steps, tracer.positions, tracer.contracted, tracer.picked = known
+        graph.flow, graph.steps, graph.positions, graph.contracted, graph.picked = known

@@ -201,7 +201,7 @@ def test_no_time_for_proving() -> None:
 
 def test_a_trace_that_takes_too_long_leaves_what_comes_later_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("autoprune.trace.tracer.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("autoprune.trace.dispatch.time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def run(m: Free, x: Tensor) -> Tensor:
         x = torch.relu(m.b(torch.relu(m.a(x))))

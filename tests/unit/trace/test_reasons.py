@@ -17,7 +17,7 @@ from autoprune.structure.absent import sentence_about
 from autoprune.structure.reasons import REASON_KINDS, Reason, ReasonKind
 from autoprune.trace.located import FUNCTIONS, WITHOUT_RULE
 from autoprune.trace.operators import readable_name
-from autoprune.trace.rules import RULES
+from autoprune.trace.rules.registry import RULES
 from autoprune.trace.trace import trace
 
 HERE = f"tests/unit/trace/{Path(__file__).name}"

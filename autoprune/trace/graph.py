@@ -1,41 +1,31 @@
-"""Follow channels through one forward, operator by operator (TorchDispatchMode)."""
+"""Hold the channels of one forward, and offer rules what they say about them: coupled, frozen, made, read."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from types import CodeType
 
-import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoprune.structure.reasons import TRACE_TIME, UNKNOWN, UNKNOWN_USE, Reason, ReasonKind
+from autoprune.structure.reasons import Reason, ReasonKind
 from autoprune.structure.topology import Product
-from autoprune.trace.biases import Biases
 from autoprune.trace.flow import Flow
-from autoprune.trace.located import WITHOUT_RULE, locate_reason
+from autoprune.trace.located import locate_reason
 from autoprune.trace.numbers import nearby_modules, numbers_in
 from autoprune.trace.observations import ActivationProduct, Axes, Grid, ModuleNumber, OperatorStep
-from autoprune.trace.union_find import AxisNodes, ChannelUnionFind
+from autoprune.trace.union_find import AxisNodes, ChannelUnionFind, Nodes
 from autoprune.trace.values import named_tensors, tensors_in
 
-#: Seconds after which a trace freezes the channels of every further operator.
-TRACE_SECONDS = 60.0
 
-
-class Tracer(TorchDispatchMode):
-    """State of one trace: the nodes along each axis of each live tensor, and the facts that rules record.
+class ChannelGraph:
+    """Channels of one forward: the nodes along each axis of each live tensor, and the facts that rules record.
 
     A node stands for one position of an axis of a parameter or buffer; see `ChannelUnionFind`.
 
     Args:
         model: The model that is about to run; its parameters and buffers get nodes.
-        seconds: Time limit, after which every further operator freezes its channels, so that a trace always ends.
         tied: Modules whose reshaped channels are taken to be as many as those of their input.
         until: Code of the function that runs the model; reasons search the stack for user code up to it.
 
@@ -48,7 +38,9 @@ class Tracer(TorchDispatchMode):
         roles: (tensor, axis) -> role; see `Member`.
         reading_axes: (tensor, axis) pairs that a product reads.
         order: Tensors that make channels, in the order of the forward.
-        biases: Biases and the weights they belong to.
+        beside: Bias -> (weight to whose channels it is added, position of the first of them).
+        joined: Concatenation of vectors -> these vectors.
+        first_nodes: First node of an axis -> (tensor, axis).
         embedding_rows: Nodes of the rows of embedding tables.
         positions: Weight -> how often it is used whole.
         contracted: Products of two activations.
@@ -75,18 +67,15 @@ class Tracer(TorchDispatchMode):
         self,
         model: nn.Module,
         *,
-        seconds: float = TRACE_SECONDS,
         tied: frozenset[str] = frozenset(),
         until: CodeType | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.union_find = ChannelUnionFind()
         self.modules = dict(model.named_modules())
         self.tied_modules, self._until = tied, until
         self.inputs: list[tuple[object, ...]] = []
-        self.made: list[list[npt.NDArray[np.int64]]] = []
-        self.lengths_of_tied: dict[tuple[str, int], npt.NDArray[np.int64]] = {}
-        self._seconds, self._deadline = seconds, time.monotonic() + seconds
+        self.made: list[list[Nodes]] = []
+        self.lengths_of_tied: dict[tuple[str, int], Nodes] = {}
         self.roles: dict[tuple[str, int], str] = {}
         self.reading_axes: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
@@ -110,7 +99,9 @@ class Tracer(TorchDispatchMode):
         self.operator = ""
         self._reasons: dict[tuple[ReasonKind, str], Reason] = {}
         self._sizes: dict[str, frozenset[int]] = {}
-        self.biases = Biases(self)
+        self.beside: dict[str, tuple[str, int]] = {}
+        self.joined = WeakIdKeyDictionary()
+        self.first_nodes: dict[int, tuple[str, int]] = {}
         self._axes = WeakIdKeyDictionary()
         self._origin = WeakIdKeyDictionary()
         self.buffer_nodes: set[int] = set()
@@ -122,8 +113,19 @@ class Tracer(TorchDispatchMode):
             if not isinstance(tensor, nn.Parameter):
                 self.buffer_nodes.update(node for nodes in axes if nodes is not None for node in nodes.tolist())
             self.owned[name] = axes
+            self.first_nodes.update((int(own[0]), (name, axis)) for axis, own in enumerate(axes) if own is not None)
             self._axes[tensor] = axes
             self._origin[tensor] = (name, tuple(range(tensor.ndim)))
+
+    def begin(self, operator: str) -> None:
+        """Note the name of the operator that is about to run, for the reasons to freeze."""
+        self.operator = operator
+        self._reasons.clear()
+
+    def end(self) -> None:
+        """Note that no module runs any more."""
+        self.module = ""
+        self.begin("")
 
     def axes(self, tensor: Tensor) -> Axes:
         """Return the nodes of every axis of a tensor.
@@ -153,6 +155,10 @@ class Tracer(TorchDispatchMode):
         ):
             raise ValueError(f"axes that do not fit the shape {tuple(tensor.shape)}")
         self._axes[tensor] = [nodes if size > 1 else None for nodes, size in zip(axes, tensor.shape, strict=True)]
+
+    def channels_in(self, value: object) -> list[Nodes]:
+        """List the nodes of every axis of the tensors in a nested value, without axes that have none."""
+        return [own for tensor in tensors_in(value) for own in self.axes(tensor) if own is not None]
 
     def origin(self, tensor: object) -> str | None:
         """Return the name of the parameter or buffer that a tensor is, views, or is computed from; None for others."""
@@ -312,44 +318,6 @@ class Tracer(TorchDispatchMode):
         """Multiply-adds by weight."""
         return tuple(Product(weight=name, positions=count) for name, count in self.positions.items())
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: object,
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        from autoprune.trace.rules import RULES  # the rules need the Tracer type
-
-        name = func.overloadpacket.__name__
-        self.operator = name if func.namespace == "aten" else f"{func.namespace}::{name}"
-        self._reasons.clear()
-        first = args[0] if args else None
-        self.steps.append(OperatorStep.of(name, first, self.axes(first) if isinstance(first, Tensor) else []))
-        out = self.computed(func, args, kwargs or {})
-        self.flow.note(name, func, (args, list((kwargs or {}).values())), out)
-        rule = RULES.get(name)
-        if time.monotonic() > self._deadline:
-            self.freeze_all((args, list((kwargs or {}).values())), TRACE_TIME, f"{self._seconds:g} seconds")
-        elif rule is None:
-            self.freeze_all((args, list((kwargs or {}).values())), WITHOUT_RULE.get(name, UNKNOWN))
-        else:
-            self._apply(rule, args, kwargs or {}, out)
-        return out
-
-    def computed(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        """Run an operator, and return its result; `steps[-1]` holds the nodes of its first argument."""
-        return func(*args, **kwargs)
-
-    def _apply(self, rule: OperatorRule, args: tuple[object, ...], kwargs: Mapping[str, object], out: object) -> None:
-        """Apply a rule. If the rule does not fit the arguments, treat the operator as one without a rule."""
-        try:
-            rule(self, args, kwargs, out)
-        except Exception:  # a form of the operator that its rule does not know; no user code runs in here
-            self.freeze_all((args, list(kwargs.values())), UNKNOWN_USE)
-            for result in tensors_in(out):
-                self.put(result, [None] * result.ndim)
-
     def unread(self) -> frozenset[str]:
         """Return the names of floating-point parameters and buffers that no operator read."""
         readers, tensors = self.flow.readers, ((n, t) for n, t in self.named.items() if t.is_floating_point())
@@ -359,8 +327,3 @@ class Tracer(TorchDispatchMode):
         """Note channels that are normalised or reduced together: removing some changes the values of the others."""
         if nodes is not None:
             self.reduced_nodes.extend(nodes.tolist())
-
-
-#: Follows channels through one operator: rule(tracer, args, kwargs, out), with the arguments and the result of the
-#: operator. It sets the nodes of the result and freezes what cannot be removed.
-OperatorRule = Callable[[Tracer, tuple[object, ...], Mapping[str, object], object], None]

@@ -5,27 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from autoprune.structure.blocks import DroppableBlock, Gap, Lane, enclosing_modules, is_in
 from autoprune.structure.reasons import NO_ROW, RESHAPING, SHARED, UNCLEAR, ReasonKind
+from autoprune.trace.blocks.owners import Owners
 from autoprune.trace.flow import ModuleCall, PassedTensor
-from autoprune.trace.residual_blocks import Owners
+from autoprune.trace.graph import ChannelGraph
 from autoprune.trace.union_find import AxisNodes
-
-if TYPE_CHECKING:
-    from autoprune.trace.tracer import Tracer
 
 
 def find_layers(
-    tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]
+    graph: ChannelGraph, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]
 ) -> tuple[tuple[DroppableBlock, ...], Mapping[str, ReasonKind]]:
     """Mark the blocks that are layers, and add equal modules in a row that are no blocks.
 
     Args:
-        tracer: A finished trace.
+        graph: The channels of a finished trace.
         model: The model that was traced.
         owners: Tensors that belong to its modules.
         blocks: The blocks found so far.
@@ -33,18 +30,18 @@ def find_layers(
     Returns:
         All blocks in the order of the modules; and, for modules that compute products and are no layers, the reason.
     """
-    return _Finder(tracer, model, owners, blocks).found()
+    return _Finder(graph, model, owners, blocks).found()
 
 
 class _Finder:
     """Modules of a trace, with their calls and the rows of equal modules."""
 
-    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]) -> None:
-        self.tracer, self.flow, self.blocks = tracer, tracer.flow, {block.name: block for block in blocks}
+    def __init__(self, graph: ChannelGraph, model: nn.Module, owners: Owners, blocks: Sequence[DroppableBlock]) -> None:
+        self.graph, self.flow, self.blocks = graph, graph.flow, {block.name: block for block in blocks}
         self.modules = dict(model.named_modules())
         self.owners = owners
         self.calls = self.flow.by_module()
-        self.computing = {path for weight in tracer.positions for path in enclosing_modules(weight)}
+        self.computing = {path for weight in graph.positions for path in enclosing_modules(weight)}
         # A module that serves a branch of another module belongs to that branch, even if its parts are equal.
         read = ((block, name.rpartition(".")[0]) for block in blocks for name in block.used_tensors)
         self.serving = {path for block, path in read if not block.holds(path)} - self.blocks.keys()
@@ -114,7 +111,7 @@ class _Finder:
         """Return the axes along which input and output may lose different channels; None if no tensor tells which."""
         found = []
         for axis, (read, made) in enumerate(zip(took.axes, gave.axes, strict=True)):
-            if self.tracer.union_find.stay_alike(read, made):
+            if self.graph.union_find.stay_alike(read, made):
                 continue
             sides = self._side(module, read), self._side(module, made)
             if None in sides:
@@ -127,11 +124,11 @@ class _Finder:
         """Return the (tensor, axis) of the module with these channels; ("", 0) if all of them stay, None if there is no
         such axis.
         """
-        union_find = self.tracer.union_find
+        union_find = self.graph.union_find
         if nodes is None or union_find.stay(nodes):
             return "", 0
         roots = union_find.roots(nodes).tolist()
-        for name, axes in self.tracer.owned.items():
+        for name, axes in self.graph.owned.items():
             for axis, own in enumerate(axes if name.startswith(f"{module}.") else ()):
                 if own is not None and union_find.roots(own).tolist() == roots:
                     return name, axis

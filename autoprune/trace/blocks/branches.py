@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import nn
 
 from autoprune.structure.blocks import DroppableBlock, Gap, enclosing_modules
+from autoprune.trace.blocks.owners import Owners
 from autoprune.trace.flow import ModuleCall, Operator, PassedTensor
-from autoprune.trace.products import PRODUCT_RULES
-
-if TYPE_CHECKING:
-    from autoprune.trace.residual_blocks import Owners
-    from autoprune.trace.tracer import Tracer
+from autoprune.trace.graph import ChannelGraph
+from autoprune.trace.rules.attention import ATTENTION_RULES
+from autoprune.trace.rules.convolutions import CONVOLUTION_RULES
+from autoprune.trace.rules.products import PRODUCT_RULES
 
 _ADDING = ("add", "add_", "sub", "sub_")
 #: Operators that move or scale their first argument, or add to it: the result still holds that value.
@@ -31,6 +31,8 @@ _ZEROING: Mapping[str, int | None] = {
     **dict.fromkeys(("im2col", "col2im", "avg_pool2d", "_adaptive_avg_pool2d", "mean", "sum", "index"), 1),
     **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d", "index_select", "constant_pad_nd"), 1),
 }
+#: Operators that multiply-adds are counted for.
+_PRODUCTS = frozenset((*ATTENTION_RULES, *CONVOLUTION_RULES, *PRODUCT_RULES))
 
 
 class _Term(NamedTuple):
@@ -40,11 +42,13 @@ class _Term(NamedTuple):
     carried: int
 
 
-def find_branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Iterable[str]) -> Iterator[DroppableBlock]:
+def find_branches(
+    graph: ChannelGraph, model: nn.Module, owners: Owners, taken: Iterable[str]
+) -> Iterator[DroppableBlock]:
     """Find modules that compute nothing but a value added to an earlier one.
 
     Args:
-        tracer: A finished trace.
+        graph: The channels of a finished trace.
         model: The model that was traced.
         owners: Tensors that belong to its modules.
         taken: Names of other blocks, which no branch may have.
@@ -52,9 +56,9 @@ def find_branches(tracer: Tracer, model: nn.Module, owners: Owners, taken: Itera
     Yields:
         Branches, with all modules that serve them alone.
     """
-    finder = _Finder(tracer, model, owners)
+    finder = _Finder(graph, model, owners)
     names = set(taken)
-    for last, terms in finder.lasts(list(_terms(tracer.flow.operators, finder))).items():
+    for last, terms in finder.lasts(list(_terms(graph.flow.operators, finder))).items():
         block = finder.block(last, terms, names)
         if block is not None:
             names.add(block.name)
@@ -95,8 +99,8 @@ def _addends(finder: _Finder, value: int, residual: set[int]) -> list[int]:
 class _Finder:
     """Module calls of a trace, indexed by module and by output."""
 
-    def __init__(self, tracer: Tracer, model: nn.Module, owners: Owners) -> None:
-        self.flow, self._labels, self._owners = tracer.flow, tracer.union_find, owners
+    def __init__(self, graph: ChannelGraph, model: nn.Module, owners: Owners) -> None:
+        self.flow, self._labels, self._owners = graph.flow, graph.union_find, owners
         self._sizes = {path: _size(module) for path, module in model.named_modules()}
         self._calls = self.flow.by_module()
         self._givers: dict[int, list[str]] = {}
@@ -178,7 +182,7 @@ class _Finder:
         gave = {passed.value for call in self._calls[gap.module] for passed in call.gave}
         gone = [call for other in gaps for call in self._calls[other.module]]
         return any(
-            operator.name in PRODUCT_RULES and not any(call.began <= operator.turn < call.ended for call in gone)
+            operator.name in _PRODUCTS and not any(call.began <= operator.turn < call.ended for call in gone)
             for operator in self.flow.following(gave, until={term.value for term in terms})
         )
 

@@ -1,0 +1,1 @@
+"""Parts of a model that can be dropped whole: residual blocks, branches and layers."""
