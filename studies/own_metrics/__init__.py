@@ -1,0 +1,1 @@
+"""Digit scans judged by functions of one's own."""

@@ -1,0 +1,44 @@
+"""Both scripts of the study run, and the functions in them are what the records hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from autoprune.study.study import Study
+from studies.own_metrics import functions, study
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        (study, {"quality", "confidence", "confident_mistakes"}),
+        (functions, {"accuracy", "worst_class", "cross_entropy"}),
+    ],
+)
+def test_the_scripts_run(script: ModuleType, names: set[str], tmp_path: Path) -> None:
+    task = script.task()
+    brief = replace(script.settings, trials=2, latency_rounds=0, space=replace(script.settings.space, steps=2))
+    found = Study.create(task, brief, out=tmp_path / "run")
+    front = found.run()
+    assert {f"search_{task.quality}", f"test_{task.quality}"} <= set(front.table())
+    dense = found.records[0]
+    assert set(dense.search.metrics) == names
+    assert dense.test is not None
+    assert set(dense.test.metrics) == names
+
+
+def test_the_numbers_of_the_dense_model() -> None:
+    task = study.task()
+    assert task.evaluate is not None
+    with torch.no_grad():
+        numbers = task.evaluate(task.dense)
+    outputs, (images, targets) = task.dense, study.data()["search"]
+    with torch.no_grad():
+        right = (outputs(images).argmax(1) == targets).float().mean()
+    assert float(numbers["quality"]) == pytest.approx(float(right))  # type: ignore[arg-type]
+    assert right > 0.9
