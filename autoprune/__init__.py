@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from autoprune.explaining.explanation import Explanation as Explanation
     from autoprune.export.safetensors import load_safetensors as load_safetensors
     from autoprune.front.front import Front as Front
-    from autoprune.front.limits import Limits as Limits
     from autoprune.front.repeats import Repeats as Repeats
     from autoprune.front.run import Run as Run
     from autoprune.plan.allocation import BlockPlan as BlockPlan
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
+    from autoprune.records.limits import Limits as Limits
     from autoprune.search.settings import StudySettings as StudySettings
     from autoprune.search.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.progress import Progress as Progress
@@ -49,7 +49,7 @@ _WHERE = {
     "Explanation": "autoprune.explaining.explanation",
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.allocation",
-    "Limits": "autoprune.front.limits",
+    "Limits": "autoprune.records.limits",
     "Progress": "autoprune.study.progress",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.allocation",

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import TypeVar, cast, get_origin
+from typing import TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cattrs import Converter
 from cattrs.errors import ClassValidationError
@@ -53,6 +53,8 @@ class Format:
         apart: Fields that are stored elsewhere.
         any_number: Fields whose numbers may be NaN or infinite; None for all fields.
         refuses_unknown: Whether a field that the class does not have is a fault; else it is ignored.
+        content: Name of the mapping that is stored in place of the object, whose entries are the class's arguments;
+            "" for none.
     """
 
     what: str
@@ -63,6 +65,7 @@ class Format:
     apart: Collection[str] = ()
     any_number: Collection[str] | None = ()
     refuses_unknown: bool = False
+    content: str = ""
 
 
 #: How each class is stored.
@@ -126,6 +129,8 @@ def to_plain(value: object) -> object:
     """
     if is_dataclass(value) and not isinstance(value, type):
         form = STORED_FORMATS.get(type(value), Format(what=""))
+        if form.content:
+            return to_plain(getattr(value, form.content))
         names = [one.name for one in fields(value) if one.name not in form.apart]
         version = {"version": form.version} if form.version else {}
         return {**version, **{name: to_plain(getattr(value, name)) for name in names}}
@@ -232,6 +237,8 @@ def _told(path: str, error: Exception) -> str:
 def _class(converter: Converter, kind: type) -> Callable[[object, object], object]:
     """Make the hook that structures a dataclass."""
     form = STORED_FORMATS.get(kind, Format(what=kind.__name__))
+    if form.content:
+        return _content(converter, kind, form)
     here = [one for one in fields(kind) if one.name not in form.apart]
     with_default = {one.name for one in here if one.default is not MISSING or one.default_factory is not MISSING}
     optional = _chosen(form.optional, with_default)
@@ -256,6 +263,28 @@ def _class(converter: Converter, kind: type) -> Callable[[object, object], objec
             return build({name: given[name] for name in known if name in given}, kind)
         except ClassValidationError as error:
             raise MisfitError(_of_fields(error)) from None
+
+    return hook
+
+
+def _content(converter: Converter, kind: type, form: Format) -> Callable[[object, object], object]:
+    """Make the hook that structures a class from the entries of its one mapping; an entry may be null."""
+    entry = get_args(get_type_hints(kind)[form.content])[1] | None
+    inside = _LOOSE if form.any_number is None else converter
+
+    def hook(data: object, _: object) -> object:
+        found, faults = {}, []
+        for name, one in json_object(data).items():
+            try:
+                found[name] = inside.structure(one, entry)
+            except (WrongValueError, MisfitError) as error:
+                faults += below(f".{name}", error)
+        if faults:
+            raise MisfitError(faults)
+        try:
+            return kind(**found)
+        except AutopruneError as error:
+            raise MisfitError([("", error)]) from None
 
     return hook
 

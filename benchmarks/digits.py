@@ -129,7 +129,7 @@ def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Res
         study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
         front = study.run()
         dense = front.get(0).search.multiply_adds
-        points = np.array([[-r.best_known.quality, r.search.multiply_adds / dense] for r in front.members])
+        points = np.array([[-(r.test or r.search).quality, r.search.multiply_adds / dense] for r in front.members])
         logarithmic = points.copy()
         logarithmic[:, 1] = 1 - np.log(np.maximum(points[:, 1], _LOWEST)) / math.log(_LOWEST)
         work = study.samples()

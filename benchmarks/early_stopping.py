@@ -31,6 +31,7 @@ import autoprune
 from autoprune.front import dominance
 from autoprune.front.rung_audit import audit_rungs
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.problem import Problem
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.study.rungs import STOPPABLE, costs_of, finished_trials
 from benchmarks.reporting import print_machine, print_table, spread
@@ -38,7 +39,7 @@ from studies.digits.study import settings, task
 
 #: Smallest share of the multiply-adds on the logarithmic axis.
 _LOWEST = 0.005
-OBJECTIVES = ("quality", "multiply_adds")
+PROBLEM = Problem(objectives=("quality", "multiply_adds"), metric="accuracy", higher_is_better=True)
 
 
 class Result(NamedTuple):
@@ -83,7 +84,7 @@ def record(seed: int, trials: int, steps: int, rungs: tuple[float, ...]) -> list
             polish=0.0,
             early_stopping="audit",
             rungs=rungs,
-            objectives=OBJECTIVES,
+            objectives=PROBLEM.objectives,
             latency_rounds=0,
             space=replace(settings.space, steps=steps),
         )
@@ -103,7 +104,7 @@ def ordered(records: Sequence[CandidateRecord], seed: int) -> list[CandidateReco
 
 def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[CandidateRecord]) -> Result:
     """What a rule would have done with these candidates in this order."""
-    seen = finished_trials(records, costs_of(records, OBJECTIVES))
+    seen = finished_trials(records, costs_of(records, PROBLEM), PROBLEM.quality)
     past: list[FinishedTrial] = []
     ended: list[float] = []
     for candidate, whole in zip(records, seen, strict=True):
@@ -112,7 +113,7 @@ def replay(name: str, records: Sequence[CandidateRecord], everything: Sequence[C
         ended.append(1.0 if stop is None else stop)
     steps = np.array([candidate.plan.recovery.steps for candidate in records], dtype=float)
     kept = [candidate for candidate, share in zip(records, ended, strict=True) if share == 1.0]
-    points = dominance.objective_matrix(everything, OBJECTIVES, True)
+    points = PROBLEM.losses(everything)
     best = {record.number for record, on in zip(everything, dominance.non_dominated(points), strict=True) if on}
     return Result(
         saved=float(((1.0 - np.array(ended)) * steps).sum() / steps.sum()),
@@ -138,15 +139,15 @@ def _stopped_at(
 ) -> float | None:
     if candidate.origin != STOPPABLE:
         return None
-    for share, quality in candidate.rungs:
-        if RULES[name](RungContext(share=share, quality=quality, costs=whole.costs, past=tuple(past))):
+    for share, loss in whole.rungs.items():
+        if RULES[name](RungContext(share=share, loss=loss, costs=whole.costs, past=tuple(past))):
             return share
     return None
 
 
 def _cut_short(whole: FinishedTrial, at: float) -> FinishedTrial:
-    rungs = {share: quality for share, quality in whole.rungs.items() if share <= at}
-    return replace(whole, rungs=rungs, quality=rungs[at], stopped=True)
+    rungs = {share: loss for share, loss in whole.rungs.items() if share <= at}
+    return replace(whole, rungs=rungs, loss=rungs[at], stopped=True)
 
 
 def volume(records: Sequence[CandidateRecord], everything: Sequence[CandidateRecord]) -> float:

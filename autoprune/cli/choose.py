@@ -19,7 +19,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     max_size_bytes: Annotated[float | None, typer.Option(help="Largest file, in bytes.")] = None,
     by: Annotated[
         str,
-        typer.Option(help="Best by: quality or a cost: size_bytes, latency_ms, (nonzero_)parameters, multiply_adds."),
+        typer.Option(help="Best by: quality, a cost such as size_bytes or latency_ms, or another metric of the task."),
     ] = "multiply_adds",
     knee: Annotated[bool, typer.Option("--knee", help="Choose the bend of the front instead of using limits.")] = False,
     limit: LimitOption = None,

@@ -17,9 +17,9 @@ from rich.progress import Progress as Bars
 from autoprune.errors import SelectionError
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
-from autoprune.front.limits import Limits
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
+from autoprune.records.limits import Limits
 from autoprune.report.terminal import front_table, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import StudySettings
@@ -257,7 +257,7 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
         console.print(line, style="yellow" if warning else None)
     # For pasting: a name that begins with a dash would be taken for an option.
     named = shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
-    limits = None if front.limits.given else Limits(max_drop=_DROP)
+    limits = None if front.problem.limits.given else Limits(max_drop=_DROP)
     console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
     try:
         chosen = front.choose(limits)

@@ -22,6 +22,7 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=NUMBER",
-        help="A field of autoprune.Limits, such as max_drop=0.01 or max_size_share=0.3; may be given several times.",
+        help="A limit of autoprune.Limits, such as max_drop=0.01, max_size_share=0.3 or, for a metric of the task, "
+        "min_recall=0.8; may be given several times.",
     ),
 ]

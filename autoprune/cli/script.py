@@ -21,7 +21,7 @@ from autoprune.errors import (
     error_message,
     raise_all,
 )
-from autoprune.front.limits import Limits
+from autoprune.records.limits import Limits
 from autoprune.search.settings import UNIFORM_POINTS, StudySettings
 from autoprune.task.task import Task
 
@@ -106,18 +106,16 @@ def read_limits(given: Sequence[str]) -> Limits:
         The limits.
 
     Raises:
-        UnknownNameError: For an unknown limit.
+        UnknownNameError: For a name that is no limit of any task.
         ConfigurationError: For a text without a number, or a limit that is given twice.
 
     Example:
-        >>> read_limits(["max_drop=0.01"]).max_drop
-        0.01
+        >>> dict(read_limits(["max_drop=0.01"]).given)
+        {'max_drop': 0.01}
     """
     found: dict[str, float] = {}
     for text in given:
         name, _, number = text.partition("=")
-        if name not in Limits.__slots__:
-            raise UnknownNameError("--limit", name, Limits.__slots__)
         if name in found:
             raise ConfigurationError(error_message(f"--limit {name}", "be given once", "twice"))
         try:

@@ -16,7 +16,7 @@ def solve(
     budget: Annotated[float, typer.Option(help="Share of the dense cost, such as 0.3.")],
     cost: Annotated[
         str | None,
-        typer.Option(help="multiply_adds, parameters, size_bytes or latency_ms; by default the study's cost."),
+        typer.Option(help="Such as multiply_adds, size_bytes or latency_ms; by default the study's cost."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

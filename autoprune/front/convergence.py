@@ -25,9 +25,7 @@ def worst_quality(fronts: Sequence[Front]) -> float:
     """
     values = [record.search.quality for front in fronts for record in front.records]
     finite = [value for value in values if np.isfinite(value)]
-    if not finite:
-        return 0.0
-    return min(finite) if fronts[0].higher_is_better else max(finite)
+    return fronts[0].problem.quality.worst(finite) if finite else 0.0
 
 
 def convergence(

@@ -2,70 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import moocore
 import numpy as np
-
-from autoprune.errors import UnknownNameError
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import COSTS
-
-OBJECTIVES = ("quality", *COSTS)
-
-
-def check_objectives(names: Sequence[str]) -> None:
-    """Check names of objectives.
-
-    Args:
-        names: Names to check.
-
-    Raises:
-        UnknownNameError: For the first name that is no objective.
-    """
-    for name in names:
-        if name not in OBJECTIVES:
-            raise UnknownNameError("an objective", name, OBJECTIVES)
-
-
-def objective_matrix(
-    records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
-) -> np.ndarray:
-    """Collect the values that dominance compares; every column is minimised.
-
-    Latency enters as its ratio to dense, which is measured in turn and so free of the machine's drift, rounded to the
-    study's noise: half the median width of its intervals. Two candidates that the clock cannot tell apart are equal.
-
-    Args:
-        records: Candidates of a study.
-        objectives: Names of objectives.
-        higher_is_better: Direction of the quality.
-
-    Returns:
-        Float [records, objectives].
-    """
-    columns = []
-    for name in objectives:
-        if name == "latency_ms":
-            columns.append(_latency(records))
-        else:
-            sign = -1.0 if name == "quality" and higher_is_better else 1.0
-            columns.append(np.array([sign * record.search.value(name) for record in records]))
-    return np.stack(columns, axis=1) if records else np.empty((0, len(objectives)))
-
-
-def latency_noise(records: Sequence[CandidateRecord]) -> float:
-    """Compute half the median width of the intervals of the latency ratios.
-
-    Args:
-        records: Candidates of a study.
-
-    Returns:
-        The noise of a ratio; 0 without measurements.
-    """
-    widths = [(m.ratio_high - m.ratio_low) / 2 for record in records if (m := record.search.latency) is not None]
-    return float(np.median(widths)) if widths else 0.0
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
@@ -140,14 +80,3 @@ def growing_hypervolume(points: np.ndarray, reference: Sequence[float]) -> np.nd
             volume = hypervolume(front, reference)
         volumes[position] = volume
     return volumes
-
-
-def _latency(records: Sequence[CandidateRecord]) -> np.ndarray:
-    """Give candidates of the same widths, which are the same network, the median of their ratios."""
-    noise = latency_noise(records)
-    measured: dict[object, list[float]] = defaultdict(list)
-    for record in records:
-        if record.search.latency is not None:
-            measured[record.architecture].append(record.search.latency.ratio)
-    ratios = np.array([np.median(measured.get(record.architecture, [np.nan])) for record in records])
-    return np.round(ratios / noise) * noise if noise > 0 else ratios

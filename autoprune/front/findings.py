@@ -47,12 +47,12 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
     Returns:
         (sentence, whether it is a warning); none without limits. A warning when no candidate keeps them.
     """
-    if not front.limits.given:
+    if not front.problem.limits.given:
         return []
-    asked = ", ".join(f"{name} {value:g}" for name, value in front.limits.given.items())
-    if front.dense is None and front.limits.relative:
+    asked = ", ".join(f"{name} {value:g}" for name, value in front.problem.limits.given.items())
+    if front.dense is None and front.problem.limits.relative:
         return [(f"The candidates within the limits of the search ({asked}) are unknown. {NO_DENSE}", True)]
-    inside = len(front.within(front.limits))
+    inside = len(front.within(front.problem.limits))
     if not inside:
         return [(f"No candidate keeps the limits of the search ({asked}).", True)]
     return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}).", False)]
@@ -75,24 +75,11 @@ def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> Candi
     return max(records, key=front.gain)
 
 
-def share_of_dense(front: Front, record: CandidateRecord) -> str:
-    """Write a candidate's multiply-adds as a share of dense, for a cell of a table.
-
-    Args:
-        front: Front of a study.
-        record: Candidate.
-
-    Returns:
-        Such as "31.4%"; "unknown" before the dense model was measured.
-    """
-    return "unknown" if front.dense is None else f"{front.share(record):.1%}"
-
-
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
     search = dense.search
     test = "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on test"
     return (
-        f"Dense: {front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} on search{test}; "
+        f"Dense: {front.metric} {search.quality:.4f} ± {search.quality_error:.4f} on search{test}; "
         f"{search.parameters:,} parameters, {search.multiply_adds:,} multiply-adds.",
         False,
     )
@@ -102,8 +89,7 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
     """Warn of a dense model that is better on search than on test: it was probably trained on the search split."""
     if dense.test is None:
         return []
-    ahead = dense.search.quality - dense.test.quality
-    ahead = ahead if front.higher_is_better else -ahead
+    ahead = front.problem.quality.gain(dense.search.quality, dense.test.quality)
     if ahead <= 1.96 * math.hypot(dense.search.quality_error, dense.test.quality_error):
         return []
     return [
@@ -126,7 +112,7 @@ def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bo
     worse = _worse_on_test(front, record, dense)
     return [
         (
-            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.quality_name} differs from "
+            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.metric} differs from "
             f"dense by {gain:+.4f} on search, which is {said}.{worse}",
             bool(worse),
         )
@@ -137,8 +123,7 @@ def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord
     """A sentence where the test split, which chose nothing, shows a loss that the search split does not."""
     if record.test is None or dense.test is None:
         return ""
-    lost = dense.test.quality - record.test.quality
-    lost = lost if front.higher_is_better else -lost
+    lost = front.problem.quality.gain(dense.test.quality, record.test.quality)
     noise = 1.96 * math.hypot(record.test.quality_error, dense.test.quality_error)
     return f" On test it is worse by {lost:.4f}, more than the noise of {noise:.4f}." if lost > noise else ""
 
@@ -148,17 +133,17 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
     The compute is not equal: a point of the sweep was trained once, its rival may have been polished.
     """
-    sign = 1 if front.higher_is_better else -1
+    quality = front.problem.quality
     known = sorted((r for r in front.records if math.isfinite(r.search.quality)), key=_multiply_adds)
     sweep = [record for record in known if record.origin == "uniform"]
     rivals = [record for record in known if record.origin not in ("uniform", "dense")]
     gains, best, position = [], None, 0
     for point in sweep:
         while position < len(rivals) and _multiply_adds(rivals[position]) <= _multiply_adds(point):
-            best = max(filter(None, (best, rivals[position])), key=lambda record: sign * record.search.quality)
+            best = min(filter(None, (best, rivals[position])), key=lambda record: quality.loss(record.search.quality))
             position += 1
         if best is not None:
-            gains.append((sign * (best.search.quality - point.search.quality), _noise(best, point)))
+            gains.append((quality.gain(best.search.quality, point.search.quality), _noise(best, point)))
     if not gains:
         return []
     clear = sum(gain > noise for gain, noise in gains)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from autoprune.errors import NotFoundError, SelectionError, UnknownNameError, error_message
+from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front import dominance
-from autoprune.front.limits import Limits
+from autoprune.front.table import columns, share_of
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
+from autoprune.records.objectives import COSTS, QUALITY
+from autoprune.records.problem import Problem
 
 #: Message where something refers to the dense model and its record is missing.
 NO_DENSE = (
@@ -27,10 +30,7 @@ class Front:
     Attributes:
         members: Candidates on the front, the most expensive first.
         records: All candidates, also those that were stopped early.
-        objectives: Objectives that dominance compares.
-        higher_is_better: Direction of the quality.
-        quality_name: Name of the metric behind "quality".
-        limits: Limits of the search.
+        problem: Objectives that dominance compares, and limits of the search.
 
     Example:
         >>> from autoprune.records.measurement import Measurement
@@ -40,55 +40,41 @@ class Front:
         ...     search = Measurement(split="search", quality=quality, quality_error=0.0, metrics={}, **numbers)
         ...     return CandidateRecord(number=number, origin="sampled", plan=PruningPlan(), kept={}, search=search)
         >>> records = [record(0, 0.9, 100), record(1, 0.8, 120), record(2, 0.7, 50)]
-        >>> front = Front.of(records, ("quality", "multiply_adds"), True, "accuracy")
+        >>> problem = Problem(objectives=("quality", "multiply_adds"), metric="accuracy", higher_is_better=True)
+        >>> front = Front.of(records, problem)
         >>> [member.number for member in front.members]
         [0, 2]
     """
 
     members: tuple[CandidateRecord, ...]
     records: tuple[CandidateRecord, ...]
-    objectives: tuple[str, ...]
-    higher_is_better: bool
-    quality_name: str
-    limits: Limits = field(default_factory=Limits)
+    problem: Problem
 
     @classmethod
-    def of(
-        cls,
-        records: Sequence[CandidateRecord],
-        objectives: Sequence[str],
-        higher_is_better: bool,
-        quality_name: str,
-        limits: Limits | None = None,
-    ) -> Front:
+    def of(cls, records: Sequence[CandidateRecord], problem: Problem) -> Front:
         """Compute the front of all candidates that were trained to the end, on the search split.
 
         Args:
             records: All candidates. They decide together which latencies count as equal. Removed ones are never on the
                 front.
-            objectives: Names of the objectives.
-            higher_is_better: Direction of the quality.
-            quality_name: Name of the metric behind "quality".
-            limits: Limits of the search; None for none.
+            problem: Objectives and limits of the search.
 
         Returns:
             The front.
         """
         complete = [record for record in records if not record.stopped]
-        points = dominance.objective_matrix(complete, objectives, higher_is_better)
+        points = problem.losses(complete)
         there = np.array([record.selectable for record in complete], dtype=bool)
         mask = there.copy()
         mask[there] = dominance.non_dominated(points[there])
         members = [record for record, inside in zip(complete, mask, strict=True) if inside]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
-        return cls(
-            members=tuple(members),
-            records=tuple(records),
-            objectives=tuple(objectives),
-            higher_is_better=higher_is_better,
-            quality_name=quality_name,
-            limits=Limits() if limits is None else limits,
-        )
+        return cls(members=tuple(members), records=tuple(records), problem=problem)
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric behind "quality"."""
+        return self.problem.metric
 
     @property
     def complete(self) -> tuple[CandidateRecord, ...]:
@@ -119,22 +105,17 @@ class Front:
         raise NotFoundError(error_message("a candidate", f"be a finished trial (front: {known})", repr(number)))
 
     def value(self, record: CandidateRecord, objective: str) -> float:
-        """Return the displayed number of an objective, to which limits refer.
-
-        Latency is the ratio to dense, measured in turn, times the dense model's median in this study: a candidate that
-        was measured while the machine was slow does not look slow.
+        """Return the displayed number of an objective, to which limits refer, see `Objective.shown`.
 
         Args:
             record: Candidate.
-            objective: "quality" or a cost.
+            objective: "quality", a cost or a metric of the task.
 
         Returns:
             The number.
         """
-        latency, dense = record.search.latency, self.dense
-        if objective == "latency_ms" and latency is not None and dense is not None and dense.search.latency is not None:
-            return latency.ratio * dense.search.latency.dense_ms
-        return record.search.value(objective)
+        dense = self.dense
+        return self.problem.objective(objective).shown(record.search, None if dense is None else dense.search)
 
     def gain(self, record: CandidateRecord) -> float:
         """Compute the gain of quality over dense on the search split.
@@ -147,8 +128,7 @@ class Front:
         """
         if self.dense is None:
             return float("nan")
-        difference = record.search.quality - self.dense.search.quality
-        return difference if self.higher_is_better else -difference
+        return self.problem.quality.gain(record.search.quality, self.dense.search.quality)
 
     def share(self, record: CandidateRecord) -> float:
         """Compute the multiply-adds as a share of the dense model's.
@@ -159,9 +139,7 @@ class Front:
         Returns:
             The share; NaN without a dense record.
         """
-        if self.dense is None:
-            return float("nan")
-        return record.search.multiply_adds / max(self.dense.search.multiply_adds, 1)
+        return share_of(COSTS["multiply_adds"], record, self.dense)
 
     def hypervolume(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> float:
         """Compute the hypervolume over quality and cost as a share of dense, up to the worst quality and a share of 1.
@@ -201,11 +179,13 @@ class Front:
         """
         points = np.full((len(self.records), 2), np.nan)
         complete = np.array([not record.stopped for record in self.records])
-        points[complete] = dominance.objective_matrix(self.complete, ("quality", cost), self.higher_is_better)
-        points[:, 1] /= dense.search.value(cost) if cost != "latency_ms" else 1.0
+        points[complete] = self.problem.losses(self.complete, (QUALITY, cost))
+        objective = self.problem.objective(cost)
+        points[:, 1] /= 1.0 if objective.is_timed else objective.value(dense.search)
         finite = points[np.isfinite(points).all(axis=1), 0]
-        sign = -1.0 if self.higher_is_better else 1.0
-        worst = float(finite.max(initial=-np.inf)) if worst_quality is None else sign * worst_quality
+        worst = float(finite.max(initial=-np.inf))
+        if worst_quality is not None:
+            worst = self.problem.quality.loss(worst_quality)
         return points, (worst, 1.0 + 1e-9)
 
     def knee(self) -> CandidateRecord:
@@ -221,7 +201,7 @@ class Front:
         """
         if not self.members:
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
-        points = dominance.objective_matrix(self.members, ("quality", "multiply_adds"), self.higher_is_better)
+        points = self.problem.losses(self.members, (QUALITY, "multiply_adds"))
         points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
@@ -232,7 +212,7 @@ class Front:
 
         Args:
             limits: Limits to keep; those of the search when None. Limits() has none.
-            by: "quality" or the cost to minimise.
+            by: Objective to choose by: "quality", a cost or a metric of the task.
 
         Returns:
             The candidate.
@@ -240,19 +220,19 @@ class Front:
         Raises:
             SelectionError: When no candidate keeps the limits, which names the nearest one, or when limits refer to the
                 dense model before it was measured.
-            UnknownNameError: For an unknown objective.
+            UnknownNameError: For an unknown objective or limit.
+            ConfigurationError: When a metric is limited from its better side.
         """
-        if by not in dominance.OBJECTIVES:
-            raise UnknownNameError("--by", by, dominance.OBJECTIVES)
-        limits = self.limits if limits is None else limits
+        best_by = self.problem.objective(by, "--by")
+        limits = self.problem.limits if limits is None else limits
+        self.problem.check_limits(limits)
         if self.records and self.dense is None and limits.relative:
             raise SelectionError(f"{', '.join(limits.relative)} cannot be decided. {NO_DENSE}")
         # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
         for records in (self.members, [r for r in self.records if r.selectable]):
             inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.value(r, by))]
             if inside:
-                sign = -1.0 if by == "quality" and self.higher_is_better else 1.0
-                return min(inside, key=lambda record: sign * self.value(record, by))
+                return min(inside, key=lambda record: best_by.loss(self.value(record, by)))
         raise SelectionError(self._none_within(limits, by))
 
     def within(self, limits: Limits) -> list[CandidateRecord]:
@@ -270,8 +250,9 @@ class Front:
         """Make a table of the members, the most expensive first.
 
         Returns:
-            One row for each member. Shares and latency_ratio refer to dense; search_<metric>_error is the standard
-            error; masks_ratio is the latency against the same model without masks.
+            One row for each member, see `front.table.columns`. Shares and latency_ratio refer to dense;
+            search_<metric>_error is the standard error; masks_ratio is the latency against the same model without
+            masks.
         """
         return pd.DataFrame([self.row(record) for record in self.members])
 
@@ -284,32 +265,10 @@ class Front:
         Returns:
             Column -> value.
         """
-        search = record.search
-        latency, masks = search.latency, search.mask_latency
-        row: dict[str, object] = {
-            "candidate": record.number,
-            "origin": record.origin,
-            f"search_{self.quality_name}": search.quality,
-            f"search_{self.quality_name}_error": search.quality_error,
-        }
-        if record.test is not None:
-            test = f"test_{self.quality_name}"
-            row |= {test: record.test.quality, f"{test}_error": record.test.quality_error}
-        row |= {
-            "parameters": search.parameters,
-            "nonzero_parameters": search.nonzero_parameters,
-            "size_bytes": search.size_bytes,
-            "multiply_adds": search.multiply_adds,
-            "multiply_adds_share": self.share(record),
-            "latency_ms": self.value(record, "latency_ms"),
-            "latency_ratio": float("nan") if latency is None else latency.ratio,
-            "latency_ratio_low": float("nan") if latency is None else latency.ratio_low,
-            "latency_ratio_high": float("nan") if latency is None else latency.ratio_high,
-            "masks_ratio": float("nan") if masks is None else masks.ratio,
-            "masks_ratio_low": float("nan") if masks is None else masks.ratio_low,
-            "masks_ratio_high": float("nan") if masks is None else masks.ratio_high,
-        }
-        return row
+        found: dict[str, object] = {}
+        for column in columns(self.problem):
+            found |= column.data(record, self.dense)
+        return found
 
     def absolute_limits(self, limits: Limits) -> dict[str, float]:
         """Convert limits of costs to numbers.
@@ -318,12 +277,15 @@ class Front:
             limits: Limits, absolute or as shares of dense.
 
         Returns:
-            Cost -> limit; NaN for a share of an unknown dense cost.
+            Cost -> limit, the tighter one of two; NaN for a share of an unknown dense cost.
         """
-        found = limits.cost_limits
-        for name, share in limits.cost_share_limits.items():
-            limit = float("nan") if self.dense is None else share * self.value(self.dense, name)
-            found[name] = float(np.minimum(found.get(name, np.inf), limit))
+        found: dict[str, float] = {}
+        each = limits.each
+        for cost in COSTS:
+            for name in (name for name, limit in each.items() if limit.objective == cost):
+                dense = float("nan") if self.dense is None else self.value(self.dense, cost)
+                number = limits.given[name] * (dense if each[name].share else 1.0)
+                found[cost] = float(np.minimum(found.get(cost, np.inf), number))
         return found
 
     def excess(self, record: CandidateRecord, limits: Limits) -> dict[str, float]:
@@ -334,17 +296,21 @@ class Front:
             limits: Limits to keep.
 
         Returns:
-            Cost -> excess relative to the limit, and "drop" -> excess in the metric's unit; <= 0 where the limit is
-            kept, infinite where it is unknown.
+            Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
+            in its unit; <= 0 where the limit is kept, infinite where it is unknown.
         """
         excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute_limits(limits).items()}
-        drops = [] if limits.max_drop is None else [limits.max_drop]
-        if limits.max_drop_share is not None:
-            quality = float("nan") if self.dense is None else self.dense.search.quality
-            drops.append(limits.max_drop_share * abs(quality))
+        quality = float("nan") if self.dense is None else self.dense.search.quality
+        drops = []
+        for name, limit in limits.each.items():
+            number = limits.given[name]
+            if limit.drop:
+                drops.append(number * abs(quality) if limit.share else number)
+            elif not limit.is_cost:
+                over = self.problem.bound(limit, record) - number
+                excess[name] = (-over if limit.lowest else over) - _rounding(number)
         if drops:
-            # The tolerance allows a drop of exactly the limit, whatever the rounding of the difference.
-            excess["drop"] = -self.gain(record) - float(np.min(drops)) - 1e-9
+            excess["drop"] = -self.gain(record) - float(np.min(drops)) - _rounding(quality)
         return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
 
     def _excess(self, record: CandidateRecord, limits: Limits) -> float:
@@ -356,7 +322,8 @@ class Front:
             return error_message("the front", "hold a candidate", "none", "Run the study first.")
         for name in (by, *self.absolute_limits(limits)):
             if not any(np.isfinite(self.value(record, name)) for record in self.complete):
-                remedy = "StudySettings.latency_rounds says how often; 0 leaves it out."
+                timed = self.problem.objective(name).is_timed
+                remedy = "StudySettings.latency_rounds says how often; 0 leaves it out." if timed else ""
                 return error_message(
                     f"{name} of the candidates", "be measured where it decides", "no measurement", remedy
                 )
@@ -366,8 +333,13 @@ class Front:
         latency = self.value(nearest, "latency_ms")
         against = "" if self.dense is None else f"({self.gain(nearest):+.4g} to dense), "
         got = (
-            f"none; the nearest is candidate {nearest.number} with {self.quality_name} {search.quality:.4g} "
+            f"none; the nearest is candidate {nearest.number} with {self.metric} {search.quality:.4g} "
             f"{against}{search.size_bytes} bytes"
             f"{f', {latency:.3g} ms' if np.isfinite(latency) else ''}"
         )
         return error_message("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")
+
+
+def _rounding(value: float) -> float:
+    """Return the tolerance of a limit: metrics are computed in float32, and differ from their limit by rounding."""
+    return max(1e-6 * abs(value), 1e-9)

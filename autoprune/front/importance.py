@@ -23,6 +23,7 @@ import pandas as pd
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import QUALITY
 
 #: Fewest trials for importances.
 MIN_TRIALS_FOR_IMPORTANCE = 20
@@ -238,24 +239,18 @@ def explained_variance(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where((total > 0) & (freedom > 0), found, 0.0)
 
 
-def _value(record: CandidateRecord, objective: str) -> float:
-    """Return an objective; latency is the ratio to dense, free of the machine's drift."""
-    latency = record.search.latency
-    return latency.ratio if objective == "latency_ms" and latency is not None else record.search.value(objective)
-
-
 def _is_finite(record: CandidateRecord, front: Front) -> bool:
-    return all(math.isfinite(_value(record, name)) for name in front.objectives)
+    return all(math.isfinite(row.told(record.search)) for row in front.problem.rows)
 
 
 def _targets(front: Front, trials: Sequence[CandidateRecord]) -> dict[str, np.ndarray]:
     """Return name -> ranks [trials]; quality at equal cost only if the quality varies."""
-    found = {name: np.array([_value(record, name) for record in trials]) for name in front.objectives}
+    found = {row.name: np.array([row.told(record.search) for record in trials]) for row in front.problem.rows}
     ranks = {name: _ranks(values) for name, values in found.items()}
-    cost = next(name for name in found if name != "quality")
-    if np.ptp(ranks["quality"]) == 0:
+    cost = next(row.name for row in front.problem.rows if row.is_cost)
+    if np.ptp(ranks[QUALITY]) == 0:
         return ranks
-    return {**ranks, f"quality at equal {cost}": _ranks(at_equal_cost(ranks["quality"], ranks[cost]))}
+    return {**ranks, f"quality at equal {cost}": _ranks(at_equal_cost(ranks[QUALITY], ranks[cost]))}
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

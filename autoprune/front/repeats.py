@@ -97,7 +97,6 @@ class Repeats:
         for run, front, curve in zip(self.runs, self.fronts, self.curves(cost), strict=True):
             last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
             qualities = [record.search.quality for record in front.members]
-            best = max(qualities, default=float("nan"), key=lambda q: q if front.higher_is_better else -q)
             rows.append(
                 {
                     "study": run.folder.path.name,
@@ -106,7 +105,7 @@ class Repeats:
                     "samples": int(last["samples"]),
                     "seconds": float(last["seconds"]),
                     "hypervolume": float(last["hypervolume"]),
-                    f"best_{front.quality_name}": best,
+                    f"best_{front.metric}": front.problem.quality.best(qualities),
                 }
             )
         return pd.DataFrame(rows)

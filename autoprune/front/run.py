@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoprune.codec import Format, from_plain, stored
-from autoprune.front.dominance import check_objectives
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances, importances
-from autoprune.front.limits import Limits
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
+from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.work import Work
@@ -71,6 +71,13 @@ class Run:
         """Name of the study for people."""
         return self.manifest.name
 
+    @property
+    def problem(self) -> Problem:
+        """Objectives, limits and metrics of the study."""
+        manifest = self.manifest
+        wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
+        return manifest.problem(wanted.objectives, wanted.limits)
+
     def front(self) -> Front:
         """Find the non-dominated candidates.
 
@@ -79,12 +86,9 @@ class Run:
 
         Raises:
             StorageError: The stored settings have no such objectives or limits.
-            UnknownNameError: An objective is not known.
+            UnknownNameError: An objective or limit is not known.
         """
-        manifest = self.manifest
-        wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
-        check_objectives(wanted.objectives)
-        return Front.of(self.records, wanted.objectives, manifest.higher_is_better, manifest.quality, wanted.limits)
+        return Front.of(self.records, self.problem)
 
     def importances(self) -> Importances:
         """Work out how much each sampled parameter mattered.

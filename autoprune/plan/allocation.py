@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
+from autoprune.structure.topology import STRUCTURE_COSTS
 
 #: How scores of different groups are made comparable: unchanged; divided by the group's mean; divided by its maximum.
 SCORE_SCALES = ("none", "mean", "max")
-#: Costs that a ranking's budget may limit. Each follows from the widths alone.
-RANKING_COSTS = ("multiply_adds", "parameters", "size_bytes")
 
 
 @stored(Format(what="the plan of a group", optional=None, refuses_unknown=True))
@@ -73,7 +72,7 @@ class RankingPlan:
         count: Number of channels to remove, >= 0.
         threshold: Channels whose score lies below this value are removed, >= 0.
         budget: Channels are removed until the model costs at most this share of the dense model, in (0, 1].
-        cost: Cost that the budget refers to, one of RANKING_COSTS.
+        cost: Cost that the budget refers to, one of STRUCTURE_COSTS.
         criterion: Name of the criterion that scores the channels, on the dense model.
         scale: How scores of different groups are made comparable, one of SCORE_SCALES.
         floor: Smallest share of a group's channels that is removed, in [0, cap]. Rounded up to whole channels. The
@@ -114,9 +113,9 @@ class RankingPlan:
                 (self.threshold is None or is_non_negative(self.threshold), "a threshold", "be >= 0", self.threshold),
                 (budget is None or (is_finite(budget) and 0 < budget <= 1), "a budget", "lie in (0, 1]", budget),
                 (
-                    self.cost in RANKING_COSTS,
+                    self.cost in STRUCTURE_COSTS,
                     "the cost of a ranking",
-                    f"be one of {', '.join(RANKING_COSTS)}",
+                    f"be one of {', '.join(STRUCTURE_COSTS)}",
                     self.cost,
                 ),
                 (isinstance(self.criterion, str), "a ranking's criterion", "be a name", self.criterion),

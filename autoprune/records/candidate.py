@@ -119,11 +119,6 @@ class CandidateRecord:
         """Key of the architecture; candidates of the same key differ in weights alone."""
         return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
 
-    @property
-    def best_known(self) -> Measurement:
-        """Test measurement where there is one, else the search measurement: for display, never for decisions."""
-        return self.test if self.test is not None else self.search
-
     def to_json(self) -> str:
         """Write JSON without the test measurement and the mark of removed weights, which have their own files.
 

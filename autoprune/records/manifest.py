@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from autoprune.codec import Format, stored
 from autoprune.errors import StorageError, error_message
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
+from autoprune.records.limits import Limits
+from autoprune.records.problem import Problem
 from autoprune.records.sensitivity import Sensitivity
 
 FOLDER_VERSION = 1
@@ -118,6 +120,8 @@ class Manifest:
         structure: Fingerprint of the dense model's structure.
         weights: Fingerprint of the dense model's weights.
         metrics: Names of the metrics.
+        directions: Metric -> whether higher is better; None where that is unknown. Empty in a run folder of an earlier
+            version.
         groups: Groups of the model.
         blocks: Blocks of the model.
         costs: Costs of any widths; None in a run folder of an earlier version.
@@ -135,6 +139,7 @@ class Manifest:
     structure: str = ""
     weights: str = ""
     metrics: tuple[str, ...] = ()
+    directions: Mapping[str, bool | None] = field(default_factory=dict)
     groups: tuple[GroupRow, ...] = ()
     blocks: tuple[BlockRow, ...] = ()
     costs: CostTable | None = None
@@ -142,6 +147,27 @@ class Manifest:
     unprunable: tuple[UnprunableModule, ...] = ()
     not_finite: tuple[str, ...] | None = None
     bytes: int | None = None
+
+    def problem(self, objectives: Sequence[str], limits: Limits) -> Problem:
+        """Make the problem of the study.
+
+        Args:
+            objectives: Names of the objectives, from the settings.
+            limits: Limits of the search, from the settings.
+
+        Returns:
+            The problem, with the metrics of the study's task.
+
+        Raises:
+            UnknownNameError: The task has no such objective or limit.
+        """
+        return Problem(
+            objectives=tuple(objectives),
+            metric=self.quality,
+            higher_is_better=self.higher_is_better,
+            limits=limits,
+            metrics={name: self.directions.get(name) for name in self.metrics},
+        )
 
     def check(self, where: str) -> None:
         """Check that the parts agree.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
-
-#: Costs in a Measurement; lower is better.
-COSTS = ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes", "latency_ms")
 
 #: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
@@ -48,9 +45,9 @@ class Latency:
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "mask_latency"),
+        optional=("nonzero_parameters", "mask_latency", "costs"),
         formerly={"mask_latency": "masked"},
-        any_number=("quality", "quality_error", "metrics"),
+        any_number=("quality", "quality_error", "metrics", "costs"),
     )
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +66,7 @@ class Measurement:
         nonzero_parameters: Entries of parameters that are not zero; by default all of them.
         mask_latency: Latency against the same model without its masks, so the effect of the masks alone; None without
             masks or when it was not measured.
+        costs: Name of a further cost of `records.objectives.COSTS` -> value.
     """
 
     split: str
@@ -81,6 +79,7 @@ class Measurement:
     latency: Latency | None
     nonzero_parameters: int = _ALL
     mask_latency: Latency | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}
@@ -90,23 +89,13 @@ class Measurement:
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)
-        object.__setattr__(self, "metrics", MappingProxyType(dict(self.metrics)))
+        for name in ("metrics", "costs"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def latency_ms(self) -> float:
         """Median latency; NaN when it was not measured."""
         return float("nan") if self.latency is None else self.latency.latency_ms
-
-    def value(self, objective: str) -> float:
-        """Return the number of an objective.
-
-        Args:
-            objective: "quality" or one of COSTS.
-
-        Returns:
-            The number.
-        """
-        return float(getattr(self, objective))
 
     def to_dict(self) -> dict[str, object]:
         """Convert to JSON-ready data.

@@ -12,7 +12,9 @@ from plotly.subplots import make_subplots
 
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances
+from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import COSTS, QUALITY, Objective
 from autoprune.report.labels import hover, label, labels
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
@@ -26,13 +28,27 @@ ORIGIN_COLOURS: Mapping[str, str] = {
 }
 #: Colours of the importances' targets, beginning with the last target.
 _OF_TARGETS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-#: Cost -> axis title.
-COST_TITLES: Mapping[str, str] = {
-    "multiply_adds": "multiply-adds",
-    "parameters": "parameters",
-    "size_bytes": "size on disk (bytes)",
-    "latency_ms": "latency (ms)",
-}
+#: Costs that the report always draws.
+_ALWAYS_DRAWN = ("multiply_adds", "size_bytes")
+
+
+def drawn_objectives(front: Front) -> list[Objective]:
+    """List what the report draws the quality over: costs with measurements, and further metrics among the objectives.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        Multiply-adds and size, then the other objectives and timed costs, if any candidate has a number.
+    """
+    timed = (name for name, cost in COSTS.items() if cost.is_timed)
+    names = dict.fromkeys((*_ALWAYS_DRAWN, *timed, *front.problem.objectives))
+    return [
+        front.problem.objective(name)
+        for name in names
+        if name in _ALWAYS_DRAWN
+        or (name != QUALITY and any(math.isfinite(front.value(record, name)) for record in front.records))
+    ]
 
 
 def hover_texts(front: Front) -> dict[int, str]:
@@ -47,12 +63,12 @@ def hover_texts(front: Front) -> dict[int, str]:
     return {record.number: _hover(front, record) for record in front.records}
 
 
-def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
-    """Draw quality over one cost: candidates coloured by origin, the front as a line, standard errors as bars.
+def pareto(front: Front, over: Objective, hovers: Mapping[int, str]) -> go.Figure:
+    """Draw quality over one objective: candidates coloured by origin, the front as a line, standard errors as bars.
 
     Args:
         front: Front of a study.
-        cost: Cost axis.
+        over: Objective of the horizontal axis.
         hovers: Result of `hover_texts`.
 
     Returns:
@@ -64,33 +80,33 @@ def pareto(front: Front, cost: str, hovers: Mapping[int, str]) -> go.Figure:
         members = [record for record in front.records if record.origin == origin]
         members.sort(key=lambda record: record.number not in numbers)  # the legend shows the first one's marker
         if members:
-            figure.add_trace(_points(front, members, cost, hovers))
-    line = _staircase(front, cost)
+            figure.add_trace(_points(front, members, over, hovers))
+    line = _staircase(front, over)
     figure.add_trace(
         go.Scatter(
-            x=[front.value(record, cost) for record in line],
+            x=[front.value(record, over.name) for record in line],
             y=[record.search.quality for record in line],
             mode="lines",
             line={"color": "#444444", "width": 1, "shape": "hv"},
-            name=f"best for its {COST_TITLES[cost]}",
+            name=f"best for its {label(over.axis_title)}",
             hoverinfo="skip",
         )
     )
-    lay_out_by_cost(figure, front, cost)
+    lay_out_over(figure, front, over)
     return figure
 
 
-def lay_out_by_cost(figure: go.Figure, front: Front, cost: str) -> None:
-    """Set the axes, margins and legend of a chart of quality against a cost, in place.
+def lay_out_over(figure: go.Figure, front: Front, over: Objective) -> None:
+    """Set the axes, margins and legend of a chart of quality against an objective, in place.
 
     Args:
         figure: The chart.
         front: Front of the study, for the name of its quality.
-        cost: One of COST_TITLES.
+        over: Objective of the horizontal axis. Costs get a logarithmic axis.
     """
     figure.update_layout(
-        xaxis={"title": COST_TITLES[cost], "type": "log"},
-        yaxis={"title": f"{label(front.quality_name)} (search split)"},
+        xaxis={"title": label(over.axis_title), "type": "log" if over.is_cost else "linear"},
+        yaxis={"title": f"{label(front.metric)} (search split)"},
         template="plotly_white",
         height=460,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
@@ -130,9 +146,9 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
         )
     figure.update_layout(
         scene={
-            "xaxis": {"title": COST_TITLES["size_bytes"], "type": "log"},
-            "yaxis": {"title": COST_TITLES["latency_ms"]},
-            "zaxis": {"title": label(front.quality_name)},
+            "xaxis": {"title": COSTS["size_bytes"].axis_title, "type": "log"},
+            "yaxis": {"title": COSTS["latency_ms"].axis_title},
+            "zaxis": {"title": label(front.metric)},
         },
         template="plotly_white",
         height=560,
@@ -158,7 +174,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     """
     names = [str(group["name"]) for group in groups]
     dense = [int(str(group["channels"])) for group in groups]
-    places, quality = labels(names), label(front.quality_name)
+    places, quality = labels(names), label(front.metric)
     figure = go.Figure()
     figure.add_trace(go.Bar(x=places, y=dense, marker_color="#DDDDDD", name="dense"))
     records = list(front.members)
@@ -283,12 +299,12 @@ def importance(found: Importances) -> go.Figure:
     return figure
 
 
-def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers: Mapping[int, str]) -> go.Scatter:
+def _points(front: Front, members: Sequence[CandidateRecord], over: Objective, hovers: Mapping[int, str]) -> go.Scatter:
     """Draw the candidates of one origin."""
     origin = members[0].origin
     inside = {record.number for record in front.members}
     return go.Scatter(
-        x=[front.value(record, cost) for record in members],
+        x=[front.value(record, over.name) for record in members],
         y=[record.search.quality for record in members],
         error_y={
             "type": "data",
@@ -296,7 +312,7 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers:
             "thickness": 1,
             "width": 2,
         },
-        error_x=_latency_bars(front, members) if cost == "latency_ms" else None,
+        error_x=_ratio_bars(front, members, over) if over.is_timed else None,
         mode="markers",
         marker={
             "color": ORIGIN_COLOURS[origin],
@@ -309,37 +325,30 @@ def _points(front: Front, members: Sequence[CandidateRecord], cost: str, hovers:
     )
 
 
-def _latency_bars(front: Front, members: Sequence[CandidateRecord]) -> dict[str, object]:
-    """Draw 95 % intervals of the ratio to dense, in the axis' milliseconds; asymmetric."""
+def _ratio_bars(front: Front, members: Sequence[CandidateRecord], over: Objective) -> dict[str, object]:
+    """Draw 95 % intervals of the ratio to dense, in the axis' unit; asymmetric."""
     up, down = [], []
     for record in members:
-        latency, middle = record.search.latency, front.value(record, "latency_ms")
-        up.append(middle * (latency.ratio_high / latency.ratio - 1) if latency else 0.0)
-        down.append(middle * (1 - latency.ratio_low / latency.ratio) if latency else 0.0)
+        found, middle = over.comparison(record.search), front.value(record, over.name)
+        up.append(middle * (found.high / found.ratio - 1) if found else 0.0)
+        down.append(middle * (1 - found.low / found.ratio) if found else 0.0)
     return {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 2}
 
 
-def _staircase(front: Front, cost: str) -> list[CandidateRecord]:
-    """Select the members of the front with the best quality for each value of one cost."""
+def _staircase(front: Front, over: Objective) -> list[CandidateRecord]:
+    """Select the members of the front with the best quality for each value of one objective, from its best value on."""
     line: list[CandidateRecord] = []
-    timed = [record for record in front.members if math.isfinite(front.value(record, cost))]
-    for record in sorted(timed, key=lambda record: front.value(record, cost)):
-        better = not line or (record.search.quality > line[-1].search.quality) == front.higher_is_better
-        if better and (not line or record.search.quality != line[-1].search.quality):
+    known = [record for record in front.members if math.isfinite(front.value(record, over.name))]
+    for record in sorted(known, key=lambda record: over.loss(front.value(record, over.name))):
+        if not line or front.problem.quality.gain(record.search.quality, line[-1].search.quality) > 0:
             line.append(record)
     return line
 
 
 def _hover(front: Front, record: CandidateRecord) -> str:
-    search = record.search
-    lines = [
-        f"candidate {record.number} ({record.origin})",
-        f"{front.quality_name} {search.quality:.4f} ± {search.quality_error:.4f} (search)",
-        f"{search.parameters:,} parameters, {search.size_bytes:,} bytes",
-        f"{search.multiply_adds:,} multiply-adds",
-    ]
-    if search.latency is not None:
-        lines.append(f"{front.value(record, 'latency_ms'):.3g} ms, {search.latency.ratio:.2f} of dense")
+    head, (cells,) = text_table(front.problem, front.dense, [record])
+    said = dict(zip(head, cells, strict=True))
+    lines = [f"{said.pop('candidate')} ({said.pop('origin')})", *(f"{name}: {cell}" for name, cell in said.items())]
     if record.parent is not None:
         lines.append(f"from candidate {record.parent}")
-    return hover(lines)
+    return hover([f"candidate {lines[0]}", *lines[1:]])

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from autoprune.front.convergence import hypervolume_band
 from autoprune.front.front import Front
-from autoprune.report.figures import ORIGIN_COLOURS, lay_out_by_cost
+from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
@@ -92,7 +92,7 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
                 ],
             )
         )
-    lay_out_by_cost(figure, front, cost)
+    lay_out_over(figure, front, front.problem.objective(cost))
     return figure
 
 

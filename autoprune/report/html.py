@@ -8,16 +8,15 @@ from pathlib import Path
 
 from autoprune.codec import to_plain_object
 from autoprune.front.convergence import convergence
-from autoprune.front.findings import findings, share_of_dense
+from autoprune.front.findings import findings
 from autoprune.front.front import Front
 from autoprune.front.importance import importances
 from autoprune.front.run import Run
 from autoprune.front.rung_audit import audit_rungs
+from autoprune.front.table import text_table
 from autoprune.records.atomic import write_atomically
-from autoprune.records.candidate import CandidateRecord
 from autoprune.records.left_alone import causes
 from autoprune.records.manifest import Manifest
-from autoprune.records.measurement import Latency
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import figures
 from autoprune.report.history_figures import growth_figure, lineage_figure
@@ -41,15 +40,14 @@ def write_report(run: Run, to: Path | None = None) -> Path:
     """
     stored, front, scan = run.manifest, run.front(), run.sensitivity()
     groups = [to_plain_object(row) for row in stored.groups]
-    timed = any(record.search.latency for record in front.records)
-    costs = ("multiply_adds", "size_bytes", *(("latency_ms",) if timed else ()))
+    drawn = figures.drawn_objectives(front)
     hovers = figures.hover_texts(front)
     sections = [Section(title="The front", table=_table(front))]
     sections += [
-        Section(title=f"Quality and {figures.COST_TITLES[cost]}", figure=figures.pareto(front, cost, hovers))
-        for cost in costs
+        Section(title=f"Quality and {objective.axis_title}", figure=figures.pareto(front, objective, hovers))
+        for objective in drawn
     ]
-    if timed:
+    if any(objective.name == "latency_ms" for objective in drawn):
         sections.append(Section(title="Quality, size and latency", figure=figures.pareto_3d(front, hovers)))
     sections.append(Section(title="Layers of a candidate", figure=figures.layers(front, groups)))
     if scan is not None:
@@ -74,62 +72,25 @@ def write_report(run: Run, to: Path | None = None) -> Path:
 
 def _lead(front: Front) -> str:
     trained = sum(record.samples_trained for record in front.records)
+    objectives = ", ".join(front.problem.objectives)
     return (
-        f"{len(front.records)} candidates, {len(front.members)} of them on the front over "
-        f"{', '.join(front.objectives)}; {trained:,} samples trained with. The search split decides; the test split is "
-        "shown for the final front and decides nothing. Latencies are ratios to the dense model, measured in turn, "
-        "times its own median."
+        f"{len(front.records)} candidates, {len(front.members)} of them on the front over {objectives}; "
+        f"{trained:,} samples trained with. The search split decides; the test split is shown for the final front and "
+        "decides nothing. Latencies are ratios to the dense model, measured in turn, times its own median."
     )
 
 
 def _table(front: Front) -> Table:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
-    sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
-    masked = any(record.search.mask_latency is not None for record in records)
-    head = (
-        "candidate",
-        "origin",
-        f"{front.quality_name}, search",
-        f"{front.quality_name}, test",
-        "parameters",
-        *(["not zero"] if sparse else []),
-        "bytes",
-        "multiply-adds",
-        "of dense",
-        "latency ms",
-        "ratio to dense (95 %)",
-        *(["ratio to itself without masks (95 %)"] if masked else []),
-    )
-    return Table(head=head, rows=tuple(_cells(front, record, sparse, masked) for record in records))
-
-
-def _cells(front: Front, record: CandidateRecord, sparse: bool, masked: bool) -> tuple[str, ...]:
-    search, test, latency = record.search, record.test, record.search.latency
-    return (
-        str(record.number),
-        record.origin,
-        f"{search.quality:.4f} ± {search.quality_error:.4f}",
-        "" if test is None else f"{test.quality:.4f} ± {test.quality_error:.4f}",
-        f"{search.parameters:,}",
-        *([f"{search.nonzero_parameters:,}"] if sparse else []),
-        f"{search.size_bytes:,}",
-        f"{search.multiply_adds:,}",
-        share_of_dense(front, record),
-        "" if latency is None else f"{front.value(record, 'latency_ms'):.3g}",
-        _ratio(latency),
-        *([_ratio(search.mask_latency)] if masked else []),
-    )
-
-
-def _ratio(latency: Latency | None) -> str:
-    return "" if latency is None else f"{latency.ratio:.2f} ({latency.ratio_low:.2f} to {latency.ratio_high:.2f})"
+    head, rows = text_table(front.problem, dense, records)
+    return Table(head=head, rows=rows)
 
 
 def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:
     """Show the scan as a heat map, with its cost and the corrections by trials."""
     dense = {str(row["name"]): int(str(row["channels"])) for row in groups}
-    found = correct_scan(scan, observe(front.records, dense, front.higher_is_better))
+    found = correct_scan(scan, observe(front.records, dense, front.problem.quality))
     lines = [
         f"Loss added by each group alone, its channels ranked by {scan.criterion}, after recalibration. The scan saw "
         f"{scan.samples_forward:,} samples{f' and trained on {scan.samples_trained:,}' * (scan.samples_trained > 0)}.",

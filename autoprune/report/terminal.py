@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import IO
 
 from rich.console import Console
@@ -9,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprune.display import number_text, printable_lines
-from autoprune.front.findings import share_of_dense
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.importance import Importances
 from autoprune.front.repeats import Repeats
+from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.search.solve import SolvedAllocation
@@ -168,7 +169,7 @@ def show_solved(found: SolvedAllocation) -> None:
         console.print(note)
 
 
-def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRecord, ...]) -> Table:
+def front_table(front: Front, records: Sequence[CandidateRecord]) -> Table:
     """Make a table of candidates.
 
     Args:
@@ -178,35 +179,10 @@ def front_table(front: Front, records: list[CandidateRecord] | tuple[CandidateRe
     Returns:
         The table.
     """
-    name = front.quality_name
-    tested = any(record.test is not None for record in records)
-    sparse = any(record.search.nonzero_parameters < record.search.parameters for record in records)
-    table = Table("candidate", "origin", f"{name} (search)")
-    for column in [
-        *([f"{name} (test)"] if tested else []),
-        "parameters",
-        *(["not zero"] if sparse else []),
-        "bytes",
-        "multiply-adds",
-        "of dense",
-        "latency ms",
-        "ratio to dense",
-    ]:
-        table.add_column(column, justify="right")
-    for record in records:
-        search, latency = record.search, record.search.latency
-        cells = [str(record.number), record.origin, f"{search.quality:.4f} ± {search.quality_error:.4f}"]
-        if tested:
-            cells.append("" if record.test is None else f"{record.test.quality:.4f} ± {record.test.quality_error:.4f}")
-        cells += [f"{search.parameters:,}", *([f"{search.nonzero_parameters:,}"] if sparse else [])]
-        cells += [f"{search.size_bytes:,}", f"{search.multiply_adds:,}", share_of_dense(front, record)]
-        cells += (
-            ["", ""]
-            if latency is None
-            else [
-                f"{front.value(record, 'latency_ms'):.3f}",
-                f"{latency.ratio:.2f} ({latency.ratio_low:.2f}-{latency.ratio_high:.2f})",
-            ]
-        )
-        table.add_row(*cells)
+    head, rows = text_table(front.problem, front.dense, records)
+    table = Table(*head[:2])
+    for heading in head[2:]:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table

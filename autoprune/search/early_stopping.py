@@ -1,7 +1,7 @@
 """Early-stopping rules by name: they end the training of candidates that are not worth it.
 
-A rule is a pure function of a candidate's state at a rung: its quality there, its costs (known before any training) and
-the earlier candidates. It returns True to stop. A quality that is not finite never stops a candidate.
+A rule is a pure function of a candidate's state at a rung: the loss of its quality there, its costs (known before any
+training) and the earlier candidates. It returns True to stop. A loss that is not finite never stops a candidate.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class FinishedTrial:
     """An earlier candidate, as an early-stopping rule sees it.
 
     Attributes:
-        rungs: Fraction of the fine-tune's steps -> quality at that rung.
-        quality: Final quality, or the quality where it was stopped.
+        rungs: Fraction of the fine-tune's steps -> loss at that rung.
+        loss: Loss of the final quality, or of the quality where it was stopped; lower is better.
         costs: Costs; lower is better.
         stopped: Whether it was stopped early.
     """
 
     rungs: Mapping[float, float]
-    quality: float
+    loss: float
     costs: tuple[float, ...]
     stopped: bool = False
 
@@ -45,17 +45,15 @@ class RungContext:
 
     Attributes:
         share: Fraction of the fine-tune's steps done, in [0, 1).
-        quality: Quality at the rung.
+        loss: Loss of the quality at the rung; lower is better.
         costs: Costs in the order of `FinishedTrial.costs`; lower is better.
         past: The earlier candidates.
-        higher_is_better: Direction of the qualities.
     """
 
     share: float
-    quality: float
+    loss: float
     costs: tuple[float, ...]
     past: Sequence[FinishedTrial]
-    higher_is_better: bool = True
 
 
 #: Function from a candidate at a rung to whether to stop it.
@@ -65,10 +63,10 @@ StoppingRule = Callable[[RungContext], bool]
 def front(now: RungContext) -> bool:
     """Stop a candidate whose optimistic final quality would still be dominated.
 
-    The final quality is predicted from the quality at the rung and the costs, by least squares over the candidates that
-    were trained to the end. The optimistic value lies above the prediction by the CONFIDENCE quantile of the
-    leave-one-out residuals, as in the jackknife+. It is dominated if some fully trained candidate that costs no more on
-    any axis is at least as good.
+    The final loss is predicted from the loss at the rung and the costs, by least squares over the candidates that were
+    trained to the end. The optimistic value lies below the prediction by the CONFIDENCE quantile of the leave-one-out
+    residuals, as in the jackknife+. It is dominated if some fully trained candidate that costs no more on any axis is
+    at least as good.
 
     Source of the bound: Barber, Candes, Ramdas, Tibshirani, Predictive inference with the jackknife+, 2021.
 
@@ -78,45 +76,43 @@ def front(now: RungContext) -> bool:
     Returns:
         Whether to stop it.
     """
-    sign = 1.0 if now.higher_is_better else -1.0
     known = [
         p
         for p in now.past
-        if not p.stopped and math.isfinite(p.quality) and math.isfinite(p.rungs.get(now.share, math.nan))
+        if not p.stopped and math.isfinite(p.loss) and math.isfinite(p.rungs.get(now.share, math.nan))
     ]
-    if len(known) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.quality):
+    if len(known) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.loss):
         return False
     seen = _regressors(
-        np.array([*(sign * p.rungs[now.share] for p in known), sign * now.quality]),
-        np.array([*(p.costs for p in known), now.costs]),
+        np.array([*(p.rungs[now.share] for p in known), now.loss]), np.array([*(p.costs for p in known), now.costs])
     )
-    hoped = _optimistic_quality(seen[:-1], np.array([sign * p.quality for p in known]), seen[-1])
+    hoped = _optimistic_loss(seen[:-1], np.array([p.loss for p in known]), seen[-1])
     rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
-    return any(sign * p.quality >= hoped for p in rivals)
+    return any(p.loss <= hoped for p in rivals)
 
 
-def _regressors(qualities: np.ndarray, costs: np.ndarray) -> np.ndarray:
-    """Return the inputs of the prediction, float [n, 4]: 1, the quality, the mean log cost, its square."""
+def _regressors(losses: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """Return the inputs of the prediction, float [n, 4]: 1, the loss, the mean log cost, its square."""
     size = np.log(np.maximum(costs, 1e-9)).mean(axis=1)
     size = (size - size.mean()) / max(float(size.std()), 1e-9)
-    return np.stack([np.ones_like(size), qualities, size, size**2], axis=1)
+    return np.stack([np.ones_like(size), losses, size, size**2], axis=1)
 
 
-def _optimistic_quality(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
-    """Return the CONFIDENCE quantile of the final quality at `own` [4], from `seen` [n, 4] and `ends` [n]."""
+def _optimistic_loss(seen: np.ndarray, ends: np.ndarray, own: np.ndarray) -> float:
+    """Return the final loss at `own` [4] that a share of CONFIDENCE exceeds, from `seen` [n, 4] and `ends` [n]."""
     inverse = np.linalg.inv(seen.T @ seen + _RIDGE * np.eye(seen.shape[1]))
     weights = inverse @ seen.T @ ends
     # Residual of each candidate when it is left out of the fit.
     leverage = np.einsum("ni,ij,nj->n", seen, inverse, seen)
-    residuals = np.sort((ends - seen @ weights) / np.maximum(1.0 - leverage, 0.1))
+    residuals = np.sort((seen @ weights - ends) / np.maximum(1.0 - leverage, 0.1))
     count = len(residuals)
-    return float(own @ weights + residuals[min(math.ceil((count + 1) * CONFIDENCE), count) - 1])
+    return float(own @ weights - residuals[min(math.ceil((count + 1) * CONFIDENCE), count) - 1])
 
 
 def pareto_rank(now: RungContext) -> bool:
     """Stop a candidate in a later non-dominated layer at this rung than half of the candidates that passed it.
 
-    Layers are those of non-dominated sorting over the quality at the rung and the costs: the median rule of one
+    Layers are those of non-dominated sorting over the loss at the rung and the costs: the median rule of one
     objective, with ranks in place of values.
 
     Source: Golovin et al., Google Vizier: a service for black-box optimization, 2017 (median rule); Schmucker, Donini,
@@ -128,11 +124,10 @@ def pareto_rank(now: RungContext) -> bool:
     Returns:
         Whether to stop it.
     """
-    sign = -1.0 if now.higher_is_better else 1.0
     passed = [(p.rungs[now.share], p.costs) for p in now.past if math.isfinite(p.rungs.get(now.share, math.nan))]
-    if len(passed) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.quality):
+    if len(passed) < MIN_TRIALS_FOR_STOPPING or not math.isfinite(now.loss):
         return False
-    found = pareto_ranks(np.array([[sign * quality, *costs] for quality, costs in [*passed, (now.quality, now.costs)]]))
+    found = pareto_ranks(np.array([[loss, *costs] for loss, costs in [*passed, (now.loss, now.costs)]]))
     return bool(found[-1] > np.median(found[:-1]))
 
 

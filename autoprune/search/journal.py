@@ -12,8 +12,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.problem import Problem
 from autoprune.search.ledger import STOPPED, bounded, values_of
-from autoprune.search.settings import StudySettings
 from autoprune.search.space.space import Space
 
 #: Name of the Optuna study in its journal.
@@ -26,16 +26,14 @@ class JournalSource:
 
     Attributes:
         records: Stored candidates.
-        settings: Settings of the study.
-        higher_is_better: Direction of the quality.
+        problem: Objectives of the study.
         trial_count: One more than the highest number of a trial with any file in the run folder.
         space: Function that builds the space, for candidates without stored parameters.
         excess: Function from a record to its excess over each limit, see ledger.set_constraints.
     """
 
     records: Sequence[CandidateRecord]
-    settings: StudySettings
-    higher_is_better: bool
+    problem: Problem
     trial_count: int
     space: Callable[[], Space]
     excess: Callable[[CandidateRecord], Mapping[str, float]]
@@ -43,8 +41,8 @@ class JournalSource:
     @property
     def directions(self) -> list[StudyDirection]:
         """Return the direction of each objective."""
-        better = StudyDirection.MAXIMIZE if self.higher_is_better else StudyDirection.MINIMIZE
-        return [better if name == "quality" else StudyDirection.MINIMIZE for name in self.settings.objectives]
+        better = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
+        return [better[objective.better] for objective in self.problem.rows]
 
 
 def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
@@ -58,14 +56,14 @@ def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
         storage=storage, study_name=STUDY_NAME, directions=source.directions, load_if_exists=True
     )
     # For other tools that read the journal; Study.set_metric_names is still experimental.
-    study.set_user_attr("objectives", list(source.settings.objectives))
+    study.set_user_attr("objectives", list(source.problem.objectives))
     return study
 
 
 def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
     """Return whether a journal has a trial for each candidate of the run folder, with the stored values.
 
-    Latency is not compared: it is told as a ratio, which earlier versions need not have done.
+    Timed objectives are not compared: they are told as a ratio, which earlier versions need not have done.
 
     Args:
         storage: Optuna storage.
@@ -80,7 +78,7 @@ def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
     found = study.get_trials(deepcopy=False)
     if study.directions != source.directions or len(found) < source.trial_count:
         return False
-    return all(_matches(found[record.number], record, source.settings) for record in source.records)
+    return all(_matches(found[record.number], record, source.problem) for record in source.records)
 
 
 def restore(storage: BaseStorage, source: JournalSource) -> None:
@@ -105,10 +103,10 @@ def restore(storage: BaseStorage, source: JournalSource) -> None:
         study.add_trial(_trial(record, key, space, source))
 
 
-def _matches(trial: FrozenTrial, record: CandidateRecord, settings: StudySettings) -> bool:
+def _matches(trial: FrozenTrial, record: CandidateRecord, problem: Problem) -> bool:
     if trial.state == TrialState.COMPLETE:
-        pairs = zip(settings.objectives, trial.values, values_of(record, settings), strict=True)
-        return all(told == value for name, told, value in pairs if name != "latency_ms")
+        pairs = zip(problem.rows, trial.values, values_of(record, problem), strict=True)
+        return all(told == value for objective, told, value in pairs if not objective.is_timed)
     return trial.state in (TrialState.RUNNING, TrialState.FAIL)
 
 
@@ -121,7 +119,7 @@ def _warm_start(origin: str, places: dict[str, int]) -> str:
 
 
 def _trial(record: CandidateRecord, warm_start: str, space: Space, source: JournalSource) -> FrozenTrial:
-    values = values_of(record, source.settings)
+    values = values_of(record, source.problem)
     attributes: dict[str, object] = {} if record.origin == "sampled" else {"origin": record.origin}
     if warm_start:
         attributes["warm_start"] = warm_start

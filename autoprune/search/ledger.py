@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.problem import Problem
 from autoprune.search.settings import StudySettings
 from autoprune.search.sources.warm_starts import warm_starts
 from autoprune.search.space.parameters import Parameters
@@ -98,7 +99,7 @@ def proposal_count(study: optuna.Study) -> int | None:
 def tell_interrupted(
     asked: tuple[optuna.Study, BaseStorage],
     records: Sequence[CandidateRecord],
-    settings: StudySettings,
+    problem: Problem,
     excess: Callable[[CandidateRecord], Mapping[str, float]],
 ) -> list[optuna.Trial]:
     """Tell the stored results of trials that were running when a process died.
@@ -106,7 +107,7 @@ def tell_interrupted(
     Args:
         asked: Optuna study and its storage.
         records: Stored candidates.
-        settings: Settings of the run.
+        problem: Objectives of the study.
         excess: Function from a record to its excess over each limit, see `set_constraints`.
 
     Returns:
@@ -121,7 +122,7 @@ def tell_interrupted(
             left.append(trial)
             continue
         set_constraints(trial, record, excess(record))
-        study.tell(found.number, values_of(record, settings))
+        study.tell(found.number, values_of(record, problem))
     return left
 
 
@@ -266,15 +267,11 @@ def _constrain_stopped(trial: optuna.Trial, record: CandidateRecord) -> None:
         trial.set_user_attr("fidelity", record.fidelity)
 
 
-def values_of(record: CandidateRecord, settings: StudySettings) -> list[float]:
-    """Return the objective values that Optuna is told; latency is a ratio to dense, free of the machine's drift.
+def values_of(record: CandidateRecord, problem: Problem) -> list[float]:
+    """Return the objective values that Optuna is told, see `Objective.told`.
 
     Args:
         record: Result of the trial.
-        settings: Settings of the run.
+        problem: Objectives of the study.
     """
-    values = []
-    for name in settings.objectives:
-        latency = record.search.latency
-        values.append(latency.ratio if name == "latency_ms" and latency is not None else record.search.value(name))
-    return values
+    return [objective.told(record.search) for objective in problem.rows]

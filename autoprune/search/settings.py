@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.front.dominance import check_objectives
-from autoprune.front.limits import Limits
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_share, validate
+from autoprune.records.limits import Limits
+from autoprune.records.objectives import COSTS, QUALITY
+from autoprune.records.problem import DEFAULT_OBJECTIVES
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import AUTO, SAMPLERS
 from autoprune.search.space.settings import SpaceSettings
@@ -39,7 +40,8 @@ class StudySettings:
             limit. Counts the scan and the search split. The scan takes a quarter at most.
         limits: Limits of the search: the sampler is told that candidates beyond them are infeasible.
         space: Settings of the search space.
-        objectives: "quality" and one or more of parameters, multiply_adds, size_bytes, latency_ms.
+        objectives: "quality", one or more costs of `autoprune.records.objectives.COSTS`, and further metrics of the
+            task.
         sampler: Name of a sampler; "auto" is "tpe" for up to 99 scanned groups, else "evolution".
         seed: Seed of the sampler, the data order and every other choice, >= 0.
         solved_points: Solved allocations, from wide to narrow, after the dense model, >= 0. Each trains from the one
@@ -75,7 +77,7 @@ class StudySettings:
     samples: int | None = None
     limits: Limits = field(default_factory=Limits)
     space: SpaceSettings = field(default_factory=SpaceSettings)
-    objectives: tuple[str, ...] = ("quality", "size_bytes", "latency_ms")
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     sampler: str = AUTO
     seed: int = 0
     solved_points: int = 8
@@ -93,7 +95,6 @@ class StudySettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        check_objectives(self.objectives)
         registries = (
             ("the sampler", self.sampler, (AUTO, *SAMPLERS)),
             ("the rule of early stopping", self.early_stopping, tuple(RULES)),
@@ -173,17 +174,18 @@ def _counts(settings: StudySettings) -> list[FieldCheck]:
 
 def _checks(settings: StudySettings) -> list[FieldCheck]:
     objectives, seconds, samples, limits = settings.objectives, settings.seconds, settings.samples, settings.limits
-    different = len(set(objectives)) == len(objectives) >= 2 and "quality" in objectives
-    measured = "latency_ms" not in objectives or settings.latency_rounds != 0
+    different = len(set(objectives)) == len(objectives) >= 2 and QUALITY in objectives
+    timed = [name for name in objectives if name in COSTS and COSTS[name].is_timed]
+    measured = not timed or settings.latency_rounds != 0
     return [
         (seconds is None or (is_finite(seconds) and seconds > 0), "seconds", "be > 0", seconds),
         (samples is None or (is_count(samples) and samples > 0), "samples", "be an integer > 0 or None", samples),
         (isinstance(limits, Limits), "limits", "be an autoprune.Limits", type(limits).__name__),
-        (different, "objectives", "be 'quality' and one or more different costs", objectives),
+        (different, "objectives", "be 'quality' and one or more different others", objectives),
         (is_share(settings.lineage_slack), "lineage_slack", "lie in [0, 1)", settings.lineage_slack),
         (is_share(settings.polish), "polish", "lie in [0, 1)", settings.polish),
         (_is_rising(settings.rungs), "rungs", "be shares in [0, 1), each above the one before", settings.rungs),
-        (measured, "latency_rounds", "be >= 1 when latency_ms is an objective", settings.latency_rounds),
+        (measured, "latency_rounds", f"be >= 1 when {', '.join(timed)} is an objective", settings.latency_rounds),
     ]
 
 

@@ -10,13 +10,14 @@ from autoprune.front.run import Run
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.latency_model import fit_latency
 from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
 from autoprune.search.space.settings import SpaceSettings
+from autoprune.structure.topology import STRUCTURE_COSTS
 
 #: Costs that a budget can refer to.
-SOLVE_COSTS = (*WIDTH_COSTS, "latency_ms")
+SOLVE_COSTS = (*STRUCTURE_COSTS, "latency_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
     spread = {name: found.widths[leader] for leader, tie in groups.items() for name in tie}
     widths = model.as_array(found.widths)
-    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in WIDTH_COSTS}
+    shares = {axis: CostModel.of_table(tied, axis).share(widths) for axis in STRUCTURE_COSTS}
     if cost not in shares:
         shares[cost] = found.share
     return SolvedAllocation(
@@ -101,7 +102,7 @@ def _sensitivity(run: Run, table: CostTable, notes: list[str]) -> Sensitivity | 
         notes.append("There is no scan in the run folder: every group keeps the same share.")
         return None
     dense = dict(zip(table.names, table.channels, strict=True))
-    found = correct_scan(scanned, observe(run.records, dense, run.manifest.higher_is_better))
+    found = correct_scan(scanned, observe(run.records, dense, run.problem.quality))
     if any(factor != 1.0 for factor in found.factors.values()):
         notes.append(f"The scan is corrected by {found.observations} finished candidates.")
     return found.sensitivity

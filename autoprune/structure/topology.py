@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
@@ -60,6 +60,10 @@ class Cost:
         """
         gone = 1 - left.parameters / max(self.parameters, 1)
         return gone, 1 - left.multiply_adds / max(self.multiply_adds, 1)
+
+
+#: Names of the costs that follow from widths and blocks alone.
+STRUCTURE_COSTS = tuple(one.name for one in fields(Cost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

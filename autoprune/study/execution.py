@@ -46,6 +46,7 @@ class Execution:
         optuna: Optuna study.
         front_of: Function from records to their front.
         records: Every finished candidate; grows in place.
+        problem: Objectives, limits and metrics of the study.
         duplicates_in_a_row: Number of latest trials in a row whose result was known.
     """
 
@@ -58,6 +59,7 @@ class Execution:
     ) -> None:
         self.folder, self.context, self.settings = where
         self.optuna, self.front_of, self.records = study, front_of, records
+        self.problem = front_of(()).problem
         self.duplicates_in_a_row = 0
         # Trials of the whole study; this run may do fewer.
         self.planned = max(self.settings.trials, StudySettings.from_dict(self.folder.read_study().settings).trials)
@@ -121,7 +123,7 @@ class Execution:
             ledger.set_constraints(trial, twin, self.excess(twin))
             trial.set_user_attr("duplicate_of", twin.number)
             self.duplicates_in_a_row += 1
-            self.optuna.tell(trial, ledger.values_of(twin, self.settings))
+            self.optuna.tell(trial, ledger.values_of(twin, self.problem))
             return
         self.duplicates_in_a_row = 0
         candidate = self._evaluate(trial, resolved, polished)
@@ -167,9 +169,7 @@ class Execution:
         if ancestor is not None:
             parent = store.load_parent(self.context, self.folder, ancestor)
         planned = replace(self.settings, trials=self.planned)
-        looks = rungs.rung_policy(
-            planned, self.rung_split, self.records, self.context.task.higher_is_better, ledger.origin_of(trial)
-        )
+        looks = rungs.rung_policy(planned, self.rung_split, self.records, self.problem, ledger.origin_of(trial))
         return evaluate_plan(self.context, resolved, parent, on_epoch=self._checkpoints(trial.number), rungs=looks)
 
     def _checkpoints(self, number: int) -> Callable[[Snapshot], None] | None:
@@ -209,7 +209,7 @@ class Execution:
         store.store_candidate(self.folder, record, candidate.model)
         bisect.insort(self.records, record, key=lambda one: one.number)  # the order in which a folder is read
         ledger.set_constraints(trial, record, self.excess(record))
-        self.optuna.tell(trial, ledger.values_of(record, self.settings))
+        self.optuna.tell(trial, ledger.values_of(record, self.problem))
         if self.settings.collect_garbage:
             self.remove_useless_weights()
 

@@ -17,6 +17,8 @@ from autoprune.errors import AutopruneWarning, ConfigurationError, StudyConflict
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.cost_table import CostTable
 from autoprune.records.manifest import BlockRow, GroupRow, Manifest, UnprunableModule
+from autoprune.records.objectives import COSTS
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.context import SpaceContext
@@ -25,6 +27,7 @@ from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
+from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
 
 #: Settings that may change from one run of a study to the next.
@@ -52,6 +55,7 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
         "bytes": bytes_of(task.dense.state_dict()),
         "quality": task.quality,
         "metrics": list(task.directions),
+        "directions": dict(task.directions),
         "higher_is_better": task.higher_is_better,
         "groups": to_plain(group_rows(context.topology)),
         "blocks": to_plain(block_rows(context.topology)),
@@ -59,6 +63,31 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
         "ties": list(SpaceContext(settings=settings.space, topology=context.topology).leaders),
         "unprunable": to_plain(unprunable_rows(context.topology)),
     }
+
+
+def problem_of(task: Task, settings: StudySettings) -> Problem:
+    """Return the problem of a new study.
+
+    Args:
+        task: Task of the study.
+        settings: Settings of the study.
+
+    Raises:
+        UnknownNameError: The task has no such objective or limit.
+        ConfigurationError: No cost is an objective, or a metric is limited from its better side.
+    """
+    found = Problem(
+        objectives=settings.objectives,
+        metric=task.quality,
+        higher_is_better=task.higher_is_better,
+        limits=settings.limits,
+        metrics=task.directions,
+    )
+    if not any(objective.is_cost for objective in found.rows):
+        known = ", ".join(COSTS)
+        got = ", ".join(settings.objectives)
+        raise ConfigurationError(error_message("objectives", f"name one or more costs ({known})", got))
+    return found
 
 
 def group_rows(topology: Topology) -> list[GroupRow]:
@@ -243,8 +272,8 @@ def _differing_settings(
 ) -> dict[str, object]:
     """Return name and stored value of each differing field; nested fields one by one."""
     found: dict[str, object] = {}
-    for key, value in asked.items():
-        before = old.get(key)
+    for key in dict.fromkeys((*asked, *old)):
+        value, before = asked.get(key), old.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found |= _differing_settings(before, value, f"{prefix}.{key}")
         elif key not in CHANGEABLE and before != value:

@@ -100,7 +100,8 @@ class Loop:
 
     def _resume_interrupted(self) -> None:
         """Tell interrupted trials that have a stored result; repeat the others, up to MAX_ATTEMPTS times."""
-        for trial in ledger.tell_interrupted(self.asked, self.records, self.settings, self.execution.excess):
+        problem = self.execution.problem
+        for trial in ledger.tell_interrupted(self.asked, self.records, problem, self.execution.excess):
             given_up = attempts.count(trial.user_attrs) >= attempts.MAX_ATTEMPTS
             if given_up and ledger.origin_of(trial) != "dense":
                 self._store_failure(trial, attempts.GIVEN_UP, attempts.GIVEN_UP)
@@ -182,7 +183,7 @@ class Loop:
         settings, topology = self.settings, self.context.topology
         sensitivity = self.folder.read_sensitivity() if rescan.is_rescan_due(len(self.records)) else None
         if sensitivity is not None:
-            model = (settings.space, topology, self.context.task.higher_is_better, settings.solved_points)
+            model = (settings.space, topology, self.execution.problem.quality, settings.solved_points)
             rescan.enqueue_rescanned(self.optuna, space, sensitivity, self.records, model)
 
     def _ask(self, space: Space) -> optuna.Trial:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from autoprune.errors import user_code
-from autoprune.front import dominance
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import QUALITY, Objective
+from autoprune.records.problem import Problem
 from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.search.settings import StudySettings
 from autoprune.task.data import IterableSplit, take_batches
@@ -38,73 +39,80 @@ def rung_split(task: Task, samples: int) -> Scorable:
 
 
 def rung_policy(
-    settings: StudySettings, split: Scorable, records: Sequence[CandidateRecord], higher_is_better: bool, origin: str
+    settings: StudySettings, split: Scorable, records: Sequence[CandidateRecord], problem: Problem, origin: str
 ) -> RungPolicy | None:
     """Return the rungs of a new candidate and its stopping rule; None where no rung is evaluated.
 
     Warm starts and user plans are evaluated at rungs but never stopped. Polished candidates are not evaluated, because
-    part of their gain belongs to their parent. If all trials are warm starts, the rungs would teach nothing.
+    part of their gain belongs to their parent. If all trials are warm starts, the rungs would teach nothing. With a
+    further metric among the objectives no candidate is stopped: the metric is known at the end alone, and may be what
+    the candidate is good at.
 
     Args:
         settings: Settings of the study.
         split: Data that is evaluated at rungs.
         records: The earlier candidates.
-        higher_is_better: Direction of the quality.
+        problem: Objectives of the study.
         origin: Origin of the trial.
     """
+    judged = all(objective.is_cost for objective in problem.rows if objective.name != QUALITY)
     if settings.early_stopping == "none" or not settings.rungs or origin in ("dense", "polished"):
         return None
-    if settings.early_stopping != "audit" and settings.trials <= settings.warm_starts:
+    if settings.early_stopping != "audit" and (settings.trials <= settings.warm_starts or not judged):
         return None
     rule, before = RULES[settings.early_stopping], list(records)
 
     def stop(state: RungState) -> bool:
-        return origin == STOPPABLE and rule(rung_context(state, before, settings.objectives, higher_is_better))
+        return origin == STOPPABLE and rule(rung_context(state, before, problem))
 
     return RungPolicy(shares=settings.rungs, split=split, stop=stop)
 
 
-def rung_context(
-    state: RungState, records: Sequence[CandidateRecord], objectives: Sequence[str], higher_is_better: bool
-) -> RungContext:
+def rung_context(state: RungState, records: Sequence[CandidateRecord], problem: Problem) -> RungContext:
     """Return the input of an early-stopping rule. Costs are those of the front, latency as a ratio to dense.
 
     Args:
         state: State of the candidate at the rung.
         records: The earlier candidates.
-        objectives: Names of the objectives.
-        higher_is_better: Direction of the quality.
+        problem: Objectives of the study.
     """
     now = CandidateRecord.proposed(state.costs, state.kept.groups, state.kept.dropped)
-    costs = costs_of([*records, now], objectives)
+    costs = costs_of([*records, now], problem)
     return RungContext(
         share=state.share,
-        quality=state.quality,
+        loss=problem.quality.loss(state.quality),
         costs=costs[-1],
-        past=finished_trials(records, costs),
-        higher_is_better=higher_is_better,
+        past=finished_trials(records, costs, problem.quality),
     )
 
 
-def costs_of(records: Sequence[CandidateRecord], objectives: Sequence[str]) -> list[tuple[float, ...]]:
-    """Return all objectives but the quality for each record, as dominance compares them.
+def costs_of(records: Sequence[CandidateRecord], problem: Problem) -> list[tuple[float, ...]]:
+    """Return the costs among the objectives for each record, as dominance compares them.
 
     Args:
         records: Candidates.
-        objectives: Names of the objectives.
+        problem: Objectives of the study.
     """
-    names = [name for name in objectives if name != "quality"]
-    return [tuple(row) for row in dominance.objective_matrix(records, names, True).tolist()]
+    names = [objective.name for objective in problem.rows if objective.is_cost]
+    return [tuple(row) for row in problem.losses(records, names).tolist()]
 
 
-def finished_trials(records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]]) -> list[FinishedTrial]:
+def finished_trials(
+    records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]], quality: Objective
+) -> list[FinishedTrial]:
     """Return records as early-stopping rules see them.
 
     Args:
         records: Finished candidates.
         costs: Costs of each record.
+        quality: Objective of the quality.
     """
     return [
-        FinishedTrial(rungs=dict(record.rungs), quality=record.search.quality, costs=cost, stopped=record.stopped)
+        FinishedTrial(
+            rungs={share: quality.loss(value) for share, value in record.rungs},
+            loss=quality.loss(record.search.quality),
+            costs=cost,
+            stopped=record.stopped,
+        )
         for record, cost in zip(records, costs, strict=False)
     ]

@@ -21,6 +21,7 @@ from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.work import Work
 from autoprune.search import ledger
@@ -33,7 +34,7 @@ from autoprune.search.storage import exclusive, open_journal
 from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
-from autoprune.study.identity import check_same, check_unused, new_manifest, without_new_blocks
+from autoprune.study.identity import check_same, check_unused, new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
@@ -113,6 +114,7 @@ class Study:
         if task.require_trained:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):
                 assert_trained(task)
+        problem_of(task, settings)
         context = _make_context(task, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
@@ -179,6 +181,11 @@ class Study:
         return replace(self.opened, records=self.records)
 
     @property
+    def problem(self) -> Problem:
+        """Return the objectives, limits and metrics of the study."""
+        return self.opened.manifest.problem(self.settings.objectives, self.settings.limits)
+
+    @property
     def records(self) -> tuple[CandidateRecord, ...]:
         """Return every finished candidate."""
         return tuple(self._records)
@@ -200,7 +207,7 @@ class Study:
         Returns:
             The front over the objectives of the settings.
         """
-        return replace(self.opened, records=tuple(records)).front()
+        return Front.of(records, self.problem)
 
     def samples(self) -> Work:
         """Add up the work done so far.
@@ -340,8 +347,7 @@ class Study:
         front = self.front_of(records)
         source = JournalSource(
             records=records,
-            settings=settings,
-            higher_is_better=self.opened.manifest.higher_is_better,
+            problem=self.problem,
             trial_count=folder.trials_seen(),
             space=lambda: self._space(context),
             excess=lambda record: front.excess(record, settings.limits),

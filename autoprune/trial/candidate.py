@@ -15,6 +15,7 @@ from autoprune.errors import user_code
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
 from autoprune.measure.latency import compare_latency
 from autoprune.measure.quality import evaluate, quality_alone
+from autoprune.measure.registry import measure_further
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
@@ -313,6 +314,7 @@ def _costs(context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked
             size_bytes=stored_bytes(model),
             latency=latency,
             mask_latency=against_itself,
+            costs=measure_further(model, context.task.example_inputs),
         )
 
 
@@ -372,15 +374,4 @@ def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -
         return None
     with user_code("The measurement on the test split"):
         quality = evaluate(context.task, model, split)
-    return Measurement(
-        split="test",
-        quality=quality.value,
-        quality_error=quality.error,
-        metrics=quality.metrics,
-        parameters=search.parameters,
-        nonzero_parameters=search.nonzero_parameters,
-        multiply_adds=search.multiply_adds,
-        size_bytes=search.size_bytes,
-        latency=search.latency,
-        mask_latency=search.mask_latency,
-    )
+    return replace(search, split="test", quality=quality.value, quality_error=quality.error, metrics=quality.metrics)

@@ -59,7 +59,7 @@ def test_limits_on_the_command_line_hold_in_the_search_and_in_the_choice(tmp_pat
 def test_wrong_limits_are_named_before_anything_runs(tmp_path: Path) -> None:
     script = write(tmp_path, change="raise RuntimeError('imported')")
     for given, message in (
-        ("max_weight=1", "max_size_share"),
+        ("weight=1", "max_size_share"),
         ("max_drop", "a name and a number"),
         ("max_drop=much", "a name and a number"),
         ("max_size_share=0", "> 0"),

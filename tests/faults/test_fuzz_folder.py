@@ -19,10 +19,10 @@ from torch import Tensor
 import autoprune
 from autoprune.errors import AutopruneError, StorageError
 from autoprune.export.safetensors import export_safetensors
-from autoprune.front.limits import Limits
 from autoprune.front.run import Run
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.records.limits import Limits
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.report.html import write_report
 from autoprune.search.solve import solve_stored

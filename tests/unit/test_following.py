@@ -14,7 +14,7 @@ from autoprune.front.front import Front
 from autoprune.records.ending import Ending
 from autoprune.study.progress import Progress, TimeEstimator
 from tests.tasks import blobs, image_task
-from tests.unit.front.builders import dense, front_of, measurement, record
+from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
 from tests.unit.study.small import settings, space
 
 
@@ -94,7 +94,7 @@ def test_the_time_left_knows_other_limits(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def study_of(records: list[object], limits: autoprune.Limits | None = None) -> Front:
-    return Front.of(records, ("quality", "multiply_adds"), True, "accuracy", limits)  # type: ignore[arg-type]
+    return Front.of(records, problem_of(limits=limits))  # type: ignore[arg-type]
 
 
 FRONT = [

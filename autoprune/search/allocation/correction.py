@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective
 from autoprune.records.sensitivity import Sensitivity
 
 #: With fewer finished candidates the scan is not corrected.
@@ -58,7 +59,7 @@ class CorrectedScan:
 
 
 def observe(
-    records: Sequence[CandidateRecord], dense_widths: Mapping[str, int], higher_is_better: bool
+    records: Sequence[CandidateRecord], dense_widths: Mapping[str, int], quality: Objective
 ) -> list[Observation]:
     """Collect the observations of finished candidates.
 
@@ -69,7 +70,7 @@ def observe(
     Args:
         records: Finished candidates.
         dense_widths: Group name -> dense width.
-        higher_is_better: Direction of the metric.
+        quality: Objective of the quality.
 
     Returns:
         The observations; none before the dense model is measured.
@@ -77,11 +78,10 @@ def observe(
     dense = next((record for record in records if record.origin == "dense"), None)
     if dense is None:
         return []
-    sign = 1.0 if higher_is_better else -1.0
     return [
         Observation(
             keep={name: record.widths.get(name, width) / width for name, width in dense_widths.items()},
-            lost=sign * (dense.search.quality - record.search.quality),
+            lost=quality.gain(dense.search.quality, record.search.quality),
             noise=record.search.quality_error,
             trained=record.lineage_trained,
         )

@@ -9,10 +9,7 @@ import numpy as np
 
 from autoprune.errors import UnknownNameError
 from autoprune.records.cost_table import CostTable
-from autoprune.structure.topology import Topology
-
-#: Costs that follow from widths alone; latency does not.
-WIDTH_COSTS = ("multiply_adds", "parameters", "size_bytes")
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,7 +129,7 @@ class CostModel:
 
     Args:
         topology: Proved groups of the dense model.
-        axis: One of WIDTH_COSTS.
+        axis: One of STRUCTURE_COSTS.
         dropped: Names of blocks that are dropped.
 
     Attributes:
@@ -153,7 +150,7 @@ class CostModel:
 
         Args:
             table: Table of costs.
-            axis: One of WIDTH_COSTS.
+            axis: One of STRUCTURE_COSTS.
             dense: Cost of the dense model, if the table is that of a model with dropped blocks; None takes it from the
                 table.
 
@@ -261,13 +258,8 @@ class CostModel:
             dtype=np.float64,
         )
 
-    @property
-    def smallest(self) -> float:
-        """Share of dense when every group keeps one channel."""
-        return self.share(np.ones_like(self.channels))
-
 
 def _prices(table: CostTable, axis: str) -> np.ndarray:
-    if axis not in WIDTH_COSTS:
-        raise UnknownNameError("a cost of the budget", axis, WIDTH_COSTS)
+    if axis not in STRUCTURE_COSTS:
+        raise UnknownNameError("a cost of the budget", axis, STRUCTURE_COSTS)
     return np.array([getattr(term, axis) for term in table.terms], dtype=np.float64)

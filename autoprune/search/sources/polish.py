@@ -41,11 +41,11 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
         for record in _best_of_widths(front)
         if record.plan.recovery.steps > 0 and not record.note and has_weights(record.number)
     ]
-    sign = 1.0 if front.higher_is_better else -1.0
+    quality = front.problem.quality
     best, best_score = None, -1.0
     for record in members:
         larger = [r for r in front.records if front.value(r, cost) > front.value(record, cost)]
-        gap = max((sign * (r.search.quality - record.search.quality) for r in larger), default=0.0)
+        gap = max((quality.gain(r.search.quality, record.search.quality) for r in larger), default=0.0)
         score = max(gap, 0.0) / sum(r.architecture == record.architecture for r in front.records)
         if score > best_score:
             best, best_score = record, score

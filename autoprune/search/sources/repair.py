@@ -12,6 +12,7 @@ from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
 from autoprune.records.measurement import Measurement
+from autoprune.records.objectives import COSTS
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.lineage import with_widths
 from autoprune.search.settings import StudySettings
@@ -28,9 +29,9 @@ def shrink_to_limits(
 ) -> PruningPlan | None:
     """Scale all widths by the largest factor that keeps the limits.
 
-    Latency is measured, not predicted. Under masks, bytes and non-zero parameters count as their lower bounds. Groups
-    of one tie keep one share, kept channels stay multiples of the space's rounding, and no group falls below its
-    minimum.
+    Latency is measured, not predicted. Limits of metrics say nothing before the training. Under masks, bytes and
+    non-zero parameters count as their lower bounds. Groups of one tie keep one share, kept channels stay multiples of
+    the space's rounding, and no group falls below its minimum.
 
     Args:
         plan: Resolved plan.
@@ -47,7 +48,7 @@ def shrink_to_limits(
         return plan
 
     def fits(tried: PruningPlan) -> bool:
-        record = CandidateRecord.proposed(costs(tried, "latency_ms" in limited))
+        record = CandidateRecord.proposed(costs(tried, any(COSTS[name].is_timed for name in limited)))
         return all(front.value(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import optuna
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.space.settings import SpaceSettings
@@ -32,7 +33,7 @@ def enqueue_rescanned(
     space: Space,
     sensitivity: Sensitivity,
     records: Sequence[CandidateRecord],
-    model: tuple[SpaceSettings, Topology, bool, int],
+    model: tuple[SpaceSettings, Topology, Objective, int],
 ) -> int:
     """Queue the solved allocations of the corrected scan, unless already done or nothing is corrected.
 
@@ -44,13 +45,13 @@ def enqueue_rescanned(
         space: Space of the study.
         sensitivity: Stored scan.
         records: Finished candidates.
-        model: Settings of the space, topology, whether a higher quality is better, number of solved allocations.
+        model: Settings of the space, topology, objective of the quality, number of solved allocations.
 
     Returns:
         Number of queued trials.
     """
-    settings, topology, higher_is_better, points = model
-    found = correct_scan(sensitivity, observe(records, topology.widths, higher_is_better))
+    settings, topology, quality, points = model
+    found = correct_scan(sensitivity, observe(records, topology.widths, quality))
     if all(factor == 1.0 for factor in found.factors.values()):
         return 0
     present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}

@@ -11,9 +11,9 @@ from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, criterion
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES, NORM_SCOPES, OPTIMIZERS, PRECISIONS, SCHEDULES
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
-from autoprune.search.allocation.cost_model import WIDTH_COSTS
 from autoprune.search.space.ties import TIES
 from autoprune.structure.groups import GROUP_KINDS
+from autoprune.structure.topology import STRUCTURE_COSTS
 
 SPACES = ("guided", "reduced", "direct")
 #: Structures that can be pruned: kinds of groups, whole residual blocks and layers, and single weights.
@@ -198,7 +198,7 @@ def _check_names(settings: SpaceSettings) -> None:
     for what, names, known in (
         ("the space", (settings.kind,), SPACES),
         ("the tie of groups", (settings.tie,), TIES),
-        ("the cost of the budget", (settings.cost,), WIDTH_COSTS),
+        ("the cost of the budget", (settings.cost,), STRUCTURE_COSTS),
         ("a kind of pruning", settings.kinds, PRUNING_KINDS),
         ("the pruning mode", settings.amounts, PRUNING_MODES),
         ("an optimizer", settings.optimizers, (AUTO, *OPTIMIZERS)),

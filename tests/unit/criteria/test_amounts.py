@@ -16,11 +16,11 @@ from autoprune.criteria.registry import score
 from autoprune.criteria.resolve import resolve_allocation, select_channels, signals_to_resolve
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.allocation import RANKING_COSTS, BlockPlan, GroupPlan, RankingPlan
+from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.widths import planned_widths, width_of
-from autoprune.structure.topology import Topology
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, Add, line, on, residual
 from tests.unit.criteria.small import total
@@ -151,7 +151,7 @@ def test_all_scores_of_zero_are_not_divided_by() -> None:
         assert counts(resolve_allocation(plan, topology, replace(signals, weights=nothing))) == {"0": 3, "1": 0}
 
 
-@pytest.mark.parametrize("cost", RANKING_COSTS)
+@pytest.mark.parametrize("cost", STRUCTURE_COSTS)
 @pytest.mark.parametrize("budget", [0.8, 0.4, 0.1])
 def test_a_budget_takes_as_few_as_it_can(cost: str, budget: float) -> None:
     case = specimen("resnet")

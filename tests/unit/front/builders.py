@@ -12,8 +12,10 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
 from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 
 #: The dense model's median in every latency below, milliseconds.
@@ -101,12 +103,28 @@ def dense(quality: float = 0.9, multiply_adds: int = 1000, **changes: object) ->
     return record(0, measurement(quality, multiply_adds, **changes), origin="dense", kept={})  # type: ignore[arg-type]
 
 
+def problem_of(
+    objectives: Sequence[str] = ("quality", "multiply_adds"),
+    higher_is_better: bool = True,
+    metrics: Mapping[str, bool | None] | None = None,
+    limits: Limits | None = None,
+    metric: str = "",
+) -> Problem:
+    return Problem(
+        objectives=tuple(objectives),
+        metric=metric or ("accuracy" if higher_is_better else "mse"),
+        higher_is_better=higher_is_better,
+        limits=limits or Limits(),
+        metrics=metrics or {},
+    )
+
+
 def front_of(
     records: Sequence[CandidateRecord],
     objectives: Sequence[str] = ("quality", "multiply_adds"),
     higher_is_better: bool = True,
 ) -> Front:
-    return Front.of(records, objectives, higher_is_better, "accuracy" if higher_is_better else "mse")
+    return Front.of(records, problem_of(objectives, higher_is_better))
 
 
 def run_of(

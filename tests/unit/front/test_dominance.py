@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
-from tests.unit.front.builders import dense, front_of, latency, measurement, record
+from autoprune.records.objectives import COSTS
+from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 
 # Few distinct values, so that ties, equal points and dominance all happen.
 clouds = hnp.arrays(
@@ -41,7 +42,7 @@ def test_non_dominated_is_the_definition(points: np.ndarray) -> None:
 
 def test_no_points_no_front() -> None:
     assert dominance.non_dominated(np.empty((0, 2))).tolist() == []
-    assert dominance.objective_matrix([], ("quality", "parameters"), True).shape == (0, 2)
+    assert problem_of(("quality", "parameters")).losses([]).shape == (0, 2)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +77,15 @@ def test_the_front_alone_has_the_whole_hypervolume(points: np.ndarray) -> None:
 
 
 def test_an_unknown_objective_lists_the_known() -> None:
-    dominance.check_objectives(dominance.OBJECTIVES)
+    problem_of(("quality", *COSTS))
     with pytest.raises(UnknownNameError, match=r"latency_ms, multiply_adds.*'latency'.*Did you mean 'latency_ms'"):
-        dominance.check_objectives(("quality", "latency"))
+        problem_of(("quality", "latency"))
 
 
 @pytest.mark.parametrize(("higher_is_better", "column"), [(True, [-0.9, -0.8]), (False, [0.9, 0.8])])
 def test_quality_is_turned_to_be_minimised(higher_is_better: bool, column: list[float]) -> None:
     records = [dense(0.9), record(1, measurement(0.8, 500))]
-    points = dominance.objective_matrix(records, ("quality", "multiply_adds"), higher_is_better)
+    points = problem_of(higher_is_better=higher_is_better).losses(records)
     assert points[:, 0].tolist() == column
     assert points[:, 1].tolist() == [1000, 500], "a cost is always minimised"
 
@@ -96,8 +97,8 @@ def test_latency_is_rounded_to_the_noise_of_the_study() -> None:
         record(2, measurement(0.7, took=latency(0.48, half_width=0.2))),
         record(3, measurement(0.6)),
     ]
-    assert dominance.latency_noise(records) == pytest.approx(0.1), "the median half width of what was measured"
-    column = dominance.objective_matrix(records, ("latency_ms",), True)[:, 0]
+    assert COSTS["latency_ms"].noise(records) == pytest.approx(0.1), "the median half width of what was measured"
+    column = COSTS["latency_ms"].losses(records)
     assert column[:3] == pytest.approx([1.0, 0.5, 0.5])
     assert np.isnan(column[3])
 
@@ -107,7 +108,7 @@ def test_latency_is_compared_by_its_ratio_not_by_the_clock() -> None:
     slow_machine = record(1, measurement(0.8, took=latency(0.5, drift=3.0)))
     quick_machine = record(2, measurement(0.8, took=latency(0.7, drift=1.0)))
     assert slow_machine.search.latency_ms > quick_machine.search.latency_ms
-    column = dominance.objective_matrix([slow_machine, quick_machine], ("latency_ms",), True)[:, 0]
+    column = COSTS["latency_ms"].losses([slow_machine, quick_machine])
     assert column[0] < column[1]
 
 
@@ -116,8 +117,8 @@ def test_latencies_without_noise_are_not_rounded() -> None:
         record(number, measurement(0.8, took=latency(ratio, half_width=0.0)))
         for number, ratio in enumerate((0.51, 0.52))
     ]
-    assert dominance.objective_matrix(records, ("latency_ms",), True)[:, 0].tolist() == [0.51, 0.52]
-    assert dominance.latency_noise([dense()]) == 0.0
+    assert COSTS["latency_ms"].losses(records).tolist() == [0.51, 0.52]
+    assert COSTS["latency_ms"].noise([dense()]) == 0.0
 
 
 def test_candidates_of_the_same_widths_share_their_latency() -> None:
@@ -128,6 +129,6 @@ def test_candidates_of_the_same_widths_share_their_latency() -> None:
         record(1, measurement(0.8, 500, took=latency(0.5)), kept=same),
         record(2, measurement(0.85, 500, took=latency(0.7)), kept={"a": (1, 3)}),
     ]
-    ratios = dominance.objective_matrix(records, ("quality", "latency_ms"), higher_is_better=True)[:, 1]
+    ratios = COSTS["latency_ms"].losses(records)
     assert ratios[1] == ratios[2]
     assert [r.number for r in front_of(records, ("quality", "latency_ms")).members] == [0, 2]

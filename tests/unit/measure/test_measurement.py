@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
 
-from autoprune.records.measurement import COSTS, Latency, Measurement
+from autoprune.records.measurement import Latency, Measurement
 
 LATENCY = Latency(
     latency_ms=2.0,
@@ -48,7 +47,6 @@ def test_masks_there_and_back_through_json() -> None:
     assert Measurement.from_dict(data) == found
     assert data["nonzero_parameters"] == 30
     assert data["mask_latency"]["ratio"] == 1.01
-    assert found.value("nonzero_parameters") == 30.0
 
 
 def test_a_record_of_the_time_when_it_was_called_masked() -> None:
@@ -73,12 +71,6 @@ def test_nothing_but_zeros_is_not_all() -> None:
 def test_fields_of_a_later_version_are_left_out() -> None:
     data = {**measurement(LATENCY).to_dict(), "energy_joules": 3.0}
     assert Measurement.from_dict(data) == measurement(LATENCY)
-
-
-def test_values_by_name() -> None:
-    found = measurement(LATENCY)
-    assert [found.value(name) for name in ("quality", *COSTS)] == [0.9, 100.0, 100.0, 2000.0, 500.0, 2.0]
-    assert math.isnan(measurement(None).value("latency_ms"))
 
 
 def test_metrics_are_a_copy_that_can_not_change() -> None:

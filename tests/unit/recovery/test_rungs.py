@@ -13,6 +13,7 @@ from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.records.objectives import COSTS
 from autoprune.trial.candidate import Candidate, RungPolicy, RungState, evaluate_plan
 from autoprune.trial.context import TrialContext
 from tests.unit.recovery.watching import convolutional, flat, one_batch_task, plan
@@ -117,7 +118,7 @@ def test_the_costs_are_known_at_the_first_rung() -> None:
     candidate = evaluate_plan(context, plan(0.5, context=context), rungs=rungs(context, seen))
     for state in seen:
         for cost in ("parameters", "nonzero_parameters", "multiply_adds", "size_bytes"):
-            assert state.costs.value(cost) == candidate.measurement.value(cost), cost
+            assert COSTS[cost].value(state.costs) == COSTS[cost].value(candidate.measurement), cost
         assert state.costs.latency == candidate.measurement.latency, "measured once"
         assert math.isnan(state.costs.quality)
         assert state.kept.widths == candidate.kept.widths

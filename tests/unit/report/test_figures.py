@@ -9,6 +9,7 @@ from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
 from autoprune.front.importance import Importance, ImportanceRow, Importances
 from autoprune.records.candidate import ORIGINS, CandidateRecord
+from autoprune.records.objectives import COSTS
 from autoprune.report import figures
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
@@ -30,7 +31,7 @@ def trace(figure: go.Figure, name: str) -> go.Scatter:
 
 
 def pareto(front: Front, cost: str) -> go.Figure:
-    return figures.pareto(front, cost, figures.hover_texts(front))
+    return figures.pareto(front, front.problem.objective(cost), figures.hover_texts(front))
 
 
 def pareto_3d(front: Front) -> go.Figure:
@@ -187,7 +188,7 @@ def test_importance_has_a_bar_for_each_parameter_and_target() -> None:
 @pytest.mark.parametrize("records", [[], [dense()]], ids=["none", "dense only"])
 def test_every_figure_works_with_next_to_nothing(records: list[CandidateRecord]) -> None:
     front = front_of(records)
-    for cost in figures.COST_TITLES:
+    for cost in COSTS:
         assert len(pareto(front, cost).data) >= 1
     assert len(figures.layers(front, GROUPS).data) == 1 + len(records)
     assert all(not math.isnan(value) for value in trace(figures.progress(front, convergence(front)), "hypervolume").y)

@@ -143,7 +143,7 @@ def test_every_figure_is_there(full: str) -> None:
 
 def test_the_table_has_a_row_for_each_member(full: str) -> None:
     rows = Page(full).rows
-    assert rows[0][2:4] == ["accuracy, search", "accuracy, test"]
+    assert rows[0][2:4] == ["accuracy (search)", "accuracy (test)"]
     assert rows[1][:3] == ["0", "dense", "0.9000 ± 0.0100"]
     assert rows[2] == [
         "1",
@@ -154,7 +154,7 @@ def test_the_table_has_a_row_for_each_member(full: str) -> None:
         "1,200",
         "300",
         "30.0%",
-        "5",
+        "5.000",
         "0.50 (0.48 to 0.52)",
     ]
     assert [row[0] for row in rows[1:4]] == ["0", "1", "2"], "the dominated candidate 3 is not among them"
@@ -233,9 +233,9 @@ def test_masks_have_columns_where_there_are_some(tmp_path: Path) -> None:
     ]
     page = Page(text_of(tmp_path, records))
     head, *rows = page.rows[:4]
-    assert head[4:7] == ["parameters", "not zero", "bytes"]
+    assert head[3:6] == ["parameters", "not zero", "bytes"]
     assert head[-1] == "ratio to itself without masks (95 %)"
-    assert [row[4:6] for row in rows] == [["100", "100"], ["90", "30"], ["30", "30"]]
+    assert [row[3:5] for row in rows] == [["100", "100"], ["90", "30"], ["30", "30"]]
     assert [row[-1] for row in rows] == ["", "1.01 (0.99 to 1.03)", ""]
     assert any("Masks did not make" in line and kind == "warn" for line, kind in page.items)
 

@@ -18,7 +18,7 @@ from autoprune.search.allocation.correction import (
     observe,
 )
 from autoprune.sensitivity.scan import KEEP_SHARES
-from tests.unit.front.builders import measurement, record
+from tests.unit.front.builders import measurement, problem_of, record
 
 GROUPS = 12
 NAMES = [f"g{number}" for number in range(GROUPS)]
@@ -130,9 +130,13 @@ def dense_record() -> CandidateRecord:
 
 
 def test_what_is_observed() -> None:
-    found = observe([dense_record(), record(1, measurement(0.7, error=0.02), samples_trained=50)], WIDTHS, True)
+    found = observe(
+        [dense_record(), record(1, measurement(0.7, error=0.02), samples_trained=50)], WIDTHS, problem_of().quality
+    )
     assert found == [Observation(keep={"a": 0.5, "z": 0.2}, lost=pytest.approx(0.2), noise=0.02, trained=50)]
-    (lower,) = observe([dense_record(), record(1, measurement(0.95))], WIDTHS, higher_is_better=False)
+    (lower,) = observe(
+        [dense_record(), record(1, measurement(0.95))], WIDTHS, problem_of(higher_is_better=False).quality
+    )
     assert lower.lost == pytest.approx(0.05), "of an error, more is worse"
 
 
@@ -146,5 +150,5 @@ def test_what_is_not_observed() -> None:
         replace(record(4, measurement(0.7)), fidelity=0.5),
         replace(dense_record(), number=5, origin="enqueued"),
     ]
-    assert len(observe([dense_record(), usual, *others], WIDTHS, True)) == 1
-    assert observe([usual], WIDTHS, True) == []
+    assert len(observe([dense_record(), usual, *others], WIDTHS, problem_of().quality)) == 1
+    assert observe([usual], WIDTHS, problem_of().quality) == []

@@ -13,8 +13,8 @@ from autoprune.errors import UnknownNameError
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import prove
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
-from autoprune.structure.topology import Topology
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp, mobilenet, vgg
@@ -38,7 +38,7 @@ def random_widths(topology: Topology, generator: np.random.Generator) -> dict[st
     return {name: int(generator.integers(1, channels + 1)) for name, channels in topology.widths.items()}
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("name", MODELS)
 def test_cost_is_that_of_the_topology(name: str, axis: str) -> None:
     _, _, topology = traced(name)
@@ -62,7 +62,7 @@ def test_cost_is_that_of_the_model_once_it_is_cut(name: str) -> None:
             "parameters": count_parameters(smaller),
             "size_bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         }
-        for axis in WIDTH_COSTS:
+        for axis in STRUCTURE_COSTS:
             model = CostModel(topology, axis)
             assert model.cost(model.as_array(widths)) == real[axis]
 
@@ -73,7 +73,7 @@ def test_dense_share_and_smallest() -> None:
     assert model.dense == topology.cost({}).multiply_adds
     assert model.share(model.channels) == 1.0
     narrowest = topology.cost(dict.fromkeys(topology.widths, 1)).multiply_adds
-    assert model.smallest == pytest.approx(narrowest / model.dense, rel=1e-12)
+    assert model.share(np.ones_like(model.channels)) == pytest.approx(narrowest / model.dense, rel=1e-12)
 
 
 def test_groups_without_a_width_stay_whole() -> None:

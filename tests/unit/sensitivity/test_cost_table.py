@@ -10,8 +10,8 @@ import torch
 
 from autoprune.errors import StorageError
 from autoprune.records.cost_table import CostTable
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel, CostPolynomial
-from autoprune.structure.topology import Topology
+from autoprune.search.allocation.cost_model import CostModel, CostPolynomial
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, mobilenet
@@ -25,7 +25,7 @@ def random_widths(table: CostTable, random: np.random.Generator) -> np.ndarray:
     return np.array([random.integers(1, channels + 1) for channels in table.channels], dtype=np.float64)
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("topology", [RESNET, MOBILE], ids=["resnet", "mobilenet"])
 def test_a_stored_table_gives_the_costs_of_the_topology(topology: Topology, axis: str) -> None:
     table = CostTable.from_dict(json.loads(json.dumps(CostTable.of(topology).to_dict())))
@@ -51,7 +51,7 @@ def test_tied_groups_cost_what_equal_widths_do() -> None:
     tied = table.tied(leaders)
     assert len(tied.names) == 3
     assert tied.channels == (8, 12, 16)
-    for axis in WIDTH_COSTS:
+    for axis in STRUCTURE_COSTS:
         alone, together = CostModel.of_table(table, axis), CostModel.of_table(tied, axis)
         for widths in ([3.0, 5.0, 9.0], [8.0, 12.0, 1.0]):
             spread = np.array([widths[tied.channels.index(channels)] for channels in table.channels])

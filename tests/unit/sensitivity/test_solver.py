@@ -12,9 +12,9 @@ from autoprune.errors import ConfigurationError
 from autoprune.proof.discover import prove
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.solver import allocate, scale_to_budget, solve, width_bounds
-from autoprune.structure.topology import Topology
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mobilenet
 
@@ -49,7 +49,7 @@ def total_loss(found: Sensitivity, model: CostModel, widths: np.ndarray) -> floa
     return sum(found.added(name, w / c) for name, w, c in zip(model.names, widths, model.channels, strict=True))
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 def test_the_path_goes_from_dense_to_the_floor_and_never_back(name: str, axis: str) -> None:
     topology = topology_of(name)
@@ -108,7 +108,7 @@ def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name:
 @given(
     shape=st.lists(st.floats(0.05, 8.0), min_size=len(RESNET.groups), max_size=len(RESNET.groups)),
     budget=st.floats(0.01, 1.0),
-    axis=st.sampled_from(WIDTH_COSTS),
+    axis=st.sampled_from(STRUCTURE_COSTS),
     floor_share=st.floats(0.0, 0.4),
 )
 def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float, axis: str, floor_share: float) -> None:
@@ -124,7 +124,7 @@ def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float,
     assert abs(model.share(widths) - reachable) <= max(*steps, *back) + 1e-9
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
     model = CostModel(RESNET, axis)
     floor = np.full_like(model.channels, 2.0)
@@ -163,7 +163,7 @@ def greedy(model: CostModel, found: Sensitivity, floor: np.ndarray) -> list[list
     return rows
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])
 def test_the_path_is_the_greedy_one(name: str, axis: str) -> None:
     topology = topology_of(name)
@@ -185,7 +185,7 @@ def test_an_allocation_says_whether_it_is_exact() -> None:
     assert nearest.share == model.share(floor), "the smallest there is"
 
 
-@pytest.mark.parametrize("axis", WIDTH_COSTS)
+@pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("budget", [0.7, 0.35, 0.15])
 def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
     model = CostModel(RESNET, axis)

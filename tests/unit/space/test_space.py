@@ -18,9 +18,10 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.widths import planned_widths
 from autoprune.proof.discover import prove
 from autoprune.records.sensitivity import Sensitivity
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
+from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space, dense_plan, reach
+from autoprune.structure.topology import STRUCTURE_COSTS
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 
@@ -168,7 +169,7 @@ def test_solved_follows_the_scan_and_hits_the_budget() -> None:
         assert added_loss(widths) < 0.8 * added_loss(uniform)
 
 
-@pytest.mark.parametrize("cost", WIDTH_COSTS)
+@pytest.mark.parametrize("cost", STRUCTURE_COSTS)
 def test_the_budget_is_of_the_cost_that_was_asked_for(cost: str) -> None:
     space = guided(SpaceSettings(cost=cost))
     plan = space.decode(space.uniform(0.3), seed=0)

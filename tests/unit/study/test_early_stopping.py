@@ -24,7 +24,7 @@ from autoprune.study import rungs
 from autoprune.task.data import IterableSplit, TensorSplit
 from autoprune.trial.candidate import RungState
 from tests.tasks import blobs, image_task
-from tests.unit.front.builders import dense, front_of, latency, measurement, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, space
 
 # ---- the rules by hand
@@ -32,17 +32,17 @@ from tests.unit.study.small import comparable, journal_trials, quality_by_size, 
 
 def past(gains: list[float], cost: float = 1.0) -> list[FinishedTrial]:
     """Each at 0.5 at the rung and better by a gain in the end."""
-    return [FinishedTrial(rungs={0.5: 0.5}, quality=0.5 + gain, costs=(cost,)) for gain in gains]
+    return [FinishedTrial(rungs={0.5: -0.5}, loss=-0.5 - gain, costs=(cost,)) for gain in gains]
 
 
 def at(quality: float, before: list[FinishedTrial], cost: float = 1.0) -> RungContext:
-    return RungContext(share=0.5, quality=quality, costs=(cost,), past=before)
+    return RungContext(share=0.5, loss=-quality, costs=(cost,), past=before)
 
 
 def alike(gain: float, count: int = 12) -> list[FinishedTrial]:
     """At all qualities and costs the same gain: the end is foretold exactly."""
     return [
-        FinishedTrial(rungs={0.5: 0.25 + step / 40}, quality=0.25 + step / 40 + gain, costs=(1.0 + step % 5,))
+        FinishedTrial(rungs={0.5: -0.25 - step / 40}, loss=-0.25 - step / 40 - gain, costs=(1.0 + step % 5,))
         for step in range(count)
     ]
 
@@ -50,7 +50,7 @@ def alike(gain: float, count: int = 12) -> list[FinishedTrial]:
 def test_front_foretells_the_end() -> None:
     """The best ends at 0.525 + 0.125 = 0.65, at a cost of 2; what is hoped for at 0.5 is 0.625."""
     before = alike(0.125)
-    assert max(p.quality for p in before) == pytest.approx(0.65)
+    assert max(-p.loss for p in before) == pytest.approx(0.65)
     assert front(at(0.5, before, cost=5.0))
     assert not front(at(0.55, before, cost=5.0))
     # Cheaper than the best one: 0.5 at a cost of 1 ends above the best that costs no more, 0.25 + 10 / 40 + 0.125.
@@ -62,7 +62,7 @@ def test_front_hopes_for_more_the_less_it_can_foretell() -> None:
     """The same gains in the mean, and once all over the place."""
     steady = past([0.125] * 20)
     wild = past([0.0, 0.25] * 10)
-    best = FinishedTrial(rungs={0.5: 0.75}, quality=0.875, costs=(1.0,))
+    best = FinishedTrial(rungs={0.5: -0.75}, loss=-0.875, costs=(1.0,))
     assert front(at(0.5625, [*steady, best]))
     assert not front(at(0.8125, [*wild, best]))
     assert front(at(0.5625, [*wild, *[best] * 2])), "0.25 better than what is there would still not do"
@@ -70,21 +70,21 @@ def test_front_hopes_for_more_the_less_it_can_foretell() -> None:
 
 def test_front_knows_that_the_small_gain_more() -> None:
     """What costs 1 gains 0.25, what costs 100 nothing: 0.25 behind is hopeless for one of them."""
-    small = [FinishedTrial(rungs={0.5: 0.4 + n / 100}, quality=0.65 + n / 100, costs=(1.0,)) for n in range(8)]
-    large = [FinishedTrial(rungs={0.5: 0.6 + n / 100}, quality=0.6 + n / 100, costs=(100.0,)) for n in range(8)]
+    small = [FinishedTrial(rungs={0.5: -0.4 - n / 100}, loss=-0.65 - n / 100, costs=(1.0,)) for n in range(8)]
+    large = [FinishedTrial(rungs={0.5: -0.6 - n / 100}, loss=-0.6 - n / 100, costs=(100.0,)) for n in range(8)]
     for before in ([*small, *large], [*large, *small]):
         assert not front(at(0.5, before, cost=1.0))
         assert front(at(0.5, before, cost=100.0))
 
 
 def test_front_looks_at_candidates_that_cost_no_more_on_every_axis() -> None:
-    cheap = [FinishedTrial(rungs={0.5: 0.5}, quality=0.5625, costs=(1.0, 4.0)) for _ in range(8)]
+    cheap = [FinishedTrial(rungs={0.5: -0.5}, loss=-0.5625, costs=(1.0, 4.0)) for _ in range(8)]
     for costs, expected in (((1.0, 4.0), True), ((2.0, 4.0), True), ((0.5, 9.0), False), ((9.0, 3.0), False)):
-        assert front(RungContext(share=0.5, quality=0.25, costs=costs, past=cheap)) == expected, costs
+        assert front(RungContext(share=0.5, loss=-0.25, costs=costs, past=cheap)) == expected, costs
 
 
 def test_front_learns_nothing_from_what_was_stopped() -> None:
-    stopped = [FinishedTrial(rungs={0.5: 0.5}, quality=0.5, costs=(1.0,), stopped=True)] * 20
+    stopped = [FinishedTrial(rungs={0.5: -0.5}, loss=-0.5, costs=(1.0,), stopped=True)] * 20
     assert not front(at(0.0, stopped))
     assert not front(at(0.0, [*stopped, *past([0.0] * 7)]))
     assert front(at(0.0, [*stopped, *past([0.0] * 8)]))
@@ -92,7 +92,7 @@ def test_front_learns_nothing_from_what_was_stopped() -> None:
 
 def test_pareto_rank_stops_in_the_worse_half_of_the_layers() -> None:
     """Eight at one cost, from 0.1 to 0.8 at the rung: eight layers."""
-    before = [FinishedTrial(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,)) for step in range(1, 9)]
+    before = [FinishedTrial(rungs={0.5: -step / 10}, loss=0.0, costs=(1.0,)) for step in range(1, 9)]
     assert not pareto_rank(at(0.55, before))
     assert pareto_rank(at(0.35, before))
     # A cheaper one is in the first layer, however bad.
@@ -100,7 +100,7 @@ def test_pareto_rank_stops_in_the_worse_half_of_the_layers() -> None:
 
 
 def test_pareto_rank_compares_with_what_was_stopped_too() -> None:
-    stopped = [FinishedTrial(rungs={0.5: step / 10}, quality=0.0, costs=(1.0,), stopped=True) for step in range(1, 9)]
+    stopped = [FinishedTrial(rungs={0.5: -step / 10}, loss=0.0, costs=(1.0,), stopped=True) for step in range(1, 9)]
     assert pareto_rank(at(0.05, stopped))
 
 
@@ -120,16 +120,16 @@ def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
         record(1, measurement(0.8, 500, took=latency(0.51))),
         record(2, measurement(0.7, 400, took=latency(0.33)), kept={"q": (4,)}),
     ]
-    names = ("quality", "multiply_adds", "latency_ms")
-    told = rungs.rung_context(state(500, 0.495), records, names, True)
+    problem = problem_of(("quality", "multiply_adds", "latency_ms"))
+    told = rungs.rung_context(state(500, 0.495), records, problem)
     assert told.costs == told.past[1].costs, "the clock cannot tell them apart"
-    assert (told.share, told.quality, told.higher_is_better) == (0.25, 0.5, True)
+    assert (told.share, told.loss) == (0.25, -0.5)
     # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
-    twin = rungs.rung_context(state(400, 0.43), records, names, True)
+    twin = rungs.rung_context(state(400, 0.43), records, problem)
     assert twin.costs[1] == twin.past[2].costs[1] == pytest.approx(0.38)
-    only = rungs.rung_context(state(400, 0.43), records, ("size_bytes", "quality"), False)
+    only = rungs.rung_context(state(400, 0.43), records, problem_of(("size_bytes", "quality"), higher_is_better=False))
     assert only.costs == (1600.0,)
-    assert not only.higher_is_better
+    assert only.loss == 0.5
 
 
 def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
@@ -165,14 +165,14 @@ def test_what_passes_rungs_and_what_may_be_stopped() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rungs, "RULES", {"front": lambda now: True})
         for origin, stops in (("uniform", False), ("solved", False), ("enqueued", False), ("sampled", True)):
-            found = rungs.rung_policy(settings(), split, before, True, origin)
+            found = rungs.rung_policy(settings(), split, before, problem_of(), origin)
             assert found is not None
             assert found.stop(hopeless) == stops, origin
             assert (found.shares, found.split) == ((0.0, 0.5), split)
-    assert rungs.rung_policy(settings(), split, before, True, "dense") is None
-    assert rungs.rung_policy(settings(), split, before, True, "polished") is None
-    assert rungs.rung_policy(settings(early_stopping="none"), split, before, True, "sampled") is None
-    assert rungs.rung_policy(settings(rungs=()), split, before, True, "sampled") is None
+    assert rungs.rung_policy(settings(), split, before, problem_of(), "dense") is None
+    assert rungs.rung_policy(settings(), split, before, problem_of(), "polished") is None
+    assert rungs.rung_policy(settings(early_stopping="none"), split, before, problem_of(), "sampled") is None
+    assert rungs.rung_policy(settings(rungs=()), split, before, problem_of(), "sampled") is None
 
 
 # ---- in a study

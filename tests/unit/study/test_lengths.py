@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.front.limits import Limits
+from autoprune.records.limits import Limits
 from autoprune.study.preflight import _lengths
 from autoprune.trial.context import TrialContext
 from tests.tasks import image_task

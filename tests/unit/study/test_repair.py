@@ -16,6 +16,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.objectives import COSTS
 from autoprune.search.settings import StudySettings
 from autoprune.search.sources.repair import shrink_to_limits
 from autoprune.search.space.space import dense_plan
@@ -24,6 +25,7 @@ from autoprune.trial import candidate
 from autoprune.trial.candidate import evaluate_plan, expected_costs
 from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
+from tests.unit.front.builders import problem_of
 from tests.unit.study.small import journal_trials, settings, space
 
 UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
@@ -33,7 +35,7 @@ def of(context: TrialContext, chosen: StudySettings) -> Front:
     """The front of the dense model alone."""
     dense = evaluate_plan(context, dense_plan(chosen.space, context.topology, 0))
     record = record_of(optuna.trial.create_trial(values=[0.0], user_attrs={"origin": "dense"}), dense, [])
-    return Front.of([record], chosen.objectives, higher_is_better=True, quality_name="accuracy")
+    return Front.of([record], problem_of(chosen.objectives))
 
 
 def limited(limits: autoprune.Limits, **changes: object) -> StudySettings:
@@ -67,10 +69,10 @@ def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> 
     found = shrink(context, chosen, front, plan)
     assert found is not None
     assert front.dense is not None
-    most = 0.3 * front.dense.search.value(cost)
-    assert expected_costs(context, plan, timed=False).value(cost) > most
+    most = 0.3 * COSTS[cost].value(front.dense.search)
+    assert COSTS[cost].value(expected_costs(context, plan, timed=False)) > most
     made = evaluate_plan(context, found)
-    assert 0.8 * most < made.measurement.value(cost) <= most
+    assert 0.8 * most < COSTS[cost].value(made.measurement) <= most
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
     assert {group.criterion for group in found.groups.values()} == {"l1"}
 

@@ -11,8 +11,8 @@ from autoprune.codec import to_plain_object
 from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
-from autoprune.search.allocation.cost_model import WIDTH_COSTS
 from autoprune.search.solve import SolvedAllocation, solve_stored
+from autoprune.structure.topology import STRUCTURE_COSTS
 from autoprune.study.study import Study
 from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
@@ -36,7 +36,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return run(tmp_path_factory.mktemp("solving") / "run")
 
 
-@pytest.mark.parametrize("cost", WIDTH_COSTS)
+@pytest.mark.parametrize("cost", STRUCTURE_COSTS)
 def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
     SEEN.clear()
     found = solved(study, 0.3, cost)
@@ -45,7 +45,7 @@ def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
     assert found.channels == topology.widths
     assert list(found.allocation.widths) == list(topology.widths)
     real, dense = topology.cost(found.allocation.widths), topology.cost({})
-    assert {axis: getattr(real, axis) / getattr(dense, axis) for axis in WIDTH_COSTS} == pytest.approx(
+    assert {axis: getattr(real, axis) / getattr(dense, axis) for axis in STRUCTURE_COSTS} == pytest.approx(
         dict(found.shares)
     )
     assert found.allocation.exact
@@ -96,5 +96,5 @@ def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     )
     found = solved(timed, 0.9, "latency_ms")
     assert found.shares["latency_ms"] == found.allocation.share
-    assert set(found.shares) == {*WIDTH_COSTS, "latency_ms"}
+    assert set(found.shares) == {*STRUCTURE_COSTS, "latency_ms"}
     assert any("in the median" in note and "measured candidates" in note for note in found.notes)

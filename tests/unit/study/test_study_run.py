@@ -335,7 +335,7 @@ def test_a_metric_where_lower_is_better(tmp_path: Path) -> None:
     wrong = image_task(metrics=("error", "accuracy"), quality="error")
     study = autoprune.Study.create(wrong, settings(), out=tmp_path / "run")
     front = study.run()
-    assert not front.higher_is_better
+    assert not front.problem.higher_is_better
     assert journal_study(study.folder.path).directions == [StudyDirection.MINIMIZE, StudyDirection.MINIMIZE]
     for record in study.records:
         assert record.search.quality == pytest.approx(1 - record.search.metrics["accuracy"], abs=1e-6)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoprune.proof.discover import discover_structure
-from autoprune.search.allocation.cost_model import WIDTH_COSTS, CostModel
-from autoprune.structure.topology import Topology
+from autoprune.search.allocation.cost_model import CostModel
+from autoprune.structure.topology import STRUCTURE_COSTS, Topology
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, by_default
@@ -32,7 +32,7 @@ def assert_costs(model: nn.Module, inputs: Tensor, groups: set[int], *, least: i
     topology = discover_structure(stirred(model), inputs)
     assert groups <= set(topology.widths.values())
     assert topology.cost({}) == real_cost(model, inputs)
-    models = {axis: CostModel(topology, axis) for axis in WIDTH_COSTS}
+    models = {axis: CostModel(topology, axis) for axis in STRUCTURE_COSTS}
     draws = [random_kept(topology, seed) for seed in range(8)]
     for kept in [draw for draw in draws if min(draw.widths.values()) >= least]:
         cost = topology.cost(kept.widths)
@@ -158,6 +158,6 @@ def test_fractional_widths_lie_between() -> None:
     low, high = (quick.cost(np.array(widths, dtype=float)) for widths in ((10, 2, 3), (20, 4, 6)))
     assert low < quick.cost(np.array([12.5, 2.5, 3.5])) < high
     assert math.isclose(quick.share(quick.channels), 1.0)
-    assert quick.smallest == pytest.approx(
+    assert quick.share(np.ones_like(quick.channels)) == pytest.approx(
         topology.cost(dict.fromkeys(topology.widths, 1)).multiply_adds / topology.cost({}).multiply_adds
     )

@@ -1,0 +1,191 @@
+"""Columns of the table of candidates: defined once, for the terminal, the report, CSV, JSON and pandas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Measurement
+from autoprune.records.objectives import COSTS, Comparison, Objective, latency_comparison
+from autoprune.records.problem import Problem
+
+#: (candidate, dense model or None before it was measured) -> value.
+Cell = Callable[[CandidateRecord, CandidateRecord | None], str]
+Data = Callable[[CandidateRecord, CandidateRecord | None], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table of candidates.
+
+    Attributes:
+        heading: Heading for people.
+        text: Function that writes its cell for people; "" where there is nothing to say.
+        data: Function that gives its values for programs, by name.
+        needed: Function that tells whether the column is worth its place for some candidates; None for always where a
+            cell is not empty.
+    """
+
+    heading: str
+    text: Cell
+    data: Data
+    needed: Callable[[Sequence[CandidateRecord]], bool] | None = None
+
+
+def columns(problem: Problem) -> list[Column]:
+    """List the columns of the table of candidates.
+
+    Args:
+        problem: Problem of the study.
+
+    Returns:
+        Number and origin, the quality, further metrics, then every cost in the order of its registry.
+    """
+    return [
+        Column(
+            heading="candidate",
+            text=lambda record, _: str(record.number),
+            data=lambda record, _: {"candidate": record.number},
+        ),
+        Column(
+            heading="origin", text=lambda record, _: record.origin, data=lambda record, _: {"origin": record.origin}
+        ),
+        *_quality(problem.metric),
+        *(column for name in problem.further_metrics for column in _metric(name)),
+        *(column for cost in COSTS.values() for column in _cost(cost)),
+        _compared("ratio to itself without masks", "masks", lambda one: latency_comparison(one.mask_latency)),
+    ]
+
+
+def text_table(
+    problem: Problem, dense: CandidateRecord | None, records: Sequence[CandidateRecord]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Write a table of candidates for people; columns without content are left out.
+
+    Args:
+        problem: Problem of the study.
+        dense: Record of the dense model; None before it was measured.
+        records: Candidates, one for each row.
+
+    Returns:
+        Headings, and the cells of each row.
+    """
+    shown = [
+        (column.heading, cells)
+        for column in columns(problem)
+        if any(cells := [column.text(record, dense) for record in records])
+        and (column.needed is None or column.needed(records))
+    ]
+    return tuple(heading for heading, _ in shown), tuple(zip(*(cells for _, cells in shown), strict=True))
+
+
+def share_text(objective: Objective, record: CandidateRecord, dense: CandidateRecord | None) -> str:
+    """Write a cost as a share of dense, for a cell of a table.
+
+    Args:
+        objective: A cost.
+        record: Candidate.
+        dense: Record of the dense model; None before it was measured.
+
+    Returns:
+        Such as "31.4%"; "unknown" before the dense model was measured.
+    """
+    return "unknown" if dense is None else f"{share_of(objective, record, dense):.1%}"
+
+
+def share_of(objective: Objective, record: CandidateRecord, dense: CandidateRecord | None) -> float:
+    """Compute a cost as a share of dense.
+
+    Args:
+        objective: A cost.
+        record: Candidate.
+        dense: Record of the dense model; None before it was measured.
+
+    Returns:
+        The share; NaN without a dense record.
+    """
+    if dense is None:
+        return math.nan
+    return objective.shown(record.search, dense.search) / max(objective.shown(dense.search, dense.search), 1)
+
+
+def _quality(metric: str) -> Iterator[Column]:
+    for split in ("search", "test"):
+        pick, name = partial(_of, split), f"{split}_{metric}"
+
+        def text(record: CandidateRecord, _: object, pick: _Pick = pick) -> str:
+            found = pick(record)
+            return "" if found is None else f"{found.quality:.4f} ± {found.quality_error:.4f}"
+
+        def data(record: CandidateRecord, _: object, pick: _Pick = pick, name: str = name) -> Mapping[str, object]:
+            found = pick(record)
+            return {} if found is None else {name: found.quality, f"{name}_error": found.quality_error}
+
+        yield Column(heading=f"{metric} ({split})", text=text, data=data)
+
+
+def _metric(metric: str) -> Iterator[Column]:
+    for split in ("search", "test"):
+        pick, name = partial(_of, split), f"{split}_{metric}"
+
+        def text(record: CandidateRecord, _: object, pick: _Pick = pick) -> str:
+            found = pick(record)
+            return "" if found is None else _number(found.metrics.get(metric, math.nan), ".4f")
+
+        def data(record: CandidateRecord, _: object, pick: _Pick = pick, name: str = name) -> Mapping[str, object]:
+            found = pick(record)
+            return {} if found is None else {name: found.metrics.get(metric, math.nan)}
+
+        yield Column(heading=f"{metric} ({split})", text=text, data=data)
+
+
+_Pick = Callable[[CandidateRecord], Measurement | None]
+
+
+def _of(split: str, record: CandidateRecord) -> Measurement | None:
+    return record.search if split == "search" else record.test
+
+
+def _cost(cost: Objective) -> Iterator[Column]:
+    def value(record: CandidateRecord, dense: CandidateRecord | None) -> float:
+        return cost.shown(record.search, None if dense is None else dense.search)
+
+    def needed(records: Sequence[CandidateRecord]) -> bool:
+        return cost.redundant is None or not all(cost.redundant(record.search) for record in records)
+
+    yield Column(
+        heading=cost.heading or cost.axis_title,
+        text=lambda record, dense: _number(value(record, dense), cost.form),
+        data=lambda record, dense: {cost.name: value(record, dense)},
+        needed=needed,
+    )
+    if cost.shared:
+        yield Column(
+            heading="of dense",
+            text=lambda record, dense: share_text(cost, record, dense),
+            data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
+        )
+    if cost.is_timed:
+        yield _compared("ratio to dense", cost.short, cost.comparison)
+
+
+def _compared(heading: str, name: str, read: Callable[[Measurement], Comparison | None]) -> Column:
+    """Make the column of a ratio with its interval."""
+
+    def text(record: CandidateRecord, _: object) -> str:
+        found = read(record.search)
+        return "" if found is None else f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+    def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
+        found = read(record.search)
+        numbers = (math.nan,) * 3 if found is None else (found.ratio, found.low, found.high)
+        return dict(zip((f"{name}_ratio", f"{name}_ratio_low", f"{name}_ratio_high"), numbers, strict=True))
+
+    return Column(heading=f"{heading} (95 %)", text=text, data=data)
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)

@@ -1,0 +1,327 @@
+"""Registry of objectives: what a study can minimise, limit, show in tables and choose by. Plain data, without torch.
+
+A cost is one row of COSTS. The quality and the further metrics of a task are made by `metric_objective`, as only the
+task knows their names and directions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Latency, Measurement
+
+#: Name of the objective of the task's quality metric.
+QUALITY = "quality"
+#: Kinds of objectives: a metric of the task; a cost that follows from widths and blocks alone; any other cost.
+OBJECTIVE_KINDS = ("quality", "structure", "measured")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A cost compared with the dense model's, both measured in turn, so free of the machine's drift.
+
+    Attributes:
+        ratio: Ratio to the dense model; < 1 is better.
+        low: Lower end of the ratio's 95 % interval.
+        high: Upper end of the ratio's 95 % interval.
+        dense: Number of the dense model.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    dense: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A number of a candidate that can be improved.
+
+    Attributes:
+        name: Name in settings, limits, commands and tables of data.
+        title: Name for people.
+        value: Function from a measurement to the number; NaN where it was not measured.
+        unit: Unit of the number, "" for none. A name ends in its unit, if it has one.
+        better: "lower" or "higher".
+        kind: One of OBJECTIVE_KINDS.
+        form: Format of the number in tables for people.
+        heading: Name of its column; the title and the unit when "".
+        compared: Function from a measurement to its comparison with dense; None for a cost that is not measured in
+            turn with the dense model. It needs StudySettings.latency_rounds.
+        shared: Whether tables have a column of its share of dense.
+        redundant: Function that tells whether a column would say nothing new of a measurement, as the non-zero
+            parameters of a model without zeros; None for never.
+
+    Example:
+        >>> COSTS["size_bytes"].short
+        'size'
+        >>> metric_objective("recall", "recall", higher_is_better=True).gain(0.9, 0.8) > 0
+        True
+    """
+
+    name: str
+    title: str
+    value: Callable[[Measurement], float]
+    unit: str = ""
+    better: str = "lower"
+    kind: str = "measured"
+    form: str = ",.0f"
+    heading: str = ""
+    compared: Callable[[Measurement], Comparison | None] | None = None
+    shared: bool = False
+    redundant: Callable[[Measurement], bool] | None = None
+
+    @property
+    def short(self) -> str:
+        """Name without the unit, as in the limits `max_<short>_share`."""
+        return self.name.removesuffix(f"_{self.unit}") if self.unit else self.name
+
+    @property
+    def axis_title(self) -> str:
+        """Title of an axis."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is a cost and no metric."""
+        return self.kind != "quality"
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is measured in turn with the dense model."""
+        return self.compared is not None
+
+    def comparison(self, measurement: Measurement | None) -> Comparison | None:
+        """Compare with the dense model.
+
+        Args:
+            measurement: Measurement of a candidate; None for none.
+
+        Returns:
+            The comparison; None where nothing was measured in turn.
+        """
+        return None if self.compared is None or measurement is None else self.compared(measurement)
+
+    def loss(self, value: float) -> float:
+        """Turn a number of the objective into a loss: the one place that knows its direction.
+
+        Args:
+            value: The number.
+
+        Returns:
+            The number, or its negative where higher is better.
+        """
+        return -value if self.better == "higher" else value
+
+    def gain(self, value: float, before: float) -> float:
+        """Compute by how much a number is better than another one.
+
+        Args:
+            value: The number.
+            before: The other number.
+
+        Returns:
+            The difference; positive is better.
+        """
+        return self.loss(before) - self.loss(value)
+
+    def best(self, values: Iterable[float]) -> float:
+        """Find the best number.
+
+        Args:
+            values: Numbers.
+
+        Returns:
+            The best one; NaN for none.
+        """
+        return min(values, key=self.loss, default=float("nan"))
+
+    def worst(self, values: Iterable[float]) -> float:
+        """Find the worst number.
+
+        Args:
+            values: Numbers.
+
+        Returns:
+            The worst one; NaN for none.
+        """
+        return max(values, key=self.loss, default=float("nan"))
+
+    def told(self, measurement: Measurement) -> float:
+        """Return the number that samplers are told, in the objective's own direction.
+
+        Args:
+            measurement: Measurement of a candidate.
+
+        Returns:
+            The ratio to dense where it was measured in turn, which is free of the machine's drift; else the number.
+        """
+        found = self.comparison(measurement)
+        return float(self.value(measurement)) if found is None else found.ratio
+
+    def shown(self, measurement: Measurement, dense: Measurement | None = None) -> float:
+        """Return the number that people see, to which limits refer.
+
+        What is measured in turn is the ratio to dense times the dense model's median in this study: a candidate that
+        was measured while the machine was slow does not look slow.
+
+        Args:
+            measurement: Measurement of a candidate.
+            dense: Measurement of the dense model; None before there is one.
+
+        Returns:
+            The number; NaN where it was not measured.
+        """
+        found, whole = self.comparison(measurement), self.comparison(dense)
+        if found is None or whole is None:
+            return self.value(measurement)
+        return found.ratio * whole.dense
+
+    def noise(self, records: Sequence[CandidateRecord]) -> float:
+        """Compute the smallest difference that can be told from noise.
+
+        Args:
+            records: Candidates of a study.
+
+        Returns:
+            For what is measured in turn, half the median width of the intervals of its ratios; else 0.
+        """
+        found = [self.comparison(record.search) for record in records]
+        widths = [(one.high - one.low) / 2 for one in found if one is not None]
+        return float(np.median(widths)) if widths else 0.0
+
+    def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
+        """Collect the losses that dominance compares.
+
+        What is measured in turn enters as its ratio to dense, rounded to its noise: candidates that the clock cannot
+        tell apart are equal. Candidates of the same widths are the same network and share the median of their ratios.
+
+        Args:
+            records: Candidates of a study.
+
+        Returns:
+            Float [records].
+        """
+        if self.compared is None:
+            return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
+        noise = self.noise(records)
+        measured: dict[object, list[float]] = defaultdict(list)
+        for record in records:
+            found = self.comparison(record.search)
+            if found is not None:
+                measured[record.architecture].append(self.loss(found.ratio))
+        ratios = np.array([np.median(measured.get(record.architecture, [np.nan])) for record in records])
+        return np.round(ratios / noise) * noise if noise > 0 else ratios
+
+    def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:
+        """Tell whether a rival is certainly no worse, whatever the noise. A number that is missing is the worst.
+
+        Args:
+            rival: Candidate.
+            record: Candidate that it is compared with.
+
+        Returns:
+            For what is measured in turn, whether the widths are equal or the intervals do not overlap; else whether
+            the loss is no larger.
+        """
+        if self.compared is None:
+            own, other = self.loss(self.value(rival.search)), self.loss(self.value(record.search))
+            return bool(np.isnan(other) or own <= other)
+        ours, theirs = self.comparison(rival.search), self.comparison(record.search)
+        if ours is None or theirs is None or rival.architecture == record.architecture:
+            return theirs is None or ours is not None
+        return ours.high <= theirs.low
+
+
+@functools.cache
+def metric_objective(name: str, metric: str, higher_is_better: bool) -> Objective:
+    """Make the objective of a metric of the task.
+
+    Args:
+        name: Name of the objective: QUALITY, or the metric's name for a further metric.
+        metric: Name of the metric.
+        higher_is_better: Direction of the metric.
+
+    Returns:
+        The objective. Its value is NaN where the metric was not measured.
+    """
+    better = "higher" if higher_is_better else "lower"
+
+    def further(measurement: Measurement) -> float:
+        return measurement.metrics.get(metric, float("nan"))
+
+    value = attrgetter(QUALITY) if name == QUALITY else further
+    return Objective(name=name, title=metric, value=value, better=better, kind="quality", form=".4f")
+
+
+def further_cost(name: str) -> Callable[[Measurement], float]:
+    """Make the function that reads a cost of `Measurement.costs`, which `measure.registry.MEASURERS` fills.
+
+    Args:
+        name: Name of the cost.
+
+    Returns:
+        Function from a measurement to the cost; NaN where it was not measured.
+    """
+    return lambda measurement: measurement.costs.get(name, float("nan"))
+
+
+def latency_comparison(latency: Latency | None) -> Comparison | None:
+    """Read the comparison of a latency.
+
+    Args:
+        latency: Latency of a model; None where it was not measured.
+
+    Returns:
+        The comparison with the other model.
+    """
+    if latency is None:
+        return None
+    return Comparison(ratio=latency.ratio, low=latency.ratio_low, high=latency.ratio_high, dense=latency.dense_ms)
+
+
+#: Name -> cost, in the order of tables. A new cost is one row here and one measurer in `measure.registry.MEASURERS`.
+COSTS: dict[str, Objective] = {
+    cost.name: cost
+    for cost in (
+        Objective(name="parameters", title="parameters", value=attrgetter("parameters"), kind="structure"),
+        Objective(
+            name="nonzero_parameters",
+            title="parameters other than zero",
+            heading="not zero",
+            value=attrgetter("nonzero_parameters"),
+            redundant=lambda one: one.nonzero_parameters == one.parameters,
+        ),
+        Objective(
+            name="size_bytes",
+            title="size on disk",
+            unit="bytes",
+            heading="bytes",
+            value=attrgetter("size_bytes"),
+            kind="structure",
+        ),
+        Objective(
+            name="multiply_adds",
+            title="multiply-adds",
+            value=attrgetter("multiply_adds"),
+            kind="structure",
+            shared=True,
+        ),
+        Objective(
+            name="latency_ms",
+            title="latency",
+            unit="ms",
+            heading="latency ms",
+            value=attrgetter("latency_ms"),
+            form=".3f",
+            compared=lambda one: latency_comparison(one.latency),
+        ),
+    )
+}

@@ -1,0 +1,159 @@
+"""Problem: what a study optimises, under which limits, and the metrics that its task knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limit, Limits, limit_names
+from autoprune.records.objectives import COSTS, QUALITY, Objective, metric_objective
+
+#: Objectives of a study that names none.
+DEFAULT_OBJECTIVES = (QUALITY, "size_bytes", "latency_ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Objectives, limits and metrics of a study, which turn measurements into losses in one place.
+
+    Attributes:
+        objectives: Names of the objectives: QUALITY, costs of `records.objectives.COSTS`, and metrics of the task.
+        metric: Name of the metric behind QUALITY.
+        higher_is_better: Direction of that metric.
+        limits: Limits of the search.
+        metrics: Every metric of the task -> whether higher is better; None where that is unknown. Such a metric can be
+            limited and shown, and be no objective.
+
+    Raises:
+        UnknownNameError: The task has no such objective or limit.
+        ConfigurationError: A metric is limited from the wrong side, or an objective is the quality again.
+
+    Example:
+        >>> problem = Problem(
+        ...     objectives=("quality", "recall", "parameters"),
+        ...     metric="accuracy",
+        ...     higher_is_better=True,
+        ...     limits=Limits(min_recall=0.8),
+        ...     metrics={"recall": True},
+        ... )
+        >>> [objective.better for objective in problem.rows]
+        ['higher', 'higher', 'lower']
+    """
+
+    objectives: tuple[str, ...]
+    metric: str
+    higher_is_better: bool
+    limits: Limits = field(default_factory=Limits)
+    metrics: Mapping[str, bool | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        metrics = {**self.metrics, self.metric: self.higher_is_better}
+        object.__setattr__(self, "metrics", MappingProxyType(metrics))
+        if self.metric in self.objectives and self.metric not in (QUALITY, *COSTS):
+            raise ConfigurationError(error_message("objectives", f"name the quality as {QUALITY!r}", self.metric))
+        for name in self.objectives:
+            self.objective(name)
+        self.check_limits(self.limits)
+
+    @property
+    def quality(self) -> Objective:
+        """Objective of the quality."""
+        return metric_objective(QUALITY, self.metric, self.higher_is_better)
+
+    @property
+    def rows(self) -> tuple[Objective, ...]:
+        """Objectives in their order."""
+        return tuple(self.objective(name) for name in self.objectives)
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics beside the quality."""
+        return tuple(name for name in self.metrics if name != self.metric)
+
+    @property
+    def known(self) -> dict[str, Objective]:
+        """Name -> objective of everything that can be an objective or chosen by."""
+        named = {
+            name: metric_objective(name, name, higher) for name, higher in self.metrics.items() if higher is not None
+        }
+        return {QUALITY: self.quality, **named, **COSTS}
+
+    def objective(self, name: str, what: str = "an objective") -> Objective:
+        """Look up an objective.
+
+        Args:
+            name: Its name.
+            what: Name of its place, for the message.
+
+        Returns:
+            The objective.
+
+        Raises:
+            UnknownNameError: The task has no such objective.
+        """
+        if name in COSTS:
+            return COSTS[name]
+        if name == QUALITY:
+            return self.quality
+        higher = self.metrics.get(name)
+        if higher is None:
+            raise UnknownNameError(what, name, self.known)
+        return metric_objective(name, name, higher)
+
+    def losses(self, records: Sequence[CandidateRecord], names: Sequence[str] | None = None) -> np.ndarray:
+        """Collect the losses that dominance compares.
+
+        Args:
+            records: Candidates of a study.
+            names: Names of objectives; those of the problem when None.
+
+        Returns:
+            Float [records, objectives]; lower is better.
+        """
+        names = self.objectives if names is None else names
+        if not records or not names:
+            return np.empty((len(records), len(names)))
+        return np.stack([self.objective(name).losses(records) for name in names], axis=1)
+
+    def bound(self, limit: Limit, record: CandidateRecord) -> float:
+        """Return the number of a candidate that a limit of a metric bounds.
+
+        Args:
+            limit: Limit of the quality or of a metric.
+            record: Candidate.
+
+        Returns:
+            The number; NaN where the metric was not measured.
+        """
+        if limit.objective in (QUALITY, self.metric):
+            return record.search.quality
+        return record.search.metrics.get(limit.objective, float("nan"))
+
+    def check_limits(self, limits: Limits) -> None:
+        """Check that the task has what is limited, and that no metric is limited from its better side.
+
+        Args:
+            limits: Limits to check.
+
+        Raises:
+            UnknownNameError: A metric is not of the task.
+            ConfigurationError: A metric is limited from its better side.
+        """
+        faults = []
+        for name, limit in limits.each.items():
+            if limit.is_cost or limit.drop:
+                continue
+            metric = self.metric if limit.objective == QUALITY else limit.objective
+            if metric not in self.metrics:
+                raise UnknownNameError("a limit", name, limit_names(tuple(self.metrics)))
+            higher = self.metrics[metric]
+            if higher is not None and higher != limit.lowest:
+                side = "min" if higher else "max"
+                expected = f"be {side}_{limit.objective}, as {'higher' if higher else 'lower'} is better"
+                faults.append(error_message("the limit", expected, name))
+        raise_all("the limits", faults)
