@@ -15,8 +15,9 @@ from autoprune.search.space.settings import NO_MASKS, SpaceSettings
 from autoprune.search.space.space import reach
 from autoprune.structure.absent import why_none
 from autoprune.structure.blocks import DroppableBlock
+from autoprune.structure.cost import Cost
 from autoprune.structure.groups import GROUP_KINDS, Member
-from autoprune.structure.topology import Cost, Topology
+from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule
 from autoprune.study.identity import layers_of, unprunable_rows
 from autoprune.study.preflight import task_notes

@@ -20,7 +20,7 @@ from autoprune.records.manifest import UnprunableModule
 from autoprune.report.terminal import safe_console
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.absent import sentence_about, title
-from autoprune.structure.topology import Cost
+from autoprune.structure.cost import Cost
 
 if TYPE_CHECKING:
     from rich.console import Console

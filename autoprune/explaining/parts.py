@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autoprune.structure.topology import Cost
+from autoprune.structure.cost import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

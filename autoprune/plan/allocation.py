@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autoprune.codec import Format, stored
 from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
-from autoprune.structure.topology import STRUCTURE_COSTS
+from autoprune.structure.cost import STRUCTURE_COSTS
 
 #: How scores of different groups are made comparable: unchanged; divided by the group's mean; divided by its maximum.
 SCORE_SCALES = ("none", "mean", "max")

@@ -14,7 +14,7 @@ from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.latency_model import fit_latency
 from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
 from autoprune.search.space.settings import SpaceSettings
-from autoprune.structure.topology import STRUCTURE_COSTS
+from autoprune.structure.cost import STRUCTURE_COSTS
 
 #: Costs that a budget can refer to.
 SOLVE_COSTS = (*STRUCTURE_COSTS, "latency_ms")

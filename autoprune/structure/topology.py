@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
@@ -15,6 +15,7 @@ import numpy as np
 from autoprune.display import summarize_names
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.structure.blocks import DroppableBlock, fewest_blocks, is_part
+from autoprune.structure.cost import Cost
 from autoprune.structure.groups import ChannelGroup, PositionSpan, remaining, spans_by_axis
 from autoprune.structure.reasons import NOT_SEARCHED, PROTECTED, Reason
 from autoprune.structure.unprunable import IneligibleModule, UnprunableLayer
@@ -33,37 +34,6 @@ class Product:
 
     weight: str
     positions: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """Cost of a model of given widths on the example inputs, computed without running it.
-
-    Attributes:
-        parameters: Number of parameters.
-        multiply_adds: Multiply-adds of convolutions and matrix products, for the whole example batch.
-        size_bytes: Bytes of parameters and buffers.
-    """
-
-    parameters: int
-    multiply_adds: int
-    size_bytes: int
-
-    def shares_gone(self, left: Cost) -> tuple[float, float]:
-        """Compare with a smaller model.
-
-        Args:
-            left: Cost of the smaller model.
-
-        Returns:
-            Shares of the parameters and of the multiply-adds that are saved, in [0, 1].
-        """
-        gone = 1 - left.parameters / max(self.parameters, 1)
-        return gone, 1 - left.multiply_adds / max(self.multiply_adds, 1)
-
-
-#: Names of the costs that follow from widths and blocks alone.
-STRUCTURE_COSTS = tuple(one.name for one in fields(Cost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from autoprune.records.objectives import (
 )
 from autoprune.records.problem import Problem
 from autoprune.report.html import write_report
-from autoprune.structure.topology import STRUCTURE_COSTS
+from autoprune.structure.cost import STRUCTURE_COSTS
 from tests.tasks import image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import settings, space

@@ -9,7 +9,8 @@ import numpy as np
 
 from autoprune.errors import UnknownNameError
 from autoprune.records.cost_table import CostTable
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,8 +12,8 @@ from autoprune.plan.recovery import DEFAULT_LEARNING_RATES, NORM_SCOPES, OPTIMIZ
 from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
 from autoprune.plan.weights import PATTERNS, SPREADS, block_pattern, group_pattern
 from autoprune.search.space.ties import TIES
+from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.groups import GROUP_KINDS
-from autoprune.structure.topology import STRUCTURE_COSTS
 
 SPACES = ("guided", "reduced", "direct")
 #: Structures that can be pruned: kinds of groups, whole residual blocks and layers, and single weights.

@@ -20,7 +20,8 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.widths import planned_widths, width_of
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.criteria.lines import TURN, TWICE, Add, line, on, residual
 from tests.unit.criteria.small import total

@@ -14,7 +14,8 @@ from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import prove
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mlp, mobilenet, vgg

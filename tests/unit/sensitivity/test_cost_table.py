@@ -11,7 +11,8 @@ import torch
 from autoprune.errors import StorageError
 from autoprune.records.cost_table import CostTable
 from autoprune.search.allocation.cost_model import CostModel, CostPolynomial
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, mobilenet

@@ -14,7 +14,8 @@ from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.solver import allocate, scale_to_budget, solve, width_bounds
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, mobilenet
 

@@ -21,7 +21,7 @@ from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space, dense_plan, reach
-from autoprune.structure.topology import STRUCTURE_COSTS
+from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 

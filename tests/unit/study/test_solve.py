@@ -12,7 +12,7 @@ from autoprune.errors import ConfigurationError, NotFoundError, UnknownNameError
 from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.solve import SolvedAllocation, solve_stored
-from autoprune.structure.topology import STRUCTURE_COSTS
+from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.study.study import Study
 from autoprune.trial.context import TrialContext
 from tests.tasks import SEEN, Counting, image_task, trained_resnet

@@ -18,8 +18,9 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.structure.absent import why_none
 from autoprune.structure.blocks import Gap
+from autoprune.structure.cost import Cost
 from autoprune.structure.reasons import INEXACT, NO_EFFECT
-from autoprune.structure.topology import Cost, Topology
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.surgery.mask import mask
 from autoprune.trace.trace import trace

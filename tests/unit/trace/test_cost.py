@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.measure.cost import count_multiply_adds, count_parameters
-from autoprune.structure.topology import Cost
+from autoprune.structure.cost import Cost
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.zoo.registry import ZOO, build, random_kept

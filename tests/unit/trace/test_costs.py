@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from autoprune.proof.discover import discover_structure
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.structure.topology import STRUCTURE_COSTS, Topology
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, by_default
