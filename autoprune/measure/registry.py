@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from autoprune.measure.memory import peak_memory
 from autoprune.task.data import Inputs
 
 #: (pruned model, inputs of a call) -> the cost.
@@ -13,7 +14,7 @@ Measurer = Callable[[nn.Module, Inputs], float]
 
 #: Name of a cost in `records.objectives.COSTS` -> function that measures it. It sees the widths of a candidate, and the
 #: weights from before its training.
-MEASURERS: dict[str, Measurer] = {}
+MEASURERS: dict[str, Measurer] = {"peak_memory_bytes": peak_memory}
 
 
 def measure_further(model: nn.Module, inputs: Inputs) -> dict[str, float]:

@@ -315,6 +315,13 @@ COSTS: dict[str, Objective] = {
             shared=True,
         ),
         Objective(
+            name="peak_memory_bytes",
+            title="peak memory",
+            unit="bytes",
+            heading="peak memory",
+            value=further_cost("peak_memory_bytes"),
+        ),
+        Objective(
             name="latency_ms",
             title="latency",
             unit="ms",

@@ -23,7 +23,7 @@ class _SafeConsole(Console):
     """Console on which text is data: no markup, no emoji codes, no terminal escapes; styles are arguments."""
 
     def __init__(
-        self, *, stderr: bool = False, width: int = 160, soft_wrap: bool = False, file: IO[str] | None = None
+        self, *, stderr: bool = False, width: int = 200, soft_wrap: bool = False, file: IO[str] | None = None
     ) -> None:
         super().__init__(
             stderr=stderr,
@@ -43,7 +43,7 @@ class _SafeConsole(Console):
 
 
 def safe_console(
-    *, stderr: bool = False, width: int = 160, soft_wrap: bool = False, file: IO[str] | None = None
+    *, stderr: bool = False, width: int = 200, soft_wrap: bool = False, file: IO[str] | None = None
 ) -> Console:
     """Make a console on which text is data.
 
