@@ -17,6 +17,7 @@ from autoprune.cli.app import app
 from autoprune.criteria.signals import SIGNALS
 from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.weights import PATTERNS, SPREADS
+from autoprune.records.objectives import COSTS
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.search.early_stopping import RULES
@@ -115,6 +116,23 @@ def test_every_sampler_and_space_has_a_row() -> None:
     assert first_column("samplers.md", "sampler") == list(SAMPLERS)
     assert first_column("samplers.md", "move") == list(VARIATIONS)
     assert first_column("search.md", "`SpaceSettings.kind`") == list(SPACES)
+
+
+def test_every_cost_has_a_row() -> None:
+    assert first_column("search.md", "cost") == list(COSTS)
+
+
+def recipe(title: str) -> str:
+    """The steps under an entry of CONTRIBUTING."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition(f"- **{title}**")[2]
+    return text.partition("\n- **")[0]
+
+
+@pytest.mark.parametrize("title", ["A new cost", "A new operator in the trace"])
+def test_the_files_of_a_recipe_exist(title: str) -> None:
+    named = re.findall(r"`((?:autoprune|docs|tests)/[\w/.]*)`", recipe(title))
+    assert len(named) >= 2
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_rule_of_early_stopping_has_a_row() -> None:

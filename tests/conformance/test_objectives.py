@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from autoprune.errors import ConfigurationError, SelectionError, UnknownNameErro
 from autoprune.front.table import columns, text_table
 from autoprune.measure.registry import MEASURERS
 from autoprune.records.limits import Limits, parse_limit
+from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import (
     COSTS,
     OBJECTIVE_KINDS,
@@ -34,12 +36,12 @@ from tests.unit.study.small import settings, space
 
 OBJECTIVES = {**COSTS, QUALITY: problem_of().quality, "recall": metric_objective("recall", "recall", True)}
 ALL = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-MEASURED = measurement(0.8, 500, took=latency(0.5))
 
 
-def with_recall(of: float, quality: float = 0.8, multiply_adds: int = 500) -> object:
-    data = {**measurement(quality, multiply_adds, took=latency(0.5)).to_dict(), "metrics": {"recall": of}}
-    return type(MEASURED).from_dict(data)
+def measured(multiply_adds: int = 500, recall: float = 0.7) -> Measurement:
+    """A measurement with a number for every objective."""
+    usual = measurement(0.8, multiply_adds, took=latency(multiply_adds / 1000))
+    return replace(usual, metrics={"recall": recall}, costs=dict.fromkeys(MEASURERS, float(multiply_adds)))
 
 
 @ALL
@@ -53,7 +55,7 @@ def test_it_says_what_it_is(objective: Objective) -> None:
 
 @ALL
 def test_its_value_is_a_number_and_its_loss_is_smaller_where_it_is_better(objective: Objective) -> None:
-    found = objective.value(with_recall(0.7))  # type: ignore[arg-type]
+    found = objective.value(measured())
     assert math.isfinite(found)
     better = found + 1 if objective.better == "higher" else found - 1
     assert objective.loss(better) < objective.loss(found)
@@ -66,20 +68,24 @@ def test_its_value_is_a_number_and_its_loss_is_smaller_where_it_is_better(object
 def test_it_is_a_column_of_the_table(objective: Objective) -> None:
     problem = problem_of(metrics={"recall": True})
     name = {QUALITY: "search_accuracy", "recall": "search_recall"}.get(objective.name, objective.name)
-    one = record(1, with_recall(0.7))  # type: ignore[arg-type]
+    one = record(1, measured())
     data = {key: value for column in columns(problem) for key, value in column.data(one, None).items()}
     assert data[name] == objective.value(one.search)
 
 
 @pytest.mark.parametrize("name", COSTS)
 def test_a_cost_is_a_limit_and_a_share(name: str) -> None:
-    whole, small = dense(0.9, 1000, took=latency(1.0)), record(1, MEASURED)
+    whole, small = record(0, measured(1000), origin="dense"), record(1, measured())
     front = front_of([whole, small], ("quality", name))
     assert parse_limit(f"max_{name}").objective == name
     assert front.choose(Limits(**{f"max_{name}": front.value(small, name)}), "quality").number == 1
     assert front.choose(Limits(**{f"max_{COSTS[name].short}_share": 0.6}), "quality").number == 1
     with pytest.raises(UnknownNameError, match="a limit must be one of"):
         Limits(**{f"min_{name}": 1.0})
+
+
+def test_every_further_cost_has_its_measurer() -> None:
+    assert {name for name in COSTS if not hasattr(Measurement, name)} == {*MEASURERS}
 
 
 def test_the_structure_says_which_costs_follow_from_widths() -> None:
@@ -93,7 +99,7 @@ RECALLS = {1: 0.9, 2: 0.75, 3: 0.6}
 
 
 def recalling() -> autoprune.Front:
-    records = [dense(0.9), *(record(number, with_recall(of)) for number, of in RECALLS.items())]  # type: ignore[arg-type]
+    records = [dense(0.9), *(record(number, measured(recall=of)) for number, of in RECALLS.items())]
     problem = problem_of(("quality", "recall", "multiply_adds"), metrics={"recall": True})
     return autoprune.Front.of(records, problem)
 
