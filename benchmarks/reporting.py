@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import platform
+import statistics
 from collections.abc import Sequence
 
-import torch
 from rich.console import Console
-
-from autoprune.measure.latency import median
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
     """Median (lowest to highest)."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -25,6 +23,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 def print_machine() -> None:
     """What the numbers were taken on."""
+    import torch
+
     print(
         f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, one thread", flush=True
     )

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-
-from optuna.samplers import BaseSampler
+from typing import TYPE_CHECKING
 
 from autoprune.errors import (
     AutopruneError,
@@ -23,12 +22,16 @@ from autoprune.errors import (
 )
 from autoprune.records.limits import Limits
 from autoprune.search.settings import UNIFORM_POINTS, StudySettings
-from autoprune.task.task import Task
+
+if TYPE_CHECKING:  # torch and optuna are there once a script has been imported
+    from optuna.samplers import BaseSampler
+
+    from autoprune.task.task import Task
 
 #: Name under which a study script is imported; its main() does nothing then.
 SCRIPT_MODULE = "autoprune_study_script"
 #: Seed of a study -> sampler of its trials.
-MakeSampler = Callable[[int], BaseSampler]
+MakeSampler = Callable[[int], "BaseSampler"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +193,8 @@ def make_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampl
     """
     if make is None:
         return None
+    from optuna.samplers import BaseSampler
+
     try:
         found = make(seed)
     except (Exception, SystemExit) as error:  # the user's code runs here
@@ -204,6 +209,8 @@ def make_sampler(script: Path, make: MakeSampler | None, seed: int) -> BaseSampl
 
 
 def _made(script: Path, module: ModuleType) -> Task:
+    from autoprune.task.task import Task
+
     make = getattr(module, "task", None)
     if not callable(make):
         expected, advice = "define task() -> autoprune.Task", "See studies/digits/study.py."

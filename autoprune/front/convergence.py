@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Measures of progress against which hypervolume is drawn.
 PROGRESS_AXES = ("candidates", "samples", "seconds")
@@ -43,6 +46,8 @@ def convergence(
         One row for each candidate: candidates, samples (processed so far, by forwards or in training), seconds (spent
         so far), hypervolume.
     """
+    import pandas as pd
+
     worst = worst_quality([front]) if reference is None else reference
     records = front.records
     own = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
@@ -75,6 +80,8 @@ def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", poi
     Raises:
         UnknownNameError: For another axis.
     """
+    import pandas as pd
+
     if by not in PROGRESS_AXES:
         raise UnknownNameError("an axis of progress", by, PROGRESS_AXES)
     reach = min((float(curve[by].iloc[-1]) for curve in curves if len(curve)), default=0.0)

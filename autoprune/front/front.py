@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front import dominance
@@ -15,6 +15,9 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
 from autoprune.records.problem import Problem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Message where something refers to the dense model and its record is missing.
 NO_DENSE = (
@@ -254,6 +257,8 @@ class Front:
             search_<metric>_error is the standard error; masks_ratio is the latency against the same model without
             masks.
         """
+        import pandas as pd
+
         return pd.DataFrame([self.row(record) for record in self.members])
 
     def row(self, record: CandidateRecord) -> dict[str, object]:

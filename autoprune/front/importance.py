@@ -8,7 +8,7 @@ share that as many groups explain by chance (Kelley, An unbiased correlation rat
 ranks (Conover and Iman, Rank transformations as a bridge between parametric and nonparametric statistics, 1981), since
 a few failed candidates would otherwise dominate the variance. With tens of trials it separates important parameters
 from others better than Optuna's PED-ANOVA, which only compares the better half (`pytest
-tests/unit/front/test_importance.py -k optuna`). Interactions of parameters are in neither.
+tests/unit/study/test_importance_and_optuna.py`). Interactions of parameters are in neither.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import QUALITY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Fewest trials for importances.
 MIN_TRIALS_FOR_IMPORTANCE = 20
@@ -108,6 +111,8 @@ class Importances:
 
     def table(self) -> pd.DataFrame:
         """Return one row per parameter and member, with share, low, high, chance and is_noise of each target."""
+        import pandas as pd
+
         rows = []
         for row in (*self.parameters, *self.members):
             cells: dict[str, object] = {"parameter": row.name, "members": row.members}
@@ -255,6 +260,8 @@ def _targets(front: Front, trials: Sequence[CandidateRecord]) -> dict[str, np.nd
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Return ranks from 1; equal values share their mean rank."""
+    import pandas as pd
+
     return pd.Series(values).rank().to_numpy()
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from autoprune.errors import NotFoundError, error_message
 from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,8 @@ class Repeats:
         Returns:
             One row per study: seed, candidates, front, samples, seconds, hypervolume, best quality.
         """
+        import pandas as pd
+
         rows = []
         for run, front, curve in zip(self.runs, self.fronts, self.curves(cost), strict=True):
             last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
@@ -122,6 +127,8 @@ class Repeats:
         Returns:
             Median, low and high of each number.
         """
+        import pandas as pd
+
         table = self.table(cost).drop(columns="study").astype(float)
         low, high = _ranks(len(table))
         ordered = np.sort(table.to_numpy(), axis=0)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from autoprune.records.candidate import CandidateRecord
 
@@ -121,5 +120,7 @@ def _spearman(pairs: np.ndarray) -> float:
     """Correlate ranks, with the mean rank for equal values; NaN when a column is constant."""
     if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan
+    import pandas as pd
+
     ranked = pd.DataFrame(pairs).rank().to_numpy()
     return float(np.corrcoef(ranked, rowvar=False)[0, 1])

@@ -19,7 +19,6 @@ from autoprune.cli.output import fail, print_path
 from autoprune.errors import UnknownNameError, error_message
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.explanation import show
-from autoprune.front.importance import Importance, ImportanceRow, Importances
 from autoprune.front.repeats import Repeats
 from autoprune.front.run import Run
 from autoprune.report import terminal
@@ -28,17 +27,8 @@ from autoprune.structure.reasons import UNKNOWN, Reason
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import UnprunableLayer
 from autoprune.study.progress import Progress
+from tests.unit.evil import EVIL, importances_of
 from tests.unit.front.builders import dense, measurement, record, run_of
-
-#: A name -> what may be seen of it.
-EVIL = {
-    "[/x]": "[/x]",
-    "[red]a[/red] :smile: [link=file:///x]b": "[red]a[/red] :smile: [link=file:///x]b",
-    "a\x1b[2Jb\x1b]0;title\x07c\x9b31md": "abcd",
-    "left\u202eright": r"left\u202eright",
-    "half \ud800": r"half \ud800",
-    "bell\x07 \x85": r"bell\x07 \x85",
-}
 
 
 class Broken:
@@ -85,11 +75,6 @@ def topology_of(name: str) -> Topology:
     why = Reason(kind=UNKNOWN, detail=f"it is {name}", note=name, operator=name, module=name, line=name)
     left = UnprunableLayer(module=name, channels=3, of=3, why=why, group=name)
     return Topology(groups=(), unprunable=(left,), tensors={}, products=(), contractions=(), blocks=())
-
-
-def importances_of(name: str) -> Importances:
-    row = ImportanceRow(name=name, members=1, targets={name: Importance(share=0.5, low=0.4, high=0.6, chance=0.1)})
-    return Importances(trials=20, targets=(name,), parameters=(row,), left_out={name: name}, notes=(name,))
 
 
 def shown(name: str, tmp_path: Path) -> None:

@@ -4,11 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import create_trial
 
 from autoprune.front.front import Front
 from autoprune.front.importance import (
@@ -22,17 +18,19 @@ from autoprune.front.importance import (
 from autoprune.records.candidate import CandidateRecord
 from tests.unit.front.builders import front_of, latency, measurement, record
 
+Params = dict[str, float | str]
+Space = Mapping[str, list[str] | list[float] | tuple[float, float]]
 EQUAL = "quality at equal size_bytes"
-SPACE: dict[str, BaseDistribution] = {
-    "budget": FloatDistribution(0.05, 1.0, log=True),
-    "distillation": CategoricalDistribution((0.0, 0.5)),
-    "schedule": CategoricalDistribution(("one_shot", "cubic", "linear")),
-    "criterion/a": CategoricalDistribution(("l1", "l2")),
-    "criterion/b": CategoricalDistribution(("l1", "l2")),
-    "criterion/c": CategoricalDistribution(("l1", "l2")),
+#: Parameter -> its choices, or the ends of its range.
+SPACE: Space = {
+    "budget": (0.05, 1.0),
+    "distillation": [0.0, 0.5],
+    "schedule": ["one_shot", "cubic", "linear"],
+    "criterion/a": ["l1", "l2"],
+    "criterion/b": ["l1", "l2"],
+    "criterion/c": ["l1", "l2"],
 }
 OBJECTIVES = ("quality", "size_bytes")
-Params = dict[str, float | str]
 
 
 def add(
@@ -54,14 +52,13 @@ def front(trials: Sequence[CandidateRecord], objectives: Sequence[str] = OBJECTI
     return front_of(trials, objectives, higher_is_better=sign > 0)
 
 
-def drawn(random: np.random.Generator, space: Mapping[str, BaseDistribution] = SPACE) -> Params:
+def drawn(random: np.random.Generator, space: Space = SPACE) -> Params:
     found: Params = {}
-    for name, distribution in space.items():
-        if isinstance(distribution, CategoricalDistribution):
-            found[name] = distribution.choices[random.integers(len(distribution.choices))]  # type: ignore[assignment]
+    for name, values in space.items():
+        if isinstance(values, list):
+            found[name] = values[random.integers(len(values))]
         else:
-            assert isinstance(distribution, FloatDistribution)
-            low, high = distribution.low, distribution.high
+            low, high = values
             found[name] = float(low * (high / low) ** random.random())
     return found
 
@@ -76,15 +73,6 @@ def simulated(trials: int = 48, sign: float = 1.0) -> list[CandidateRecord]:
         quality += 0.025 * (params["criterion/b"] == "l2") + 0.004 * random.normal()
         add(found, params, (sign * quality, 1e5 * float(params["budget"])))
     return found
-
-
-def optuna_study(trials: Sequence[CandidateRecord], space: Mapping[str, BaseDistribution]) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    for trial in trials:
-        values = [trial.search.quality, float(trial.search.size_bytes)]
-        study.add_trial(create_trial(params=dict(trial.parameters), distributions=dict(space), values=values))
-    return study
 
 
 def by_name(found: Importances) -> dict[str, ImportanceRow]:
@@ -187,37 +175,6 @@ def test_chance_passes_in_one_of_twenty_studies() -> None:
         found = importances(front(study))
         passed += any(not row.targets["quality"].is_noise for row in found.parameters)
     assert 0 < passed <= 6, "two expected of forty"
-
-
-def test_more_is_told_than_by_optunas_evaluator() -> None:
-    """Thirty trials, thirty parameters, six of which move the quality: how often one of these is placed above one of
-    the others."""
-    space: dict[str, BaseDistribution] = {
-        f"kind{kind}/{number}": FloatDistribution(0.1, 10.0) if kind else CategoricalDistribution(("a", "b", "c"))
-        for kind in range(2)
-        for number in range(15)
-    }
-    real = [f"kind{kind}/{number}" for kind in range(2) for number in range(3)]
-    ours, optunas = [], []
-    for seed in range(6):
-        random = np.random.default_rng(seed)
-        study: list[CandidateRecord] = []
-        for _ in range(40):
-            params = drawn(random, space)
-            quality = sum(params[name] == "a" for name in real[:3]) - sum(
-                abs(np.log(float(params[name]))) for name in real[3:]
-            )
-            add(study, params, (quality + random.normal(), 1e5 * random.random()))
-        mine = {row.name: row.targets["quality"].share for row in importances(front(study)).members}
-        with pytest.warns(UserWarning, match="low `target` values"):
-            theirs = get_param_importances(
-                optuna_study(study, space),
-                evaluator=PedAnovaImportanceEvaluator(target_quantile=0.5),
-                target=lambda t: -t.values[0],
-            )
-        for found, scores in ((ours, mine), (optunas, theirs)):
-            found += [scores[a] > scores[b] for a in real for b in space if b not in real]
-    assert float(np.mean(ours)) > float(np.mean(optunas)) + 0.05
 
 
 def test_only_what_the_sampler_chose_counts() -> None:

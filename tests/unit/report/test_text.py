@@ -16,9 +16,9 @@ from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import html
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.repeats import write_repeats_report
+from tests.unit.evil import EVIL, importances_of
 from tests.unit.front.builders import dense, latency, measurement, record, run_of
 from tests.unit.report.test_html import Page
-from tests.unit.test_display import EVIL, importances_of
 
 NAMES = [*EVIL, "</script><script>alert(1)</script>", "<b onclick=x>&amp;", "<!--", "{{ 7 * 7 }}{% raw %}", "%{x}"]
 
