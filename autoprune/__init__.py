@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from autoprune.study.progress import Progress as Progress
     from autoprune.study.repeat import repeat as repeat
     from autoprune.study.study import Study as Study
+    from autoprune.task.prepare import PreparedTask as PreparedTask
+    from autoprune.task.prepare import prepare as prepare
     from autoprune.task.preprocessing import Scaler as Scaler
     from autoprune.task.preprocessing import fit_normalize as fit_normalize
     from autoprune.task.preprocessing import fit_standardize as fit_standardize
@@ -50,6 +52,7 @@ _WHERE = {
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.allocation",
     "Limits": "autoprune.records.limits",
+    "PreparedTask": "autoprune.task.prepare",
     "Progress": "autoprune.study.progress",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.allocation",
@@ -68,6 +71,7 @@ _WHERE = {
     "fit_standardize": "autoprune.task.preprocessing",
     "load_safetensors": "autoprune.export.safetensors",
     "main": "autoprune.cli.main",
+    "prepare": "autoprune.task.prepare",
     "repeat": "autoprune.study.repeat",
 }
 

@@ -133,7 +133,8 @@ def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Res
         logarithmic = points.copy()
         logarithmic[:, 1] = 1 - np.log(np.maximum(points[:, 1], _LOWEST)) / math.log(_LOWEST)
         work = study.samples()
-        evaluated = len(study.records) * (task().search_split.samples or 0)
+        assert study.context is not None
+        evaluated = len(study.records) * (study.context.task.search_split.samples or 0)
         return Result(
             linear=hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5,
             logarithmic=hypervolume(logarithmic, (-0.5, 1.0 + 1e-9)) / 0.5,

@@ -131,7 +131,7 @@ def _looked_at(records: Sequence[CandidateRecord], ended: Sequence[float]) -> in
 
 @functools.cache
 def _samples_of_a_look() -> int:
-    return min(settings.rung_samples, task().search_split.samples or settings.rung_samples)
+    return min(settings.rung_samples, autoprune.prepare(task()).search_split.samples or settings.rung_samples)
 
 
 def _stopped_at(

@@ -50,7 +50,7 @@ def trained_mlp() -> nn.Module:
     return _train(mlp(features=64, classes=4), images.flatten(1), targets)
 
 
-def image_task(**changes: object) -> autoprune.Task:
+def image_task(**changes: object) -> autoprune.PreparedTask:
     """A complete task on blobs; `changes` replace arguments of Task."""
     train, test = blobs(), blobs(200, seed=1)
     arguments: dict[str, object] = {
@@ -64,7 +64,7 @@ def image_task(**changes: object) -> autoprune.Task:
         "batch_size": 50,
         "calibration_samples": 100,
     }
-    return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
+    return autoprune.prepare(autoprune.Task(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
 @torch.enable_grad()

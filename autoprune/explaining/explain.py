@@ -63,6 +63,7 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
         The content of `autoprune explain`; `print` shows it.
 
     Raises:
+        TaskError: If the task has faults.
         TraceError: If the model cannot be copied or run.
         ConfigurationError: For a pattern of `protect` that matches nothing.
 
@@ -87,8 +88,8 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
     """
     settings = SpaceSettings() if space is None else space
     context = TrialContext.of(task, protect=settings.protect)
-    found = explain_topology(context.topology, settings, task.prediction.kind)
-    return replace(found, task=task.summary(), notes=(*found.notes, *task_notes(settings, context)))
+    found = explain_topology(context.topology, settings, context.task.prediction.kind)
+    return replace(found, task=context.task.summary(), notes=(*found.notes, *task_notes(settings, context)))
 
 
 def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:

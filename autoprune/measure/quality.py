@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from autoprune.task.data import Batch, Split, call, eval_mode
 from autoprune.task.evaluation import Evaluation, Scorable
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 
 #: Folds for the standard error; more folds cost more updates of metrics.
 FOLDS = 10
@@ -43,7 +43,7 @@ class Quality:
 
 
 @torch.no_grad()
-def evaluate(task: Task, model: nn.Module, split: Scorable) -> Quality:
+def evaluate(task: PreparedTask, model: nn.Module, split: Scorable) -> Quality:
     """Compute every metric of the task over a whole split, in eval mode; the model's mode is restored.
 
     The standard error comes from a jackknife over ten folds of the samples: how much the quality varies when each fold
@@ -52,7 +52,7 @@ def evaluate(task: Task, model: nn.Module, split: Scorable) -> Quality:
     the user's evaluation is unknown, so 0.
 
     Args:
-        task: Task with the metrics.
+        task: PreparedTask with the metrics.
         model: Model to evaluate.
         split: Split to evaluate on, or the user's evaluation.
 
@@ -79,11 +79,11 @@ def evaluate(task: Task, model: nn.Module, split: Scorable) -> Quality:
 
 
 @torch.no_grad()
-def quality_alone(task: Task, model: nn.Module, split: Scorable) -> tuple[float, int]:
+def quality_alone(task: PreparedTask, model: nn.Module, split: Scorable) -> tuple[float, int]:
     """Compute the quality that `evaluate` gives, without other metrics and the error, in less time.
 
     Args:
-        task: Task with the metric.
+        task: PreparedTask with the metric.
         model: Model to evaluate.
         split: Split to evaluate on, or the user's evaluation.
 
@@ -101,7 +101,7 @@ def quality_alone(task: Task, model: nn.Module, split: Scorable) -> tuple[float,
     return float(metric.compute()), samples
 
 
-def _scored(task: Task, model: nn.Module, split: Split) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+def _scored(task: PreparedTask, model: nn.Module, split: Split) -> Iterator[tuple[Batch, Tensor, Tensor]]:
     """Iterate over the batches of a split with the model's predictions and the targets."""
     where = next((name for name in ("search", "test") if split is getattr(task, f"{name}_split")), "a split")
     for raw in split.ordered():
@@ -110,7 +110,7 @@ def _scored(task: Task, model: nn.Module, split: Split) -> Iterator[tuple[Batch,
         yield batch, task.predictions(call(model, batch.inputs)), targets
 
 
-def _update_folds(task: Task, folds: list[Metric], predictions: Tensor, targets: Tensor, offset: int) -> None:
+def _update_folds(task: PreparedTask, folds: list[Metric], predictions: Tensor, targets: Tensor, offset: int) -> None:
     if min(predictions.ndim, targets.ndim) == 0 or len(predictions) != len(targets):
         return
     positions = torch.arange(offset, offset + len(targets))

@@ -16,7 +16,7 @@ from autoprune.task.data import Batch, TensorSplit, call, restore_sample_axis
 from autoprune.task.metrics import family_asked_by
 from autoprune.task.modes import EVAL_MODE, Outputs
 from autoprune.task.prediction import kind_of_prediction, kind_trained_by
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 
 #: Remedy if the outputs hold the tensor to compare, but `predict` does not select it.
 PICK = "Give Task(predict=...) that picks the same tensor from the outputs of eval mode and of training mode"
@@ -58,7 +58,7 @@ class Teacher:
         shared: Samples whose outputs are cached for all candidates; not part of `samples`.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: PreparedTask) -> None:
         self._task = task
         self._known: Tensor | None = None
         self.samples = self.shared = 0
@@ -93,7 +93,7 @@ class Teacher:
 
 
 @torch.enable_grad()
-def compare(task: Task) -> Comparison:
+def compare(task: PreparedTask) -> Comparison:
     """Find how the outputs of a student can be compared with those of the dense model.
 
     Args:
@@ -121,14 +121,14 @@ def compare(task: Task) -> Comparison:
     return Comparison(kind=_kind(task, prediction, batch), by_sample=rows == batch.size)
 
 
-def _predictions(task: Task, model: nn.Module, batch: Batch) -> Tensor:
+def _predictions(task: PreparedTask, model: nn.Module, batch: Batch) -> Tensor:
     with task.loss_mode.on(model):
         outputs = call(model, batch.inputs)
     return task.predictions(outputs)
 
 
 @torch.no_grad()
-def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
+def _could_be_picked(task: PreparedTask, model: nn.Module, batch: Batch) -> bool:
     """Whether the outputs in the mode of the loss hold a tensor like the predictions in eval mode."""
     with contextlib.suppress(Exception):  # the user's code runs here
         with EVAL_MODE.on(model):
@@ -140,7 +140,7 @@ def _could_be_picked(task: Task, model: nn.Module, batch: Batch) -> bool:
 
 
 @torch.no_grad()
-def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch.Size) -> bool:
+def _depends_on_weights(task: PreparedTask, model: nn.Module, batch: Batch, shape: torch.Size) -> bool:
     """Whether other weights give predictions of another shape. The weights of `model` are changed."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -151,7 +151,7 @@ def _depends_on_weights(task: Task, model: nn.Module, batch: Batch, shape: torch
     return False
 
 
-def _kind(task: Task, prediction: Tensor, batch: Batch) -> str:
+def _kind(task: PreparedTask, prediction: Tensor, batch: Batch) -> str:
     """Kind of comparison for `distillation_loss`. Probabilities are compared as numbers, not softened as logits are."""
     kind, logits = task.prediction.kind, task.prediction.logits
     if task.loss_mode.trains and isinstance(batch.targets, Tensor):

@@ -17,7 +17,7 @@ from autoprune.recovery.learning_rate import Rate, scheduler
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.data import Batch, call, endless_batches
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 
 #: Tensors by parameter name -> the same tensors, cut as the parameters were.
 CutAlike = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
@@ -36,7 +36,9 @@ class DivergedError(RecoveryError):
         super().__init__(message)
 
 
-def fine_tune(model: nn.Module, task: Task, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None) -> Work:
+def fine_tune(
+    model: nn.Module, task: PreparedTask, plan: RecoveryPlan, *, seed: int, teacher: Teacher | None = None
+) -> Work:
     """Train a model in place for `plan.steps` steps on the train split, and leave it in eval mode.
 
     With plan.max_norm the norms of its weights never exceed that limit, whether there are steps or not.
@@ -83,7 +85,7 @@ class FineTune:
     def __init__(
         self,
         model: nn.Module,
-        task: Task,
+        task: PreparedTask,
         plan: RecoveryPlan,
         *,
         seed: int,

@@ -14,6 +14,7 @@ from autoprune.plan.validation import is_count
 from autoprune.search.settings import StudySettings
 from autoprune.study.progress import OnProgress
 from autoprune.study.study import Study
+from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
 
 #: Function from the number of the repeat and its study to a progress callback.
@@ -32,7 +33,7 @@ def repeat(
     """Run one study per seed, with seeds that count up from the settings'; a further call continues them.
 
     Args:
-        task: Model, data, loss and metrics.
+        task: Model, data, loss and metrics; prepared once for all studies.
         settings: Settings of the studies.
         seeds: Number of studies, >= 1.
         out: Folder that gets one run folder per seed: seed-0, seed-1, ...
@@ -44,6 +45,7 @@ def repeat(
 
     Raises:
         ConfigurationError: seeds < 1.
+        TaskError: The task has faults.
 
     Example:
         >>> import tempfile
@@ -66,9 +68,10 @@ def repeat(
     """
     if not is_count(seeds) or seeds < 1:
         raise ConfigurationError(error_message("seeds", "be an integer >= 1", repr(seeds)))
+    prepared = prepare(task)
     for number in range(seeds):
         own = replace(settings, seed=settings.seed + number)
-        study = Study.create(task, own, out=Path(out) / f"seed-{own.seed}", name=f"{Path(out).name} {own.seed}")
+        study = Study.create(prepared, own, out=Path(out) / f"seed-{own.seed}", name=f"{Path(out).name} {own.seed}")
         study.run(
             trials=settings.trials,
             seconds=settings.seconds,

@@ -14,18 +14,18 @@ from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
 from autoprune.search.settings import StudySettings
 from autoprune.task.data import IterableSplit, take_batches
 from autoprune.task.evaluation import Evaluation, Scorable
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 from autoprune.trial.candidate import RungPolicy, RungState
 
 #: Origin of the trials that may be stopped: the sampler's proposals.
 STOPPABLE = "sampled"
 
 
-def rung_split(task: Task, samples: int) -> Scorable:
+def rung_split(task: PreparedTask, samples: int) -> Scorable:
     """Return the part of the search split that is evaluated at rungs, the same each time; all of the user's evaluation.
 
     Args:
-        task: Task of the study.
+        task: PreparedTask of the study.
         samples: Samples of the part, >= 1; random ones where the data can be shuffled. All if the split has no more.
     """
     split = task.search_split

@@ -47,7 +47,9 @@ from autoprune.study.preflight import (
 )
 from autoprune.study.progress import OnProgress
 from autoprune.study.store import load_parent
-from autoprune.task.task import Task, assert_trained
+from autoprune.task.prepare import prepare
+from autoprune.task.task import Task
+from autoprune.task.trained import assert_trained
 from autoprune.trial.context import TrialContext
 
 
@@ -92,10 +94,10 @@ class Study:
     def create(cls, task: Task, settings: StudySettings | None = None, *, out: str | Path, name: str = "") -> Study:
         """Create a study in a folder, or open the study that is there if it is the same.
 
-        Traces the model and proves its groups first. Nothing is written if an error is raised.
+        Prepares the task, traces its model and proves its groups first. Nothing is written if an error is raised.
 
         Args:
-            task: Model, data, loss and metrics.
+            task: Model, data, loss and metrics, prepared or not.
             settings: Settings of the study; the defaults when None.
             out: Run folder.
             name: Name for people; the folder's name when "".
@@ -104,6 +106,7 @@ class Study:
             The study, which has not been run.
 
         Raises:
+            TaskError: The task has faults.
             ConfigurationError: Nothing can be pruned, or a criterion does not apply to the model.
             StudyConflictError: `out` holds something else.
         """
@@ -111,11 +114,12 @@ class Study:
         folder = RunFolder(Path(out).absolute())  # the user's code may change the working directory
         if not folder.holds_study:
             check_unused(folder.path)
-        if task.require_trained:
+        prepared = prepare(task)
+        if prepared.require_trained:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):
-                assert_trained(task)
-        problem_of(task, settings)
-        context = _make_context(task, settings)
+                assert_trained(prepared)
+        problem_of(prepared, settings)
+        context = _make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
         check_space(settings.space, context, scanned=settings.scanned)
@@ -144,6 +148,7 @@ class Study:
 
         Raises:
             NotFoundError: `out` holds no study.
+            TaskError: The task has faults.
             StudyConflictError: The task is not the study's.
         """
         opened = Run.open(out)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from autoprune.task.first_samples import FirstSamples, first_answers, tensor_of_
 from autoprune.task.first_step import least_batch
 from autoprune.task.loaders import surely_ends
 from autoprune.task.metrics import are_built_in, family_asked_by, metrics_by_name, told_direction
+from autoprune.task.modes import LossMode, loss_mode_of
 from autoprune.task.prediction import (
     Prediction,
     TargetProperties,
@@ -31,10 +32,8 @@ from autoprune.task.prediction import (
     kind_of_prediction,
     kind_trained_by,
 )
-from autoprune.task.validation import collect_fault, direction_faults, is_count, is_inputs, metric_faults, run_user_code
-
-if TYPE_CHECKING:
-    from autoprune.task.task import Task
+from autoprune.task.task import Task
+from autoprune.task.validation import collect_fault, direction_faults, run_user_code
 
 #: Batches after which a split without a length is taken for endless.
 ENDLESS = 10_000
@@ -53,6 +52,7 @@ class FirstRun:
         metrics: The metrics by name; none beside an evaluation.
         directions: Name of a metric -> whether higher is better; None if unknown.
         evaluation: The user's function that replaces search split and metrics; None for none.
+        loss_mode: Mode in which the loss is defined.
         least_batch: Samples of the smallest batch that the model can be trained on, 1 or 2.
     """
 
@@ -60,16 +60,15 @@ class FirstRun:
     metrics: Mapping[str, Metric]
     directions: Mapping[str, bool | None]
     evaluation: Evaluation | None
+    loss_mode: LossMode
     least_batch: int
 
 
 def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -> FirstRun | None:
     """Run everything once: the example inputs, a batch of each split, its loss and metrics, and a training step.
 
-    Arguments that are invalid by themselves, such as a loss that is no function, are not run.
-
     Args:
-        task: The task, with the user's arguments.
+        task: The task, with its example inputs on the device.
         dense: The model, in eval mode on the task's device.
         splits: "train", "search" and "test".
         faults: Sentences found so far; extended in place.
@@ -77,9 +76,9 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
     Returns:
         The result; None if there are faults.
     """
-    if is_inputs(task.example_inputs):
-        with torch.no_grad():
-            collect_fault(faults, "example_inputs", lambda: _forward(dense, task.example_inputs, "example_inputs"))
+    mode = loss_mode_of(dense, splits["train"], task.device)
+    with torch.no_grad():
+        collect_fault(faults, "example_inputs", partial(_forward, dense, task.example_inputs, "example_inputs"))
     # A loss that fails on train would fail on test, too: the first split with faults is the last one checked.
     found: list[str] = []
     batches: dict[str, Batch] = {}
@@ -90,7 +89,7 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
         if batch is None or part is None:
             continue
         with torch.no_grad():
-            if _batch(task, dense, name, batch, found):
+            if _batch(task, dense, mode, name, batch, found):
                 batches[name] = batch
                 _keep_whole(dense, part, batch)
     # Metrics are for the scored splits; train may have other targets, such as after mixup.
@@ -98,19 +97,24 @@ def first_run(task: Task, dense: nn.Module, splits: Splits, faults: list[str]) -
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
     told: list[str] = []
-    if scored and not metric_faults(task):
+    if scored:
         with torch.no_grad():
-            prediction, metrics = _scored(task, dense, splits, scored, told)
+            prediction, metrics = _scored(task, dense, mode, splits, scored, told)
     found += told
     if prediction is None or found or faults:
         faults += found
         return None
     _look_through(task, dense, splits, prediction, faults)
-    return None if faults else _complete(task, dense, batches["train"], (prediction, metrics), faults)
+    return None if faults else _complete(task, dense, mode, batches["train"], (prediction, metrics), faults)
 
 
 def _complete(
-    task: Task, dense: nn.Module, batch: Batch, scored: tuple[Prediction, dict[str, Metric]], faults: list[str]
+    task: Task,
+    dense: nn.Module,
+    mode: LossMode,
+    batch: Batch,
+    scored: tuple[Prediction, dict[str, Metric]],
+    faults: list[str],
 ) -> FirstRun | None:
     """The result, after a training step on a batch of train and the first call of the user's evaluation."""
     prediction, metrics = scored
@@ -126,6 +130,7 @@ def _complete(
         metrics=metrics,
         directions={**directions, **task.directions},
         evaluation=evaluation,
+        loss_mode=mode,
         least_batch=least or 1,
     )
 
@@ -135,18 +140,18 @@ def _evaluation(task: Task, dense: nn.Module) -> Evaluation | None:
     if task.evaluate is None:
         return None
     found = Evaluation(function=task.evaluate, argument="evaluate", quality=task.quality).first(dense)
-    wrong = direction_faults(task, found.names)
+    wrong = direction_faults(task.directions, found.names)
     if wrong:
         raise ConfigurationError(" ".join(wrong))
     return found
 
 
-def _prediction_for_training(task: Task, dense: nn.Module, splits: Splits) -> Prediction:
+def _prediction_for_training(task: Task, dense: nn.Module, mode: LossMode, splits: Splits) -> Prediction:
     """The prediction by the train split. Without metrics only distillation and the choice of an optimizer need it."""
     train = splits["train"]
     assert train is not None
     try:
-        return _prediction(task, dense, train, "train")
+        return _prediction(task, dense, mode, train, "train")
     except ConfigurationError:
         if task.predict is not None or task.kind is not None:
             raise
@@ -154,11 +159,11 @@ def _prediction_for_training(task: Task, dense: nn.Module, splits: Splits) -> Pr
 
 
 def _scored(
-    task: Task, dense: nn.Module, splits: Splits, names: Iterable[str], faults: list[str]
+    task: Task, dense: nn.Module, mode: LossMode, splits: Splits, names: Iterable[str], faults: list[str]
 ) -> tuple[Prediction | None, dict[str, Metric]]:
     """The prediction, inferred on the first of these splits, and the metrics after a few samples of each."""
     if task.evaluate is not None:
-        return collect_fault(faults, "predict", partial(_prediction_for_training, task, dense, splits)), {}
+        return collect_fault(faults, "predict", partial(_prediction_for_training, task, dense, mode, splits)), {}
     prediction: Prediction | None = None
     metrics: dict[str, Metric] = {}
     for where in names:
@@ -171,7 +176,7 @@ def _scored(
         if split is None or answers is None:
             continue
         if prediction is None:
-            prediction = collect_fault(faults, "predict", partial(_prediction, task, dense, split, where))
+            prediction = collect_fault(faults, "predict", partial(_prediction, task, dense, mode, split, where))
         if prediction is None:
             return None, {}
         if are_built_in(task.metrics):
@@ -183,10 +188,9 @@ def _scored(
     return prediction, metrics
 
 
-def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Prediction:
-    samples = task.calibration_samples if is_count(task.calibration_samples, 1) else 1
+def _prediction(task: Task, dense: nn.Module, mode: LossMode, split: Split, where: str) -> Prediction:
     try:
-        batches = [batch.to(torch.device(task.device)) for batch in first_batches(split, samples)]
+        batches = [batch.to(torch.device(task.device)) for batch in first_batches(split, task.calibration_samples)]
     except (Exception, SystemExit) as error:  # the user's loader runs here
         raise ConfigurationError(error_message(where, "run", describe_exception(error))) from error
     outputs = task.predictions(call(dense, batches[0].inputs))
@@ -205,16 +209,16 @@ def _prediction(task: Task, dense: nn.Module, split: Split, where: str) -> Predi
                 error_message("ignore_index", "be left out for numbers", task.ignore_index, remedy)
             )
         return found
-    return replace(found, ignore_index=ignored, logits=_logits(task, dense, batches, found.kind, loss))
+    return replace(found, ignore_index=ignored, logits=_logits(task, dense, mode, batches, found.kind, loss))
 
 
-def _logits(task: Task, dense: nn.Module, batches: Sequence[Batch], kind: str, loss: str) -> bool:
+def _logits(task: Task, dense: nn.Module, mode: LossMode, batches: Sequence[Batch], kind: str, loss: str) -> bool:
     """Whether labels are predicted as logits: as the user or the loss says, else inferred from the dense model's
     outputs.
     """
     if task.logits is not None:
         return task.logits
-    if loss in ("logits", "probabilities") and task.predict is None and not task.loss_mode.trains:
+    if loss in ("logits", "probabilities") and task.predict is None and not mode.trains:
         return loss == "logits"
     looked_at = batches[:1] if kind == "multiclass" else batches
     return any(are_logits(task.predictions(call(dense, batch.inputs)), kind) for batch in looked_at)
@@ -322,22 +326,21 @@ def _first_batch(task: Task, part: Split) -> Batch:
     return next(part.ordered()).to(torch.device(task.device))
 
 
-def _batch(task: Task, dense: nn.Module, name: str, batch: Batch, faults: list[str]) -> bool:
+def _batch(task: Task, dense: nn.Module, mode: LossMode, name: str, batch: Batch, faults: list[str]) -> bool:
     """Whether the batch gives predictions for the metrics."""
     forward = partial(_forward, dense, batch.inputs, f"a batch of {name}")
     before, outputs = len(faults), collect_fault(faults, name, forward)
     if len(faults) > before:
         return False
-    if callable(task.loss):
-        collect_fault(faults, "loss", lambda: _loss(task, dense, name, outputs, batch))
-    if task.evaluate is not None or metric_faults(task):
+    collect_fault(faults, "loss", lambda: _loss(task, dense, mode, name, outputs, batch))
+    if task.evaluate is not None:
         return True
     return collect_fault(faults, "predict", lambda: task.predictions(outputs)) is not None
 
 
-def _loss(task: Task, dense: nn.Module, name: str, outputs: object, batch: Batch) -> None:
-    if task.loss_mode.trains:
-        with task.loss_mode.on(dense):
+def _loss(task: Task, dense: nn.Module, mode: LossMode, name: str, outputs: object, batch: Batch) -> None:
+    if mode.trains:
+        with mode.on(dense):
             outputs = _forward(dense, batch.inputs, f"a batch of {name} in training mode")
     loss = run_user_code(f"loss on {name}", lambda: task.loss(outputs, batch.targets))
     if not isinstance(loss, Tensor) or loss.numel() != 1:

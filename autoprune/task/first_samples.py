@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +16,7 @@ from autoprune.task.data import Batch, Split, call
 from autoprune.task.functions import FunctionMetric, MetricFunction
 from autoprune.task.metrics import check_direction, make_metric, told_direction, update_metric
 from autoprune.task.prediction import Prediction
-
-if TYPE_CHECKING:
-    from autoprune.task.task import Task
+from autoprune.task.task import Task
 
 #: Fewest samples that a metric is tried on: R2, for example, has no value for one sample.
 _TRIED = 32

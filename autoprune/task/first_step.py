@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Batch, call, shorten
+from autoprune.task.task import Task
 from autoprune.task.validation import run_user_code
-
-if TYPE_CHECKING:
-    from autoprune.task.task import Task
 
 
 def least_batch(task: Task, dense: nn.Module, batch: Batch) -> int:

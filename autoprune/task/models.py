@@ -38,6 +38,23 @@ _REFUSED: Mapping[str, str] = {
 _WRAPPING = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 
+def check_type(model: object) -> None:
+    """Check that a value is a module or a function that may build one.
+
+    Args:
+        model: The value.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    if not isinstance(model, nn.Module) and (isinstance(model, type) or not callable(model)):
+        raise ConfigurationError(
+            error_message(
+                "model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...)."
+            )
+        )
+
+
 def module_of(model: object) -> nn.Module:
     """Find the module, or build it if the user gave a function.
 
@@ -50,16 +67,11 @@ def module_of(model: object) -> nn.Module:
     Raises:
         ConfigurationError: There is no module.
     """
+    check_type(model)
     if isinstance(model, nn.Module):
         return model
-    if isinstance(model, type) or not callable(model):
-        raise ConfigurationError(
-            error_message(
-                "model", "be an nn.Module or a function that builds one", repr(model), "Pass lambda: YourModel(...)."
-            )
-        )
     try:
-        built: object = model()
+        built: object = model()  # type: ignore[operator]  # of the right type
     except Exception as error:  # user code may raise anything
         raise ConfigurationError(error_message("the model function", "run", describe_exception(error))) from error
     if not isinstance(built, nn.Module):

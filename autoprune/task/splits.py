@@ -12,6 +12,48 @@ from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import IterableSplit, Pair, Split, TensorSplit, check_arrays
 
 
+def check_type(data: object, name: str) -> None:
+    """Check that a value has the type and the lengths of a split, without reading it.
+
+    Args:
+        data: The value.
+        name: Name of the split in the message.
+
+    Raises:
+        ConfigurationError: It is no pair of tensors of one length, Dataset, DataLoader or iterable.
+    """
+    try:
+        _check_type(data)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+
+
+def _check_type(data: object) -> None:
+    if isinstance(data, TensorSplit | IterableSplit):
+        return
+    pair = _pair(data)
+    if pair is not None and len(pair[0]) != len(pair[1]):
+        got = f"{len(pair[0])} and {len(pair[1])}"
+        raise ConfigurationError(error_message("inputs and targets", "have the same length", got))
+    if isinstance(data, IterableDataset):
+        remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
+        raise ConfigurationError(error_message("a split", "yield batches", "a bare IterableDataset", remedy))
+    if not isinstance(data, Iterable | Dataset):
+        expected = "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)"
+        raise ConfigurationError(error_message("a split", expected, type(data).__name__))
+
+
+def _pair(data: object) -> tuple[Tensor, Tensor] | None:
+    """Return the tensors of a pair, or of a TensorDataset; None for anything else."""
+    # Exactly this type: a subclass may transform samples.
+    pair = data.tensors if type(data) is TensorDataset else data
+    if isinstance(pair, tuple | list):
+        check_arrays(pair)
+    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
+        return pair
+    return None
+
+
 def as_split(data: object, batch_size: int) -> Split:
     """Convert a pair of tensors, a Dataset, a DataLoader or a re-iterable of batches to a split.
 
@@ -27,17 +69,15 @@ def as_split(data: object, batch_size: int) -> Split:
     """
     if isinstance(data, TensorSplit | IterableSplit):
         return data
-    # Exactly this type: a subclass may transform samples.
-    pair = data.tensors if type(data) is TensorDataset else data
-    if isinstance(pair, tuple | list):
-        check_arrays(pair)
-    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
-        return non_empty(_tensor_split(pair[0], pair[1], batch_size))
-    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+    _check_type(data)
+    pair = _pair(data)
+    if pair is not None:
+        return non_empty(TensorSplit(*pair, batch_size))
+    if isinstance(data, Dataset):
         if isinstance(data, Sized) and len(data) == 0:
             raise ConfigurationError(error_message("a split", "hold at least one sample", "none"))
         return IterableSplit(DataLoader(data, batch_size=batch_size, shuffle=True))
-    _check_iterable(data)
+    _check_repeatable(data)
     return non_empty(IterableSplit(cast("Iterable[Pair]", data)))
 
 
@@ -58,24 +98,10 @@ def non_empty(split: Split) -> Split:
     return split
 
 
-def _check_iterable(data: object) -> None:
-    """Raise ConfigurationError for data that cannot be iterated repeatedly."""
+def _check_repeatable(data: object) -> None:
+    """Raise ConfigurationError for data that can be iterated only once."""
     stream: object = data.dataset if isinstance(data, DataLoader) else data
-    if stream is data and isinstance(data, IterableDataset):
-        remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
-        raise ConfigurationError(error_message("a split", "yield batches", "a bare IterableDataset", remedy))
-    if not isinstance(data, Iterable):
-        expected = "be a pair of tensors, a Dataset, a DataLoader or an iterable of (inputs, targets)"
-        raise ConfigurationError(error_message("a split", expected, type(data).__name__))
     own = isinstance(stream, IterableDataset) or not isinstance(data, Sequence | DataLoader)
     if own and isinstance(stream, Iterable) and iter(stream) is iter(stream):
         remedy = "Pass a list or a DataLoader."
         raise ConfigurationError(error_message("a split", "be iterable more than once", "a one-shot iterator", remedy))
-
-
-def _tensor_split(inputs: Tensor, targets: Tensor, batch_size: int) -> TensorSplit:
-    if len(inputs) != len(targets):
-        raise ConfigurationError(
-            error_message("inputs and targets", "have the same length", f"{len(inputs)} and {len(targets)}")
-        )
-    return TensorSplit(inputs, targets, batch_size)

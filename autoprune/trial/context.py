@@ -14,6 +14,7 @@ from autoprune.proof.discover import discover_structure
 from autoprune.recovery.distillation import Teacher
 from autoprune.structure.groups import GROUP_KINDS
 from autoprune.structure.topology import Topology
+from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
 
 
@@ -22,7 +23,7 @@ class TrialContext:
     """Everything the trials of one study share.
 
     Attributes:
-        task: The user's task.
+        task: The prepared task.
         topology: Proved groups of the dense model, without the groups that the user protects.
         structure: Fingerprint of all proved groups; every process finds the same one.
         teacher: Outputs of the dense model, for distillation.
@@ -31,7 +32,7 @@ class TrialContext:
         latency_backend: Name of the latency backend.
     """
 
-    task: Task
+    task: PreparedTask
     topology: Topology
     structure: str
     teacher: Teacher
@@ -49,7 +50,7 @@ class TrialContext:
         latency_rounds: int = 30,
         latency_backend: str = "torch",
     ) -> TrialContext:
-        """Trace the task's model and prove its groups.
+        """Prepare the task, trace its model and prove its groups.
 
         Args:
             task: The user's task.
@@ -62,17 +63,19 @@ class TrialContext:
             The context.
 
         Raises:
+            TaskError: The task has faults.
             TraceError: The model cannot be traced.
             UnknownNameError: There is no such latency backend.
             ConfigurationError: A pattern matches no module.
         """
         check_backend(latency_backend)
-        topology = discover_structure(task.dense, task.example_inputs)
+        prepared = prepare(task)
+        topology = discover_structure(prepared.dense, prepared.example_inputs)
         return cls(
-            task=task,
+            task=prepared,
             topology=topology.protected(protect).only(kinds),
             structure=topology.fingerprint(),
-            teacher=Teacher(task),
+            teacher=Teacher(prepared),
             masks_weights="weights" in kinds and len(maskable(topology)) > 0,
             latency_rounds=latency_rounds,
             latency_backend=latency_backend,

@@ -34,7 +34,7 @@ from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, regrow
 from autoprune.task.data import Batch, first_batches
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 
 
 class PhaseTimer:
@@ -80,7 +80,7 @@ class PruneAndRecover:
 
     def __init__(
         self,
-        task: Task,
+        task: PreparedTask,
         topology: Topology,
         plan: PruningPlan,
         start: tuple[nn.Module, KeptChannels],
@@ -346,7 +346,7 @@ class PruneAndRecover:
         return wanted | set(self._masked_names() if by_movement else ())
 
 
-def first_samples(task: Task, samples: int) -> list[Batch]:
+def first_samples(task: PreparedTask, samples: int) -> list[Batch]:
     """Take the first samples of the train split, on the task's device.
 
     Args:

@@ -82,7 +82,7 @@ def task(network: str) -> Task:
 
 @functools.cache
 def _bench(network: str) -> Bench:
-    return Bench(task(network), RecoveryPlan(learning_rate=0.05))
+    return Bench(autoprune.prepare(task(network)), RecoveryPlan(learning_rate=0.05))
 
 
 def _shares(network: str) -> list[float]:

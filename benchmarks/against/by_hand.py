@@ -21,7 +21,7 @@ from autoprune.measure.quality import evaluate
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import fine_tune
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 
 #: Torch-Pruning's criteria by the names that a hand-written study would sample.
 IMPORTANCES: dict[str, Callable[[], object]] = {
@@ -49,7 +49,7 @@ class Tried:
 class Bench:
     """The task with what every method shares: the fine-tune, and how a model is measured."""
 
-    def __init__(self, task: Task, recovery: RecoveryPlan) -> None:
+    def __init__(self, task: PreparedTask, recovery: RecoveryPlan) -> None:
         self.task, self.recovery = task, recovery
         inputs = task.example_inputs
         assert isinstance(inputs, torch.Tensor)

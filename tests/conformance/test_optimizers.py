@@ -22,7 +22,7 @@ RATES = {"sgd": 0.05, "adamw": 0.01}
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError
-from autoprune.task.task import assert_trained
+from autoprune.task.trained import assert_trained
 from tests.end_to_end.script import Outcome, command, files, write
 from tests.tasks import image_task
 

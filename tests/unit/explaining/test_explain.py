@@ -49,7 +49,7 @@ class Encoder(nn.Module):
 
 
 @functools.cache
-def task(prefix: str = "encoder") -> autoprune.Task:
+def task(prefix: str = "encoder") -> autoprune.PreparedTask:
     torch.manual_seed(0)
     return image_task(model=Encoder(prefix).eval(), require_trained=False)
 

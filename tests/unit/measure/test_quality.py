@@ -25,7 +25,7 @@ def coin(share: float, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     return nn.functional.one_hot(answers, 2).float(), targets
 
 
-def coin_task(batch_size: int = 50, **changes: object) -> autoprune.Task:
+def coin_task(batch_size: int = 50, **changes: object) -> autoprune.PreparedTask:
     return image_task(
         model=nn.Identity(),
         example_inputs=torch.zeros(2, 2),
@@ -164,7 +164,7 @@ def test_the_quality_alone_is_that_of_all_metrics(name: str) -> None:
 # ---- the error of metrics that are no average
 
 
-def known(name: str, loss: object, targets: Tensor, **changes: object) -> autoprune.Task:
+def known(name: str, loss: object, targets: Tensor, **changes: object) -> autoprune.PreparedTask:
     """A task whose model gives back its inputs."""
     arguments: dict[str, object] = {
         "model": nn.Identity(),
@@ -179,7 +179,7 @@ def known(name: str, loss: object, targets: Tensor, **changes: object) -> autopr
     return image_task(**{**arguments, **changes})
 
 
-def bootstrap(task: autoprune.Task, predictions: Tensor, targets: Tensor) -> float:
+def bootstrap(task: autoprune.PreparedTask, predictions: Tensor, targets: Tensor) -> float:
     values = []
     for seed in range(60):
         index = torch.randint(len(targets), (len(targets),), generator=torch.Generator().manual_seed(seed))
@@ -325,7 +325,7 @@ def test_the_error_of_every_kind_of_named_metric(name: str) -> None:
     assert 0.4 < found.error / bootstrap(task, scores, targets) < 2.5
 
 
-def known_classes(name: str) -> autoprune.Task:
+def known_classes(name: str) -> autoprune.PreparedTask:
     return known(
         name,
         nn.functional.cross_entropy,

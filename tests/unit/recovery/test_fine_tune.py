@@ -21,7 +21,7 @@ from tests.zoo.convolutional import ResNet
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task()
 
 

@@ -26,7 +26,7 @@ ROWS = (1, 2, 3, 5, 8, 13, 21, 30)
 OPTIMIZERS = ("sgd", "adamw")
 
 
-def training(task: autoprune.Task | None = None, **recovery: object) -> FineTune:
+def training(task: autoprune.PreparedTask | None = None, **recovery: object) -> FineTune:
     """Of a copy of the perceptron."""
     given = RecoveryPlan(**{"steps": 10, **recovery})  # type: ignore[arg-type]
     return FineTune(copy.deepcopy(trained_mlp()), task or flat().task, given, seed=0)
@@ -76,7 +76,7 @@ def test_pieces_are_one_run_bit_by_bit(optimizer: str, precision: str) -> None:
     assert same(*found)
 
 
-def image_flat() -> autoprune.Task:
+def image_flat() -> autoprune.PreparedTask:
     """Passes of twelve batches."""
     images, targets = blobs()
     return one_batch_task(flat=True, train=(images.flatten(1), targets))

@@ -53,7 +53,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(outputs, targets.float())
 
 
-def task_of(inputs: Tensor, targets: Tensor, model: nn.Module, **changes: object) -> autoprune.Task:
+def task_of(inputs: Tensor, targets: Tensor, model: nn.Module, **changes: object) -> autoprune.PreparedTask:
     arguments: dict[str, object] = {
         "model": model,
         "example_inputs": inputs[:4],
@@ -63,7 +63,7 @@ def task_of(inputs: Tensor, targets: Tensor, model: nn.Module, **changes: object
         "metrics": ("recall", "accuracy"),
         "quality": "recall",
     }
-    return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
+    return autoprune.prepare(autoprune.Task(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
 def test_a_confident_model_with_one_logit_survives_distillation() -> None:

@@ -123,7 +123,7 @@ def summed(outputs: object, targets: Tensor) -> Tensor:
     return sum(outputs.values())  # type: ignore[attr-defined, no-any-return]
 
 
-def task_of(model: nn.Module, loss: Callable[..., Tensor] = loss, **changes: object) -> autoprune.Task:
+def task_of(model: nn.Module, loss: Callable[..., Tensor] = loss, **changes: object) -> autoprune.PreparedTask:
     images, targets = blobs(240)
     given: dict[str, object] = {
         "model": model,
@@ -138,10 +138,10 @@ def task_of(model: nn.Module, loss: Callable[..., Tensor] = loss, **changes: obj
         "require_trained": False,
         "predict": first,
     }
-    return autoprune.Task(**{**given, **changes})  # type: ignore[arg-type]
+    return autoprune.prepare(autoprune.Task(**{**given, **changes}))  # type: ignore[arg-type]
 
 
-def binary(model: nn.Module) -> autoprune.Task:
+def binary(model: nn.Module) -> autoprune.PreparedTask:
     images, targets = blobs(240)
     targets = (targets > 1).long()
 
@@ -152,7 +152,7 @@ def binary(model: nn.Module) -> autoprune.Task:
     return task_of(model, yes_or_no, predict=None, **data)
 
 
-TASKS: dict[str, Callable[[], autoprune.Task]] = {
+TASKS: dict[str, Callable[[], autoprune.PreparedTask]] = {
     "the same in both": lambda: task_of(Net()),
     "softmax in eval mode": lambda: task_of(SoftmaxInEval()),
     "sigmoid in eval mode": lambda: binary(SigmoidInEval()),

@@ -23,7 +23,7 @@ from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 SHAPES = {"0.weight": (32, 64), "2.weight": (16, 32), "5.weight": (4, 16)}
 
 
-def one_batch_task(*, flat: bool, **changes: object) -> autoprune.Task:
+def one_batch_task(*, flat: bool, **changes: object) -> autoprune.PreparedTask:
     """A task whose train split is one batch of 50, so that every step ends a pass."""
     images, targets = blobs()
     images = images.flatten(1) if flat else images

@@ -199,19 +199,21 @@ def test_training_learns(tmp_path: Path) -> None:
         assert float((model(images).argmax(1) == targets).float().mean()) > 0.9
 
 
-def random_task() -> autoprune.Task:
+def random_task() -> autoprune.PreparedTask:
     """An untrained model on noise."""
     torch.manual_seed(0)
     images, targets = torch.randn(40, 1, 28, 28), torch.arange(40) % 10
-    return autoprune.Task(
-        model=ResNet14(),
-        example_inputs=images[:4],
-        train=(images, targets),
-        loss=torch.nn.functional.cross_entropy,
-        metrics=("accuracy",),
-        quality="accuracy",
-        batch_size=8,
-        require_trained=False,
+    return autoprune.prepare(
+        autoprune.Task(
+            model=ResNet14(),
+            example_inputs=images[:4],
+            train=(images, targets),
+            loss=torch.nn.functional.cross_entropy,
+            metrics=("accuracy",),
+            quality="accuracy",
+            batch_size=8,
+            require_trained=False,
+        )
     )
 
 

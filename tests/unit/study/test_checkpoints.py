@@ -26,7 +26,7 @@ from tests.unit.study.small import Switch, comparable, settings, space
 STEPS, EVERY = 9, 4
 
 
-def task(**changes: object) -> autoprune.Task:
+def task(**changes: object) -> autoprune.PreparedTask:
     """Each step ends a pass."""
     return one_batch_task(flat=True, **changes)
 

@@ -52,13 +52,13 @@ def switch() -> Switch:
 
 
 @pytest.fixture(scope="module")
-def task(switch: Switch) -> autoprune.Task:
+def task(switch: Switch) -> autoprune.PreparedTask:
     return image_task(loss=switch, test=None)
 
 
 @pytest.mark.parametrize("name", CRASHES)
 def test_any_crash_of_a_trial_is_stored_and_the_run_goes_on(
-    name: str, switch: Switch, task: autoprune.Task, tmp_path: Path
+    name: str, switch: Switch, task: autoprune.PreparedTask, tmp_path: Path
 ) -> None:
     error, message = CRASHES[name]
     study, said = autoprune.Study.create(task, settings(**FEW), out=tmp_path / "run"), []
@@ -80,7 +80,7 @@ def test_any_crash_of_a_trial_is_stored_and_the_run_goes_on(
     stored.decode()  # whatever was raised, the file is UTF-8
 
 
-def test_the_same_from_the_sampler_is_one_error(task: autoprune.Task, tmp_path: Path) -> None:
+def test_the_same_from_the_sampler_is_one_error(task: autoprune.PreparedTask, tmp_path: Path) -> None:
     class Leaving(RandomSampler):
         def sample_independent(self, *arguments: object) -> object:
             raise SystemExit(0)

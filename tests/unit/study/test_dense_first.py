@@ -39,7 +39,7 @@ def passing(times: int) -> list[BaseException]:
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task(metrics={"own": Flaky(num_classes=4, average="micro")}, quality="own", test=None)
 
 

@@ -179,7 +179,7 @@ def test_what_passes_rungs_and_what_may_be_stopped() -> None:
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task()
 
 

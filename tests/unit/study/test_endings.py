@@ -21,7 +21,7 @@ from tests.unit.study.small import comparable, journal_trials, settings, space
 
 
 @functools.cache
-def task(hidden: int = 0) -> autoprune.Task:
+def task(hidden: int = 0) -> autoprune.PreparedTask:
     """Images flattened, on the trained perceptron, or on one of so many hidden features that is not trained."""
     images, targets = blobs()
     flat = images.flatten(1)

@@ -52,7 +52,7 @@ class Mixer(nn.Module):
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     torch.manual_seed(0)
     return image_task(model=Mixer().eval(), require_trained=False)
 

@@ -44,7 +44,7 @@ def flat_alone(optimizer: Optimizer, steps: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     """A perceptron whose first group has no norm, and schedulers of which one is sound."""
     own = {"negative": negative, "raising": raising, "flat_alone": flat_alone}
     return one_batch_task(flat=True, loss=counted, schedulers=own, require_trained=False)

@@ -28,7 +28,7 @@ KINDS = ("channels", "blocks")
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task()
 
 

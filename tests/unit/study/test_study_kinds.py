@@ -31,7 +31,7 @@ def halving(optimizer: Optimizer, steps: int) -> LRScheduler:
 
 
 @functools.cache
-def task(flat: bool) -> autoprune.Task:
+def task(flat: bool) -> autoprune.PreparedTask:
     return one_batch_task(flat=flat, schedulers={"mine": halving}, test=None)
 
 
@@ -246,7 +246,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 from tests.unit.recovery.watching import one_batch_task
 
 
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return one_batch_task(flat=False, schedulers={{"mine": PolynomialLR}})
 
 

@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     torch.manual_seed(0)
     return image_task(model=Encoder().eval(), require_trained=False)
 

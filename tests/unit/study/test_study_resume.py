@@ -24,12 +24,12 @@ SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     """One for all, since a task is never changed."""
     return image_task()
 
 
-def mlp_task() -> autoprune.Task:
+def mlp_task() -> autoprune.PreparedTask:
     """Another model, on the same images flattened."""
     images, targets = blobs()
     flat = images.flatten(1)

@@ -31,7 +31,7 @@ Outputs = dict[int, Tensor]
 
 
 @functools.cache
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     """One for all, since a task is never changed."""
     return image_task()
 

@@ -17,7 +17,7 @@ from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import settings, space
 
 
-def numbers(scale: float) -> autoprune.Task:
+def numbers(scale: float) -> autoprune.PreparedTask:
     """A small network trained on numbers of this standard deviation."""
     inputs = blobs()[0].flatten(1)
     targets = inputs[:, :8].sum(1, keepdim=True)
@@ -32,16 +32,18 @@ def numbers(scale: float) -> autoprune.Task:
     with torch.no_grad():
         model[-1].weight.mul_(scale)  # type: ignore[operator,union-attr]
         model[-1].bias.mul_(scale)  # type: ignore[operator,union-attr]
-    return autoprune.Task(
-        model=model.eval(),
-        example_inputs=inputs[:4],
-        train=(inputs[:400], targets[:400]),
-        search=(inputs[400:], targets[400:]),
-        loss=nn.MSELoss(),
-        metrics=("r2",),
-        quality="r2",
-        batch_size=50,
-        calibration_samples=50,
+    return autoprune.prepare(
+        autoprune.Task(
+            model=model.eval(),
+            example_inputs=inputs[:4],
+            train=(inputs[:400], targets[:400]),
+            search=(inputs[400:], targets[400:]),
+            loss=nn.MSELoss(),
+            metrics=("r2",),
+            quality="r2",
+            batch_size=50,
+            calibration_samples=50,
+        )
     )
 
 

@@ -56,7 +56,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(outputs, targets)
 
 
-def task() -> autoprune.Task:
+def task() -> autoprune.PreparedTask:
     return image_task(
         loss=loss,
         search=DataLoader(Files("search", 120), batch_size=40),

@@ -31,12 +31,12 @@ LAYERS = tuple(f"bert.encoder.layer.{number}" for number in range(6))
 
 
 @pytest.fixture(scope="module")
-def task() -> autoprune.Task:
-    return study.task((64, 48, 16))
+def task() -> autoprune.PreparedTask:
+    return autoprune.prepare(study.task((64, 48, 16)))
 
 
 @torch.no_grad()
-def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(task: autoprune.Task) -> None:
+def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(task: autoprune.PreparedTask) -> None:
     topology = discover_structure(task.dense, task.example_inputs)
     found = explain_topology(topology, SpaceSettings(kinds=("layers", "blocks")))
     parts = {section.kind: section.parts for section in found.sections}
@@ -66,7 +66,7 @@ def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(t
         assert float((smaller(ids) * targets).sum(1).mean()) > least
 
 
-def test_a_study_of_layers_heads_and_channels_runs(task: autoprune.Task, tmp_path: Path) -> None:
+def test_a_study_of_layers_heads_and_channels_runs(task: autoprune.PreparedTask, tmp_path: Path) -> None:
     """The study as it is, but brief."""
     space = replace(study.settings.space, steps=1, scan=False, reconstruction=(0,), batch_norm_samples=0)
     assert space.kinds == ("layers", "heads", "channels")

@@ -33,7 +33,7 @@ from autoprune.task import first_run
 from autoprune.task.batches import batch_samples
 from autoprune.task.data import as_batch, endless_batches, first_batches, take_batches
 from autoprune.task.splits import as_split
-from autoprune.task.task import assert_trained
+from autoprune.task.trained import assert_trained
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(130, 6, generator=generator)
@@ -58,7 +58,7 @@ def pairs(size: int = 40, samples: int = 120) -> list[tuple[Tensor, Tensor]]:
     return [(X[start : start + size].clone(), Y[start : start + size]) for start in range(0, samples, size)]
 
 
-def task_of(model: nn.Module | None = None, **changes: object) -> autoprune.Task:
+def task_of(model: nn.Module | None = None, **changes: object) -> autoprune.PreparedTask:
     arguments: dict[str, object] = {
         "model": Net() if model is None else model,
         "example_inputs": X[:2],
@@ -70,7 +70,7 @@ def task_of(model: nn.Module | None = None, **changes: object) -> autoprune.Task
         "batch_size": 40,
         "calibration_samples": 60,
     }
-    return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
+    return autoprune.prepare(autoprune.Task(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
 def fault_of(model: nn.Module | None = None, **changes: object) -> str:
@@ -376,7 +376,7 @@ def images(count: int) -> list[Tensor]:
     return [torch.rand(3, 4 + number % 3, 5, generator=generator) for number in range(count)]
 
 
-def detection_task(batches: list[object], **changes: object) -> autoprune.Task:
+def detection_task(batches: list[object], **changes: object) -> autoprune.PreparedTask:
     arguments: dict[str, object] = {
         "example_inputs": ([torch.rand(3, 4, 5), torch.rand(3, 5, 5)],),
         "train": batches,

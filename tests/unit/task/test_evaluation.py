@@ -16,6 +16,7 @@ from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.study.rungs import rung_split
 from autoprune.study.study import Study
 from autoprune.task.evaluation import Evaluation
+from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space
@@ -30,7 +31,7 @@ def right(model: nn.Module, data: tuple[Tensor, Tensor] = SEARCH) -> dict[str, o
     return {"quality": (outputs.argmax(1) == data[1]).float().mean(), "largest": float(outputs.amax(1).mean())}
 
 
-def evaluated_task(**changes: object) -> Task:
+def evaluated_task(**changes: object) -> PreparedTask:
     given = {"metrics": (), "quality": "quality", "test": None, "evaluate": right}
     return image_task(**{**given, **changes})
 
@@ -146,12 +147,14 @@ def test_a_task_without_tensors_for_metrics() -> None:
             return {"scores": self.layer(x)}
 
     x = torch.randn(40, 3)
-    task = Task(
-        model=Named(),
-        example_inputs=x[:2],
-        train=[(part, {"label": part[:, 0] > 0}) for part in x.split(10)],
-        loss=lambda outputs, targets: nn.functional.cross_entropy(outputs["scores"], targets["label"].long()),
-        evaluate=lambda model: {"quality": float(model(x)["scores"].mean())},
+    task = prepare(
+        Task(
+            model=Named(),
+            example_inputs=x[:2],
+            train=[(part, {"label": part[:, 0] > 0}) for part in x.split(10)],
+            loss=lambda outputs, targets: nn.functional.cross_entropy(outputs["scores"], targets["label"].long()),
+            evaluate=lambda model: {"quality": float(model(x)["scores"].mean())},
+        )
     )
     assert task.prediction.kind == "regression"
     assert evaluate(task, task.dense, task.search_split).samples == 40

@@ -15,7 +15,7 @@ from autoprune.errors import ConfigurationError, TaskError
 from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.study.study import Study
 from autoprune.task.data import IterableSplit, TensorSplit
-from autoprune.task.task import assert_trained
+from autoprune.task.trained import assert_trained
 from tests.tasks import image_task
 
 
@@ -83,16 +83,18 @@ def test_outputs_and_targets_come_as_they_are() -> None:
         return (outputs[:, 0] - targets).abs().mean()
 
     x = torch.randn(60, 3)
-    task = autoprune.Task(
-        model=nn.Linear(3, 1),
-        example_inputs=x[:2],
-        train=(x, x[:, 0].double()),
-        search=(x + 1, x[:, 0].double()),
-        loss=lambda outputs, targets: (outputs[:, 0] - targets).abs().mean(),
-        metrics={"error": error},
-        quality="error",
-        directions={"error": False},
-        batch_size=16,
+    task = autoprune.prepare(
+        autoprune.Task(
+            model=nn.Linear(3, 1),
+            example_inputs=x[:2],
+            train=(x, x[:, 0].double()),
+            search=(x + 1, x[:, 0].double()),
+            loss=lambda outputs, targets: (outputs[:, 0] - targets).abs().mean(),
+            metrics={"error": error},
+            quality="error",
+            directions={"error": False},
+            batch_size=16,
+        )
     )
     evaluate(task, task.dense, task.search_split)
     assert (torch.Size([60, 1]), torch.Size([60]), torch.float64) in seen
@@ -207,12 +209,14 @@ def test_batches_that_cannot_be_put_together() -> None:
         ]
 
     with pytest.raises(TaskError, match=r"get outputs of one shape \[N, ...\] in all batches, but got \(3, 4\) and"):
-        autoprune.Task(
-            model=PerStep(),
-            example_inputs=torch.zeros(1, 4, 2),
-            train=pairs(0),
-            search=pairs(1),
-            loss=nn.functional.cross_entropy,
-            metrics={"q": lambda outputs, targets: float((outputs.argmax(1) == targets).float().mean())},
-            quality="q",
+        autoprune.prepare(
+            autoprune.Task(
+                model=PerStep(),
+                example_inputs=torch.zeros(1, 4, 2),
+                train=pairs(0),
+                search=pairs(1),
+                loss=nn.functional.cross_entropy,
+                metrics={"q": lambda outputs, targets: float((outputs.argmax(1) == targets).float().mean())},
+                quality="q",
+            )
         )

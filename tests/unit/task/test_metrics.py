@@ -48,21 +48,23 @@ def loss_of(kind: str) -> object:
     )
 
 
-def task_of(kind: str, name: str, wrong: int = 0) -> autoprune.Task:
+def task_of(kind: str, name: str, wrong: int = 0) -> autoprune.PreparedTask:
     split = (X, TARGETS[kind])
-    return autoprune.Task(
-        model=Known(3 if kind in ("multiclass", "multilabel") else 1, wrong),
-        example_inputs=X[:2],
-        train=split,
-        search=(X.clone(), TARGETS[kind]),
-        loss=loss_of(kind),  # type: ignore[arg-type]
-        metrics=(name,),
-        quality=name,
-        batch_size=200,
+    return autoprune.prepare(
+        autoprune.Task(
+            model=Known(3 if kind in ("multiclass", "multilabel") else 1, wrong),
+            example_inputs=X[:2],
+            train=split,
+            search=(X.clone(), TARGETS[kind]),
+            loss=loss_of(kind),  # type: ignore[arg-type]
+            metrics=(name,),
+            quality=name,
+            batch_size=200,
+        )
     )
 
 
-def quality_of(task: autoprune.Task) -> float:
+def quality_of(task: autoprune.PreparedTask) -> float:
     metric = task.new_metrics()[task.quality]
     for batch in task.search_split.ordered():
         assert isinstance(batch.targets, Tensor)

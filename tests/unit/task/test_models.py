@@ -21,6 +21,7 @@ from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
 from autoprune.task.models import without_wrapping
+from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
 
 pytestmark = [
@@ -35,11 +36,11 @@ def plain() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
-def task(model: object, **changes: object) -> Task:
+def task(model: object, **changes: object) -> PreparedTask:
     data = {"train": (INPUTS[:20], TARGETS[:20]), "search": (INPUTS[20:], TARGETS[20:])}
     score = {"loss": nn.functional.cross_entropy, "metrics": ("accuracy",), "quality": "accuracy"}
     more = {"example_inputs": INPUTS[:4], "batch_size": 10, "require_trained": False}
-    return Task(model=model, **data, **score, **more, **changes)  # type: ignore[arg-type]
+    return prepare(Task(model=model, **data, **score, **more, **changes))  # type: ignore[arg-type]
 
 
 def halves(topology: Topology) -> KeptChannels:

@@ -19,7 +19,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task.prediction import ignore_index_of, kind_trained_by
-from autoprune.task.task import assert_trained
+from autoprune.task.trained import assert_trained
 
 generator = torch.Generator().manual_seed(0)
 X = torch.randn(120, 6, generator=generator)
@@ -39,7 +39,9 @@ class Columns(nn.Module):
         return outputs[:, 0] if self.flat else outputs
 
 
-def task_of(model: nn.Module, targets: object, loss: object, metrics: object, **changes: object) -> autoprune.Task:
+def task_of(
+    model: nn.Module, targets: object, loss: object, metrics: object, **changes: object
+) -> autoprune.PreparedTask:
     assert isinstance(metrics, tuple | dict)
     arguments: dict[str, object] = {
         "model": model,
@@ -51,10 +53,10 @@ def task_of(model: nn.Module, targets: object, loss: object, metrics: object, **
         "quality": next(iter(metrics)),
         "batch_size": 40,
     }
-    return autoprune.Task(**{**arguments, **changes})  # type: ignore[arg-type]
+    return autoprune.prepare(autoprune.Task(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
-def quality_of(task: autoprune.Task) -> float:
+def quality_of(task: autoprune.PreparedTask) -> float:
     found = evaluate(task, task.dense, task.search_split)
     assert quality_alone(task, task.dense, task.search_split)[0] == found.value
     return found.value

@@ -16,7 +16,7 @@ from autoprune.errors import ConfigurationError, TaskError
 from autoprune.records.atomic import write_atomically
 from autoprune.task import checkpoint as checkpoints
 from autoprune.task.metrics import METRICS
-from autoprune.task.task import assert_trained
+from autoprune.task.trained import assert_trained
 from tests.tasks import blobs, image_task, trained_resnet
 from tests.zoo.convolutional import ResNet
 
@@ -241,22 +241,52 @@ def test_a_bad_argument_is_one_fault(field: str, value: object, message: str) ->
     assert re.search(message, one_fault(**{field: value}))
 
 
-def test_every_fault_is_in_one_error() -> None:
-    faults = faults_of(
-        model=copy.deepcopy(trained_resnet()).to("meta"),
-        train=iter([(X, Y)]),
-        search=3,
-        test=[],
-        search_share=2,
-        calibration_samples=0,
-        seed=-1,
-        loss=None,
-        quality="f1",
-    )
-    expected = ("model", "train", "search", "test", "search_share", "calibration_samples", "seed", "loss", "quality")
-    assert len(faults) == len(expected)
-    for name in expected:
+def named_once(names: tuple[str, ...], faults: tuple[str, ...]) -> None:
+    assert len(faults) == len(names)
+    for name in names:
         assert sum(bool(re.match(rf"(the )?{name}\b", line)) for line in faults) == 1, (name, faults)
+
+
+def test_every_wrong_argument_is_in_one_error() -> None:
+    expected = ("model", "train", "search", "search_share", "checkpoint", "predict", "seed", "loss", "quality")
+    wrong = {"search_share": 2, "checkpoint": 3, "predict": "first", "seed": -1, "loss": None, "quality": "f1"}
+    named_once(expected, faults_of(model=nn.Linear, train=None, search=3, **wrong))
+
+
+def test_every_fault_of_model_and_data_is_in_one_error() -> None:
+    model = copy.deepcopy(trained_resnet()).to("meta")
+    named_once(("model", "train", "search", "test"), faults_of(model=model, train=iter([(X, Y)]), search=[X], test=[]))
+
+
+class Untouchable(Dataset[tuple[Tensor, Tensor]]):
+    """Data, a model and a loss that must not be used."""
+
+    def __len__(self) -> int:
+        raise AssertionError("the length of the data was asked for")
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        raise AssertionError("the data was read")
+
+    def __call__(self, *_: object) -> nn.Module:
+        raise AssertionError("a function of the user's was called")
+
+
+def test_declaring_a_task_runs_no_code_of_the_users() -> None:
+    user = Untouchable()
+    given = {"train": user, "search": user, "test": user, "model": user, "loss": user, "predict": user}
+    numbers = {"example_inputs": X[:2], "metrics": ("accuracy",), "quality": "accuracy"}
+    task = autoprune.Task(**given, **numbers)  # type: ignore[arg-type]
+    with pytest.raises(TaskError) as error:
+        autoprune.prepare(task)
+    told = "\n".join(error.value.faults)
+    assert "a function of the user's was called" in told
+    assert "the length of the data was asked for" in told
+
+
+def test_a_prepared_task_is_prepared_once() -> None:
+    task = image_task()
+    assert autoprune.prepare(task) is task
+    assert isinstance(task, autoprune.PreparedTask)
 
 
 def test_every_unknown_metric_is_named_beside_other_faults() -> None:
@@ -576,4 +606,5 @@ def test_an_untrained_model_is_refused_whatever_its_luck(seed: int) -> None:
 
 
 def test_task_is_where_the_package_says() -> None:
-    assert autoprune.Task is type(image_task())
+    assert autoprune.PreparedTask is type(image_task())
+    assert isinstance(image_task(), autoprune.Task)
