@@ -27,7 +27,7 @@ from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 from autoprune.task.checkpoint import bytes_of, serialize
 from autoprune.task.soundness import is_finite
-from autoprune.task.task import Task
+from autoprune.task.prepare import PreparedTask
 from autoprune.trial.context import TrialContext
 
 #: Settings that may change from one run of a study to the next.
@@ -65,7 +65,7 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
     }
 
 
-def problem_of(task: Task, settings: StudySettings) -> Problem:
+def problem_of(task: PreparedTask, settings: StudySettings) -> Problem:
     """Return the problem of a new study.
 
     Args:
