@@ -26,8 +26,8 @@ from autoprune.structure.blocks import DroppableBlock
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
 from autoprune.task.checkpoint import bytes_of, serialize
-from autoprune.task.soundness import is_finite
 from autoprune.task.prepare import PreparedTask
+from autoprune.task.soundness import is_finite
 from autoprune.trial.context import TrialContext
 
 #: Settings that may change from one run of a study to the next.

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.data import IterableSplit, Pair, Split, TensorSplit, check_arrays
 
+_EMPTY = error_message("a split", "hold at least one batch", "none")
+
 
 def check_type(data: object, name: str) -> None:
     """Check that a value has the type and the lengths of a split, without reading it.
@@ -35,6 +37,8 @@ def _check_type(data: object) -> None:
     if pair is not None and len(pair[0]) != len(pair[1]):
         got = f"{len(pair[0])} and {len(pair[1])}"
         raise ConfigurationError(error_message("inputs and targets", "have the same length", got))
+    if (type(data) is list and not data) or (pair is not None and len(pair[0]) == 0):
+        raise ConfigurationError(_EMPTY)
     if isinstance(data, IterableDataset):
         remedy = "Wrap it: DataLoader(dataset, batch_size=32), or batch_size=None where it yields whole batches."
         raise ConfigurationError(error_message("a split", "yield batches", "a bare IterableDataset", remedy))
@@ -94,7 +98,7 @@ def non_empty(split: Split) -> Split:
         ConfigurationError: A pass yields nothing.
     """
     if next(split.ordered(), None) is None:
-        raise ConfigurationError(error_message("a split", "hold at least one batch", "none"))
+        raise ConfigurationError(_EMPTY)
     return split
 
 

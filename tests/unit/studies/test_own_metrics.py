@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from autoprune.study.study import Study
+from autoprune.task.prepare import prepare
 from studies.own_metrics import functions, study
 
 
@@ -33,7 +34,7 @@ def test_the_scripts_run(script: ModuleType, names: set[str], tmp_path: Path) ->
 
 
 def test_the_numbers_of_the_dense_model() -> None:
-    task = study.task()
+    task = prepare(study.task())
     assert task.evaluate is not None
     with torch.no_grad():
         numbers = task.evaluate(task.dense)

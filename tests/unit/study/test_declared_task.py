@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune
 from autoprune.errors import TaskError
@@ -15,6 +16,8 @@ from tests.tasks import blobs
 
 IMAGES, TARGETS = blobs(120)
 INPUTS = IMAGES.flatten(1)
+#: Whether it holds anything is not known before it is read.
+NOTHING = DataLoader(TensorDataset(INPUTS[:0], TARGETS[:0]))
 SETTINGS = autoprune.StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
 
 
@@ -55,7 +58,7 @@ def test_a_study_prepares_its_task_itself(tmp_path: Path) -> None:
 
 
 def test_faults_of_a_task_are_told_before_anything_is_written(tmp_path: Path) -> None:
-    task = declared(Factory(), train=(INPUTS[:, :5], TARGETS), test=[])
+    task = declared(Factory(), train=(INPUTS[:, :5], TARGETS), test=NOTHING)
     with pytest.raises(TaskError) as error:
         autoprune.Study.create(task, SETTINGS, out=tmp_path / "run")
     told = "\n".join(error.value.faults)

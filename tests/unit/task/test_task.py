@@ -248,14 +248,16 @@ def named_once(names: tuple[str, ...], faults: tuple[str, ...]) -> None:
 
 
 def test_every_wrong_argument_is_in_one_error() -> None:
-    expected = ("model", "train", "search", "search_share", "checkpoint", "predict", "seed", "loss", "quality")
+    expected = ("model", "train", "search", "test", "search_share", "checkpoint", "predict", "seed", "loss", "quality")
     wrong = {"search_share": 2, "checkpoint": 3, "predict": "first", "seed": -1, "loss": None, "quality": "f1"}
-    named_once(expected, faults_of(model=nn.Linear, train=None, search=3, **wrong))
+    named_once(expected, faults_of(model=nn.Linear, train=None, search=3, test=[], **wrong))
 
 
 def test_every_fault_of_model_and_data_is_in_one_error() -> None:
     model = copy.deepcopy(trained_resnet()).to("meta")
-    named_once(("model", "train", "search", "test"), faults_of(model=model, train=iter([(X, Y)]), search=[X], test=[]))
+    empty = DataLoader(TensorDataset(X[:0], Y[:0]))
+    faults = faults_of(model=model, train=iter([(X, Y)]), search=[X], test=empty)
+    named_once(("model", "train", "search", "test"), faults)
 
 
 class Untouchable(Dataset[tuple[Tensor, Tensor]]):
