@@ -51,6 +51,22 @@ class PreparedTask(Task):
         higher_is_better: Direction of the quality.
         prediction: What the model predicts.
         least_batch: Samples of the smallest batch that the model can be trained on, 1 or 2.
+
+    Example:
+        >>> import torch
+        >>> from autoprune import Task, prepare
+        >>> inputs = torch.linspace(-1, 1, 64).reshape(64, 1)
+        >>> task = Task(
+        ...     model=torch.nn.Linear(1, 1),
+        ...     example_inputs=inputs[:1],
+        ...     train=(inputs, 2 * inputs),
+        ...     loss=torch.nn.functional.mse_loss,
+        ...     metrics=("r2", "mse"),
+        ...     quality="mse",
+        ... )
+        >>> prepared = prepare(task)
+        >>> prepared.summary(), prepared.higher_is_better, len(prepared.new_metrics())
+        ('numbers; r2, mse over values', False, 2)
     """
 
     dense: nn.Module = field(repr=False)
