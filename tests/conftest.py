@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
 # Before anything of autoprune is imported: jaxtyping checks the annotated shapes through beartype.
@@ -9,6 +12,27 @@ _hook = install_import_hook("autoprune.criteria", "beartype.beartype")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+#: Folders of long tests, which start first: a worker that is done early has short ones left to take.
+FIRST = ("faults", "end_to_end", "browser", "unit/study", "unit/recovery")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Schedule for `--dist loadgroup`: the tests of a module run in one worker, unless they name another group."""
+    here = Path(__file__).parent
+    names = {item: item.path.relative_to(here).as_posix() for item in items}
+    for item, name in names.items():
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: next((place for place, one in enumerate(FIRST) if names[item].startswith(one)), 99))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _discoveries() -> Iterator[None]:
+    from tests.discoveries import kept_for_the_run
+
+    with kept_for_the_run():
+        yield
 
 
 @pytest.fixture(autouse=True)

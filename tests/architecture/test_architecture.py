@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,18 @@ SOURCES = sorted((ROOT / "autoprune").rglob("*.py"))
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def tree(source: Path) -> ast.Module:
-    return ast.parse(source.read_text(), filename=str(source))
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of the package, read and parsed once for all checks."""
 
+    path: Path
+    text: str
+    module: ast.Module
 
-def named(source: Path) -> str:
-    return str(source.relative_to(ROOT))
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        text = path.read_text()
+        return cls(path, text, ast.parse(text, filename=str(path)))
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -39,24 +46,6 @@ def test_the_layers_hold() -> None:
     assert "0 broken" in result.stdout
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=named)
-def test_no_file_is_longer_than_a_person_reads(source: Path) -> None:
-    assert len(source.read_text().splitlines()) <= 400
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=named)
-def test_no_any(source: Path) -> None:
-    """A type that says nothing; `object` says that nothing is known."""
-    names = [
-        node.lineno
-        for node in ast.walk(tree(source))
-        if (isinstance(node, ast.Name) and node.id == "Any")
-        or (isinstance(node, ast.Attribute) and node.attr == "Any")
-        or (isinstance(node, ast.ImportFrom) and any(alias.name == "Any" for alias in node.names))
-    ]
-    assert not names, f"Any in lines {names}"
-
-
 def public(body: list[ast.stmt]) -> Iterator[Documented]:
     """Public functions and classes, and what is public in those classes."""
     for node in body:
@@ -67,23 +56,78 @@ def public(body: list[ast.stmt]) -> Iterator[Documented]:
             yield from public(node.body)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=named)
-def test_what_is_public_says_what_it_is(source: Path) -> None:
-    module = tree(source)
-    assert ast.get_docstring(module), "the module itself"
-    bare = [f"{node.name} (line {node.lineno})" for node in public(module.body) if not ast.get_docstring(node)]
-    assert not bare
+def longer_than_a_person_reads(source: Source) -> Iterator[str]:
+    lines = len(source.text.splitlines())
+    if lines > 400:
+        yield f"{lines} lines, of at most 400"
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=named)
-def test_public_signatures_name_their_arguments(source: Path) -> None:
-    """No **kwargs but where the place of any module is taken, no mutable defaults."""
-    for node in public(tree(source).body):
+def types_that_say_nothing(source: Source) -> Iterator[str]:
+    """Any; `object` says that nothing is known."""
+    for node in ast.walk(source.module):
+        if (
+            (isinstance(node, ast.Name) and node.id == "Any")
+            or (isinstance(node, ast.Attribute) and node.attr == "Any")
+            or (isinstance(node, ast.ImportFrom) and any(alias.name == "Any" for alias in node.names))
+        ):
+            yield f"Any in line {node.lineno}"
+
+
+def without_a_docstring(source: Source) -> Iterator[str]:
+    if not ast.get_docstring(source.module):
+        yield "no docstring of the module"
+    for node in public(source.module.body):
+        if not ast.get_docstring(node):
+            yield f"no docstring of {node.name} (line {node.lineno})"
+
+
+def signatures_that_hide_arguments(source: Source) -> Iterator[str]:
+    """**kwargs but where the place of any module is taken, and mutable defaults."""
+    for node in public(source.module.body):
         if isinstance(node, ast.ClassDef):
             continue
-        assert node.args.kwarg is None or source.name == "skip.py", f"**{node.name}"
+        if node.args.kwarg is not None and source.path.name != "skip.py":
+            yield f"**{node.args.kwarg.arg} of {node.name}"
         defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
-        assert not any(isinstance(default, ast.List | ast.Dict | ast.Set) for default in defaults), node.name
+        if any(isinstance(default, ast.List | ast.Dict | ast.Set) for default in defaults):
+            yield f"a mutable default of {node.name}"
+
+
+CHECKS: tuple[Callable[[Source], Iterator[str]], ...] = (
+    longer_than_a_person_reads,
+    types_that_say_nothing,
+    without_a_docstring,
+    signatures_that_hide_arguments,
+)
+
+
+def test_every_file_keeps_to_the_rules() -> None:
+    """One pass over the package: each file is read and parsed once."""
+    faults = [
+        f"{path.relative_to(ROOT)}: {fault}"
+        for path in SOURCES
+        for source in (Source.of(path),)
+        for check in CHECKS
+        for fault in check(source)
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (longer_than_a_person_reads, "x = 1\n" * 401),
+        (types_that_say_nothing, "from typing import Any"),
+        (types_that_say_nothing, "import typing\n\ndef f(x: typing.Any): pass"),
+        (without_a_docstring, "x = 1"),
+        (without_a_docstring, '"""Doc."""\n\nclass A:\n    """Doc."""\n\n    def f(self): pass'),
+        (signatures_that_hide_arguments, "def f(**all): pass"),
+        (signatures_that_hide_arguments, "def f(x=[]): pass"),
+    ],
+)
+def test_the_rules_can_be_broken(check: Callable[[Source], Iterator[str]], text: str) -> None:
+    """A check that finds nothing in a file that breaks its rule would be no check."""
+    assert list(check(Source(Path("broken.py"), text, ast.parse(text))))
 
 
 def test_names_of_the_package_are_all_there() -> None:
@@ -142,7 +186,7 @@ def test_every_extra_is_used() -> None:
         name.split(".")[0]
         for folder in USERS
         for source in (ROOT / folder).rglob("*.py")
-        for node in ast.walk(tree(source))
+        for node in ast.walk(ast.parse(source.read_text()))
         for name in (
             [alias.name for alias in node.names]
             if isinstance(node, ast.Import)

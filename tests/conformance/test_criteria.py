@@ -28,7 +28,8 @@ from tests.conformance.scoring import (
 )
 from tests.zoo.registry import ZOO, random_kept, specimen
 
-EVERY = [(criterion, name) for name in ZOO for criterion in CRITERIA]
+#: One item for each model: its signals are gathered once, and every criterion is tried on them.
+every_model = pytest.mark.parametrize("name", ZOO)
 #: A mean over the positions of a channel: on the mask of a grid those that the other side silenced count too.
 MEANS = ("mean_activation", "mean_square_activation", "activation_variance", "apoz")
 #: Behind a sigmoid a silenced channel is a half: the weights that read it are zero, and learn.
@@ -42,40 +43,51 @@ def scorable(criterion: str, topology: Topology) -> Iterator[ChannelGroup]:
             yield group
 
 
-@pytest.mark.parametrize(("criterion", "name"), EVERY)
-def test_finite_not_negative_and_one_for_each_channel(criterion: str, name: str) -> None:
+def every_score(topology: Topology) -> Iterator[tuple[str, ChannelGroup]]:
+    """Every criterion with every group that it can score."""
+    for criterion in CRITERIA:
+        for group in scorable(criterion, topology):
+            yield criterion, group
+
+
+@every_model
+def test_finite_not_negative_and_one_for_each_channel(name: str) -> None:
     signals = dense_signals(name)
-    for group in scorable(criterion, specimen(name).topology):
+    for criterion, group in every_score(specimen(name).topology):
         found = score(criterion, group, signals)
-        assert found.shape == (group.channels,)
-        assert found.dtype == torch.float32
-        assert torch.isfinite(found).all()
-        assert (found >= 0).all()
+        assert found.shape == (group.channels,), criterion
+        assert found.dtype == torch.float32, criterion
+        assert torch.isfinite(found).all(), criterion
+        assert (found >= 0).all(), criterion
         if criterion == "fpgm" and group.channels == 2:
             continue  # each of a pair is as far from the other
-        assert len(set(found.tolist())) > 1, "scores that are all equal choose nothing"
+        assert len(set(found.tolist())) > 1, f"{criterion}: scores that are all equal choose nothing"
 
 
-@pytest.mark.parametrize(("criterion", "name"), EVERY)
-def test_the_same_twice(criterion: str, name: str) -> None:
+@every_model
+def test_the_same_twice(name: str) -> None:
     signals, again = dense_signals(name), gathered_again(name)
-    for group in scorable(criterion, specimen(name).topology):
+    for criterion, group in every_score(specimen(name).topology):
         first = score(criterion, group, signals)
-        assert torch.equal(first, score(criterion, group, signals)), "of the same signals"
-        assert torch.equal(first, score(criterion, group, again)), "of signals that were gathered again"
+        assert torch.equal(first, score(criterion, group, signals)), f"{criterion}, of the same signals"
+        assert torch.equal(first, score(criterion, group, again)), f"{criterion}, of signals that were gathered again"
 
 
-@pytest.mark.parametrize(("criterion", "name"), [pair for pair in EVERY if pair[0] != "random"])
-def test_scores_move_with_their_channels(criterion: str, name: str) -> None:
+@every_model
+def test_scores_move_with_their_channels(name: str) -> None:
     topology = specimen(name).topology
     orders = orders_of(topology)
-    for group in scorable(criterion, topology):
+    for criterion, group in every_score(topology):
+        if criterion == "random":
+            continue
         before = score(criterion, group, dense_signals(name))
         after = score(criterion, group, permuted_signals(name))
-        torch.testing.assert_close(after, before[orders[group.name]], rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(
+            after, before[orders[group.name]], rtol=1e-4, atol=1e-9, msg=lambda text, of=criterion: f"{of}: {text}"
+        )
 
 
-@pytest.mark.parametrize("name", ZOO)
+@every_model
 @pytest.mark.parametrize("seed", range(2))
 def test_a_cut_model_scores_like_the_silenced_one(name: str, seed: int) -> None:
     """On a parent the channels still alive get what the dense model gives them once the others are silent."""
@@ -101,7 +113,9 @@ def test_a_cut_model_scores_like_the_silenced_one(name: str, seed: int) -> None:
                 expected = expected - (group.channels - len(alive)) * score("l2", group, on_mask)[alive]
             if criterion in MEANS and is_grid(case.topology, group.name):
                 expected = expected * found.sum() / expected.sum()
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
+            torch.testing.assert_close(
+                found, expected, rtol=1e-4, atol=1e-9, msg=lambda text, of=criterion: f"{of}: {text}"
+            )
 
 
 def as_cut(criterion: str, group: ChannelGroup, scores: Tensor, alive: Tensor) -> Tensor:
@@ -123,17 +137,17 @@ def test_a_missing_signal_is_a_configuration_error(criterion: str) -> None:
         score(criterion, case.topology.groups[0], bare)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_scoring_changes_no_signal(criterion: str) -> None:
+def test_scoring_changes_no_signal() -> None:
     signals = dense_signals("resnet")
     before = copy.deepcopy(dict(signals.weights))
-    for group in specimen("resnet").topology.groups:
-        score(criterion, group, signals)
-    assert all(torch.equal(before[name], tensor) for name, tensor in signals.weights.items())
+    for criterion in CRITERIA:
+        for group in specimen("resnet").topology.groups:
+            score(criterion, group, signals)
+        assert all(torch.equal(before[name], tensor) for name, tensor in signals.weights.items()), criterion
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_the_docstring_says_what_it_is(criterion: str) -> None:
-    text = CRITERIA[criterion].load().__doc__ or ""
-    assert "Returns:" in text
-    assert "20" in text, "the year of the paper"
+def test_the_docstring_says_what_it_is() -> None:
+    for criterion, entry in CRITERIA.items():
+        text = entry.load().__doc__ or ""
+        assert "Returns:" in text, criterion
+        assert "20" in text, f"{criterion}: the year of the paper"

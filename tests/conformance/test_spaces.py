@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from torch import Tensor, nn
 
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
@@ -30,17 +33,22 @@ from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, vgg
 
-IMAGES = torch.randn(2, 1, 8, 8)
-MODELS: dict[str, Topology] = {
-    "resnet": trace(ResNet(widths=(12, 20, 32), depth=3).eval(), IMAGES),
-    "vgg": trace(vgg().eval(), IMAGES),
-    "attention": trace(LanguageModel(SDPAttention).eval(), torch.arange(10).view(2, 5)),
+MODELS: Mapping[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "resnet": lambda: (ResNet(widths=(12, 20, 32), depth=3), torch.randn(2, 1, 8, 8)),
+    "vgg": lambda: (vgg(), torch.randn(2, 1, 8, 8)),
+    "attention": lambda: (LanguageModel(SDPAttention), torch.arange(10).view(2, 5)),
 }
 #: kind, tie, model, whether it was scanned.
 CASES = [(*case, True) for case in itertools.product(SPACES, TIES, ("resnet",))]
 CASES += [(*case, True) for case in itertools.product(SPACES, ("shape",), ("vgg", "attention"))]
 CASES += [(*case, False) for case in itertools.product(SPACES, ("none",), ("resnet",))]
 every = pytest.mark.parametrize(("kind", "tie", "model", "scanned"), CASES)
+
+
+@functools.cache
+def topology_of(model: str) -> Topology:
+    module, inputs = MODELS[model]()
+    return trace(module.eval(), inputs)
 
 
 def scan_of(topology: Topology) -> Sensitivity:
@@ -65,7 +73,7 @@ def settings_of(kind: str, tie: str, **changes: object) -> SpaceSettings:
 
 
 def build(kind: str, tie: str, model: str, scanned: bool, **changes: object) -> Space:
-    topology = MODELS[model]
+    topology = topology_of(model)
     return build_space(settings_of(kind, tie, **changes), topology, scan_of(topology) if scanned else None)
 
 
@@ -102,7 +110,7 @@ def share_of(topology: Topology, widths: dict[str, int]) -> float:
 
 def tied(tie: str, model: str) -> tuple[CostModel, AllowedWidths, list[list[str]]]:
     """Cost of tied widths, which of them may be had, and the groups of each tie."""
-    topology = MODELS[model]
+    topology = topology_of(model)
     context = SpaceContext(settings=settings_of("guided", tie), topology=topology)
     table = CostTable.of(topology).tied(context.leaders)
     floor, grain = width_bounds(table, 0.85, 1)
@@ -119,7 +127,7 @@ def test_every_kind_is_built_by_name() -> None:
 @given(data=st.data())
 def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: bool, data: st.DataObject) -> None:
     """Within max_ratio and what a group needs, with tied groups alike, and within a percent of the budget."""
-    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    space, topology = build(kind, tie, model, scanned), topology_of(model)
     point = data.draw(points_of(space))
     plan = space.decode(point, seed=7)
     assert space.decode(point, seed=7) == plan, "decoding is a function"
@@ -137,7 +145,7 @@ def test_every_point_is_a_valid_plan(kind: str, tie: str, model: str, scanned: b
 @every
 @pytest.mark.parametrize("round_to", [1, 4])
 def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool, round_to: int) -> None:
-    space, topology = build(kind, tie, model, scanned, round_to=round_to), MODELS[model]
+    space, topology = build(kind, tie, model, scanned, round_to=round_to), topology_of(model)
     random = np.random.default_rng(0)
     for _ in range(6):
         widths = planned_widths(space.decode(drawn(space, random), seed=0), topology)
@@ -149,7 +157,7 @@ def test_floors_hold_with_grains(kind: str, tie: str, model: str, scanned: bool,
 
 @every
 def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, model: str, scanned: bool) -> None:
-    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    space, topology = build(kind, tie, model, scanned), topology_of(model)
     cost, allowed, members = tied(tie, model)
     for budget in budgets(settings_of(kind, tie), topology, 5):
         for point in (space.uniform(budget), space.solved(budget)):
@@ -174,7 +182,7 @@ def test_uniform_and_solved_cost_the_budget_or_the_nearest(kind: str, tie: str, 
 @every
 def test_the_baselines_are_points_of_the_space(kind: str, tie: str, model: str, scanned: bool) -> None:
     """Optuna warns of values outside, and a sampler cannot model them."""
-    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    space, topology = build(kind, tie, model, scanned), topology_of(model)
     chosen = settings_of(kind, tie)
     points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, topology, 4))]
     points += [solved for budget in budgets(chosen, topology, 3) if (solved := space.solved(budget)) is not None]
@@ -189,7 +197,7 @@ def test_the_baselines_are_points_of_the_space(kind: str, tie: str, model: str, 
 
 @every
 def test_the_baselines_come_back_as_they_were(kind: str, tie: str, model: str, scanned: bool) -> None:
-    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    space, topology = build(kind, tie, model, scanned), topology_of(model)
     for budget in budgets(settings_of(kind, tie), topology, 4):
         for point in (space.uniform(budget), space.solved(budget)):
             if point is not None:
@@ -206,7 +214,7 @@ SAME = {"direct": 25, "guided": 23, "reduced": 17}
 
 @pytest.mark.parametrize(("kind", "tie", "model", "scanned"), [case for case in CASES if case[1] != "stage"])
 def test_plans_of_the_space_come_back(kind: str, tie: str, model: str, scanned: bool) -> None:
-    space, topology = build(kind, tie, model, scanned), MODELS[model]
+    space, topology = build(kind, tie, model, scanned), topology_of(model)
     random, same = np.random.default_rng(1), 0
     for _ in range(25):
         plan = space.decode(drawn(space, random, inner=0.9), seed=0)
@@ -220,5 +228,5 @@ def test_plans_of_the_space_come_back(kind: str, tie: str, model: str, scanned: 
 
 def test_a_hundred_groups_are_few_parameters_in_the_reduced_space() -> None:
     space = build("reduced", "none", "resnet", True, criterion_per_group=False, criteria=("l2",), learning_rate=0.1)
-    assert len(MODELS["resnet"].groups) > 8
+    assert len(topology_of("resnet").groups) > 8
     assert len(space.distributions) == 1 + 1 + 8

@@ -20,8 +20,10 @@ from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.task.data import Inputs, call
+from autoprune.trace.rules.registry import RULES
 from autoprune.trace.running import plain_operators
 from autoprune.trace.values import map_tensors, tensors_in
+from tests.zoo.cover import cover, features, models, shown, table
 from tests.zoo.registry import WHOLE_ZOO, build_any
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -67,6 +69,12 @@ LESS: Mapping[str, tuple[float, str]] = {
 }
 
 
+#: Rules that no model of the zoo uses: this torch computes them by others, or tests/unit/trace has them.
+WITHOUT_A_MODEL = {"flip", "linear", "rms_norm"}
+#: A set cover in the default run, the others in `make test-slow`.
+every_model = pytest.mark.parametrize("name", models(WHOLE_ZOO))
+
+
 @dataclass(frozen=True, slots=True)
 class Surveyed:
     """A model of the zoo in eval mode, its inputs and its proved topology; not to be changed."""
@@ -110,7 +118,7 @@ def assert_equal(name: str, kept: KeptChannels) -> None:
         assert torch.allclose(got / scale, expected / scale, rtol=0, atol=2e-4 if name in COARSE else 1e-9)
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None:
@@ -125,14 +133,14 @@ def test_a_cut_computes_what_a_mask_does(name: str, data: st.DataObject) -> None
     assert_equal(name, KeptChannels(groups=groups))
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 def test_blocks_can_be_dropped_one_by_one_and_all(name: str) -> None:
     blocks = tuple(block.name for block in surveyed(name).topology.blocks if block.exact)
     for dropped in {(block,) for block in blocks} | {blocks}:
         assert_equal(name, KeptChannels(groups={}, dropped=dropped))
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 def test_the_cost_without_blocks_and_layers_is_known_before_the_cut(name: str) -> None:
     """Without all blocks that are exact, without all layers, and without every other one of all."""
     found = surveyed(name)
@@ -145,7 +153,7 @@ def test_the_cost_without_blocks_and_layers_is_known_before_the_cut(name: str) -
         assert cost.multiply_adds == count_multiply_adds(smaller, found.inputs)
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 def test_half_of_every_group_is_most_of_the_work(name: str) -> None:
     topology = surveyed(name).topology
     dense = topology.cost({}).multiply_adds
@@ -156,13 +164,31 @@ def test_half_of_every_group_is_most_of_the_work(name: str) -> None:
     assert 1 - half / dense >= least, why
 
 
+@every_model
+def test_the_table_of_features_holds_what_a_model_shows(name: str) -> None:
+    """The models of the default run are chosen by it."""
+    assert features(*build_any(name)) == table()[name].shows, "run `python -m tests.zoo.cover --write`"
+
+
+def test_the_default_run_shows_what_the_whole_zoo_shows() -> None:
+    assert set(table()) == set(WHOLE_ZOO), "run `python -m tests.zoo.cover --write`"
+    assert set(cover()) <= set(WHOLE_ZOO)
+    assert shown(cover()) == shown(WHOLE_ZOO)
+    assert len(cover()) < len(WHOLE_ZOO) / 2
+
+
+def test_every_rule_is_used_by_a_model_or_known_not_to_be() -> None:
+    used = {RULES[name] for name in shown(cover()) if name in RULES}
+    assert {rule.__name__ for rule in set(RULES.values()) - used} == WITHOUT_A_MODEL
+
+
 def test_models_that_are_pruned_less_are_few() -> None:
     assert set(LESS) <= set(WHOLE_ZOO)
     assert len(LESS) < len(WHOLE_ZOO) / 6
     assert len(WHOLE_ZOO) > 150
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 def test_every_layer_is_covered_or_explained(name: str) -> None:
     model, topology = surveyed(name).model, surveyed(name).topology
     members = {member.tensor for group in topology.groups for member in group.members}
@@ -174,7 +200,7 @@ def test_every_layer_is_covered_or_explained(name: str) -> None:
             assert tensor in members or module in explained, tensor
 
 
-@pytest.mark.parametrize("name", WHOLE_ZOO)
+@every_model
 def test_the_cost_of_any_widths_is_known_before_the_cut(name: str) -> None:
     found = surveyed(name)
     for share in (1.0, 0.75, 0.5):

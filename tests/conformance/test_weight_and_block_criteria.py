@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,47 +17,59 @@ from autoprune.surgery.cut import cut
 from tests.conformance.scoring import dense_signals, gathered_again, orders_of, permute, permuted_signals, signals_on
 from tests.zoo.registry import ZOO, random_kept, specimen
 
-ON_WEIGHTS = [(criterion, name) for name in ZOO for criterion in WEIGHT_CRITERIA]
 WITH_BLOCKS = ("resnet", "bottleneck_resnet", "resnext", "mobilenet")
-ON_BLOCKS = [(criterion, name) for name in WITH_BLOCKS for criterion in BLOCK_CRITERIA]
+#: One item for each model: its signals are gathered once, and every criterion is tried on them.
+every_model = pytest.mark.parametrize("name", ZOO)
+with_blocks = pytest.mark.parametrize("name", WITH_BLOCKS)
 
 
-@pytest.mark.parametrize(("criterion", "name"), ON_WEIGHTS)
-def test_weights_finite_not_negative_and_one_for_each_entry(criterion: str, name: str) -> None:
-    signals = dense_signals(name)
-    assert maskable(specimen(name).topology)
-    for weight in maskable(specimen(name).topology):
-        found = score_weights(criterion, weight, signals)
-        assert found.shape == signals.weights[weight].shape
-        assert found.dtype == torch.float32
-        assert torch.isfinite(found).all()
-        assert (found >= 0).all()
-        assert len(set(found.flatten().tolist())) > 1, "scores that are all equal choose nothing"
-
-
-@pytest.mark.parametrize(("criterion", "name"), ON_WEIGHTS)
-def test_weights_the_same_twice(criterion: str, name: str) -> None:
-    signals, again = dense_signals(name), gathered_again(name)
-    for weight in maskable(specimen(name).topology):
-        first = score_weights(criterion, weight, signals)
-        assert torch.equal(first, score_weights(criterion, weight, signals)), "of the same signals"
-        assert torch.equal(first, score_weights(criterion, weight, again)), "of signals that were gathered again"
-
-
-@pytest.mark.parametrize(("criterion", "name"), [pair for pair in ON_WEIGHTS if pair[0] != "random"])
-def test_scores_move_with_their_weights(criterion: str, name: str) -> None:
-    topology = specimen(name).topology
+def every_score(name: str) -> Iterator[tuple[str, str]]:
+    """Every criterion with every weight that can be masked."""
     weights = maskable(specimen(name).topology)
-    before: dict[str, Tensor] = {
-        weight: score_weights(criterion, weight, dense_signals(name)).clone() for weight in weights
-    }
-    permute(before, topology, orders_of(topology))
-    for weight in weights:
-        after = score_weights(criterion, weight, permuted_signals(name))
-        torch.testing.assert_close(after, before[weight], rtol=1e-4, atol=1e-9)
+    assert weights
+    return itertools.product(WEIGHT_CRITERIA, weights)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@every_model
+def test_weights_finite_not_negative_and_one_for_each_entry(name: str) -> None:
+    signals = dense_signals(name)
+    for criterion, weight in every_score(name):
+        found = score_weights(criterion, weight, signals)
+        assert found.shape == signals.weights[weight].shape, criterion
+        assert found.dtype == torch.float32, criterion
+        assert torch.isfinite(found).all(), criterion
+        assert (found >= 0).all(), criterion
+        assert len(set(found.flatten().tolist())) > 1, f"{criterion}: scores that are all equal choose nothing"
+
+
+@every_model
+def test_weights_the_same_twice(name: str) -> None:
+    signals, again = dense_signals(name), gathered_again(name)
+    for criterion, weight in every_score(name):
+        first = score_weights(criterion, weight, signals)
+        assert torch.equal(first, score_weights(criterion, weight, signals)), f"{criterion}, of the same signals"
+        assert torch.equal(first, score_weights(criterion, weight, again)), f"{criterion}, of signals gathered again"
+
+
+@every_model
+def test_scores_move_with_their_weights(name: str) -> None:
+    topology = specimen(name).topology
+    weights = maskable(topology)
+    for criterion in WEIGHT_CRITERIA:
+        if criterion == "random":
+            continue
+        before: dict[str, Tensor] = {
+            weight: score_weights(criterion, weight, dense_signals(name)).clone() for weight in weights
+        }
+        permute(before, topology, orders_of(topology))
+        for weight in weights:
+            after = score_weights(criterion, weight, permuted_signals(name))
+            torch.testing.assert_close(
+                after, before[weight], rtol=1e-4, atol=1e-9, msg=lambda text, of=criterion: f"{of}: {text}"
+            )
+
+
+@every_model
 def test_weights_of_a_cut_model(name: str) -> None:
     case = specimen(name)
     kept = random_kept(case.topology, 1)
@@ -67,25 +82,29 @@ def test_weights_of_a_cut_model(name: str) -> None:
             assert (found >= 0).all()
 
 
-@pytest.mark.parametrize(("criterion", "name"), ON_BLOCKS)
-def test_blocks_finite_not_negative_one_for_each_and_the_same_twice(criterion: str, name: str) -> None:
+@with_blocks
+def test_blocks_finite_not_negative_one_for_each_and_the_same_twice(name: str) -> None:
+    topology, signals = specimen(name).topology, dense_signals(name)
+    for criterion in BLOCK_CRITERIA:
+        found = score_blocks(criterion, topology, signals)
+        assert list(found) == [block.name for block in topology.blocks], criterion
+        assert all(0 <= value < float("inf") for value in found.values()), criterion
+        assert len(set(found.values())) == len(found), f"{criterion}: scores that are equal choose nothing"
+        assert score_blocks(criterion, topology, signals) == found, f"{criterion}, of the same signals"
+        again = score_blocks(criterion, topology, gathered_again(name))
+        assert again == found, f"{criterion}, of signals that were gathered again"
+
+
+@with_blocks
+def test_the_order_of_channels_is_no_matter_to_a_block(name: str) -> None:
     topology = specimen(name).topology
-    found = score_blocks(criterion, topology, dense_signals(name))
-    assert list(found) == [block.name for block in topology.blocks]
-    assert all(0 <= value < float("inf") for value in found.values())
-    assert len(set(found.values())) == len(found), "scores that are equal choose nothing"
-    assert score_blocks(criterion, topology, dense_signals(name)) == found, "of the same signals"
-    assert score_blocks(criterion, topology, gathered_again(name)) == found, "of signals that were gathered again"
+    for criterion in BLOCK_CRITERIA:
+        before = score_blocks(criterion, topology, dense_signals(name))
+        after = score_blocks(criterion, topology, permuted_signals(name))
+        assert after == pytest.approx(before, rel=1e-4, abs=1e-9), criterion
 
 
-@pytest.mark.parametrize(("criterion", "name"), ON_BLOCKS)
-def test_the_order_of_channels_is_no_matter_to_a_block(criterion: str, name: str) -> None:
-    topology = specimen(name).topology
-    before = score_blocks(criterion, topology, dense_signals(name))
-    assert score_blocks(criterion, topology, permuted_signals(name)) == pytest.approx(before, rel=1e-4, abs=1e-9)
-
-
-@pytest.mark.parametrize("name", WITH_BLOCKS)
+@with_blocks
 def test_blocks_of_a_cut_model(name: str) -> None:
     case = specimen(name)
     kept = random_kept(case.topology, 1)
@@ -96,8 +115,8 @@ def test_blocks_of_a_cut_model(name: str) -> None:
         assert all(0 <= value < float("inf") for value in found.values())
 
 
-@pytest.mark.parametrize("criterion", [*WEIGHT_CRITERIA.values(), *BLOCK_CRITERIA.values()])
-def test_the_docstring_says_what_it_is(criterion: object) -> None:
-    text = criterion.load().__doc__ or ""  # type: ignore[attr-defined]
-    assert "Returns:" in text
-    assert "20" in text or "1989" in text, "the year of the paper"
+def test_the_docstring_says_what_it_is() -> None:
+    for criterion in (*WEIGHT_CRITERIA.values(), *BLOCK_CRITERIA.values()):
+        text = criterion.load().__doc__ or ""
+        assert "Returns:" in text, criterion
+        assert "20" in text or "1989" in text, f"{criterion}: the year of the paper"

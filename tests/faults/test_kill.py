@@ -19,9 +19,9 @@ import autoprune
 from autoprune.records.candidate import CandidateRecord
 from tests.end_to_end.script import Outcome, command, environment, files, write
 from tests.faults.processes import victims
-from tests.faults.victims import LOSS, MOMENTS
+from tests.faults.victims import LOSS, MOMENTS, brief
 from tests.tasks import image_task
-from tests.unit.study.small import comparable, journal_trials, settings
+from tests.unit.study.small import comparable, journal_trials
 
 #: Finished candidates that each moment must leave.
 FINISHED = {
@@ -55,7 +55,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     """The same study, never killed."""
-    study = autoprune.Study.create(task(), settings(), out=tmp_path_factory.mktemp("whole") / "run")
+    study = autoprune.Study.create(task(), brief(), out=tmp_path_factory.mktemp("whole") / "run")
     study.run()
     return study
 
@@ -84,7 +84,7 @@ def test_killed_at(moment: str, killed: Path, whole: autoprune.Study) -> None:
     before = files(out / "candidates") if left else {}
 
     # The same command again: create, and run.
-    study = autoprune.Study.create(task(), settings(), out=out)
+    study = autoprune.Study.create(task(), brief(), out=out)
     front = study.run()
     assert len(study.records) == 8
     after = files(out / "candidates")

@@ -18,8 +18,10 @@ import autoprune
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress
+from autoprune.trial.context import TrialContext
+from tests.discoveries import kept_for_the_run
 from tests.tasks import image_task
-from tests.unit.study.small import Switch, settings
+from tests.unit.study.small import Switch, settings, space
 
 
 def die() -> None:
@@ -100,15 +102,26 @@ MOMENTS: dict[str, Callable[[], object]] = {
 }
 
 
+def brief() -> autoprune.StudySettings:
+    """Eight trials like those of `settings`, whose work is brief."""
+    return settings(space=space(criteria=("l2",), reconstruction=(0,), batch_norm_samples=50))
+
+
 def run(moment: str, out: Path) -> None:
     prepared = MOMENTS[moment]()
-    study = autoprune.Study.create(image_task(loss=LOSS), settings(), out=out)
+    study = autoprune.Study.create(image_task(loss=LOSS), brief(), out=out)
     study.run(on_progress=prepared if callable(prepared) else None)  # type: ignore[arg-type]
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    image_task()  # trains the model that all children share
+    with kept_for_the_run():
+        TrialContext.of(image_task())  # trains and discovers the model that all children share
+        kill(folder)
+
+
+def kill(folder: Path) -> None:
+    """Run a study for each moment, and print those at which it was killed."""
     for moment in MOMENTS:
         child = os.fork()
         if child == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 from collections.abc import Mapping
 from functools import partial
@@ -24,8 +25,8 @@ from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import amount_now, decay_progress, timetable
 from autoprune.surgery.cut import cut, sliced
 from autoprune.trial import prune_and_recover
-from autoprune.trial.candidate import evaluate_plan
-from autoprune.trial.context import TrialContext
+from autoprune.trial.candidate import Candidate, evaluate_plan
+from autoprune.trial.context import Parent, TrialContext
 from autoprune.trial.prune_and_recover import first_samples
 from tests.tasks import SEEN, Counting, trained_resnet
 from tests.unit.recovery.watching import (
@@ -40,6 +41,11 @@ from tests.unit.recovery.watching import (
 )
 
 GRADUAL = ("iterative", "cubic", "exponential")
+#: One schedule of each kind: at once, by the step, by the rate; the others differ in their shape alone.
+OF_A_KIND = [
+    name if name in ("one_shot", "cubic", "learning_rate") else pytest.param(name, marks=pytest.mark.slow)
+    for name in SCHEDULES
+]
 THREE = {name: SchedulePlan(name=name, updates=3) for name in SCHEDULES}
 
 
@@ -71,9 +77,14 @@ def test_widths_by_hand(name: str, steps: list[int]) -> None:
     assert found.kept.widths == {"0": 8, "2": 4}
 
 
+@functools.cache
+def at_once() -> Candidate:
+    return evaluate_plan(convolutional(), plan(0.6, context=convolutional()))
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_as_many_stay_in_the_end_as_of_one_shot(name: str) -> None:
-    once = evaluate_plan(convolutional(), plan(0.6, context=convolutional()))
+    once = at_once()
     found, seen = callbacks(convolutional(), plan(0.6, context=convolutional(), schedule=THREE[name]))
     assert found.kept.widths == once.kept.widths
     assert found.measurement.parameters == once.measurement.parameters
@@ -318,12 +329,19 @@ def test_a_plan_like_its_parents_only_trains_on(name: str) -> None:
     assert same(still.model, narrow.model)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@functools.cache
+def untrained_half(reconstruction: int) -> Candidate:
+    """Half of every group and of the weights is gone, without training."""
+    given = {"context": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
+    return evaluate_plan(convolutional(), plan(0.5, steps=0, **given))
+
+
+@pytest.mark.parametrize("name", OF_A_KIND)
 @pytest.mark.parametrize("reconstruction", [0, 50])
 def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(name: str, reconstruction: int) -> None:
     """Its weights may be anything when the next cut is due."""
     given = {"context": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
-    untrained = evaluate_plan(convolutional(), plan(0.5, steps=0, **given))
+    untrained = untrained_half(reconstruction)
     for rate in (1e6, 1e12, 1e30):
         wanted = plan(0.5, learning_rate=rate, schedule=SchedulePlan(name=name, updates=6), **given)
         found = evaluate_plan(convolutional(), wanted)
@@ -361,24 +379,28 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
 # ---- what stays as it was
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@functools.cache
+def wide() -> Parent:
+    """A quarter of every group is gone."""
+    return as_parent(evaluate_plan(convolutional(), plan(0.25, context=convolutional(), steps=1)))
+
+
+@pytest.mark.parametrize("name", OF_A_KIND)
 def test_neither_the_users_model_nor_the_parents_is_edited(name: str) -> None:
-    wide = as_parent(evaluate_plan(convolutional(), plan(0.25, context=convolutional(), steps=1)))
-    models = (convolutional().task.dense, wide.model)
+    models = (convolutional().task.dense, wide().model)
     before = [copy.deepcopy(model.state_dict()) for model in models]
-    for parent in (None, wide):
-        for ratio in (0.25, 0.5):
-            wanted = plan(
-                ratio,
-                context=convolutional(),
-                weights=WeightPlan(sparsity=0.5, criterion="movement"),
-                schedule=THREE[name],
-                reconstruction_samples=50,
-                max_norm=0.3,
-                steps=4,
-                scheduler="linear",
-            )
-            evaluate_plan(convolutional(), wanted, parent)
+    for parent, ratio in ((None, 0.5), (wide(), 0.25), (wide(), 0.5)):
+        wanted = plan(
+            ratio,
+            context=convolutional(),
+            weights=WeightPlan(sparsity=0.5, criterion="movement"),
+            schedule=THREE[name],
+            reconstruction_samples=50,
+            max_norm=0.3,
+            steps=4,
+            scheduler="linear",
+        )
+        evaluate_plan(convolutional(), wanted, parent)
     for model, state in zip(models, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
         assert all(parameter.grad is None for parameter in model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +30,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+@functools.cache
 def traced(name: str) -> tuple[nn.Module, Tensor, Topology]:
     build, shape = MODELS[name]
     model, inputs = build().eval(), torch.randn(shape)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from autoprune.errors import StorageError
 from autoprune.records.cost_table import CostTable
@@ -17,9 +20,18 @@ from autoprune.trace.trace import trace
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, mobilenet
 
-RESNET = trace(ResNet(widths=(8, 12, 16), depth=2).eval(), torch.randn(2, 1, 8, 8))
-MOBILE = trace(mobilenet().eval(), torch.randn(2, 1, 8, 8))
-ATTENTION = trace(LanguageModel(SDPAttention).eval(), torch.arange(10).view(2, 5))
+#: Name -> model and its inputs.
+MODELS: Mapping[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "resnet": lambda: (ResNet(widths=(8, 12, 16), depth=2), torch.randn(2, 1, 8, 8)),
+    "mobilenet": lambda: (mobilenet(), torch.randn(2, 1, 8, 8)),
+    "attention": lambda: (LanguageModel(SDPAttention), torch.arange(10).view(2, 5)),
+}
+
+
+@functools.cache
+def topology_of(name: str) -> Topology:
+    model, inputs = MODELS[name]()
+    return trace(model.eval(), inputs)
 
 
 def random_widths(table: CostTable, random: np.random.Generator) -> np.ndarray:
@@ -27,8 +39,9 @@ def random_widths(table: CostTable, random: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("axis", STRUCTURE_COSTS)
-@pytest.mark.parametrize("topology", [RESNET, MOBILE], ids=["resnet", "mobilenet"])
-def test_a_stored_table_gives_the_costs_of_the_topology(topology: Topology, axis: str) -> None:
+@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+def test_a_stored_table_gives_the_costs_of_the_topology(name: str, axis: str) -> None:
+    topology = topology_of(name)
     table = CostTable.from_dict(json.loads(json.dumps(CostTable.of(topology).to_dict())))
     assert table == CostTable.of(topology)
     model, random = CostModel.of_table(table, axis), np.random.default_rng(0)
@@ -46,7 +59,7 @@ def test_something_else_is_no_table(data: object) -> None:
 
 
 def test_tied_groups_cost_what_equal_widths_do() -> None:
-    table = CostTable.of(RESNET)
+    table = CostTable.of(topology_of("resnet"))
     first = {channels: table.channels.index(channels) for channels in table.channels}
     leaders = [first[channels] for channels in table.channels]
     tied = table.tied(leaders)
@@ -61,7 +74,7 @@ def test_tied_groups_cost_what_equal_widths_do() -> None:
 
 def test_tied_heads_and_their_width_share_an_axis() -> None:
     """An axis that is a grid of two groups, with each of them tied to those of another layer."""
-    topology = ATTENTION
+    topology = topology_of("attention")
     table = CostTable.of(topology)
     keys = [(group.kind, group.channels) for group in topology.groups]
     leaders = [keys.index(key) for key in keys]
@@ -77,19 +90,20 @@ def test_tied_heads_and_their_width_share_an_axis() -> None:
 
 
 def test_a_tie_needs_what_its_neediest_group_does() -> None:
-    table = CostTable.of(RESNET)
+    table = CostTable.of(topology_of("resnet"))
     needy = CostTable(**{**{n: getattr(table, n) for n in table.__slots__}, "least": (1, 5, *table.least[2:])})
     assert needy.tied([0, 0, *range(2, len(table.names))]).least[0] == 5
 
 
 def test_many_widths_at_once() -> None:
-    model, random = CostModel(RESNET, "parameters"), np.random.default_rng(1)
-    rows = np.array([random_widths(CostTable.of(RESNET), random) for _ in range(7)])
+    model, random = CostModel(topology_of("resnet"), "parameters"), np.random.default_rng(1)
+    rows = np.array([random_widths(CostTable.of(topology_of("resnet")), random) for _ in range(7)])
     assert model.shares(rows).tolist() == [model.share(row) for row in rows]
 
 
-@pytest.mark.parametrize("topology", [RESNET, MOBILE, ATTENTION], ids=["resnet", "mobilenet", "attention"])
-def test_a_part_changes_as_the_whole_does(topology: Topology) -> None:
+@pytest.mark.parametrize("name", MODELS)
+def test_a_part_changes_as_the_whole_does(name: str) -> None:
+    topology = topology_of(name)
     model, table, random = CostModel(topology, "multiply_adds"), CostTable.of(topology), np.random.default_rng(2)
     for group in range(len(table.names)):
         part, widths = model.part([group]), random_widths(table, random)
@@ -99,7 +113,11 @@ def test_a_part_changes_as_the_whole_does(topology: Topology) -> None:
 
 
 def test_neighbours_are_those_whose_part_changes() -> None:
-    model, table, random = CostModel(RESNET, "multiply_adds"), CostTable.of(RESNET), np.random.default_rng(3)
+    model, table, random = (
+        CostModel(topology_of("resnet"), "multiply_adds"),
+        CostTable.of(topology_of("resnet")),
+        np.random.default_rng(3),
+    )
 
     def saved(group: int, widths: np.ndarray) -> float:
         smaller = np.where(np.arange(len(widths)) == group, 1.0, widths)
@@ -114,6 +132,6 @@ def test_neighbours_are_those_whose_part_changes() -> None:
 
 
 def test_terms_that_cost_nothing_are_left_out() -> None:
-    table = CostTable.of(RESNET)
+    table = CostTable.of(topology_of("resnet"))
     priced = np.array([term.multiply_adds for term in table.terms])
     assert len(CostPolynomial.of(table, priced).prices) == (priced > 0).sum() < len(priced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import TOLERANCE, AllowedWidths, round_to_budget
 from autoprune.search.allocation.solver import fractional_widths, scale_to_budget
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.unit.sensitivity.chains import chain
 from tests.zoo.convolutional import ResNet
 
-RESNET = trace(ResNet(widths=(16, 24, 48), depth=3).eval(), torch.randn(2, 1, 8, 8))
+
+@functools.cache
+def resnet() -> Topology:
+    return trace(ResNet(widths=(16, 24, 48), depth=3).eval(), torch.randn(2, 1, 8, 8))
 
 
 @st.composite
@@ -73,7 +78,7 @@ def test_any_widths_are_allowed_ones(problem: tuple[CostModel, np.ndarray, float
 
 @pytest.mark.parametrize("grain", [1, 4, 8])
 def test_networks_of_some_depth_are_always_within_a_percent(grain: int) -> None:
-    model, random = CostModel(RESNET, "multiply_adds"), np.random.default_rng(0)
+    model, random = CostModel(resnet(), "multiply_adds"), np.random.default_rng(0)
     allowed = AllowedWidths.of(np.ones_like(model.channels), np.full_like(model.channels, grain), model.channels)
     lowest = model.share(allowed.base)
     for _ in range(150):
@@ -84,7 +89,7 @@ def test_networks_of_some_depth_are_always_within_a_percent(grain: int) -> None:
 
 
 def test_widths_that_cost_just_the_budget_stay() -> None:
-    model = CostModel(RESNET, "multiply_adds")
+    model = CostModel(resnet(), "multiply_adds")
     allowed = AllowedWidths.of(np.ones_like(model.channels), np.ones_like(model.channels), model.channels)
     widths = np.round(model.channels * 0.4)
     for seed in range(20):

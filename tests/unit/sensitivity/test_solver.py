@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -22,12 +24,14 @@ from tests.zoo.convolutional import ResNet, mobilenet
 SHARES = (0.75, 0.5, 0.25, 0.1)
 
 
+@functools.cache
 def topology_of(name: str) -> Topology:
     model, inputs = (ResNet() if name == "resnet" else mobilenet()).eval(), torch.randn(2, 1, 8, 8)
     return prove(model, trace(model, inputs), inputs)
 
 
-RESNET = topology_of("resnet")
+def groups() -> int:
+    return len(topology_of("resnet").groups)
 
 
 def sensitivity(weights: dict[str, float]) -> Sensitivity:
@@ -68,8 +72,8 @@ def test_the_path_goes_from_dense_to_the_floor_and_never_back(name: str, axis: s
 
 
 def test_path_at_any_budget() -> None:
-    model = CostModel(RESNET, "multiply_adds")
-    path = solve(model, uneven(RESNET), np.ones_like(model.channels))
+    model = CostModel(topology_of("resnet"), "multiply_adds")
+    path = solve(model, uneven(topology_of("resnet")), np.ones_like(model.channels))
     assert (path.at(1.0) == path.widths[0]).all()
     assert (path.at(5.0) == path.widths[0]).all(), "above dense there is nothing"
     assert (path.at(0.0) == path.widths[-1]).all(), "below the floor there is nothing"
@@ -81,12 +85,12 @@ def test_path_at_any_budget() -> None:
 
 def test_insensitive_groups_go_first() -> None:
     """Two groups of the same shape: the one that costs no quality is thinner at every budget."""
-    model = CostModel(RESNET, "multiply_adds")
+    model = CostModel(topology_of("resnet"), "multiply_adds")
     first, second = "blocks.0.conv1", "blocks.1.conv1"
-    weights = dict.fromkeys(RESNET.widths, 1.0) | {first: 1e-4}
+    weights = dict.fromkeys(topology_of("resnet").widths, 1.0) | {first: 1e-4}
     path = solve(model, sensitivity(weights), np.ones_like(model.channels))
     narrow, wide = model.names.index(first), model.names.index(second)
-    assert RESNET.widths[first] == RESNET.widths[second]
+    assert topology_of("resnet").widths[first] == topology_of("resnet").widths[second]
     for budget in (0.9, 0.7, 0.4):
         assert path.at(budget)[narrow] < path.at(budget)[wide]
 
@@ -107,13 +111,13 @@ def test_the_solved_allocation_loses_less_than_a_uniform_one_of_equal_cost(name:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    shape=st.lists(st.floats(0.05, 8.0), min_size=len(RESNET.groups), max_size=len(RESNET.groups)),
+    shape=st.deferred(lambda: st.lists(st.floats(0.05, 8.0), min_size=groups(), max_size=groups())),
     budget=st.floats(0.01, 1.0),
     axis=st.sampled_from(STRUCTURE_COSTS),
     floor_share=st.floats(0.0, 0.4),
 )
 def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float, axis: str, floor_share: float) -> None:
-    model = CostModel(RESNET, axis)
+    model = CostModel(topology_of("resnet"), axis)
     floor = np.maximum(1.0, np.ceil(model.channels * floor_share))
     widths = scale_to_budget(model, np.array(shape), budget, floor)
     assert (widths == np.round(widths)).all()
@@ -127,7 +131,7 @@ def test_scaling_hits_the_budget_to_a_channel(shape: list[float], budget: float,
 
 @pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
-    model = CostModel(RESNET, axis)
+    model = CostModel(topology_of("resnet"), axis)
     floor = np.full_like(model.channels, 2.0)
     ones = np.ones_like(model.channels)
     assert (scale_to_budget(model, ones, 1e-6, floor) == floor).all()
@@ -137,7 +141,7 @@ def test_budgets_out_of_reach_give_the_ends(axis: str) -> None:
 
 def test_scaling_keeps_the_shape() -> None:
     """A group asked to be twice as wide is, where neither end is in the way."""
-    model = CostModel(RESNET, "parameters")
+    model = CostModel(topology_of("resnet"), "parameters")
     shape = np.ones_like(model.channels)
     wide = model.names.index("blocks.4.conv1")
     shape[wide] = 2.0
@@ -175,13 +179,16 @@ def test_the_path_is_the_greedy_one(name: str, axis: str) -> None:
 
 
 def test_an_allocation_says_whether_it_is_exact() -> None:
-    model = CostModel(RESNET, "multiply_adds")
+    model = CostModel(topology_of("resnet"), "multiply_adds")
     floor = np.maximum(1.0, np.ceil(model.channels * 0.3))
-    found = allocate(model, uneven(RESNET), 0.5, floor)
+    found = allocate(model, uneven(topology_of("resnet")), 0.5, floor)
     assert found.exact
     assert found.share == pytest.approx(0.5, rel=0.01)
-    assert found.share == RESNET.cost(dict(found.widths)).multiply_adds / RESNET.cost({}).multiply_adds
-    nearest = allocate(model, uneven(RESNET), 0.01, floor)
+    assert (
+        found.share
+        == topology_of("resnet").cost(dict(found.widths)).multiply_adds / topology_of("resnet").cost({}).multiply_adds
+    )
+    nearest = allocate(model, uneven(topology_of("resnet")), 0.01, floor)
     assert not nearest.exact
     assert nearest.share == model.share(floor), "the smallest there is"
 
@@ -189,18 +196,20 @@ def test_an_allocation_says_whether_it_is_exact() -> None:
 @pytest.mark.parametrize("axis", STRUCTURE_COSTS)
 @pytest.mark.parametrize("budget", [0.7, 0.35, 0.15])
 def test_one_scan_serves_every_cost(axis: str, budget: float) -> None:
-    model = CostModel(RESNET, axis)
-    scanned = allocate(model, uneven(RESNET), budget, np.ones_like(model.channels))
+    model = CostModel(topology_of("resnet"), axis)
+    scanned = allocate(model, uneven(topology_of("resnet")), budget, np.ones_like(model.channels))
     uniform = allocate(model, None, budget, np.ones_like(model.channels))
     assert scanned.exact
     assert uniform.exact
-    losses = [total_loss(uneven(RESNET), model, model.as_array(found.widths)) for found in (scanned, uniform)]
+    losses = [
+        total_loss(uneven(topology_of("resnet")), model, model.as_array(found.widths)) for found in (scanned, uniform)
+    ]
     assert losses[0] < 0.9 * losses[1]
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, 1.5, float("nan")])
 def test_budgets_that_are_none(budget: float) -> None:
-    model = CostModel(RESNET, "multiply_adds")
+    model = CostModel(topology_of("resnet"), "multiply_adds")
     with pytest.raises(ConfigurationError, match=r"a budget must lie in \(0, 1\]"):
         allocate(model, None, budget, np.ones_like(model.channels))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,15 @@ from autoprune.errors import ConfigurationError
 from autoprune.plan.widths import planned_widths
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space, reach
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet
 
-TOPOLOGY = trace(ResNet(widths=(16, 24, 32), depth=1), torch.randn(2, 1, 8, 8))
+
+@functools.cache
+def resnet() -> Topology:
+    return trace(ResNet(widths=(16, 24, 32), depth=1), torch.randn(2, 1, 8, 8))
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
@@ -27,48 +32,48 @@ TOPOLOGY = trace(ResNet(widths=(16, 24, 32), depth=1), torch.randn(2, 1, 8, 8))
 @given(data=st.data())
 def test_widths_are_multiples_of_the_grain_or_dense(kind: str, data: st.DataObject) -> None:
     chosen = SpaceSettings(kind=kind, round_to=8, max_ratio=0.9)
-    space = build_space(chosen, TOPOLOGY, None)
+    space = build_space(chosen, resnet(), None)
     parameters = {
         name: data.draw(st.floats(d.low, d.high)) if hasattr(d, "low") else data.draw(st.sampled_from(d.choices))
         for name, d in space.distributions.items()
     }
-    widths = planned_widths(space.decode(parameters, seed=0), TOPOLOGY)
+    widths = planned_widths(space.decode(parameters, seed=0), resnet())
     for name, width in widths.items():
-        dense = TOPOLOGY.widths[name]
+        dense = resnet().widths[name]
         assert 8 <= width <= dense
         assert width % 8 == 0 or width == dense
 
 
 def test_a_group_narrower_than_the_grain_stays_whole() -> None:
     chosen = SpaceSettings(round_to=64)
-    for widths in reach(chosen, TOPOLOGY).values():
-        assert widths == TOPOLOGY.widths
+    for widths in reach(chosen, resnet()).values():
+        assert widths == resnet().widths
 
 
 def test_a_grain_of_eight_reaches_what_it_says() -> None:
-    found = reach(SpaceSettings(round_to=8, max_ratio=0.9), TOPOLOGY)
+    found = reach(SpaceSettings(round_to=8, max_ratio=0.9), resnet())
     assert set(found["smallest"].values()) == {8}
-    assert found["largest"] == TOPOLOGY.widths
+    assert found["largest"] == resnet().widths
 
 
 def test_protected_groups_are_withdrawn_with_the_pattern() -> None:
-    left = TOPOLOGY.protected(["blocks.1.*"])
+    left = resnet().protected(["blocks.1.*"])
     assert not any(name.startswith("blocks.1.") for name in left.widths)
     assert "stem.0" in left.widths
     assert any("'blocks.1.*'" in entry.reason for entry in left.unprunable)
 
 
 def test_what_shares_channels_with_a_protected_layer_names_it() -> None:
-    left = TOPOLOGY.protected(["blocks.1.shortcut.0"])
+    left = resnet().protected(["blocks.1.shortcut.0"])
     (shared,) = {entry.why.words for entry in left.unprunable if "protected" in entry.why.words}
     assert shared == "is protected by the pattern 'blocks.1.shortcut.0'; blocks.1.shortcut.0 shares its channels"
-    (own,) = {entry.why.words for entry in TOPOLOGY.protected(["blocks.1.conv1"]).unprunable if entry.group}
+    (own,) = {entry.why.words for entry in resnet().protected(["blocks.1.conv1"]).unprunable if entry.group}
     assert own == "is protected by the pattern 'blocks.1.conv1'"
 
 
 def test_a_pattern_that_matches_nothing_lists_the_groups() -> None:
     with pytest.raises(ConfigurationError, match=r"must match a module of stem\.0, .* and \d+ more, but got 'stm"):
-        TOPOLOGY.protected(["stm.*"])
+        resnet().protected(["stm.*"])
 
 
 def test_a_study_leaves_protected_groups_whole_and_exports_them(tmp_path: Path) -> None:

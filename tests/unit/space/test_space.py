@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -22,47 +23,55 @@ from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space, dense_plan, reach
 from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 
-MODEL = ResNet(widths=(8, 12, 16), depth=1).eval()
-INPUTS = torch.randn(2, 1, 8, 8)
-TOPOLOGY = prove(MODEL, trace(MODEL, INPUTS), INPUTS)
 SHARES = (0.75, 0.5, 0.25, 0.1)
-#: Even groups cost twenty times as much quality as odd ones.
-SENSITIVITY = Sensitivity(
-    keep_shares=SHARES,
-    added_loss={
-        name: tuple(float(-(0.05 if number % 2 else 1.0) * np.log(share)) for share in SHARES)
-        for number, name in enumerate(TOPOLOGY.widths)
-    },
-    criterion="l2",
-    samples_forward=0,
-    samples_trained=0,
-)
 
 
-def guided(settings: SpaceSettings | None = None, sensitivity: Sensitivity | None = SENSITIVITY) -> Space:
-    return build_space(settings or SpaceSettings(), TOPOLOGY, sensitivity)
+@functools.cache
+def resnet() -> Topology:
+    model, inputs = ResNet(widths=(8, 12, 16), depth=1).eval(), torch.randn(2, 1, 8, 8)
+    return prove(model, trace(model, inputs), inputs)
+
+
+@functools.cache
+def scan() -> Sensitivity:
+    """Even groups cost twenty times as much quality as odd ones."""
+    return Sensitivity(
+        keep_shares=SHARES,
+        added_loss={
+            name: tuple(float(-(0.05 if number % 2 else 1.0) * np.log(share)) for share in SHARES)
+            for number, name in enumerate(resnet().widths)
+        },
+        criterion="l2",
+        samples_forward=0,
+        samples_trained=0,
+    )
+
+
+def guided(settings: SpaceSettings | None = None, scanned: bool = True) -> Space:
+    return build_space(settings or SpaceSettings(), resnet(), scan() if scanned else None)
 
 
 def direct(**changes: object) -> Space:
-    return build_space(SpaceSettings(kind="direct", **changes), TOPOLOGY, None)  # type: ignore[arg-type]
+    return build_space(SpaceSettings(kind="direct", **changes), resnet(), None)  # type: ignore[arg-type]
 
 
 def share_of(plan: PruningPlan, cost: str = "multiply_adds") -> float:
     """What a plan really costs, by the topology and not by the model that the space solved with."""
-    return getattr(TOPOLOGY.cost(planned_widths(plan, TOPOLOGY)), cost) / getattr(TOPOLOGY.cost({}), cost)
+    return getattr(resnet().cost(planned_widths(plan, resnet())), cost) / getattr(resnet().cost({}), cost)
 
 
 def added_loss(widths: dict[str, int]) -> float:
     """What the scan says that these widths cost in quality."""
-    return sum(SENSITIVITY.added(name, width / TOPOLOGY.widths[name]) for name, width in widths.items())
+    return sum(scan().added(name, width / resnet().widths[name]) for name, width in widths.items())
 
 
 def largest_channel(cost: str = "multiply_adds") -> float:
     """Share of dense that the most expensive single channel costs in the dense model."""
-    model = CostModel(TOPOLOGY, cost)
+    model = CostModel(resnet(), cost)
     return max(1.0 - model.share(model.channels - one) for one in np.eye(len(model.channels)))
 
 
@@ -72,22 +81,22 @@ def test_distributions_of_the_guided_space() -> None:
     assert found["budget"] == FloatDistribution(0.2, 1.0, log=True)
     assert found["trust"] == FloatDistribution(0.0, 1.0)
     residuals = [name for name in found if name.startswith("residual/")]
-    assert residuals == [f"residual/{name}" for name in TOPOLOGY.widths]
+    assert residuals == [f"residual/{name}" for name in resnet().widths]
     assert {found[name] for name in residuals} == {FloatDistribution(-1.0, 1.0)}
     assert found["criterion"] == CategoricalDistribution(("l2", "l1", "taylor"))
     assert found["learning_rate"] == FloatDistribution(0.01, 0.1, log=True)
-    assert len(found) == 4 + len(TOPOLOGY.groups)
+    assert len(found) == 4 + len(resnet().groups)
 
 
 def test_no_budget_below_what_can_be_reached() -> None:
     found = guided(SpaceSettings(min_budget=1e-9, max_ratio=0.5)).distributions["budget"]
     assert isinstance(found, FloatDistribution)
-    half = {name: math.ceil(channels / 2) for name, channels in TOPOLOGY.widths.items()}
-    assert found.low == pytest.approx(TOPOLOGY.cost(half).multiply_adds / TOPOLOGY.cost({}).multiply_adds)
+    half = {name: math.ceil(channels / 2) for name, channels in resnet().widths.items()}
+    assert found.low == pytest.approx(resnet().cost(half).multiply_adds / resnet().cost({}).multiply_adds)
 
 
 def test_without_a_scan_there_is_nothing_to_trust() -> None:
-    space = guided(sensitivity=None)
+    space = guided(scanned=False)
     assert "trust" not in space.distributions
     assert space.solved(0.3) is None
 
@@ -95,7 +104,7 @@ def test_without_a_scan_there_is_nothing_to_trust() -> None:
 def test_distributions_of_the_direct_space() -> None:
     space = direct(max_ratio=0.8)
     ratios = [name for name in space.distributions if name.startswith("ratio/")]
-    assert ratios == [f"ratio/{name}" for name in TOPOLOGY.widths]
+    assert ratios == [f"ratio/{name}" for name in resnet().widths]
     assert {space.distributions[name] for name in ratios} == {FloatDistribution(0.0, 0.8)}
     assert "budget" not in space.distributions
     assert space.solved(0.3) is None
@@ -104,7 +113,7 @@ def test_distributions_of_the_direct_space() -> None:
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_a_single_choice_is_no_parameter(kind: str) -> None:
     one = SpaceSettings(kind=kind, criteria=("l1",), learning_rate=0.03, optimizers=("adamw",), distillation=(0.5,))
-    space = build_space(one, TOPOLOGY, SENSITIVITY)
+    space = build_space(one, resnet(), scan())
     assert not {"criterion", "learning_rate", "optimizer", "distillation"} & space.distributions.keys()
     plan = space.decode(space.uniform(0.5), seed=0)
     assert {group.criterion for group in plan.groups.values()} == {"l1"}
@@ -134,25 +143,25 @@ def test_without_training_there_are_no_training_parameters() -> None:
 def test_one_criterion_for_all_or_one_for_each_group(kind: str) -> None:
     for per_group in (False, True):
         chosen = SpaceSettings(kind=kind, criteria=("l1", "taylor"), criterion_per_group=per_group)
-        space = build_space(chosen, TOPOLOGY, SENSITIVITY)
+        space = build_space(chosen, resnet(), scan())
         names = sorted(name for name in space.distributions if name.startswith("criterion"))
-        assert names == (sorted(f"criterion/{name}" for name in TOPOLOGY.widths) if per_group else ["criterion"])
+        assert names == (sorted(f"criterion/{name}" for name in resnet().widths) if per_group else ["criterion"])
         parameters = space.uniform(0.5)
         parameters[names[0]] = "taylor"
         plan = space.decode(parameters, seed=0)
         taylor = {name for name, group in plan.groups.items() if group.criterion == "taylor"}
-        assert taylor == ({names[0].removeprefix("criterion/")} if per_group else set(TOPOLOGY.widths))
+        assert taylor == ({names[0].removeprefix("criterion/")} if per_group else set(resnet().widths))
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 @pytest.mark.parametrize("budget", [0.75, 0.4, 0.15, 0.06])
 def test_uniform_is_uniform_and_hits_the_budget(kind: str, budget: float) -> None:
-    space = build_space(SpaceSettings(kind=kind), TOPOLOGY, SENSITIVITY)
+    space = build_space(SpaceSettings(kind=kind), resnet(), scan())
     plan = space.decode(space.uniform(budget), seed=0)
-    kept = {name: width / TOPOLOGY.widths[name] for name, width in planned_widths(plan, TOPOLOGY).items()}
+    kept = {name: width / resnet().widths[name] for name, width in planned_widths(plan, resnet()).items()}
     # Nothing but rounding to whole channels tells the groups apart: one share is within a channel of all.
-    lowest = max(kept[name] - 1 / TOPOLOGY.widths[name] for name in kept)
-    highest = min(kept[name] + 1 / TOPOLOGY.widths[name] for name in kept)
+    lowest = max(kept[name] - 1 / resnet().widths[name] for name in kept)
+    highest = min(kept[name] + 1 / resnet().widths[name] for name in kept)
     assert lowest <= highest
     assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
 
@@ -164,8 +173,8 @@ def test_solved_follows_the_scan_and_hits_the_budget() -> None:
         assert parameters is not None
         plan = space.decode(parameters, seed=0)
         assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
-        widths = planned_widths(plan, TOPOLOGY)
-        uniform = planned_widths(space.decode(space.uniform(budget), seed=0), TOPOLOGY)
+        widths = planned_widths(plan, resnet())
+        uniform = planned_widths(space.decode(space.uniform(budget), seed=0), resnet())
         assert added_loss(widths) < 0.8 * added_loss(uniform)
 
 
@@ -187,8 +196,8 @@ def test_trust_goes_from_uniform_to_solved() -> None:
 def test_a_residual_widens_its_group() -> None:
     space = guided()
     name = "blocks.2.conv2"
-    plain = planned_widths(space.decode(space.uniform(0.3), seed=0), TOPOLOGY)
-    wider = planned_widths(space.decode(space.uniform(0.3) | {f"residual/{name}": 1.0}, seed=0), TOPOLOGY)
+    plain = planned_widths(space.decode(space.uniform(0.3), seed=0), resnet())
+    wider = planned_widths(space.decode(space.uniform(0.3) | {f"residual/{name}": 1.0}, seed=0), resnet())
     assert wider[name] > plain[name]
     # What it gains is taken from the others, but for a channel by which the cost is set right.
     assert all(wider[other] <= plain[other] + 1 for other in plain if other != name)
@@ -198,9 +207,9 @@ def test_a_residual_widens_its_group() -> None:
 def test_warm_starts_lie_inside_the_distributions(kind: str) -> None:
     """Optuna warns of values outside, and a sampler cannot model them."""
     chosen = SpaceSettings(kind=kind, min_budget=1e-6, max_ratio=0.9, distillation=(0.0, 0.3))
-    space = build_space(chosen, TOPOLOGY, SENSITIVITY)
-    points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, TOPOLOGY, 6))]
-    points += [solved for budget in budgets(chosen, TOPOLOGY, 3) if (solved := space.solved(budget)) is not None]
+    space = build_space(chosen, resnet(), scan())
+    points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, resnet(), 6))]
+    points += [solved for budget in budgets(chosen, resnet(), 3) if (solved := space.solved(budget)) is not None]
     for point in points:
         assert point.keys() == space.distributions.keys()
         for name, value in point.items():
@@ -224,17 +233,17 @@ WIDE = SpaceSettings(max_ratio=0.9, criterion_per_group=True, optimizers=("sgd",
 
 
 @settings(max_examples=80, deadline=None)
-@given(parameters=parameters_of(dict(guided(WIDE).distributions)), seed=st.integers(0, 2**31))
+@given(parameters=st.deferred(lambda: parameters_of(dict(guided(WIDE).distributions))), seed=st.integers(0, 2**31))
 def test_any_parameters_of_the_guided_space_are_a_valid_plan(parameters: dict[str, object], seed: int) -> None:
     space = guided(WIDE)
     plan = space.decode(parameters, seed=seed)  # type: ignore[arg-type]
     assert space.decode(parameters, seed=seed) == plan, "decoding is a function"  # type: ignore[arg-type]
     assert PruningPlan.from_json(plan.to_json()) == plan
     assert plan.seed == seed
-    assert list(plan.groups) == list(TOPOLOGY.widths)
+    assert list(plan.groups) == list(resnet().widths)
     assert all(0.0 <= group.ratio <= WIDE.max_ratio for group in plan.groups.values())
-    widths = planned_widths(plan, TOPOLOGY)
-    assert all(1.0 - widths[name] / TOPOLOGY.widths[name] <= WIDE.max_ratio + 1e-9 for name in widths)
+    widths = planned_widths(plan, resnet())
+    assert all(1.0 - widths[name] / resnet().widths[name] <= WIDE.max_ratio + 1e-9 for name in widths)
     budget = parameters["budget"]
     assert isinstance(budget, float)
     assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
@@ -245,19 +254,19 @@ GUIDED = SpaceSettings()
 
 
 @settings(max_examples=80, deadline=None)
-@given(parameters=parameters_of(dict(build_space(DIRECT, TOPOLOGY, None).distributions)))
+@given(parameters=st.deferred(lambda: parameters_of(dict(build_space(DIRECT, resnet(), None).distributions))))
 def test_any_parameters_of_the_direct_space_are_a_valid_plan(parameters: dict[str, object]) -> None:
-    plan = build_space(DIRECT, TOPOLOGY, None).decode(parameters, seed=3)  # type: ignore[arg-type]
+    plan = build_space(DIRECT, resnet(), None).decode(parameters, seed=3)  # type: ignore[arg-type]
     assert PruningPlan.from_json(plan.to_json()) == plan
     for name, group in plan.groups.items():
-        asked, channels = parameters[f"ratio/{name}"], TOPOLOGY.widths[name]
+        asked, channels = parameters[f"ratio/{name}"], resnet().widths[name]
         # As asked, unless rounding to whole channels would take more than max_ratio: then one channel fewer.
         fewest = math.ceil(channels * (1 - DIRECT.max_ratio) - 1e-9)
         assert group.ratio == asked or group.ratio == pytest.approx(1 - fewest / channels)
         assert 0.0 <= group.ratio <= DIRECT.max_ratio
-    widths = planned_widths(plan, TOPOLOGY)
+    widths = planned_widths(plan, resnet())
     assert all(
-        widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in TOPOLOGY.widths.items()
+        widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in resnet().widths.items()
     )
 
 
@@ -265,49 +274,49 @@ def test_no_plan_of_the_direct_space_takes_more_of_a_group_than_max_ratio() -> N
     """16 channels at a ratio of 0.6 round to 6 that stay, which is a ratio of 0.625."""
     space = direct(max_ratio=0.6)
     parameters = {name: 0.6 for name in space.distributions if name.startswith("ratio/")}
-    widths = planned_widths(space.decode(parameters, seed=0), TOPOLOGY)
-    achieved = {name: 1.0 - width / TOPOLOGY.widths[name] for name, width in widths.items()}
+    widths = planned_widths(space.decode(parameters, seed=0), resnet())
+    achieved = {name: 1.0 - width / resnet().widths[name] for name, width in widths.items()}
     assert max(achieved.values()) <= 0.6
 
 
 def test_budgets_are_even_in_the_logarithm() -> None:
-    found = budgets(SpaceSettings(min_budget=0.1), TOPOLOGY, 5)
+    found = budgets(SpaceSettings(min_budget=0.1), resnet(), 5)
     assert found[0] == pytest.approx(0.75)
     assert found[-1] == pytest.approx(0.1)
     assert np.diff(np.log(found)) == pytest.approx(np.full(4, np.log(0.1 / 0.75) / 4))
-    assert budgets(SpaceSettings(), TOPOLOGY, 0) == []
-    assert budgets(SpaceSettings(min_budget=0.12), TOPOLOGY, 1) == [pytest.approx(0.3)]
-    assert min(budgets(SpaceSettings(min_budget=1e-9), TOPOLOGY, 4)) > 1e-6, "the smallest that can be reached"
+    assert budgets(SpaceSettings(), resnet(), 0) == []
+    assert budgets(SpaceSettings(min_budget=0.12), resnet(), 1) == [pytest.approx(0.3)]
+    assert min(budgets(SpaceSettings(min_budget=1e-9), resnet(), 4)) > 1e-6, "the smallest that can be reached"
 
 
 def test_the_dense_plan_changes_nothing() -> None:
-    plan = dense_plan(SpaceSettings(), TOPOLOGY, seed=4)
-    assert planned_widths(plan, TOPOLOGY) == TOPOLOGY.widths
+    plan = dense_plan(SpaceSettings(), resnet(), seed=4)
+    assert planned_widths(plan, resnet()) == resnet().widths
     assert (plan.recovery.steps, plan.recovery.batch_norm_samples, plan.seed) == (0, 0, 4)
 
 
 def test_reach_names_the_ends() -> None:
-    found = reach(SpaceSettings(max_ratio=0.5), TOPOLOGY)
-    assert found["largest"] == TOPOLOGY.widths
-    assert found["smallest"] == {name: math.ceil(channels / 2) for name, channels in TOPOLOGY.widths.items()}
-    share = TOPOLOGY.cost(found["middle"]).multiply_adds / TOPOLOGY.cost({}).multiply_adds
+    found = reach(SpaceSettings(max_ratio=0.5), resnet())
+    assert found["largest"] == resnet().widths
+    assert found["smallest"] == {name: math.ceil(channels / 2) for name, channels in resnet().widths.items()}
+    share = resnet().cost(found["middle"]).multiply_adds / resnet().cost({}).multiply_adds
     assert share == pytest.approx(0.5, abs=largest_channel())
 
 
 @pytest.mark.parametrize("chosen", [DIRECT, GUIDED], ids=["direct", "guided"])
 def test_encode_is_the_way_back_for_plans_of_the_space(chosen: SpaceSettings) -> None:
-    space = build_space(chosen, TOPOLOGY, None)
+    space = build_space(chosen, resnet(), None)
     for budget in (0.7, 0.3, 0.1):
         plan = space.decode(space.uniform(budget), seed=3)
         again = space.decode(space.encode(plan), seed=3)
-        before, after = planned_widths(plan, TOPOLOGY), planned_widths(again, TOPOLOGY)
+        before, after = planned_widths(plan, resnet()), planned_widths(again, resnet())
         assert all(abs(before[name] - after[name]) <= 1 for name in before)
         assert again.recovery == plan.recovery
 
 
 def test_encode_moves_a_plan_from_outside_to_the_edge() -> None:
-    space = build_space(DIRECT, TOPOLOGY, None)
-    name = next(iter(TOPOLOGY.widths))
+    space = build_space(DIRECT, resnet(), None)
+    name = next(iter(resnet().widths))
     point = space.encode(PruningPlan(groups={name: GroupPlan(ratio=0.99, criterion="random")}))
     assert point[f"ratio/{name}"] == DIRECT.max_ratio
     assert point.keys() == space.distributions.keys()
@@ -330,11 +339,11 @@ def test_each_group_chooses_among_the_criteria_that_fit_it() -> None:
 
 
 def test_the_direct_space_has_the_solved_allocation_of_a_scan() -> None:
-    space = build_space(SpaceSettings(kind="direct"), TOPOLOGY, SENSITIVITY)
+    space = build_space(SpaceSettings(kind="direct"), resnet(), scan())
     point = space.solved(0.3)
     assert point is not None
-    widths = planned_widths(space.decode(point, seed=0), TOPOLOGY)
-    uniform = planned_widths(space.decode(space.uniform(0.3), seed=0), TOPOLOGY)
+    widths = planned_widths(space.decode(point, seed=0), resnet())
+    uniform = planned_widths(space.decode(space.uniform(0.3), seed=0), resnet())
     assert share_of(space.decode(point, seed=0)) == pytest.approx(0.3, rel=0.01)
     assert added_loss(widths) < 0.8 * added_loss(uniform)
 
@@ -356,5 +365,5 @@ def test_encode_finds_the_baselines_themselves() -> None:
 
 def test_a_plan_that_is_encoded_before_the_scan_has_no_trust() -> None:
     plan = guided().decode(guided().uniform(0.4), seed=0)
-    assert guided(sensitivity=None).encode(plan)["trust"] == 0.0
-    assert "trust" not in guided(SpaceSettings(scan=False), None).encode(plan)
+    assert guided(scanned=False).encode(plan)["trust"] == 0.0
+    assert "trust" not in guided(SpaceSettings(scan=False), scanned=False).encode(plan)

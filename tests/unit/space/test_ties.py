@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -16,19 +17,23 @@ from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space
 from autoprune.search.space.ties import leaders
+from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.zoo.convolutional import ResNet, vgg
 
-TOPOLOGY = trace(ResNet(widths=(8, 12, 16), depth=2).eval(), torch.randn(2, 1, 8, 8))
+
+@functools.cache
+def resnet() -> Topology:
+    return trace(ResNet(widths=(8, 12, 16), depth=2).eval(), torch.randn(2, 1, 8, 8))
 
 
 def ties(tie: str, **changes: object) -> dict[str, tuple[str, ...]]:
-    return dict(SpaceContext(settings=SpaceSettings(tie=tie, **changes), topology=TOPOLOGY).ties)  # type: ignore[arg-type]
+    return dict(SpaceContext(settings=SpaceSettings(tie=tie, **changes), topology=resnet()).ties)  # type: ignore[arg-type]
 
 
 def test_by_stage_and_by_shape() -> None:
     """A stage has its stream and the inner widths of its blocks; the first convolution of a stage reads another one."""
-    names = list(TOPOLOGY.widths)
+    names = list(resnet().widths)
     assert ties("none") == {name: (name,) for name in names}
     assert ties("stage") == {
         "stem.0": ("stem.0", "blocks.0.conv1", "blocks.1.conv1"),
@@ -53,9 +58,9 @@ def test_a_stage_ends_where_the_resolution_changes() -> None:
 
 
 def test_groups_that_need_more_are_not_tied_to_those_that_do_not() -> None:
-    needy = replace(TOPOLOGY.groups[1], min_channels=3)
-    topology = replace(TOPOLOGY, groups=(TOPOLOGY.groups[0], needy, *TOPOLOGY.groups[2:]))
-    assert leaders(TOPOLOGY, "stage")[1] == 0
+    needy = replace(resnet().groups[1], min_channels=3)
+    topology = replace(resnet(), groups=(resnet().groups[0], needy, *resnet().groups[2:]))
+    assert leaders(resnet(), "stage")[1] == 0
     assert leaders(topology, "stage")[1] == 1
 
 
@@ -73,40 +78,40 @@ def test_groups_that_other_criteria_fit_are_not_tied() -> None:
 )
 def test_one_parameter_for_each_tie_under_the_name_of_its_first_group(kind: str, prefix: str) -> None:
     chosen = SpaceSettings(kind=kind, tie="stage", criteria=("l2", "l1"), criterion_per_group=True)
-    found = build_space(chosen, TOPOLOGY, None).distributions
+    found = build_space(chosen, resnet(), None).distributions
     for start in (prefix, "criterion/"):
         named = [name.removeprefix(start) for name in found if name.startswith(start)]
         assert sorted(named) == sorted(ties("stage"))
 
 
 def test_what_is_tied_moves_together() -> None:
-    space = build_space(SpaceSettings(tie="stage", criterion_per_group=True, criteria=("l2", "l1")), TOPOLOGY, None)
+    space = build_space(SpaceSettings(tie="stage", criterion_per_group=True, criteria=("l2", "l1")), resnet(), None)
     point = space.uniform(0.3) | {"residual/blocks.2.conv1": 1.0, "criterion/blocks.2.conv1": "l1"}
     plan = space.decode(point, seed=0)
-    widths = planned_widths(plan, TOPOLOGY)
+    widths = planned_widths(plan, resnet())
     tie = ties("stage")["blocks.2.conv1"]
     assert len({widths[name] for name in tie}) == 1
     assert {name for name, group in plan.groups.items() if group.criterion == "l1"} == set(tie)
-    assert list(plan.groups) == list(TOPOLOGY.widths)
+    assert list(plan.groups) == list(resnet().widths)
 
 
 def test_a_plan_that_does_not_keep_a_tie_alike_is_moved_to_the_middle() -> None:
-    space = build_space(SpaceSettings(kind="direct", tie="stage"), TOPOLOGY, None)
+    space = build_space(SpaceSettings(kind="direct", tie="stage"), resnet(), None)
     given = PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5), "blocks.0.conv1": GroupPlan(ratio=0.25)})
     point = space.encode(given)
     assert point["ratio/stem.0"] == pytest.approx(0.25), "of 4, 6 and 8 channels"
-    assert planned_widths(space.decode(point, seed=0), TOPOLOGY)["blocks.1.conv1"] == 6
+    assert planned_widths(space.decode(point, seed=0), resnet())["blocks.1.conv1"] == 6
 
 
 def test_the_scan_of_a_tie_is_what_its_groups_add_together() -> None:
     """One group of a stage that matters keeps its whole stage wide."""
-    losses = dict.fromkeys(TOPOLOGY.widths, (0.1, 0.2)) | {"blocks.3.conv1": (5.0, 10.0)}
+    losses = dict.fromkeys(resnet().widths, (0.1, 0.2)) | {"blocks.3.conv1": (5.0, 10.0)}
     scan = Sensitivity(keep_shares=(0.5, 0.25), added_loss=losses, criterion="l2", samples_forward=0, samples_trained=0)
-    space = build_space(SpaceSettings(tie="stage"), TOPOLOGY, scan)
+    space = build_space(SpaceSettings(tie="stage"), resnet(), scan)
     solved = space.solved(0.4)
     assert solved is not None
-    widths = planned_widths(space.decode(solved, seed=0), TOPOLOGY)
-    shares = {name: widths[name] / TOPOLOGY.widths[name] for name in widths}
+    widths = planned_widths(space.decode(solved, seed=0), resnet())
+    shares = {name: widths[name] / resnet().widths[name] for name in widths}
     assert min(shares[name] for name in ties("stage")["blocks.2.conv1"]) > max(
         shares[name] for name in ties("stage")["stem.0"]
     )

@@ -34,8 +34,13 @@ _SPACE: dict[str, object] = {
     "averaging": (0.0,),
     "batch_norm_samples": 100,
     "distillation": (0.0,),
-    "reconstruction": (256,),
+    "reconstruction": (50,),
 }
+
+
+def slow(*values: object) -> object:
+    """Arguments of a test that only `make test-slow` runs: of the kind of others that each commit runs."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def space(**changes: object) -> autoprune.SpaceSettings:

@@ -15,8 +15,7 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.recovery.learning_rate import scheduler, simulate
-from autoprune.search import lineage
-from autoprune.study import checkpoints
+from autoprune.study import checkpoints, store
 from autoprune.task.checkpoint import serialize
 from autoprune.trial.candidate import evaluate_plan
 from tests.tasks import trained_mlp
@@ -73,7 +72,7 @@ def test_they_are_what_the_trial_was_then(study: autoprune.Study) -> None:
     for number in trained(study):
         record = study.front().get(number)
         assert record.parent is not None
-        parent = lineage.load_parent(study.context, study.folder, study.front().get(record.parent))
+        parent = store.load_parent(study.context, study.folder, study.front().get(record.parent))
         seen: dict[int, Seen] = {}
         evaluate_plan(
             study.context,

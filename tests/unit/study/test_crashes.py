@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 import autoprune
 from autoprune.errors import AutopruneError
 from tests.tasks import image_task
-from tests.unit.study.small import Switch, journal_trials, settings, space
+from tests.unit.study.small import Switch, journal_trials, settings, slow, space
 
 #: Three trials: dense and two uniform, of which one crashes and one takes its place.
 FEW = {"trials": 3, "uniform_points": 3, "solved_points": 0, "space": space(scan=False)}
@@ -46,6 +46,10 @@ CRASHES: dict[str, tuple[BaseException, str]] = {
 }
 
 
+#: Others of their kind run on each commit.
+ALIKE = ("surrogates", "escapes", "no text", "quit without a code")
+
+
 @pytest.fixture(scope="module")
 def switch() -> Switch:
     return Switch()
@@ -56,7 +60,7 @@ def task(switch: Switch) -> autoprune.PreparedTask:
     return image_task(loss=switch, test=None)
 
 
-@pytest.mark.parametrize("name", CRASHES)
+@pytest.mark.parametrize("name", [slow(name) if name in ALIKE else name for name in CRASHES])
 def test_any_crash_of_a_trial_is_stored_and_the_run_goes_on(
     name: str, switch: Switch, task: autoprune.PreparedTask, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ from autoprune.task.data import IterableSplit, TensorSplit
 from autoprune.trial.candidate import RungState
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
-from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, space
+from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, slow, space
 
 # ---- the rules by hand
 
@@ -265,17 +265,17 @@ def test_they_are_measured_on_the_whole_search_split(study: autoprune.Study, tmp
 
 
 def test_none_and_no_rungs_look_at_nothing_and_cost_nothing(tmp_path: Path) -> None:
-    plain = autoprune.Study.create(task(), settings(early_stopping="none"), out=tmp_path / "none")
+    plain = autoprune.Study.create(task(), settings(trials=6, early_stopping="none"), out=tmp_path / "none")
     plain.run()
-    bare = autoprune.Study.create(task(), settings(rungs=()), out=tmp_path / "bare")
+    bare = autoprune.Study.create(task(), settings(trials=6, rungs=()), out=tmp_path / "bare")
     bare.run()
-    looked = autoprune.Study.create(task(), settings(early_stopping="audit"), out=tmp_path / "audit")
+    looked = autoprune.Study.create(task(), settings(trials=6, early_stopping="audit"), out=tmp_path / "audit")
     looked.run()
     assert all(record.rungs == () for record in (*plain.records, *bare.records))
     assert comparable(plain.records) == comparable(bare.records)
     # "audit" is the same study, but for what it looked at.
     spent = sum(len(record.rungs) for record in looked.records)
-    assert spent == 7 * 2, "all but dense, at two rungs"
+    assert spent == 5 * 2, "all but dense, at two rungs"
     assert looked.samples().forward == plain.samples().forward + 90 * spent
     for one, other in zip(looked.records, plain.records, strict=True):
         assert one.search == other.search
@@ -305,7 +305,7 @@ def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(tmp_path: Path) -> 
     assert again.records[-1].widths == of.widths
 
 
-@pytest.mark.parametrize("stop", [6, 9])
+@pytest.mark.parametrize("stop", [slow(6), 9])
 def test_stopped_and_resumed_is_the_same_study(stop: int, study: autoprune.Study, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         with_rule(odd_ones, patch)
@@ -367,6 +367,7 @@ def test_a_stopped_one_is_neither_on_the_front_nor_chosen() -> None:
     assert found.get(2).stopped, "it can still be looked at by its number"
 
 
+@pytest.mark.slow
 def test_the_rule_front_stops_what_a_study_can_do_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """End to end with the real rule, where each end is 0.01 above its rungs: it foretells all of them."""
     quality_by_size(monkeypatch)

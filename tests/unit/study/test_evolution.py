@@ -79,7 +79,7 @@ def test_three_objectives() -> None:
     assert len(late) > 8
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_limit_keeps_it_where_it_holds(seed: int) -> None:
     def inside(limit: float | None) -> float:
         found = search(EvolutionSampler(seed=seed), trials=60, limit=limit).trials[20:]

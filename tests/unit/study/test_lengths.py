@@ -11,7 +11,7 @@ from autoprune.records.limits import Limits
 from autoprune.study.preflight import _lengths
 from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
-from tests.unit.study.small import settings, space
+from tests.unit.study.small import settings, slow, space
 
 STEPS, EXPONENT = 3, 0.8
 LONGER = {"steps": STEPS, "length_exponent": EXPONENT, "criteria": ("l2",), "scan_samples": 500}
@@ -37,8 +37,8 @@ def expected(study: autoprune.Study) -> dict[int, int]:
     [
         ({}, Limits()),
         ({"kind": "direct", "amounts": ("threshold", "ranking", "count")}, Limits(max_multiply_adds_share=0.4)),
-        ({"kinds": ("channels", "blocks"), "block_criteria": ("l1",)}, Limits(max_multiply_adds_share=0.4)),
-        ({"kind": "reduced", "amounts": ("ranking",), "cost": "parameters"}, Limits()),
+        slow({"kinds": ("channels", "blocks"), "block_criteria": ("l1",)}, Limits(max_multiply_adds_share=0.4)),
+        slow({"kind": "reduced", "amounts": ("ranking",), "cost": "parameters"}, Limits()),
     ],
     ids=["ratio", "scores", "blocks", "parameters"],
 )

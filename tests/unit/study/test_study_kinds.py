@@ -17,8 +17,8 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.maskable import maskable
 from autoprune.records.candidate import CandidateRecord
 from autoprune.report.html import write_report
-from autoprune.search import lineage
 from autoprune.search.space.settings import PRUNING_KINDS
+from autoprune.study import store
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
 from tests.unit.recovery.watching import one_batch_task
@@ -173,7 +173,7 @@ def test_every_candidate_is_rebuilt_and_replayed_from_its_parent(case: tuple[str
     context = bench_of(study)
     for record in study.records:
         parent = None if record.parent is None else study.front().get(record.parent)
-        start = None if parent is None else lineage.load_parent(context, study.folder, parent)
+        start = None if parent is None else store.load_parent(context, study.folder, parent)
         plan = autoprune.PruningPlan.from_json(record.plan.to_json())
         found = evaluate_plan(context, plan, start)
         assert found.measurement == record.search, record.number

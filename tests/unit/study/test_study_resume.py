@@ -17,7 +17,7 @@ from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
 from tests.tasks import blobs, image_task, trained_mlp
-from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
+from tests.unit.study.small import Switch, comparable, journal_trials, settings, slow, space
 from tests.zoo.convolutional import ResNet
 
 SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")
@@ -63,6 +63,7 @@ def test_the_same_seed_twice(uninterrupted: Callable[[str], autoprune.Study], tm
     assert comparable(again.records) == comparable(uninterrupted("tpe").records)
 
 
+@pytest.mark.slow
 def test_two_studies_in_one_process_share_nothing(
     uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
 ) -> None:
@@ -79,12 +80,17 @@ def test_two_studies_in_one_process_share_nothing(
 
 
 def test_another_seed_is_another_search(tmp_path: Path) -> None:
-    first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed, trials=7)) for seed in (0, 1))
-    sampled = [[record.plan.groups for record in study.records[5:]] for study in (first, second)]
+    few = {"trials": 3, "uniform_points": 0, "solved_points": 0, "space": space(scan=False)}
+    first, second = (run_at_once(tmp_path / str(seed), settings(seed=seed, **few)) for seed in (0, 1))
+    sampled = [[record.plan.groups for record in study.records[1:]] for study in (first, second)]
     assert sampled[0] != sampled[1]
 
 
-@pytest.mark.parametrize(("sampler", "stop"), [("tpe", 3), *((sampler, 6) for sampler in SAMPLERS)], ids=str)
+@pytest.mark.parametrize(
+    ("sampler", "stop"),
+    [("tpe", 3), ("evolution", 6), *(slow(sampler, 6) for sampler in SAMPLERS if sampler != "evolution")],
+    ids=str,
+)
 def test_stopped_and_resumed_equals_uninterrupted(
     sampler: str, stop: int, uninterrupted: Callable[[str], autoprune.Study], tmp_path: Path
 ) -> None:
@@ -112,6 +118,7 @@ def test_work_that_is_shared_is_counted_alike_after_a_resume(tmp_path: Path) -> 
     assert resumed.samples() == whole.samples()
 
 
+@pytest.mark.slow
 def test_more_trials_for_an_evolution(tmp_path: Path) -> None:
     """A population that grew with the number of trials would make the second half another search."""
     chosen = settings(trials=20, sampler="nsga2", uniform_points=0, solved_points=0, space=space(scan=False, steps=0))
@@ -128,7 +135,7 @@ class Killed(KeyboardInterrupt):
 
 @pytest.mark.parametrize(
     ("sampler", "done"),
-    [("tpe", 2), ("tpe", 7), ("evolution", 6), ("nsga2", 6)],
+    [("tpe", 2), slow("tpe", 7), ("evolution", 6), slow("nsga2", 6)],
     ids=str,
 )
 def test_a_trial_left_running_is_done_again(
