@@ -334,14 +334,17 @@ class Front:
                 )
         nearest = min(self.members, key=lambda record: self._excess(record, limits))
         asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
-        search = nearest.search
-        latency = self.value(nearest, "latency_ms")
-        against = "" if self.dense is None else f"({self.gain(nearest):+.4g} to dense), "
-        got = (
-            f"none; the nearest is candidate {nearest.number} with {self.metric} {search.quality:.4g} "
-            f"{against}{search.size_bytes} bytes"
-            f"{f', {latency:.3g} ms' if np.isfinite(latency) else ''}"
-        )
+        against = "" if self.dense is None else f" ({self.gain(nearest):+.4g} to dense)"
+        numbers = {
+            limit.objective: self.value(nearest, limit.objective)
+            if limit.is_cost
+            else self.problem.bound(limit, nearest)
+            for limit in limits.each.values()
+            if limit.objective not in (QUALITY, self.metric)
+        }
+        others = "".join(f", {name} {value:.6g}" for name, value in numbers.items() if np.isfinite(value))
+        quality = f"{self.metric} {nearest.search.quality:.4g}{against}"
+        got = f"none; the nearest is candidate {nearest.number} with {quality}{others}"
         return error_message("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")
 
 

@@ -29,6 +29,7 @@ from autoprune.records.objectives import (
 )
 from autoprune.records.problem import Problem
 from autoprune.report.html import write_report
+from autoprune.search.settings import StudySettings
 from autoprune.structure.cost import STRUCTURE_COSTS
 from tests.tasks import image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
@@ -192,6 +193,16 @@ def test_an_objective_that_the_task_does_not_have_is_refused_before_any_work(tmp
         with pytest.raises(ConfigurationError, match=words):
             autoprune.Study.create(image_task(), settings(**changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_limits_of_settings_from_before_limits_were_data() -> None:
+    """Every field was stored, most as null; infinity could be written."""
+    stored = {"max_drop": 0.01, "max_latency_ms": None, "max_size_bytes": float("inf"), "max_size_share": 0.3}
+    found = StudySettings.from_dict({**StudySettings().to_dict(), "limits": stored}).limits
+    assert found == Limits(max_drop=0.01, max_size_share=0.3)
+    assert StudySettings.from_dict(StudySettings(limits=found).to_dict()).limits == found
+    with pytest.raises(ConfigurationError, match=r"limits.max_drop must be a finite number or null, but got 'much'"):
+        StudySettings.from_dict({"limits": {"max_drop": "much"}})
 
 
 def test_problems_compare_what_they_are() -> None:

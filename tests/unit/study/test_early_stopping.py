@@ -175,6 +175,15 @@ def test_what_passes_rungs_and_what_may_be_stopped() -> None:
     assert rungs.rung_policy(settings(rungs=()), split, before, problem_of(), "sampled") is None
 
 
+def test_nothing_is_stopped_that_may_be_good_at_a_further_metric() -> None:
+    split = TensorSplit(*blobs(50), 50)
+    problem = problem_of(("quality", "recall", "multiply_adds"), metrics={"recall": True})
+    assert rungs.rung_policy(settings(), split, [], problem, "sampled") is None
+    assert rungs.rung_policy(settings(early_stopping="audit"), split, [], problem, "sampled") is not None
+    told = rungs.rung_context(state(400, 0.5), [dense()], problem)
+    assert told.costs == (400.0,), "the metric is no cost that is known at a rung"
+
+
 # ---- in a study
 
 

@@ -10,9 +10,12 @@ import pytest
 
 import autoprune
 from autoprune.errors import NotFoundError
+from autoprune.front.front import Front
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.problem import Problem
 from autoprune.study.retention import removable_weights
 from tests.tasks import image_task
-from tests.unit.front.builders import front_of, latency, measurement, record
+from tests.unit.front.builders import front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import comparable, quality_by_size, settings
 
 
@@ -52,6 +55,25 @@ def test_what_a_limit_on_another_cost_may_choose_stays() -> None:
     smaller = record(2, measurement(0.8, 600, size_bytes=1000))
     assert numbers(dense, best, smaller) == set()
     assert numbers(dense, best, replace(smaller, search=measurement(0.8, 600, size_bytes=3000, parameters=60))) == {2}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        problem_of(("quality", "recall", "multiply_adds"), metrics={"recall": True}),
+        problem_of(metrics={"recall": True}, limits=autoprune.Limits(min_recall=0.5)),
+        problem_of(metrics={"recall": True}),
+    ],
+    ids=["objective", "limit", "neither"],
+)
+def test_what_a_further_metric_may_choose_stays(problem: Problem) -> None:
+    def of(number: int, quality: float, recall: float) -> CandidateRecord:
+        return record(number, replace(measurement(quality, 500 + number), metrics={"recall": recall}))
+
+    dense = record(0, measurement(0.9, 1000), origin="dense")
+    front = Front.of([dense, of(1, 0.8, 0.6), of(2, 0.7, 0.7), of(3, 0.7, 0.5)], problem)
+    matters = "recall" in problem.objectives or bool(problem.limits.given)
+    assert {one.number for one in removable_weights(front)} == ({3} if matters else {2, 3})
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -296,18 +296,21 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({}, {"seed": 1}, "settings.seed"),
         ({}, {"space": space(steps=4)}, "(other settings.space.steps)"),
         ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
+        ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "settings.limits.max_drop"),
+        ({}, {"limits": autoprune.Limits()}, "settings.limits.min_recall"),
         ({"model": lambda: ResNet(widths=(8, 12, 16), depth=1, classes=4), "require_trained": False}, {}, "weights"),
     ],
-    ids=["structure", "quality", "metrics", "seed", "space", "objectives", "weights"],
+    ids=["structure", "quality", "metrics", "seed", "space", "objectives", "limits", "no limits", "weights"],
 )
 def test_a_folder_with_another_study_is_refused(
     changes: dict[str, object], chosen: dict[str, object], difference: str, tmp_path: Path
 ) -> None:
-    autoprune.Study.create(task(), settings(), out=tmp_path / "run")
+    usual = {} if difference == "metrics" else {"limits": autoprune.Limits(min_recall=0.1)}
+    autoprune.Study.create(task(), settings(**usual), out=tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     other = mlp_task() if difference == "structure" else image_task(**changes)
     with pytest.raises(StudyConflictError) as caught:
-        autoprune.Study.create(other, settings(**chosen), out=tmp_path / "run")
+        autoprune.Study.create(other, settings(**{**usual, **chosen}), out=tmp_path / "run")
     assert difference in str(caught.value)
     assert "Name another --out" in str(caught.value)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
