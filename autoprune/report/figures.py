@@ -51,6 +51,18 @@ def drawn_objectives(front: Front) -> list[Objective]:
     ]
 
 
+def new_figure(*traces: object) -> go.Figure:
+    """Make a figure without a template of its own: the page gives all of them the same.
+
+    Args:
+        traces: Traces of the figure.
+
+    Returns:
+        The figure.
+    """
+    return go.Figure(list(traces), layout={"template": "none"})
+
+
 def hover_texts(front: Front) -> dict[int, str]:
     """Write the hover text of each candidate.
 
@@ -74,7 +86,7 @@ def pareto(front: Front, over: Objective, hovers: Mapping[int, str]) -> go.Figur
     Returns:
         The figure.
     """
-    figure = go.Figure()
+    figure = new_figure()
     numbers = {record.number for record in front.members}
     for origin in ORIGIN_COLOURS:
         members = [record for record in front.records if record.origin == origin]
@@ -107,7 +119,6 @@ def lay_out_over(figure: go.Figure, front: Front, over: Objective) -> None:
     figure.update_layout(
         xaxis={"title": label(over.axis_title), "type": "log" if over.is_cost else "linear"},
         yaxis={"title": f"{label(front.metric)} (search split)"},
-        template="plotly_white",
         height=460,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
         legend={"orientation": "h", "y": -0.2},
@@ -125,7 +136,7 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
         The figure.
     """
     numbers = {record.number for record in front.members}
-    figure = go.Figure()
+    figure = new_figure()
     for kind, inside in (("front", True), ("dominated", False)):
         members = [record for record in front.records if (record.number in numbers) == inside and record.search.latency]
         figure.add_trace(
@@ -150,7 +161,6 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
             "yaxis": {"title": COSTS["latency_ms"].axis_title},
             "zaxis": {"title": label(front.metric)},
         },
-        template="plotly_white",
         height=560,
         margin={"l": 0, "r": 0, "t": 10, "b": 0},
         legend={"orientation": "h", "y": 0.0},
@@ -175,7 +185,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     names = [str(group["name"]) for group in groups]
     dense = [int(str(group["channels"])) for group in groups]
     places, quality = labels(names), label(front.metric)
-    figure = go.Figure()
+    figure = new_figure()
     figure.add_trace(go.Bar(x=places, y=dense, marker_color="#DDDDDD", name="dense"))
     records = list(front.members)
     shown = records.index(front.knee()) if records else 0
@@ -212,7 +222,6 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
         else [],
         yaxis={"title": "channels"},
         xaxis={"type": "category", "tickangle": -45},
-        template="plotly_white",
         height=480,
         margin={"l": 60, "r": 20, "t": 70, "b": 120},
         showlegend=False,
@@ -231,7 +240,7 @@ def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
         The figure.
     """
     trained = np.cumsum([record.samples_trained for record in front.records])
-    figure = make_subplots(specs=[[{"secondary_y": True}]])
+    figure = make_subplots(figure=new_figure(), specs=[[{"secondary_y": True}]])
     numbers = [record.number for record in front.records]
     figure.add_trace(go.Scatter(x=numbers, y=curve["hypervolume"], name="hypervolume", line={"color": "#0072B2"}))
     figure.add_trace(
@@ -240,7 +249,6 @@ def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
     )
     figure.update_layout(
         xaxis={"title": "trial"},
-        template="plotly_white",
         height=360,
         margin={"l": 60, "r": 60, "t": 20, "b": 50},
         legend={"orientation": "h", "y": -0.25},
@@ -262,7 +270,7 @@ def importance(found: Importances) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = go.Figure()
+    figure = new_figure()
     shown = {"quality", *found.targets[-1:]}
     for target, colour in zip(reversed(found.targets), _OF_TARGETS, strict=False):
         cells = [row.targets[target] for row in found.parameters]
@@ -291,7 +299,6 @@ def importance(found: Importances) -> go.Figure:
     figure.update_layout(
         xaxis={"title": "share of the variance of ranks", "tickformat": ".0%", "rangemode": "tozero"},
         yaxis={"type": "category", "autorange": "reversed"},
-        template="plotly_white",
         height=140 + 36 * len(found.parameters),
         margin={"l": 140, "r": 20, "t": 20, "b": 50},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from autoprune.front.convergence import hypervolume_band
 from autoprune.front.front import Front
-from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over
+from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over, new_figure
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
@@ -25,7 +25,7 @@ def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = make_subplots(cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
+    figure = make_subplots(figure=new_figure(), cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (by, title) in enumerate(_ALONG.items(), start=1):
         if len(curves) > 1:
             for trace in _band(hypervolume_band(curves, by=by), by, shown=column == 1):
@@ -45,7 +45,7 @@ def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
             )
         figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(title_text="hypervolume (quality, multiply-adds)", col=1)
-    figure.update_layout(template="plotly_white", height=360, margin={"l": 60, "r": 20, "t": 20, "b": 50})
+    figure.update_layout(height=360, margin={"l": 60, "r": 20, "t": 20, "b": 50})
     return figure
 
 
@@ -67,7 +67,7 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
         if parent is not None:
             xs += [front.value(parent, cost), front.value(record, cost), None]
             ys += [parent.search.quality, record.search.quality, None]
-    figure = go.Figure(
+    figure = new_figure(
         go.Scatter(x=xs, y=ys, mode="lines", line={"color": "#cccccc", "width": 1}, hoverinfo="skip", showlegend=False)
     )
     members = {record.number for record in front.members}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -104,5 +105,14 @@ def _finalize(value: object) -> object:
 
 
 def _drawn(figure: go.Figure) -> Markup:
-    """Render a figure as HTML; plotly escapes its data inside the script."""
-    return Markup(plotly.io.to_html(figure, include_plotlyjs=False, full_html=False))
+    """Render a figure as HTML in the style of the page; plotly escapes its data inside the script."""
+    plain = figure.to_dict()
+    plain["layout"]["template"] = _style()
+    return Markup(plotly.io.to_html(plain, include_plotlyjs=False, full_html=False, validate=False))
+
+
+@functools.cache
+def _style() -> dict[str, object]:
+    """Return the template of all figures; setting it in each of them takes plotly longer than the rest of the page."""
+    style: dict[str, object] = plotly.io.templates["plotly_white"].to_plotly_json()
+    return style

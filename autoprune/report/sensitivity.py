@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from autoprune.records.sensitivity import BlockSensitivity
+from autoprune.report.figures import new_figure
 from autoprune.report.labels import labels
 
 #: Height in pixels of a row, and of the margins.
@@ -34,6 +35,7 @@ def heat_map(
     places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
     figure = make_subplots(
+        figure=new_figure(),
         rows=2 if corrected else 1,
         cols=1,
         shared_xaxes=True,
@@ -44,7 +46,6 @@ def heat_map(
     if corrected:
         figure.add_trace(_corrections([factors.get(name, 1.0) for name in added], places), row=2, col=1)
     figure.update_layout(
-        template="plotly_white",
         height=_AROUND + _ROW * (rows + 2 * corrected),
         margin={"l": 80, "r": 20, "t": 20, "b": 120},
     )
@@ -71,8 +72,8 @@ def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> go.Figure:
         hovertemplate="%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} of "
         "the multiply-adds go<extra></extra>",
     )
-    figure = go.Figure(trace)
-    figure.update_layout(template="plotly_white", height=420, margin={"l": 80, "r": 20, "t": 20, "b": 120})
+    figure = new_figure(trace)
+    figure.update_layout(height=420, margin={"l": 80, "r": 20, "t": 20, "b": 120})
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(title="added loss")
     return figure
