@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+#: Column -> its values, one for each candidate of a study or place along an axis.
+Curve = Mapping[str, np.ndarray]
 #: Measures of progress against which hypervolume is drawn.
 PROGRESS_AXES = ("candidates", "samples", "seconds")
 
@@ -33,7 +31,7 @@ def worst_quality(fronts: Sequence[Front]) -> float:
 
 def convergence(
     front: Front, *, cost: str = "multiply_adds", reference: float | None = None, start: tuple[int, float] = (0, 0.0)
-) -> pd.DataFrame:
+) -> Curve:
     """Compute the hypervolume after each candidate.
 
     Args:
@@ -43,27 +41,23 @@ def convergence(
         start: (samples, seconds) spent before the first candidate, such as by a scan.
 
     Returns:
-        One row for each candidate: candidates, samples (processed so far, by forwards or in training), seconds (spent
-        so far), hypervolume.
+        Columns with a value for each candidate: candidates, samples (processed so far, by forwards or in training),
+        seconds (spent so far), hypervolume.
     """
-    import pandas as pd
-
     worst = worst_quality([front]) if reference is None else reference
     records = front.records
     own = np.cumsum([record.samples_forward + record.samples_trained for record in records], dtype=np.int64)
     shared = np.maximum.accumulate(np.array([record.samples_shared for record in records], dtype=np.int64))
     seconds = np.cumsum([sum(record.seconds.values()) for record in records], dtype=float)
-    return pd.DataFrame(
-        {
-            "candidates": np.arange(1, len(records) + 1),
-            "samples": start[0] + own + shared,
-            "seconds": start[1] + seconds,
-            "hypervolume": front.hypervolumes(cost, worst),
-        }
-    )
+    return {
+        "candidates": np.arange(1, len(records) + 1),
+        "samples": start[0] + own + shared,
+        "seconds": start[1] + seconds,
+        "hypervolume": front.hypervolumes(cost, worst),
+    }
 
 
-def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", points: int = 60) -> pd.DataFrame:
+def hypervolume_band(curves: Sequence[Curve], *, by: str = "samples", points: int = 60) -> Curve:
     """Compute median, lowest and highest hypervolume of several studies at the same positions.
 
     A study counts with its last hypervolume before the position, 0 before its first candidate. Positions end with the
@@ -80,34 +74,17 @@ def hypervolume_band(curves: Sequence[pd.DataFrame], *, by: str = "samples", poi
     Raises:
         UnknownNameError: For another axis.
     """
-    import pandas as pd
-
     if by not in PROGRESS_AXES:
         raise UnknownNameError("an axis of progress", by, PROGRESS_AXES)
-    reach = min((float(curve[by].iloc[-1]) for curve in curves if len(curve)), default=0.0)
+    reach = min((float(curve[by][-1]) for curve in curves if len(curve[by])), default=0.0)
     places = np.linspace(0.0, reach, points)
     values = np.array([_at(curve, by, places) for curve in curves]).reshape(len(curves), points)
     middle, low, high = (
         (np.median(values, axis=0), values.min(axis=0), values.max(axis=0)) if len(curves) else (places * 0.0,) * 3
     )
-    return pd.DataFrame({by: places, "median": middle, "low": low, "high": high})
+    return {by: places, "median": middle, "low": low, "high": high}
 
 
-def first_reaching(curve: pd.DataFrame, hypervolume: float, *, by: str = "samples") -> float:
-    """Find the first position at which a study has a hypervolume.
-
-    Args:
-        curve: Result of `convergence`.
-        hypervolume: Hypervolume to reach.
-        by: One of PROGRESS_AXES.
-
-    Returns:
-        The position; infinite when the study never has it.
-    """
-    there = curve[curve["hypervolume"] >= hypervolume]
-    return float(there[by].iloc[0]) if len(there) else float("inf")
-
-
-def _at(curve: pd.DataFrame, by: str, places: np.ndarray) -> np.ndarray:
-    position = np.searchsorted(curve[by].to_numpy(dtype=float), places, side="right")
-    return np.concatenate([[0.0], curve["hypervolume"].to_numpy(dtype=float)])[position]
+def _at(curve: Curve, by: str, places: np.ndarray) -> np.ndarray:
+    position = np.searchsorted(curve[by].astype(float), places, side="right")
+    return np.concatenate([[0.0], curve["hypervolume"].astype(float)])[position]

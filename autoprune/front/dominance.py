@@ -26,6 +26,19 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     return mask
 
 
+def mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Compute the ranks of values, from 1; equal values share their mean rank.
+
+    Args:
+        values: Finite numbers [n].
+
+    Returns:
+        Float [n].
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+
+
 def pareto_ranks(points: np.ndarray) -> np.ndarray:
     """Compute the rank of each point; rank 0 is the front.
 

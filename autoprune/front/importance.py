@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autoprune.front.dominance import mean_ranks
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import QUALITY
@@ -251,18 +252,11 @@ def _is_finite(record: CandidateRecord, front: Front) -> bool:
 def _targets(front: Front, trials: Sequence[CandidateRecord]) -> dict[str, np.ndarray]:
     """Return name -> ranks [trials]; quality at equal cost only if the quality varies."""
     found = {row.name: np.array([row.told(record.search) for record in trials]) for row in front.problem.rows}
-    ranks = {name: _ranks(values) for name, values in found.items()}
+    ranks = {name: mean_ranks(values) for name, values in found.items()}
     cost = next(row.name for row in front.problem.rows if row.is_cost)
     if np.ptp(ranks[QUALITY]) == 0:
         return ranks
-    return {**ranks, f"quality at equal {cost}": _ranks(at_equal_cost(ranks[QUALITY], ranks[cost]))}
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Return ranks from 1; equal values share their mean rank."""
-    import pandas as pd
-
-    return pd.Series(values).rank().to_numpy()
+    return {**ranks, f"quality at equal {cost}": mean_ranks(at_equal_cost(ranks[QUALITY], ranks[cost]))}
 
 
 def _groups(trials: Sequence[CandidateRecord]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

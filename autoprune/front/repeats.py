@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoprune.errors import NotFoundError, error_message
-from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
+from autoprune.front.convergence import Curve, convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
 from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
@@ -59,14 +59,14 @@ class Repeats:
         """Front of each run."""
         return tuple(run.front() for run in self.runs)
 
-    def curves(self, cost: str = "multiply_adds") -> list[pd.DataFrame]:
+    def curves(self, cost: str = "multiply_adds") -> list[Curve]:
         """Work out how the hypervolume of each study grew.
 
         Args:
             cost: Cost beside the quality, one of the objectives.
 
         Returns:
-            One table per study, see `front.convergence`; all use the same reference point.
+            One curve per study, see `front.convergence`; all use the same reference point.
         """
         fronts = self.fronts
         reference = worst_quality(fronts)
@@ -85,7 +85,9 @@ class Repeats:
         Returns:
             Median, lowest and highest hypervolume at places along the axis.
         """
-        return hypervolume_band(self.curves(cost), by=by)
+        import pandas as pd
+
+        return pd.DataFrame(hypervolume_band(self.curves(cost), by=by))
 
     def table(self, cost: str = "multiply_adds") -> pd.DataFrame:
         """List the studies.
@@ -100,7 +102,7 @@ class Repeats:
 
         rows = []
         for run, front, curve in zip(self.runs, self.fronts, self.curves(cost), strict=True):
-            last = curve.iloc[-1] if len(curve) else pd.Series({"samples": 0, "seconds": 0.0, "hypervolume": 0.0})
+            last = {name: values[-1] if len(values) else 0 for name, values in curve.items()}
             qualities = [record.search.quality for record in front.members]
             rows.append(
                 {

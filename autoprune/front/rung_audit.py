@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.front.dominance import mean_ranks
 from autoprune.records.candidate import CandidateRecord
 
 #: Smallest number of candidates for a meaningful correlation.
@@ -120,7 +121,4 @@ def _spearman(pairs: np.ndarray) -> float:
     """Correlate ranks, with the mean rank for equal values; NaN when a column is constant."""
     if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan
-    import pandas as pd
-
-    ranked = pd.DataFrame(pairs).rank().to_numpy()
-    return float(np.corrcoef(ranked, rowvar=False)[0, 1])
+    return float(np.corrcoef(mean_ranks(pairs[:, 0]), mean_ranks(pairs[:, 1]))[0, 1])

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from autoprune.front.convergence import Curve
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances
 from autoprune.front.table import text_table
@@ -229,7 +229,7 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     return figure
 
 
-def progress(front: Front, curve: pd.DataFrame) -> go.Figure:
+def progress(front: Front, curve: Curve) -> go.Figure:
     """Draw the hypervolume and the samples trained after each trial.
 
     Args:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from autoprune.front.convergence import hypervolume_band
+from autoprune.front.convergence import Curve, hypervolume_band
 from autoprune.front.front import Front
 from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over, new_figure
 
@@ -16,7 +15,7 @@ from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over, new_figure
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
 
 
-def growth_figure(curves: Sequence[pd.DataFrame]) -> go.Figure:
+def growth_figure(curves: Sequence[Curve]) -> go.Figure:
     """Draw hypervolume against samples processed and against seconds, with median and range of several studies.
 
     Args:
@@ -96,7 +95,7 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
     return figure
 
 
-def _band(band: pd.DataFrame, by: str, *, shown: bool) -> list[go.Scatter]:
+def _band(band: Curve, by: str, *, shown: bool) -> list[go.Scatter]:
     outline = [*band[by], *band[by][::-1]]
     return [
         go.Scatter(

@@ -14,7 +14,7 @@ from tests.end_to_end.script import ROOT, environment
 
 #: Packages that take long to import.
 HEAVY = ("torch", "optuna", "torchmetrics", "scipy", "plotly", "jinja2", "pandas")
-FRAMES, PAGE = ("pandas",), ("pandas", "plotly", "jinja2")
+FRAMES, PAGE = ("pandas",), ("plotly", "jinja2")
 #: Arguments of a command, the run folder left out -> heavy packages that it may import.
 COMMANDS = [
     (["front"], ()),

@@ -132,3 +132,10 @@ def test_candidates_of_the_same_widths_share_their_latency() -> None:
     ratios = COSTS["latency_ms"].losses(records)
     assert ratios[1] == ratios[2]
     assert [r.number for r in front_of(records, ("quality", "latency_ms")).members] == [0, 2]
+
+
+@given(values=st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+def test_equal_values_share_their_mean_rank(values: list[int]) -> None:
+    below = [sum(other < one for other in values) for one in values]
+    expected = [low + (values.count(one) + 1) / 2 for low, one in zip(below, values, strict=True)]
+    assert dominance.mean_ranks(np.array(values)).tolist() == expected
