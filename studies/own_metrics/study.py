@@ -60,7 +60,7 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=8, space=autoprune.SpaceSettings(steps=40), objectives=("quality", "multiply_adds"), latency_rounds=5
+    trials=8, space=autoprune.SpaceSettings(steps=40), objectives=("quality", "peak_memory_bytes"), latency_rounds=5
 )
 
 if __name__ == "__main__":

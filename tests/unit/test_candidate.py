@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.measure.cost import count_multiply_adds, count_parameters, serialized_bytes, stored_bytes
+from autoprune.measure.memory import peak_memory
 from autoprune.measure.quality import evaluate
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.criteria import CRITERIA
@@ -63,6 +64,7 @@ def test_from_dense() -> None:
     assert measured.multiply_adds == count_multiply_adds(found.model, task.example_inputs)
     assert measured.multiply_adds == context().topology.cost(found.kept.widths).multiply_adds
     assert measured.size_bytes == serialized_bytes(found.model)
+    assert measured.costs == {"peak_memory_bytes": peak_memory(found.model, task.example_inputs)}
     again = evaluate(task, found.model, task.search_split)
     assert (measured.quality, measured.quality_error, dict(measured.metrics)) == (
         again.value,
@@ -201,8 +203,8 @@ def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> N
     assert not own.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups=groups, recovery=recovery))
-    # Multiply-adds are counted on the example inputs, which is no work on data.
-    assert sum(SEEN) - len(own.task.example_inputs) == found.work.total
+    # Multiply-adds and peak memory are counted on the example inputs, which is no work on data.
+    assert sum(SEEN) - 2 * len(own.task.example_inputs) == found.work.total
     calibration = 100
     assert found.work.trained == steps * 50 + (calibration if criterion == "taylor" else 0)
     forward = 130 + (own.task.search_split.samples or 0)
@@ -252,7 +254,7 @@ def test_the_work_of_a_fine_tune_that_diverged_is_counted() -> None:
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups={name: GroupPlan(ratio=0.5)}, recovery=recovery))
     assert found.note
-    assert sum(SEEN) - len(own.task.example_inputs) == found.work.forward + found.work.trained
+    assert sum(SEEN) - 2 * len(own.task.example_inputs) == found.work.forward + found.work.trained
     assert found.work.trained >= 50
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from autoprune.measure.memory import peak_memory
 from autoprune.study.study import Study
 from autoprune.task.prepare import prepare
 from studies.own_metrics import functions, study
@@ -26,7 +27,11 @@ def test_the_scripts_run(script: ModuleType, names: set[str], tmp_path: Path) ->
     brief = replace(script.settings, trials=2, latency_rounds=0, space=replace(script.settings.space, steps=2))
     found = Study.create(task, brief, out=tmp_path / "run")
     front = found.run()
-    assert {f"search_{task.quality}", f"test_{task.quality}"} <= set(front.table())
+    table = front.table()
+    assert {f"search_{task.quality}", f"test_{task.quality}", "peak_memory_bytes"} <= set(table)
+    assert table["peak_memory_bytes"].tolist() == [
+        peak_memory(found.rebuild(number), task.example_inputs) for number in table["candidate"]
+    ]
     dense = found.records[0]
     assert set(dense.search.metrics) == names
     assert dense.test is not None
