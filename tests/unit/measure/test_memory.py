@@ -112,6 +112,24 @@ def test_a_cycle_of_references_gives_one_number() -> None:
     assert gc.isenabled()
 
 
+def test_what_the_first_call_caches_is_there_before() -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+            self.table: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x + self.weight
+            if self.table is None:
+                self.table = torch.cat([y, y]).exp()[:100].clone()
+            return y + self.table
+
+    model = Caching()
+    found = [peak_memory(model, torch.ones(100)) for _ in range(2)]
+    assert found == [4 * (1 + 100 + 100 + 100 + 100)] * 2
+
+
 def test_random_draws_and_modes_do_not_matter() -> None:
     model, inputs = build("vgg")
     state = torch.random.get_rng_state()
