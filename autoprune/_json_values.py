@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
 from types import NoneType
 from typing import cast, get_args
 
@@ -62,6 +63,14 @@ def number(data: object, _: object) -> float:
 def any_number(data: object, kind: object) -> float:
     """Accept a number, also NaN and infinities."""
     return data if isinstance(data, float) else number(data, kind)
+
+
+def member(data: object, kind: type[Enum]) -> Enum:
+    """Accept the value of a member of an enumeration."""
+    values = [one.value for one in kind]
+    if data not in values:
+        raise WrongValueError(f"be one of {', '.join(map(str, values))}", describe_value(data))
+    return kind(data)
 
 
 def text(data: object, _: object) -> str:

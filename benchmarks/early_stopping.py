@@ -32,8 +32,7 @@ from autoprune.front import dominance
 from autoprune.front.rung_audit import audit_rungs
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
-from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext
-from autoprune.study.rungs import STOPPABLE, costs_of, finished_trials
+from autoprune.search.early_stopping import RULES, FinishedTrial, RungContext, costs_of, finished_trials
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import settings, task
 
@@ -95,8 +94,8 @@ def record(seed: int, trials: int, steps: int, rungs: tuple[float, ...]) -> list
 
 def ordered(records: Sequence[CandidateRecord], seed: int) -> list[CandidateRecord]:
     """Warm starts, then the rest in an order of its own for each seed; 0 is that of the study."""
-    first = [r for r in records if r.origin != STOPPABLE]
-    rest = [r for r in records if r.origin == STOPPABLE]
+    first = [r for r in records if not r.origin.is_stoppable]
+    rest = [r for r in records if r.origin.is_stoppable]
     if seed:
         random.Random(seed).shuffle(rest)
     return [*first, *rest]
@@ -137,7 +136,7 @@ def _samples_of_a_look() -> int:
 def _stopped_at(
     name: str, candidate: CandidateRecord, whole: FinishedTrial, past: Sequence[FinishedTrial]
 ) -> float | None:
-    if candidate.origin != STOPPABLE:
+    if not candidate.origin.is_stoppable:
         return None
     for share, loss in whole.rungs.items():
         if RULES[name](RungContext(share=share, loss=loss, costs=whole.costs, past=tuple(past))):

@@ -21,6 +21,7 @@ from autoprune.criteria.resolve import select_channels
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.proof.discover import discover_structure
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.reconstruction import reconstruct
@@ -107,7 +108,8 @@ def _trained(build: Callable[[], nn.Module], seed: int, images: Tensor, targets:
 
 
 def _lowest_go(model: nn.Module, topology: Topology, ratio: float) -> KeptChannels:
-    plan = PruningPlan(groups={group.name: GroupPlan(ratio=ratio, criterion="l2") for group in topology.groups})
+    half = {group.name: GroupPlan(ratio=ratio, criterion="l2") for group in topology.groups}
+    plan = ResolvedPlan.of(PruningPlan(groups=half), topology)
     loss = nn.functional.cross_entropy  # L2 looks at weights alone
     return select_channels(plan, topology, gather_signals(model, (), (topology, KeptChannels(groups={})), [], loss, 0))
 

@@ -21,6 +21,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.origins import Origin
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.report.html import write_report
@@ -90,7 +91,9 @@ def _record(number: int, shares: np.ndarray, random: np.random.Generator) -> Can
     plans = {name: GroupPlan(ratio=1 - float(kept), criterion="l2") for name, kept in zip(names, shares, strict=True)}
     return CandidateRecord(
         number=number,
-        origin="dense" if number == 0 else str(random.choice(["uniform", "solved", "polished", *["sampled"] * 17])),
+        origin=Origin(
+            "dense" if number == 0 else str(random.choice(["uniform", "solved", "polished", *["sampled"] * 17]))
+        ),
         plan=PruningPlan(groups=plans),
         kept={name: tuple(range(width)) for name, width in zip(names, widths.tolist(), strict=True)},
         search=Measurement(

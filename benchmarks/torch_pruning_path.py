@@ -30,6 +30,7 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.proof.discover import discover_structure
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
@@ -93,7 +94,7 @@ def _built(name: str) -> tuple[nn.Module, torch.Tensor]:
 
 def _ours(model: nn.Module, topology: Topology) -> nn.Module:
     half = {name: GroupPlan(ratio=0.5, criterion="l2") for name in topology.widths}
-    plan = PruningPlan(groups=half, recovery=RecoveryPlan(steps=0), seed=0)
+    plan = ResolvedPlan.of(PruningPlan(groups=half, recovery=RecoveryPlan(steps=0), seed=0), topology)
     signals = gather_signals(model, (), (topology, KeptChannels.whole(topology)), (), nn.functional.mse_loss, 0)
     return cut(model, topology, select_channels(plan, topology, signals))
 

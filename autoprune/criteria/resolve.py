@@ -15,6 +15,7 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.criteria import block_signals_for, signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.widths import (
     check_block_count,
     lies_inside,
@@ -166,12 +167,12 @@ def _scaled(scores: Tensor, scale: str) -> Tensor:
 
 
 def select_channels(
-    plan: PruningPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
+    plan: ResolvedPlan, topology: Topology, signals: Signals, widths: Mapping[str, int] | None = None
 ) -> KeptChannels:
     """Score the remaining channels and keep the best, as many as the plan keeps.
 
     Args:
-        plan: Plan without scores, such as `resolve_allocation` returns.
+        plan: Resolved plan.
         topology: Topology of the dense model.
         signals: Signals of the model to cut, which must be at least as wide as the plan.
         widths: Group name -> channels to keep in place of the plan's widths, for a step of a pruning schedule.
@@ -180,15 +181,15 @@ def select_channels(
         The channels and blocks that stay.
     """
     kept: dict[str, tuple[int, ...]] = {}
-    gone = tensors_of_blocks(plan, topology)
-    for name, width in (planned_widths(plan, topology) if widths is None else widths).items():
+    gone = tensors_of_blocks(plan.plan, topology)
+    for name, width in (plan.widths if widths is None else widths).items():
         group = topology.group(name)
         alive = signals.alive(group)
         assert width <= len(alive), f"{name}: {width} channels planned, {len(alive)} alive"
         if width == len(alive) or lies_inside(group, gone):
             kept[name] = tuple(alive[:width].tolist())  # whole, or in dropped blocks: nothing to choose
             continue
-        scores = score(plan.groups[name].criterion, group, signals)
+        scores = score(plan.criterion(name), group, signals)
         best = torch.topk(scores, width).indices
         kept[name] = tuple(alive[best.cpu()].tolist())
     return KeptChannels(groups=kept, dropped=plan.dropped)

@@ -12,16 +12,13 @@ from autoprune.display import describe_value
 from autoprune.errors import StorageError, error_message
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Measurement
+from autoprune.records.origins import Origin
 
 RECORD_VERSION = 4
 #: Name of its file.
 RECORD_FILE = "candidate.json"
-#: Origins of trials.
-ORIGINS = ("dense", "uniform", "solved", "enqueued", "sampled", "polished")
 #: Fields that older records do not have; they get their defaults.
 _OPTIONAL = ("dropped", "parameters", "warm_start", "samples_shared")
-#: Origins of the candidates that a study is compared with. They are always measured on the test split at the end.
-BASELINES = ("dense", "uniform")
 
 
 @stored(
@@ -40,7 +37,7 @@ class CandidateRecord:
 
     Attributes:
         number: Number of its trial in the Optuna study.
-        origin: One of ORIGINS.
+        origin: Where its proposal came from.
         plan: Plan of the trial.
         kept: Group -> channels that stay, in indices of the dense model.
         search: Measurement on the search split.
@@ -63,7 +60,7 @@ class CandidateRecord:
     """
 
     number: int
-    origin: str
+    origin: Origin
     plan: PruningPlan
     kept: Mapping[str, tuple[int, ...]]
     search: Measurement
@@ -82,6 +79,9 @@ class CandidateRecord:
     parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     warm_start: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", Origin(self.origin))
+
     @classmethod
     def proposed(
         cls, costs: Measurement, kept: Mapping[str, tuple[int, ...]] | None = None, dropped: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class CandidateRecord:
             A record with the number -1.
         """
         plan = PruningPlan(groups={})
-        return cls(number=-1, origin="sampled", plan=plan, kept=kept or {}, dropped=dropped, search=costs)
+        return cls(number=-1, origin=Origin.SAMPLED, plan=plan, kept=kept or {}, dropped=dropped, search=costs)
 
     @property
     def selectable(self) -> bool:
@@ -170,8 +170,6 @@ def _faults(record: CandidateRecord) -> list[str]:
     """List impossible values of fields with the right types."""
     work = ("number", "samples_forward", "samples_trained", "samples_shared", "lineage_trained")
     found = [error_message(name, "be >= 0", getattr(record, name)) for name in work if getattr(record, name) < 0]
-    if record.origin not in ORIGINS:
-        found.append(error_message("origin", f"be one of {', '.join(ORIGINS)}", describe_value(record.origin)))
     if not 0 <= record.fidelity <= 1:
         found.append(error_message("fidelity", "lie in [0, 1]", record.fidelity))
     if record.parent is not None and record.parent < 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import optuna
+from optuna.trial import TrialState
 
-from autoprune.search.ledger import is_finished
+from autoprune.records.origins import Origin
+from autoprune.search.ledger import Ledger, origin_of
 
 #: Attempts after which a trial is given up; if it is the dense model's, the run stops.
 MAX_ATTEMPTS = 3
@@ -26,15 +28,32 @@ def begin(trial: optuna.Trial) -> None:
     trial.set_user_attr(ATTEMPTS, count(trial.user_attrs) + 1)
 
 
-def reset(study: optuna.Study, trial: optuna.Trial) -> None:
+def reset(ledger: Ledger, number: int) -> None:
     """Set the attempts to 0 where the process did not die in the trial: after an interruption, or a caught crash.
 
     Args:
-        study: Optuna study.
-        trial: Trial that ended without a result.
+        ledger: Trials of the study.
+        number: Number of a trial that ended without a result.
     """
-    if not is_finished(study, trial.number):
-        trial.set_user_attr(ATTEMPTS, 0)
+    if not ledger.is_finished(number):
+        ledger.trial(number).set_user_attr(ATTEMPTS, 0)
+
+
+def fail(ledger: Ledger, number: int, message: str) -> None:
+    """Mark a trial as failed. The dense model's trial is queued again.
+
+    Args:
+        ledger: Trials of the study.
+        number: Number of the trial.
+        message: Error in one line.
+    """
+    trial = ledger.trial(number)
+    trial.set_user_attr("error", message)
+    if origin_of(trial) is Origin.DENSE:
+        reset(ledger, number)
+        ledger.put_back(number)
+    else:
+        ledger.study.tell(number, state=TrialState.FAIL)
 
 
 def count(attributes: dict[str, object]) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.widths import planned_widths
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.structure.topology import Topology
 
 
-def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topology) -> CandidateRecord | None:
+def find(records: Sequence[CandidateRecord], plan: ResolvedPlan, topology: Topology) -> CandidateRecord | None:
     """Find the finished candidate with the same widths, blocks, masks and recovery; None if there is none.
 
     Ratios that round to the same widths are equal, and seeds are ignored. Criteria count for the groups that lose
@@ -20,12 +20,12 @@ def find(records: Sequence[CandidateRecord], plan: PruningPlan, topology: Topolo
 
     Args:
         records: Finished candidates.
-        plan: Resolved plan, see criteria.resolve.
+        plan: Plan to look up.
         topology: Structure of the dense model.
     """
-    wanted = key(plan, planned_widths(plan, topology), topology)
+    wanted = key(plan, topology)
     for record in sorted(records, key=lambda record: (record.stopped, -record.number)):
-        if not record.note and key(record.plan, record.widths, topology, record.dropped) == wanted:
+        if not record.note and key_of(record, topology) == wanted:
             return record
     return None
 
@@ -37,20 +37,32 @@ def keys(records: Sequence[CandidateRecord], topology: Topology) -> set[object]:
         records: Finished candidates.
         topology: Structure of the dense model.
     """
-    return {key(record.plan, record.widths, topology, record.dropped) for record in records if not record.note}
+    return {key_of(record, topology) for record in records if not record.note}
 
 
-def key(
-    plan: PruningPlan, widths: dict[str, int], topology: Topology, dropped: tuple[str, ...] | None = None
-) -> tuple[object, ...]:
+def key(plan: ResolvedPlan, topology: Topology) -> tuple[object, ...]:
     """Return a key that is equal for equal trials: widths, criteria, blocks, masks and recovery.
 
     Args:
-        plan: Resolved plan.
-        widths: Group name -> kept channels.
+        plan: Plan of a trial.
         topology: Structure of the dense model.
-        dropped: Names of the dropped blocks; those of the plan when None.
     """
+    return _key(plan.plan, plan.widths, plan.dropped, topology)
+
+
+def key_of(record: CandidateRecord, topology: Topology) -> tuple[object, ...]:
+    """Return the key of a finished candidate.
+
+    Args:
+        record: Finished candidate.
+        topology: Structure of the dense model.
+    """
+    return _key(record.plan, record.widths, record.dropped, topology)
+
+
+def _key(
+    plan: PruningPlan, widths: Mapping[str, int], dropped: tuple[str, ...], topology: Topology
+) -> tuple[object, ...]:
     ranked = plan.ranking.criterion if plan.ranking is not None else ""
     criteria = {
         name: plan.groups[name].criterion if name in plan.groups else ranked
@@ -62,5 +74,4 @@ def key(
     if weights is not None:
         masks = (weights.pattern, weights.sparsity, weights.criterion, weights.spread, *sorted(weights.layers.items()))
     recovery = replace(plan.recovery, max_norm=float(plan.recovery.max_norm))
-    gone = plan.dropped if dropped is None else dropped
-    return (tuple(sorted(widths.items())), tuple(sorted(criteria.items())), gone, masks, recovery)
+    return (tuple(sorted(widths.items())), tuple(sorted(criteria.items())), dropped, masks, recovery)

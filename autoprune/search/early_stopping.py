@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.front.dominance import pareto_ranks
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective
+from autoprune.records.problem import Problem
 
 #: Fewest fully trained candidates with which a rule may stop another.
 MIN_TRIALS_FOR_STOPPING = 8
@@ -143,3 +146,56 @@ def never(now: RungContext) -> bool:
 
 #: Name -> rule. "audit" measures at every rung and stops nothing; "none" measures at no rung.
 RULES: Mapping[str, StoppingRule] = {"front": front, "pareto_rank": pareto_rank, "audit": never, "none": never}
+
+
+def should_stop(
+    rule: str, rung: tuple[float, float], now: CandidateRecord, records: Sequence[CandidateRecord], problem: Problem
+) -> bool:
+    """Tell whether a rule stops a candidate at a rung. Costs are those of the front, latency as a ratio to dense.
+
+    Args:
+        rule: Name of the rule.
+        rung: Share of the fine-tune's steps that are done, and the quality there.
+        now: The candidate with its expected costs.
+        records: The earlier candidates.
+        problem: Objectives of the study.
+
+    Returns:
+        Whether to stop it.
+    """
+    share, quality = rung
+    costs = costs_of([*records, now], problem)
+    past = finished_trials(records, costs, problem.quality)
+    return RULES[rule](RungContext(share=share, loss=problem.quality.loss(quality), costs=costs[-1], past=past))
+
+
+def costs_of(records: Sequence[CandidateRecord], problem: Problem) -> list[tuple[float, ...]]:
+    """Return the costs among the objectives for each record, as dominance compares them.
+
+    Args:
+        records: Candidates.
+        problem: Objectives of the study.
+    """
+    names = [objective.name for objective in problem.rows if objective.is_cost]
+    return [tuple(row) for row in problem.losses(records, names).tolist()]
+
+
+def finished_trials(
+    records: Sequence[CandidateRecord], costs: Sequence[tuple[float, ...]], quality: Objective
+) -> list[FinishedTrial]:
+    """Return records as early-stopping rules see them.
+
+    Args:
+        records: Finished candidates.
+        costs: Costs of each record.
+        quality: Objective of the quality.
+    """
+    return [
+        FinishedTrial(
+            rungs={share: quality.loss(value) for share, value in record.rungs},
+            loss=quality.loss(record.search.quality),
+            costs=cost,
+            stopped=record.stopped,
+        )
+        for record, cost in zip(records, costs, strict=False)
+    ]

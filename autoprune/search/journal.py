@@ -8,16 +8,12 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
-from autoprune.search.ledger import STOPPED, bounded, values_of
+from autoprune.search.ledger import STOPPED, STUDY_NAME, Ledger, bounded, directions_of, values_of
 from autoprune.search.space.space import Space
-
-#: Name of the Optuna study in its journal.
-STUDY_NAME = "autoprune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,26 +34,13 @@ class JournalSource:
     space: Callable[[], Space]
     excess: Callable[[CandidateRecord], Mapping[str, float]]
 
-    @property
-    def directions(self) -> list[StudyDirection]:
-        """Return the direction of each objective."""
-        better = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
-        return [better[objective.better] for objective in self.problem.rows]
+    def ledger(self, storage: BaseStorage) -> Ledger:
+        """Open the study of a storage; create it if it does not exist.
 
-
-def make_study(storage: BaseStorage, source: JournalSource) -> optuna.Study:
-    """Return the Optuna study of a storage; create it if it does not exist.
-
-    Args:
-        storage: Optuna storage.
-        source: Data of the run folder.
-    """
-    study = optuna.create_study(
-        storage=storage, study_name=STUDY_NAME, directions=source.directions, load_if_exists=True
-    )
-    # For other tools that read the journal; Study.set_metric_names is still experimental.
-    study.set_user_attr("objectives", list(source.problem.objectives))
-    return study
+        Args:
+            storage: Optuna storage.
+        """
+        return Ledger.of(storage, self.problem)
 
 
 def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
@@ -76,7 +59,8 @@ def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:
         return False
     study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
     found = study.get_trials(deepcopy=False)
-    if study.directions != source.directions or len(found) < source.trial_count:
+    directions = directions_of(source.problem)
+    if study.directions != directions or len(found) < source.trial_count:
         return False
     return all(_matches(found[record.number], record, source.problem) for record in source.records)
 
@@ -91,7 +75,7 @@ def restore(storage: BaseStorage, source: JournalSource) -> None:
         storage: Empty Optuna storage.
         source: Data of the run folder.
     """
-    study, space = make_study(storage, source), source.space()
+    study, space = source.ledger(storage).study, source.space()
     stored = {record.number: record for record in source.records}
     places = {"uniform": 0, "solved": 0}
     for number in range(source.trial_count):

@@ -1,164 +1,202 @@
-"""Translation between Optuna's trials and stored records: queueing, values and constraints, interrupted trials."""
+"""Ledger: the trials of a study in Optuna's storage, and nothing that is not stored there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.origins import Origin
 from autoprune.records.problem import Problem
-from autoprune.search.settings import StudySettings
-from autoprune.search.sources.warm_starts import warm_starts
 from autoprune.search.space.parameters import Parameters
 from autoprune.search.space.space import Space
-from autoprune.structure.topology import Topology
 
+#: Name of the Optuna study in its journal.
+STUDY_NAME = "autoprune"
 #: Name of the constraint that early-stopped trials violate.
 STOPPED = "early_stopped"
 #: Finite stand-in for an unknown violation, as of an unmeasured latency; JSON cannot store infinity.
 UNKNOWN = 1e9
+#: Consecutive known proposals after which the space is exhausted.
+EXHAUSTED = 50
+#: Attribute of the study: trials up to this number do not count as repeated proposals of a new run.
+_FORGIVEN = "exhausted_at"
+#: Attribute of the study: number of candidates at which allocations were last solved again.
+_RESCANNED = "rescanned_at"
+_FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
-def enqueue_warm_starts(
-    study: optuna.Study, space: Space, settings: StudySettings, topology: Topology, planned: int
-) -> None:
-    """Queue the warm starts that the study does not hold yet.
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Trials of one study.
 
-    Args:
+    Attributes:
         study: Optuna study.
-        space: Search space.
-        settings: Settings of the run.
-        topology: Structure of the dense model.
-        planned: Trials of the whole study.
+        storage: Its storage.
     """
-    present = {str(trial.user_attrs.get("warm_start", "")) for trial in study.get_trials(deepcopy=False)}
-    for start in warm_starts(space, settings, topology, (present, planned)):
-        if start.key not in present:
-            study.enqueue_trial(dict(start.parameters), user_attrs=dict(start.attributes))
 
+    study: optuna.Study
+    storage: BaseStorage
 
-def enqueue_plan(study: optuna.Study, plan: PruningPlan, parameters: Parameters) -> None:
-    """Queue a user's plan, with the nearest parameters of the space for the sampler to learn from.
+    @classmethod
+    def of(cls, storage: BaseStorage, problem: Problem) -> Ledger:
+        """Open the study of a storage; create it if it does not exist.
 
-    Args:
-        study: Optuna study.
-        plan: Plan to evaluate.
-        parameters: Parameters nearest to the plan.
-    """
-    study.enqueue_trial(dict(parameters), user_attrs={"origin": "enqueued", "plan": plan.to_dict()})
-
-
-def enqueue_polish(study: optuna.Study, record: CandidateRecord, topology: Topology) -> None:
-    """Queue a finished candidate again: the same plan at its widths, starting from its own weights.
-
-    Args:
-        study: Optuna study.
-        record: Candidate to train further.
-        topology: Structure of the dense model.
-    """
-    parameters = study.get_trials(deepcopy=False)[record.number].params
-    attributes = {"origin": "polished", "plan": _at_its_widths(record, topology).to_dict(), "of": record.number}
-    study.enqueue_trial(dict(parameters), user_attrs=attributes)
-
-
-def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
-    """Replace choices by scores with the widths and blocks they gave, so that other scores change nothing."""
-    plan = record.plan
-    if not plan.needs_scores:
-        return plan
-    rule = plan.ranking.criterion if plan.ranking is not None else ""
-    groups = {
-        name: GroupPlan(
-            count=topology.widths[name] - width,
-            criterion=plan.groups[name].criterion if name in plan.groups else rule or GroupPlan().criterion,
+        Args:
+            storage: Optuna storage.
+            problem: Objectives of the study.
+        """
+        study = optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            directions=directions_of(problem),
+            load_if_exists=True,
         )
-        for name, width in record.widths.items()
-    }
-    return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None, layers=None)
+        # For other tools that read the journal; Study.set_metric_names is still experimental.
+        study.set_user_attr("objectives", list(problem.objectives))
+        return cls(study, storage)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Return trials in the order of their numbers.
+
+        Args:
+            *states: States to return; all trials where none is given.
+        """
+        return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def trial(self, number: int) -> optuna.Trial:
+        """Return a trial to write to.
+
+        Args:
+            number: Number of the trial.
+        """
+        return optuna.Trial(self.study, self._storage_id(number))
+
+    @property
+    def next_number(self) -> int:
+        """Return the number that the next trial will have: that of the first queued one, or a new one."""
+        return next((trial.number for trial in self.trials(TrialState.WAITING)), len(self.trials()))
+
+    @property
+    def is_queued(self) -> bool:
+        """Return whether a trial is queued."""
+        return bool(self.trials(TrialState.WAITING))
+
+    def is_finished(self, number: int) -> bool:
+        """Return whether a trial has been told.
+
+        Args:
+            number: Number of the trial.
+        """
+        return self.trials()[number].state.is_finished()
+
+    @property
+    def warm_starts(self) -> set[str]:
+        """Return the keys of the warm starts that the study holds."""
+        return {str(trial.user_attrs.get("warm_start", "")) for trial in self.trials()}
+
+    @property
+    def proposal_count(self) -> int:
+        """Return the number of trials after the warm starts."""
+        return sum(origin_of(trial) in (Origin.SAMPLED, Origin.POLISHED) for trial in self.trials())
+
+    @property
+    def duplicates_in_a_row(self) -> int:
+        """Return how many of the latest finished trials in a row reused a known result."""
+        count, forgiven = 0, self.study.user_attrs.get(_FORGIVEN, -1)
+        for trial in reversed(self.trials(*_FINISHED)):
+            if "duplicate_of" not in trial.user_attrs or trial.number <= forgiven:
+                break
+            count += 1
+        return count
+
+    @property
+    def rescanned_at(self) -> int:
+        """Return the number of candidates at which allocations were last solved again; 0 before."""
+        return int(self.study.user_attrs.get(_RESCANNED, 0))
+
+    def note_rescan(self, count: int) -> None:
+        """Store that allocations were solved again.
+
+        Args:
+            count: Number of candidates at which that was due.
+        """
+        self.study.set_user_attr(_RESCANNED, count)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Return whether no trial is queued, and the latest EXHAUSTED proposals were all known."""
+        return self.duplicates_in_a_row >= EXHAUSTED and not self.is_queued
+
+    def forgive_exhaustion(self) -> None:
+        """Let an exhausted study go on: another sampler or plan may bring new proposals."""
+        if self.duplicates_in_a_row >= EXHAUSTED:
+            self.study.set_user_attr(_FORGIVEN, len(self.trials()) - 1)
+
+    def enqueue(self, parameters: Parameters, attributes: Mapping[str, object]) -> None:
+        """Queue a trial.
+
+        Args:
+            parameters: Parameters of the trial.
+            attributes: User attributes of the trial, its origin among them; a trial without is the sampler's.
+        """
+        self.study.enqueue_trial(dict(parameters), user_attrs=dict(attributes))
+
+    def enqueue_plan(self, plan: PruningPlan, parameters: Parameters) -> None:
+        """Queue a user's plan.
+
+        Args:
+            plan: Plan to try unchanged.
+            parameters: Parameters nearest to the plan, for the sampler to learn from.
+        """
+        self.enqueue(parameters, {"origin": Origin.ENQUEUED.value, "plan": plan.to_dict()})
+
+    def take_dense(self, space: Space) -> optuna.Trial:
+        """Take the dense model's trial out of the queue, ahead of others. Its parameters are not set yet.
+
+        Args:
+            space: Search space, to queue the trial where it is not.
+        """
+        number = self._queued_dense()
+        if number is None:
+            self.enqueue(space.uniform(1.0), {"warm_start": "dense", "origin": Origin.DENSE.value})
+            number = self._queued_dense()
+        assert number is not None
+        self.storage.set_trial_state_values(self._storage_id(number), state=TrialState.RUNNING)
+        return self.trial(number)
+
+    def put_back(self, number: int) -> None:
+        """Put a trial back at the front of the queue, with its number and parameters.
+
+        Args:
+            number: Number of the trial.
+        """
+        self.storage.set_trial_state_values(self._storage_id(number), state=TrialState.WAITING)
+
+    def _queued_dense(self) -> int | None:
+        waiting = self.trials(TrialState.WAITING)
+        return next((trial.number for trial in waiting if origin_of(trial) is Origin.DENSE), None)
+
+    def _storage_id(self, number: int) -> int:
+        name = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(name, number)
 
 
-def proposal_count(study: optuna.Study) -> int | None:
-    """Return the number of trials after the warm starts; None while a trial is queued.
+def directions_of(problem: Problem) -> list[StudyDirection]:
+    """Return the direction of each objective.
 
     Args:
-        study: Optuna study.
-    """
-    if is_queued(study):
-        return None
-    found = study.get_trials(deepcopy=False)
-    return sum(trial.user_attrs.get("origin", "sampled") in ("sampled", "polished") for trial in found)
-
-
-def tell_interrupted(
-    asked: tuple[optuna.Study, BaseStorage],
-    records: Sequence[CandidateRecord],
-    problem: Problem,
-    excess: Callable[[CandidateRecord], Mapping[str, float]],
-) -> list[optuna.Trial]:
-    """Tell the stored results of trials that were running when a process died.
-
-    Args:
-        asked: Optuna study and its storage.
-        records: Stored candidates.
         problem: Objectives of the study.
-        excess: Function from a record to its excess over each limit, see `set_constraints`.
-
-    Returns:
-        The interrupted trials without a stored result.
     """
-    study, _ = asked
-    stored = {record.number: record for record in records}
-    left = []
-    for found in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        record, trial = stored.get(found.number), optuna.Trial(study, _storage_id(asked, found.number))
-        if record is None:
-            left.append(trial)
-            continue
-        set_constraints(trial, record, excess(record))
-        study.tell(found.number, values_of(record, problem))
-    return left
-
-
-def put_back(asked: tuple[optuna.Study, BaseStorage], number: int) -> None:
-    """Put a trial back at the front of the queue, with its number and parameters.
-
-    Args:
-        asked: Optuna study and its storage.
-        number: Number of the trial.
-    """
-    asked[1].set_trial_state_values(_storage_id(asked, number), state=TrialState.WAITING)
-
-
-def queue_dense(study: optuna.Study, space: Space) -> None:
-    """Queue the dense model's trial unless it is queued; candidates are compared with it.
-
-    Args:
-        study: Optuna study.
-        space: Search space.
-    """
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if not any(origin_of(trial) == "dense" for trial in waiting):
-        study.enqueue_trial(space.uniform(1.0), user_attrs={"warm_start": "dense", "origin": "dense"})
-
-
-def take_dense(asked: tuple[optuna.Study, BaseStorage]) -> optuna.Trial:
-    """Take the dense model's trial out of the queue, ahead of others. Its parameters are not set yet.
-
-    Args:
-        asked: Optuna study and its storage.
-    """
-    study, storage = asked
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    found = _storage_id(asked, next(trial.number for trial in waiting if origin_of(trial) == "dense"))
-    storage.set_trial_state_values(found, state=TrialState.RUNNING)
-    return optuna.Trial(study, found)
+    better = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
+    return [better[objective.better] for objective in problem.rows]
 
 
 def suggest(trial: optuna.Trial, space: Space) -> None:
@@ -177,61 +215,13 @@ def suggest(trial: optuna.Trial, space: Space) -> None:
             trial.suggest_categorical(name, distribution.choices)
 
 
-def _storage_id(asked: tuple[optuna.Study, BaseStorage], number: int) -> int:
-    """Return the storage's id of a trial. asked: Optuna study and its storage."""
-    study, storage = asked
-    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
-
-
-def duplicates_in_a_row(study: optuna.Study) -> int:
-    """Return how many of the latest finished trials in a row reused a known result.
-
-    Args:
-        study: Optuna study.
-    """
-    count = 0
-    for trial in reversed(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))):
-        if "duplicate_of" not in trial.user_attrs:
-            break
-        count += 1
-    return count
-
-
-def is_queued(study: optuna.Study) -> bool:
-    """Return whether a trial is queued.
-
-    Args:
-        study: Optuna study.
-    """
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def is_finished(study: optuna.Study, number: int) -> bool:
-    """Return whether a trial has been told.
-
-    Args:
-        study: Optuna study.
-        number: Number of the trial.
-    """
-    return study.get_trials(deepcopy=False)[number].state.is_finished()
-
-
-def finished_count(study: optuna.Study) -> int:
-    """Return the number of finished trials, including crashed ones; seeds follow from it.
-
-    Args:
-        study: Optuna study.
-    """
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
-
-
-def origin_of(trial: optuna.Trial | FrozenTrial) -> str:
-    """Return the origin of a trial, such as "sampled" or "solved".
+def origin_of(trial: optuna.Trial | FrozenTrial) -> Origin:
+    """Return the origin of a trial.
 
     Args:
         trial: Any trial.
     """
-    return str(trial.user_attrs.get("origin", "sampled"))
+    return Origin(trial.user_attrs.get("origin", Origin.SAMPLED))
 
 
 def set_constraints(trial: optuna.Trial, record: CandidateRecord, excess: Mapping[str, float]) -> None:

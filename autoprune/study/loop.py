@@ -1,284 +1,236 @@
-"""The loop of one run: scan, dense model, warm starts, then ask and evaluate until there is a reason to end."""
+"""The loop of one run: scan, dense model, warm starts, then ask and run until there is a reason to end."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import optuna
-import torch
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord, samples_processed
 from autoprune.records.ending import Ending
+from autoprune.records.measurement import Measurement
+from autoprune.records.problem import Problem
 from autoprune.records.run_folder import FAILURES, RunFolder
-from autoprune.search import attempts, ledger
-from autoprune.search.samplers.registry import build_sampler, named_sampler
+from autoprune.records.sensitivity import Sensitivity
+from autoprune.search import attempts
+from autoprune.search.interrupted import settle_interrupted
+from autoprune.search.ledger import EXHAUSTED, Ledger
+from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
-from autoprune.search.sources import polish, rescan
-from autoprune.search.space.space import Space, build_space
+from autoprune.search.state import Model
 from autoprune.sensitivity.scan import count_parts, scan
-from autoprune.study.execution import Execution
+from autoprune.study.finish import measure_tests
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
+from autoprune.study.retention import remove_useless_weights
+from autoprune.study.trials import TrialRunner
 from autoprune.study.untested import UntestedCandidates
+from autoprune.trial.candidate import expected_costs, resolve_plan
 from autoprune.trial.context import TrialContext
 
 #: Consecutive crashes after which the run stops with an error.
 FAILURES_IN_A_ROW = 5
-#: Consecutive known proposals after which a member of the front is trained further instead.
-DUPLICATES_IN_A_ROW = 3
-#: Consecutive known proposals after which the space is exhausted and the run ends.
-EXHAUSTED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """Everything that one run is given.
+
+    Attributes:
+        folder: Run folder, locked by this process.
+        context: Context of the trials.
+        settings: Settings of the run.
+        ledger: Trials of the study.
+        sampler: Optuna sampler in place of the settings'; None without.
+        problem: Objectives, limits and metrics of the study.
+        on_progress: Called after each step.
+    """
+
+    folder: RunFolder
+    context: TrialContext
+    settings: StudySettings
+    ledger: Ledger
+    sampler: BaseSampler | None
+    problem: Problem
+    on_progress: OnProgress
 
 
 class Loop:
-    """State of one run.
+    """One run: hands the proposals of a search to a trial runner, until there is a reason to end.
 
-    Attributes:
-        folder: Run folder.
-        context: Context of the trials.
-        settings: Settings of the run.
-        optuna: Optuna study.
-        chosen: Sampler in place of the settings', or None.
-        asked: Optuna study and its storage.
-        front_of: Function from records to their front.
+    Args:
+        setup: Everything that the run is given.
         records: Every finished candidate; grows in place.
     """
 
-    def __init__(
-        self,
-        where: tuple[RunFolder, TrialContext, StudySettings],
-        asked: tuple[optuna.Study, BaseStorage, BaseSampler | None],
-        front_of: Callable[[Sequence[CandidateRecord]], Front],
-        records: list[CandidateRecord],
-        on_progress: OnProgress,
-    ) -> None:
-        self.folder, self.context, self.settings = where
-        self.optuna, storage, self.chosen = asked
-        self.asked = (self.optuna, storage)
-        self.sampler: BaseSampler | None = None
-        self.front_of, self.records, self.on_progress = front_of, records, on_progress
-        self.time_estimator, self.untested = TimeEstimator(self.settings), UntestedCandidates()
-        self.execution = Execution(where, self.optuna, front_of, records)
+    def __init__(self, setup: RunSetup, records: list[CandidateRecord]) -> None:
+        self._setup, self._records = setup, records
+        self._folder, self._context, self._settings = setup.folder, setup.context, setup.settings
+        self._time, self.untested = TimeEstimator(setup.settings), UntestedCandidates()
 
     def run(self) -> None:
         """Run scan, dense model, warm starts, trials and test measurements; store why the run ended."""
-        self.records[:] = self.folder.read_candidates()
-        self.folder.remove_ending()
+        self._records[:] = self._folder.read_candidates()
+        self._folder.remove_ending()
         try:
             reason = self._search_to_end()
             self._measure_on_test(reason)
         except AutopruneError as error:
             with contextlib.suppress(OSError, StorageError):  # on a full disk the first error matters
-                self.folder.write_ending(self._ending("error", plain_text(str(error), 500)))
+                self._folder.write_ending(self._ending("error", plain_text(str(error), 500)))
             raise
         ending = self._ending(reason, self._detail(reason))
-        self.folder.write_ending(ending)
+        self._folder.write_ending(ending)
         self._report("end", ending=ending)
 
     def _search_to_end(self) -> str:
         """Run trials until a reason to end; return the reason."""
-        self._resume_interrupted()
-        if self.settings.collect_garbage:
-            self.execution.remove_useless_weights()  # a killed run may have stored a candidate without doing this
-        known = ledger.duplicates_in_a_row(self.optuna)
-        # An exhausted run may continue: another sampler or plan may bring new proposals.
-        self.execution.duplicates_in_a_row = known if known < EXHAUSTED else 0
+        ledger = self._setup.ledger
+        for number in settle_interrupted(ledger, self._records, self._front()):
+            self._folder.write_failure(number, attempts.GIVEN_UP)
+            attempts.fail(ledger, number, attempts.GIVEN_UP)
+            self._report("trial", failed=f"trial {number}: {attempts.GIVEN_UP}")
+        if self._settings.collect_garbage:  # a killed run may have stored a candidate without doing this
+            remove_useless_weights(self._folder, self._records, self._front())
+        ledger.forgive_exhaustion()
         if not self._end_reason():
-            space = self._space()
-            ledger.enqueue_warm_starts(self.optuna, space, self.settings, self.context.topology, self.execution.planned)
-            if self._dense is None:
-                ledger.queue_dense(self.optuna, space)
-            self._search(space)
+            self._run_trials(self._make_search(self._sensitivity()))
         return self._end_reason()
 
-    def _resume_interrupted(self) -> None:
-        """Tell interrupted trials that have a stored result; repeat the others, up to MAX_ATTEMPTS times."""
-        problem = self.execution.problem
-        for trial in ledger.tell_interrupted(self.asked, self.records, problem, self.execution.excess):
-            given_up = attempts.count(trial.user_attrs) >= attempts.MAX_ATTEMPTS
-            if given_up and ledger.origin_of(trial) != "dense":
-                self._store_failure(trial, attempts.GIVEN_UP, attempts.GIVEN_UP)
-                self._report("trial", failed=f"trial {trial.number}: {attempts.GIVEN_UP}")
-                continue
-            if given_up:
-                attempts.reset(self.optuna, trial)  # a user who starts the run again wants it tried
-            ledger.put_back(self.asked, trial.number)
-            if given_up:
-                raise AutopruneError(attempts.dense_failed_message("the process ended in it each time"))
+    def _make_search(self, sensitivity: Sensitivity | None) -> Search:
+        context, setup = self._context, self._setup
 
-    def _space(self) -> Space:
-        folder, settings = self.folder, self.settings
-        sensitivity = folder.read_sensitivity()
-        there = count_parts(self.context.topology)
-        if sensitivity is None and settings.scanned and there:
-            start = time.monotonic()
+        def costs(plan: ResolvedPlan, timed: bool) -> Measurement:
+            return expected_costs(context, plan, timed=timed)
 
-            def follow(done: int, total: int) -> None:
-                self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
+        model = Model(
+            topology=context.topology,
+            problem=setup.problem,
+            sensitivity=sensitivity,
+            resolve=lambda plan: resolve_plan(context, plan),
+            costs=costs,
+            has_weights=self._folder.has_weights,
+        )
+        planned = StudySettings.from_dict(self._folder.read_study().settings).trials
+        return Search(
+            model, self._settings, ledger=setup.ledger, records=self._records, sampler=setup.sampler, planned=planned
+        )
 
-            self._report("scan", part=(0, there))
-            criterion = settings.space.scan_criterion
-            sensitivity = scan(self.context, criterion, samples=settings.scan_samples, on_part=follow)
-            folder.write_sensitivity(sensitivity)
-        return build_space(settings.space, self.context.topology, sensitivity)
+    def _sensitivity(self) -> Sensitivity | None:
+        """Read the scan, or scan the dense model."""
+        found, parts = self._folder.read_sensitivity(), count_parts(self._context.topology)
+        if found is not None or not self._settings.scanned or not parts:
+            return found
+        start = time.monotonic()
 
-    def _search(self, space: Space) -> None:
-        failures = 0
-        self.time_estimator.begin(self.records)
+        def follow(done: int, total: int) -> None:
+            self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
+
+        self._report("scan", part=(0, parts))
+        criterion, samples = self._settings.space.scan_criterion, self._settings.scan_samples
+        found = scan(self._context, criterion, samples=samples, on_part=follow)
+        self._folder.write_sensitivity(found)
+        return found
+
+    def _run_trials(self, search: Search) -> None:
+        failures, runner = 0, TrialRunner.of(self._folder, self._context, self._settings)
+        self._time.begin(self._records)
         while not self._end_reason():
-            dense = self._dense is None
-            message = self._run_trial(space)
+            dense = search.dense is None
+            message = self._run_trial(search, runner)
             failures = failures + 1 if message else 0
             if dense and not message:
-                self.time_estimator.begin(self.records)
+                self._time.begin(self._records)
             self._report("trial", failed=message)
             if dense and failures == attempts.MAX_ATTEMPTS:
                 raise AutopruneError(attempts.dense_failed_message(f"the last time with {message}"))
             if failures == FAILURES_IN_A_ROW:
                 raise AutopruneError(
                     f"{failures} trials crashed one after the other, the last with {message}. Their tracebacks are "
-                    f"in {self.folder.path / FAILURES}; what is finished is kept, and the same command goes on."
+                    f"in {self._folder.path / FAILURES}; what is finished is kept, and the same command goes on."
                 )
 
-    def _run_trial(self, space: Space) -> str:
+    def _run_trial(self, search: Search, runner: TrialRunner) -> str:
         """Run one trial; return its crash message, "" without a crash. A crash of one trial never ends a study."""
-        if self._dense is not None:
-            self._enqueue_rescanned(space)
-        trial = self._ask(space)
+        runner.limit_threads()
         try:
-            # The user's code may change the number of threads, and bits and latencies depend on it.
-            torch.set_num_threads(self.settings.threads)
-            self.execution.evaluate_or_reuse(trial, space)
+            proposal = search.ask(self._gives_up)
+        except ResolveError as error:
+            return self._fail(search, error.number, str(error))
+        if proposal is None:
+            return ""
+        try:
+            runner.run(proposal, search)
         except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.reset(self.optuna, trial)  # not the trial's fault: it runs again on the next start
+            search.give_back(proposal.number)  # not the trial's fault: it runs again on the next start
             raise
         except BaseException as error:  # the user's code runs here, and may even call sys.exit
             message = describe_exception(error)
-            if ledger.is_finished(self.optuna, trial.number):
-                raise AutopruneError(f"{self._proposer()} failed after trial {trial.number}: {message}") from error
-            self._store_failure(trial, message, traceback.format_exc())
-            return message
+            if self._setup.ledger.is_finished(proposal.number):
+                sampler = f"The sampler {search.sampler_name}"
+                raise AutopruneError(f"{sampler} failed after trial {proposal.number}: {message}") from error
+            return self._fail(search, proposal.number, message)
         return ""
 
-    def _store_failure(self, trial: optuna.Trial, message: str, text: str) -> None:
-        """Store a crash and tell it. The dense model's trial is queued again."""
-        self.execution.duplicates_in_a_row = 0
-        trial.set_user_attr("error", message)
-        self.folder.write_failure(trial.number, text)
-        if ledger.origin_of(trial) == "dense":
-            attempts.reset(self.optuna, trial)
-            ledger.put_back(self.asked, trial.number)
-        else:
-            self.optuna.tell(trial.number, state=TrialState.FAIL)
+    def _gives_up(self) -> bool:
+        """Report a proposal whose result was known; return whether there is a reason to end."""
+        self._report("trial")
+        return bool(self._end_reason())
 
-    def _enqueue_rescanned(self, space: Space) -> None:
-        """Queue allocations of the corrected scan when they are due."""
-        settings, topology = self.settings, self.context.topology
-        sensitivity = self.folder.read_sensitivity() if rescan.is_rescan_due(len(self.records)) else None
-        if sensitivity is not None:
-            model = (settings.space, topology, self.execution.problem.quality, settings.solved_points)
-            rescan.enqueue_rescanned(self.optuna, space, sensitivity, self.records, model)
-
-    def _ask(self, space: Space) -> optuna.Trial:
-        """Ask for a trial. The sampler is seeded by the number of finished trials; a resumed run asks the same."""
-        settings = self.settings
-        index = ledger.finished_count(self.optuna)
-        named = named_sampler(settings.sampler, len(self.context.topology.groups), bool(settings.scanned))
-        self.sampler = build_sampler(self.chosen or named, settings.seed, index, self.sampler)
-        self.optuna.sampler = self.sampler
-        if self._dense is None:
-            trial = ledger.take_dense(self.asked)
-        else:
-            self._queue_polish()
-            self._queue_untried(space)
-            trial = self.optuna.ask()
-        attempts.begin(trial)
-        try:
-            ledger.suggest(trial, space)
-        except (KeyboardInterrupt, GeneratorExit, StorageError):
-            attempts.reset(self.optuna, trial)
-            raise
-        except BaseException as error:  # the user's sampler runs here
-            attempts.reset(self.optuna, trial)
-            message = f"{self._proposer()} proposed no trial: {describe_exception(error)}"
-            raise AutopruneError(message) from error
-        return trial
-
-    def _proposer(self) -> str:
-        return f"The sampler {type(self.sampler).__name__}"
-
-    def _queue_polish(self) -> None:
-        settings = self.settings
-        asked = ledger.proposal_count(self.optuna)
-        if asked is None or not settings.lineage:
-            return
-        exhausted = self.execution.duplicates_in_a_row and self.execution.duplicates_in_a_row % DUPLICATES_IN_A_ROW == 0
-        if not exhausted and not polish.is_polish_due(asked, settings.polish):
-            return
-        record = polish.choose_to_polish(self.execution.front(), settings.space.cost, self.folder.has_weights)
-        if record is not None:
-            ledger.enqueue_polish(self.optuna, record, self.context.topology)
-
-    def _queue_untried(self, space: Space) -> None:
-        """Queue a new proposal where the sampler repeats known ones and nothing can be polished."""
-        if self.execution.duplicates_in_a_row != DUPLICATES_IN_A_ROW or ledger.is_queued(self.optuna):
-            return
-        self.execution.queue_untried(space)
-
-    @property
-    def _dense(self) -> CandidateRecord | None:
-        """Return the dense model's record; None before it is measured."""
-        return next((record for record in self.records if record.origin == "dense"), None)
+    def _fail(self, search: Search, number: int, message: str) -> str:
+        """Store the traceback of the error at hand, and mark its trial as failed."""
+        self._folder.write_failure(number, traceback.format_exc())
+        search.fail(number, message)
+        return message
 
     def _end_reason(self) -> str:
         """Return the reason to end the run, as in Ending; "" while the search goes on."""
-        settings = self.settings
-        if self._dense is None:
+        settings = self._settings
+        if self._front().dense is None:
             return ""
-        if len(self.records) >= settings.trials:
+        if len(self._records) >= settings.trials:
             return "trials"
         if settings.samples is not None and self._processed() >= settings.samples:
             return "samples"
-        if settings.seconds is not None and self.time_estimator.elapsed >= settings.seconds:
+        if settings.seconds is not None and self._time.elapsed >= settings.seconds:
             return "seconds"
-        return (
-            "exhausted" if self.execution.duplicates_in_a_row >= EXHAUSTED and not ledger.is_queued(self.optuna) else ""
-        )
+        return "exhausted" if self._setup.ledger.is_exhausted else ""
+
+    def _front(self) -> Front:
+        return Front.of(self._records, self._setup.problem)
 
     def _ending(self, reason: str, detail: str) -> Ending:
-        return Ending(reason=reason, done=len(self.records), target=self.settings.trials, detail=detail)
+        return Ending(reason=reason, done=len(self._records), target=self._settings.trials, detail=detail)
 
     def _detail(self, reason: str) -> str:
         """Return the value that completes the sentence of an ending."""
         return {
-            "seconds": f"{self.settings.seconds or 0.0:g} s",
-            "samples": f"{self.settings.samples or 0:,}",
+            "seconds": f"{self._settings.seconds or 0.0:g} s",
+            "samples": f"{self._settings.samples or 0:,}",
             "exhausted": f"the last {EXHAUSTED} proposals were known already, and the space held no untried one",
         }.get(reason, "")
 
     def _processed(self) -> int:
         """Return the samples processed so far, including the scan."""
-        scanned = self.folder.read_sensitivity()
+        scanned = self._folder.read_sensitivity()
         start = 0 if scanned is None else scanned.work.total
-        return start + samples_processed(self.records)
+        return start + samples_processed(self._records)
 
     def _measure_on_test(self, reason: str) -> None:
         """Measure on the test split after the search; not where the time is used up, which a later run makes up for."""
-        if self.context.task.test_split is None or reason == "seconds":
+        if self._context.task.test_split is None or reason == "seconds":
             return
         start = time.monotonic()
 
         def follow(done: int, total: int) -> None:
             self._report("test", part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
-        self.execution.measure_tests(self.untested, follow)
+        measure_tests(self._context, self._folder, self._records, self._front(), self.untested, follow)
 
     def _report(
         self,
@@ -290,15 +242,15 @@ class Loop:
         ending: Ending | None = None,
     ) -> None:
         if stage == "trial":
-            processed = self._processed() if self.settings.samples is not None else 0
-            remaining = self.time_estimator.remaining(self.records, processed)
-        self.on_progress(
+            processed = self._processed() if self._settings.samples is not None else 0
+            remaining = self._time.remaining(self._records, processed)
+        self._setup.on_progress(
             Progress(
                 stage=stage,
-                done=len(self.records),
-                target=self.settings.trials,
-                front=self.execution.front(),
-                elapsed_seconds=self.time_estimator.elapsed,
+                done=len(self._records),
+                target=self._settings.trials,
+                front=self._front(),
+                elapsed_seconds=self._time.elapsed,
                 remaining_seconds=remaining,
                 failed=failed,
                 part=part,

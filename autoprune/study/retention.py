@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from autoprune.front.front import Front
-from autoprune.records.candidate import BASELINES, CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import COSTS
 from autoprune.records.problem import Problem
+from autoprune.records.run_folder import RunFolder
 
 
-def removable_weights(front: Front) -> Sequence[CandidateRecord]:
+def removable_weights(front: Front, in_use: Collection[int] = ()) -> Sequence[CandidateRecord]:
     """Return the candidates whose weights can be deleted: dominated for good, without descendants, no baseline.
 
     Some candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
@@ -20,18 +22,37 @@ def removable_weights(front: Front) -> Sequence[CandidateRecord]:
 
     Args:
         front: Front of all finished candidates.
+        in_use: Numbers of candidates that running trials start from.
     """
     members = {record.number for record in front.members}
-    parents = {record.parent for record in front.records}
+    parents = {record.parent for record in front.records} | {*in_use}
     return [
         record
         for record in front.records
         if not record.removed
         and record.number not in members
         and record.number not in parents
-        and record.origin not in BASELINES
+        and not record.origin.is_baseline
         and (record.stopped or any(_beats(rival, record, front.problem) for rival in front.members))
     ]
+
+
+def remove_useless_weights(
+    folder: RunFolder, records: list[CandidateRecord], front: Front, in_use: Collection[int] = ()
+) -> None:
+    """Delete the weights that no later trial can need, and mark their records.
+
+    Args:
+        folder: Run folder.
+        records: All finished candidates; those without weights are replaced in place.
+        front: Their front.
+        in_use: Numbers of candidates that running trials start from.
+    """
+    useless = {found.number for found in removable_weights(front, in_use)}
+    for position, found in enumerate(records):
+        if found.number in useless:
+            folder.remove_weights(found.number)
+            records[position] = replace(found, removed=True)
 
 
 def _beats(rival: CandidateRecord, record: CandidateRecord, problem: Problem) -> bool:

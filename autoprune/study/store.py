@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import optuna
-from optuna.trial import FrozenTrial
 from torch import Tensor, nn
 
 from autoprune.display import join_faults
@@ -14,7 +12,7 @@ from autoprune.errors import StorageError, error_message
 from autoprune.plan.kept import KeptChannels
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import DIGEST, RunFolder
-from autoprune.search.ledger import origin_of
+from autoprune.search.proposal import Result
 from autoprune.surgery.cut import rebuild
 from autoprune.task.checkpoint import read_weights, serialize_smallest
 from autoprune.task.clone import clone_with
@@ -28,35 +26,24 @@ def _note(candidate: Candidate) -> str:
     return "" if all(map(is_finite, candidate.model.parameters())) else "weights that are not finite"
 
 
-def record_of(
-    trial: optuna.Trial | FrozenTrial, candidate: Candidate, records: Sequence[CandidateRecord]
-) -> CandidateRecord:
-    """Return the record of a finished candidate.
+def result_of(candidate: Candidate) -> Result:
+    """Return the plain data of a finished candidate.
 
     Args:
-        trial: Trial of the candidate.
         candidate: Result of the evaluation.
-        records: The earlier candidates.
+
+    Returns:
+        What a search is told.
     """
-    before = next((record.lineage_trained for record in records if record.number == candidate.parent), 0)
-    return CandidateRecord(
-        number=trial.number,
-        origin=origin_of(trial),
-        plan=candidate.plan,
-        kept=dict(candidate.kept.groups),
-        dropped=candidate.kept.dropped,
-        search=candidate.measurement,
-        parent=candidate.parent,
-        samples_forward=candidate.work.forward,
-        samples_trained=candidate.work.trained,
-        samples_shared=candidate.work.shared,
-        lineage_trained=before + candidate.work.trained,
+    sound = all(map(is_finite, candidate.model.parameters()))
+    return Result(
+        measurement=candidate.measurement,
+        kept=candidate.kept,
+        work=candidate.work,
         seconds=candidate.seconds,
-        note=candidate.note or _note(candidate),
+        note=candidate.note or ("" if sound else "weights that are not finite"),
         rungs=candidate.rungs,
         fidelity=candidate.fidelity,
-        parameters=dict(trial.params),
-        warm_start=str(trial.user_attrs.get("warm_start", "")),
     )
 
 

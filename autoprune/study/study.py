@@ -8,10 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import optuna
 import torch
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
 from torch import nn
 
 from autoprune.errors import AutopruneWarning, ConfigurationError, error_message, user_code
@@ -24,8 +22,8 @@ from autoprune.records.ending import Ending
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.work import Work
-from autoprune.search import ledger
-from autoprune.search.journal import JournalSource, make_study, matches_folder, restore
+from autoprune.search.journal import JournalSource, matches_folder, restore
+from autoprune.search.ledger import Ledger
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
 from autoprune.search.space.settings import SpaceSettings
@@ -35,7 +33,7 @@ from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.identity import check_same, check_unused, new_manifest, problem_of, without_new_blocks
-from autoprune.study.loop import Loop
+from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
     absent_kind_notes,
@@ -278,7 +276,7 @@ class Study:
         check_plan(plan, context)
         _warn_of_distillation((plan.recovery.distillation_weight,), context)
         with exclusive(self.folder.path):
-            ledger.enqueue_plan(self._journal()[0], plan, self._space(context).encode(plan))
+            self._journal().enqueue_plan(plan, self._space(context).encode(plan))
 
     def run(
         self,
@@ -320,13 +318,16 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.remove_partial_writes()
-                loop = Loop(
-                    (self.folder, context, settings),
-                    (*self._journal(), sampler),
-                    self.front_of,
-                    self._records,
-                    on_progress or (lambda _: None),
+                setup = RunSetup(
+                    folder=self.folder,
+                    context=context,
+                    settings=settings,
+                    ledger=self._journal(),
+                    sampler=sampler,
+                    problem=self.problem,
+                    on_progress=on_progress or (lambda _: None),
                 )
+                loop = Loop(setup, self._records)
                 self.untested = loop.untested.why
                 loop.run()
         finally:
@@ -345,8 +346,8 @@ class Study:
     def _space(self, context: TrialContext) -> Space:
         return build_space(_settled(self.settings, context), context.topology, self.folder.read_sensitivity())
 
-    def _journal(self) -> tuple[optuna.Study, JournalStorage]:
-        """Return the Optuna study and its storage. A lost journal is rebuilt. Needs the folder's lock."""
+    def _journal(self) -> Ledger:
+        """Return the trials of the study. A lost journal is rebuilt. Needs the folder's lock."""
         context, folder, settings = self._need_context("run"), self.folder, self.settings
         records = folder.read_candidates()
         front = self.front_of(records)
@@ -358,7 +359,7 @@ class Study:
             excess=lambda record: front.excess(record, settings.limits),
         )
         storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
-        return make_study(storage, source), storage
+        return source.ledger(storage)
 
 
 def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:

@@ -20,8 +20,8 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.plan.widths import planned_widths
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.work import Work
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
@@ -110,7 +110,7 @@ class Candidate:
     fidelity: float = 1.0
 
 
-def resolve_plan(context: TrialContext, plan: PruningPlan) -> tuple[PruningPlan, Work]:
+def resolve_plan(context: TrialContext, plan: PruningPlan) -> tuple[ResolvedPlan, Work]:
     """Turn the thresholds, rankings and block choices of a plan into widths and block names.
 
     Scores are taken on the dense model, so that a plan means the same whatever parent a candidate starts from.
@@ -126,7 +126,8 @@ def resolve_plan(context: TrialContext, plan: PruningPlan) -> tuple[PruningPlan,
         ConfigurationError: The model cannot be pruned by these amounts.
     """
     if not plan.needs_scores:
-        return resolve_allocation(plan, context.topology, None), Work()
+        counted = resolve_allocation(plan, context.topology, None)
+        return ResolvedPlan.of(counted, context.topology, asked=plan), Work()
     task, names = context.task, signals_to_resolve(plan)
     whole = KeptChannels.whole(context.topology)
     with user_code("Scoring the dense model"):
@@ -135,12 +136,39 @@ def resolve_plan(context: TrialContext, plan: PruningPlan) -> tuple[PruningPlan,
         )
     seen = sum(batch.size for batch in task.calibration)
     forward, trained = count_passes(names, len(context.topology.blocks))
-    return resolve_allocation(plan, context.topology, signals), Work(forward=seen * forward, trained=seen * trained)
+    counted = resolve_allocation(plan, context.topology, signals)
+    work = Work(forward=seen * forward, trained=seen * trained)
+    return ResolvedPlan.of(counted, context.topology, asked=plan), work
 
 
 def evaluate_plan(
     context: TrialContext,
     plan: PruningPlan,
+    parent: Parent | None = None,
+    *,
+    on_epoch: Callable[[Snapshot], None] | None = None,
+    rungs: RungPolicy | None = None,
+) -> Candidate:
+    """Resolve a plan, and run its trial; see `evaluate_resolved`.
+
+    Args:
+        context: Context of the trials.
+        plan: The plan as asked for.
+        parent: Recovered model, at least as wide as the plan in every group; None for the dense model.
+        on_epoch: Called after each pass over the train split.
+        rungs: Where the training may end early; None for nowhere.
+
+    Returns:
+        The finished candidate, with the work of resolving.
+    """
+    resolved, scored = resolve_plan(context, plan)
+    found = evaluate_resolved(context, resolved, parent, on_epoch=on_epoch, rungs=rungs)
+    return replace(found, work=scored + found.work)
+
+
+def evaluate_resolved(
+    context: TrialContext,
+    resolved: ResolvedPlan,
     parent: Parent | None = None,
     *,
     on_epoch: Callable[[Snapshot], None] | None = None,
@@ -152,7 +180,7 @@ def evaluate_plan(
 
     Args:
         context: Context of the trials.
-        plan: The plan as asked for.
+        resolved: Plan to try.
         parent: Recovered model, at least as wide as the plan in every group; None for the dense model.
         on_epoch: Called after each pass over the train split.
         rungs: Where the training may end early; None for nowhere.
@@ -160,7 +188,6 @@ def evaluate_plan(
     Returns:
         The finished candidate.
     """
-    resolved, scored = resolve_plan(context, plan)
     task, steps = context.task, resolved.recovery.steps
     start = (task.dense, KeptChannels.whole(context.topology)) if parent is None else (parent.model, parent.kept)
     timer = PhaseTimer()
@@ -179,7 +206,7 @@ def evaluate_plan(
     except DivergedError as error:
         note = f"fine-tune diverged, the result without training is kept: {error}"
         untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
-        lost, pruner = pruner, PruneAndRecover(task, context.topology, replace(resolved, recovery=untrained), start)
+        lost, pruner = pruner, PruneAndRecover(task, context.topology, resolved.with_recovery(untrained), start)
         pruner.timer = timer
         pruner.run()
         work = lost.work + pruner.work
@@ -188,12 +215,12 @@ def evaluate_plan(
         context, pruner.model, timer, masked=masked, known=None if evaluator is None else evaluator.costs
     )
     return Candidate(
-        plan=plan,
+        plan=resolved.asked,
         kept=pruner.kept,
         model=pruner.model,
         measurement=measurement,
         parent=parent.number if parent is not None else None,
-        work=scored + work + Work(forward=seen + (evaluator.samples if evaluator is not None else 0)),
+        work=work + Work(forward=seen + (evaluator.samples if evaluator is not None else 0)),
         seconds=timer.seconds,
         note=note,
         rungs=tuple(evaluator.seen) if evaluator is not None and not note else (),
@@ -201,26 +228,25 @@ def evaluate_plan(
     )
 
 
-def expected_costs(context: TrialContext, plan: PruningPlan, *, timed: bool) -> Measurement:
+def expected_costs(context: TrialContext, plan: ResolvedPlan, *, timed: bool) -> Measurement:
     """Work out the costs of a plan without training.
 
     Args:
         context: Context of the trials.
-        plan: A resolved plan.
+        plan: Plan to cost.
         timed: Whether latency is measured, too.
 
     Returns:
         Costs with NaN as the quality. Under masks, bytes and non-zero parameters are lower bounds.
     """
-    model = cut(context.task.dense, context.topology, _of_widths(plan, context.topology))
+    model = cut(context.task.dense, context.topology, _of_widths(plan))
     costs = _costs(context if timed else replace(context, latency_rounds=0), model, PhaseTimer(), masked=False)
     return costs if plan.weights is None else _lower_bounds(costs, model, plan.weights, context.topology)
 
 
-def _of_widths(plan: PruningPlan, topology: Topology) -> KeptChannels:
+def _of_widths(plan: ResolvedPlan) -> KeptChannels:
     """A kept set with the planned widths. Costs depend only on how many channels stay."""
-    widths = planned_widths(plan, topology)
-    return KeptChannels(groups={name: tuple(range(width)) for name, width in widths.items()}, dropped=plan.dropped)
+    return KeptChannels(groups={name: tuple(range(width)) for name, width in plan.widths.items()}, dropped=plan.dropped)
 
 
 class _RungEvaluator:
@@ -232,12 +258,12 @@ class _RungEvaluator:
         samples: Samples passed forward at rungs.
     """
 
-    def __init__(self, context: TrialContext, plan: PruningPlan, rungs: RungPolicy, timer: PhaseTimer) -> None:
+    def __init__(self, context: TrialContext, plan: ResolvedPlan, rungs: RungPolicy, timer: PhaseTimer) -> None:
         self._task, self._rungs, self._timer = context.task, rungs, timer
         self._shares = rungs.steps(plan.recovery.steps)
         self.seen: list[tuple[float, float]] = []
         self.samples = 0
-        self._kept = _of_widths(plan, context.topology)
+        self._kept = _of_widths(plan)
         with timer.phase("cut"):
             model = cut(context.task.dense, context.topology, self._kept)
         self.costs = _costs(context, model, timer, masked=False)

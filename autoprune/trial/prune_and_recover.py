@@ -18,9 +18,8 @@ from autoprune.criteria.single_weights import score_weights
 from autoprune.plan.criteria import signals_for, weight_signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import check_pattern, maskable
-from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, group_pattern
-from autoprune.plan.widths import planned_widths
 from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
@@ -67,7 +66,7 @@ class PruneAndRecover:
     Args:
         task: The user's task.
         topology: Proved groups of the dense model.
-        plan: A resolved plan, see criteria.amounts.
+        plan: Plan of the candidate.
         start: The parent, which is not changed, and its channels.
         teacher: Outputs of the dense model; None for no distillation.
         callbacks: Callbacks during recovery; None for none.
@@ -82,20 +81,20 @@ class PruneAndRecover:
         self,
         task: PreparedTask,
         topology: Topology,
-        plan: PruningPlan,
+        plan: ResolvedPlan,
         start: tuple[nn.Module, KeptChannels],
         *,
         teacher: Teacher | None = None,
         callbacks: RecoveryCallbacks | None = None,
     ) -> None:
-        """plan: resolved, see criteria.resolve. start: the parent, which is not changed, and its channels."""
+        """start: the parent, which is not changed, and its channels."""
         self.timer = PhaseTimer()
         self.model, self.kept = start
         self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
         self._callbacks = callbacks if callbacks is not None else RecoveryCallbacks()
         self._work, self._owns_model = Work(), False
         self._start_widths = {**topology.widths, **self.kept.widths}
-        self._target_widths = planned_widths(plan, topology)
+        self._target_widths = dict(plan.widths)
         for name, width in self._target_widths.items():
             assert width <= self._start_widths[name], (
                 f"{name}: {width} channels planned, {self._start_widths[name]} alive"
@@ -215,8 +214,7 @@ class PruneAndRecover:
             name: amount_now(self._start_widths[name], width, progress, shape)
             for name, width in self._target_widths.items()
         }
-        groups = self._plan.groups
-        criteria = [groups[name].criterion for name, width in widths.items() if width < self._width(name)]
+        criteria = [self._plan.criterion(name) for name, width in widths.items() if width < self._width(name)]
         with self.timer.phase("score"):
             return select_channels(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
 
@@ -334,7 +332,7 @@ class PruneAndRecover:
 
     def _movement_wanted(self) -> set[str]:
         """Names of the weights whose movement a later pruning step needs."""
-        named = {name for name, group in self._plan.groups.items() if group.criterion == "movement"}
+        named = {name for name, group in self._plan.plan.groups.items() if group.criterion == "movement"}
         wanted = {
             member.tensor
             for group in self._topology.groups

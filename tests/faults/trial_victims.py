@@ -38,10 +38,10 @@ def deadly(number: int, die: Callable[[], object]) -> None:
     """End the process at the end of a trial, just before its candidate is stored."""
     write = RunFolder.write_candidate
 
-    def dying(self: RunFolder, record: CandidateRecord, model: torch.nn.Module) -> None:
+    def dying(self: RunFolder, record: CandidateRecord, weights: bytes) -> None:
         if record.number == number:
             die()
-        write(self, record, model)
+        write(self, record, weights)
 
     RunFolder.write_candidate = dying  # type: ignore[method-assign]
 

@@ -73,8 +73,8 @@ def after_storing(number: int, then: Callable[[RunFolder], None] = lambda folder
     """Die when a candidate has been stored and Optuna has not been told."""
     original = RunFolder.write_candidate
 
-    def deadly(self: RunFolder, record: CandidateRecord, model: torch.nn.Module) -> None:
-        original(self, record, model)
+    def deadly(self: RunFolder, record: CandidateRecord, weights: bytes) -> None:
+        original(self, record, weights)
         if record.number == number:
             then(self)
             die()

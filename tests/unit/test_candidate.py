@@ -316,10 +316,12 @@ def test_depth_width_and_weights_in_one_plan() -> None:
 
 def test_what_follows_from_scores_is_said_by_the_resolved_plan() -> None:
     resolved, spent = resolve_plan(context(), everything())
-    assert not resolved.needs_scores
+    assert resolved.asked == everything()
+    assert not resolved.plan.needs_scores
     assert spent.forward + spent.trained > 0
-    assert resolve_plan(context(), resolved) == (resolved, Work())
-    said, plain = evaluate_plan(context(), everything()), evaluate_plan(context(), resolved)
+    again, nothing = resolve_plan(context(), resolved.plan)
+    assert (again.plan, again.widths, nothing) == (resolved.plan, resolved.widths, Work())
+    said, plain = evaluate_plan(context(), everything()), evaluate_plan(context(), resolved.plan)
     assert said.kept == plain.kept
     assert same_weights(said.model, plain.model)
     assert said.work == plain.work + spent

@@ -7,9 +7,18 @@ second is often the better use of the same samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from autoprune.front.front import Front
+from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.origins import Origin
+from autoprune.search.state import SearchState
+from autoprune.structure.topology import Topology
+
+#: Proposals known in a row after which a member of the front is trained further instead.
+DUPLICATES_IN_A_ROW = 3
 
 
 def is_polish_due(sampled: int, share: float) -> bool:
@@ -58,3 +67,42 @@ def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:
     for record in sorted(front.members, key=lambda record: record.lineage_trained):
         newest[record.architecture] = record
     return list(newest.values())
+
+
+def enqueue_polish(state: SearchState) -> bool:
+    """Queue a finished candidate again, where that is due: the same plan at its widths, from its own weights.
+
+    Args:
+        state: State of the search.
+
+    Returns:
+        Whether one was queued.
+    """
+    ledger, settings = state.ledger, state.settings
+    repeated = ledger.duplicates_in_a_row
+    exhausted = repeated > 0 and repeated % DUPLICATES_IN_A_ROW == 0
+    if not settings.lineage or not (exhausted or is_polish_due(ledger.proposal_count, settings.polish)):
+        return False
+    record = choose_to_polish(state.front(), settings.space.cost, state.model.has_weights)
+    if record is None:
+        return False
+    plan = _at_its_widths(record, state.model.topology)
+    attributes = {"origin": Origin.POLISHED.value, "plan": plan.to_dict(), "of": record.number}
+    ledger.enqueue(ledger.trials()[record.number].params, attributes)
+    return True
+
+
+def _at_its_widths(record: CandidateRecord, topology: Topology) -> PruningPlan:
+    """Replace choices by scores with the widths and blocks they gave, so that other scores change nothing."""
+    plan = record.plan
+    if not plan.needs_scores:
+        return plan
+    rule = plan.ranking.criterion if plan.ranking is not None else ""
+    groups = {
+        name: GroupPlan(
+            count=topology.widths[name] - width,
+            criterion=plan.groups[name].criterion if name in plan.groups else rule or GroupPlan().criterion,
+        )
+        for name, width in record.widths.items()
+    }
+    return replace(plan, groups=groups, ranking=None, dropped=record.dropped, blocks=None, layers=None)

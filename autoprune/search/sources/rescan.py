@@ -2,66 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import optuna
-
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.objectives import Objective
+from autoprune.records.origins import Origin
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
-from autoprune.search.space.settings import SpaceSettings
-from autoprune.search.space.space import Space, budgets, build_space
-from autoprune.structure.topology import Topology
+from autoprune.search.space.space import budgets, build_space
+from autoprune.search.state import SearchState
 
 #: Candidates before the first rescan; the next follow after twice as many each.
 FIRST = 20
 
 
-def is_rescan_due(finished: int) -> bool:
-    """Return whether allocations are solved again after that many candidates: 20, 40, 80, ...
+def last_rescan(finished: int) -> int:
+    """Return the number of candidates at which allocations were last to be solved again: 20, 40, 80, ...
 
     Args:
         finished: Number of finished candidates.
+
+    Returns:
+        The number; 0 before the first.
     """
-    times, rest = divmod(finished, FIRST)
-    return rest == 0 and times > 0 and times & (times - 1) == 0
+    times = finished // FIRST
+    return FIRST << (times.bit_length() - 1) if times else 0
 
 
-def enqueue_rescanned(
-    study: optuna.Study,
-    space: Space,
-    sensitivity: Sensitivity,
-    records: Sequence[CandidateRecord],
-    model: tuple[SpaceSettings, Topology, Objective, int],
-) -> int:
+def enqueue_rescanned(state: SearchState) -> bool:
     """Queue the solved allocations of the corrected scan, unless already done or nothing is corrected.
 
     The space stays unchanged, because parameters of earlier trials must keep their meaning: each plan is queued with
     the parameters nearest to it.
 
     Args:
-        study: Optuna study.
-        space: Space of the study.
-        sensitivity: Stored scan.
-        records: Finished candidates.
-        model: Settings of the space, topology, objective of the quality, number of solved allocations.
+        state: State of the search.
 
     Returns:
-        Number of queued trials.
+        Whether any was queued.
     """
-    settings, topology, quality, points = model
-    found = correct_scan(sensitivity, observe(records, topology.widths, quality))
+    due, sensitivity, ledger = last_rescan(len(state.records)), state.model.sensitivity, state.ledger
+    if sensitivity is None or due <= ledger.rescanned_at:
+        return False
+    queued = any(key.startswith(f"solved {due} ") for key in ledger.warm_starts) or _enqueue(state, sensitivity, due)
+    ledger.note_rescan(due)
+    return queued
+
+
+def _enqueue(state: SearchState, sensitivity: Sensitivity, due: int) -> bool:
+    settings, topology = state.settings.space, state.model.topology
+    observed = observe(state.records[:due], topology.widths, state.model.problem.quality)
+    found = correct_scan(sensitivity, observed)
     if all(factor == 1.0 for factor in found.factors.values()):
-        return 0
-    present = {trial.user_attrs.get("warm_start") for trial in study.get_trials(deepcopy=False)}
-    fresh, queued = build_space(settings, topology, found.sensitivity), 0
-    for number, budget in enumerate(budgets(settings, topology, points)):
-        key, point = f"solved {len(records)} {number}", fresh.solved(budget)
-        if point is None or key in present:
+        return False
+    fresh, queued = build_space(settings, topology, found.sensitivity), False
+    for number, budget in enumerate(budgets(settings, topology, state.settings.solved_points)):
+        point = fresh.solved(budget)
+        if point is None:
             continue
-        plan = fresh.decode(point, seed=len(records))
-        attributes = {"warm_start": key, "origin": "solved", "plan": plan.to_dict()}
-        study.enqueue_trial(space.encode(plan), user_attrs=attributes)
-        queued += 1
+        plan = fresh.decode(point, seed=due)
+        attributes = {"warm_start": f"solved {due} {number}", "origin": Origin.SOLVED.value, "plan": plan.to_dict()}
+        state.ledger.enqueue(state.space.encode(plan), attributes)
+        queued = True
     return queued

@@ -10,6 +10,7 @@ from autoprune.search.space.parameters import Parameters
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets
 from autoprune.search.space.varied_defaults import varied_defaults
+from autoprune.search.state import SearchState
 from autoprune.structure.topology import Topology
 
 
@@ -90,3 +91,20 @@ def _threshold(space: SpaceSettings, way: float) -> Parameters:
     """Return the threshold of a point, in that pruning mode. way: from 0, the widest point, to 1, the narrowest."""
     low, high = space.threshold
     return {"threshold": low * (high / low) ** way} if space.amounts[0] == "threshold" and low < high else {}
+
+
+def enqueue_warm_starts(state: SearchState) -> bool:
+    """Queue the warm starts that the study does not hold yet.
+
+    Args:
+        state: State of the search.
+
+    Returns:
+        Whether any was queued.
+    """
+    present = state.ledger.warm_starts
+    found = warm_starts(state.space, state.settings, state.model.topology, (present, state.planned))
+    fresh = [start for start in found if start.key not in present]
+    for start in fresh:
+        state.ledger.enqueue(start.parameters, start.attributes)
+    return bool(fresh)

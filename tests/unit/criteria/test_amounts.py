@@ -19,6 +19,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.widths import planned_widths, width_of
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.topology import Topology
@@ -64,7 +65,7 @@ def test_one_to_five_under_a_threshold(threshold: float, gone: int) -> None:
     plan = PruningPlan(groups={"0": GroupPlan(threshold=threshold, criterion="l1")})
     resolved = resolve_allocation(plan, topology, signals)
     assert resolved.groups == {"0": GroupPlan(count=gone, criterion="l1")}
-    assert select_channels(resolved, topology, signals).groups["0"] == tuple(range(gone, 5))
+    assert select_channels(ResolvedPlan.of(resolved, topology), topology, signals).groups["0"] == tuple(range(gone, 5))
 
 
 def test_one_to_five_by_count_and_by_ratio() -> None:
@@ -73,7 +74,7 @@ def test_one_to_five_by_count_and_by_ratio() -> None:
         plan = PruningPlan(groups={"0": group})
         assert resolve_allocation(plan, topology, signals) is plan, "nothing to resolve"
         assert planned_widths(plan, topology) == {"0": 3}
-        assert select_channels(plan, topology, signals).groups["0"] == (2, 3, 4)
+        assert select_channels(ResolvedPlan.of(plan, topology), topology, signals).groups["0"] == (2, 3, 4)
 
 
 def test_a_group_keeps_what_it_needs() -> None:
@@ -224,7 +225,9 @@ def test_nothing_that_goes_is_worth_more_than_what_stays(count: int, seed: int) 
     signals = gather_signals(case.model, (), (case.topology, KeptChannels.whole(case.topology)), [], total, seed)
     ranking = RankingPlan(count=count, criterion="random", scale="none", cap=0.99)
     kept = select_channels(
-        resolve_allocation(PruningPlan(ranking=ranking), case.topology, signals), case.topology, signals
+        ResolvedPlan.of(resolve_allocation(PruningPlan(ranking=ranking), case.topology, signals), case.topology),
+        case.topology,
+        signals,
     )
     gone, stays = [], [math.inf]
     for group in case.topology.groups:

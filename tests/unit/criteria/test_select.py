@@ -13,16 +13,23 @@ from autoprune.criteria import magnitude
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.registry import score
 from autoprune.criteria.resolve import select_channels
+from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.criteria import applicable_criteria, check_applicable, criterion, signals_for
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.widths import keep_count, planned_widths
+from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.positions import alive_positions
 from tests.unit.criteria.small import total
 from tests.zoo.registry import random_kept, specimen
+
+
+def select(plan: PruningPlan, topology: Topology, signals: Signals) -> KeptChannels:
+    return select_channels(ResolvedPlan.of(plan, topology), topology, signals)
 
 
 def plan(**ratios: float) -> PruningPlan:
@@ -49,7 +56,11 @@ def test_the_best_channels_stay() -> None:
     case = specimen("mlp")
     whole = KeptChannels.whole(case.topology)
     signals = gather_signals(case.model, (), (case.topology, whole), [], total, 0)
-    kept = select_channels(PruningPlan(groups={"2": GroupPlan(ratio=0.75, criterion="l1")}), case.topology, signals)
+    kept = select_channels(
+        ResolvedPlan.of(PruningPlan(groups={"2": GroupPlan(ratio=0.75, criterion="l1")}), case.topology),
+        case.topology,
+        signals,
+    )
     order = case.model[2].weight.detach().abs().sum(1).argsort(descending=True)
     assert kept.groups["2"] == tuple(sorted(order[:4].tolist()))
     assert kept.groups["0"] == tuple(range(32)), "a group that the plan does not name stays whole"
@@ -66,7 +77,7 @@ def test_what_stays_is_among_the_parents(seed: int) -> None:
         name: GroupPlan(ratio=1 - max(1, len(channels) // 2) / case.topology.widths[name])
         for name, channels in parent.groups.items()
     }
-    kept = select_channels(PruningPlan(groups=groups), case.topology, signals)
+    kept = select(PruningPlan(groups=groups), case.topology, signals)
     for name, channels in kept.groups.items():
         assert set(channels) <= set(parent.groups[name])
         assert len(channels) == max(1, len(parent.groups[name]) // 2)
@@ -78,7 +89,9 @@ def test_a_parent_that_is_too_narrow_is_our_own_mistake() -> None:
     smaller = cut(case.model, case.topology, parent)
     signals = gather_signals(smaller, (), (case.topology, parent), [], total, 0)
     with pytest.raises(AssertionError, match="16 channels planned, 2 alive"):
-        select_channels(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}), case.topology, signals)
+        select_channels(
+            ResolvedPlan.of(PruningPlan(groups={"0": GroupPlan(ratio=0.5)}), case.topology), case.topology, signals
+        )
 
 
 def test_planned_widths() -> None:

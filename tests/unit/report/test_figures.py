@@ -8,8 +8,9 @@ import pytest
 from autoprune.front.convergence import convergence
 from autoprune.front.front import Front
 from autoprune.front.importance import Importance, ImportanceRow, Importances
-from autoprune.records.candidate import ORIGINS, CandidateRecord
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import COSTS
+from autoprune.records.origins import Origin
 from autoprune.report import figures
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 
@@ -53,10 +54,10 @@ def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
 
 
 def test_no_origin_is_forgotten() -> None:
-    assert set(figures.ORIGIN_COLOURS) == set(ORIGINS)
-    assert len(set(figures.ORIGIN_COLOURS.values())) == len(ORIGINS)
-    records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(ORIGINS)]
-    assert {data.name for data in pareto(front_of(records), "multiply_adds").data} >= set(ORIGINS)
+    assert set(figures.ORIGIN_COLOURS) == set(Origin)
+    assert len(set(figures.ORIGIN_COLOURS.values())) == len(Origin)
+    records = [record(n, measurement(0.5, 100 + n), origin=origin) for n, origin in enumerate(Origin)]
+    assert {data.name for data in pareto(front_of(records), "multiply_adds").data} >= set(Origin)
 
 
 def test_the_line_is_the_best_quality_for_each_cost() -> None:

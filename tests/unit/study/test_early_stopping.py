@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from optuna.trial import TrialState
-from torch import nn
 
 import autoprune
 from autoprune.measure.quality import evaluate
-from autoprune.plan.kept import KeptChannels
+from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.search import early_stopping, lineage
-from autoprune.search.early_stopping import FinishedTrial, RungContext, StoppingRule, front, pareto_rank
+from autoprune.search.early_stopping import FinishedTrial, RungContext, StoppingRule, front, pareto_rank, should_stop
 from autoprune.search.ledger import STOPPED
 from autoprune.study import rungs
-from autoprune.task.data import IterableSplit, TensorSplit
-from autoprune.trial.candidate import RungState
+from autoprune.task.data import IterableSplit
 from tests.tasks import blobs, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, slow, space
@@ -107,29 +105,31 @@ def test_pareto_rank_compares_with_what_was_stopped_too() -> None:
 # ---- what a rule is told
 
 
-def state(multiply_adds: int, ratio: float, *, widths: Mapping[str, int] | None = None) -> RungState:
-    kept = KeptChannels(groups={name: tuple(range(width)) for name, width in (widths or {"q": 1}).items()})
+def proposed(multiply_adds: int, ratio: float) -> CandidateRecord:
     costs = measurement(float("nan"), multiply_adds, took=latency(ratio))
-    return RungState(kept=kept, costs=costs, share=0.25, quality=0.5)
+    return CandidateRecord.proposed(costs, {"q": (0,)})
 
 
-def test_a_rule_sees_the_costs_that_the_front_compares() -> None:
+def test_a_rule_sees_the_costs_that_the_front_compares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency rounded to the noise, and of equal widths the median of all that were measured."""
     records = [
         dense(took=latency(1.0)),
         record(1, measurement(0.8, 500, took=latency(0.51))),
         record(2, measurement(0.7, 400, took=latency(0.33)), kept={"q": (4,)}),
     ]
+    told: list[RungContext] = []
+    monkeypatch.setattr(early_stopping, "RULES", {"watch": lambda now: told.append(now) or True})
     problem = problem_of(("quality", "multiply_adds", "latency_ms"))
-    told = rungs.rung_context(state(500, 0.495), records, problem)
-    assert told.costs == told.past[1].costs, "the clock cannot tell them apart"
-    assert (told.share, told.loss) == (0.25, -0.5)
+    assert should_stop("watch", (0.25, 0.5), proposed(500, 0.495), records, problem)
+    assert told[-1].costs == told[-1].past[1].costs, "the clock cannot tell them apart"
+    assert (told[-1].share, told[-1].loss) == (0.25, -0.5)
     # The very widths of candidate 2: one network, one latency. 400 and 40 are what `measurement` gives it.
-    twin = rungs.rung_context(state(400, 0.43), records, problem)
-    assert twin.costs[1] == twin.past[2].costs[1] == pytest.approx(0.38)
-    only = rungs.rung_context(state(400, 0.43), records, problem_of(("size_bytes", "quality"), higher_is_better=False))
-    assert only.costs == (1600.0,)
-    assert only.loss == 0.5
+    should_stop("watch", (0.25, 0.5), proposed(400, 0.43), records, problem)
+    assert told[-1].costs[1] == told[-1].past[2].costs[1] == pytest.approx(0.38)
+    other = problem_of(("size_bytes", "quality"), higher_is_better=False)
+    should_stop("watch", (0.25, 0.5), proposed(400, 0.43), records, other)
+    assert told[-1].costs == (1600.0,)
+    assert told[-1].loss == 0.5
 
 
 def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
@@ -158,32 +158,6 @@ def test_the_part_of_a_list_of_batches() -> None:
     assert [batch.size for batch in part.ordered()] == [30, 30, 10]
 
 
-def test_what_passes_rungs_and_what_may_be_stopped() -> None:
-    split = TensorSplit(*blobs(50), 50)
-    before = [record(n, measurement(0.9, 100), kept={"q": (0,)}) for n in range(20)]
-    hopeless = state(100, 0.5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rungs, "RULES", {"front": lambda now: True})
-        for origin, stops in (("uniform", False), ("solved", False), ("enqueued", False), ("sampled", True)):
-            found = rungs.rung_policy(settings(), split, before, problem_of(), origin)
-            assert found is not None
-            assert found.stop(hopeless) == stops, origin
-            assert (found.shares, found.split) == ((0.0, 0.5), split)
-    assert rungs.rung_policy(settings(), split, before, problem_of(), "dense") is None
-    assert rungs.rung_policy(settings(), split, before, problem_of(), "polished") is None
-    assert rungs.rung_policy(settings(early_stopping="none"), split, before, problem_of(), "sampled") is None
-    assert rungs.rung_policy(settings(rungs=()), split, before, problem_of(), "sampled") is None
-
-
-def test_nothing_is_stopped_that_may_be_good_at_a_further_metric() -> None:
-    split = TensorSplit(*blobs(50), 50)
-    problem = problem_of(("quality", "recall", "multiply_adds"), metrics={"recall": True})
-    assert rungs.rung_policy(settings(), split, [], problem, "sampled") is None
-    assert rungs.rung_policy(settings(early_stopping="audit"), split, [], problem, "sampled") is not None
-    told = rungs.rung_context(state(400, 0.5), [dense()], problem)
-    assert told.costs == (400.0,), "the metric is no cost that is known at a rung"
-
-
 # ---- in a study
 
 
@@ -199,7 +173,7 @@ def odd_ones(now: RungContext) -> bool:
 
 def with_rule(rule: StoppingRule, patch: pytest.MonkeyPatch) -> None:
     """Under the name "front", since only names of the registry get past the settings."""
-    patch.setattr(rungs, "RULES", {**early_stopping.RULES, "front": rule})
+    patch.setattr(early_stopping, "RULES", {**early_stopping.RULES, "front": rule})
 
 
 def searched(**changes: object) -> autoprune.StudySettings:
@@ -335,8 +309,8 @@ def test_killed_between_storing_and_telling_it_is_marked_on_resume(study: autopr
     number = stopped(study)[0].number
     write = RunFolder.write_candidate
 
-    def dying(folder: RunFolder, record: CandidateRecord, model: nn.Module) -> None:
-        write(folder, record, model)
+    def dying(folder: RunFolder, record: CandidateRecord, weights: bytes) -> None:
+        write(folder, record, weights)
         if record.number == number:
             raise Killed
 
@@ -360,7 +334,8 @@ def test_no_lineage_through_a_stopped_one() -> None:
     whole = record(1, measurement(0.8, 500), kept={"a": (0, 1, 2)})
     half = CandidateRecord.from_json(json.dumps({**json.loads(whole.to_json()), "number": 2, "fidelity": 0.5}))
     assert half.stopped
-    chosen = lineage.choose_parent([whole, half], {"a": 2})
+    plan = ResolvedPlan(asked=PruningPlan(), plan=PruningPlan(), widths={"a": 2}, gone=frozenset())
+    chosen = lineage.choose_parent([whole, half], plan)
     assert chosen is not None
     assert chosen.number == 1
 

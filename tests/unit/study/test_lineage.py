@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import autoprune
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
@@ -48,6 +49,11 @@ NARROW_A = record(2, (3, 6), 40)
 SMALL = record(3, (3, 3), 20)
 
 
+def plan_of(a: int, b: int, weights: WeightPlan | None = None, gone: Sequence[str] = ()) -> ResolvedPlan:
+    plan = PruningPlan(weights=weights)
+    return ResolvedPlan(asked=plan, plan=plan, widths={"a": a, "b": b}, gone=frozenset(gone))
+
+
 @pytest.mark.parametrize(
     ("widths", "expected"),
     [
@@ -63,7 +69,7 @@ SMALL = record(3, (3, 3), 20)
 )
 def test_the_smallest_that_contains_the_plan(widths: tuple[int, int], expected: int) -> None:
     for records in ([DENSE, WIDE, NARROW_A, SMALL], [SMALL, NARROW_A, WIDE, DENSE]):
-        found = choose_parent(records, dict(zip(("a", "b"), widths, strict=True)))
+        found = choose_parent(records, plan_of(*widths))
         assert found is not None
         assert found.number == expected
 
@@ -71,21 +77,21 @@ def test_the_smallest_that_contains_the_plan(widths: tuple[int, int], expected: 
 def test_of_equals_the_later_one() -> None:
     again = record(7, (6, 6), 60)
     for records in ([DENSE, WIDE, again], [again, WIDE, DENSE]):
-        found = choose_parent(records, {"a": 5, "b": 5})
+        found = choose_parent(records, plan_of(5, 5))
         assert found is not None
         assert found.number == 7
 
 
 def test_one_whose_training_failed_is_left_out() -> None:
     broken = record(4, (5, 5), 30, note="fine-tune diverged")
-    found = choose_parent([DENSE, WIDE, broken], {"a": 4, "b": 4})
+    found = choose_parent([DENSE, WIDE, broken], plan_of(4, 4))
     assert found is not None
     assert found.number == 1
 
 
 def test_none_contains_it() -> None:
-    assert choose_parent([WIDE, SMALL], {"a": 7, "b": 1}) is None
-    assert choose_parent([], {"a": 1, "b": 1}) is None
+    assert choose_parent([WIDE, SMALL], plan_of(7, 1)) is None
+    assert choose_parent([], plan_of(1, 1)) is None
 
 
 # ---- masks
@@ -98,7 +104,7 @@ def masked(number: int, widths: tuple[int, int], weights: WeightPlan | None) -> 
 
 def started_from(parent: WeightPlan | None, child: WeightPlan | None) -> int:
     """Number of the parent of a plan of that masks: 0 for dense, 1 for the one with the others."""
-    found = choose_parent([DENSE, masked(1, (6, 6), parent)], {"a": 5, "b": 5}, (), child)
+    found = choose_parent([DENSE, masked(1, (6, 6), parent)], plan_of(5, 5, child))
     assert found is not None
     return found.number
 
@@ -140,7 +146,7 @@ def test_no_weight_has_to_grow_back(parent: WeightPlan, child: WeightPlan | None
 def test_of_many_the_smallest_whose_masks_are_looser() -> None:
     records = [DENSE, *(masked(n, (6, 6), WeightPlan(sparsity=n / 10)) for n in range(1, 9))]
     for sparsity, expected in ((0.05, 0), (0.1, 1), (0.55, 5), (0.99, 8)):
-        found = choose_parent(records, {"a": 5, "b": 5}, (), WeightPlan(sparsity=sparsity))
+        found = choose_parent(records, plan_of(5, 5, WeightPlan(sparsity=sparsity)))
         assert found is not None
         assert found.number == expected
 
@@ -148,7 +154,7 @@ def test_of_many_the_smallest_whose_masks_are_looser() -> None:
 def test_blocks_that_are_gone_do_not_come_back() -> None:
     short = replace(record(1, (6, 6), 50), dropped=("block",))
     for dropped, expected in (((), 0), (("block",), 1), (("other",), 0), (("block", "other"), 1)):
-        found = choose_parent([DENSE, short], {"a": 5, "b": 5}, dropped)
+        found = choose_parent([DENSE, short], plan_of(5, 5, gone=dropped))
         assert found is not None
         assert found.number == expected
 
@@ -169,12 +175,13 @@ def stored(number: int, keep: float, **changes: object) -> CandidateRecord:
     return replace(DENSE, number=number, kept=kept, search=costs, **changes)  # type: ignore[arg-type]
 
 
-def of_widths(widths: Mapping[str, int]) -> PruningPlan:
+def of_widths(widths: Mapping[str, int]) -> ResolvedPlan:
     whole = zoo().widths
-    return PruningPlan(groups={name: GroupPlan(count=whole[name] - width) for name, width in widths.items()}, seed=5)
+    groups = {name: GroupPlan(count=whole[name] - width) for name, width in widths.items()}
+    return ResolvedPlan.of(PruningPlan(groups=groups, seed=5), zoo())
 
 
-def wider(record: CandidateRecord, channels: int) -> PruningPlan:
+def wider(record: CandidateRecord, channels: int) -> ResolvedPlan:
     """Its widths, and one group that is wider."""
     name = max(zoo().widths, key=lambda name: zoo().widths[name])
     return of_widths({**record.widths, name: record.widths[name] + channels})
@@ -184,13 +191,13 @@ def test_what_nearly_fits_is_cut_down_to_the_ancestor() -> None:
     half, most = stored(1, 0.5), stored(2, 0.9)
     plan = wider(half, 1)
     found = shrink_to_ancestor([stored(0, 1.0), most, half], plan, zoo(), 0.1)
-    assert planned_widths(found, zoo()) == half.widths
+    assert found.widths == half.widths
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
-    lost = zoo().cost(planned_widths(plan, zoo())).multiply_adds / half.search.multiply_adds - 1
+    lost = zoo().cost(plan.widths).multiply_adds / half.search.multiply_adds - 1
     assert 0 < lost < 0.1, "else the test shows nothing"
     assert shrink_to_ancestor([most, half], plan, zoo(), 0.0) is plan
     assert shrink_to_ancestor([most, half], plan, zoo(), lost / 2) is plan
-    assert shrink_to_ancestor([most, half], wider(half, 8), zoo(), 0.02).groups == wider(half, 8).groups
+    assert shrink_to_ancestor([most, half], wider(half, 8), zoo(), 0.02).widths == wider(half, 8).widths
 
 
 def test_what_fits_and_what_nothing_is_near_stays() -> None:
@@ -215,7 +222,7 @@ def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tm
     def parents(slack: float, name: str) -> tuple[list[int | None], autoprune.Study]:
         chosen = settings(trials=14, solved_points=0, sampler="random", early_stopping="none", lineage_slack=slack)
         study = autoprune.Study.create(image_task(), chosen, out=tmp_path / name)
-        study.enqueue(wider(stored(1, 0.5), 1))
+        study.enqueue(wider(stored(1, 0.5), 1).plan)
         study.run()
         return [r.parent for r in study.records if r.origin == "sampled"], study
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 
 import autoprune
@@ -14,13 +13,15 @@ from autoprune.front.front import Front
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.objectives import COSTS
+from autoprune.records.origins import Origin
+from autoprune.search.repair import shrink_to_limits
 from autoprune.search.settings import StudySettings
-from autoprune.search.sources.repair import shrink_to_limits
 from autoprune.search.space.space import dense_plan
-from autoprune.study.store import record_of
 from autoprune.trial import candidate
 from autoprune.trial.candidate import evaluate_plan, expected_costs
 from autoprune.trial.context import TrialContext
@@ -34,7 +35,9 @@ UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
 def of(context: TrialContext, chosen: StudySettings) -> Front:
     """The front of the dense model alone."""
     dense = evaluate_plan(context, dense_plan(chosen.space, context.topology, 0))
-    record = record_of(optuna.trial.create_trial(values=[0.0], user_attrs={"origin": "dense"}), dense, [])
+    record = CandidateRecord(
+        number=0, origin=Origin.DENSE, plan=dense.plan, kept=dense.kept.groups, search=dense.measurement
+    )
     return Front.of([record], problem_of(chosen.objectives))
 
 
@@ -49,10 +52,12 @@ def half(context: TrialContext, **changes: object) -> PruningPlan:
 
 
 def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
-    def costs(tried: PruningPlan, timed: bool) -> Measurement:
+    def costs(tried: ResolvedPlan, timed: bool) -> Measurement:
         return expected_costs(context, tried, timed=timed)
 
-    return shrink_to_limits(plan, context.topology, costs, chosen, front)
+    resolved = ResolvedPlan.of(plan, context.topology)
+    found = shrink_to_limits(resolved, context.topology, costs, chosen, front)
+    return None if found is None else found.plan
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> 
     assert found is not None
     assert front.dense is not None
     most = 0.3 * COSTS[cost].value(front.dense.search)
-    assert COSTS[cost].value(expected_costs(context, plan, timed=False)) > most
+    assert COSTS[cost].value(expected_costs(context, ResolvedPlan.of(plan, context.topology), timed=False)) > most
     made = evaluate_plan(context, found)
     assert 0.8 * most < COSTS[cost].value(made.measurement) <= most
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 
 import autoprune
 from autoprune.plan.plan import PruningPlan
 from autoprune.search.allocation.correction import CorrectedScan
+from autoprune.search.ledger import Ledger
 from autoprune.search.sources import rescan
 from autoprune.search.space.space import build_space
+from autoprune.search.state import Model, SearchState
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 
 
 def test_when_it_is_due() -> None:
-    assert [count for count in range(400) if rescan.is_rescan_due(count)] == [20, 40, 80, 160, 320]
+    last = [rescan.last_rescan(count) for count in range(400)]
+    assert [count for count in range(1, 400) if last[count] != last[count - 1]] == [20, 40, 80, 160, 320]
+    assert all(due in (0, 20, 40, 80, 160, 320) and due <= count for count, due in enumerate(last))
 
 
 def test_what_is_queued_is_the_corrected_allocation_and_only_once(
@@ -38,18 +42,29 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
         found = CorrectedScan(sensitivity=replace(scanned, added_loss=dearer), factors=factors, observations=9)
         monkeypatch.setattr(rescan, "correct_scan", lambda *_: found)
 
-    space, model = build_space(chosen, topology, scanned), (chosen, topology, True, 3)
-    queue = optuna.create_study(directions=["maximize", "minimize"])
+    monkeypatch.setattr(rescan, "FIRST", 1)
+    space = build_space(chosen, topology, scanned)
+    ledger = Ledger.of(InMemoryStorage(), study.problem)
+    state = SearchState(
+        ledger=ledger,
+        settings=replace(study.settings, solved_points=3),
+        model=Model(topology=topology, problem=study.problem, sensitivity=scanned),
+        space=space,
+        records=list(study.records),
+        planned=1,
+    )
     corrected(1.0)
-    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 0, "nothing is corrected"
+    assert not rescan.enqueue_rescanned(state), "nothing is corrected"
+    assert state.ledger.rescanned_at == 1, "and it is not worked out again"
+    ledger = state.ledger = Ledger.of(InMemoryStorage(), study.problem)
     corrected(4.0)
-    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 3
-    assert rescan.enqueue_rescanned(queue, space, scanned, study.records, model) == 0, "once"
-    plans = [PruningPlan.from_dict(trial.user_attrs["plan"]) for trial in queue.get_trials()]
+    assert rescan.enqueue_rescanned(state)
+    assert not rescan.enqueue_rescanned(state), "once"
+    plans = [PruningPlan.from_dict(trial.user_attrs["plan"]) for trial in ledger.trials()]
     plain = [space.decode(space.solved(0.2) or {}, seed=0).groups[first].ratio]
     fresh = build_space(chosen, topology, replace(scanned, added_loss=dearer))
     assert fresh.decode(fresh.solved(0.2) or {}, seed=0).groups[first].ratio <= plain[0], "dearer groups stay wider"
-    assert {trial.user_attrs["origin"] for trial in queue.get_trials()} == {"solved"}
+    assert {trial.user_attrs["origin"] for trial in ledger.trials()} == {"solved"}
     assert len({plan.to_json() for plan in plans}) == 3
 
 

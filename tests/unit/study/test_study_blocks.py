@@ -15,6 +15,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.export.safetensors import export_safetensors
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.plan import PruningPlan
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.search import lineage
@@ -70,9 +71,11 @@ def test_a_parent_has_every_block_that_its_child_has(study: autoprune.Study) -> 
         if record.parent is not None:
             assert set(by_number[record.parent].dropped) <= set(record.dropped)
     (without, *_) = without_block(study)
-    widths = dict.fromkeys(without.widths, 1)
-    assert lineage.choose_parent([by_number[0], without], widths) == by_number[0]
-    assert lineage.choose_parent([by_number[0], without], widths, ("blocks.0",)) == without
+    assert study.context is not None
+    narrow = ResolvedPlan.of(PruningPlan(), study.context.topology)
+    narrow = replace(narrow, widths=dict.fromkeys(without.widths, 1))
+    assert lineage.choose_parent([by_number[0], without], narrow) == by_number[0]
+    assert lineage.choose_parent([by_number[0], without], replace(narrow, gone=frozenset(["blocks.0"]))) == without
 
 
 def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_two_of_three_layers_go_by_influence_or_by_loss() -> None:
         plan = PruningPlan(layers=BlockPlan(count=2, criterion=criterion), recovery=RecoveryPlan(steps=0))
         resolved, seen = resolve_plan(context(), plan)
         assert len(resolved.dropped) == 2
-        assert resolved.layers is None
+        assert resolved.plan.layers is None
         assert seen.forward > 0
         assert evaluate_plan(context(), plan).kept.dropped == resolved.dropped
     with pytest.raises(ConfigurationError, match="the count of layers must be at most 3, but got 4"):
@@ -95,7 +95,7 @@ def test_a_plan_names_the_whole_for_its_parts() -> None:
     parts = ("encoder.layers.0", "encoder.layers.0.self_attn", "encoder.layers.1.linear1")
     resolved, _ = resolve_plan(context("blocks", "layers"), PruningPlan(dropped=parts))
     assert resolved.dropped == ("encoder.layers.0", "encoder.layers.1.linear1")
-    known = parameters_of(space(kinds=("blocks", "layers")), topology, resolved)
+    known = parameters_of(space(kinds=("blocks", "layers")), topology, resolved.plan)
     assert {name for name, value in known.items() if value is True} == {
         *(f"drop/{name}" for name in parts),
         "drop/encoder.layers.0.linear1",

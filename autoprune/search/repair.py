@@ -7,26 +7,24 @@ from collections.abc import Callable
 import numpy as np
 
 from autoprune.front.front import Front
-from autoprune.plan.plan import PruningPlan
-from autoprune.plan.widths import planned_widths
+from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
 from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import COSTS
 from autoprune.search.allocation.solver import width_bounds
-from autoprune.search.lineage import with_widths
 from autoprune.search.settings import StudySettings
 from autoprune.structure.topology import Topology
 
 #: Bisection steps for the factor.
 _HALVINGS = 8
 #: (resolved plan, whether its latency counts) -> its expected costs.
-ExpectedCosts = Callable[[PruningPlan, bool], Measurement]
+ExpectedCosts = Callable[[ResolvedPlan, bool], Measurement]
 
 
 def shrink_to_limits(
-    plan: PruningPlan, topology: Topology, costs: ExpectedCosts, settings: StudySettings, front: Front
-) -> PruningPlan | None:
+    plan: ResolvedPlan, topology: Topology, costs: ExpectedCosts, settings: StudySettings, front: Front
+) -> ResolvedPlan | None:
     """Scale all widths by the largest factor that keeps the limits.
 
     Latency is measured, not predicted. Limits of metrics say nothing before the training. Under masks, bytes and
@@ -47,7 +45,7 @@ def shrink_to_limits(
     if not limited:
         return plan
 
-    def fits(tried: PruningPlan) -> bool:
+    def fits(tried: ResolvedPlan) -> bool:
         record = CandidateRecord.proposed(costs(tried, any(COSTS[name].is_timed for name in limited)))
         return all(front.value(record, name) <= limit for name, limit in limited.items())
 
@@ -55,13 +53,12 @@ def shrink_to_limits(
         return plan
     table = CostTable.of(topology)
     floor, grain = width_bounds(table, settings.space.max_ratio, settings.space.round_to)
-    planned = planned_widths(plan, topology)
-    widths = np.array([planned[name] for name in table.names], dtype=np.float64)
+    widths = np.array([plan.widths[name] for name in table.names], dtype=np.float64)
     floor = np.minimum(floor, widths)
 
-    def at(factor: float) -> PruningPlan:
+    def at(factor: float) -> ResolvedPlan:
         fewer = np.maximum(np.floor(widths * factor / grain + 1e-9) * grain, floor)
-        return with_widths(plan, dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), topology)
+        return plan.with_widths(dict(zip(table.names, fewer.astype(int).tolist(), strict=True)), topology)
 
     low, high = 0.0, 1.0
     if not fits(at(low)):

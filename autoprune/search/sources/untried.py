@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprune.search import duplicates
+from autoprune.search.adjustment import scale_steps, shrink_to_limits
 from autoprune.search.samplers.vectors import Coordinates
+from autoprune.search.sources.polish import DUPLICATES_IN_A_ROW
 from autoprune.search.space.parameters import Parameters
+from autoprune.search.space.settings import SCORED_MODES
 from autoprune.search.space.space import Space
+from autoprune.search.state import SearchState
 
 #: User attribute of trials queued here: they are not shrunk to fit an ancestor.
 UNTRIED = "untried"
 #: Draws after which the space counts as exhausted.
-DRAWS = 1000
+_DRAWS = 1000
 #: The same where each draw has to be scored, or cut and measured, to know its widths.
-EXPENSIVE_DRAWS = 50
+_EXPENSIVE_DRAWS = 50
 #: Smallest and largest step around a trial, as a share of each parameter's range; log-uniform.
 _STEPS = (0.005, 0.3)
 
 
-def enqueue(
-    study: optuna.Study, space: Space, is_untried: Callable[[Parameters], bool], seed: int, draws: int = DRAWS
-) -> bool:
-    """Queue an untried point of the space.
+def enqueue_untried(state: SearchState) -> bool:
+    """Queue a proposal that gives a new model, where the sampler repeats known ones and nothing can be polished.
 
     Args:
-        study: Optuna study.
-        space: Search space.
-        is_untried: Whether parameters give a model that no finished candidate has.
-        seed: Seed of the draws; the same seed and trials give the same point.
-        draws: Most points to look at.
+        state: State of the search.
 
     Returns:
         Whether a point was found.
     """
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    for point in islice(_drawn(space, finished, np.random.default_rng(seed)), draws):
+    ledger, settings, topology = state.ledger, state.settings, state.model.topology
+    if ledger.duplicates_in_a_row != DUPLICATES_IN_A_ROW:
+        return False
+    known, seed = duplicates.keys(state.records, topology), state.seed(ledger.next_number)
+    expensive = bool(
+        {*settings.space.amounts} & {*SCORED_MODES} or settings.limits.given or settings.space.block_criteria
+    )
+
+    def is_untried(point: Parameters) -> bool:
+        try:
+            plan = state.model.resolved(state.space.decode(point, seed=seed))[0]
+            plan = scale_steps(state, shrink_to_limits(state, plan))
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException:  # the user's loss runs here; skip points that cannot be scored
+            return False
+        return duplicates.key(plan, topology) not in known
+
+    finished = ledger.trials(TrialState.COMPLETE)
+    draws = _EXPENSIVE_DRAWS if expensive else _DRAWS
+    for point in islice(_drawn(state.space, finished, np.random.default_rng(seed)), draws):
         if is_untried(point):
-            study.enqueue_trial(dict(point), user_attrs={UNTRIED: True})
+            ledger.enqueue(point, {UNTRIED: True})
             return True
     return False
 

@@ -1,0 +1,58 @@
+"""Trials that were running when their process died."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from optuna.trial import TrialState
+
+from autoprune.errors import AutopruneError
+from autoprune.front.front import Front
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.origins import Origin
+from autoprune.search import attempts
+from autoprune.search.ledger import Ledger, origin_of, set_constraints, values_of
+
+
+def settle_interrupted(
+    ledger: Ledger,
+    records: Sequence[CandidateRecord],
+    front: Front,
+    *,
+    alive: Collection[int] = (),
+) -> list[int]:
+    """Tell the stored results of interrupted trials, and queue the others again, up to MAX_ATTEMPTS times.
+
+    Args:
+        ledger: Trials of the study.
+        records: Stored candidates.
+        front: Their front.
+        alive: Numbers of trials that another worker is running.
+
+    Returns:
+        Numbers of the trials that are given up. They are still to be told as failed.
+
+    Raises:
+        AutopruneError: The dense model's trial ended its process each time. It is queued again for the next start.
+    """
+    stored = {record.number: record for record in records}
+    given_up = []
+    for found in ledger.trials(TrialState.RUNNING):
+        record = stored.get(found.number)
+        if found.number in alive:
+            continue
+        if record is not None:
+            trial = ledger.trial(found.number)
+            set_constraints(trial, record, front.excess(record, front.problem.limits))
+            ledger.study.tell(found.number, values_of(record, front.problem))
+            continue
+        hopeless = attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
+        if hopeless and origin_of(found) is not Origin.DENSE:
+            given_up.append(found.number)
+            continue
+        if hopeless:
+            attempts.reset(ledger, found.number)  # a user who starts the run again wants it tried
+        ledger.put_back(found.number)
+        if hopeless:
+            raise AutopruneError(attempts.dense_failed_message("the process ended in it each time"))
+    return given_up

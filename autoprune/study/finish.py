@@ -1,0 +1,53 @@
+"""Measure the finished front on the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from autoprune.front.front import Front
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.run_folder import RunFolder
+from autoprune.study.store import load_parent
+from autoprune.study.untested import UntestedCandidates
+from autoprune.trial.candidate import measure_test
+from autoprune.trial.context import TrialContext
+
+
+def measure_tests(
+    context: TrialContext,
+    folder: RunFolder,
+    records: list[CandidateRecord],
+    front: Front,
+    untested: UntestedCandidates,
+    follow: Callable[[int, int], None],
+) -> None:
+    """Measure the front, the dense model and the uniform sweep on the test split.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        records: All finished candidates; measured ones are replaced in place.
+        front: Their front.
+        untested: Collects the candidates that cannot be measured.
+        follow: Called with (done, total) candidates.
+    """
+    members = {record.number for record in front.members}
+    wanted = [
+        position
+        for position, record in enumerate(records)
+        if record.test is None and (record.number in members or record.origin.is_baseline)
+    ]
+    if wanted:
+        follow(0, len(wanted))
+    for count, position in enumerate(wanted, 1):
+        if untested.hopeless:
+            break
+        record, measured = records[position], None
+        with untested.kept(record.number):
+            measured = measure_test(context, load_parent(context, folder, record).model, record.search)
+        if measured is not None:
+            folder.write_test(record.number, measured)
+            records[position] = replace(record, test=measured)
+        follow(count, len(wanted))
+    untested.warn()
