@@ -50,10 +50,58 @@ def check_backend(name: str) -> None:
         raise UnknownNameError("the latency backend", name, LATENCY_BACKENDS)
 
 
+class LatencyReference:
+    """A model that others are timed against. The backend prepares it once, when it is first used.
+
+    Args:
+        reference: Model to compare with, mostly the dense one.
+        inputs: Inputs of a call.
+        backend: Name in LATENCY_BACKENDS of the runtime.
+
+    Raises:
+        UnknownNameError: For an unknown backend.
+    """
+
+    def __init__(self, reference: nn.Module, inputs: Inputs, *, backend: str = "torch") -> None:
+        check_backend(backend)
+        self._reference, self._inputs, self._backend = reference, inputs, backend
+        self._run: Callable[[], None] | None = None
+
+    def compare(self, model: nn.Module, *, rounds: int = 30) -> Latency:
+        """Time a model and the reference in turn.
+
+        Args:
+            model: Model to time.
+            rounds: Number of pairs of measurements, >= 1.
+
+        Returns:
+            Medians, with 95 % intervals from order statistics.
+        """
+        prepare = LATENCY_BACKENDS[self._backend]
+        with eval_mode(model), eval_mode(self._reference):
+            if self._run is None:
+                self._run = prepare(self._reference, self._inputs)
+            times = _in_turn([prepare(model, self._inputs), self._run], rounds)
+        ratios = [a / b for a, b in zip(*times, strict=True)]
+        low, high = median_interval(times[0])
+        ratio_low, ratio_high = median_interval(ratios)
+        return Latency(
+            latency_ms=median(times[0]),
+            low_ms=low,
+            high_ms=high,
+            dense_ms=median(times[1]),
+            ratio=median(ratios),
+            ratio_low=ratio_low,
+            ratio_high=ratio_high,
+            backend=self._backend,
+            rounds=rounds,
+        )
+
+
 def compare_latency(
     model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch"
 ) -> Latency:
-    """Time two models in turn.
+    """Time two models in turn, once; see `LatencyReference`.
 
     Args:
         model: Model to time.
@@ -68,23 +116,7 @@ def compare_latency(
     Raises:
         UnknownNameError: For an unknown backend.
     """
-    check_backend(backend)
-    with eval_mode(model), eval_mode(dense):
-        times = _in_turn([LATENCY_BACKENDS[backend](module, inputs) for module in (model, dense)], rounds)
-    ratios = [a / b for a, b in zip(*times, strict=True)]
-    low, high = median_interval(times[0])
-    ratio_low, ratio_high = median_interval(ratios)
-    return Latency(
-        latency_ms=median(times[0]),
-        low_ms=low,
-        high_ms=high,
-        dense_ms=median(times[1]),
-        ratio=median(ratios),
-        ratio_low=ratio_low,
-        ratio_high=ratio_high,
-        backend=backend,
-        rounds=rounds,
-    )
+    return LatencyReference(dense, inputs, backend=backend).compare(model, rounds=rounds)
 
 
 def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> tuple[list[float], ...]:

@@ -30,7 +30,7 @@ from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estima
 from autoprune.study.retention import remove_useless_weights
 from autoprune.study.trials import TrialRunner
 from autoprune.study.untested import UntestedCandidates
-from autoprune.trial.candidate import expected_costs, resolve_plan
+from autoprune.trial.candidate import resolve_plan
 from autoprune.trial.context import TrialContext
 
 #: Consecutive crashes after which the run stops with an error.
@@ -106,7 +106,7 @@ class Loop:
         context, setup = self._context, self._setup
 
         def costs(plan: ResolvedPlan, timed: bool) -> Measurement:
-            return expected_costs(context, plan, timed=timed)
+            return context.costs.expected(plan, timed=timed)
 
         model = Model(
             topology=context.topology,

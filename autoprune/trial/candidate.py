@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import nn
 
 from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.resolve import resolve_allocation, signals_to_resolve
 from autoprune.errors import user_code
-from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
-from autoprune.measure.latency import compare_latency
+from autoprune.measure.cost import count_nonzero, stored_bytes
 from autoprune.measure.quality import evaluate, quality_alone
-from autoprune.measure.registry import measure_further
 from autoprune.plan.kept import KeptChannels
-from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
 from autoprune.plan.resolved import ResolvedPlan
-from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import Measurement
 from autoprune.records.work import Work
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.fine_tune import DivergedError
-from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from autoprune.task.clone import clone_with
 from autoprune.task.evaluation import Scorable
 from autoprune.trial.context import Parent, TrialContext
+from autoprune.trial.costs import first_channels
 from autoprune.trial.prune_and_recover import PhaseTimer, PruneAndRecover
 
 
@@ -211,9 +204,7 @@ def evaluate_resolved(
         pruner.run()
         work = lost.work + pruner.work
     masked = resolved.weights is not None
-    measurement, seen = _measure(
-        context, pruner.model, timer, masked=masked, known=None if evaluator is None else evaluator.costs
-    )
+    measurement, seen = _measure(context, pruner, masked=masked, known=None if evaluator is None else evaluator.costs)
     return Candidate(
         plan=resolved.asked,
         kept=pruner.kept,
@@ -226,27 +217,6 @@ def evaluate_resolved(
         rungs=tuple(evaluator.seen) if evaluator is not None and not note else (),
         fidelity=fidelity,
     )
-
-
-def expected_costs(context: TrialContext, plan: ResolvedPlan, *, timed: bool) -> Measurement:
-    """Work out the costs of a plan without training.
-
-    Args:
-        context: Context of the trials.
-        plan: Plan to cost.
-        timed: Whether latency is measured, too.
-
-    Returns:
-        Costs with NaN as the quality. Under masks, bytes and non-zero parameters are lower bounds.
-    """
-    model = cut(context.task.dense, context.topology, _of_widths(plan))
-    costs = _costs(context if timed else replace(context, latency_rounds=0), model, PhaseTimer(), masked=False)
-    return costs if plan.weights is None else _lower_bounds(costs, model, plan.weights, context.topology)
-
-
-def _of_widths(plan: ResolvedPlan) -> KeptChannels:
-    """A kept set with the planned widths. Costs depend only on how many channels stay."""
-    return KeptChannels(groups={name: tuple(range(width)) for name, width in plan.widths.items()}, dropped=plan.dropped)
 
 
 class _RungEvaluator:
@@ -263,12 +233,12 @@ class _RungEvaluator:
         self._shares = rungs.steps(plan.recovery.steps)
         self.seen: list[tuple[float, float]] = []
         self.samples = 0
-        self._kept = _of_widths(plan)
+        self._kept = first_channels(plan)
         with timer.phase("cut"):
             model = cut(context.task.dense, context.topology, self._kept)
-        self.costs = _costs(context, model, timer, masked=False)
+        self.costs = _costs(context, model, self._kept, timer)
         self._lower_bounds = (
-            self.costs if plan.weights is None else _lower_bounds(self.costs, model, plan.weights, context.topology)
+            self.costs if plan.weights is None else context.costs.lower_bounds(self.costs, model, plan.weights)
         )
 
     @property
@@ -287,35 +257,18 @@ class _RungEvaluator:
         )
 
 
-def _lower_bounds(costs: Measurement, model: nn.Module, plan: WeightPlan, topology: Topology) -> Measurement:
-    """Lower bounds of the costs once masks are applied."""
-    weights = {n: parameter for n, parameter in model.named_parameters() if n in maskable(topology)}
-    rows, columns = block_pattern(plan.pattern) or (1, 1)
-    # Each weight may lose up to a block more than its share, as whole blocks are masked.
-    zeros = {
-        n: min(weight.numel(), math.ceil(plan.layers.get(n, plan.target) * weight.numel()) + rows * columns)
-        for n, weight in weights.items()
-    }
-    widest = max((weight.element_size() for weight in weights.values()), default=0)
-    return replace(
-        costs,
-        nonzero_parameters=max(costs.nonzero_parameters - sum(zeros.values()), 0),
-        size_bytes=max(costs.size_bytes - sum(zeros.values()) * widest, 0),
-    )
-
-
 def _measure(
-    context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked: bool, known: Measurement | None = None
+    context: TrialContext, pruner: PruneAndRecover, *, masked: bool, known: Measurement | None = None
 ) -> tuple[Measurement, int]:
     """The measurement on the search split, and the samples it took.
 
     known: costs of the same widths with other weights. Without masks, latency and counts do not depend on the weights.
     """
-    task = context.task
+    task, model, timer = context.task, pruner.model, pruner.timer
     with timer.phase("evaluate"):
         quality = evaluate(task, model, task.search_split)
     if known is None or masked:
-        costs = _costs(context, model, timer, masked=masked)
+        costs = _costs(context, model, pruner.kept, timer, masked=masked)
     else:
         with timer.phase("cost"):
             costs = replace(known, nonzero_parameters=count_nonzero(model), size_bytes=stored_bytes(model))
@@ -323,65 +276,15 @@ def _measure(
     return found, quality.samples
 
 
-def _costs(context: TrialContext, model: nn.Module, timer: PhaseTimer, *, masked: bool) -> Measurement:
+def _costs(
+    context: TrialContext, model: nn.Module, kept: KeptChannels, timer: PhaseTimer, *, masked: bool = False
+) -> Measurement:
     """The costs of a model, with NaN as its quality."""
     with timer.phase("latency"):
-        latency = measure_latency(context, model)
-        against_itself = measure_masks(context, model) if masked else None
+        latency = context.costs.latency(model)
+        mask_latency = context.costs.mask_latency(model) if masked else None
     with timer.phase("cost"):
-        return Measurement(
-            split="search",
-            quality=math.nan,
-            quality_error=0.0,
-            metrics={},
-            parameters=count_parameters(model),
-            nonzero_parameters=count_nonzero(model),
-            multiply_adds=count_multiply_adds(model, context.task.example_inputs),
-            size_bytes=stored_bytes(model),
-            latency=latency,
-            mask_latency=against_itself,
-            costs=measure_further(model, context.task.example_inputs),
-        )
-
-
-def measure_latency(context: TrialContext, model: nn.Module) -> Latency | None:
-    """Measure the latency of a model against the dense model.
-
-    Args:
-        context: Context of the trials.
-        model: A pruned model.
-
-    Returns:
-        The latency; None when the context leaves it out.
-    """
-    if context.latency_rounds == 0:
-        return None
-    task = context.task
-    return compare_latency(
-        model, task.dense, task.example_inputs, rounds=context.latency_rounds, backend=context.latency_backend
-    )
-
-
-@torch.no_grad()
-def measure_masks(context: TrialContext, model: nn.Module) -> Latency | None:
-    """Measure the latency of a masked model against the same model without masks.
-
-    Args:
-        context: Context of the trials.
-        model: A model with masks.
-
-    Returns:
-        The effect of the masks alone; None when the context leaves latency out.
-    """
-    if context.latency_rounds == 0:
-        return None
-    filled = clone_with(model)
-    for name, parameter in filled.named_parameters():
-        if name in maskable(context.topology):
-            # Latency does not depend on the values, unless they are zero or denormal.
-            parameter.masked_fill_(parameter == 0, 0.01)
-    inputs = context.task.example_inputs
-    return compare_latency(model, filled, inputs, rounds=context.latency_rounds, backend=context.latency_backend)
+        return context.costs.of(model, kept, latency=latency, mask_latency=mask_latency)
 
 
 def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -> Measurement | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from autoprune.structure.groups import GROUP_KINDS
 from autoprune.structure.topology import Topology
 from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
+from autoprune.trial.costs import CostOracle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class TrialContext:
         masks_weights: Whether masks may be laid on single weights.
         latency_rounds: Pairs of calls per latency measurement; 0 leaves latency out.
         latency_backend: Name of the latency backend.
+        costs: Costs of pruned models.
     """
 
     task: PreparedTask
@@ -39,6 +41,11 @@ class TrialContext:
     masks_weights: bool = True
     latency_rounds: int = 30
     latency_backend: str = "torch"
+    costs: CostOracle = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        oracle = CostOracle(self.task, self.topology, rounds=self.latency_rounds, backend=self.latency_backend)
+        object.__setattr__(self, "costs", oracle)
 
     @classmethod
     def of(

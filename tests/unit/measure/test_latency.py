@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import UnknownNameError
 from autoprune.measure import latency
-from autoprune.measure.latency import LATENCY_BACKENDS, compare_latency, median, median_interval
+from autoprune.measure.latency import LATENCY_BACKENDS, LatencyReference, compare_latency, median, median_interval
 from autoprune.task.data import Inputs
 
 #: Ranks (from 1) of the 95 % interval of a median, as in the usual tables of the sign test.
@@ -166,3 +166,18 @@ def test_every_backend_runs_a_real_model(backend: str, inputs: Inputs) -> None:
     assert 0 < found.ratio_low <= found.ratio <= found.ratio_high
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_reference_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[nn.Module] = []
+
+    def prepare(module: nn.Module, inputs: object) -> Callable[[], None]:
+        prepared.append(module)
+        return lambda: None
+
+    monkeypatch.setattr(latency, "LATENCY_BACKENDS", {"fake": prepare})
+    dense, models = nn.Identity(), [nn.Identity() for _ in range(3)]
+    reference = LatencyReference(dense, torch.zeros(1), backend="fake")
+    for model in models:
+        reference.compare(model, rounds=1)
+    assert [prepared.count(module) for module in (dense, *models)] == [1, 1, 1, 1]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import autoprune
 from autoprune.errors import UnknownNameError
@@ -22,8 +23,8 @@ from autoprune.records.origins import Origin
 from autoprune.search.repair import shrink_to_limits
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.space import dense_plan
-from autoprune.trial import candidate
-from autoprune.trial.candidate import evaluate_plan, expected_costs
+from autoprune.trial import costs
+from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
 from tests.tasks import image_task
 from tests.unit.front.builders import problem_of
@@ -53,7 +54,7 @@ def half(context: TrialContext, **changes: object) -> PruningPlan:
 
 def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
     def costs(tried: ResolvedPlan, timed: bool) -> Measurement:
-        return expected_costs(context, tried, timed=timed)
+        return context.costs.expected(tried, timed=timed)
 
     resolved = ResolvedPlan.of(plan, context.topology)
     found = shrink_to_limits(resolved, context.topology, costs, chosen, front)
@@ -75,7 +76,7 @@ def test_the_largest_widths_within_a_limit(context: TrialContext, cost: str) -> 
     assert found is not None
     assert front.dense is not None
     most = 0.3 * COSTS[cost].value(front.dense.search)
-    assert COSTS[cost].value(expected_costs(context, ResolvedPlan.of(plan, context.topology), timed=False)) > most
+    assert COSTS[cost].value(context.costs.expected(ResolvedPlan.of(plan, context.topology), timed=False)) > most
     made = evaluate_plan(context, found)
     assert 0.8 * most < COSTS[cost].value(made.measurement) <= most
     assert (found.seed, found.recovery) == (plan.seed, plan.recovery)
@@ -116,14 +117,14 @@ def test_of_masks_the_most_is_hoped_for(context: TrialContext) -> None:
 
 
 def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    def clock(where: TrialContext, model: object) -> Latency | None:
-        if not where.latency_rounds:
-            return None
-        share = sum(p.numel() for p in model.parameters()) / sum(p.numel() for p in where.task.dense.parameters())  # type: ignore[attr-defined]
+    whole = sum(p.numel() for p in context.task.dense.parameters())
+
+    def clock(_: object, model: torch.nn.Module) -> Latency:
+        share = sum(p.numel() for p in model.parameters()) / whole
         numbers = {"latency_ms": share, "low_ms": share, "high_ms": share, "dense_ms": 1.0}
         return Latency(**numbers, ratio=share, ratio_low=share, ratio_high=share, backend="torch", rounds=1)
 
-    monkeypatch.setattr(candidate, "measure_latency", clock)
+    monkeypatch.setattr(costs.CostOracle, "latency", clock)
     timed = replace(context, latency_rounds=1)
     chosen = limited(autoprune.Limits(max_latency_ms=0.4))
     found = shrink(timed, chosen, of(timed, chosen), half(context))
