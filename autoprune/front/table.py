@@ -51,7 +51,9 @@ def columns(problem: Problem) -> list[Column]:
             data=lambda record, _: {"candidate": record.number},
         ),
         Column(
-            heading="origin", text=lambda record, _: record.origin, data=lambda record, _: {"origin": record.origin}
+            heading="origin",
+            text=lambda record, _: str(record.origin),
+            data=lambda record, _: {"origin": str(record.origin)},
         ),
         *_quality(problem.metric),
         *(column for name in problem.further_metrics for column in _metric(name)),

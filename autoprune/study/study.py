@@ -78,7 +78,7 @@ class Study:
         ... )
         >>> settings = StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
         >>> study = Study.create(task, settings, out=tempfile.mkdtemp())
-        >>> [record.origin for record in study.run().records]
+        >>> [str(record.origin) for record in study.run().records]
         ['dense']
     """
 
