@@ -263,8 +263,8 @@ def test_a_proof_that_runs_out_of_time_compares_nothing_more(monkeypatch: pytest
         compared.append(clock[0])
         return reason
 
-    for module in ("prove", "forwards"):
-        monkeypatch.setattr(f"autoprune.surgery.{module}.time", SimpleNamespace(process_time=lambda: clock[0]))
+    for module in ("discover", "forwards"):
+        monkeypatch.setattr(f"autoprune.proof.{module}.time", SimpleNamespace(process_time=lambda: clock[0]))
     monkeypatch.setattr(EquivalenceCheck, "difference", slow)
     topology = discover_structure(Gpt2(4).eval(), torch.randint(11, (2, 5)), seconds=5.5)
     assert compared
