@@ -9,7 +9,7 @@ import typer
 
 from autoprune.cli.options import FolderArgument
 from autoprune.cli.output import print_path, report_errors
-from autoprune.errors import UnknownNameError
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 
 
 @report_errors
@@ -18,15 +18,27 @@ def export(
     candidate: Annotated[int, typer.Option(help="Number of the candidate, as `front` and `choose` print it.")],
     to: Annotated[Path, typer.Option(help="File to write.")],
     format: Annotated[  # noqa: A002  # the option's name
-        str, typer.Option(help="safetensors, or sparse: smaller where many weights are zero, for autoprune alone.")
+        str,
+        typer.Option(
+            help="safetensors; sparse: smaller where many weights are zero, for autoprune alone; torch_export: the "
+            "whole model as a .pt2 file."
+        ),
     ] = "safetensors",
+    script: Annotated[
+        Path | None, typer.Option(help="Study script, for formats that hold the whole model.", dir_okay=False)
+    ] = None,
 ) -> None:
     """Write a candidate as files that need neither the study nor Optuna."""
+    from autoprune.cli.script import load_script
+    from autoprune.export.exportable import Exportable
     from autoprune.export.formats import EXPORT_FORMATS
     from autoprune.front.run import Run
 
     if format not in EXPORT_FORMATS:
         raise UnknownNameError("--format", format, EXPORT_FORMATS)
-    opened = Run.open(folder)
-    for path in EXPORT_FORMATS[format](opened.folder, opened.front().get(candidate), to):
+    chosen = EXPORT_FORMATS[format]
+    if chosen.needs_model and script is None:
+        raise ConfigurationError(error_message(f"--format {format}", "come with the study script", "none", "--script"))
+    task = load_script(script).task if script is not None and chosen.needs_model else None
+    for path in chosen.write(Exportable.of_run(Run.open(folder), candidate, task), to):
         print_path(path)

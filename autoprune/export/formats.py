@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from autoprune.export.exportable import Exportable
 from autoprune.export.safetensors import export_safetensors, export_sparse
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.run_folder import RunFolder
+from autoprune.export.torch_export import export_program
 
-#: (run folder, candidate, file to write) -> the files that were written.
-ExportFunction = Callable[[RunFolder, CandidateRecord, Path], tuple[Path, ...]]
 
-#: Formats of `export --format`; `load_safetensors` reads all of them.
-EXPORT_FORMATS: Mapping[str, ExportFunction] = {"safetensors": export_safetensors, "sparse": export_sparse}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFormat:
+    """A format of `export --format`.
+
+    Attributes:
+        write: Function that writes a candidate to a file, and returns the files that were written.
+        ending: Ending of the file.
+        needs_model: Whether the candidate must come with its model, and not with its weights alone.
+        title: Description for the help text and the docs.
+    """
+
+    write: Callable[[Exportable, Path], tuple[Path, ...]]
+    ending: str
+    needs_model: bool = False
+    title: str
+
+
+EXPORT_FORMATS: Mapping[str, ExportFormat] = {
+    "safetensors": ExportFormat(
+        write=export_safetensors, ending=".safetensors", title="weights that any tool reads, and the architecture"
+    ),
+    "sparse": ExportFormat(
+        write=export_sparse,
+        ending=".safetensors",
+        title="the same, smaller where many weights are zero, for autoprune alone",
+    ),
+    "torch_export": ExportFormat(
+        write=export_program,
+        ending=".pt2",
+        needs_model=True,
+        title="the whole model, which runs without its Python classes",
+    ),
+}

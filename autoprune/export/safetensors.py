@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import ConfigurationError, NotFoundError, error_message
+from autoprune.export.exportable import Exportable
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.records.atomic import write_atomically
-from autoprune.records.candidate import CandidateRecord
-from autoprune.records.run_folder import RunFolder
 from autoprune.structure.stored import StoredTopology
 from autoprune.structure.topology import Topology
-from autoprune.study.store import check_sound, load_weights
 from autoprune.surgery.cut import dense_shapes, rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest
 from autoprune.task.data import Inputs
@@ -45,13 +43,11 @@ class Architecture:
     topology: StoredTopology | None = None
 
 
-def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
-    """Write a candidate's weights, which any tool reads, and its architecture. Needs neither the study script nor the
-    model.
+def export_safetensors(exportable: Exportable, to: Path) -> tuple[Path, ...]:
+    """Write a candidate's weights, which any tool reads, and its architecture.
 
     Args:
-        folder: Run folder of the study.
-        record: Candidate to export.
+        exportable: Candidate to export.
         to: File for the weights, ending in .safetensors; the architecture gets the ending .json.
 
     Returns:
@@ -59,13 +55,11 @@ def export_safetensors(folder: RunFolder, record: CandidateRecord, to: Path) -> 
 
     Raises:
         ConfigurationError: For another ending.
-        NotFoundError: When the candidate's weights were deleted.
-        StorageError: When the weights cannot be read.
     """
-    return _export(folder, record, to, serialize)
+    return _export(exportable, to, serialize)
 
 
-def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple[Path, Path]:
+def export_sparse(exportable: Exportable, to: Path) -> tuple[Path, ...]:
     """Export like `export_safetensors`, with weights of many zeros compressed where that is smaller (see
     task.sparse_file).
 
@@ -73,8 +67,7 @@ def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple
     in place of compressed weights.
 
     Args:
-        folder: Run folder of the study.
-        record: Candidate to export.
+        exportable: Candidate to export.
         to: File for the weights, ending in .safetensors; the architecture gets the ending .json.
 
     Returns:
@@ -82,36 +75,29 @@ def export_sparse(folder: RunFolder, record: CandidateRecord, to: Path) -> tuple
 
     Raises:
         ConfigurationError: For another ending.
-        NotFoundError: When the candidate's weights were deleted.
-        StorageError: When the weights cannot be read.
     """
-    return _export(folder, record, to, serialize_smallest)
+    return _export(exportable, to, serialize_smallest)
 
 
-def _export(
-    folder: RunFolder, record: CandidateRecord, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]
-) -> tuple[Path, Path]:
+def _export(exportable: Exportable, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]) -> tuple[Path, ...]:
     if to.suffix != ".safetensors":
         raise ConfigurationError(error_message("--to", "end in .safetensors", str(to)))
-    source = folder.weights(record.number)
-    stored, weights = folder.read_study(), load_weights(folder, record.number)
-    check_sound(folder, weights, source)
     architecture = {
         "version": ARCHITECTURE_VERSION,
-        "study": stored.name,
-        "candidate": record.number,
-        "structure": stored.structure,
-        "kept": {name: list(indices) for name, indices in record.kept.items()},
-        "dropped": list(record.dropped),
-        "topology": to_plain(folder.read_topology()),
-        "plan": record.plan.to_dict(),
-        "search": record.search.to_dict(),
-        "test": None if record.test is None else record.test.to_dict(),
+        "study": exportable.name,
+        "candidate": exportable.number,
+        "structure": exportable.structure,
+        "kept": {name: list(indices) for name, indices in exportable.kept.groups.items()},
+        "dropped": list(exportable.kept.dropped),
+        "topology": to_plain(exportable.topology),
+        "plan": exportable.plan.to_dict(),
+        "search": exportable.search.to_dict(),
+        "test": None if exportable.test is None else exportable.test.to_dict(),
     }
     architecture_path = to.with_suffix(".json")
     # The architecture first: weights without it cannot be read.
     write_atomically(architecture_path, json.dumps(architecture, indent=1).encode())
-    write_atomically(to, written(weights))
+    write_atomically(to, written(exportable.weights))
     return to, architecture_path
 
 

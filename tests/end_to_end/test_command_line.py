@@ -212,11 +212,13 @@ def test_report_is_one_file_that_fetches_nothing(out: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_export_gives_a_model_that_needs_no_study(kind: str, ran: tuple[Path, Path, Outcome], tmp_path: Path) -> None:
     script, out, _ = ran
-    number = int(command("choose", out, "--knee").out)
-    to = tmp_path / "model.safetensors"
-    answer = command("export", out, "--candidate", number, "--format", kind, "--to", to)
+    number, chosen = int(command("choose", out, "--knee").out), EXPORT_FORMATS[kind]
+    to = tmp_path / f"model{chosen.ending}"
+    options = ["--script", script] if chosen.needs_model else []
+    answer = command("export", out, "--candidate", number, "--format", kind, "--to", to, *options)
     assert answer.code == 0
-    assert answer.out.split() == [str(to), str(to.with_suffix(".json"))]
+    written = [to] if chosen.needs_model else [to, to.with_suffix(".json")]
+    assert answer.out.split() == [str(path) for path in written]
     namespace: dict[str, object] = {"__name__": "a_product"}
     exec(compile(script.read_text(), str(script), "exec"), namespace)
     make_model, make_data, make_task = (namespace[name] for name in ("model", "data", "task"))
@@ -224,11 +226,22 @@ def test_export_gives_a_model_that_needs_no_study(kind: str, ran: tuple[Path, Pa
     assert callable(make_data)
     assert callable(make_task)
     images, _ = make_data(30, 3)
+    images = images[: len(make_task().example_inputs)]
     torch.manual_seed(5)
-    loaded = autoprune.load_safetensors(make_model(), images[:4], to)
+    loaded = (
+        torch.export.load(to).module()
+        if kind == "torch_export"
+        else autoprune.load_safetensors(make_model(), images[:4], to)
+    )
     rebuilt = autoprune.Study.open(out, make_task()).rebuild(number)
     with torch.no_grad():
         assert torch.equal(loaded(images), rebuilt(images))
+
+
+def test_a_format_with_the_whole_model_asks_for_the_script(ran: tuple[Path, Path, Outcome], tmp_path: Path) -> None:
+    answer = command("export", ran[1], "--candidate", 0, "--format", "torch_export", "--to", tmp_path / "m.pt2")
+    assert answer.code != 0
+    assert "--format torch_export must come with the study script, but got none" in answer.sentence
 
 
 def test_explain_says_what_can_be_pruned_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import autoprune
 from autoprune.errors import AutopruneError, StorageError
+from autoprune.export.exportable import Exportable
 from autoprune.export.safetensors import export_safetensors
 from autoprune.front.run import Run
 from autoprune.plan.kept import KeptChannels
@@ -59,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     study = autoprune.Study.create(image_task(), chosen, out=path)
     study.run()
     record = study.records[3]
-    export_safetensors(study.folder, record, path / "m.safetensors")
+    export_safetensors(Exportable.of_run(study.stored, 3), path / "m.safetensors")
     (path / "plan.json").write_text(record.plan.to_json())
     kept = KeptChannels(groups=record.kept)
     checkpoints.write(study.folder, 3, Snapshot(epoch=1, step=2, rate=0.1, model=study.rebuild(3), kept=kept, masks={}))
@@ -114,7 +115,7 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
         lambda: opened().front().knee(),
         lambda: opened().importances(),
         lambda: solve_stored(opened().stored, opened().settings.space, 0.4),
-        lambda: export_safetensors(folder, opened().front().get(3), work / "again.safetensors"),
+        lambda: export_safetensors(Exportable.of_run(Run.open(folder.path), 3), work / "again.safetensors"),
         load,
         lambda: PruningPlan.from_json((folder.path / "plan.json").read_bytes()),
     ]
@@ -273,7 +274,7 @@ def test_weights_that_were_changed(
     try:
         path.write_bytes(serialize(weights))
         with pytest.raises(StorageError, match=rf"00003.weights\.safetensors must .*{message}"):
-            export_safetensors(run.folder, run.records[3], tmp_path / "m.safetensors")
+            export_safetensors(Exportable.of_run(run.stored, 3), tmp_path / "m.safetensors")
         with pytest.raises(StorageError, match=message):
             run.rebuild(3)
     finally:
@@ -286,6 +287,6 @@ def test_weights_of_an_earlier_version_have_no_digest(run: autoprune.Study, tmp_
     told = digest.read_bytes()
     digest.unlink()
     try:
-        export_safetensors(run.folder, run.records[3], tmp_path / "m.safetensors")
+        export_safetensors(Exportable.of_run(run.stored, 3), tmp_path / "m.safetensors")
     finally:
         digest.write_bytes(told)

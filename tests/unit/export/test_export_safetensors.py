@@ -14,14 +14,18 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError, StorageError
+from autoprune.export.exportable import Exportable
 from autoprune.export.formats import EXPORT_FORMATS
 from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
+from autoprune.front.run import Run
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.maskable import maskable
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.task.checkpoint import read_weights, serialize
+from autoprune.trial.candidate import evaluate_plan
+from autoprune.trial.context import TrialContext
 from tests.tasks import blobs, image_task
 from tests.unit.study.small import settings, space
 from tests.zoo.convolutional import ResNet, mlp
@@ -43,8 +47,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
 
 
 def exported(study: autoprune.Study, number: int, folder: Path) -> Path:
-    looked = autoprune.Study.open(study.folder.path)
-    to, architecture = export_safetensors(looked.folder, looked.front().get(number), folder / "deep" / "m.safetensors")
+    found = Exportable.of_run(Run.open(study.folder.path), number)
+    to, architecture = export_safetensors(found, folder / "deep" / "m.safetensors")
     assert architecture == folder / "deep" / "m.json"
     return to
 
@@ -132,7 +136,7 @@ def test_weights_that_are_torn(study: autoprune.Study, tmp_path: Path) -> None:
 
 def test_another_ending_is_refused(study: autoprune.Study, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"--to must end in \.safetensors, but got"):
-        export_safetensors(study.folder, study.front().get(3), tmp_path / "model.pt")
+        export_safetensors(Exportable.of_run(study.stored, 3), tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
 
 
@@ -141,10 +145,10 @@ def test_weights_that_are_gone(study: autoprune.Study, tmp_path: Path) -> None:
     other.run()
     other.folder.weights(1).unlink()
     with pytest.raises(NotFoundError, match="autoprune did not delete them"):
-        export_safetensors(other.folder, other.front().get(1), tmp_path / "model.safetensors")
+        export_safetensors(Exportable.of_run(other.stored, 1), tmp_path / "model.safetensors")
     other.folder.remove_weights(1)
     with pytest.raises(NotFoundError, match=r"Weights of dominated candidates.*collect_garbage is False"):
-        export_safetensors(other.folder, other.front().get(1), tmp_path / "model.safetensors")
+        export_safetensors(Exportable.of_run(other.stored, 1), tmp_path / "model.safetensors")
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -209,19 +213,57 @@ def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune
 
 @pytest.mark.parametrize("name", EXPORT_FORMATS)
 def test_a_masked_candidate_is_exported_in_every_format(name: str, masked: autoprune.Study, tmp_path: Path) -> None:
-    inputs = blobs(60, seed=9)[0]
+    inputs = blobs(60, seed=9)[0][: len(EXAMPLE)]
+    chosen = EXPORT_FORMATS[name]
     for record in masked.records:
-        to = tmp_path / f"{record.number}.safetensors"
-        assert EXPORT_FORMATS[name](masked.folder, record, to) == (to, to.with_suffix(".json"))
-        model = autoprune.load_safetensors(untrained(), EXAMPLE, to)
+        to = tmp_path / f"{record.number}{chosen.ending}"
+        found = Exportable.of_run(masked.stored, record.number, image_task() if chosen.needs_model else None)
+        written = chosen.write(found, to)
+        assert written[0] == to
+        assert all(path.is_file() for path in written)
         with torch.no_grad():
-            assert torch.equal(model(inputs), masked.rebuild(record.number)(inputs))
+            assert torch.equal(read_back(name, to)(inputs), masked.rebuild(record.number)(inputs))
+
+
+def read_back(name: str, path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model as one who has the file reads it."""
+    if name == "torch_export":
+        return torch.export.load(path).module()  # type: ignore[no-any-return]
+    return autoprune.load_safetensors(untrained(), EXAMPLE, path)
+
+
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
+def test_a_candidate_of_no_study_is_exported_too(name: str, tmp_path: Path) -> None:
+    context = TrialContext.of(image_task(), latency_rounds=0)
+    plan = autoprune.PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=RecoveryPlan(steps=0))
+    candidate = evaluate_plan(context, plan)
+    to = tmp_path / f"m{EXPORT_FORMATS[name].ending}"
+    EXPORT_FORMATS[name].write(Exportable.of_candidate(candidate, context), to)
+    with torch.no_grad():
+        assert torch.equal(
+            read_back(name, to)(context.task.example_inputs), candidate.model(context.task.example_inputs)
+        )
+
+
+@pytest.mark.parametrize("name", EXPORT_FORMATS)
+def test_every_format_refuses_another_ending_and_says_what_it_is(
+    name: str, study: autoprune.Study, tmp_path: Path
+) -> None:
+    chosen = EXPORT_FORMATS[name]
+    with pytest.raises(ConfigurationError, match=rf"--to must end in \{chosen.ending}, but got"):
+        chosen.write(Exportable.of_run(study.stored, 3), tmp_path / "model.bin")
+    assert not list(tmp_path.iterdir())
+    assert chosen.title
+    assert chosen.write.__doc__
+    if chosen.needs_model:
+        with pytest.raises(ConfigurationError, match=r"must be given the study script, but got none\. Add --script"):
+            chosen.write(Exportable.of_run(study.stored, 3), tmp_path / f"model{chosen.ending}")
 
 
 def test_a_plain_file_is_for_any_tool_and_a_sparse_one_is_short(masked: autoprune.Study, tmp_path: Path) -> None:
     for record in masked.records:
-        plain, _ = export_safetensors(masked.folder, record, tmp_path / "plain.safetensors")
-        sparse, _ = export_sparse(masked.folder, record, tmp_path / "sparse.safetensors")
+        plain, _ = export_safetensors(Exportable.of_run(masked.stored, record.number), tmp_path / "plain.safetensors")
+        sparse, _ = export_sparse(Exportable.of_run(masked.stored, record.number), tmp_path / "sparse.safetensors")
         read, own = load_file(plain), read_weights(sparse)
         assert read.keys() == own.keys()
         assert all(torch.equal(read[name], own[name]) for name in read)
@@ -292,8 +334,7 @@ def test_a_run_from_before_topologies_were_stored(study: autoprune.Study, tmp_pa
     out = tmp_path / "run"
     shutil.copytree(study.folder.path, out)
     (out / "topology.json").unlink()
-    looked = autoprune.Study.open(out)
-    path, _ = export_safetensors(looked.folder, looked.front().get(3), tmp_path / "old.safetensors")
+    path, _ = export_safetensors(Exportable.of_run(Run.open(out), 3), tmp_path / "old.safetensors")
     assert json.loads(path.with_suffix(".json").read_text())["topology"] is None
     autoprune.Study.create(image_task(), settings(), out=out)
     assert (out / "topology.json").read_bytes() == (study.folder.path / "topology.json").read_bytes()

@@ -95,9 +95,10 @@ def test_a_study_leaves_protected_groups_whole_and_exports_them(tmp_path: Path) 
     assert isinstance(conv, nn.Conv2d)
     assert conv.out_channels == 8
 
+    from autoprune.export.exportable import Exportable
     from autoprune.export.safetensors import export_safetensors
 
-    export_safetensors(study.folder, record, tmp_path / "small.safetensors")
+    export_safetensors(Exportable.of_run(study.stored, record.number), tmp_path / "small.safetensors")
     fresh = ResNet(widths=(8, 12, 16), depth=1, classes=4)
     again = autoprune.load_safetensors(fresh, task.example_inputs, tmp_path / "small.safetensors")
     x = torch.randn(3, 1, 8, 8)
