@@ -172,6 +172,11 @@ class Ledger:
         self.storage.set_trial_state_values(self._storage_id(number), state=TrialState.RUNNING)
         return self.trial(number)
 
+    @property
+    def runs_dense(self) -> bool:
+        """Return whether the dense model's trial is running, in this process or another one."""
+        return any(origin_of(trial) is Origin.DENSE for trial in self.trials(TrialState.RUNNING))
+
     def put_back(self, number: int) -> None:
         """Put a trial back at the front of the queue, with its number and parameters.
 

@@ -146,7 +146,7 @@ class Search:
             AutopruneError: The sampler failed.
         """
         while not self.exhausted:
-            if self.dense is None and self._out:
+            if self.dense is None and self._ledger.runs_dense:
                 return None
             proposal = self._propose()
             if proposal is not None:

@@ -126,6 +126,7 @@ def test_nothing_is_proposed_before_the_dense_model_is_measured() -> None:
     assert first is not None
     assert first.origin is Origin.DENSE
     assert search.ask() is None
+    assert Search(model(), settings(), ledger=search.state.ledger).ask() is None, "not in another process either"
     search.tell(first, Failure("no memory"))
     again = search.ask()
     assert again is not None
