@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from autoprune.plan.allocation import GroupPlan as GroupPlan
     from autoprune.plan.allocation import RankingPlan as RankingPlan
     from autoprune.plan.plan import PruningPlan as PruningPlan
+    from autoprune.plan.recovery import AveragingPlan as AveragingPlan
+    from autoprune.plan.recovery import DistillationPlan as DistillationPlan
+    from autoprune.plan.recovery import MaxNormPlan as MaxNormPlan
+    from autoprune.plan.recovery import RecalibrationPlan as RecalibrationPlan
+    from autoprune.plan.recovery import ReconstructionPlan as ReconstructionPlan
     from autoprune.plan.recovery import RecoveryPlan as RecoveryPlan
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
@@ -56,6 +61,11 @@ _WHERE = {
     "Progress": "autoprune.study.progress",
     "PruningPlan": "autoprune.plan.plan",
     "RankingPlan": "autoprune.plan.allocation",
+    "AveragingPlan": "autoprune.plan.recovery",
+    "DistillationPlan": "autoprune.plan.recovery",
+    "MaxNormPlan": "autoprune.plan.recovery",
+    "RecalibrationPlan": "autoprune.plan.recovery",
+    "ReconstructionPlan": "autoprune.plan.recovery",
     "RecoveryPlan": "autoprune.plan.recovery",
     "Run": "autoprune.front.run",
     "Scaler": "autoprune.task.preprocessing",

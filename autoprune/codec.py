@@ -57,6 +57,8 @@ class Format:
         refuses_unknown: Whether a field that the class does not have is a fault; else it is ignored.
         content: Name of the mapping that is stored in place of the object, whose entries are the class's arguments;
             "" for none.
+        lift: Converts the fields that an earlier version wrote to those of today; None where nothing has moved. Data of
+            today must pass unchanged.
     """
 
     what: str
@@ -68,6 +70,7 @@ class Format:
     any_number: Collection[str] | None = ()
     refuses_unknown: bool = False
     content: str = ""
+    lift: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None
 
 
 #: How each class is stored.
@@ -254,6 +257,7 @@ def _class(converter: Converter, kind: type) -> Callable[[object, object], objec
     def hook(data: object, _: object) -> object:
         given = _renamed(json_object(data), form)
         version = _version(given, form)
+        given = given if form.lift is None else form.lift(given)
         known = [one.name for one in here]
         missing = [
             name for name in known if name not in given and name not in optional and version >= form.since.get(name, 0)

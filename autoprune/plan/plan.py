@@ -14,7 +14,7 @@ from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.validation import is_count
 from autoprune.plan.weights import WeightPlan
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 _OPTIONAL = ("ranking", "dropped", "blocks", "layers", "weights", "recovery", "seed")
 

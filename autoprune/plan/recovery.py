@@ -1,17 +1,33 @@
-"""Recovery settings of a plan, and the pruning schedule."""
+"""Recovery settings of a plan, and the pruning schedule.
+
+Each recovery step has a dataclass of settings and a field of `RecoveryPlan`. The first field of such a dataclass is the
+step's strength: its default 0 switches the step off, and it is what a study chooses from.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Annotated, cast
 
 from autoprune.codec import Format, stored
-from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
+from autoprune.plan.rules import (
+    FRACTION,
+    NAME,
+    NON_NEGATIVE,
+    PART,
+    POSITIVE,
+    SHARE,
+    at_least,
+    check_fields,
+    instance_of,
+    one_of,
+)
 
 OPTIMIZERS = ("sgd", "adamw")
 #: Optimizer -> learning rate where none is given. Suits a constant rate with weight averaging at the end.
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {"sgd": 0.015, "adamw": 0.001}
-#: Slices of a weight whose norms `max_norm` limits.
+#: Slices of a weight whose norms max-norm limits.
 NORM_SCOPES = ("channel", "layer")
 #: Names of the pruning schedules.
 SCHEDULES = ("one_shot", "iterative", "cubic", "exponential", "learning_rate")
@@ -39,24 +55,137 @@ class SchedulePlan:
         0.75
     """
 
-    name: str = "one_shot"
-    updates: int = 4
-    end: float = 0.75
-    regrowth: float = 0.0
+    name: Annotated[str, one_of(SCHEDULES)] = "one_shot"
+    updates: Annotated[int, at_least(1)] = 4
+    end: Annotated[float, PART] = 0.75
+    regrowth: Annotated[float, SHARE] = 0.0
 
     def __post_init__(self) -> None:
-        validate(
-            "the schedule",
-            (
-                (self.name in SCHEDULES, "the schedule", f"be one of {', '.join(SCHEDULES)}", self.name),
-                (is_count(self.updates) and self.updates >= 1, "updates", "be an integer >= 1", self.updates),
-                (is_finite(self.end) and 0 < self.end <= 1, "the schedule's end", "lie in (0, 1]", self.end),
-                (is_share(self.regrowth), "regrowth", "lie in [0, 1)", self.regrowth),
-            ),
-        )
+        check_fields("the schedule", self, "schedule")
 
 
-@stored(Format(what="a recovery plan", optional=None, refuses_unknown=True))
+@stored(Format(what="a reconstruction", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconstructionPlan:
+    """Least-squares solution of the layers behind each cut.
+
+    Attributes:
+        samples: Training samples from which the layers are solved and running statistics re-estimated, >= 0; 0 is off.
+
+    Example:
+        >>> ReconstructionPlan(samples=512).samples
+        512
+    """
+
+    samples: Annotated[int, at_least(0)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields("the reconstruction", self, "reconstruction")
+
+
+@stored(Format(what="a recalibration", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecalibrationPlan:
+    """New running statistics of the norms after pruning.
+
+    Attributes:
+        samples: Training samples from which running statistics are re-estimated, >= 0; 0 is off.
+
+    Example:
+        >>> RecalibrationPlan(samples=256).samples
+        256
+    """
+
+    samples: Annotated[int, at_least(0)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields("the recalibration", self, "recalibration")
+
+
+@stored(Format(what="a max-norm", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxNormPlan:
+    """Limit on the norms of weights.
+
+    Attributes:
+        limit: Largest L2 norm of a weight, >= 0; 0 is off. Larger weights are scaled back before the fine-tune and
+            after each of its steps.
+        per: Slice whose norm is limited: "channel" (each filter) or "layer" (each weight tensor).
+
+    Example:
+        >>> MaxNormPlan(limit=2.0).per
+        'channel'
+    """
+
+    limit: Annotated[float, NON_NEGATIVE] = 0.0
+    per: Annotated[str, one_of(NORM_SCOPES)] = "channel"
+
+    def __post_init__(self) -> None:
+        check_fields("the max-norm", self, "max_norm")
+
+
+@stored(Format(what="a distillation", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationPlan:
+    """Loss that compares with the dense model's outputs.
+
+    Attributes:
+        weight: Share of the loss that compares with the dense model's outputs, in [0, 1]; 0 is off.
+        temperature: Softening of both distributions (Hinton et al. 2015), > 0.
+
+    Example:
+        >>> DistillationPlan(weight=0.9).temperature
+        2.0
+    """
+
+    weight: Annotated[float, FRACTION] = 0.0
+    temperature: Annotated[float, POSITIVE] = 2.0
+
+    def __post_init__(self) -> None:
+        check_fields("the distillation", self, "distillation")
+
+
+@stored(Format(what="an averaging", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragingPlan:
+    """Average of the weights of the last steps.
+
+    Attributes:
+        share: Share of the steps, at the end, whose weights are averaged into the candidate's, in [0, 1); 0 takes the
+            weights of the last step.
+
+    Example:
+        >>> AveragingPlan(share=0.6).share
+        0.6
+    """
+
+    share: Annotated[float, SHARE] = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields("the averaging", self, "averaging")
+
+
+#: Field of RecoveryPlan -> (field of an earlier version, name of the same value in today's settings of the step).
+_EARLIER_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "reconstruction": {"reconstruction_samples": "samples"},
+    "recalibration": {"batch_norm_samples": "samples"},
+    "max_norm": {"max_norm": "limit", "max_norm_per": "per"},
+    "distillation": {"distillation_weight": "weight", "distillation_temperature": "temperature"},
+    "averaging": {"averaging": "share"},
+}
+
+
+def _nested(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Group the fields of a recovery plan before version 5, which were flat."""
+    found = dict(data)
+    for step, earlier in _EARLIER_FIELDS.items():
+        flat = {now: found.pop(then) for then, now in earlier.items() if not isinstance(found.get(then, {}), Mapping)}
+        if flat:
+            found[step] = flat
+    return found
+
+
+@stored(Format(what="a recovery plan", optional=None, refuses_unknown=True, lift=_nested))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
     """How a pruned model recovers its quality.
@@ -67,63 +196,59 @@ class RecoveryPlan:
         learning_rate: Peak learning rate, > 0.
         scheduler: Name of the learning-rate scheduler: a built-in one or one of the task's.
         weight_decay: Decoupled for adamw, L2 for sgd, >= 0.
-        distillation_weight: Share of the loss that compares with the dense model's outputs, in [0, 1]; 0 is off.
-        distillation_temperature: Softening of both distributions (Hinton et al. 2015), > 0.
-        batch_norm_samples: Training samples from which running statistics are re-estimated, >= 0.
-        reconstruction_samples: Training samples from which layers behind a cut are solved by least squares and running
-            statistics re-estimated, after each cut, >= 0; 0 is off.
-        max_norm: Largest L2 norm of a weight, >= 0; 0 is off. Larger weights are scaled back before the fine-tune and
-            after each of its steps.
-        max_norm_per: Slice whose norm is limited: "channel" (each filter) or "layer" (each weight tensor).
-        schedule: When pruning is applied during the fine-tune.
-        averaging: Fraction of the steps, at the end, whose weights are averaged into the candidate's, in [0, 1); 0
-            takes the weights of the last step.
         precision: Number format of the forward of a training step: "float32", or mixed with "bfloat16" or "float16".
+        schedule: When pruning is applied during the fine-tune.
+        reconstruction: Least-squares solution of the layers behind each cut.
+        recalibration: New running statistics of the norms; from 256 samples by default.
+        max_norm: Limit on the norms of weights.
+        distillation: Loss that compares with the dense model's outputs.
+        averaging: Average of the weights of the last steps.
 
     Example:
-        >>> RecoveryPlan(steps=100, optimizer="adamw", learning_rate=1e-3).schedule.name
+        >>> RecoveryPlan(steps=100, optimizer="adamw", averaging=AveragingPlan(share=0.6)).schedule.name
         'one_shot'
     """
 
-    steps: int = 40
-    optimizer: str = "sgd"
-    learning_rate: float = 0.05
-    scheduler: str = "one_cycle"
-    weight_decay: float = 5e-4
-    distillation_weight: float = 0.0
-    distillation_temperature: float = 2.0
-    batch_norm_samples: int = 256
-    reconstruction_samples: int = 0
-    max_norm: float = 0.0
-    max_norm_per: str = "channel"
-    schedule: SchedulePlan = field(default_factory=SchedulePlan)
-    averaging: float = 0.0
-    precision: str = "float32"
+    steps: Annotated[int, at_least(0)] = 40
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = "sgd"
+    learning_rate: Annotated[float, POSITIVE] = 0.05
+    scheduler: Annotated[str, NAME] = "one_cycle"
+    weight_decay: Annotated[float, NON_NEGATIVE] = 5e-4
+    precision: Annotated[str, one_of(PRECISIONS)] = "float32"
+    schedule: Annotated[SchedulePlan, instance_of(SchedulePlan)] = field(default_factory=SchedulePlan)
+    reconstruction: Annotated[ReconstructionPlan, instance_of(ReconstructionPlan)] = field(
+        default_factory=ReconstructionPlan
+    )
+    recalibration: Annotated[RecalibrationPlan, instance_of(RecalibrationPlan)] = field(
+        default_factory=lambda: RecalibrationPlan(samples=256)
+    )
+    max_norm: Annotated[MaxNormPlan, instance_of(MaxNormPlan)] = field(default_factory=MaxNormPlan)
+    distillation: Annotated[DistillationPlan, instance_of(DistillationPlan)] = field(default_factory=DistillationPlan)
+    averaging: Annotated[AveragingPlan, instance_of(AveragingPlan)] = field(default_factory=AveragingPlan)
 
     def __post_init__(self) -> None:
-        weight, temperature = self.distillation_weight, self.distillation_temperature
-        rate, norms, recon = self.learning_rate, self.batch_norm_samples, self.reconstruction_samples
-        validate(
-            "the recovery plan",
-            (
-                (is_count(self.steps), "recovery steps", "be an integer >= 0", self.steps),
-                (self.optimizer in OPTIMIZERS, "the optimizer", f"be one of {', '.join(OPTIMIZERS)}", self.optimizer),
-                (is_finite(rate) and rate > 0, "the learning rate", "be > 0", rate),
-                (isinstance(self.scheduler, str), "the scheduler", "be a name", self.scheduler),
-                (is_non_negative(self.weight_decay), "weight_decay", "be >= 0", self.weight_decay),
-                (is_finite(weight) and 0 <= weight <= 1, "distillation_weight", "lie in [0, 1]", weight),
-                (is_finite(temperature) and temperature > 0, "distillation_temperature", "be > 0", temperature),
-                (is_count(norms), "batch_norm_samples", "be an integer >= 0", norms),
-                (is_count(recon), "reconstruction_samples", "be an integer >= 0", recon),
-                (is_non_negative(self.max_norm), "max_norm", "be >= 0", self.max_norm),
-                (
-                    self.max_norm_per in NORM_SCOPES,
-                    "max_norm_per",
-                    f"be one of {', '.join(NORM_SCOPES)}",
-                    self.max_norm_per,
-                ),
-                (is_share(self.averaging), "averaging", "lie in [0, 1)", self.averaging),
-                (isinstance(self.schedule, SchedulePlan), "the schedule", "be a SchedulePlan", self.schedule),
-                (self.precision in PRECISIONS, "the precision", f"be one of {', '.join(PRECISIONS)}", self.precision),
-            ),
-        )
+        check_fields("the recovery plan", self)
+
+    def strength(self, step: str) -> float:
+        """Read the strength of a recovery step.
+
+        Args:
+            step: Name of the step, a field of the plan.
+
+        Returns:
+            Value of the first field of the step's settings; 0 when the step is off.
+        """
+        settings = getattr(self, step)
+        return cast("float", getattr(settings, strength_field(type(settings))))
+
+
+def strength_field(settings: type) -> str:
+    """Name the field of a recovery step's settings that switches the step on.
+
+    Args:
+        settings: Dataclass of the settings.
+
+    Returns:
+        Name of its first field.
+    """
+    return fields(settings)[0].name

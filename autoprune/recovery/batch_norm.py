@@ -10,7 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from autoprune.plan.recovery import RecalibrationPlan
+from autoprune.records.work import Work
+from autoprune.recovery.step import RecoveryState, RecoveryStep, first_samples
 from autoprune.task.data import Batch, call, eval_mode
+
+
+class Recalibration(RecoveryStep[RecalibrationPlan]):
+    """Re-estimate running statistics after pruning, where training does not do so anyway, and at the end."""
+
+    def after_pruning(self, state: RecoveryState) -> None:
+        """Re-estimate after a cut, before the first optimizer step, and where no training follows."""
+        no_training_follows = not state.steps_left
+        due = state.channels_changed or (state.weights_changed and no_training_follows)
+        if due or (not state.is_training and (state.steps_left > 0 or state.weights_changed)):
+            self._recalibrate(state)
+
+    def at_end(self, state: RecoveryState) -> None:
+        """Re-estimate where another step has changed the weights."""
+        if state.weights_changed:
+            self._recalibrate(state)
+
+    def _recalibrate(self, state: RecoveryState) -> None:
+        with state.timer.phase("recalibrate"):
+            batches = first_samples(state.task, self.settings.samples)
+            state.work += Work(forward=recalibrate(state.model, batches, state.task.least_batch))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Fine-tune a model briefly, with pruning between steps and distillation from the dense model as options."""
+"""Fine-tune a model briefly, with pruning and recovery steps between the optimizer steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from autoprune.errors import RecoveryError
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.work import Work
-from autoprune.recovery.distillation import Teacher, distillation_loss
 from autoprune.recovery.learning_rate import Rate, scheduler
-from autoprune.recovery.max_norm import limit_norms
+from autoprune.recovery.steps import Recovery
+from autoprune.recovery.teacher import Teacher
 from autoprune.surgery.weight_masks import apply_masks
 from autoprune.task.data import Batch, call, endless_batches
 from autoprune.task.prepare import PreparedTask
@@ -41,14 +41,14 @@ def fine_tune(
 ) -> Work:
     """Train a model in place for `plan.steps` steps on the train split, and leave it in eval mode.
 
-    With plan.max_norm the norms of its weights never exceed that limit, whether there are steps or not.
+    The recovery steps of the plan act on it whether there are optimizer steps or not.
 
     Args:
         model: The model, changed in place.
         task: The task that it is trained on.
         plan: Recovery settings.
         seed: Seed of the batches and of dropout.
-        teacher: Outputs of the dense model; needed when plan.distillation_weight > 0.
+        teacher: Outputs of the dense model; needed for distillation.
 
     Returns:
         The work done.
@@ -56,7 +56,7 @@ def fine_tune(
     Raises:
         DivergedError: The loss is not finite.
     """
-    training = FineTune(model, task, plan, seed=seed, teacher=teacher)
+    training = FineTune(Recovery(model, task, plan, teacher), seed=seed)
     training.run(plan.steps)
     training.finish()
     return training.work
@@ -66,51 +66,52 @@ class FineTune:
     """A fine-tune in progress. Between two calls of `run` the model may be replaced by a smaller one.
 
     Args:
-        model: The model, trained in place.
-        task: The task that it is trained on.
-        plan: Recovery settings.
+        recovery: The model, which is trained in place, its task, its plan and the plan's recovery steps.
         seed: Seed of the batches and of dropout.
-        teacher: Outputs of the dense model; None for no distillation.
         on_epoch: Called with the number of finished passes over the train split after each of them.
 
     Attributes:
-        model: The current model.
-        step: Optimizer steps done.
-        work: Work done.
-        masks: Name of a weight -> bool mask of its shape; entries that are False stay zero.
         movement: Name of a weight -> minus the sum over steps of rate * gradient * weight (Sanh et al., 2020), for the
             weights given to `watch_movement` that have been trained.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: PreparedTask,
-        plan: RecoveryPlan,
-        *,
-        seed: int,
-        teacher: Teacher | None = None,
-        on_epoch: Callable[[int], None] | None = None,
-    ) -> None:
-        self.model, self.step, self.work = model, 0, Work()
-        self.masks: dict[str, Tensor] = {}
+    def __init__(self, recovery: Recovery, *, seed: int, on_epoch: Callable[[int], None] | None = None) -> None:
         self.movement: dict[str, Tensor] = {}
-        self._task, self._plan, self._seed, self._teacher = task, plan, seed, teacher
-        self._device = torch.device(task.device)
+        self._recovery, self._state = recovery, recovery.state
+        self._task, self._plan, self._seed = self._state.task, self._state.plan, seed
+        self._device = torch.device(self._task.device)
         self._on_epoch, self._epoch = on_epoch, 0
         self._next_batch: Batch | None = None
         self._movement_names: Collection[str] = ()
-        self._average: dict[str, Tensor] = {}
-        self._averaged = 0
         self._random: list[Tensor] = []
-        if plan.max_norm:
-            limit_norms(model, plan.max_norm, per=plan.max_norm_per)
-        self._trains = plan.steps > 0 and any(parameter.requires_grad for parameter in model.parameters())
+        recovery.before_training()
+        plan, task = self._plan, self._task
+        self._trains = plan.steps > 0 and any(parameter.requires_grad for parameter in self.model.parameters())
         if self._trains:
             self._rate = Rate(scheduler(plan.scheduler, task.schedulers), plan.learning_rate, plan.steps)
-            self._optimizer = _optimizer(model, plan)
+            self._optimizer = _optimizer(self.model, plan)
             self._scaler = torch.amp.GradScaler(self._device.type, enabled=plan.precision == "float16")
             self._stream = endless_batches(task.train_split, seed, task.least_batch)
+
+    @property
+    def model(self) -> nn.Module:
+        """The current model."""
+        return self._state.model
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self._state.step
+
+    @property
+    def work(self) -> Work:
+        """Work done so far, that of the recovery steps included."""
+        return self._state.work
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """Name of a weight -> bool mask of its shape; entries that are False stay zero."""
+        return self._state.masks
 
     @property
     def rate(self) -> float:
@@ -146,9 +147,8 @@ class FineTune:
             DivergedError: The loss is not finite.
         """
         if not self._trains:
-            self.step = max(self.step, until)
+            self._state.step = max(self.step, until)
             return
-        taught = self._teacher.samples if self._teacher is not None else 0
         self.model.train()
         try:
             with self._seeded_generators():
@@ -159,11 +159,10 @@ class FineTune:
                         self._next_batch = self._next()
         except _NotFiniteError as error:
             message = f"the loss must stay finite, but became {error.value:.3g} at step {self.step + 1} of "
-            self.work += Work(forward=error.seen) + self._teacher_work(taught)
+            self._state.work += Work(forward=error.seen)
             raise DivergedError(f"{message}{self._plan.steps}", self.work) from None
         finally:
             self.model.eval()
-        self.work += self._teacher_work(taught)
 
     def replace(self, model: nn.Module, cut_alike: CutAlike) -> None:
         """Continue with a model that was cut from the current one.
@@ -174,9 +173,8 @@ class FineTune:
         """
         before = dict(self.model.named_parameters())
         gradients = self.gradients
-        self.model = model
-        self._average, self._averaged = {}, 0
-        self.masks = cut_alike(self.masks)
+        self._state.model = model
+        self._state.masks = cut_alike(self.masks)
         self.movement = cut_alike(self.movement)
         if not self._trains:
             return
@@ -199,7 +197,7 @@ class FineTune:
         Args:
             masks: Name of a weight -> bool mask of its shape; False for zero.
         """
-        before, self.masks = self.masks, dict(masks)
+        before, self._state.masks = self.masks, dict(masks)
         if self._trains:
             parameters = dict(self.model.named_parameters())
             for tensors in _states(self._optimizer, parameters).values():
@@ -209,14 +207,9 @@ class FineTune:
         apply_masks(self.model, self.masks)
 
     def finish(self) -> None:
-        """Leave the model in eval mode, without gradients, and with averaged weights if the plan asks for them."""
+        """Let the recovery steps finish the model, and leave it in eval mode and without gradients."""
         self.model.eval()
-        if self._averaged > 1:
-            with torch.no_grad():
-                for name, tensor in _floats(self.model).items():
-                    tensor.copy_(self._average[name])
-            # The average holds entries from before they were masked.
-            apply_masks(self.model, self.masks)
+        self._recovery.at_end()
         if self._trains:
             self._optimizer.zero_grad(set_to_none=True)
 
@@ -232,12 +225,9 @@ class FineTune:
         plan, scaler = self._plan, self._scaler
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate.value
-        soft = self._soft_targets(batch)
         with _computed_in(plan.precision, self._device):
             outputs = call(self.model, batch.inputs)
-            loss = self._task.loss(outputs, batch.targets)
-            if soft is not None:
-                loss = self._blend(loss, outputs, soft)
+            loss = self._recovery.on_loss(self._task.loss(outputs, batch.targets), outputs, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise _NotFiniteError(value, batch.size)
@@ -247,37 +237,12 @@ class FineTune:
         self._gather_movement()
         scaler.step(self._optimizer)
         scaler.update()
-        if plan.max_norm:
-            limit_norms(self.model, plan.max_norm, per=plan.max_norm_per)
         if self.masks:
             apply_masks(self.model, self.masks)
         self._rate.advance(value)
-        self.step += 1
-        self.work += Work(trained=batch.size)
-        if self.step > (1.0 - plan.averaging) * plan.steps:
-            self._gather_average()
-
-    def _soft_targets(self, batch: Batch) -> Tensor | None:
-        """The teacher's predictions; None if the student follows the targets alone."""
-        if self._plan.distillation_weight == 0 or self._teacher is None or self._teacher.comparison.fault:
-            return None
-        soft = self._teacher(batch)
-        self.work += Work(shared=self._teacher.shared)
-        return soft
-
-    def _blend(self, loss: Tensor, outputs: object, soft: Tensor) -> Tensor:
-        assert self._teacher is not None
-        share, kind = self._plan.distillation_weight, self._teacher.comparison.kind
-        student = self._task.predictions(outputs)
-        return (1 - share) * loss + share * distillation_loss(student, soft, self._plan.distillation_temperature, kind)
-
-    @torch.no_grad()
-    def _gather_average(self) -> None:
-        """Stochastic weight averaging (Izmailov et al. 2018): the mean of weights and running statistics."""
-        self._averaged += 1
-        for name, tensor in _floats(self.model).items():
-            mean = self._average.setdefault(name, tensor.detach().clone())
-            mean.lerp_(tensor, 1.0 / self._averaged)
+        self._state.step += 1
+        self._state.work += Work(trained=batch.size)
+        self._recovery.each_step()
 
     @torch.no_grad()
     def _gather_movement(self) -> None:
@@ -308,9 +273,6 @@ class FineTune:
             finally:
                 self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in cuda)]
 
-    def _teacher_work(self, before: int) -> Work:
-        return Work(forward=0 if self._teacher is None else self._teacher.samples - before)
-
 
 class _NotFiniteError(Exception):
     """A loss that is not finite, and the samples of its batch."""
@@ -318,12 +280,6 @@ class _NotFiniteError(Exception):
     def __init__(self, value: float, seen: int) -> None:
         self.value, self.seen = value, seen
         super().__init__(value)
-
-
-def _floats(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers that can be averaged, by name."""
-    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {name: tensor for name, tensor in named.items() if tensor.is_floating_point()}
 
 
 def _computed_in(precision: str, device: torch.device) -> AbstractContextManager[None]:

@@ -6,12 +6,32 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.plan.recovery import NORM_SCOPES
+from autoprune.plan.recovery import NORM_SCOPES, MaxNormPlan
+from autoprune.recovery.step import RecoveryState, RecoveryStep
 
 #: Share of a dtype's eps: rounding to nearest moves an entry by half of it at most.
 _ROUNDING = 0.51
 #: Multiple of the eps of the computed norms: a generous bound of how far two sums of the same squares differ.
 _SUMMING = 64
+
+
+class MaxNorm(RecoveryStep[MaxNormPlan]):
+    """Keep the norms of weights within a limit: after pruning, before the fine-tune and after each of its steps."""
+
+    def after_pruning(self, state: RecoveryState) -> None:
+        """Scale weights back, and say whether any was scaled."""
+        state.weights_changed = self._limit(state) > 0 or state.weights_changed
+
+    def before_training(self, state: RecoveryState) -> None:
+        """Scale weights back that no pruning step has reached yet."""
+        self._limit(state)
+
+    def each_step(self, state: RecoveryState) -> None:
+        """Scale weights back that an optimizer step has made larger."""
+        self._limit(state)
+
+    def _limit(self, state: RecoveryState) -> int:
+        return limit_norms(state.model, self.settings.limit, per=self.settings.per)
 
 
 @torch.no_grad()

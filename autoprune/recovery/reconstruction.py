@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plan.kept import KeptChannels
+from autoprune.plan.recovery import ReconstructionPlan
+from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.least_squares import Layer, channels_first, patches, refit, select_places, unknowns_of
+from autoprune.recovery.step import CutMade, RecoveryState, RecoveryStep, first_samples
 from autoprune.structure.topology import Topology
 from autoprune.surgery.positions import alive_positions
 from autoprune.task.data import Batch, Inputs, call, eval_mode
@@ -57,6 +60,17 @@ class _Target:
     shape: tuple[int, ...]
     places: tuple[Tensor, ...]
     values: Tensor
+
+
+class Reconstruction(RecoveryStep[ReconstructionPlan]):
+    """Solve the layers behind each cut by least squares."""
+
+    def after_cut(self, state: RecoveryState, cut: CutMade) -> None:
+        """Solve for the weights of each layer that reads fewer channels."""
+        with state.timer.phase("reconstruct"):
+            batches = first_samples(state.task, self.settings.samples)
+            seen = reconstruct(state.model, cut.source, cut.topology, cut.kept, cut.before, batches)
+            state.work += Work(forward=seen)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
@@ -73,5 +72,4 @@ def _key(
     masks = None
     if weights is not None:
         masks = (weights.pattern, weights.sparsity, weights.criterion, weights.spread, *sorted(weights.layers.items()))
-    recovery = replace(plan.recovery, max_norm=float(plan.recovery.max_norm))
-    return (tuple(sorted(widths.items())), tuple(sorted(criteria.items())), dropped, masks, recovery)
+    return (tuple(sorted(widths.items())), tuple(sorted(criteria.items())), dropped, masks, plan.recovery)

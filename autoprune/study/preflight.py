@@ -159,7 +159,7 @@ def check_plan(plan: PruningPlan, context: TrialContext) -> None:
             _known("a masked weight", name, maskable(topology))
         check_pattern(plan.weights, topology)
     recovery = plan.recovery
-    _check_distillation((recovery.distillation_weight,), context)
+    _check_distillation((recovery.distillation.weight,), context)
     # Only masks exchange weights.
     schedule = recovery.schedule if plan.weights is not None else replace(recovery.schedule, regrowth=0.0)
     check_schedule(recovery.scheduler, schedule, context, recovery.learning_rate, recovery.steps)
@@ -270,7 +270,7 @@ def _check_distillation(weights: Iterable[float], context: TrialContext) -> None
     """Raise ConfigurationError where distillation is requested and another predict=... would allow it."""
     comparison = context.teacher.comparison
     if any(weights) and comparison.remedy:
-        off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan(distillation_weight=0.0)"
+        off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan()"
         raise ConfigurationError(f"Distillation does not work: {comparison.fault}. {comparison.remedy}, {off}.")
 
 

@@ -274,7 +274,7 @@ class Study:
         """
         context = self._need_context("enqueue")
         check_plan(plan, context)
-        _warn_of_distillation((plan.recovery.distillation_weight,), context)
+        _warn_of_distillation((plan.recovery.distillation.weight,), context)
         with exclusive(self.folder.path):
             self._journal().enqueue_plan(plan, self._space(context).encode(plan))
 

@@ -20,11 +20,12 @@ from autoprune.records.measurement import Measurement
 from autoprune.records.work import Work
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
 from autoprune.recovery.fine_tune import DivergedError
+from autoprune.recovery.step import PhaseTimer
 from autoprune.surgery.cut import cut
 from autoprune.task.evaluation import Scorable
 from autoprune.trial.context import Parent, TrialContext
 from autoprune.trial.costs import first_channels
-from autoprune.trial.prune_and_recover import PhaseTimer, PruneAndRecover
+from autoprune.trial.prune_and_recover import PruneAndRecover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +192,7 @@ def evaluate_resolved(
         else RecoveryCallbacks(on_epoch=on_epoch, on_rung=evaluator, rungs=evaluator.steps)
     )
     pruner = PruneAndRecover(task, context.topology, resolved, start, teacher=context.teacher, callbacks=callbacks)
-    pruner.timer = timer
+    pruner.timed_by(timer)
     note, fidelity = "", 1.0
     try:
         pruner.run()
@@ -200,8 +201,7 @@ def evaluate_resolved(
         note = f"fine-tune diverged, the result without training is kept: {error}"
         untrained = replace(resolved.recovery, steps=0, schedule=SchedulePlan())
         lost, pruner = pruner, PruneAndRecover(task, context.topology, resolved.with_recovery(untrained), start)
-        pruner.timer = timer
-        pruner.run()
+        pruner.timed_by(timer).run()
         work = lost.work + pruner.work
     masked = resolved.weights is not None
     measurement, seen = _measure(context, pruner, masked=masked, known=None if evaluator is None else evaluator.costs)

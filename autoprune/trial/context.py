@@ -11,7 +11,7 @@ from autoprune.measure.latency import check_backend
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.proof.discover import discover_structure
-from autoprune.recovery.distillation import Teacher
+from autoprune.recovery.teacher import Teacher
 from autoprune.structure.groups import GROUP_KINDS
 from autoprune.structure.topology import Topology
 from autoprune.task.prepare import PreparedTask, prepare

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from autoprune.criteria.gathering import count_passes, gather_signals
@@ -21,43 +18,17 @@ from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.records.work import Work
-from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.callbacks import RecoveryCallbacks, Snapshot
-from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.learning_rate import scheduler, simulate
-from autoprune.recovery.max_norm import limit_norms
-from autoprune.recovery.reconstruction import reconstruct
 from autoprune.recovery.schedules import PruningStep, ScheduleRunner, amount_now, check_regrowth, schedule
+from autoprune.recovery.step import CutMade, PhaseTimer
+from autoprune.recovery.steps import Recovery
+from autoprune.recovery.teacher import Teacher
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, sliced
 from autoprune.surgery.weight_masks import apply_masks, layer_sparsities, masks, regrow
-from autoprune.task.data import Batch, first_batches
 from autoprune.task.prepare import PreparedTask
-
-
-class PhaseTimer:
-    """Adds up seconds by phase.
-
-    Attributes:
-        seconds: Phase -> seconds.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the time of a `with` block to a phase.
-
-        Args:
-            name: The phase.
-        """
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class PruneAndRecover:
@@ -72,9 +43,7 @@ class PruneAndRecover:
         callbacks: Callbacks during recovery; None for none.
 
     Attributes:
-        model: The current model.
-        kept: Its channels, in dense indices.
-        timer: Seconds by phase.
+        kept: Channels of the current model, in dense indices.
     """
 
     def __init__(
@@ -88,11 +57,12 @@ class PruneAndRecover:
         callbacks: RecoveryCallbacks | None = None,
     ) -> None:
         """start: the parent, which is not changed, and its channels."""
-        self.timer = PhaseTimer()
-        self.model, self.kept = start
-        self._task, self._topology, self._plan, self._teacher = task, topology, plan, teacher
+        model, self.kept = start
+        self._recovery = Recovery(model, task, plan.recovery, teacher)
+        self._state = self._recovery.state
+        self._task, self._topology, self._plan = task, topology, plan
         self._callbacks = callbacks if callbacks is not None else RecoveryCallbacks()
-        self._work, self._owns_model = Work(), False
+        self._owns_model = False
         self._start_widths = {**topology.widths, **self.kept.widths}
         self._target_widths = dict(plan.widths)
         for name, width in self._target_widths.items():
@@ -104,14 +74,36 @@ class PruneAndRecover:
         self._training: FineTune | None = None
 
     @property
+    def model(self) -> nn.Module:
+        """The current model."""
+        return self._state.model
+
+    @property
     def work(self) -> Work:
         """Work done so far."""
-        return self._work if self._training is None else self._work + self._training.work
+        return self._state.work
 
     @property
     def steps(self) -> int:
         """Optimizer steps done so far."""
-        return 0 if self._training is None else self._training.step
+        return self._state.step
+
+    @property
+    def timer(self) -> PhaseTimer:
+        """Seconds by phase."""
+        return self._state.timer
+
+    def timed_by(self, timer: PhaseTimer) -> PruneAndRecover:
+        """Add the seconds of each phase to a timer.
+
+        Args:
+            timer: The timer.
+
+        Returns:
+            The same object.
+        """
+        self._state.timer = timer
+        return self
 
     def run(self) -> None:
         """Prune by the schedule, recover and train.
@@ -138,20 +130,13 @@ class PruneAndRecover:
                 self._advance(due)
         self._train_by_rungs(recovery.steps)
         training.finish()
-        if recovery.averaging and recovery.steps:
-            self._recalibrate()  # averaged weights need their own statistics
 
     def _begin(self) -> FineTune:
         if not self._owns_model:
-            self.model, self._owns_model = cut(self.model, self._topology, self.kept, parent=self.kept), True
-        training = FineTune(
-            self.model,
-            self._task,
-            self._plan.recovery,
-            seed=self._plan.seed,
-            teacher=self._teacher,
-            on_epoch=None if self._callbacks.on_epoch is None else self._epoch_done,
-        )
+            self._state.model = cut(self.model, self._topology, self.kept, parent=self.kept)
+            self._owns_model = True
+        on_epoch = None if self._callbacks.on_epoch is None else self._epoch_done
+        training = FineTune(self._recovery, seed=self._plan.seed, on_epoch=on_epoch)
         training.watch_movement(self._movement_wanted())
         training.set_masks(self._masks or self._initial_zero_masks())
         self._training = training
@@ -159,7 +144,7 @@ class PruneAndRecover:
 
     def _train(self, until: int) -> None:
         assert self._training is not None
-        with self.timer.phase("train"):
+        with self._state.timer.phase("train"):
             self._training.run(until)
 
     def _train_by_rungs(self, steps: int) -> None:
@@ -189,24 +174,14 @@ class PruneAndRecover:
 
     def _advance(self, update: PruningStep) -> None:
         """Take one pruning step: cut further, renew the masks, recover from both."""
-        recovery = self._plan.recovery
         kept = self._select_channels(update.progress)
-        changed = kept != self.kept
-        if changed or not self._owns_model:
+        self._state.channels_changed = kept != self.kept
+        if self._state.channels_changed or not self._owns_model:
             self._cut(kept)
         if self._plan.weights is not None:
             self._mask(self._plan.weights, update)
-        scaled = limit_norms(self.model, recovery.max_norm, per=recovery.max_norm_per) if recovery.max_norm else 0
-        steps_left = recovery.steps - (self._training.step if self._training is not None else 0)
-        started = self._training is not None
-        touched = bool(self._masks) or scaled > 0
-        if changed or (touched and not steps_left) or (not started and (steps_left or touched)):
-            self._recalibrate()
-
-    def _recalibrate(self) -> None:
-        with self.timer.phase("recalibrate"):
-            batches = first_samples(self._task, self._plan.recovery.batch_norm_samples)
-            self._work += Work(forward=recalibrate(self.model, batches, self._task.least_batch))
+        self._state.weights_changed = bool(self._masks)
+        self._recovery.after_pruning()
 
     def _select_channels(self, progress: float) -> KeptChannels:
         shape = self._plan.recovery.schedule.name
@@ -215,7 +190,7 @@ class PruneAndRecover:
             for name, width in self._target_widths.items()
         }
         criteria = [self._plan.criterion(name) for name, width in widths.items() if width < self._width(name)]
-        with self.timer.phase("score"):
+        with self._state.timer.phase("score"):
             return select_channels(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
 
     def _width(self, name: str) -> int:
@@ -223,24 +198,22 @@ class PruneAndRecover:
 
     def _cut(self, kept: KeptChannels) -> None:
         before, source = self.kept, self.model
-        with self.timer.phase("cut"):
-            self.model, self.kept, self._owns_model = cut(source, self._topology, kept, parent=before), kept, True
-        samples = self._plan.recovery.reconstruction_samples
-        if samples and kept != before:
+        with self._state.timer.phase("cut"):
+            self._state.model = cut(source, self._topology, kept, parent=before)
+            self.kept, self._owns_model = kept, True
+        if self._state.channels_changed:
             silent = self._initial_zero_masks()
-            with self.timer.phase("reconstruct"):
-                seen = reconstruct(self.model, source, self._topology, kept, before, first_samples(self._task, samples))
-                self._work += Work(forward=seen)
-            apply_masks(self.model, silent)  # it may have changed entries that were zero
+            self._recovery.after_cut(CutMade(source=source, topology=self._topology, before=before, kept=kept))
+            apply_masks(self.model, silent)  # a step may have changed entries that were zero
         if self._training is not None:
             self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
-            self._masks = self._training.masks
+            self._masks = dict(self._training.masks)
 
     def _mask(self, plan: WeightPlan, update: PruningStep) -> None:
         if plan.target == 0 and not plan.layers:
             return
         axes = self._topology.input_axes
-        with self.timer.phase("score"):
+        with self._state.timer.phase("score"):
             signals = self._signals(weight_signals_for((plan.criterion,)))
             # A layer with sparsity 0 needs no score, and some criteria have none for it.
             weights = {name: signals.weights[name] for name in self._masked_names() if plan.layers.get(name) != 0}
@@ -327,7 +300,7 @@ class PruneAndRecover:
         )
         forward, trained = count_passes(name for name in names if moved is None or name != "movement")
         seen = sum(batch.size for batch in batches)
-        self._work += Work(forward=seen * forward, trained=seen * trained)
+        self._state.work += Work(forward=seen * forward, trained=seen * trained)
         return signals
 
     def _movement_wanted(self) -> set[str]:
@@ -342,24 +315,6 @@ class PruneAndRecover:
         }
         by_movement = self._plan.weights is not None and self._plan.weights.criterion == "movement"
         return wanted | set(self._masked_names() if by_movement else ())
-
-
-def first_samples(task: PreparedTask, samples: int) -> list[Batch]:
-    """Take the first samples of the train split, on the task's device.
-
-    Args:
-        task: The user's task.
-        samples: Most samples.
-
-    Returns:
-        Their batches.
-    """
-    if samples <= 0:
-        return []
-    if samples == sum(batch.size for batch in task.calibration):
-        return list(task.calibration)
-    device = torch.device(task.device)
-    return [batch.to(device) for batch in first_batches(task.train_split, samples, task.least_batch)]
 
 
 def _sparsity_units(scores: Mapping[str, Tensor], plan: WeightPlan) -> list[tuple[tuple[str, ...], float]]:

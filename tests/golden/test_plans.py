@@ -11,7 +11,15 @@ import pytest
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import (
+    AveragingPlan,
+    DistillationPlan,
+    MaxNormPlan,
+    RecalibrationPlan,
+    ReconstructionPlan,
+    RecoveryPlan,
+    SchedulePlan,
+)
 from autoprune.plan.weights import WeightPlan
 
 PLANS = Path(__file__).parent / "plans"
@@ -30,9 +38,8 @@ def test_version_1_says_what_it_always_said() -> None:
             optimizer="adamw",
             learning_rate=0.003,
             weight_decay=0.01,
-            distillation_weight=0.5,
-            distillation_temperature=4.0,
-            batch_norm_samples=512,
+            distillation=DistillationPlan(weight=0.5, temperature=4.0),
+            recalibration=RecalibrationPlan(samples=512),
         ),
         seed=7,
     )
@@ -60,11 +67,10 @@ def test_version_3_says_how_much_in_every_way() -> None:
         ),
         recovery=replace(
             second.recovery,
-            max_norm=3.0,
-            max_norm_per="layer",
-            reconstruction_samples=128,
+            max_norm=MaxNormPlan(limit=3.0, per="layer"),
+            reconstruction=ReconstructionPlan(samples=128),
             scheduler="cosine",
-            averaging=0.25,
+            averaging=AveragingPlan(share=0.25),
             precision="bfloat16",
             schedule=SchedulePlan(name="cubic", updates=5, end=0.6, regrowth=0.1),
         ),

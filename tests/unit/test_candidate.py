@@ -17,14 +17,14 @@ from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import DistillationPlan, RecalibrationPlan, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import recalibrate
+from autoprune.recovery.step import first_samples
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.trial.context import Parent, TrialContext
-from autoprune.trial.prune_and_recover import first_samples
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
@@ -39,7 +39,7 @@ def plan(
     names = groups or tuple(context().topology.widths)
     return PruningPlan(
         groups={name: GroupPlan(ratio=ratio, criterion=criterion) for name in names},
-        recovery=RecoveryPlan(**{"steps": 3, "batch_norm_samples": 100, **recovery}),  # type: ignore[arg-type]
+        recovery=RecoveryPlan(**{"steps": 3, "recalibration": RecalibrationPlan(samples=100), **recovery}),  # type: ignore[arg-type]
         seed=seed,
     )
 
@@ -94,7 +94,7 @@ def test_the_dense_model_is_not_touched() -> None:
     before = copy.deepcopy(context().task.dense.state_dict())
     for criterion in CRITERIA:
         evaluate_plan(context(), plan(criterion=criterion, steps=1))
-    evaluate_plan(context(), plan(0.0, steps=1, distillation_weight=0.5))
+    evaluate_plan(context(), plan(0.0, steps=1, distillation=DistillationPlan(weight=0.5)))
     after = context().task.dense.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert not context().task.dense.training
@@ -113,7 +113,7 @@ def test_a_plan_that_removes_nothing_gives_the_dense_outputs(groups: dict[str, G
 def test_from_a_parent() -> None:
     wide = evaluate_plan(context(), plan(0.25, steps=5))
     before = copy.deepcopy(wide.model.state_dict())
-    found = evaluate_plan(context(), plan(0.5, steps=0, batch_norm_samples=0), as_parent(wide))
+    found = evaluate_plan(context(), plan(0.5, steps=0, recalibration=RecalibrationPlan()), as_parent(wide))
     assert found.parent == 7
     assert all(set(found.kept.groups[name]) <= set(kept) for name, kept in wide.kept.groups.items())
     # The parent's recovered weights are taken over, not the dense ones.
@@ -151,8 +151,8 @@ def test_the_candidate_is_rebuilt_from_its_weights() -> None:
     assert torch.equal(again(inputs), found.model(inputs))
 
 
-def test_batch_norm_samples_of_zero_leave_the_statistics_alone() -> None:
-    found = evaluate_plan(context(), plan(steps=0, batch_norm_samples=0))
+def test_recalibration_with_no_samples_leaves_the_statistics_alone() -> None:
+    found = evaluate_plan(context(), plan(steps=0, recalibration=RecalibrationPlan()))
     kept = list(found.kept.groups["stem.0"])
     assert torch.equal(found.model.stem[1].running_mean, context().task.dense.stem[1].running_mean[kept])
 
@@ -163,7 +163,7 @@ def test_batch_norm_samples_of_zero_leave_the_statistics_alone() -> None:
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("distillation_weight", [0.0, 0.5])
 def test_the_same_seed_gives_bit_identical_weights(criterion: str, distillation_weight: float) -> None:
-    wanted = plan(criterion=criterion, distillation_weight=distillation_weight)
+    wanted = plan(criterion=criterion, distillation=DistillationPlan(weight=distillation_weight))
     first = evaluate_plan(context(), wanted)
     torch.manual_seed(99)
     second = evaluate_plan(context(), wanted)
@@ -199,7 +199,9 @@ def test_the_same_seed_gives_bit_identical_weights_with_dropout() -> None:
 def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> None:
     own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     groups = {name: GroupPlan(ratio=0.5, criterion=criterion) for name in own.topology.widths}
-    recovery = RecoveryPlan(steps=steps, distillation_weight=weight, batch_norm_samples=130)
+    recovery = RecoveryPlan(
+        steps=steps, distillation=DistillationPlan(weight=weight), recalibration=RecalibrationPlan(samples=130)
+    )
     assert not own.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups=groups, recovery=recovery))
@@ -216,7 +218,9 @@ def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> N
 def test_what_a_teacher_keeps_is_charged_to_no_candidate() -> None:
     """Else counted samples would depend on which candidate came first in this process, and differ after a resume."""
     own = TrialContext.of(image_task(), latency_rounds=0)
-    recovery = RecoveryPlan(steps=2, distillation_weight=0.5, batch_norm_samples=100)
+    recovery = RecoveryPlan(
+        steps=2, distillation=DistillationPlan(weight=0.5), recalibration=RecalibrationPlan(samples=100)
+    )
     wanted = PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=recovery)
     first, second = evaluate_plan(own, wanted), evaluate_plan(own, wanted)
     assert first.work == second.work
@@ -233,7 +237,7 @@ def test_a_plan_that_removes_nothing_costs_one_evaluation() -> None:
 
 
 def diverging(own: TrialContext, steps: int = 30) -> Candidate:
-    recovery = RecoveryPlan(steps=steps, learning_rate=1e12, batch_norm_samples=100)
+    recovery = RecoveryPlan(steps=steps, learning_rate=1e12, recalibration=RecalibrationPlan(samples=100))
     return evaluate_plan(own, PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=recovery))
 
 
@@ -250,7 +254,7 @@ def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
 def test_the_work_of_a_fine_tune_that_diverged_is_counted() -> None:
     own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
     name = next(iter(own.topology.widths))
-    recovery = RecoveryPlan(steps=30, learning_rate=1e12, batch_norm_samples=100)
+    recovery = RecoveryPlan(steps=30, learning_rate=1e12, recalibration=RecalibrationPlan(samples=100))
     SEEN.clear()
     found = evaluate_plan(own, PruningPlan(groups={name: GroupPlan(ratio=0.5)}, recovery=recovery))
     assert found.note
@@ -289,7 +293,9 @@ def everything(steps: int = 3, **changes: object) -> PruningPlan:
         "ranking": RankingPlan(budget=0.4, criterion="taylor"),
         "blocks": BlockPlan(count=1),
         "weights": WeightPlan(sparsity=0.7),
-        "recovery": RecoveryPlan(steps=steps, batch_norm_samples=100, schedule=SchedulePlan(name="cubic", updates=2)),
+        "recovery": RecoveryPlan(
+            steps=steps, recalibration=RecalibrationPlan(samples=100), schedule=SchedulePlan(name="cubic", updates=2)
+        ),
     }
     return PruningPlan(**{**given, **changes})  # type: ignore[arg-type]
 
@@ -348,13 +354,13 @@ def test_the_clock_is_asked_what_masks_alone_do() -> None:
 
 
 def test_a_fine_tune_that_diverges_gives_all_of_the_plan_untrained() -> None:
-    given = {"steps": 0, "batch_norm_samples": 100}
+    given = {"steps": 0, "recalibration": RecalibrationPlan(samples=100)}
     untrained = evaluate_plan(context(), everything(recovery=RecoveryPlan(**given)))  # type: ignore[arg-type]
     wild = RecoveryPlan(
         steps=30,
         learning_rate=1e12,
-        batch_norm_samples=100,
-        distillation_weight=0.5,
+        recalibration=RecalibrationPlan(samples=100),
+        distillation=DistillationPlan(weight=0.5),
         schedule=SchedulePlan(name="cubic", updates=4),
     )
     found = evaluate_plan(context(), everything(recovery=wild))

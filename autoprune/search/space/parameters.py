@@ -11,7 +11,15 @@ from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.criteria import applicable_criteria
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import (
+    AveragingPlan,
+    DistillationPlan,
+    MaxNormPlan,
+    RecalibrationPlan,
+    ReconstructionPlan,
+    RecoveryPlan,
+    SchedulePlan,
+)
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import prunable_blocks
 from autoprune.search.space.optimizers import default_rate, optimizer_choices
@@ -90,10 +98,10 @@ def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan
         "learning_rate": recovery.learning_rate,
         "optimizer": recovery.optimizer,
         "scheduler": recovery.scheduler,
-        "distillation": recovery.distillation_weight,
-        "averaging": recovery.averaging,
-        "reconstruction": recovery.reconstruction_samples,
-        "max_norm": recovery.max_norm,
+        "distillation": recovery.distillation.weight,
+        "averaging": recovery.averaging.share,
+        "reconstruction": recovery.reconstruction.samples,
+        "max_norm": recovery.max_norm.limit,
         "schedule": recovery.schedule.name,
         "updates": recovery.schedule.updates,
         "regrowth": recovery.schedule.regrowth,
@@ -348,12 +356,11 @@ def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameter
         learning_rate=float(parameters.get("learning_rate", default_rate(settings, optimizer))),
         scheduler=str(choice("scheduler", settings.schedulers)),
         weight_decay=settings.weight_decay,
-        distillation_weight=float(choice("distillation", settings.distillation)),
-        batch_norm_samples=settings.batch_norm_samples,
-        reconstruction_samples=int(choice("reconstruction", settings.reconstruction)),
-        max_norm=float(choice("max_norm", settings.max_norm)),
-        max_norm_per=settings.max_norm_per,
-        averaging=float(choice("averaging", settings.averaging)),
+        distillation=DistillationPlan(weight=float(choice("distillation", settings.distillation))),
+        recalibration=RecalibrationPlan(samples=settings.batch_norm_samples),
+        reconstruction=ReconstructionPlan(samples=int(choice("reconstruction", settings.reconstruction))),
+        max_norm=MaxNormPlan(limit=float(choice("max_norm", settings.max_norm)), per=settings.max_norm_per),
+        averaging=AveragingPlan(share=float(choice("averaging", settings.averaging))),
         schedule=schedule,
         precision=settings.precision,
     )

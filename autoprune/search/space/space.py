@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution
 
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
@@ -116,7 +116,7 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
         seed: Seed of the plan.
     """
     groups = {name: GroupPlan(ratio=0.0, criterion=settings.criteria[0]) for name in topology.widths}
-    return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, batch_norm_samples=0), seed=seed)
+    return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, recalibration=RecalibrationPlan()), seed=seed)
 
 
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:

@@ -20,7 +20,7 @@ from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensor
 from autoprune.front.run import Run
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.maskable import maskable
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.task.checkpoint import read_weights, serialize
@@ -171,7 +171,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     study = autoprune.Study.create(image_task(), given, out=out)
     for number, weights in enumerate(MASKS.values()):
         groups = {} if number else {"stem.0": GroupPlan(ratio=0.5)}
-        recovery = RecoveryPlan(steps=2, batch_norm_samples=50)
+        recovery = RecoveryPlan(steps=2, recalibration=RecalibrationPlan(samples=50))
         study.enqueue(autoprune.PruningPlan(groups=groups, weights=weights, recovery=recovery))
     study.run()
     assert [record.plan.weights for record in study.records] == [*MASKS.values(), None]

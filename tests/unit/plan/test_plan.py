@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PLAN_VERSION, PruningPlan
-from autoprune.plan.recovery import OPTIMIZERS, RecoveryPlan
+from autoprune.plan.recovery import (
+    OPTIMIZERS,
+    AveragingPlan,
+    DistillationPlan,
+    RecalibrationPlan,
+    ReconstructionPlan,
+    RecoveryPlan,
+)
 
 positive = st.floats(1e-12, 1e6)
 group_plans = st.builds(
@@ -22,9 +29,8 @@ recovery_plans = st.builds(
     optimizer=st.sampled_from(OPTIMIZERS),
     learning_rate=positive,
     weight_decay=st.floats(0, 10),
-    distillation_weight=st.floats(0, 1),
-    distillation_temperature=positive,
-    batch_norm_samples=st.integers(0, 10**6),
+    distillation=st.builds(DistillationPlan, weight=st.floats(0, 1), temperature=positive),
+    recalibration=st.builds(RecalibrationPlan, samples=st.integers(0, 10**6)),
 )
 plans = st.builds(
     PruningPlan,
@@ -98,18 +104,16 @@ def test_the_edges_of_ratio() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("steps", -1, "recovery steps must be an integer >= 0, but got -1"),
-        ("steps", 1.5, "recovery steps must be an integer >= 0"),
-        ("steps", True, "recovery steps must be an integer >= 0"),
+        ("steps", -1, "steps must be an integer >= 0, but got -1"),
+        ("steps", 1.5, "steps must be an integer >= 0"),
+        ("steps", True, "steps must be an integer >= 0"),
         ("optimizer", "adam", "optimizer must be one of sgd, adamw, but got 'adam'"),
-        ("learning_rate", 0, "learning rate must be > 0"),
-        ("learning_rate", float("inf"), "learning rate must be > 0"),
-        ("learning_rate", "0.1", "learning rate must be > 0, but got '0.1'"),
+        ("learning_rate", 0, "learning_rate must be > 0"),
+        ("learning_rate", float("inf"), "learning_rate must be > 0"),
+        ("learning_rate", "0.1", "learning_rate must be > 0, but got '0.1'"),
         ("weight_decay", -1e-9, "weight_decay must be >= 0"),
         ("weight_decay", float("nan"), "weight_decay must be >= 0"),
-        ("distillation_weight", 1.1, r"distillation_weight must lie in \[0, 1\]"),
-        ("distillation_temperature", 0, "distillation_temperature must be > 0"),
-        ("batch_norm_samples", -1, "batch_norm_samples must be an integer >= 0"),
+        ("averaging", 0.5, "averaging must be an AveragingPlan, but got 0.5"),
     ],
 )
 def test_a_bad_recovery_number_is_named(field: str, value: object, message: str) -> None:
@@ -117,10 +121,25 @@ def test_a_bad_recovery_number_is_named(field: str, value: object, message: str)
         RecoveryPlan(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "message"),
+    [
+        (DistillationPlan, "weight", 1.1, r"distillation\.weight must lie in \[0, 1\]"),
+        (DistillationPlan, "temperature", 0, r"distillation\.temperature must be > 0"),
+        (RecalibrationPlan, "samples", -1, r"recalibration\.samples must be an integer >= 0"),
+        (ReconstructionPlan, "samples", 1.5, r"reconstruction\.samples must be an integer >= 0"),
+        (AveragingPlan, "share", 1, r"averaging\.share must lie in \[0, 1\)"),
+    ],
+)
+def test_a_bad_number_of_a_recovery_step_is_named(kind: type, field: str, value: object, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        kind(**{field: value})
+
+
 def test_every_fault_of_a_recovery_plan_is_in_one_error() -> None:
     with pytest.raises(ConfigurationError, match="3 faults in the recovery plan") as error:
         RecoveryPlan(steps=-1, optimizer="adam", learning_rate=0)
-    for part in ("recovery steps", "optimizer", "learning rate"):
+    for part in ("steps", "optimizer", "learning_rate"):
         assert part in str(error.value)
 
 

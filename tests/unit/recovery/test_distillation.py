@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from autoprune.recovery.distillation import Teacher, distillation_loss
+from autoprune.recovery.distillation import distillation_loss
+from autoprune.recovery.teacher import Teacher
 from tests.tasks import blobs, image_task
 
 

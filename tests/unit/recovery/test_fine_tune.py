@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.errors import RecoveryError
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import DistillationPlan, RecoveryPlan
 from autoprune.records.work import Work
-from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import fine_tune
+from autoprune.recovery.teacher import Teacher
 from autoprune.task.data import first_batches
 from tests.tasks import blobs, image_task, trained_mlp, trained_resnet
 from tests.zoo.convolutional import ResNet
@@ -134,7 +134,10 @@ def test_the_loss_is_blended_with_the_teachers() -> None:
     parameters = dict(reference.named_parameters())
     gradients = dict(zip(parameters, torch.autograd.grad(blend, list(parameters.values())), strict=True))
     plan = RecoveryPlan(
-        steps=1, learning_rate=0.01, weight_decay=0.0, distillation_weight=0.3, distillation_temperature=3.0
+        steps=1,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        distillation=DistillationPlan(weight=0.3, temperature=3.0),
     )
     found = fine_tune(model, task(), plan, seed=0, teacher=teacher)
     for name, parameter in model.named_parameters():
@@ -145,7 +148,7 @@ def test_the_loss_is_blended_with_the_teachers() -> None:
 
 
 def test_a_teachers_outputs_are_counted_once() -> None:
-    teacher, plan = Teacher(task()), RecoveryPlan(steps=2, distillation_weight=0.5)
+    teacher, plan = Teacher(task()), RecoveryPlan(steps=2, distillation=DistillationPlan(weight=0.5))
     first, second = (fine_tune(fresh(), task(), plan, seed=0, teacher=teacher) for _ in range(2))
     assert first == second == Work(trained=100, shared=task().train_split.samples)
     assert (first + second).shared == task().train_split.samples

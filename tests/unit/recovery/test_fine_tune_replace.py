@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 import autoprune
 from autoprune.plan.kept import KeptChannels
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import DistillationPlan, MaxNormPlan, RecoveryPlan
 from autoprune.records.work import Work
-from autoprune.recovery.distillation import Teacher
 from autoprune.recovery.fine_tune import DivergedError, FineTune
+from autoprune.recovery.steps import Recovery
+from autoprune.recovery.teacher import Teacher
 from autoprune.surgery.cut import cut, sliced
 from autoprune.task.data import Batch
 from tests.tasks import blobs, trained_mlp, trained_resnet
@@ -29,7 +30,7 @@ OPTIMIZERS = ("sgd", "adamw")
 def training(task: autoprune.PreparedTask | None = None, **recovery: object) -> FineTune:
     """Of a copy of the perceptron."""
     given = RecoveryPlan(**{"steps": 10, **recovery})  # type: ignore[arg-type]
-    return FineTune(copy.deepcopy(trained_mlp()), task or flat().task, given, seed=0)
+    return FineTune(Recovery(copy.deepcopy(trained_mlp()), task or flat().task, given), seed=0)
 
 
 def states(run: FineTune) -> dict[str, dict[str, Tensor]]:
@@ -66,7 +67,7 @@ def test_pieces_are_one_run_bit_by_bit(optimizer: str, precision: str) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 16), nn.Dropout(), nn.ReLU(), nn.Linear(16, 4))
         plan = RecoveryPlan(steps=10, optimizer=optimizer, precision=precision)
-        run = FineTune(model, image_flat(), plan, seed=3)
+        run = FineTune(Recovery(model, image_flat(), plan), seed=3)
         for until in pieces:
             run.run(until)
             torch.manual_seed(until)  # what the caller draws in between is no concern of the training
@@ -157,7 +158,7 @@ def test_masks_and_movement_and_gradients_are_cut_alike() -> None:
 def test_a_block_that_goes_takes_its_momenta_along() -> None:
     topology = convolutional().topology
     whole, kept = KeptChannels.whole(topology), KeptChannels(groups={}, dropped=("blocks.0",))
-    run = FineTune(copy.deepcopy(trained_resnet()), convolutional().task, RecoveryPlan(steps=4), seed=0)
+    run = FineTune(Recovery(copy.deepcopy(trained_resnet()), convolutional().task, RecoveryPlan(steps=4)), seed=0)
     run.set_masks({"blocks.0.conv1.weight": torch.ones(8, 8, 3, 3, dtype=torch.bool)})
     run.run(2)
     before = states(run)
@@ -174,7 +175,9 @@ def test_a_block_that_goes_takes_its_momenta_along() -> None:
 
 
 def test_a_frozen_model_is_replaced_without_any_state() -> None:
-    run = FineTune(copy.deepcopy(trained_mlp()).requires_grad_(False), flat().task, RecoveryPlan(steps=6), seed=0)
+    run = FineTune(
+        Recovery(copy.deepcopy(trained_mlp()).requires_grad_(False), flat().task, RecoveryPlan(steps=6)), seed=0
+    )
     run.run(2)
     keep(run)
     run.run(6)
@@ -190,7 +193,7 @@ def test_a_frozen_model_is_replaced_without_any_state() -> None:
 @pytest.mark.parametrize("max_norm", [0.0, 0.5])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_silenced_stays_exactly_zero(optimizer: str, max_norm: float, precision: str) -> None:
-    run = training(optimizer=optimizer, max_norm=max_norm, weight_decay=0.1, precision=precision)
+    run = training(optimizer=optimizer, max_norm=MaxNormPlan(limit=max_norm), weight_decay=0.1, precision=precision)
     run.run(2)  # the momenta of what will be silenced are there by then
     generator = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(shape, generator=generator) > 0.7 for name, shape in SHAPES.items()}
@@ -315,9 +318,7 @@ def test_on_epoch_comes_after_each_pass_the_last_included() -> None:
     task = one_batch_task(flat=True, train=(images.flatten(1), targets))  # three batches a pass
     seen: list[tuple[int, int]] = []
     run = FineTune(
-        copy.deepcopy(trained_mlp()),
-        task,
-        RecoveryPlan(steps=9),
+        Recovery(copy.deepcopy(trained_mlp()), task, RecoveryPlan(steps=9)),
         seed=0,
         on_epoch=lambda epoch: seen.append((epoch, run.step)),
     )
@@ -328,9 +329,7 @@ def test_on_epoch_comes_after_each_pass_the_last_included() -> None:
     assert seen == [(1, 3), (2, 6), (3, 9)]
     seen.clear()
     run = FineTune(
-        copy.deepcopy(trained_mlp()),
-        task,
-        RecoveryPlan(steps=8),
+        Recovery(copy.deepcopy(trained_mlp()), task, RecoveryPlan(steps=8)),
         seed=0,
         on_epoch=lambda epoch: seen.append((epoch, run.step)),
     )
@@ -345,7 +344,7 @@ def test_looking_at_passes_changes_nothing() -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 16), nn.Dropout(), nn.ReLU(), nn.Linear(16, 4))
         task = one_batch_task(flat=True, train=DataLoader(Noisy(), batch_size=50, shuffle=True))
-        run = FineTune(model, task, RecoveryPlan(steps=7), seed=0, on_epoch=on_epoch)
+        run = FineTune(Recovery(model, task, RecoveryPlan(steps=7)), seed=0, on_epoch=on_epoch)
         run.run(2)
         run.run(7)
         run.finish()
@@ -359,9 +358,9 @@ def test_looking_at_passes_changes_nothing() -> None:
 
 def test_all_that_was_done_before_a_divergence_is_counted_the_teachers_part_too() -> None:
     task = one_batch_task(flat=True)
-    plan = RecoveryPlan(steps=30, learning_rate=1e12, distillation_weight=0.5)
+    plan = RecoveryPlan(steps=30, learning_rate=1e12, distillation=DistillationPlan(weight=0.5))
     teacher = Teacher(task)
-    run = FineTune(copy.deepcopy(trained_mlp()), task, plan, seed=0, teacher=teacher)
+    run = FineTune(Recovery(copy.deepcopy(trained_mlp()), task, plan, teacher), seed=0)
     run.run(1)
     with pytest.raises(DivergedError, match="the loss must stay finite") as error:
         run.run(30)

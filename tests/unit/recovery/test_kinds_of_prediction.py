@@ -10,9 +10,10 @@ from torch.nn import functional
 import autoprune
 from autoprune.errors import TaskError
 from autoprune.measure.quality import evaluate
-from autoprune.plan.recovery import RecoveryPlan
-from autoprune.recovery.distillation import Teacher, distillation_loss
+from autoprune.plan.recovery import DistillationPlan, RecoveryPlan
+from autoprune.recovery.distillation import distillation_loss
 from autoprune.recovery.fine_tune import fine_tune
+from autoprune.recovery.teacher import Teacher
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel", "regression"])
@@ -71,7 +72,7 @@ def test_a_confident_model_with_one_logit_survives_distillation() -> None:
     inputs, targets, model = yes_or_no(scale=20.0)
     task = task_of(inputs, targets, model)
     before = evaluate(task, task.dense, task.search_split).value
-    plan = RecoveryPlan(steps=40, learning_rate=0.05, distillation_weight=0.5)
+    plan = RecoveryPlan(steps=40, learning_rate=0.05, distillation=DistillationPlan(weight=0.5))
     fine_tune(model, task, plan, seed=0, teacher=Teacher(task))
     assert evaluate(task, model, task.search_split).value >= before - 0.05
 

@@ -14,7 +14,7 @@ from torch import nn
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import MaxNormPlan, RecoveryPlan
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.recovery.max_norm import limit_norms
 from autoprune.search.space.space import build_space
@@ -107,12 +107,12 @@ def test_frozen_weights_and_norms_stay() -> None:
 def test_a_fine_tune_keeps_to_the_limit(steps: int) -> None:
     model = copy.deepcopy(trained_resnet())
     task = image_task()
-    plan = RecoveryPlan(steps=steps, learning_rate=0.5, max_norm=0.7)
+    plan = RecoveryPlan(steps=steps, learning_rate=0.5, max_norm=MaxNormPlan(limit=0.7))
     fine_tune(model, task, plan, seed=0)
     norms = torch.cat([p.detach().flatten(1).norm(dim=1) for p in model.parameters() if p.ndim > 1])
     assert float(norms.max()) <= 0.7 * (1 + 1e-5)
     free = copy.deepcopy(trained_resnet())
-    fine_tune(free, task, replace(plan, max_norm=0.0), seed=0)
+    fine_tune(free, task, replace(plan, max_norm=MaxNormPlan(limit=0.0)), seed=0)
     assert max(float(p.detach().flatten(1).norm(dim=1).max()) for p in free.parameters() if p.ndim > 1) > 0.7
 
 
@@ -120,10 +120,10 @@ def test_a_study_samples_it(tmp_path: Path) -> None:
     chosen = settings(trials=12, sampler="random", space=space(max_norm=(0.0, 0.5, 2.0)))
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
     study.run()
-    assert len({record.plan.recovery.max_norm for record in study.records}) > 1
+    assert len({record.plan.recovery.max_norm.limit.limit for record in study.records}) > 1
     topology = study.context.topology if study.context is not None else None
     assert topology is not None
-    plan = PruningPlan(groups={}, recovery=RecoveryPlan(max_norm=2.0))
+    plan = PruningPlan(groups={}, recovery=RecoveryPlan(max_norm=MaxNormPlan(limit=2.0)))
     assert build_space(chosen.space, topology, None).encode(plan)["max_norm"] == 2.0
 
 
@@ -132,10 +132,10 @@ def test_wrong_limits_and_scopes() -> None:
         limit_norms(nn.Linear(2, 2), 0.0)
     with pytest.raises(UnknownNameError, match="channel, layer"):
         limit_norms(nn.Linear(2, 2), 1.0, per="model")
-    with pytest.raises(ConfigurationError, match="max_norm must be >= 0"):
-        RecoveryPlan(max_norm=-1.0)
-    with pytest.raises(ConfigurationError, match="max_norm_per"):
-        RecoveryPlan(max_norm_per="model")
+    with pytest.raises(ConfigurationError, match=r"max_norm\.limit must be >= 0"):
+        MaxNormPlan(limit=-1.0)
+    with pytest.raises(ConfigurationError, match=r"max_norm\.per must be one of"):
+        MaxNormPlan(per="model")
     with pytest.raises(ConfigurationError, match="max_norm must be limits >= 0"):
         space(max_norm=(-1.0,))
     with pytest.raises(UnknownNameError, match="channel, layer"):

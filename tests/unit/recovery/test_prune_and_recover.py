@@ -18,16 +18,25 @@ from autoprune.errors import ConfigurationError
 from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import SCHEDULES, RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import (
+    SCHEDULES,
+    DistillationPlan,
+    MaxNormPlan,
+    RecalibrationPlan,
+    ReconstructionPlan,
+    RecoveryPlan,
+    SchedulePlan,
+)
 from autoprune.plan.weights import WeightPlan
+from autoprune.recovery import batch_norm, reconstruction
 from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import amount_now, decay_progress, timetable
+from autoprune.recovery.step import first_samples
+from autoprune.recovery.steps import Recovery
 from autoprune.surgery.cut import cut, sliced
-from autoprune.trial import prune_and_recover
 from autoprune.trial.candidate import Candidate, evaluate_plan
 from autoprune.trial.context import Parent, TrialContext
-from autoprune.trial.prune_and_recover import first_samples
 from tests.tasks import SEEN, Counting, trained_resnet
 from tests.unit.recovery.watching import (
     Seen,
@@ -197,11 +206,11 @@ def test_a_rate_that_is_known_never_to_fall_is_refused() -> None:
 def test_the_channels_that_stay_keep_their_momentum() -> None:
     """The same by hand: train, cut, hand over the momenta, train on."""
     own = SchedulePlan(name="iterative", updates=2, end=1.0)
-    found, _ = callbacks(flat(), plan(0.5, schedule=own, batch_norm_samples=0))
+    found, _ = callbacks(flat(), plan(0.5, schedule=own, recalibration=RecalibrationPlan()))
     topology, task = flat().topology, flat().task
     recovery = RecoveryPlan(steps=12)
     first = KeptChannels(groups={"0": strongest(task.dense, 24), "2": strongest(task.dense, 12, "2")})
-    run = FineTune(cut(task.dense, topology, first), task, recovery, seed=0)
+    run = FineTune(Recovery(cut(task.dense, topology, first), task, recovery), seed=0)
     run.run(6)
     second = KeptChannels(
         groups={
@@ -233,9 +242,9 @@ def test_every_criterion_scores_in_the_middle_of_a_fine_tune(criterion: str) -> 
 def test_movement_is_that_of_the_fine_tune() -> None:
     """Units whose weights the training carries away from zero stay, whatever a brief training of a copy would say."""
     own = SchedulePlan(name="learning_rate", updates=1)  # one cut, before step six of twelve
-    found = evaluate_plan(flat(), plan(0.5, criterion="movement", schedule=own, batch_norm_samples=0))
+    found = evaluate_plan(flat(), plan(0.5, criterion="movement", schedule=own, recalibration=RecalibrationPlan()))
     task = flat().task
-    run = FineTune(copy.deepcopy(task.dense), task, RecoveryPlan(steps=12), seed=0)
+    run = FineTune(Recovery(copy.deepcopy(task.dense), task, RecoveryPlan(steps=12)), seed=0)
     moved, before = torch.zeros(32, 64), run.model[0].weight.detach().clone()
     for step in range(1, 7):
         rate = run.rate
@@ -247,9 +256,9 @@ def test_movement_is_that_of_the_fine_tune() -> None:
 
 def test_movement_of_the_fine_tune_costs_nothing_more() -> None:
     own = SchedulePlan(name="learning_rate", updates=2)
-    wanted = plan(0.5, criterion="movement", schedule=own, batch_norm_samples=0)
+    wanted = plan(0.5, criterion="movement", schedule=own, recalibration=RecalibrationPlan())
     assert evaluate_plan(flat(), wanted).work.trained == 12 * 50
-    once = plan(0.5, criterion="movement", batch_norm_samples=0)
+    once = plan(0.5, criterion="movement", recalibration=RecalibrationPlan())
     assert evaluate_plan(flat(), once).work.trained == 12 * 50 + 2 * 50, "two passes of a copy"
 
 
@@ -258,24 +267,27 @@ def test_movement_of_the_fine_tune_costs_nothing_more() -> None:
 
 def test_norms_and_the_layers_behind_are_made_up_for_at_every_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
-    for name in ("recalibrate", "reconstruct"):
-        original = getattr(prune_and_recover, name)
+    for module, name in ((batch_norm, "recalibrate"), (reconstruction, "reconstruct")):
+        original = getattr(module, name)
 
         def noted(model: nn.Module, *others: object, name: str = name, original: object = original) -> int:
             calls.append((name, model[0].out_features))
             return original(model, *others)  # type: ignore[operator,no-any-return]
 
-        monkeypatch.setattr(prune_and_recover, name, noted)
-    evaluate_plan(flat(), plan(schedule=THREE["iterative"], reconstruction_samples=50))
+        monkeypatch.setattr(module, name, noted)
+    evaluate_plan(flat(), plan(schedule=THREE["iterative"], reconstruction=ReconstructionPlan(samples=50)))
     assert calls == [(name, width) for width in (24, 16, 8) for name in ("reconstruct", "recalibrate")]
     calls.clear()
-    evaluate_plan(flat(), plan(schedule=THREE["iterative"], batch_norm_samples=0))
+    evaluate_plan(flat(), plan(schedule=THREE["iterative"], recalibration=RecalibrationPlan()))
     assert [call for call in calls if call[0] == "reconstruct"] == []
 
 
 def test_a_reconstruction_on_the_way_changes_the_weights_behind_the_cut() -> None:
     own = SchedulePlan(name="learning_rate", updates=1)
-    stages = [callbacks(flat(), plan(0.5, schedule=own, reconstruction_samples=samples))[1] for samples in (0, 50)]
+    stages = [
+        callbacks(flat(), plan(0.5, schedule=own, reconstruction=ReconstructionPlan(samples=samples)))[1]
+        for samples in (0, 50)
+    ]
     for name in ("0.weight", "2.weight"):
         assert torch.equal(stages[0][5].weights[name], stages[1][5].weights[name]), "before the cut"
     assert not torch.equal(stages[0][6].weights["2.weight"], stages[1][6].weights["2.weight"])
@@ -283,9 +295,9 @@ def test_a_reconstruction_on_the_way_changes_the_weights_behind_the_cut() -> Non
 
 def test_norms_that_a_limit_scales_are_recalibrated_where_nothing_is_trained() -> None:
     context = convolutional()
-    found = evaluate_plan(context, plan(0.0, context=context, steps=0, max_norm=0.3))
+    found = evaluate_plan(context, plan(0.0, context=context, steps=0, max_norm=MaxNormPlan(limit=0.3)))
     again = copy.deepcopy(found.model)
-    prune_and_recover.recalibrate(again, first_samples(context.task, 50))
+    batch_norm.recalibrate(again, first_samples(context.task, 50))
     for name, value in again.state_dict().items():  # the statistics are those of the weights as they are now
         torch.testing.assert_close(found.model.state_dict()[name], value, msg=name)
     weights = [parameter for parameter in found.model.parameters() if parameter.ndim > 1]
@@ -332,7 +344,11 @@ def test_a_plan_like_its_parents_only_trains_on(name: str) -> None:
 @functools.cache
 def untrained_half(reconstruction: int) -> Candidate:
     """Half of every group and of the weights is gone, without training."""
-    given = {"context": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
+    given = {
+        "context": convolutional(),
+        "reconstruction": ReconstructionPlan(samples=reconstruction),
+        "weights": WeightPlan(sparsity=0.5),
+    }
     return evaluate_plan(convolutional(), plan(0.5, steps=0, **given))
 
 
@@ -340,7 +356,11 @@ def untrained_half(reconstruction: int) -> Candidate:
 @pytest.mark.parametrize("reconstruction", [0, 50])
 def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(name: str, reconstruction: int) -> None:
     """Its weights may be anything when the next cut is due."""
-    given = {"context": convolutional(), "reconstruction_samples": reconstruction, "weights": WeightPlan(sparsity=0.5)}
+    given = {
+        "context": convolutional(),
+        "reconstruction": ReconstructionPlan(samples=reconstruction),
+        "weights": WeightPlan(sparsity=0.5),
+    }
     untrained = untrained_half(reconstruction)
     for rate in (1e6, 1e12, 1e30):
         wanted = plan(0.5, learning_rate=rate, schedule=SchedulePlan(name=name, updates=6), **given)
@@ -364,8 +384,8 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
         criterion="taylor",
         weights=WeightPlan(sparsity=0.5, criterion="wanda"),
         schedule=SchedulePlan(name=name, updates=5, regrowth=0.3),
-        distillation_weight=weight,
-        reconstruction_samples=30,
+        distillation=DistillationPlan(weight=weight),
+        reconstruction=ReconstructionPlan(samples=30),
         learning_rate=rate,
     )
     assert not context.teacher.comparison.fault  # a check of the dense model, made once, and no work of a candidate
@@ -395,8 +415,8 @@ def test_neither_the_users_model_nor_the_parents_is_edited(name: str) -> None:
             context=convolutional(),
             weights=WeightPlan(sparsity=0.5, criterion="movement"),
             schedule=THREE[name],
-            reconstruction_samples=50,
-            max_norm=0.3,
+            reconstruction=ReconstructionPlan(samples=50),
+            max_norm=MaxNormPlan(limit=0.3),
             steps=4,
             scheduler="linear",
         )

@@ -14,7 +14,7 @@ from autoprune.errors import ConfigurationError
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import SCHEDULES, SchedulePlan
+from autoprune.plan.recovery import SCHEDULES, MaxNormPlan, RecalibrationPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.learning_rate import scheduler, simulate
 from autoprune.recovery.schedules import SCHEDULES as SHAPES_OF
@@ -329,7 +329,12 @@ def test_what_is_masked_stays_zero_while_the_rest_is_trained(optimizer: str, max
     own = SchedulePlan(name="cubic", updates=3, regrowth=0.3)
     rate = 0.05 if optimizer == "sgd" else 0.005
     wanted = kept_whole(
-        PLANS["layer"], own, optimizer=optimizer, max_norm=max_norm, weight_decay=0.1, learning_rate=rate
+        PLANS["layer"],
+        own,
+        optimizer=optimizer,
+        max_norm=MaxNormPlan(limit=max_norm),
+        weight_decay=0.1,
+        learning_rate=rate,
     )
     found, seen = callbacks(flat(), wanted)
     assert all(silent(stage.weights, stage.masks) for stage in seen)
@@ -342,7 +347,9 @@ def test_masks_alone_without_steps_recalibrate_the_norms() -> None:
     context = convolutional()
     wanted = plan(0.0, context=context, weights=WeightPlan(sparsity=0.5), steps=0)
     found = evaluate_plan(context, wanted)
-    without = evaluate_plan(context, replace(wanted, recovery=replace(wanted.recovery, batch_norm_samples=0)))
+    without = evaluate_plan(
+        context, replace(wanted, recovery=replace(wanted.recovery, recalibration=RecalibrationPlan()))
+    )
     assert found.work.forward == without.work.forward + 50
     assert not torch.equal(found.model.blocks[0].bn1.running_mean, without.model.blocks[0].bn1.running_mean)
     assert torch.equal(without.model.stem[1].running_mean, context.task.dense.stem[1].running_mean)

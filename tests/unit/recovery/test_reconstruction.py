@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecalibrationPlan, ReconstructionPlan, RecoveryPlan
 from autoprune.proof.discover import discover_structure
 from autoprune.recovery import reconstruction
 from autoprune.recovery.batch_norm import recalibrate
@@ -509,10 +509,12 @@ def test_all_is_restored_when_a_model_raises() -> None:
 
 def test_a_plan_asks_for_it_by_its_number_of_samples() -> None:
     context = TrialContext.of(image_task(), latency_rounds=0)
-    recovery = RecoveryPlan(steps=0, batch_norm_samples=100)
+    recovery = RecoveryPlan(steps=0, recalibration=RecalibrationPlan(samples=100))
     plan = PruningPlan(groups={name: GroupPlan(ratio=0.5) for name in context.topology.widths}, recovery=recovery)
     plain = evaluate_plan(context, plan)
-    found = evaluate_plan(context, replace(plan, recovery=replace(recovery, reconstruction_samples=400)))
+    found = evaluate_plan(
+        context, replace(plan, recovery=replace(recovery, reconstruction=ReconstructionPlan(samples=400)))
+    )
     assert found.work.forward == plain.work.forward + 50 + 2 * 400
     dense, x = context.task.dense, blobs(200, seed=1)[0]
     assert off(found.model, dense, x) < 0.7 * off(plain.model, dense, x)

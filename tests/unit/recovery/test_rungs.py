@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.measure.quality import evaluate
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import SchedulePlan
+from autoprune.plan.recovery import DistillationPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.objectives import COSTS
 from autoprune.trial.candidate import Candidate, RungPolicy, RungState, evaluate_plan
@@ -62,7 +62,7 @@ def dropping() -> TrialContext:
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "plain": ("convolutional", {}),
     "adamw": ("convolutional", {"optimizer": "adamw"}),
-    "distillation": ("convolutional", {"distillation_weight": 0.5}),
+    "distillation": ("convolutional", {"distillation": DistillationPlan(weight=0.5)}),
     "plateau": ("flat", {"scheduler": "plateau"}),
     "gradual": ("flat", {"schedule": SchedulePlan(name="cubic", updates=2, end=0.2)}),
     "masks": ("flat", {"weights": WeightPlan(sparsity=0.5)}),

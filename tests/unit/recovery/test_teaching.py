@@ -19,9 +19,9 @@ from autoprune.criteria.signals import SIGNALS
 from autoprune.errors import AutopruneWarning, ConfigurationError
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
-from autoprune.recovery.distillation import PICK, Teacher
+from autoprune.plan.recovery import DistillationPlan, RecoveryPlan
 from autoprune.recovery.fine_tune import fine_tune
+from autoprune.recovery.teacher import PICK, Teacher
 from autoprune.sensitivity.scan import scan
 from autoprune.study.preflight import mode_notes
 from autoprune.trial.context import TrialContext
@@ -173,7 +173,7 @@ def test_a_student_like_the_teacher_has_nothing_to_learn(name: str) -> None:
     fine_tune(
         student,
         task,
-        RecoveryPlan(steps=3, learning_rate=0.5, weight_decay=0.0, distillation_weight=1.0),
+        RecoveryPlan(steps=3, learning_rate=0.5, weight_decay=0.0, distillation=DistillationPlan(weight=1.0)),
         seed=0,
         teacher=teacher,
     )
@@ -221,7 +221,7 @@ def test_a_detector_is_pruned_without_distillation_and_that_is_said_before_work(
     assert len(study.run().records) == 3
     assert not (tmp_path / "run" / "failures").exists()
     with pytest.warns(AutopruneWarning, match=r"^Distillation is off"):
-        study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation_weight=0.9)))
+        study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation=DistillationPlan(weight=0.9))))
     with pytest.warns(AutopruneWarning, match=r"^Distillation is off"):
         autoprune.Study.open(tmp_path / "run", task)
 
@@ -245,7 +245,7 @@ def test_a_forgotten_tensor_of_training_mode_is_asked_for_before_work(
     assert not (tmp_path / "run").exists()
     study = autoprune.Study.create(task, settings(), out=tmp_path / "run")
     with pytest.raises(ConfigurationError, match="Distillation does not work"):
-        study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation_weight=0.5)))
+        study.enqueue(PruningPlan(seed=0, groups={}, recovery=RecoveryPlan(distillation=DistillationPlan(weight=0.5))))
 
 
 def test_a_loss_of_logits_says_nothing_of_what_eval_mode_returns() -> None:
@@ -271,7 +271,7 @@ def test_rows_that_are_no_samples_are_not_kept_by_sample() -> None:
     teacher, student = Teacher(task), copy.deepcopy(task.dense)
     batch = next(task.train_split.shuffled(1))
     torch.testing.assert_close(teacher(batch), task.dense.logits(batch.inputs).detach().reshape(-1, 2))
-    fine_tune(student, task, RecoveryPlan(steps=2, distillation_weight=0.5), seed=0, teacher=teacher)
+    fine_tune(student, task, RecoveryPlan(steps=2, distillation=DistillationPlan(weight=0.5)), seed=0, teacher=teacher)
 
 
 def largest(outputs: Tensor) -> Tensor:

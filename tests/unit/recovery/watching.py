@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import autoprune
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.trial.candidate import Candidate, evaluate_plan
@@ -63,7 +63,8 @@ def plan(
 ) -> PruningPlan:
     """`ratio` of every group goes within 12 steps."""
     found = context or flat()
-    given: dict[str, object] = {"steps": 12, "batch_norm_samples": 50, "schedule": schedule or SchedulePlan()}
+    given: dict[str, object] = {"steps": 12, "recalibration": RecalibrationPlan(samples=50)}
+    given["schedule"] = schedule or SchedulePlan()
     return PruningPlan(
         groups={name: GroupPlan(ratio=ratio, criterion=criterion) for name in found.topology.widths},
         weights=weights,

@@ -17,7 +17,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan, SchedulePlan
+from autoprune.plan.recovery import DistillationPlan, MaxNormPlan, ReconstructionPlan, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.proof.discover import prove
 from autoprune.search.space.parameters import (
@@ -242,10 +242,9 @@ def test_every_parameter_reaches_the_plan() -> None:
             learning_rate=0.03,
             scheduler="cosine",
             weight_decay=0.0,
-            distillation_weight=0.5,
-            reconstruction_samples=256,
-            max_norm=1.0,
-            max_norm_per="layer",
+            distillation=DistillationPlan(weight=0.5),
+            reconstruction=ReconstructionPlan(samples=256),
+            max_norm=MaxNormPlan(limit=1.0, per="layer"),
             schedule=SchedulePlan(name="cubic", updates=8, end=0.5, regrowth=0.3),
             precision="bfloat16",
         ),

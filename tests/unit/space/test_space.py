@@ -118,7 +118,7 @@ def test_a_single_choice_is_no_parameter(kind: str) -> None:
     plan = space.decode(space.uniform(0.5), seed=0)
     assert {group.criterion for group in plan.groups.values()} == {"l1"}
     recovery = plan.recovery
-    assert (recovery.learning_rate, recovery.optimizer, recovery.distillation_weight) == (
+    assert (recovery.learning_rate, recovery.optimizer, recovery.distillation.weight) == (
         pytest.approx(0.03),
         "adamw",
         0.5,
@@ -130,8 +130,8 @@ def test_recovery_settings_are_parameters_when_there_is_a_choice() -> None:
     space = guided(several)
     parameters = space.uniform(0.5) | {"optimizer": "adamw", "distillation": 0.5, "learning_rate": 0.02}
     recovery = space.decode(parameters, seed=0).recovery
-    assert (recovery.optimizer, recovery.distillation_weight, recovery.learning_rate) == ("adamw", 0.5, 0.02)
-    assert (recovery.steps, recovery.batch_norm_samples) == (7, 33)
+    assert (recovery.optimizer, recovery.distillation.weight, recovery.learning_rate) == ("adamw", 0.5, 0.02)
+    assert (recovery.steps, recovery.recalibration.samples) == (7, 33)
 
 
 def test_without_training_there_are_no_training_parameters() -> None:
@@ -292,7 +292,7 @@ def test_budgets_are_even_in_the_logarithm() -> None:
 def test_the_dense_plan_changes_nothing() -> None:
     plan = dense_plan(SpaceSettings(), resnet(), seed=4)
     assert planned_widths(plan, resnet()) == resnet().widths
-    assert (plan.recovery.steps, plan.recovery.batch_norm_samples, plan.seed) == (0, 0, 4)
+    assert (plan.recovery.steps, plan.recovery.recalibration.samples, plan.seed) == (0, 0, 4)
 
 
 def test_reach_names_the_ends() -> None:

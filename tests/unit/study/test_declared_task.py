@@ -18,7 +18,7 @@ IMAGES, TARGETS = blobs(120)
 INPUTS = IMAGES.flatten(1)
 #: Whether it holds anything is not known before it is read.
 NOTHING = DataLoader(TensorDataset(INPUTS[:0], TARGETS[:0]))
-SETTINGS = autoprune.StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
+SETTINGS = study_of(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
 
 
 class Factory:

@@ -13,7 +13,7 @@ from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecoveryPlan
+from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
@@ -30,7 +30,7 @@ from tests.tasks import image_task
 from tests.unit.front.builders import problem_of
 from tests.unit.study.small import journal_trials, settings, space
 
-UNTRAINED = RecoveryPlan(steps=0, batch_norm_samples=0)
+UNTRAINED = RecoveryPlan(steps=0, recalibration=RecalibrationPlan())
 
 
 def of(context: TrialContext, chosen: StudySettings) -> Front:

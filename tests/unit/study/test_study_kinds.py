@@ -228,7 +228,7 @@ def test_all_kinds_of_everything_are_sampled(case: tuple[str, autoprune.Study]) 
     assert any(group.count is not None for plan in plans for group in plan.groups.values())
     assert len({group.criterion for plan in plans for group in plan.groups.values()}) == 3
     assert len({recovery.schedule.name for recovery in recoveries}) == 5
-    for field in ("scheduler", "optimizer", "distillation_weight", "reconstruction_samples", "max_norm"):
+    for field in ("scheduler", "optimizer", "distillation", "reconstruction", "max_norm"):
         assert len({getattr(recovery, field) for recovery in recoveries}) == 2, field
     assert {recovery.schedule.regrowth for recovery in recoveries} == {0.0, 0.3}
     assert {recovery.schedule.updates for recovery in recoveries} == {2, 4}

@@ -145,7 +145,7 @@ def untrained_child(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
         name: autoprune.GroupPlan(ratio=1 - max(1, width - 2) / context.topology.widths[name])
         for name, width in parent.widths.items()
     }
-    untrained = autoprune.RecoveryPlan(steps=0, batch_norm_samples=0)
+    untrained = autoprune.RecoveryPlan(steps=0, recalibration=autoprune.RecalibrationPlan())
     study.enqueue(autoprune.PruningPlan(groups=groups, recovery=untrained))
     study.run(trials=3)
     child = study.records[2]

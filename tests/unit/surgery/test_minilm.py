@@ -68,7 +68,9 @@ def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(t
 
 def test_a_study_of_layers_heads_and_channels_runs(task: autoprune.PreparedTask, tmp_path: Path) -> None:
     """The study as it is, but brief."""
-    space = replace(study.settings.space, steps=1, scan=False, reconstruction=(0,), batch_norm_samples=0)
+    space = replace(
+        study.settings.space, steps=1, scan=False, reconstruction=(0,), recalibration=autoprune.RecalibrationPlan()
+    )
     assert space.kinds == ("layers", "heads", "channels")
     brief = settings(trials=5, sampler="random", seed=1, solved_points=1, uniform_points=0, space=space)
     made = autoprune.Study.create(task, brief, out=tmp_path / "run")

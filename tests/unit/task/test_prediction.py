@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import autoprune
 from autoprune.errors import ConfigurationError, TaskError
 from autoprune.measure.quality import evaluate, quality_alone
-from autoprune.plan.recovery import RecoveryPlan
-from autoprune.recovery.distillation import Teacher
+from autoprune.plan.recovery import DistillationPlan, RecoveryPlan
 from autoprune.recovery.fine_tune import fine_tune
+from autoprune.recovery.teacher import Teacher
 from autoprune.task.prediction import ignore_index_of, kind_trained_by
 from autoprune.task.trained import assert_trained
 
@@ -499,7 +499,7 @@ def test_a_model_that_squeezes_the_last_batch_of_one(columns: int, targets: Tens
     task = task_of(Squeezing(columns), targets, loss, (metric,), batch_size=17)
     assert [batch.size for batch in task.search_split.ordered()][-1] == 1
     assert quality_of(task) == pytest.approx(float(metric == "accuracy"), abs=1e-6)
-    plan = RecoveryPlan(steps=2, distillation_weight=0.5)
+    plan = RecoveryPlan(steps=2, distillation=DistillationPlan(weight=0.5))
     assert fine_tune(task.dense, task, plan, seed=0, teacher=Teacher(task)).trained == 34
 
 

@@ -1,0 +1,203 @@
+"""Rules for the fields of plans and settings, written into their annotations: `Annotated[float, SHARE]`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import get_type_hints
+
+from autoprune.errors import UnknownNameError, error_message, raise_all
+from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_non_negative, is_share, validate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Condition on the value of a field.
+
+    Attributes:
+        holds: Value -> whether it is valid.
+        wants: What the value must do or be, for messages and for the docs: "lie in [0, 1)".
+        known: Registry of the names; None where the value is no name.
+
+    Example:
+        >>> SHARE.holds(0.5), SHARE.wants
+        (True, 'lie in [0, 1)')
+    """
+
+    holds: Callable[[object], bool]
+    wants: str
+    known: Sequence[str] | None = None
+
+
+#: A number in [0, 1).
+SHARE = Rule(holds=is_share, wants="lie in [0, 1)")
+#: A number in (0, 1).
+INNER_SHARE = Rule(holds=lambda value: is_share(value) and value != 0, wants="lie in (0, 1)")
+#: A number in [0, 1].
+FRACTION = Rule(holds=lambda value: is_share(value) or (is_finite(value) and value == 1), wants="lie in [0, 1]")
+#: A number in (0, 1].
+PART = Rule(holds=lambda value: FRACTION.holds(value) and value != 0, wants="lie in (0, 1]")
+#: A number > 0.
+POSITIVE = Rule(holds=lambda value: is_non_negative(value) and value != 0, wants="be > 0")
+#: A finite number >= 0.
+NON_NEGATIVE = Rule(holds=is_non_negative, wants="be >= 0")
+#: True or False.
+SWITCH = Rule(holds=lambda value: isinstance(value, bool), wants="be True or False")
+#: Any text.
+NAME = Rule(holds=lambda value: isinstance(value, str), wants="be a name")
+
+
+def at_least(least: int) -> Rule:
+    """Make the rule of an integer.
+
+    Args:
+        least: Smallest valid integer, >= 0.
+
+    Returns:
+        The rule.
+    """
+
+    def holds(value: object) -> bool:
+        return is_count(value) and value >= least  # type: ignore[operator]  # an integer by then
+
+    return Rule(holds=holds, wants=f"be an integer >= {least}")
+
+
+def instance_of(kind: type) -> Rule:
+    """Make the rule of an object of a class.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        The rule.
+    """
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    return Rule(holds=lambda value: isinstance(value, kind), wants=f"be {article} {kind.__name__}")
+
+
+def one_of(known: Sequence[str]) -> Rule:
+    """Make the rule of a name of a registry.
+
+    Args:
+        known: Names of the registry.
+
+    Returns:
+        The rule.
+    """
+    return Rule(holds=lambda value: value in known, wants=f"be one of {', '.join(known)}", known=known)
+
+
+def or_none(rule: Rule) -> Rule:
+    """Make the rule of a value that may be None.
+
+    Args:
+        rule: Rule of any other value.
+
+    Returns:
+        The rule.
+    """
+    return Rule(holds=lambda value: value is None or rule.holds(value), wants=f"{rule.wants}, or None")
+
+
+def each(rule: Rule, *, least: int = 1) -> Rule:
+    """Make the rule of a tuple of values.
+
+    Args:
+        rule: Rule of one value.
+        least: Smallest valid length, 0 or 1.
+
+    Returns:
+        The rule. Of names, the message names the unknown one.
+    """
+
+    def holds(value: object) -> bool:
+        return isinstance(value, tuple) and len(value) >= least and all(rule.holds(one) for one in value)
+
+    filled = "" if least == 0 else "of at least one value, "
+    wants = f"be a tuple, such as (x,), {filled}in which each must {rule.wants}"
+    return Rule(holds=holds, wants=wants, known=rule.known)
+
+
+def ordered(rule: Rule) -> Rule:
+    """Make the rule of a range (low, high).
+
+    Args:
+        rule: Rule of each end.
+
+    Returns:
+        The rule.
+    """
+
+    def holds(value: object) -> bool:
+        if not (isinstance(value, tuple) and len(value) == 2 and all(rule.holds(end) for end in value)):
+            return False
+        low, high = value
+        return bool(low <= high)
+
+    return Rule(holds=holds, wants=f"be a tuple (low, high) with low <= high, in which each must {rule.wants}")
+
+
+def either(first: Rule, second: Rule) -> Rule:
+    """Make the rule of a value that follows one of two rules.
+
+    Args:
+        first: One rule.
+        second: The other.
+
+    Returns:
+        The rule.
+    """
+    return Rule(
+        holds=lambda value: first.holds(value) or second.holds(value), wants=f"{first.wants}, or {second.wants}"
+    )
+
+
+@functools.cache
+def rules_of(kind: type) -> tuple[tuple[str, Rule], ...]:
+    """Read the rules from the annotations of a dataclass.
+
+    Args:
+        kind: The dataclass.
+
+    Returns:
+        Name of a field and its rule, for each field that has one.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    noted = {one.name: getattr(hints[one.name], "__metadata__", ()) for one in fields(kind)}
+    return tuple((name, rule) for name, notes in noted.items() for rule in notes if isinstance(rule, Rule))
+
+
+def check_fields(subject: str, value: object, group: str = "", more: Iterable[FieldCheck] = ()) -> None:
+    """Check the fields of a dataclass against the rules of its annotations, and report all faults at once.
+
+    Args:
+        subject: Name of the object, for messages.
+        value: An object of a dataclass.
+        group: Name of the field that holds the object, for messages; "" for none.
+        more: Checks beyond those of single fields; skipped where a field is at fault.
+
+    Raises:
+        UnknownNameError: The only fault is a name that is in no registry.
+        ConfigurationError: When a check fails; the message lists every fault.
+    """
+    faults = list(_faults(value, group))
+    if len(faults) == 1 and isinstance(faults[0], UnknownNameError):
+        raise faults[0]
+    raise_all(subject, [str(fault) for fault in faults])
+    validate(subject, more)
+
+
+def _faults(value: object, group: str) -> Iterator[UnknownNameError | str]:
+    kind: type = type(value)
+    for name, rule in rules_of(kind):
+        got, label = getattr(value, name), f"{group}.{name}" if group else name
+        if rule.holds(got):
+            continue
+        names = got if isinstance(got, tuple) else (got,)
+        unknown = [one for one in names if rule.known is not None and one not in rule.known]
+        if rule.known is not None and unknown:
+            yield UnknownNameError(label, unknown[0], rule.known)
+        else:
+            yield error_message(label, rule.wants, repr(got))
