@@ -72,7 +72,8 @@ $(ZOO)/.ready: pyproject.toml constraints.txt benchmarks/zoo/requirements.txt
 zoo-real: $(ZOO)/.ready  ## real models of torchvision, timm and Transformers, checked by a decoder of its own
 	$(ZOO)/bin/python -m benchmarks.zoo
 
-docs: $(READY)  ## check that the commands and tables in docs/ match the code
+docs: $(READY)  ## write the generated parts of docs/, and check that the rest matches the code
+	$(BIN)/python -m tests.architecture.pages
 	$(BIN)/python -m pytest tests/architecture/test_docs.py
 
 clean:

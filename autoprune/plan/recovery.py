@@ -1,14 +1,15 @@
 """Recovery settings of a plan, and the pruning schedule.
 
 Each recovery step has a dataclass of settings and a field of `RecoveryPlan`. The first field of such a dataclass is the
-step's strength: its default 0 switches the step off, and it is what a study chooses from.
+step's strength: its default 0 switches the step off, and it is what a study chooses from. Its class variable `needs`
+says what the step makes up for or acts in: "cut", "training", or "" for neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, cast
+from typing import Annotated, ClassVar, cast
 
 from autoprune.codec import Format, stored
 from autoprune.plan.rules import (
@@ -77,6 +78,8 @@ class ReconstructionPlan:
         512
     """
 
+    needs: ClassVar[str] = "cut"
+
     samples: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
@@ -95,6 +98,8 @@ class RecalibrationPlan:
         >>> RecalibrationPlan(samples=256).samples
         256
     """
+
+    needs: ClassVar[str] = ""
 
     samples: Annotated[int, at_least(0)] = 0
 
@@ -117,6 +122,8 @@ class MaxNormPlan:
         'channel'
     """
 
+    needs: ClassVar[str] = ""
+
     limit: Annotated[float, NON_NEGATIVE] = 0.0
     per: Annotated[str, one_of(NORM_SCOPES)] = "channel"
 
@@ -138,6 +145,8 @@ class DistillationPlan:
         2.0
     """
 
+    needs: ClassVar[str] = "training"
+
     weight: Annotated[float, FRACTION] = 0.0
     temperature: Annotated[float, POSITIVE] = 2.0
 
@@ -158,6 +167,8 @@ class AveragingPlan:
         >>> AveragingPlan(share=0.6).share
         0.6
     """
+
+    needs: ClassVar[str] = "training"
 
     share: Annotated[float, SHARE] = 0.0
 
@@ -240,6 +251,16 @@ class RecoveryPlan:
         """
         settings = getattr(self, step)
         return cast("float", getattr(settings, strength_field(type(settings))))
+
+
+#: Names of the recovery steps, fields of RecoveryPlan -> class of their settings.
+STEP_SETTINGS: Mapping[str, type] = {
+    "reconstruction": ReconstructionPlan,
+    "max_norm": MaxNormPlan,
+    "distillation": DistillationPlan,
+    "averaging": AveragingPlan,
+    "recalibration": RecalibrationPlan,
+}
 
 
 def strength_field(settings: type) -> str:

@@ -15,7 +15,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.records.problem import Problem
-from autoprune.search.space.parameters import Parameters
+from autoprune.search.space.parameter import Parameters
 from autoprune.search.space.space import Space
 
 #: Name of the Optuna study in its journal.

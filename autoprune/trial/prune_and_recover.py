@@ -199,15 +199,16 @@ class PruneAndRecover:
     def _cut(self, kept: KeptChannels) -> None:
         before, source = self.kept, self.model
         with self._state.timer.phase("cut"):
-            self._state.model = cut(source, self._topology, kept, parent=before)
-            self.kept, self._owns_model = kept, True
+            smaller = cut(source, self._topology, kept, parent=before)
+        self.kept, self._owns_model = kept, True
+        if self._training is not None:
+            self._training.replace(smaller, partial(sliced, topology=self._topology, kept=kept, parent=before))
+            self._masks = dict(self._training.masks)
+        self._state.model = smaller
         if self._state.channels_changed:
             silent = self._initial_zero_masks()
             self._recovery.after_cut(CutMade(source=source, topology=self._topology, before=before, kept=kept))
             apply_masks(self.model, silent)  # a step may have changed entries that were zero
-        if self._training is not None:
-            self._training.replace(self.model, partial(sliced, topology=self._topology, kept=kept, parent=before))
-            self._masks = dict(self._training.masks)
 
     def _mask(self, plan: WeightPlan, update: PruningStep) -> None:
         if plan.target == 0 and not plan.layers:

@@ -29,6 +29,7 @@ from autoprune.structure.reasons import PAGE, REASON_KINDS
 from autoprune.surgery.weight_masks import masks
 from autoprune.task.metrics import METRICS, REGRESSION, Prediction, told_direction
 from autoprune.task.task import Task
+from tests.architecture import pages
 from tests.tasks import image_task
 from tests.unit.study.small import settings, space
 
@@ -110,6 +111,12 @@ def test_every_reason_has_a_section_of_what_to_do_and_every_section_a_reason() -
         assert len(text.split()) > 5, kind.title
         words = re.split(r"[ ,;(=]*\{detail\}", kind.words)[0]
         assert kind.name == "other" or re.split(r"[,:;]", words)[0] in re.sub(r"\s+", " ", text), kind.title
+
+
+@pytest.mark.parametrize("page", sorted({name for name, _ in pages.PARTS}))
+def test_the_generated_parts_of_a_page_are_those_of_the_code(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert text == pages.generated(page, text), "run `make docs`"
 
 
 def test_every_sampler_and_space_has_a_row() -> None:

@@ -23,7 +23,7 @@ from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.space.context import SpaceContext
-from autoprune.search.space.parameters import ParameterValue
+from autoprune.search.space.parameter import ParameterValue
 from autoprune.search.space.settings import SPACES, SpaceSettings
 from autoprune.search.space.space import SPACE_BUILDERS, Space, budgets, build_space
 from autoprune.search.space.ties import TIES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import autoprune
-from autoprune.cli.script import make_sampler, read_limits
+from autoprune.cli.script import load_script, make_sampler, read_limits
 from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.search.settings import UNIFORM_POINTS
 from tests.end_to_end.script import command, write

@@ -12,7 +12,7 @@ from autoprune.search import duplicates
 from autoprune.search.adjustment import scale_steps, shrink_to_limits
 from autoprune.search.samplers.vectors import Coordinates
 from autoprune.search.sources.polish import DUPLICATES_IN_A_ROW
-from autoprune.search.space.parameters import Parameters
+from autoprune.search.space.parameter import Parameters
 from autoprune.search.space.settings import SCORED_MODES
 from autoprune.search.space.space import Space
 from autoprune.search.state import SearchState

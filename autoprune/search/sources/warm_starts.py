@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoprune.search.settings import StudySettings
-from autoprune.search.space.parameters import Parameters
+from autoprune.search.space.parameter import Parameters
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets
 from autoprune.search.space.varied_defaults import varied_defaults

@@ -16,15 +16,9 @@ from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import AllocationPath, solve, width_bounds
-from autoprune.search.space.parameters import (
-    Parameters,
-    ParameterValue,
-    build_plan,
-    defaults,
-    distributions,
-    dropped,
-    parameters_of,
-)
+from autoprune.search.space.build import build_plan, dropped
+from autoprune.search.space.parameter import Parameters, ParameterValue
+from autoprune.search.space.parameters import defaults, distributions, parameters_of
 from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
 from autoprune.search.space.ties import leaders
 from autoprune.structure.topology import Topology

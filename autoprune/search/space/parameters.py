@@ -1,36 +1,352 @@
-"""Parameters of a trial other than widths: criteria, blocks, masks, schedule and recovery."""
+"""Table of the parameters of a trial other than widths: criteria, blocks, masks, schedule and recovery."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.criteria import applicable_criteria
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import (
-    AveragingPlan,
-    DistillationPlan,
-    MaxNormPlan,
-    RecalibrationPlan,
-    ReconstructionPlan,
-    RecoveryPlan,
-    SchedulePlan,
-)
-from autoprune.plan.weights import WeightPlan, group_pattern
+from autoprune.plan.recovery import STEP_SETTINGS, strength_field
+from autoprune.plan.weights import group_pattern
 from autoprune.plan.widths import prunable_blocks
-from autoprune.search.space.optimizers import default_rate, optimizer_choices
-from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
+from autoprune.search.space.optimizers import optimizer_choices
+from autoprune.search.space.parameter import (
+    Choices,
+    Domain,
+    Parameter,
+    ParameterValue,
+    Range,
+    always,
+    value_at,
+)
+from autoprune.search.space.settings import NO_MASKS, SpaceSettings
 from autoprune.structure.topology import Topology
 
 #: Kinds that are dropped whole.
-_BLOCK_KINDS = ("blocks", "layers")
+BLOCK_KINDS = ("blocks", "layers")
 
-ParameterValue = float | int | str | bool
-Parameters = Mapping[str, ParameterValue]
+Applies = Callable[[SpaceSettings, Topology], bool]
+
+
+def _has_groups(settings: SpaceSettings, topology: Topology) -> bool:
+    del settings
+    return len(topology.groups) > 0
+
+
+def _has_block_parameters(settings: SpaceSettings, topology: Topology) -> bool:
+    return any(_block_domains(kind)(settings, topology) for kind in (*BLOCK_KINDS, "drop"))
+
+
+def _ranks_blocks(settings: SpaceSettings, topology: Topology) -> bool:
+    return len(settings.block_criteria) > 0 and _has_block_parameters(settings, topology)
+
+
+def _cuts(settings: SpaceSettings, topology: Topology) -> bool:
+    return _has_groups(settings, topology) or _has_block_parameters(settings, topology)
+
+
+def _masks(settings: SpaceSettings, topology: Topology) -> bool:
+    del topology
+    return settings.masks != (NO_MASKS,)
+
+
+def _has_sparsity(settings: SpaceSettings, topology: Topology) -> bool:
+    """Tell whether some pattern leaves its sparsity open; "N:M" fixes it."""
+    del topology
+    return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
+
+
+def _spreads(settings: SpaceSettings, topology: Topology) -> bool:
+    return settings.kind != "direct" and _has_sparsity(settings, topology)
+
+
+def _has_thresholds(settings: SpaceSettings, topology: Topology) -> bool:
+    return "threshold" in settings.amounts and _has_groups(settings, topology)
+
+
+def _trains(settings: SpaceSettings, topology: Topology) -> bool:
+    del topology
+    return settings.lengths != (0, 0)
+
+
+def _trains_at_a_chosen_rate(settings: SpaceSettings, topology: Topology) -> bool:
+    return settings.learning_rate is not None and _trains(settings, topology)
+
+
+def _prunes_in_training(settings: SpaceSettings, topology: Topology) -> bool:
+    gradual = settings.schedules != ("one_shot",) or settings.regrowth != (0.0,)
+    return gradual and _trains(settings, topology)
+
+
+def _regrows(settings: SpaceSettings, topology: Topology) -> bool:
+    return _masks(settings, topology) and _trains(settings, topology)
+
+
+def _block_domains(kind: str) -> Callable[[SpaceSettings, Topology], Mapping[str, Domain]]:
+    """Make the values of the parameters that drop blocks: numbers by kind, or a yes or no for each block ("drop")."""
+
+    def numbers(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+        most = _most(settings, topology, kind) if settings.block_criteria and kind in settings.kinds else 0
+        return {kind: Range(low=0, high=most, integer=True)} if most else {}
+
+    def named(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+        if settings.block_criteria or not any(one in settings.kinds for one in BLOCK_KINDS):
+            return {}
+        return {f"drop/{name}": Choices(values=(False, True)) for name in prunable_blocks(topology)}
+
+    return named if kind == "drop" else numbers
+
+
+def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
+    """Return how many blocks or layers may be dropped; repeated blocks count as layers where layers may be dropped."""
+    names = prunable_blocks(topology, kind=kind)
+    return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
+
+
+def _criteria(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    if not settings.criterion_per_group:
+        return {"criterion": Choices(values=settings.criteria)}
+    groups = sorted(topology.groups, key=lambda group: group.name)
+    return {
+        f"criterion/{group.name}": Choices(values=applicable_criteria(settings.criteria, group)) for group in groups
+    }
+
+
+def _patterns(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    del topology
+    return {"pattern": Choices(values=settings.masks)}
+
+
+def _optimizers(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    return {"optimizer": Choices(values=optimizer_choices(settings, topology))}
+
+
+def _sparsities(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    low, high = settings.sparsity
+    names = [f"sparsity/{weight}" for weight in maskable(topology)] if settings.kind == "direct" else ["sparsity"]
+    return {name: Range(low=low, high=high) for name in names}
+
+
+def _thresholds(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    del topology
+    return {"threshold": Range(low=settings.threshold[0], high=settings.threshold[1], log=True)}
+
+
+def _rates(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    del topology
+    return {"learning_rate": Range(low=settings.rates[0], high=settings.rates[1], log=True)}
+
+
+def _lengths(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
+    del topology
+    return {"steps": Range(low=settings.lengths[0], high=settings.lengths[1], log=True, integer=True)}
+
+
+def _mode_of(plan: PruningPlan, topology: Topology, member: str) -> str:
+    del topology, member
+    if plan.ranking is not None:
+        return "threshold" if plan.ranking.threshold is not None else "ranking"
+    return "count" if any(group.count is not None for group in plan.groups.values()) else "ratio"
+
+
+def _criterion_of(plan: PruningPlan, topology: Topology, member: str) -> str | None:
+    """Read the criterion of a group, or of all groups."""
+    del topology
+    if member:
+        return plan.groups[member].criterion if member in plan.groups else None
+    if plan.ranking is not None:
+        return plan.ranking.criterion
+    return next((group.criterion for group in reversed(list(plan.groups.values()))), None)
+
+
+def _block_criterion_of(plan: PruningPlan, topology: Topology, member: str) -> str | None:
+    del topology, member
+    return next((wanted.criterion for wanted in reversed(list(plan.block_plans.values()))), None)
+
+
+def _number_of(kind: str) -> Callable[[PruningPlan, Topology, str], int]:
+    def read(plan: PruningPlan, topology: Topology, member: str) -> int:
+        del topology, member
+        found = value_at(plan, f"{kind}.count")
+        return found if isinstance(found, int) else 0
+
+    return read
+
+
+def _is_dropped(plan: PruningPlan, topology: Topology, member: str) -> bool:
+    return member in topology.gone(plan.dropped)
+
+
+def _pattern_of(plan: PruningPlan, topology: Topology, member: str) -> str:
+    del topology, member
+    return NO_MASKS if plan.weights is None else plan.weights.pattern
+
+
+def _sparsity_of(plan: PruningPlan, topology: Topology, member: str) -> float | None:
+    del topology
+    return None if plan.weights is None else plan.weights.layers.get(member, plan.weights.target)
+
+
+def _step(name: str) -> Parameter:
+    """Make the row of a recovery step: the strength of the step."""
+    settings = STEP_SETTINGS[name]
+    needs: Mapping[str, tuple[str, Applies]] = {
+        "": ("always", always),
+        "cut": ("channels or blocks are pruned", _cuts),
+        "training": ("plans are trained", _trains),
+    }
+    when, applies = needs[settings.needs]  # type: ignore[attr-defined]  # each of these classes has it
+    return Parameter(
+        name=name,
+        setting=name,
+        field=f"recovery.{name}.{strength_field(settings)}",
+        when=when,
+        applies=applies,
+        varies=True,
+        of_training=applies is _trains,
+    )
+
+
+def _training(name: str, setting: str, field: str, **changes: object) -> Parameter:
+    """Make the row of a parameter that only trained plans have."""
+    row = {"when": "plans are trained", "applies": _trains, "of_training": True}
+    return Parameter(name=name, setting=setting, field=field, **{**row, **changes})  # type: ignore[arg-type]
+
+
+_WHEN_GROUPS, _WHEN_MASKED = "channels are pruned", "weights are masked"
+
+#: Parameters of dropped blocks and layers.
+_BLOCKS = (
+    *(
+        Parameter(
+            name=kind,
+            setting="block_criteria",
+            field=f"{kind}.count",
+            when="blocks are dropped by a criterion",
+            domains=_block_domains(kind),
+            read=_number_of(kind),
+        )
+        for kind in BLOCK_KINDS
+    ),
+    Parameter(
+        name="drop",
+        setting="kinds",
+        field="dropped",
+        when="blocks are dropped by name",
+        domains=_block_domains("drop"),
+        read=_is_dropped,
+    ),
+)
+#: Parameters with choices.
+_CHOICES = (
+    Parameter(name="amount", setting="amounts", when=_WHEN_GROUPS, applies=_has_groups, read=_mode_of),
+    Parameter(
+        name="block_criterion",
+        setting="block_criteria",
+        field="blocks.criterion",
+        when="blocks are dropped by a criterion",
+        applies=_ranks_blocks,
+        read=_block_criterion_of,
+    ),
+    Parameter(
+        name="criterion",
+        setting="criteria",
+        when=_WHEN_GROUPS,
+        applies=_has_groups,
+        varies=True,
+        domains=_criteria,
+        read=_criterion_of,
+    ),
+    *(_step(name) for name in STEP_SETTINGS if name != "recalibration"),
+    _training("optimizer", "optimizers", "recovery.optimizer", domains=_optimizers, varies=True),
+    Parameter(
+        name="pattern",
+        setting="patterns",
+        field="weights.pattern",
+        when=_WHEN_MASKED,
+        domains=_patterns,
+        read=_pattern_of,
+    ),
+    _training(
+        "regrowth",
+        "regrowth",
+        "recovery.schedule.regrowth",
+        when="weights are masked and plans are trained",
+        applies=_regrows,
+    ),
+    _training("schedule", "schedules", "recovery.schedule.name"),
+    _training("scheduler", "schedulers", "recovery.scheduler", varies=True),
+    Parameter(
+        name="spread",
+        setting="spreads",
+        field="weights.spread",
+        when="some pattern leaves the sparsity open, not in the direct space",
+        applies=_spreads,
+    ),
+    _training(
+        "updates",
+        "updates",
+        "recovery.schedule.updates",
+        when="a schedule prunes during training, or weights regrow",
+        applies=_prunes_in_training,
+    ),
+    Parameter(
+        name="weight_criterion",
+        setting="weight_criteria",
+        field="weights.criterion",
+        when=_WHEN_MASKED,
+        applies=_masks,
+    ),
+)
+#: Parameters with a range.
+_RANGES = (
+    _training(
+        "learning_rate",
+        "learning_rate",
+        "recovery.learning_rate",
+        when="plans are trained, at a rate of the settings",
+        applies=_trains_at_a_chosen_rate,
+        varies=True,
+        domains=_rates,
+    ),
+    Parameter(
+        name="threshold",
+        setting="threshold",
+        field="ranking.threshold",
+        when="some widths follow from a threshold",
+        applies=_has_thresholds,
+        domains=_thresholds,
+    ),
+    Parameter(
+        name="sparsity",
+        setting="sparsity",
+        field="weights.sparsity",
+        when="some pattern leaves the sparsity open",
+        applies=_has_sparsity,
+        domains=_sparsities,
+        read=_sparsity_of,
+    ),
+    Parameter(name="steps", setting="steps", field="recovery.steps", varies=True, domains=_lengths),
+)
+#: Name -> row. Samplers draw in this order, so that journals and seeds keep their meaning.
+PARAMETERS: Mapping[str, Parameter] = {
+    row.name: row for row in (*_BLOCKS, *sorted(_CHOICES, key=lambda row: row.name), *_RANGES)
+}
+
+
+def row_of(name: str) -> Parameter:
+    """Find the row of a parameter.
+
+    Args:
+        name: Full name, such as "criterion/conv1".
+
+    Returns:
+        The row.
+    """
+    return PARAMETERS[name.partition("/")[0]]
 
 
 def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
@@ -40,38 +356,25 @@ def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, Base
         settings: Settings of the space.
         topology: Structure of the dense model.
     """
-    space = _of_blocks(settings, topology)
-    for name, choices in sorted(_choices(settings, topology).items()):
-        if len(choices) > 1:
-            space[name] = CategoricalDistribution(choices)
-    for name, (low, high) in _ranges(settings, topology).items():
-        if low < high:
-            space[name] = FloatDistribution(low, high, log=name in _LOGARITHMIC)
-    fewest, most = settings.lengths
-    if fewest < most:
-        space["steps"] = IntDistribution(fewest, most, log=True)
+    space: dict[str, BaseDistribution] = {}
+    for row in PARAMETERS.values():
+        if row.applies(settings, topology):
+            drawn = {name: domain.distribution for name, domain in row.values(settings, topology).items()}
+            space |= {name: distribution for name, distribution in drawn.items() if distribution is not None}
     return space
 
 
 def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, ParameterValue]:
-    """Return the first choice of every categorical parameter and the middle of every range.
+    """Return the default of every parameter of the space.
 
     Args:
         settings: Settings of the space.
         topology: Structure of the dense model.
     """
-    found: dict[str, ParameterValue] = {}
-    for name, distribution in distributions(settings, topology).items():
-        if isinstance(distribution, CategoricalDistribution):
-            found[name] = _first(distribution)
-        elif isinstance(distribution, IntDistribution):
-            middle = round(math.sqrt(distribution.low * distribution.high))
-            found[name] = middle if distribution.log else distribution.low
-        else:
-            assert isinstance(distribution, FloatDistribution)
-            low, high = distribution.low, distribution.high
-            found[name] = math.sqrt(low * high) if distribution.log else (low + high) / 2
-    return found
+    values: dict[str, Domain] = {}
+    for row in PARAMETERS.values():
+        values |= row.values(settings, topology)
+    return {name: values[name].default for name in distributions(settings, topology)}
 
 
 def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, ParameterValue]:
@@ -82,35 +385,11 @@ def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan
         topology: Structure of the dense model.
         plan: Any plan for the model.
     """
-    own, recovery = settings.criterion_per_group, plan.recovery
-    known: dict[str, ParameterValue] = {
-        f"criterion/{name}" if own else "criterion": group.criterion for name, group in plan.groups.items()
-    }
-    if plan.ranking is not None and not own:
-        known["criterion"] = plan.ranking.criterion
-    gone = topology.gone(plan.dropped)
-    known |= {f"drop/{block.name}": block.name in gone for block in topology.blocks}
-    known |= _of_weights(plan.weights, maskable(topology))
-    known |= {
-        "amount": _amount_of(plan),
-        **{kind: 0 if wanted is None else wanted.count for kind, wanted in _numbers(plan).items()},
-        "steps": recovery.steps,
-        "learning_rate": recovery.learning_rate,
-        "optimizer": recovery.optimizer,
-        "scheduler": recovery.scheduler,
-        "distillation": recovery.distillation.weight,
-        "averaging": recovery.averaging.share,
-        "reconstruction": recovery.reconstruction.samples,
-        "max_norm": recovery.max_norm.limit,
-        "schedule": recovery.schedule.name,
-        "updates": recovery.schedule.updates,
-        "regrowth": recovery.schedule.regrowth,
-    }
-    for wanted in plan.block_plans.values():
-        known["block_criterion"] = wanted.criterion
-    if plan.ranking is not None and plan.ranking.threshold is not None:
-        known["threshold"] = plan.ranking.threshold
-    return {name: known.get(name, default) for name, default in defaults(settings, topology).items()}
+    found: dict[str, ParameterValue] = {}
+    for name, default in defaults(settings, topology).items():
+        said = row_of(name).value_in(plan, topology, name)
+        found[name] = default if said is None else said
+    return found
 
 
 def clip_to(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistribution]) -> dict[str, ParameterValue]:
@@ -127,259 +406,8 @@ def clip_to(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistrib
         elif isinstance(distribution, IntDistribution):
             moved[name] = min(max(int(point[name]), distribution.low), distribution.high)
         elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
-            moved[name] = _first(distribution)
+            moved[name] = choice_at(distribution, 0)
     return moved
-
-
-def build_plan(
-    settings: SpaceSettings,
-    topology: Topology,
-    parameters: Parameters,
-    amounts: tuple[Mapping[str, float], float],
-    seed: int,
-) -> PruningPlan:
-    """Build the plan of a set of parameters.
-
-    Args:
-        settings: Settings of the space.
-        topology: Structure of the dense model.
-        parameters: Parameters of a trial.
-        amounts: Pruned ratio of each group, and the budget in (0, 1] for a ranking.
-        seed: Seed of the plan.
-    """
-    ratios, budget = amounts
-    amount = str(_value(settings, topology, parameters, "amount"))
-    groups: dict[str, GroupPlan] = {}
-    for name, ratio in ratios.items() if amount not in SCORED_MODES else ():
-        key = f"criterion/{name}" if settings.criterion_per_group else "criterion"
-        rule = str(_value(settings, topology, parameters, key))
-        ratio = min(max(float(ratio), 0.0), settings.max_ratio)
-        count = round(topology.widths[name] * ratio)
-        groups[name] = (
-            GroupPlan(ratio=ratio, criterion=rule) if amount == "ratio" else GroupPlan(count=count, criterion=rule)
-        )
-    return PruningPlan(
-        groups=groups,
-        ranking=_ranking(settings, topology, parameters, budget)
-        if amount in SCORED_MODES and topology.groups
-        else None,
-        dropped=dropped(settings, topology, parameters),
-        blocks=_blocks(settings, topology, parameters, "blocks"),
-        layers=_blocks(settings, topology, parameters, "layers"),
-        weights=_weights(settings, topology, parameters),
-        recovery=_recovery(settings, topology, parameters),
-        seed=seed,
-    )
-
-
-def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> tuple[str, ...]:
-    """Return the names of the blocks that the parameters drop by name.
-
-    Args:
-        settings: Settings of the space.
-        topology: Structure of the dense model.
-        parameters: Parameters of a trial.
-    """
-    if settings.block_criteria:
-        return ()
-    named = [block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True]
-    return tuple(block.name for block in topology.dropped(named))
-
-
-def _of_blocks(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    if settings.block_criteria:
-        counts = {kind: _most(settings, topology, kind) for kind in _BLOCK_KINDS if kind in settings.kinds}
-        return {kind: IntDistribution(0, count) for kind, count in counts.items() if count}
-    if not any(kind in settings.kinds for kind in _BLOCK_KINDS):
-        return {}
-    return {f"drop/{name}": CategoricalDistribution((False, True)) for name in prunable_blocks(topology)}
-
-
-def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
-    """Return how many blocks or layers may be dropped; repeated blocks count as layers where layers may be dropped."""
-    names = prunable_blocks(topology, kind=kind)
-    return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
-
-
-def _choices(settings: SpaceSettings, topology: Topology) -> dict[str, Sequence[ParameterValue]]:
-    """Return the categorical parameters. One that has no effect on this model gets a single choice, which drops it."""
-    groups, blocks = len(topology.groups) > 0, len(_of_blocks(settings, topology)) > 0
-    if settings.criterion_per_group:
-        found: dict[str, Sequence[ParameterValue]] = {
-            f"criterion/{group.name}": applicable_criteria(settings.criteria, group) for group in topology.groups
-        }
-    else:
-        found = {"criterion": settings.criteria if groups else settings.criteria[:1]}
-    found |= {
-        "amount": settings.amounts if groups else settings.amounts[:1],
-        "pattern": settings.masks,
-        "reconstruction": settings.reconstruction if groups or blocks else settings.reconstruction[:1],
-        "max_norm": settings.max_norm,
-    }
-    if blocks and settings.block_criteria:
-        found["block_criterion"] = settings.block_criteria
-    if settings.masks != (NO_MASKS,):
-        spread = settings.kind != "direct" and _has_shares(settings)
-        found |= {
-            "spread": settings.spreads if spread else settings.spreads[:1],
-            "weight_criterion": settings.weight_criteria,
-        }
-    if settings.lengths != (0, 0):
-        gradual = settings.schedules != ("one_shot",)
-        found |= {
-            "optimizer": optimizer_choices(settings, topology),
-            "scheduler": settings.schedulers,
-            "distillation": settings.distillation,
-            "averaging": settings.averaging,
-            "schedule": settings.schedules,
-            "updates": settings.updates if gradual or settings.regrowth != (0.0,) else settings.updates[:1],
-            "regrowth": settings.regrowth if settings.masks != (NO_MASKS,) else settings.regrowth[:1],
-        }
-    return found
-
-
-#: Parameters with a logarithmic scale.
-_LOGARITHMIC = ("learning_rate", "threshold")
-
-
-def _ranges(settings: SpaceSettings, topology: Topology) -> dict[str, tuple[float, float]]:
-    """Return the parameters that are numbers in a range."""
-    rated = settings.learning_rate is not None and settings.lengths != (0, 0)
-    found = {"learning_rate": settings.rates} if rated else {}
-    if "threshold" in settings.amounts and topology.groups:
-        found["threshold"] = settings.threshold
-    if _has_shares(settings):
-        own = settings.kind == "direct"
-        names = [f"sparsity/{weight}" for weight in maskable(topology)] if own else ["sparsity"]
-        found |= dict.fromkeys(names, settings.sparsity)
-    return found
-
-
-def _has_shares(settings: SpaceSettings) -> bool:
-    """Return whether some pattern leaves its sparsity open; "N:M" fixes it."""
-    return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
-
-
-def _value(settings: SpaceSettings, topology: Topology, parameters: Parameters, name: str) -> ParameterValue:
-    """Return a parameter, or the constant that the space has in its place."""
-    if name in parameters:
-        return parameters[name]
-    choices = _choices(settings, topology).get(name)
-    if choices is not None:
-        return choices[0]
-    low, high = _ranges(settings, topology)[name]
-    return math.sqrt(low * high) if name in _LOGARITHMIC else (low + high) / 2
-
-
-def _ranking(settings: SpaceSettings, topology: Topology, parameters: Parameters, budget: float) -> RankingPlan:
-    by_threshold = _value(settings, topology, parameters, "amount") == "threshold"
-    own = settings.criterion_per_group
-    rule = settings.scan_criterion if own else str(_value(settings, topology, parameters, "criterion"))
-    return RankingPlan(
-        threshold=float(_value(settings, topology, parameters, "threshold")) if by_threshold else None,
-        budget=None if by_threshold else budget,
-        cost=settings.cost,
-        criterion=rule,
-        scale="mean",
-        cap=settings.max_ratio,
-    )
-
-
-def _numbers(plan: PruningPlan) -> dict[str, BlockPlan | None]:
-    return {"blocks": plan.blocks, "layers": plan.layers}
-
-
-def _blocks(settings: SpaceSettings, topology: Topology, parameters: Parameters, kind: str) -> BlockPlan | None:
-    count = int(parameters.get(kind, 0))
-    if not count:
-        return None
-    return BlockPlan(count=count, criterion=str(_value(settings, topology, parameters, "block_criterion")))
-
-
-def _weights(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> WeightPlan | None:
-    pattern = str(_value(settings, topology, parameters, "pattern"))
-    if pattern == NO_MASKS:
-        return None
-    fixed = group_pattern(pattern) is not None
-    own: dict[str, float] = {}
-    if settings.kind == "direct" and not fixed:
-        names = maskable(topology)
-        own = {name: float(_value(settings, topology, parameters, f"sparsity/{name}")) for name in names}
-    share = float(sum(own.values()) / len(own) if own else 0.0)
-    if not own and not fixed:
-        share = float(_value(settings, topology, parameters, "sparsity"))
-    return WeightPlan(
-        pattern=pattern,
-        sparsity=None if fixed else share,
-        criterion=str(_value(settings, topology, parameters, "weight_criterion")),
-        spread=str(_value(settings, topology, parameters, "spread")),
-        layers=own,
-    )
-
-
-def _of_weights(plan: WeightPlan | None, masked: Sequence[str]) -> dict[str, ParameterValue]:
-    if plan is None:
-        return {"pattern": NO_MASKS}
-    known: dict[str, ParameterValue] = {
-        "pattern": plan.pattern,
-        "spread": plan.spread,
-        "weight_criterion": plan.criterion,
-        "sparsity": plan.target,
-    }
-    return known | {f"sparsity/{name}": plan.layers.get(name, plan.target) for name in masked}
-
-
-def _amount_of(plan: PruningPlan) -> str:
-    if plan.ranking is not None:
-        return "threshold" if plan.ranking.threshold is not None else "ranking"
-    return "count" if any(group.count is not None for group in plan.groups.values()) else "ratio"
-
-
-def _recovery(settings: SpaceSettings, topology: Topology, parameters: Parameters) -> RecoveryPlan:
-    fewest, most = settings.lengths
-    if not most:  # untrained plans have the first choice of all training parameters
-        parameters = {name: value for name, value in parameters.items() if name not in _TRAINING_ONLY}
-
-    def choice(name: str, field: Sequence[ParameterValue]) -> ParameterValue:
-        return parameters.get(name, field[0])
-
-    schedule = SchedulePlan(
-        name=str(choice("schedule", settings.schedules)) if most else "one_shot",
-        updates=int(choice("updates", settings.updates)),
-        end=settings.schedule_end,
-        regrowth=float(choice("regrowth", settings.regrowth)),
-    )
-    optimizer = str(choice("optimizer", optimizer_choices(settings, topology)))
-    return RecoveryPlan(
-        steps=int(parameters.get("steps", round(math.sqrt(fewest * most)))),
-        optimizer=optimizer,
-        learning_rate=float(parameters.get("learning_rate", default_rate(settings, optimizer))),
-        scheduler=str(choice("scheduler", settings.schedulers)),
-        weight_decay=settings.weight_decay,
-        distillation=DistillationPlan(weight=float(choice("distillation", settings.distillation))),
-        recalibration=RecalibrationPlan(samples=settings.batch_norm_samples),
-        reconstruction=ReconstructionPlan(samples=int(choice("reconstruction", settings.reconstruction))),
-        max_norm=MaxNormPlan(limit=float(choice("max_norm", settings.max_norm)), per=settings.max_norm_per),
-        averaging=AveragingPlan(share=float(choice("averaging", settings.averaging))),
-        schedule=schedule,
-        precision=settings.precision,
-    )
-
-
-_TRAINING_ONLY = (
-    "optimizer",
-    "scheduler",
-    "learning_rate",
-    "schedule",
-    "updates",
-    "regrowth",
-    "distillation",
-    "averaging",
-)
-
-
-def _first(distribution: CategoricalDistribution) -> ParameterValue:
-    return choice_at(distribution, 0)
 
 
 def choice_at(distribution: CategoricalDistribution, number: int) -> ParameterValue:

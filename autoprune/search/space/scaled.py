@@ -17,7 +17,8 @@ from autoprune.search.allocation.rounding import round_to_budget
 from autoprune.search.allocation.solver import fractional_widths
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.inverse import LinearShape, invert_widths
-from autoprune.search.space.parameters import Parameters, ParameterValue, clip_to
+from autoprune.search.space.parameter import Parameters, ParameterValue
+from autoprune.search.space.parameters import clip_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

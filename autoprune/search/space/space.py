@@ -19,7 +19,7 @@ from autoprune.search.allocation.solver import scale_to_budget, width_bounds
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.direct import DirectSpace
 from autoprune.search.space.guided import guided
-from autoprune.search.space.parameters import Parameters, ParameterValue
+from autoprune.search.space.parameter import Parameters, ParameterValue
 from autoprune.search.space.reduced import reduced
 from autoprune.search.space.settings import NO_MASKS, SpaceSettings
 from autoprune.structure.topology import Topology

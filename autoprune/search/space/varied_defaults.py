@@ -6,22 +6,10 @@ import math
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from autoprune.search.space.parameters import ParameterValue, choice_at, distributions
+from autoprune.search.space.parameter import ParameterValue
+from autoprune.search.space.parameters import choice_at, distributions, row_of
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
-
-#: Parameters of how a plan is carried out. The ranges among them, lengths and rates, are logarithmic.
-_VARIED = (
-    "criterion",
-    "steps",
-    "optimizer",
-    "scheduler",
-    "learning_rate",
-    "distillation",
-    "averaging",
-    "reconstruction",
-    "max_norm",
-)
 
 
 def varied_defaults(settings: SpaceSettings, topology: Topology, number: int) -> dict[str, ParameterValue]:
@@ -37,7 +25,7 @@ def varied_defaults(settings: SpaceSettings, topology: Topology, number: int) ->
     """
     found: dict[str, ParameterValue] = {}
     drawn = distributions(settings, topology)
-    for place, name in enumerate(name for name in drawn if name.partition("/")[0] in _VARIED):
+    for place, name in enumerate(name for name in drawn if row_of(name).varies):
         distribution = drawn[name]
         if isinstance(distribution, CategoricalDistribution):
             found[name] = choice_at(distribution, number + place)

@@ -107,7 +107,7 @@ def test_the_edges_of_ratio() -> None:
         ("steps", -1, "steps must be an integer >= 0, but got -1"),
         ("steps", 1.5, "steps must be an integer >= 0"),
         ("steps", True, "steps must be an integer >= 0"),
-        ("optimizer", "adam", "optimizer must be one of sgd, adamw, but got 'adam'"),
+        ("optimizer", "adam", "optimizer must be one of adamw, sgd, but got 'adam'"),
         ("learning_rate", 0, "learning_rate must be > 0"),
         ("learning_rate", float("inf"), "learning_rate must be > 0"),
         ("learning_rate", "0.1", "learning_rate must be > 0, but got '0.1'"),

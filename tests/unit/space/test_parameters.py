@@ -20,14 +20,9 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import DistillationPlan, MaxNormPlan, ReconstructionPlan, RecoveryPlan, SchedulePlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.proof.discover import prove
-from autoprune.search.space.parameters import (
-    ParameterValue,
-    build_plan,
-    clip_to,
-    defaults,
-    distributions,
-    parameters_of,
-)
+from autoprune.search.space.build import build_plan
+from autoprune.search.space.parameter import ParameterValue
+from autoprune.search.space.parameters import PARAMETERS, clip_to, defaults, distributions, parameters_of
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space
 from autoprune.structure.groups import GROUP_KINDS
@@ -272,6 +267,15 @@ def test_the_direct_space_has_a_sparsity_for_each_weight() -> None:
     other = PruningPlan(weights=WeightPlan(sparsity=0.8))
     back = parameters_of(chosen, residual(), other)
     assert {back[name] for name in names} == {0.8}, "a plan with one sparsity for all has it in each"
+
+
+def test_every_row_of_the_table_is_a_parameter_of_some_space() -> None:
+    """Else the tests of points and plans above would not see it."""
+    several = {"averaging": (0.0, 0.5), "steps": (5, 20)}
+    layers = (*ALL_KINDS, "layers")
+    spaces = [space(kinds=layers, **several), space(kinds=layers, **several, block_criteria=())]
+    found = {name.partition("/")[0] for chosen in spaces for name in distributions(chosen, residual())}
+    assert found | {"layers"} == set(PARAMETERS)
 
 
 # ---- what is no parameter
