@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.records.limits import Limits as Limits
+    from autoprune.search.settings import MeasureSettings as MeasureSettings
+    from autoprune.search.settings import StorageSettings as StorageSettings
     from autoprune.search.settings import StudySettings as StudySettings
+    from autoprune.search.space.setting_groups import MaskSettings as MaskSettings
+    from autoprune.search.space.setting_groups import RecoverySettings as RecoverySettings
+    from autoprune.search.space.setting_groups import ScheduleSettings as ScheduleSettings
+    from autoprune.search.space.setting_groups import SearchSettings as SearchSettings
+    from autoprune.search.space.setting_groups import StructureSettings as StructureSettings
     from autoprune.search.space.settings import SpaceSettings as SpaceSettings
     from autoprune.study.progress import Progress as Progress
     from autoprune.study.repeat import repeat as repeat
@@ -71,8 +78,15 @@ _WHERE = {
     "Scaler": "autoprune.task.preprocessing",
     "Repeats": "autoprune.front.repeats",
     "SchedulePlan": "autoprune.plan.recovery",
+    "MaskSettings": "autoprune.search.space.setting_groups",
+    "RecoverySettings": "autoprune.search.space.setting_groups",
+    "ScheduleSettings": "autoprune.search.space.setting_groups",
+    "SearchSettings": "autoprune.search.space.setting_groups",
+    "StructureSettings": "autoprune.search.space.setting_groups",
     "SpaceSettings": "autoprune.search.space.settings",
     "Study": "autoprune.study.study",
+    "MeasureSettings": "autoprune.search.settings",
+    "StorageSettings": "autoprune.search.settings",
     "StudySettings": "autoprune.search.settings",
     "Task": "autoprune.task.task",
     "WeightPlan": "autoprune.plan.weights",

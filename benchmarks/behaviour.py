@@ -11,7 +11,6 @@ records. Exit status 1: something differs.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import json
@@ -57,7 +56,7 @@ def run(name: str) -> list[Row]:
     module = importlib.import_module(STUDIES[name])
     # Latency depends on the clock.
     objectives = tuple(name if name != "latency_ms" else "multiply_adds" for name in module.settings.objectives)
-    settings = dataclasses.replace(module.settings, seed=0, objectives=objectives, latency_rounds=0)
+    settings = module.settings.changed({"seed": 0, "objectives": objectives, "measure.latency_rounds": 0})
     with tempfile.TemporaryDirectory() as folder:
         study = autoprune.Study.create(module.task(), settings, out=Path(folder) / "run")
         study.run()

@@ -17,11 +17,10 @@ large ones.
 
 from __future__ import annotations
 
-import functools
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -30,6 +29,7 @@ import typer
 
 import autoprune
 from autoprune.front.dominance import hypervolume
+from autoprune.search.space.setting_groups import RecoverySettings, SearchSettings
 from autoprune.search.space.settings import SpaceSettings
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.digits.study import settings, task
@@ -49,7 +49,7 @@ class Result(NamedTuple):
 
 def main(
     seeds: int = 3,
-    steps: int = settings.space.lengths[1],
+    steps: int = settings.recovery.lengths[1],
     trials: int = settings.trials,
     samplers: Annotated[str, typer.Option(help="Compare these, with commas between.")] = "",
 ) -> None:
@@ -57,19 +57,21 @@ def main(
     torch.set_num_threads(1)
     print_machine()
     if samplers:
-        alone = functools.partial(_run, space=_ours(steps), trials=trials, polish=0.0, early_stopping="none")
-        _print({name: [alone(seed, sampler=name) for seed in range(seeds)] for name in samplers.split(",")})
+        off = {"search.polish": 0.0, "search.early_stopping": "none"}
+        ours_at = [_ours(steps).changed({**off, "search.sampler": name}) for name in samplers.split(",")]
+        _print({space.search.sampler: [_run(seed, space, trials) for seed in range(seeds)] for space in ours_at})
         return
     found: dict[str, list[Result]] = {"autoprune": [], "uniform from dense": [], "NSGA-II from dense": []}
     for seed in range(seeds):
         ours = _run(seed, _ours(steps), trials)
         found["autoprune"].append(ours)
-        points = settings.solved_points
-        uniform = _longer(_direct(steps), ours.samples, points)
-        from_dense = functools.partial(_run, solved_points=0, lineage=False, early_stopping="none")
-        found["uniform from dense"].append(from_dense(seed, uniform, points + 1, uniform_points=points))
-        plain = _longer(_direct(steps), ours.samples, trials - 1)
-        found["NSGA-II from dense"].append(from_dense(seed, plain, trials, sampler="nsga2"))
+        points = settings.search.solved_points
+        off = {"search.solved_points": 0, "search.lineage": False, "search.early_stopping": "none"}
+        from_dense = _direct(steps).changed(off)
+        uniform = _longer(from_dense, ours.samples, points).changed({"search.uniform_points": points})
+        found["uniform from dense"].append(_run(seed, uniform, points + 1))
+        plain = _longer(from_dense, ours.samples, trials - 1).changed({"search.sampler": "nsga2"})
+        found["NSGA-II from dense"].append(_run(seed, plain, trials))
     _print(found)
 
 
@@ -91,41 +93,37 @@ def _print(found: Mapping[str, list[Result]]) -> None:
 
 
 def _ours(steps: int) -> SpaceSettings:
-    return replace(settings.space, steps=steps)
+    return settings.changed({"recovery.steps": steps})
 
 
 def _direct(steps: int) -> SpaceSettings:
     """One ratio per group, L2, and what suits a long fine-tune from dense: a one-cycle rate with a peak of 0.1."""
     return SpaceSettings(
-        kind="direct",
-        min_budget=settings.space.min_budget,
-        steps=steps,
-        length_exponent=0.0,
-        schedulers=("one_cycle",),
-        learning_rate=0.1,
-        averaging=(0.0,),
-        distillation=(0.5,),
+        recovery=RecoverySettings(
+            steps=steps,
+            length_exponent=0.0,
+            schedulers=("one_cycle",),
+            learning_rate=0.1,
+            averaging=(0.0,),
+            distillation=(0.5,),
+        ),
+        search=SearchSettings(space="direct", min_budget=settings.search.min_budget),
     )
 
 
 def _longer(space: SpaceSettings, samples: int, trials: int) -> SpaceSettings:
     """As many steps a trial as bring `trials` trials to at least `samples` samples, recalibration included."""
     batch = 64
-    steps = math.ceil((samples / trials - space.batch_norm_samples) / batch)
-    return replace(space, steps=max(steps, 1))
+    steps = math.ceil((samples / trials - space.recovery.recalibration[0]) / batch)
+    return space.changed({"recovery.steps": max(steps, 1)})
 
 
-def _run(seed: int, space: SpaceSettings, trials: int, **changes: object) -> Result:
+def _run(seed: int, space: SpaceSettings, trials: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
-        chosen = replace(
-            settings,
-            seed=seed,
-            trials=trials,
-            space=space,
-            objectives=("quality", "multiply_adds"),
-            latency_rounds=0,
-            **changes,  # type: ignore[arg-type]  # fields of StudySettings
-        )
+        own = {one.name: getattr(space, one.name) for one in fields(SpaceSettings)}
+        objectives = ("quality", "multiply_adds")
+        given = {"seed": seed, "trials": trials, "objectives": objectives, "measure.latency_rounds": 0}
+        chosen = replace(settings, **own).changed(given)
         study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
         front = study.run()
         dense = front.get(0).search.multiply_adds

@@ -54,7 +54,7 @@ def main(seeds: int = 3, trials: int = 70, steps: int = 40, orders: int = 20) ->
     """Record, replay, and print."""
     torch.set_num_threads(1)
     print_machine()
-    studies = [record(seed, trials, steps, settings.rungs) for seed in range(seeds)]
+    studies = [record(seed, trials, steps, settings.search.rungs) for seed in range(seeds)]
     print_table(
         f"Rank correlation of the rungs with the end, {seeds} studies of {trials} candidates with {steps} steps",
         ("training done", *(f"study {seed}" for seed in range(seeds))),
@@ -76,16 +76,17 @@ def main(seeds: int = 3, trials: int = 70, steps: int = 40, orders: int = 20) ->
 def record(seed: int, trials: int, steps: int, rungs: tuple[float, ...]) -> list[CandidateRecord]:
     """A study in which everything is looked at and nothing is stopped."""
     with tempfile.TemporaryDirectory() as folder:
-        chosen = replace(
-            settings,
-            seed=seed,
-            trials=trials,
-            polish=0.0,
-            early_stopping="audit",
-            rungs=rungs,
-            objectives=PROBLEM.objectives,
-            latency_rounds=0,
-            space=replace(settings.space, steps=steps),
+        chosen = settings.changed(
+            {
+                "seed": seed,
+                "trials": trials,
+                "objectives": PROBLEM.objectives,
+                "recovery.steps": steps,
+                "search.polish": 0.0,
+                "search.early_stopping": "audit",
+                "search.rungs": rungs,
+                "measure.latency_rounds": 0,
+            }
         )
         study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
         study.run()
@@ -130,7 +131,9 @@ def _looked_at(records: Sequence[CandidateRecord], ended: Sequence[float]) -> in
 
 @functools.cache
 def _samples_of_a_look() -> int:
-    return min(settings.rung_samples, autoprune.prepare(task()).search_split.samples or settings.rung_samples)
+    return min(
+        settings.search.rung_samples, autoprune.prepare(task()).search_split.samples or settings.search.rung_samples
+    )
 
 
 def _stopped_at(

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from autoprune.cli.options import ScriptArgument
+from autoprune.cli.options import ScriptArgument, SetOption
 from autoprune.cli.output import report_errors
 
 
 @report_errors
 def explain(
     script: ScriptArgument,
+    assignments: SetOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List every layer and tensor, however many are alike.")
     ] = False,
@@ -32,8 +33,8 @@ def explain(
 
     # Output of the script is no JSON.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        loaded = load_script(script)
-        found = explain_topology(loaded.task, loaded.settings.space)
+        loaded = load_script(script, assignments=assignments or ())
+        found = explain_topology(loaded.task, loaded.settings)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:

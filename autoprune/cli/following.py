@@ -66,7 +66,7 @@ def _scan(study: Study, settings: StudySettings) -> str:
         return "No sensitivity scan."
     if study.folder.read_sensitivity() is not None:
         return ""
-    size = plan_scan(study.context, settings.space.scan_criterion, samples=settings.scan_samples)
+    size = plan_scan(study.context, settings.search.scan_criterion, samples=settings.scan_budget)
     cuts = f"{len(size.keep_shares)} shares of each of {groups} groups" if groups else ""
     each = " and ".join(filter(None, (cuts, f"{blocks} blocks or layers dropped one by one" if blocks else "")))
     return f"First a sensitivity scan: {each} on {size.samples} samples, {size.forward:,} samples forward in all."
@@ -81,20 +81,20 @@ def _proposals(study: Study, settings: StudySettings, proposer: str) -> str:
         left -= min(points, left)
     first = ", ".join(listed)
     needed = 1 + sum(_series(settings).values())
-    if settings.uniform_points and needed > settings.trials:
+    if settings.search.uniform_points and needed > settings.trials:
         return f"Trials: {first}. The whole uniform sweep needs {needed} trials."
     if not left:
         return f"Trials: {first}."
     groups = len(study.context.topology.groups)
-    rest = f"proposals by {proposer or named_sampler(settings.sampler, groups, bool(settings.scanned))}"
-    if settings.lineage and settings.polish and settings.space.lengths != (0, 0):
-        rest += f", {settings.polish:.0%} of them members of the front, trained further"
+    rest = f"proposals by {proposer or named_sampler(settings.search.sampler, groups, bool(settings.scanned))}"
+    if settings.search.lineage and settings.search.polish and settings.recovery.lengths != (0, 0):
+        rest += f", {settings.search.polish:.0%} of them members of the front, trained further"
     return f"Trials: {first}; then {rest}."
 
 
 def _series(settings: StudySettings) -> dict[str, int]:
     """Warm starts before the sampler's proposals, as templates for their number -> number of points."""
-    chain, sweep = settings.solved_points, settings.uniform_points
+    chain, sweep = settings.search.solved_points, settings.search.uniform_points
     if settings.scanned:
         return {"a chain of {} solved allocations": chain, "a uniform sweep of {} points": sweep}
     return {"a uniform sweep of {} points": sweep} if sweep else {"a chain of {} uniform allocations": chain}
@@ -102,19 +102,19 @@ def _series(settings: StudySettings) -> dict[str, int]:
 
 def _trial(study: Study, settings: StudySettings) -> str:
     assert study.context is not None
-    task, space = study.context.task, settings.space
-    fewest, most = space.lengths
+    task, space = study.context.task, settings
+    fewest, most = space.recovery.lengths
     steps = f"{most}" if fewest == most else f"{fewest} to {most}"
     batch = batch_samples(task.train_split)
     each = f"of {batch} samples" if batch is not None else "of a batch of the train split"
     trained = f"{steps} steps {each}" if most else "no training"
-    if most and space.length_exponent:
+    if most and space.recovery.length_exponent:
         trained += ", more where a candidate costs less"
     searched = task.search_split.samples
     judged = f"quality on {searched:,} search samples" if searched is not None else "quality on the search split"
     if isinstance(task.search_split, Evaluation):
         judged = "evaluate(model)"
-    timed = f", {settings.latency_rounds} pairs of timed calls" if settings.latency_rounds else ""
+    timed = f", {settings.measure.latency_rounds} pairs of timed calls" if settings.measure.latency_rounds else ""
     return f"Each trial: {trained}, then {judged}{timed}."
 
 

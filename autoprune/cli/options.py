@@ -17,6 +17,14 @@ OutOption = Annotated[Path | None, typer.Option(help="Run folder; runs/<script's
 TrialsOption = Annotated[int | None, typer.Option(help="Finished candidates to reach, those of earlier runs included.")]
 SecondsOption = Annotated[float | None, typer.Option(help="Stop starting trials after this many seconds.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="GROUP.FIELD=VALUE",
+        help="A field of the settings, such as recovery.steps=60; may be given several times (docs/settings.md).",
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autoprune.cli.options import LimitOption, OutOption, ScriptArgument, SecondsOption, SeedOption, TrialsOption
+from autoprune.cli.options import (
+    LimitOption,
+    OutOption,
+    ScriptArgument,
+    SecondsOption,
+    SeedOption,
+    SetOption,
+    TrialsOption,
+)
 from autoprune.cli.output import print_path, report_errors
 
 if TYPE_CHECKING:
@@ -33,6 +41,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         int, typer.Option(help="Number of seeds to run the study with; each has a folder, the report shows the spread.")
     ] = 1,
     limit: LimitOption = None,
+    assignments: SetOption = None,
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
     ] = None,
@@ -60,8 +69,9 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     check_out(folder)
     limits = read_limits(limit) if limit else None
     given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
-    given["uniform_points"] = read_baseline(baseline)
-    found = load_script(script, {name: value for name, value in given.items() if value is not None})
+    given["search.uniform_points"] = read_baseline(baseline)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    found = load_script(script, chosen, assignments or ())
     settings = found.settings
     if seeds > 1:
         _repeat(script, found, seeds, folder)

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from autoprune.errors import (
     raise_all,
 )
 from autoprune.records.limits import Limits
-from autoprune.search.settings import UNIFORM_POINTS, StudySettings
+from autoprune.search.settings import UNIFORM_POINTS, StudySettings, with_fields
 
 if TYPE_CHECKING:  # torch and optuna are there once a script has been imported
     from optuna.samplers import BaseSampler
@@ -148,12 +148,13 @@ def read_baseline(name: str | None) -> int | None:
     return UNIFORM_POINTS
 
 
-def load_script(script: Path, given: Mapping[str, object] | None = None) -> Script:
+def load_script(script: Path, given: Mapping[str, object] | None = None, assignments: Sequence[str] = ()) -> Script:
     """Import a study script and make its task.
 
     Args:
         script: Path of the script.
-        given: Field of StudySettings -> value that replaces the script's.
+        given: "group.field" of StudySettings, or "field" -> value that replaces the script's.
+        assignments: Texts GROUP.FIELD=VALUE, which replace the script's values, too.
 
     Returns:
         Task, settings and sampler of the script.
@@ -169,7 +170,7 @@ def load_script(script: Path, given: Mapping[str, object] | None = None) -> Scri
         raise ConfigurationError(
             error_message(f"settings in {script}", "be an autoprune.StudySettings", type(settings).__name__)
         )
-    settings = replace(settings, **(given or {}))  # type: ignore[arg-type]  # checked by the class
+    settings = with_fields(settings, assignments).changed(given or {})
     sampler = getattr(module, "sampler", None)
     if sampler is not None and (not callable(sampler) or isinstance(sampler, type)):
         expected = "be a function sampler(seed) that returns an Optuna sampler"

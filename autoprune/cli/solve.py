@@ -31,7 +31,7 @@ def solve(
 
     opened = Run.open(folder)
     settings = StudySettings.from_dict(opened.manifest.settings, f"settings of {folder}")
-    found = solve_stored(opened, settings.space, budget, cost)
+    found = solve_stored(opened, settings, budget, cost)
     if as_json:
         typer.echo(json.dumps(asdict(found), indent=1))
     else:

@@ -11,7 +11,8 @@ from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import prunable_blocks
 from autoprune.search.space.optimizers import describe_training
-from autoprune.search.space.settings import NO_MASKS, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import reach
 from autoprune.structure.absent import why_none
 from autoprune.structure.blocks import DroppableBlock
@@ -87,7 +88,7 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
         ['0']
     """
     settings = SpaceSettings() if space is None else space
-    context = TrialContext.of(task, protect=settings.protect)
+    context = TrialContext.of(task, protect=settings.structure.protect)
     found = explain_topology(context.topology, settings, context.task.prediction.kind)
     return replace(found, task=context.task.summary(), notes=(*found.notes, *task_notes(settings, context)))
 
@@ -103,7 +104,7 @@ def explain_topology(topology: Topology, settings: SpaceSettings, prediction: st
     Returns:
         The explanation.
     """
-    model = _Model(topology, settings, topology.only(settings.kinds))
+    model = _Model(topology, settings, topology.only(settings.structure.kinds))
     return Explanation(
         model=model.whole,
         space=settings,
@@ -135,9 +136,9 @@ def _axis(member: Member) -> Axis:
 
 def _whole_sections(model: _Model) -> Iterator[Section]:
     """Yield the sections of blocks and layers; if both are searched, a block that is a layer is listed as a layer."""
-    both = {"blocks", "layers"} <= {*model.settings.kinds}
+    both = {"blocks", "layers"} <= {*model.settings.structure.kinds}
     for kind in ("blocks", "layers"):
-        searched = kind in model.settings.kinds
+        searched = kind in model.settings.structure.kinds
         chosen = prunable_blocks(model.searched) if searched else prunable_blocks(model.topology, kind=kind)
         own = [block for block in model.topology.blocks if block.is_of(kind)]
         listed = [block for block in own if not (both and kind == "blocks" and block.repeated)]
@@ -161,7 +162,7 @@ def _why_no_choice(kind: str, own: Sequence[DroppableBlock], together: Sequence[
 def _section(model: _Model, kind: str, parts: Sequence[Part], *, goes: str, together: tuple[str, ...] = ()) -> Section:
     return Section(
         kind=kind,
-        searched=kind in model.settings.kinds,
+        searched=kind in model.settings.structure.kinds,
         goes=goes,
         parts=tuple(parts),
         together=together,
@@ -207,13 +208,13 @@ def _reach(model: _Model) -> Iterator[Reach]:
     widths: Mapping[str, Mapping[str, int]] = reach(settings, topology) if topology.groups else {}
     if blocks and not topology.groups:
         widths = {"smallest": {}, "largest": {}}
-    dense = float(getattr(model.whole, settings.cost))
+    dense = float(getattr(model.whole, settings.search.cost))
     masked, zeros = _only(topology, maskable(topology)), _most_zeros(settings)
     for name, chosen in widths.items():
         dropped = blocks if name == "smallest" else []
         cost = topology.cost(chosen, dropped)
         nonzero = cost.parameters - round(zeros * masked.cost(chosen, dropped).parameters)
-        share = getattr(cost, settings.cost) / max(dense, 1.0)
+        share = getattr(cost, settings.search.cost) / max(dense, 1.0)
         yield Reach(name=name, cost=cost, share=share, nonzero=nonzero if zeros else None)
 
 
@@ -221,8 +222,8 @@ def _most_zeros(settings: SpaceSettings) -> float:
     """Return the largest sparsity of the masks in the space; 0 without masks."""
     return max(
         (
-            WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.sparsity[1]).target
-            for pattern in settings.masks
+            WeightPlan(pattern=pattern, sparsity=None if group_pattern(pattern) else settings.masks.sparsity[1]).target
+            for pattern in settings.mask_patterns
             if pattern != NO_MASKS
         ),
         default=0.0,
@@ -232,7 +233,11 @@ def _most_zeros(settings: SpaceSettings) -> float:
 def _misfits(topology: Topology, settings: SpaceSettings) -> list[str]:
     """Say which patterns of the space leave some weights dense."""
     among = len(maskable(topology))
-    fit = {pattern: len(weights_for_pattern(pattern, topology)) for pattern in settings.masks if pattern != NO_MASKS}
+    fit = {
+        pattern: len(weights_for_pattern(pattern, topology))
+        for pattern in settings.mask_patterns
+        if pattern != NO_MASKS
+    }
     return [
         f"{pattern} masks something of {count} of these {among} tensors: "
         f"{'N:M needs M inputs' if group_pattern(pattern) else 'one block of each always stays'}."

@@ -134,7 +134,7 @@ class _Writer:
             f"{found.model.parameters:,} parameters, {found.model.multiply_adds:,} multiply-adds, "
             f"{found.model.size_bytes:,} bytes of weights"
         )
-        self._say(f"The study searches {_listed([title(kind) for kind in found.space.kinds])}.")
+        self._say(f"The study searches {_listed([title(kind) for kind in found.space.structure.kinds])}.")
         for section in sorted(found.sections, key=lambda section: not section.searched):
             self._section(section)
         self._weights()
@@ -197,7 +197,7 @@ class _Writer:
             self._say(f"Not among them: {sentence_about(names, why)}.{remedy} ({rows[0].docs})")
 
     def _weights(self) -> None:
-        searched = "weights" in self._found.space.kinds
+        searched = "weights" in self._found.space.structure.kinds
         asked = "" if searched else '; not searched, as "weights" is not in kinds'
         self._head(f"Single weights{asked}")
         whole = max(self._found.model.parameters, 1)

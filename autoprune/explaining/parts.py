@@ -81,7 +81,7 @@ class Section:
     """All parts of one kind.
 
     Attributes:
-        kind: One of `SpaceSettings.kinds`.
+        kind: One of `StructureSettings.kinds`.
         searched: Whether the study chooses among them.
         goes: The amount that costs are given for: "half of each" or "each".
         parts: The parts, in the order of the forward.

@@ -328,7 +328,7 @@ class Front:
         for name in (by, *self.absolute_limits(limits)):
             if not any(np.isfinite(self.value(record, name)) for record in self.complete):
                 timed = self.problem.objective(name).is_timed
-                remedy = "StudySettings.latency_rounds says how often; 0 leaves it out." if timed else ""
+                remedy = "measure.latency_rounds says how often; 0 leaves it out." if timed else ""
                 return error_message(
                     f"{name} of the candidates", "be measured where it decides", "no measurement", remedy
                 )

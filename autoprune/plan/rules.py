@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import get_type_hints
 
@@ -19,6 +19,7 @@ class Rule:
         holds: Value -> whether it is valid.
         wants: What the value must do or be, for messages and for the docs: "lie in [0, 1)".
         known: Registry of the names; None where the value is no name.
+        is_tuple: Whether the value must be a tuple.
 
     Example:
         >>> SHARE.holds(0.5), SHARE.wants
@@ -27,7 +28,8 @@ class Rule:
 
     holds: Callable[[object], bool]
     wants: str
-    known: Sequence[str] | None = None
+    known: Collection[str] | None = None
+    is_tuple: bool = False
 
 
 #: A number in [0, 1).
@@ -77,7 +79,7 @@ def instance_of(kind: type) -> Rule:
     return Rule(holds=lambda value: isinstance(value, kind), wants=f"be {article} {kind.__name__}")
 
 
-def one_of(known: Sequence[str]) -> Rule:
+def one_of(known: Collection[str]) -> Rule:
     """Make the rule of a name of a registry.
 
     Args:
@@ -117,7 +119,7 @@ def each(rule: Rule, *, least: int = 1) -> Rule:
 
     filled = "" if least == 0 else "of at least one value, "
     wants = f"be a tuple, such as (x,), {filled}in which each must {rule.wants}"
-    return Rule(holds=holds, wants=wants, known=rule.known)
+    return Rule(holds=holds, wants=wants, known=rule.known, is_tuple=True)
 
 
 def ordered(rule: Rule) -> Rule:
@@ -149,9 +151,8 @@ def either(first: Rule, second: Rule) -> Rule:
     Returns:
         The rule.
     """
-    return Rule(
-        holds=lambda value: first.holds(value) or second.holds(value), wants=f"{first.wants}, or {second.wants}"
-    )
+    wants = f"{first.wants}, or {second.wants.removeprefix('be ')}"
+    return Rule(holds=lambda value: first.holds(value) or second.holds(value), wants=wants)
 
 
 @functools.cache
@@ -195,9 +196,16 @@ def _faults(value: object, group: str) -> Iterator[UnknownNameError | str]:
         got, label = getattr(value, name), f"{group}.{name}" if group else name
         if rule.holds(got):
             continue
-        names = got if isinstance(got, tuple) else (got,)
-        unknown = [one for one in names if rule.known is not None and one not in rule.known]
+        unknown = _unknown_names(rule, got)
         if rule.known is not None and unknown:
             yield UnknownNameError(label, unknown[0], rule.known)
         else:
             yield error_message(label, rule.wants, repr(got))
+
+
+def _unknown_names(rule: Rule, value: object) -> list[object]:
+    """List the names of a value that are in no registry; none where the value is no name at all."""
+    if rule.known is None or rule.is_tuple != isinstance(value, tuple):
+        return []
+    names: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+    return [name for name in names if name not in rule.known and not (rule.is_tuple and rule.holds((name,)))]

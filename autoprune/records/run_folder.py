@@ -136,7 +136,7 @@ class RunFolder:
         Args:
             number: Number of the candidate.
         """
-        reason = "Weights of dominated candidates are deleted unless StudySettings.collect_garbage is False."
+        reason = "Weights of dominated candidates are deleted unless StorageSettings.collect_garbage is False."
         if not (self._candidate(number) / REMOVED).is_file():
             reason = "autoprune did not delete them; evaluate_plan with the candidate's plan makes it again."
         return NotFoundError(f"the weights of candidate {number} are missing ({self.weights(number)}). {reason}")

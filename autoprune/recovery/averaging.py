@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprune.plan.recovery import AveragingPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.recovery.step import CutMade, RecoveryState, RecoveryStep
 
 
-class Averaging(RecoveryStep[AveragingPlan]):
+class Averaging(RecoveryStep):
     """Stochastic weight averaging: the mean of weights and running statistics over the last steps.
 
     A cut starts the mean anew.
     Source: Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, 2018.
     """
 
-    def __init__(self, settings: AveragingPlan) -> None:
-        super().__init__(settings)
+    def __init__(self, plan: RecoveryPlan) -> None:
+        self.settings = plan.averaging
         self._mean: dict[str, Tensor] = {}
         self._count = 0
 

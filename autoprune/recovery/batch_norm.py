@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from autoprune.plan.recovery import RecalibrationPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.work import Work
 from autoprune.recovery.step import RecoveryState, RecoveryStep, first_samples
 from autoprune.task.data import Batch, call, eval_mode
 
 
-class Recalibration(RecoveryStep[RecalibrationPlan]):
+class Recalibration(RecoveryStep):
     """Re-estimate running statistics after pruning, where training does not do so anyway, and at the end."""
+
+    def __init__(self, plan: RecoveryPlan) -> None:
+        self.settings = plan.recalibration
 
     def after_pruning(self, state: RecoveryState) -> None:
         """Re-estimate after a cut, before the first optimizer step, and where no training follows."""

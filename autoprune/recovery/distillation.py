@@ -6,18 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autoprune.plan.recovery import DistillationPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.work import Work
 from autoprune.recovery.step import RecoveryState, RecoveryStep
 from autoprune.task.data import Batch
 
 
-class Distillation(RecoveryStep[DistillationPlan]):
+class Distillation(RecoveryStep):
     """Loss that compares with the dense model's outputs: (1 - a) * loss + a * distillation loss.
 
     The user's loss alone is trained on where the outputs cannot be compared.
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
     """
+
+    def __init__(self, plan: RecoveryPlan) -> None:
+        self.settings = plan.distillation
 
     def on_loss(self, state: RecoveryState, loss: Tensor, outputs: object, batch: Batch) -> Tensor:
         """Blend the user's loss with the distance from the dense model's outputs."""

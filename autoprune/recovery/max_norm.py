@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.plan.recovery import NORM_SCOPES, MaxNormPlan
+from autoprune.plan.recovery import NORM_SCOPES, RecoveryPlan
 from autoprune.recovery.step import RecoveryState, RecoveryStep
 
 #: Share of a dtype's eps: rounding to nearest moves an entry by half of it at most.
@@ -15,8 +15,11 @@ _ROUNDING = 0.51
 _SUMMING = 64
 
 
-class MaxNorm(RecoveryStep[MaxNormPlan]):
+class MaxNorm(RecoveryStep):
     """Keep the norms of weights within a limit: after pruning, before the fine-tune and after each of its steps."""
+
+    def __init__(self, plan: RecoveryPlan) -> None:
+        self.settings = plan.max_norm
 
     def after_pruning(self, state: RecoveryState) -> None:
         """Scale weights back, and say whether any was scaled."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.plan.kept import KeptChannels
-from autoprune.plan.recovery import ReconstructionPlan
+from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.work import Work
 from autoprune.recovery.batch_norm import keeps_statistics, recalibrate
 from autoprune.recovery.least_squares import Layer, channels_first, patches, refit, select_places, unknowns_of
@@ -62,8 +62,11 @@ class _Target:
     values: Tensor
 
 
-class Reconstruction(RecoveryStep[ReconstructionPlan]):
+class Reconstruction(RecoveryStep):
     """Solve the layers behind each cut by least squares."""
+
+    def __init__(self, plan: RecoveryPlan) -> None:
+        self.settings = plan.reconstruction
 
     def after_cut(self, state: RecoveryState, cut: CutMade) -> None:
         """Solve for the weights of each layer that reads fewer channels."""

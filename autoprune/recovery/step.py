@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +17,6 @@ from autoprune.recovery.teacher import Teacher
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch, first_batches
 from autoprune.task.prepare import PreparedTask
-
-Settings = TypeVar("Settings")
 
 
 class PhaseTimer:
@@ -99,18 +96,18 @@ class CutMade:
     kept: KeptChannels
 
 
-class RecoveryStep(Generic[Settings]):
+class RecoveryStep:
     """One recovery method. Each method of the class is one phase of a recovery; by default it does nothing.
 
     A step changes `state.model` in place. It keeps entries that are zero under `state.masks` at zero in `each_step`; in
     the other phases masks are applied again behind it.
 
     Args:
-        settings: Settings of the step, from its field of `RecoveryPlan`.
+        plan: Recovery settings, from which the step takes its own.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, plan: RecoveryPlan) -> None:
+        del plan
 
     def after_cut(self, state: RecoveryState, cut: CutMade) -> None:
         """Recover from a cut, which may lie between two optimizer steps.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from autoprune.task.data import Batch
 from autoprune.task.prepare import PreparedTask
 
 #: Field of RecoveryPlan -> step. In each phase they act in this order; recalibration is last, as it measures the rest.
-RECOVERY_STEPS: Mapping[str, type[RecoveryStep[Any]]] = {
+RECOVERY_STEPS: Mapping[str, type[RecoveryStep]] = {
     "reconstruction": Reconstruction,
     "max_norm": MaxNorm,
     "distillation": Distillation,
@@ -47,7 +46,7 @@ class Recovery:
         self, model: nn.Module, task: PreparedTask, plan: RecoveryPlan, teacher: Teacher | None = None
     ) -> None:
         self.state = RecoveryState(model=model, task=task, plan=plan, teacher=teacher)
-        self.steps = [kind(getattr(plan, name)) for name, kind in RECOVERY_STEPS.items() if plan.strength(name)]
+        self.steps = [kind(plan) for name, kind in RECOVERY_STEPS.items() if plan.strength(name)]
 
     def after_cut(self, cut: CutMade) -> None:
         """Recover from a cut.

@@ -39,7 +39,7 @@ def scale_steps(state: SearchState, plan: ResolvedPlan) -> ResolvedPlan:
         The plan with its steps.
     """
     share = state.model.topology.share(plan.widths, plan.dropped)
-    steps = state.settings.space.lengthened(plan.recovery.steps, share)
+    steps = state.settings.lengthened(plan.recovery.steps, share)
     return plan.with_recovery(replace(plan.recovery, steps=steps))
 
 
@@ -55,7 +55,7 @@ def fit_to_ancestor(state: SearchState, plan: ResolvedPlan, origin: Origin) -> R
         The plan, unchanged where its origin does not allow that.
     """
     settings = state.settings
-    if not (origin.is_shrinkable and settings.lineage):
+    if not (origin.is_shrinkable and settings.search.lineage):
         return plan
-    slack = settings.lineage_slack if origin.is_stoppable else min(settings.lineage_slack, _SOLVED_SLACK)
+    slack = settings.search.lineage_slack if origin.is_stoppable else min(settings.search.lineage_slack, _SOLVED_SLACK)
     return lineage.shrink_to_ancestor(state.ancestors(), plan, state.model.topology, slack)

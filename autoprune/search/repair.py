@@ -52,7 +52,7 @@ def shrink_to_limits(
     if fits(plan):
         return plan
     table = CostTable.of(topology)
-    floor, grain = width_bounds(table, settings.space.max_ratio, settings.space.round_to)
+    floor, grain = width_bounds(table, settings.structure.max_ratio, settings.structure.round_to)
     widths = np.array([plan.widths[name] for name in table.names], dtype=np.float64)
     floor = np.minimum(floor, widths)
 

@@ -82,7 +82,7 @@ class Search:
             ledger=ledger or Ledger.of(InMemoryStorage(), model.problem),
             settings=settings,
             model=model,
-            space=build_space(settings.space, model.topology, model.sensitivity),
+            space=build_space(settings, model.topology, model.sensitivity),
             records=records,
             planned=max(settings.trials, planned or 0),
         )
@@ -215,7 +215,7 @@ class Search:
             return False
         costs = costs if costs is not None else self.state.model.expected_costs(proposal.plan)
         now = CandidateRecord.proposed(costs, _first_channels(proposal.plan), proposal.plan.dropped)
-        rule = self.state.settings.early_stopping
+        rule = self.state.settings.search.early_stopping
         return early_stopping.should_stop(rule, (share, quality), now, self.records, self.state.model.problem)
 
     def _propose(self) -> Proposal | None:
@@ -250,7 +250,7 @@ class Search:
                 if ledger.is_queued or source(self.state):
                     break
             number = ledger.next_number
-        named = named_sampler(settings.sampler, len(self.state.model.topology.groups), bool(settings.scanned))
+        named = named_sampler(settings.search.sampler, len(self.state.model.topology.groups), bool(settings.scanned))
         self._sampler = build_sampler(self._chosen or named, settings.seed, number or 0, self._sampler)
         ledger.study.sampler = self._sampler
         trial = ledger.take_dense(self.state.space) if number is None else ledger.study.ask()
@@ -299,7 +299,7 @@ class Search:
             plan = PruningPlan.from_dict(given)
             return replace(plan, seed=seed) if origin is Origin.POLISHED else plan
         if origin is Origin.DENSE:
-            return dense_plan(state.settings.space, state.model.topology, seed)
+            return dense_plan(state.settings, state.model.topology, seed)
         return state.space.decode(trial.params, seed=seed)
 
     def _rungs(self, origin: Origin) -> tuple[float, ...]:
@@ -311,11 +311,11 @@ class Search:
         settings = self.state.settings
         rows = self.state.model.problem.rows
         judged = all(objective.is_cost for objective in rows if objective.name != QUALITY)
-        if settings.early_stopping == "none" or not origin.has_rungs:
+        if settings.search.early_stopping == "none" or not origin.has_rungs:
             return ()
-        if settings.early_stopping != "audit" and (self.state.planned <= settings.warm_starts or not judged):
+        if settings.search.early_stopping != "audit" and (self.state.planned <= settings.warm_starts or not judged):
             return ()
-        return settings.rungs
+        return settings.search.rungs
 
     def _twin(self, proposal: Proposal) -> int | None:
         """Return the number of an equal candidate or proposal; None without one.

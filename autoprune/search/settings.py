@@ -3,65 +3,99 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import NoneType, UnionType
+from typing import Annotated, get_args, get_origin
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
-from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.validation import FieldCheck, is_count, is_finite, is_share, validate
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message
+from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, or_none
+from autoprune.plan.validation import FieldCheck
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
 from autoprune.records.problem import DEFAULT_OBJECTIVES
 from autoprune.search.early_stopping import RULES
-from autoprune.search.samplers.registry import AUTO, SAMPLERS
-from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.samplers.registry import SAMPLERS
+from autoprune.search.space.earlier_settings import MOVED, grouped, moved_message, tell_moved_fields
+from autoprune.search.space.setting_groups import AUTO
+from autoprune.search.space.settings import SpaceSettings, field_types
 
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
-#: Fields of the space that old studies did not store, and the behaviour they had then.
-_OLD_DEFAULTS: Mapping[str, object] = {
-    "scan_samples": None,
-    "length_exponent": 0.0,
-    "schedulers": ["one_cycle"],
-    "averaging": [0.0],
-    "reconstruction": [0],
-}
 
 
-@stored(Format(what="settings of a study", optional=None, refuses_unknown=True))
+@stored(Format(what="the settings of measurements", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudySettings:
-    """Settings of a study. The choices of the search space are in `space`.
+class MeasureSettings:
+    """How latency is measured.
 
     Attributes:
-        trials: Finished candidates to reach, including warm starts, >= 1.
-        seconds: Time after which no new trial starts, in seconds, > 0; None has no limit.
-        samples: Number of samples, trained or only passed forward, after which no new trial starts, > 0; None has no
-            limit. Counts the scan and the search split. The scan takes a quarter at most.
-        limits: Limits of the search: the sampler is told that candidates beyond them are infeasible.
-        space: Settings of the search space.
-        objectives: "quality", one or more costs of `autoprune.records.objectives.COSTS`, and further metrics of the
-            task.
-        sampler: Name of a sampler; "auto" is "tpe" for up to 99 scanned groups, else "evolution".
-        seed: Seed of the sampler, the data order and every other choice, >= 0.
-        solved_points: Solved allocations, from wide to narrow, after the dense model, >= 0. Each trains from the one
-            before. Without a scan they are uniform. A study with fewer trials has fewer, over the same range of costs.
-        uniform_points: Points of a uniform sweep as baseline, >= 0, trained from the dense model and each other alone.
-            `--baseline uniform` of the command line asks for UNIFORM_POINTS.
-        lineage: Start from recovered ancestors; False always starts from the dense model.
-        lineage_slack: Share of its multiply-adds that a proposal may lose to fit into an ancestor that nearly contains
-            it, in [0, 1); 0 leaves proposals unchanged.
-        polish: Share of the trials after the warm starts that train a member of the front further at its widths, in [0,
-            1); needs lineage.
-        latency_rounds: Pairs of calls per latency measurement, >= 0; 0 measures no latency.
+        latency_rounds: Pairs of calls per latency measurement; 0 measures no latency, which then is no objective.
         latency_backend: Name of the backend that runs the model.
-        early_stopping: Name of the rule that ends the training of hopeless candidates.
-        rungs: Fractions of a fine-tune's steps at which the rule is asked, rising, each in [0, 1); 0 is before the
-            first step.
-        rung_samples: Samples of the search split that are evaluated at a rung, >= 1.
-        checkpoint_epochs: Passes over the train split between two stored checkpoints of a trial, >= 0; 0 stores none.
+        threads: Torch threads of the process.
+
+    Example:
+        >>> MeasureSettings(latency_rounds=0).threads
+        1
+    """
+
+    latency_rounds: Annotated[int, at_least(0)] = 30
+    latency_backend: Annotated[str, NAME] = "torch"
+    threads: Annotated[int, at_least(1)] = 1
+
+    def __post_init__(self) -> None:
+        check_fields("the settings of measurements", self, "measure")
+
+
+@stored(Format(what="the settings of storage", optional=None, refuses_unknown=True))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """What a run folder keeps.
+
+    Attributes:
         collect_garbage: Delete the weights of candidates that are dominated, have no descendants and are no baseline.
-        threads: Torch threads of the process, >= 1.
+        checkpoint_epochs: Passes over the train split between two checkpoints of a trial, which are stored under
+            `checkpoints/` in the run folder: `Study.checkpoints(number)`, `Study.rebuild(number, epoch=...)`; 0 stores
+            none.
+
+    Example:
+        >>> StorageSettings(checkpoint_epochs=2).collect_garbage
+        True
+    """
+
+    collect_garbage: Annotated[bool, SWITCH] = True
+    checkpoint_epochs: Annotated[int, at_least(0)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields("the settings of storage", self, "storage")
+
+
+@tell_moved_fields
+@stored(Format(what="settings of a study", optional=None, refuses_unknown=True, lift=grouped))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySettings(SpaceSettings):
+    """Settings of a study, in groups.
+
+    Attributes:
+        trials: Number of finished candidates. The first are warm starts: the dense model and the chain of
+            search.solved_points; with nine or fewer trials there is only this chain.
+        seconds: Start no new trial after this time.
+        samples: Start no new trial once this many samples are processed, trained or passed forward; for comparisons at
+            equal compute. The scan takes at most a quarter of them; the dense model is always measured.
+        seed: Seed of the sampler, the data order and every other choice.
+        objectives: "quality", one or more costs, such as "size_bytes" or "peak_memory_bytes" (docs/search.md lists
+            them), and any other metrics of the task, such as "recall".
+        limits: Limits of the search: a plan that exceeds a limit is shrunk before it is trained, or reported to the
+            sampler as infeasible; `--limit` of `run`.
+        structure: What is pruned: channels, heads, blocks and layers.
+        masks: Masks of single weights.
+        schedule: When pruning happens during the fine-tune.
+        recovery: The fine-tune and the recovery steps of a trial.
+        search: How plans are proposed.
+        measure: How latency is measured.
+        storage: What a run folder keeps.
 
     Raises:
         ConfigurationError: A value is out of its range.
@@ -72,53 +106,33 @@ class StudySettings:
         9
     """
 
-    trials: int = 40
-    seconds: float | None = None
-    samples: int | None = None
-    limits: Limits = field(default_factory=Limits)
-    space: SpaceSettings = field(default_factory=SpaceSettings)
-    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
-    sampler: str = AUTO
-    seed: int = 0
-    solved_points: int = 8
-    uniform_points: int = 0
-    lineage: bool = True
-    lineage_slack: float = 0.2
-    polish: float = 0.5
-    latency_rounds: int = 30
-    latency_backend: str = "torch"
-    early_stopping: str = "front"
-    rungs: tuple[float, ...] = (0.0, 0.5)
-    rung_samples: int = 512
-    checkpoint_epochs: int = 0
-    collect_garbage: bool = True
-    threads: int = 1
+    trials: Annotated[int, at_least(1)] = 40
+    seconds: Annotated[float | None, or_none(POSITIVE)] = None
+    samples: Annotated[int | None, or_none(at_least(1))] = None
+    seed: Annotated[int, at_least(0)] = 0
+    objectives: Annotated[tuple[str, ...], each(NAME)] = DEFAULT_OBJECTIVES
+    limits: Annotated[Limits, instance_of(Limits)] = field(default_factory=Limits)
+    measure: Annotated[MeasureSettings, instance_of(MeasureSettings)] = field(default_factory=MeasureSettings)
+    storage: Annotated[StorageSettings, instance_of(StorageSettings)] = field(default_factory=StorageSettings)
 
     def __post_init__(self) -> None:
-        registries = (
-            ("the sampler", self.sampler, (AUTO, *SAMPLERS)),
-            ("the rule of early stopping", self.early_stopping, tuple(RULES)),
-        )
-        for what, name, known in registries:
+        check_fields("the settings", self, more=(*self._checks_between_groups(), *_checks(self)))
+        for what, name, known in (
+            ("search.sampler", self.search.sampler, (AUTO, *SAMPLERS)),
+            ("search.early_stopping", self.search.early_stopping, tuple(RULES)),
+        ):
             if name not in known:
                 raise UnknownNameError(what, name, known)
-        validate("the settings", (*_counts(self), *_checks(self)))
-
-    @property
-    def scanned(self) -> tuple[str, ...]:
-        """Return the criteria that the sensitivity scan uses; none without a scan."""
-        space = self.space
-        return (space.scan_criterion,) if space.scan and space.kind != "direct" else ()
 
     @property
     def warm_starts(self) -> int:
         """Return the most trials before the sampler's first proposal: dense, solved and uniform points."""
-        return 1 + self.solved_points + self.uniform_points
+        return 1 + self.search.solved_points + self.search.uniform_points
 
     @property
-    def scan_samples(self) -> int | None:
+    def scan_budget(self) -> int | None:
         """Return the most samples that the scan may see, at most a quarter of all; None has no limit."""
-        limits = [self.space.scan_samples, None if self.samples is None else self.samples // 4]
+        limits = [self.search.scan_samples, None if self.samples is None else self.samples // 4]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def to_dict(self) -> dict[str, object]:
@@ -143,54 +157,78 @@ class StudySettings:
         Raises:
             ConfigurationError: The data is malformed or a value out of its range.
         """
-        return from_plain(cls, _completed(data), where, ConfigurationError)
+        return from_plain(cls, data, where, ConfigurationError)
 
 
-def _completed(data: object) -> object:
-    """Fill in the behaviour of old versions for fields that they did not store."""
-    if not isinstance(data, Mapping):
-        return data
-    space = data.get("space", {})
-    return {**data, "space": {**_OLD_DEFAULTS, **space}} if isinstance(space, Mapping) else data
+def with_fields(settings: StudySettings, assignments: Iterable[str]) -> StudySettings:
+    """Change fields that are given as text.
+
+    Args:
+        settings: The settings to begin with.
+        assignments: Texts "group.field=value", or "field=value" for a field outside the groups. Several values are
+            joined by commas; "none" stands for None where the field may be None.
+
+    Returns:
+        The changed settings.
+
+    Raises:
+        ConfigurationError: A text is no assignment, or a value does not fit.
+        UnknownNameError: There is no such field.
+
+    Example:
+        >>> with_fields(StudySettings(), ["recovery.steps=20", "recovery.distillation=0,0.9"]).recovery.distillation
+        (0, 0.9)
+    """
+    data = settings.to_dict()
+    kinds = field_types(type(settings))
+    for assignment in assignments:
+        path, sign, text = assignment.partition("=")
+        if not sign:
+            raise ConfigurationError(error_message("a setting", "be GROUP.FIELD=VALUE", repr(assignment)))
+        if path not in kinds:
+            raise _unknown(path, kinds)
+        group, _, name = path.rpartition(".")
+        part = data[group] if group else data
+        assert isinstance(part, dict)
+        part[name] = _value(text.strip(), kinds[path])
+    return StudySettings.from_dict(data, "the settings")
 
 
-def _counts(settings: StudySettings) -> list[FieldCheck]:
-    least = {
-        "trials": 1,
-        "seed": 0,
-        "uniform_points": 0,
-        "solved_points": 0,
-        "latency_rounds": 0,
-        "rung_samples": 1,
-        "checkpoint_epochs": 0,
-        "threads": 1,
-    }
-    values = {name: getattr(settings, name) for name in least}
-    return [
-        (is_count(value) and value >= least[name], name, f"be an integer >= {least[name]}", value)
-        for name, value in values.items()
-    ]
+def _unknown(path: str, known: Mapping[str, object]) -> ConfigurationError:
+    if path in MOVED:
+        return ConfigurationError(moved_message("StudySettings", path))
+    return UnknownNameError("a setting", path, known)
 
 
-def _checks(settings: StudySettings) -> list[FieldCheck]:
-    objectives, seconds, samples, limits = settings.objectives, settings.seconds, settings.samples, settings.limits
+def _value(text: str, kind: object) -> object:
+    """Read a value of a type from text, as JSON has it; the codec checks it."""
+    if get_origin(kind) is tuple:
+        return [_value(one.strip(), get_args(kind)[0]) for one in text.split(",") if one.strip()]
+    if isinstance(kind, UnionType):
+        return _of_union(text, get_args(kind))
+    if kind is str:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _of_union(text: str, kinds: tuple[object, ...]) -> object:
+    if NoneType in kinds and text.lower() in ("none", "null"):
+        return None
+    several = [kind for kind in kinds if get_origin(kind) is tuple]
+    single = [kind for kind in kinds if kind not in (*several, NoneType)]
+    return _value(text, several[0] if several and ("," in text or not single) else single[0])
+
+
+def _checks(settings: StudySettings) -> Iterator[FieldCheck]:
+    objectives, search = settings.objectives, settings.search
     different = len(set(objectives)) == len(objectives) >= 2 and QUALITY in objectives
     timed = [name for name in objectives if name in COSTS and COSTS[name].is_timed]
-    measured = not timed or settings.latency_rounds != 0
-    return [
-        (seconds is None or (is_finite(seconds) and seconds > 0), "seconds", "be > 0", seconds),
-        (samples is None or (is_count(samples) and samples > 0), "samples", "be an integer > 0 or None", samples),
-        (isinstance(limits, Limits), "limits", "be an autoprune.Limits", type(limits).__name__),
-        (different, "objectives", "be 'quality' and one or more different others", objectives),
-        (is_share(settings.lineage_slack), "lineage_slack", "lie in [0, 1)", settings.lineage_slack),
-        (is_share(settings.polish), "polish", "lie in [0, 1)", settings.polish),
-        (_is_rising(settings.rungs), "rungs", "be shares in [0, 1), each above the one before", settings.rungs),
-        (measured, "latency_rounds", f"be >= 1 when {', '.join(timed)} is an objective", settings.latency_rounds),
-    ]
-
-
-def _is_rising(rungs: object) -> bool:
-    if not isinstance(rungs, tuple) or any(isinstance(share, bool) for share in rungs):
-        return False
-    numbers = [share for share in rungs if isinstance(share, int | float) and 0 <= share < 1]
-    return len(numbers) == len(rungs) and all(a < b for a, b in itertools.pairwise(numbers))
+    measured = not timed or settings.measure.latency_rounds != 0
+    rising = all(a < b for a, b in itertools.pairwise(search.rungs))
+    yield different, "objectives", "be 'quality' and one or more different others", objectives
+    yield rising, "search.rungs", "be shares in [0, 1), each above the one before", search.rungs
+    rounds = settings.measure.latency_rounds
+    yield measured, "measure.latency_rounds", f"be >= 1 when {', '.join(timed)} is an objective", rounds

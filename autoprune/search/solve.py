@@ -56,7 +56,7 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
         ConfigurationError: The budget is out of range, or too few candidates have a measured latency.
         NotFoundError: The run folder is of an earlier version.
     """
-    cost = space.cost if cost is None else cost
+    cost = space.search.cost if cost is None else cost
     if cost not in SOLVE_COSTS:
         raise UnknownNameError("--cost", cost, SOLVE_COSTS)
     table, ties = _read(run)
@@ -66,7 +66,7 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
     names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
     groups = dict(zip(tied.names, names, strict=True))
     model = _model(run, (table, ties), cost, notes)
-    floor, grain = width_bounds(tied, space.max_ratio, space.round_to)
+    floor, grain = width_bounds(tied, space.structure.max_ratio, space.structure.round_to)
     found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")

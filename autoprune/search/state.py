@@ -128,7 +128,7 @@ class SearchState:
 
     def ancestors(self) -> Sequence[CandidateRecord]:
         """Return the candidates that a trial may start from."""
-        records = self.records if self.settings.lineage else [r for r in self.records if r.origin == "dense"]
+        records = self.records if self.settings.search.lineage else [r for r in self.records if r.origin == "dense"]
         return [record for record in records if self.model.has_weights(record.number)]
 
 

@@ -50,7 +50,7 @@ def title(kind: str) -> str:
     """Return the plural name of a kind's parts, in lower case.
 
     Args:
-        kind: One of `SpaceSettings.kinds`.
+        kind: One of `StructureSettings.kinds`.
 
     Returns:
         The name, such as "widths of heads".
@@ -62,7 +62,7 @@ def why_none(kind: str, topology: Topology) -> str:
     """Explain why a model has nothing of a kind to prune, and the remedy.
 
     Args:
-        kind: One of `SpaceSettings.kinds`.
+        kind: One of `StructureSettings.kinds`.
         topology: The proved topology.
 
     Returns:

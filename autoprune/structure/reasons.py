@@ -280,7 +280,7 @@ NOT_SEARCHED = ReasonKind(
     "not_searched",
     "Not searched",
     "is left whole by kinds={detail}",
-    "Add its kind to kinds of SpaceSettings.",
+    "Add its kind to structure.kinds.",
 )
 RESHAPING = ReasonKind(
     "reshaping",

@@ -117,7 +117,7 @@ def load_model(context: TrialContext, folder: RunFolder, trial: int, epoch: int)
     """
     known = {checkpoint.epoch: checkpoint for checkpoint in read(folder, trial)}
     if epoch not in known:
-        there = ", ".join(str(number) for number in known) or "none, set StudySettings.checkpoint_epochs"
+        there = ", ".join(str(number) for number in known) or "none, set storage.checkpoint_epochs"
         raise NotFoundError(error_message(f"a checkpoint of trial {trial}", f"be of an epoch of {there}", epoch))
     found = known[epoch]
     kept = KeptChannels(groups=found.kept, dropped=found.dropped)

@@ -60,7 +60,7 @@ def new_manifest(context: TrialContext, settings: StudySettings, name: str) -> d
         "groups": to_plain(group_rows(context.topology)),
         "blocks": to_plain(block_rows(context.topology)),
         "costs": CostTable.of(context.topology).to_dict(),
-        "ties": list(SpaceContext(settings=settings.space, topology=context.topology).leaders),
+        "ties": list(SpaceContext(settings=settings, topology=context.topology).leaders),
         "unprunable": to_plain(unprunable_rows(context.topology)),
     }
 

@@ -95,7 +95,7 @@ class Loop:
             self._folder.write_failure(number, attempts.GIVEN_UP)
             attempts.fail(ledger, number, attempts.GIVEN_UP)
             self._report("trial", failed=f"trial {number}: {attempts.GIVEN_UP}")
-        if self._settings.collect_garbage:  # a killed run may have stored a candidate without doing this
+        if self._settings.storage.collect_garbage:  # a killed run may have stored a candidate without doing this
             remove_useless_weights(self._folder, self._records, self._front())
         ledger.forgive_exhaustion()
         if not self._end_reason():
@@ -132,7 +132,7 @@ class Loop:
             self._report("scan", part=(done, total), remaining=estimate_remaining(start, (done, total)))
 
         self._report("scan", part=(0, parts))
-        criterion, samples = self._settings.space.scan_criterion, self._settings.scan_samples
+        criterion, samples = self._settings.search.scan_criterion, self._settings.scan_budget
         found = scan(self._context, criterion, samples=samples, on_part=follow)
         self._folder.write_sensitivity(found)
         return found

@@ -20,7 +20,8 @@ from autoprune.plan.widths import check_block_count, check_ranking, planned_widt
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
 from autoprune.search.space.context import SpaceContext
-from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import reach
 from autoprune.structure.absent import why_none
 from autoprune.structure.groups import GROUP_KINDS
@@ -53,29 +54,33 @@ def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterabl
     if len(errors) == 1:
         raise next(iter(errors.values()))
     raise_all("the space", tuple(errors))
-    if space.lengths != (0, 0):  # computes a loss, so it comes after the cheap checks
+    if space.recovery.lengths != (0, 0):  # computes a loss, so it comes after the cheap checks
         _check_gradient(context)
 
 
 def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...]) -> Iterator[Callable[[], None]]:
-    topology, names = context.topology, space.criteria
-    ranked = (space.scan_criterion,) if space.criterion_per_group and {*space.amounts} & {*SCORED_MODES} else ()
+    topology, names = context.topology, space.structure.criteria
+    ranked = (
+        (space.search.scan_criterion,)
+        if space.structure.criterion_per_group and {*space.structure.modes} & {*SCORED_MODES}
+        else ()
+    )
     whole = tuple(dict.fromkeys((*scanned, *ranked)))
-    masked = maskable(topology) if context.masks_weights and space.masks != (NO_MASKS,) else ()
+    masked = maskable(topology) if context.masks_weights and space.mask_patterns != (NO_MASKS,) else ()
     parts = CriteriaInUse(
         channels=tuple(dict.fromkeys((*names, *whole))),
         masked=tuple(masked),
-        weights=space.weight_criteria if masked else (),
-        blocks=space.block_criteria if topology.blocks else (),
+        weights=space.masks.weight_criteria if masked else (),
+        blocks=space.structure.block_criteria if topology.blocks else (),
     )
     task = context.task
     with user_code("The rehearsal of the criteria", NOTHING_WRITTEN):
         found = dry_run(task.dense, task.calibration[:1], task.objective, topology, parts)
     yield found.check
-    yield partial(_check_distillation, space.distillation, context)
-    for name in (*([] if space.criterion_per_group else names), *whole):
+    yield partial(_check_distillation, space.recovery.distillation, context)
+    for name in (*([] if space.structure.criterion_per_group else names), *whole):
         yield partial(check_applicable, (name,), topology, refused=found.channels)
-    if space.criterion_per_group:
+    if space.structure.criterion_per_group:
         yield partial(check_applicable, names, topology, per_group=True)
         for name in names:
             # Each group chooses among the criteria that fit it, so each of these has to work.
@@ -84,34 +89,36 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
     if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
     lengths = _lengths(space, topology)
-    paces = tuple(itertools.product(space.rates, lengths))
-    for name, schedule in itertools.product(space.schedulers, space.schedules):
+    paces = tuple(itertools.product(space.recovery.rates, lengths))
+    for name, schedule in itertools.product(space.recovery.schedulers, space.schedule.names):
         yield partial(_check_schedules, name, SchedulePlan(name=schedule), context, paces)
     yield from _checks_of_masks(space, topology, lengths) if masked else ()
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
     """Check that some group can lose a channel. Widths that follow from scores are not rounded."""
-    finer = SpaceContext(settings=replace(space, round_to=1), topology=topology).allowed_widths
-    unrounded = bool({*space.amounts} & {*SCORED_MODES})
+    finer = SpaceContext(settings=space.changed({"structure.round_to": 1}), topology=topology).allowed_widths
+    unrounded = bool({*space.structure.modes} & {*SCORED_MODES})
     allowed = finer if unrounded else SpaceContext(settings=space, topology=topology).allowed_widths
     if (allowed.base < allowed.top).any():
         return
     remedy = "Lower round_to" if (finer.base < finer.top).any() else "Raise max_ratio"
-    came = f"max_ratio={space.max_ratio:g}, round_to={space.round_to}"
+    came = f"max_ratio={space.structure.max_ratio:g}, round_to={space.structure.round_to}"
     remedy = f"{remedy}: the widest of the groups has {int(allowed.top.max())} channels."
     raise ConfigurationError(error_message("the space", "let some group lose a channel", came, remedy))
 
 
 def _checks_of_masks(space: SpaceSettings, topology: Topology, lengths: Sequence[int]) -> Iterator[Callable[[], None]]:
     """Yield checks that every pattern fits some weight, and every schedule leaves room for regrowth."""
-    for pattern in space.masks:
+    for pattern in space.mask_patterns:
         if pattern != NO_MASKS:
             share = None if group_pattern(pattern) is not None else 0.5
             yield partial(check_pattern, WeightPlan(pattern=pattern, sparsity=share), topology)
-    shares = space.regrowth if space.lengths != (0, 0) else space.regrowth[:1]  # untrained trials have the first share
-    for name, updates, share in itertools.product(space.schedules, space.updates, shares):
-        plan = SchedulePlan(name=name, updates=updates, end=space.schedule_end, regrowth=share)
+    shares = (
+        space.schedule.regrowth if space.recovery.lengths != (0, 0) else space.schedule.regrowth[:1]
+    )  # untrained trials have the first share
+    for name, updates, share in itertools.product(space.schedule.names, space.schedule.updates, shares):
+        plan = SchedulePlan(name=name, updates=updates, end=space.schedule.end, regrowth=share)
         for steps in lengths:  # rates change amounts, not whether there is a pruning step
             yield partial(check_regrowth, plan, steps, timetable(plan, steps, None))
 
@@ -126,8 +133,8 @@ def _check_schedules(
 
 def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
     """Return the shortest fine-tune, the longest at dense cost, and the longest at any cost, in steps."""
-    fewest, most = space.lengths
-    narrowest = reach(replace(space, round_to=1), topology)["smallest"] if topology.groups else {}
+    fewest, most = space.recovery.lengths
+    narrowest = reach(space.changed({"structure.round_to": 1}), topology)["smallest"] if topology.groups else {}
     blocks = [block.name for block in topology.blocks]
     return sorted({fewest, most, space.lengthened(most, topology.share(narrowest, blocks))})
 
@@ -175,8 +182,8 @@ def task_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
     Returns:
         Sentences; none for most models.
     """
-    frozen = frozen_note(context) if space.lengths != (0, 0) else ""
-    return [*([frozen] if frozen else []), *mode_notes(space.distillation, context)]
+    frozen = frozen_note(context) if space.recovery.lengths != (0, 0) else ""
+    return [*([frozen] if frozen else []), *mode_notes(space.recovery.distillation, context)]
 
 
 def absent_kind_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
@@ -191,8 +198,8 @@ def absent_kind_notes(space: SpaceSettings, context: TrialContext) -> list[str]:
     Returns:
         Sentences.
     """
-    default = set(GROUP_KINDS) <= set(space.kinds)
-    asked = [kind for kind in space.kinds if not (default and kind in GROUP_KINDS)]
+    default = set(GROUP_KINDS) <= set(space.structure.kinds)
+    asked = [kind for kind in space.structure.kinds if not (default and kind in GROUP_KINDS)]
     return [why for kind in asked if (why := absent_kind_reason(kind, context))]
 
 
@@ -256,7 +263,7 @@ def _check_gradient(context: TrialContext) -> None:
     ):
         loss = task.loss(call(scratch, batch.inputs), batch.targets)
     if not loss.requires_grad:
-        remedy = "Compute it without detach(), item(), argmax and no_grad, or train nothing: SpaceSettings(steps=0)."
+        remedy = "Compute it without detach(), item(), argmax and no_grad, or train nothing: RecoverySettings(steps=0)."
         raise ConfigurationError(
             error_message("the loss", "have a gradient for some weight", "a loss without gradients", remedy)
         )
@@ -270,7 +277,7 @@ def _check_distillation(weights: Iterable[float], context: TrialContext) -> None
     """Raise ConfigurationError where distillation is requested and another predict=... would allow it."""
     comparison = context.teacher.comparison
     if any(weights) and comparison.remedy:
-        off = "or leave distillation out: SpaceSettings(distillation=(0.0,)), RecoveryPlan()"
+        off = "or leave distillation out: RecoverySettings(distillation=(0.0,)), RecoveryPlan()"
         raise ConfigurationError(f"Distillation does not work: {comparison.fault}. {comparison.remedy}, {off}.")
 
 

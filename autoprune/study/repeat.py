@@ -62,7 +62,7 @@ def repeat(
         ...     metrics=("accuracy",),
         ...     quality="accuracy",
         ... )
-        >>> settings = StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
+        >>> settings = StudySettings(trials=1, objectives=("quality", "parameters"))
         >>> len(repeat(task, settings, 2, out=tempfile.mkdtemp()).fronts)
         2
     """

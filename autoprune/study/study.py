@@ -26,7 +26,6 @@ from autoprune.search.journal import JournalSource, matches_folder, restore
 from autoprune.search.ledger import Ledger
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
-from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, build_space
 from autoprune.search.storage import exclusive, open_journal
 from autoprune.sensitivity.scan import count_parts, plan_scan
@@ -76,7 +75,7 @@ class Study:
         ...     metrics=("accuracy",),
         ...     quality="accuracy",
         ... )
-        >>> settings = StudySettings(trials=1, latency_rounds=0, objectives=("quality", "parameters"))
+        >>> settings = StudySettings(trials=1, objectives=("quality", "parameters"))
         >>> study = Study.create(task, settings, out=tempfile.mkdtemp())
         >>> [str(record.origin) for record in study.run().records]
         ['dense']
@@ -120,11 +119,11 @@ class Study:
         context = _make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
-        check_space(settings.space, context, scanned=settings.scanned)
+        check_space(settings, context, scanned=settings.scanned)
         if settings.scanned and count_parts(context.topology):
-            plan_scan(context, settings.space.scan_criterion, samples=settings.scan_samples)
+            plan_scan(context, settings.search.scan_criterion, samples=settings.scan_budget)
         new = new_manifest(context, settings, name or folder.path.name)
-        build_space(settings.space, context.topology, None)
+        build_space(settings, context.topology, None)
         if folder.holds_study:
             check_same(folder, new)
         else:
@@ -162,9 +161,9 @@ class Study:
     def _of(cls, opened: Run, settings: StudySettings, context: TrialContext | None) -> Study:
         study = cls(opened=opened, settings=settings, context=context, _records=list(opened.records))
         if context is not None:
-            _warn_of_distillation(settings.space.distillation, context)
-            frozen = frozen_note(context) if settings.space.lengths != (0, 0) else ""
-            for note in (*([frozen] if frozen else []), *absent_kind_notes(settings.space, context)):
+            _warn_of_distillation(settings.recovery.distillation, context)
+            frozen = frozen_note(context) if settings.recovery.lengths != (0, 0) else ""
+            for note in (*([frozen] if frozen else []), *absent_kind_notes(settings, context)):
                 warnings.warn(note, AutopruneWarning, stacklevel=3)
         return study
 
@@ -308,13 +307,12 @@ class Study:
         """
         context = self._need_context("run")
         settings = replace(
-            self.settings,
+            _settled(self.settings, context),
             trials=self.settings.trials if trials is None else trials,
             seconds=self.settings.seconds if seconds is None else seconds,
-            space=_settled(self.settings, context),
         )
         threads = torch.get_num_threads()
-        torch.set_num_threads(settings.threads)
+        torch.set_num_threads(settings.measure.threads)
         try:
             with exclusive(self.folder.path):
                 self.folder.remove_partial_writes()
@@ -369,20 +367,20 @@ def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> No
         warnings.warn(mode_notes(weights, context)[0], AutopruneWarning, stacklevel=4)
 
 
-def _settled(settings: StudySettings, context: TrialContext) -> SpaceSettings:
-    return resolve_optimizers(settings.space, context.topology, context.task.prediction.kind)
+def _settled(settings: StudySettings, context: TrialContext) -> StudySettings:
+    return resolve_optimizers(settings, context.topology, context.task.prediction.kind)
 
 
 def _make_context(task: Task, settings: StudySettings) -> TrialContext:
     with user_code("Tracing the model", "Nothing was changed: mend the code and start again."):
         context = TrialContext.of(
             task,
-            protect=settings.space.protect,
-            kinds=settings.space.kinds,
-            latency_rounds=settings.latency_rounds,
-            latency_backend=settings.latency_backend,
+            protect=settings.structure.protect,
+            kinds=settings.structure.kinds,
+            latency_rounds=settings.measure.latency_rounds,
+            latency_backend=settings.measure.latency_backend,
         )
     if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
-        why = " ".join(absent_kind_reason(kind, context) for kind in settings.space.kinds)
+        why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)
         raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
     return context

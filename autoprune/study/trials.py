@@ -45,11 +45,11 @@ class TrialRunner:
             context: Context of the trials.
             settings: Settings of the run.
         """
-        return cls(folder, context, settings, rung_split(context.task, settings.rung_samples))
+        return cls(folder, context, settings, rung_split(context.task, settings.search.rung_samples))
 
     def limit_threads(self) -> None:
         """Set the number of threads again: the user's code may change it, and bits and latencies depend on it."""
-        torch.set_num_threads(self.settings.threads)
+        torch.set_num_threads(self.settings.measure.threads)
 
     def run(self, proposal: Proposal, search: Search) -> None:
         """Run one trial, store the candidate and tell the search.
@@ -72,13 +72,13 @@ class TrialRunner:
         )
         write = partial(store.store_candidate, self.folder, model=candidate.model)
         search.tell(proposal, store.result_of(candidate), write)
-        if self.settings.collect_garbage:
+        if self.settings.storage.collect_garbage:
             in_use = [other.start_from for other in search.pending if other.start_from is not None]
             retention.remove_useless_weights(self.folder, search.state.records, search.front(), in_use)
 
     def _checkpoints(self, number: int) -> Callable[[Snapshot], None] | None:
         """Return the callback that stores checkpoints; None where none are requested."""
-        every = self.settings.checkpoint_epochs
+        every = self.settings.storage.checkpoint_epochs
         if not every:
             return None
         checkpoints.clear(self.folder, number)

@@ -19,7 +19,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated
 
 import numpy as np
@@ -30,6 +30,7 @@ import autoprune
 from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.atomic import write_atomically
+from autoprune.search.space.setting_groups import RecoverySettings, SearchSettings, StructureSettings
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import budgets
 from autoprune.task.task import Task
@@ -42,7 +43,7 @@ from studies.fashion_mnist.data import datasets
 
 BATCH = 128
 #: Smallest share of the multiply-adds that a method is asked for.
-LOWEST = lineage.settings.space.min_budget
+LOWEST = lineage.settings.search.min_budget
 #: Points of a sweep, and trials of a hand-written search.
 POINTS, TRIALS = lineage.POINTS, 40
 #: What a study of ours trains on at equal samples; the rest pays for the scan, the teacher's outputs, reconstruction.
@@ -88,7 +89,7 @@ def _bench(network: str) -> Bench:
 def _shares(network: str) -> list[float]:
     """The same points for every sweep: those of autoprune's own."""
     topology = TrialContext.of(_bench(network).task, latency_rounds=0, kinds=("channels",)).topology
-    return budgets(SpaceSettings(min_budget=LOWEST), topology, POINTS)
+    return budgets(SpaceSettings(search=SearchSettings(min_budget=LOWEST)), topology, POINTS)
 
 
 def _own(share: float, exponent: float, network: str, steps: int, seed: int) -> list[Tried]:
@@ -98,46 +99,41 @@ def _own(share: float, exponent: float, network: str, steps: int, seed: int) -> 
     """
     shares = np.array(_shares(network))
     steps_at_dense = share * steps / POINTS * shares.sum() / (shares ** (1.0 - exponent)).sum()
-    space = replace(
-        lineage.settings.space,
-        steps=round(steps_at_dense),
-        length_exponent=exponent,
-        scan_samples=steps * BATCH // 10,
+    chosen = lineage.settings.changed(
+        {
+            "recovery.steps": round(steps_at_dense),
+            "recovery.length_exponent": exponent,
+            "search.scan_samples": steps * BATCH // 10,
+        }
     )
-    return _study(network, seed, replace(lineage.settings, space=space))
+    return _study(network, seed, chosen)
 
 
 def _default(network: str, steps: int, seed: int) -> list[Tried]:
     """The settings that a study has by itself, with the trials of a sweep and lengths that come to as many samples."""
-    space = SpaceSettings()
-    lengths = (np.array(_shares(network)) ** -space.length_exponent).sum()
-    chosen = replace(space, steps=round(_TRAINED * steps / lengths))
-    return _study(network, seed, autoprune.StudySettings(trials=POINTS + 1, space=chosen))
+    settings = autoprune.StudySettings(trials=POINTS + 1)
+    lengths = (np.array(_shares(network)) ** -settings.recovery.length_exponent).sum()
+    return _study(network, seed, settings.changed({"recovery.steps": round(_TRAINED * steps / lengths)}))
 
 
 def _random(network: str, steps: int, seed: int) -> list[Tried]:
     """Random ratios for each group of channels, from dense."""
     each = steps // TRIALS
-    space = SpaceSettings(
-        kind="direct",
-        max_ratio=0.9,
-        criteria=("l2", "l1", "taylor"),
-        steps=each,
-        length_exponent=0.0,
-        learning_rate=0.05,
-        schedulers=("one_cycle",),
-        averaging=(0.0,),
-        distillation=(0.0,),
-        reconstruction=(256,),
-    )
     settings = autoprune.StudySettings(
         trials=TRIALS + 1,
-        space=space,
-        sampler="random",
-        solved_points=0,
-        polish=0.0,
-        lineage=False,
-        early_stopping="none",
+        structure=StructureSettings(max_ratio=0.9, criteria=("l2", "l1", "taylor")),
+        recovery=RecoverySettings(
+            steps=each,
+            length_exponent=0.0,
+            learning_rate=0.05,
+            schedulers=("one_cycle",),
+            averaging=(0.0,),
+            distillation=(0.0,),
+            reconstruction=(256,),
+        ),
+        search=SearchSettings(
+            space="direct", sampler="random", solved_points=0, polish=0.0, lineage=False, early_stopping="none"
+        ),
     )
     return _study(network, seed, settings)
 
@@ -146,7 +142,9 @@ def _study(network: str, seed: int, settings: autoprune.StudySettings) -> list[T
     """The candidates of a study. What is evaluated on the search split is left out, as for every method."""
     bench = _bench(network)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = replace(settings, seed=seed, objectives=("quality", "multiply_adds"), latency_rounds=0)
+        chosen = settings.changed(
+            {"seed": seed, "objectives": ("quality", "multiply_adds"), "measure.latency_rounds": 0}
+        )
         study = autoprune.Study.create(bench.task, chosen, out=f"{folder}/run")
         study.run()
         scan = study.folder.read_sensitivity()

@@ -13,6 +13,7 @@ import optuna
 from autoprune.front.dominance import hypervolume
 from autoprune.plan.widths import planned_widths
 from autoprune.search.samplers.registry import sampler
+from autoprune.search.space.setting_groups import RecoverySettings, SearchSettings, StructureSettings
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import Space, budgets, build_space
 from benchmarks.search.problems import REFERENCE, Problem
@@ -48,7 +49,11 @@ class Replayed:
 
 def space_of(problem: Problem, kind: str, scan: bool) -> tuple[SpaceSettings, Space]:
     """The real space on the problem's topology; widths are all there is to choose."""
-    settings = SpaceSettings(kind=kind, criteria=("l2",), learning_rate=0.05, scan=scan)
+    settings = SpaceSettings(
+        structure=StructureSettings(criteria=("l2",)),
+        recovery=RecoverySettings(learning_rate=0.05),
+        search=SearchSettings(space=kind, scan=scan),
+    )
     return settings, build_space(settings, problem.topology, problem.scan if scan else None)
 
 

@@ -105,12 +105,9 @@ def task() -> autoprune.Task:
 
 settings = autoprune.StudySettings(
     trials=16,
-    space=autoprune.SpaceSettings(
-        min_budget=0.006,
-        steps=150,
-        # Above the default: a small network and few scans, and the rate that the dense model was trained at.
-        learning_rate=0.1,
-    ),
+    # The rate is above the default: a small network and few scans, and the rate that the dense model was trained at.
+    recovery=autoprune.RecoverySettings(steps=150, learning_rate=0.1),
+    search=autoprune.SearchSettings(min_budget=0.006),
 )
 
 if __name__ == "__main__":

@@ -25,17 +25,9 @@ POINTS = 8
 
 settings = autoprune.StudySettings(
     trials=POINTS + 1,
-    uniform_points=0,
-    solved_points=POINTS,
-    polish=0.0,
-    early_stopping="none",
     objectives=("quality", "multiply_adds"),
-    latency_rounds=0,
-    space=autoprune.SpaceSettings(
-        kinds=("channels",),
-        min_budget=0.01,
-        scan_samples=20_000,
-        criteria=("l2",),
+    structure=autoprune.StructureSettings(kinds=("channels",), criteria=("l2",)),
+    recovery=autoprune.RecoverySettings(
         reconstruction=(512,),
         steps=54,
         length_exponent=0.5,
@@ -44,6 +36,10 @@ settings = autoprune.StudySettings(
         averaging=(0.6,),
         distillation=(0.9,),
     ),
+    search=autoprune.SearchSettings(
+        uniform_points=0, solved_points=POINTS, polish=0.0, early_stopping="none", min_budget=0.01, scan_samples=20_000
+    ),
+    measure=autoprune.MeasureSettings(latency_rounds=0),
 )
 
 if __name__ == "__main__":

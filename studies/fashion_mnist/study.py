@@ -33,37 +33,38 @@ def task() -> autoprune.Task:
 
 settings = autoprune.StudySettings(
     trials=80,
-    # At random, and each to its end: the question is what matters, and every choice needs its turn. A sampler that
-    # learns from warm starts, which hold the first of each, hardly tries another.
-    sampler="random",
-    early_stopping="none",
-    solved_points=3,
-    uniform_points=5,
-    polish=0.15,
     objectives=("quality", "size_bytes", "multiply_adds"),
-    latency_rounds=0,
-    space=autoprune.SpaceSettings(
-        min_budget=0.05,
-        scan_samples=None,
-        steps=60,
-        # As long for all, so that what is found to matter is no length.
-        length_exponent=0.0,
-        averaging=(0.0,),
-        # What goes: channels, residual blocks whole, single weights.
+    # Channels, by a criterion for each group, residual blocks whole, and single weights.
+    structure=autoprune.StructureSettings(
         kinds=("channels", "blocks", "weights"),
-        patterns=("none", "unstructured"),
-        sparsity=(0.3, 0.9),
-        # By what it is chosen, for each group of channels on its own.
         criteria=("l2", "fpgm", "taylor", "mean_activation"),
         criterion_per_group=True,
-        # When it goes, and how the model recovers.
-        schedules=("one_shot", "cubic", "learning_rate"),
+    ),
+    masks=autoprune.MaskSettings(patterns=("none", "unstructured"), sparsity=(0.3, 0.9)),
+    schedule=autoprune.ScheduleSettings(names=("one_shot", "cubic", "learning_rate")),
+    recovery=autoprune.RecoverySettings(
+        steps=60,
+        # As long for all, so that the length is not found to matter.
+        length_exponent=0.0,
+        averaging=(0.0,),
         schedulers=("one_cycle", "cosine"),
         learning_rate=(0.01, 0.2),
         distillation=(0.5, 0.0, 0.9),
         max_norm=(0.0, 2.0),
         reconstruction=(0, 256),
     ),
+    # At random, and each to its end: the question is what matters, and every choice needs its turn. A sampler that
+    # learns from warm starts, which hold the first of each, hardly tries another.
+    search=autoprune.SearchSettings(
+        sampler="random",
+        early_stopping="none",
+        solved_points=3,
+        uniform_points=5,
+        polish=0.15,
+        min_budget=0.05,
+        scan_samples=None,
+    ),
+    measure=autoprune.MeasureSettings(latency_rounds=0),
 )
 
 if __name__ == "__main__":

@@ -103,17 +103,13 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 settings = autoprune.StudySettings(
     trials=20,
-    latency_rounds=0,
     objectives=("quality", "multiply_adds"),
-    space=autoprune.SpaceSettings(
-        # Layers whole, and beside them heads and the channels of the feed-forwards.
-        kinds=("layers", "heads", "channels"),
-        min_budget=0.2,
-        steps=50,
-        scan_samples=2_000,
-        # The targets are what the dense model says: a teacher would say them once more.
-        distillation=(0.0,),
-    ),
+    # Layers whole, and beside them heads and the channels of the feed-forwards.
+    structure=autoprune.StructureSettings(kinds=("layers", "heads", "channels")),
+    # No distillation: the targets are what the dense model says, and a teacher would say them once more.
+    recovery=autoprune.RecoverySettings(steps=50, distillation=(0.0,)),
+    search=autoprune.SearchSettings(min_budget=0.2, scan_samples=2_000),
+    measure=autoprune.MeasureSettings(latency_rounds=0),
 )
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=8, space=autoprune.SpaceSettings(steps=40), objectives=("quality", "multiply_adds"), latency_rounds=5
+    trials=8,
+    objectives=("quality", "multiply_adds"),
+    recovery=autoprune.RecoverySettings(steps=40),
+    measure=autoprune.MeasureSettings(latency_rounds=5),
 )
 
 if __name__ == "__main__":

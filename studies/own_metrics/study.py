@@ -60,7 +60,10 @@ def task() -> autoprune.Task:
 
 
 settings = autoprune.StudySettings(
-    trials=8, space=autoprune.SpaceSettings(steps=40), objectives=("quality", "peak_memory_bytes"), latency_rounds=5
+    trials=8,
+    objectives=("quality", "peak_memory_bytes"),
+    recovery=autoprune.RecoverySettings(steps=40),
+    measure=autoprune.MeasureSettings(latency_rounds=5),
 )
 
 if __name__ == "__main__":

@@ -41,7 +41,10 @@ def dom_of(page: Path, profile: Path) -> str:
 def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
     assert CHROMIUM is not None, "AUTOPRUNE_REQUIRE_BROWSER is set: install Chromium"
     settings = autoprune.StudySettings(
-        trials=5, uniform_points=3, solved_points=1, latency_rounds=5, space=autoprune.SpaceSettings(steps=3)
+        trials=5,
+        recovery=autoprune.RecoverySettings(steps=3),
+        search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
+        measure=autoprune.MeasureSettings(latency_rounds=5),
     )
     study = autoprune.Study.create(image_task(), settings, out=tmp_path / "run")
     study.run()

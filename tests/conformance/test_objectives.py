@@ -31,6 +31,7 @@ from autoprune.records.problem import Problem
 from autoprune.report.html import write_report
 from autoprune.search.settings import StudySettings
 from autoprune.structure.cost import STRUCTURE_COSTS
+from tests.settings import study_of
 from tests.tasks import image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import settings, space
@@ -200,7 +201,7 @@ def test_limits_of_settings_from_before_limits_were_data() -> None:
     stored = {"max_drop": 0.01, "max_latency_ms": None, "max_size_bytes": float("inf"), "max_size_share": 0.3}
     found = StudySettings.from_dict({**StudySettings().to_dict(), "limits": stored}).limits
     assert found == Limits(max_drop=0.01, max_size_share=0.3)
-    assert StudySettings.from_dict(StudySettings(limits=found).to_dict()).limits == found
+    assert StudySettings.from_dict(study_of(limits=found).to_dict()).limits == found
     with pytest.raises(ConfigurationError, match=r"limits.max_drop must be a finite number or null, but got 'much'"):
         StudySettings.from_dict({"limits": {"max_drop": "much"}})
 

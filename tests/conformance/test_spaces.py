@@ -24,12 +24,14 @@ from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.parameter import ParameterValue
-from autoprune.search.space.settings import SPACES, SpaceSettings
+from autoprune.search.space.setting_groups import SPACES
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import SPACE_BUILDERS, Space, budgets, build_space
 from autoprune.search.space.ties import TIES
 from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of
 from tests.zoo.attention import LanguageModel, SDPAttention
 from tests.zoo.convolutional import ResNet, vgg
 
@@ -67,9 +69,9 @@ def scan_of(topology: Topology) -> Sensitivity:
 
 
 def settings_of(kind: str, tie: str, **changes: object) -> SpaceSettings:
-    given: dict[str, object] = {"kind": kind, "tie": tie, "min_budget": 0.05, "max_ratio": 0.85}
+    given: dict[str, object] = {"space": kind, "tie": tie, "min_budget": 0.05, "max_ratio": 0.85}
     given |= {"criteria": ("l2", "l1", "taylor"), "criterion_per_group": True}
-    return SpaceSettings(**{**given, **changes})  # type: ignore[arg-type]
+    return space_of(**{**given, **changes})  # type: ignore[arg-type]
 
 
 def build(kind: str, tie: str, model: str, scanned: bool, **changes: object) -> Space:

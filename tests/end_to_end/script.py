@@ -96,11 +96,10 @@ def task() -> autoprune.Task:
 
 settings = autoprune.StudySettings(
     trials=8,
-    uniform_points=3,
-    solved_points=1,
-    latency_rounds={rounds},
     objectives={objectives},
-    space=autoprune.SpaceSettings(steps=5, batch_norm_samples=100),
+    recovery=autoprune.RecoverySettings(steps=5, recalibration=(100,)),
+    search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
+    measure=autoprune.MeasureSettings(latency_rounds={rounds}),
 )
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import torch
 import autoprune
 from autoprune.export.formats import EXPORT_FORMATS
 from tests.end_to_end.script import QUICK, ROOT, USUAL, Outcome, command, environment, files, process, write
+from tests.settings import space_of, study_of
 from tests.unit.study.small import comparable
 
 
@@ -298,7 +299,7 @@ def test_a_script_without_settings_has_the_default_ones(tmp_path: Path) -> None:
     script.write_text(text[: text.index("settings =")] + text[text.index("if __name__") :])
     assert command("run", script, "--out", tmp_path / "out", "--trials", 1).code == 0
     settings = autoprune.Study.open(tmp_path / "out").settings
-    assert settings == autoprune.StudySettings(trials=1)
+    assert settings == study_of(trials=1)
 
 
 def test_help_waits_for_nothing(tmp_path: Path) -> None:
@@ -343,13 +344,13 @@ def test_python_use(tmp_path: Path) -> None:
     assert callable(make_data)
     task = make_task()
     assert isinstance(task, autoprune.Task)
-    settings = autoprune.StudySettings(
+    settings = study_of(
         trials=5,
         uniform_points=2,
         solved_points=1,
         latency_rounds=0,
         objectives=QUICK,
-        space=autoprune.SpaceSettings(steps=2),
+        space=space_of(steps=2),
     )
     study = autoprune.Study.create(task, settings, out=tmp_path / "mine")
     found = study.run()

@@ -106,10 +106,20 @@ def test_a_uniform_sweep_is_one_option_away(tmp_path: Path) -> None:
     script, out = write(tmp_path), tmp_path / "out"
     assert command("run", script, "--out", out, "--baseline", "uniform", "--trials", 4).code == 0
     study = autoprune.Study.open(out)
-    assert study.settings.uniform_points == UNIFORM_POINTS == 8
+    assert study.settings.search.uniform_points == UNIFORM_POINTS == 8
     assert [record.origin for record in study.records] == ["dense", "solved", "uniform", "uniform"]
     assert [record.parent for record in study.records[2:]] == [0, 2], "no part of the baseline starts from the search"
     assert "Against the uniform sweep" in (out / "report.html").read_text()
+
+
+def test_fields_of_the_settings_are_set_on_the_command_line(tmp_path: Path) -> None:
+    found = load_script(write(tmp_path), {"trials": 3}, ["recovery.steps=7", "structure.kinds=channels", "trials=9"])
+    assert found.settings.recovery.steps == 7
+    assert found.settings.structure.kinds == ("channels",)
+    assert found.settings.trials == 3, "an option of its own says more"
+    refused = command("explain", write(tmp_path), "--set", "steps=7")
+    assert refused.code == 2
+    assert "it is recovery.steps now" in refused.text
 
 
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:

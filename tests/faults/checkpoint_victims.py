@@ -31,7 +31,7 @@ def task() -> autoprune.Task:
 
 def chosen() -> autoprune.StudySettings:
     """Dense, two uniform, one solved, one sampled; three checkpoints of each that trains."""
-    return settings(trials=5, uniform_points=2, checkpoint_epochs=2, space=space(steps=6, schedules=("cubic",)))
+    return settings(trials=5, uniform_points=2, checkpoint_epochs=2, space=space(steps=6, names=("cubic",)))
 
 
 def inside_checkpoints(name: str, nth: int) -> None:

@@ -114,7 +114,7 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
         lambda: opened().front().choose(Limits(max_drop=0.5, max_size_share=0.9)),
         lambda: opened().front().knee(),
         lambda: opened().importances(),
-        lambda: solve_stored(opened().stored, opened().settings.space, 0.4),
+        lambda: solve_stored(opened().stored, opened().settings, 0.4),
         lambda: export_safetensors(Exportable.of_run(Run.open(folder.path), 3), work / "again.safetensors"),
         load,
         lambda: PruningPlan.from_json((folder.path / "plan.json").read_bytes()),
@@ -233,7 +233,7 @@ def test_a_scan_that_contradicts_itself(
     change: Callable[[dict[str, Any]], object], message: str, run: autoprune.Study
 ) -> None:
     with spoil(run, "sensitivity.json", change), pytest.raises(StorageError, match=message):
-        solve_stored(Run.open(run.folder.path), run.settings.space, 0.4)
+        solve_stored(Run.open(run.folder.path), run.settings, 0.4)
 
 
 def test_two_folders_of_one_number_and_a_folder_without_a_record(run: autoprune.Study) -> None:

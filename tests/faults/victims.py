@@ -104,7 +104,7 @@ MOMENTS: dict[str, Callable[[], object]] = {
 
 def brief() -> autoprune.StudySettings:
     """Eight trials like those of `settings`, whose work is brief."""
-    return settings(space=space(criteria=("l2",), reconstruction=(0,), batch_norm_samples=50))
+    return settings(space=space(criteria=("l2",), reconstruction=(0,), recalibration=(50,)))
 
 
 def run(moment: str, out: Path) -> None:

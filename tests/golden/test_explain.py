@@ -14,6 +14,7 @@ from autoprune.explaining.explanation import show
 from autoprune.proof.discover import discover_structure
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.task.data import Inputs
+from tests.settings import space_of
 from tests.zoo.convolutional import PaddedShortcut, ResNet
 from tests.zoo.registry import build_any
 
@@ -47,7 +48,7 @@ def test_what_explain_prints(
 def test_explain_says_which_patterns_leave_weights_whole(capsys: pytest.CaptureFixture[str]) -> None:
     topology = discover_structure(ResNet(widths=(8, 16, 32), depth=2).eval(), IMAGE)
     patterns = ("none", "unstructured", "2:4", "1:16", "block-99x999")
-    show(explain_topology(topology, SpaceSettings(kinds=("channels", "weights"), patterns=patterns)))
+    show(explain_topology(topology, space_of(kinds=("channels", "weights"), patterns=patterns)))
     printed = capsys.readouterr().out
     assert "2:4 masks something of 15 of these 16 tensors: N:M needs M inputs." in printed
     assert "block-99x999 masks something of 0 of these 16 tensors: one block of each always stays." in printed

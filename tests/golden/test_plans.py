@@ -83,6 +83,11 @@ def test_version_4_says_how_many_layers_go() -> None:
     assert fourth == replace(third, layers=BlockPlan(count=2, criterion="added_loss"))
 
 
+def test_version_5_groups_the_fields_of_each_recovery_step() -> None:
+    fourth, fifth = (PruningPlan.from_json((PLANS / f"v{n}.json").read_text(encoding="utf-8")) for n in (4, 5))
+    assert fifth == fourth
+
+
 def test_the_last_version_is_what_is_written() -> None:
     text = (PLANS / f"v{PLAN_VERSION}.json").read_text(encoding="utf-8")
     assert PruningPlan.from_json(text).to_json() + "\n" == text

@@ -46,13 +46,13 @@ def enqueue_rescanned(state: SearchState) -> bool:
 
 
 def _enqueue(state: SearchState, sensitivity: Sensitivity, due: int) -> bool:
-    settings, topology = state.settings.space, state.model.topology
+    settings, topology = state.settings, state.model.topology
     observed = observe(state.records[:due], topology.widths, state.model.problem.quality)
     found = correct_scan(sensitivity, observed)
     if all(factor == 1.0 for factor in found.factors.values()):
         return False
     fresh, queued = build_space(settings, topology, found.sensitivity), False
-    for number, budget in enumerate(budgets(settings, topology, state.settings.solved_points)):
+    for number, budget in enumerate(budgets(settings, topology, state.settings.search.solved_points)):
         point = fresh.solved(budget)
         if point is None:
             continue

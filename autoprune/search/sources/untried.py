@@ -13,7 +13,7 @@ from autoprune.search.adjustment import scale_steps, shrink_to_limits
 from autoprune.search.samplers.vectors import Coordinates
 from autoprune.search.sources.polish import DUPLICATES_IN_A_ROW
 from autoprune.search.space.parameter import Parameters
-from autoprune.search.space.settings import SCORED_MODES
+from autoprune.search.space.setting_groups import SCORED_MODES
 from autoprune.search.space.space import Space
 from autoprune.search.state import SearchState
 
@@ -41,7 +41,7 @@ def enqueue_untried(state: SearchState) -> bool:
         return False
     known, seed = duplicates.keys(state.records, topology), state.seed(ledger.next_number)
     expensive = bool(
-        {*settings.space.amounts} & {*SCORED_MODES} or settings.limits.given or settings.space.block_criteria
+        {*settings.structure.modes} & {*SCORED_MODES} or settings.limits.given or settings.structure.block_criteria
     )
 
     def is_untried(point: Parameters) -> bool:

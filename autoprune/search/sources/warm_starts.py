@@ -55,11 +55,11 @@ def warm_starts(
     """
     found = [WarmStart(key="dense", origin="dense", parameters=space.uniform(1.0))]
     for origin, points, ending in _series(space, settings, begun):
-        for number, budget in enumerate(budgets(settings.space, topology, points)):
+        for number, budget in enumerate(budgets(settings, topology, points)):
             point = space.solved(budget) if origin == "solved" else space.uniform(budget)
             assert point is not None
-            others = varied_defaults(settings.space, topology, number) if origin == "solved" else {}
-            own = {**others, **_threshold(settings.space, number / max(points - 1, 1))}
+            others = varied_defaults(settings, topology, number) if origin == "solved" else {}
+            own = {**others, **_threshold(settings, number / max(points - 1, 1))}
             known = {name: value for name, value in own.items() if name in space.distributions}
             key = f"{origin} {number}{ending}"
             found.append(WarmStart(key=key, origin=origin, parameters={**point, **known}))
@@ -74,8 +74,8 @@ def _series(space: Space, settings: StudySettings, begun: tuple[Collection[str],
     keys, planned = begun
     solvable = space.solved(1.0) is not None
     asked = {
-        "solved": settings.solved_points if solvable else 0,
-        "uniform": settings.uniform_points or (0 if solvable else settings.solved_points),
+        "solved": settings.search.solved_points if solvable else 0,
+        "uniform": settings.search.uniform_points or (0 if solvable else settings.search.solved_points),
     }
     found, left = [], planned - 1
     for origin, points in asked.items():
@@ -89,8 +89,8 @@ def _series(space: Space, settings: StudySettings, begun: tuple[Collection[str],
 
 def _threshold(space: SpaceSettings, way: float) -> Parameters:
     """Return the threshold of a point, in that pruning mode. way: from 0, the widest point, to 1, the narrowest."""
-    low, high = space.threshold
-    return {"threshold": low * (high / low) ** way} if space.amounts[0] == "threshold" and low < high else {}
+    low, high = space.structure.threshold
+    return {"threshold": low * (high / low) ** way} if space.structure.modes[0] == "threshold" and low < high else {}
 
 
 def enqueue_warm_starts(state: SearchState) -> bool:

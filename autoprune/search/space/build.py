@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
 
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
 from autoprune.plan.maskable import maskable
@@ -13,7 +13,8 @@ from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.search.space.optimizers import default_rate
 from autoprune.search.space.parameter import Domain, Parameters, ParameterValue
 from autoprune.search.space.parameters import row_of
-from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
 
 
@@ -26,7 +27,7 @@ class _Values:
 
     def __call__(self, name: str) -> ParameterValue:
         row = row_of(name)
-        if name in self._parameters and not (row.of_training and self._settings.lengths == (0, 0)):
+        if name in self._parameters and not (row.of_training and self._settings.recovery.lengths == (0, 0)):
             return self._parameters[name]
         if row.name not in self._domains:
             self._domains[row.name] = row.values(self._settings, self._topology)
@@ -72,7 +73,7 @@ def dropped(settings: SpaceSettings, topology: Topology, parameters: Parameters)
         topology: Structure of the dense model.
         parameters: Parameters of a trial.
     """
-    if settings.block_criteria:
+    if settings.structure.block_criteria:
         return ()
     named = [block.name for block in topology.blocks if parameters.get(f"drop/{block.name}", False) is True]
     return tuple(block.name for block in topology.dropped(named))
@@ -84,8 +85,8 @@ def _groups(
     counted = value("amount") == "count"
     found: dict[str, GroupPlan] = {}
     for name, wanted in ratios.items():
-        criterion = str(value(f"criterion/{name}" if settings.criterion_per_group else "criterion"))
-        ratio = min(max(float(wanted), 0.0), settings.max_ratio)
+        criterion = str(value(f"criterion/{name}" if settings.structure.criterion_per_group else "criterion"))
+        ratio = min(max(float(wanted), 0.0), settings.structure.max_ratio)
         found[name] = (
             GroupPlan(count=round(topology.widths[name] * ratio), criterion=criterion)
             if counted
@@ -99,10 +100,10 @@ def _ranking(settings: SpaceSettings, budget: float, value: _Values) -> RankingP
     return RankingPlan(
         threshold=float(value("threshold")) if by_threshold else None,
         budget=None if by_threshold else budget,
-        cost=settings.cost,
-        criterion=settings.scan_criterion if settings.criterion_per_group else str(value("criterion")),
+        cost=settings.search.cost,
+        criterion=settings.search.scan_criterion if settings.structure.criterion_per_group else str(value("criterion")),
         scale="mean",
-        cap=settings.max_ratio,
+        cap=settings.structure.max_ratio,
     )
 
 
@@ -117,7 +118,7 @@ def _weights(settings: SpaceSettings, topology: Topology, value: _Values) -> Wei
         return None
     fixed = group_pattern(pattern) is not None
     own: dict[str, float] = {}
-    if settings.kind == "direct" and not fixed:
+    if settings.search.space == "direct" and not fixed:
         own = {name: float(value(f"sparsity/{name}")) for name in maskable(topology)}
     share = float(sum(own.values()) / len(own) if own else 0.0)
     if not own and not fixed:
@@ -133,30 +134,31 @@ def _weights(settings: SpaceSettings, topology: Topology, value: _Values) -> Wei
 
 def _recovery(settings: SpaceSettings, parameters: Parameters, value: _Values) -> RecoveryPlan:
     optimizer = str(value("optimizer"))
-    rated = "learning_rate" in parameters and settings.lengths != (0, 0)
-    steps: dict[str, Any] = {name: _step(settings, name, value) for name in STEP_SETTINGS}
+    rated = "learning_rate" in parameters and settings.recovery.lengths != (0, 0)
+    steps: dict[str, object] = {name: _step(settings, name, value) for name in STEP_SETTINGS}
     return RecoveryPlan(
         steps=int(value("steps")),
         optimizer=optimizer,
         learning_rate=float(value("learning_rate")) if rated else default_rate(settings, optimizer),
         scheduler=str(value("scheduler")),
-        weight_decay=settings.weight_decay,
+        weight_decay=settings.recovery.weight_decay,
         schedule=SchedulePlan(
-            name=str(value("schedule")) if settings.lengths != (0, 0) else "one_shot",
+            name=str(value("schedule")) if settings.recovery.lengths != (0, 0) else "one_shot",
             updates=int(value("updates")),
-            end=settings.schedule_end,
+            end=settings.schedule.end,
             regrowth=float(value("regrowth")),
         ),
-        precision=settings.precision,
-        **steps,
+        precision=settings.recovery.precision,
+        **steps,  # type: ignore[arg-type]  # each of its field's class
     )
 
 
 def _step(settings: SpaceSettings, name: str, value: _Values) -> object:
-    """Build the settings of a recovery step: its strength, and what the settings of the space hold beside it."""
+    """Build the settings of a recovery step: its strength, and the constants that the settings of the space hold.
+
+    The constant `per` of the step `max_norm` is the setting `recovery.max_norm_per`.
+    """
     kind = STEP_SETTINGS[name]
-    if name == "recalibration":
-        return kind(samples=settings.batch_norm_samples)
-    strength = strength_field(kind)
-    constants = {"per": settings.max_norm_per} if name == "max_norm" else {}
-    return kind(**{strength: value(name), **constants})
+    constants = {one.name: getattr(settings.recovery, f"{name}_{one.name}", None) for one in fields(kind)}
+    given = {field: constant for field, constant in constants.items() if constant is not None}
+    return kind(**{**given, strength_field(kind): value(name)})

@@ -17,9 +17,10 @@ from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import AllocationPath, solve, width_bounds
 from autoprune.search.space.build import build_plan, dropped
+from autoprune.search.space.encode import defaults, distributions, parameters_of
 from autoprune.search.space.parameter import Parameters, ParameterValue
-from autoprune.search.space.parameters import defaults, distributions, parameters_of
-from autoprune.search.space.settings import NO_MASKS, SCORED_MODES, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.ties import leaders
 from autoprune.structure.topology import Topology
 
@@ -44,8 +45,8 @@ class SpaceContext:
     @functools.cached_property
     def leaders(self) -> tuple[int, ...]:
         """Return for each group the number of the first group of its tie."""
-        own = self.settings.criteria if self.settings.criterion_per_group else ()
-        return leaders(self.topology, self.settings.tie, own)
+        own = self.settings.structure.criteria if self.settings.structure.criterion_per_group else ()
+        return leaders(self.topology, self.settings.structure.tie, own)
 
     @functools.cached_property
     def ties(self) -> Mapping[str, tuple[str, ...]]:
@@ -70,8 +71,10 @@ class SpaceContext:
     def allowed_widths(self) -> AllowedWidths:
         """Return the allowed widths of each tie. Widths that follow from scores are not rounded."""
         table = CostTable.of(self.topology).tied(self.leaders)
-        rounded = {*self.settings.amounts} - {*SCORED_MODES}
-        floor, grain = width_bounds(table, self.settings.max_ratio, self.settings.round_to if rounded else 1)
+        rounded = {*self.settings.structure.modes} - {*SCORED_MODES}
+        floor, grain = width_bounds(
+            table, self.settings.structure.max_ratio, self.settings.structure.round_to if rounded else 1
+        )
         return AllowedWidths.of(floor, grain, np.array(table.channels, dtype=np.float64))
 
     @functools.cached_property
@@ -84,7 +87,7 @@ class SpaceContext:
     @functools.cached_property
     def smallest_budget(self) -> float:
         """Return the smallest budget that is allowed and reachable."""
-        return max(self.settings.min_budget, self.cost(()).share(self.allowed_widths.base))
+        return max(self.settings.search.min_budget, self.cost(()).share(self.allowed_widths.base))
 
     def cost(self, without: tuple[str, ...]) -> CostModel:
         """Return the cost model of the widths with some blocks removed, so that the rest meets the budget.
@@ -93,7 +96,7 @@ class SpaceContext:
             without: Names of the removed blocks.
         """
         if without not in self._costs:
-            axis = self.settings.cost
+            axis = self.settings.search.cost
             table = CostTable.of(self.topology, without).tied(self.leaders)
             self._costs[without] = CostModel.of_table(table, axis, float(getattr(self.topology.cost({}), axis)))
         return self._costs[without]
@@ -168,9 +171,9 @@ class SpaceContext:
             budget: Share of the weights to keep, in (0, 1]; 1 gives the dense model where the space allows it.
         """
         point, settings = self.defaults(), self.settings
-        patterns = [pattern for pattern in settings.masks if pattern != NO_MASKS]
+        patterns = [pattern for pattern in settings.mask_patterns if pattern != NO_MASKS]
         if "pattern" in point and patterns:
-            point["pattern"] = NO_MASKS if budget >= 1 and NO_MASKS in settings.masks else patterns[0]
-        low, high = settings.sparsity
+            point["pattern"] = NO_MASKS if budget >= 1 and NO_MASKS in settings.mask_patterns else patterns[0]
+        low, high = settings.masks.sparsity
         shares = {name: min(max(1.0 - budget, low), high) for name in point if name.partition("/")[0] == "sparsity"}
         return {**point, **shares}

@@ -14,8 +14,8 @@ from autoprune.plan.widths import keep_count
 from autoprune.search.allocation.rounding import round_to_budget
 from autoprune.search.allocation.solver import fractional_widths
 from autoprune.search.space.context import SpaceContext
+from autoprune.search.space.encode import clip_to
 from autoprune.search.space.parameter import Parameters, ParameterValue
-from autoprune.search.space.parameters import clip_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class DirectSpace:
     @functools.cached_property
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """Return one ratio per tie, and the other hyperparameters."""
-        most = self.context.settings.max_ratio
+        most = self.context.settings.structure.max_ratio
         ratios: dict[str, BaseDistribution] = {
             f"ratio/{name}": FloatDistribution(0.0, most) for name in self.context.ties
         }

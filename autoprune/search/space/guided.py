@@ -28,5 +28,5 @@ def guided(context: SpaceContext) -> ScaledSpace:
         ShapeParameter(name=f"residual/{name}", low=-1.0, high=1.0, log2_scale=indicator_profile(context, [number]))
         for number, name in enumerate(context.names)
     ]
-    awaited = ("trust",) if context.settings.scan and context.path is None and context.ties else ()
+    awaited = ("trust",) if context.settings.search.scan and context.path is None and context.ties else ()
     return ScaledSpace(context=context, shape_parameters=[*trust, *residuals], awaited=awaited)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TypeVar
 
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
-from autoprune.search.space.settings import AUTO, SpaceSettings
+from autoprune.search.space.setting_groups import AUTO
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
+
+AnySettings = TypeVar("AnySettings", bound=SpaceSettings)
 
 
 def suitable_optimizer(topology: Topology, kind: str = "") -> str:
@@ -23,7 +26,7 @@ def suitable_optimizer(topology: Topology, kind: str = "") -> str:
     return "adamw" if kind == "regression" or topology.norms == ("layer",) else "sgd"
 
 
-def resolve_optimizers(settings: SpaceSettings, topology: Topology, kind: str) -> SpaceSettings:
+def resolve_optimizers(settings: AnySettings, topology: Topology, kind: str) -> AnySettings:
     """Replace the optimizer "auto" by the one that suits the task.
 
     Args:
@@ -34,7 +37,7 @@ def resolve_optimizers(settings: SpaceSettings, topology: Topology, kind: str) -
     Returns:
         Settings without "auto" among the optimizers.
     """
-    return replace(settings, optimizers=optimizer_choices(settings, topology, kind))
+    return settings.changed({"recovery.optimizers": optimizer_choices(settings, topology, kind)})
 
 
 def optimizer_choices(settings: SpaceSettings, topology: Topology, kind: str = "") -> tuple[str, ...]:
@@ -46,7 +49,7 @@ def optimizer_choices(settings: SpaceSettings, topology: Topology, kind: str = "
         kind: Kind of prediction.
     """
     own = suitable_optimizer(topology, kind)
-    return tuple(dict.fromkeys(own if name == AUTO else name for name in settings.optimizers))
+    return tuple(dict.fromkeys(own if name == AUTO else name for name in settings.recovery.optimizers))
 
 
 def default_rate(settings: SpaceSettings, optimizer: str) -> float:
@@ -56,9 +59,9 @@ def default_rate(settings: SpaceSettings, optimizer: str) -> float:
         settings: Settings of the space.
         optimizer: Name of the optimizer.
     """
-    if settings.learning_rate is None:
+    if settings.recovery.learning_rate is None:
         return DEFAULT_LEARNING_RATES[optimizer]
-    low, high = settings.rates
+    low, high = settings.recovery.rates
     return float((low * high) ** 0.5)
 
 
@@ -70,13 +73,17 @@ def describe_training(settings: SpaceSettings, topology: Topology, kind: str = "
         topology: Structure of the model.
         kind: Kind of prediction.
     """
-    rates = [] if settings.learning_rate is None else [f"{rate:g}" for rate in dict.fromkeys(settings.rates)]
+    rates = (
+        []
+        if settings.recovery.learning_rate is None
+        else [f"{rate:g}" for rate in dict.fromkeys(settings.recovery.rates)]
+    )
     names = optimizer_choices(settings, topology, kind)
     each = [
         f"{name} at a learning rate of {' to '.join(rates) or f'{DEFAULT_LEARNING_RATES[name]:g}'}" for name in names
     ]
     why = ""
-    if AUTO in settings.optimizers:
+    if AUTO in settings.recovery.optimizers:
         kinds = {("layer",): "has LayerNorm and no BatchNorm", (): "has neither BatchNorm nor LayerNorm"}
         suits = f"a model that {kinds.get(topology.norms, 'has BatchNorm')}"
         if kind == "regression":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-
 from autoprune.plan.criteria import applicable_criteria
 from autoprune.plan.maskable import maskable
 from autoprune.plan.plan import PruningPlan
@@ -17,12 +15,12 @@ from autoprune.search.space.parameter import (
     Choices,
     Domain,
     Parameter,
-    ParameterValue,
     Range,
     always,
     value_at,
 )
-from autoprune.search.space.settings import NO_MASKS, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
 
 #: Kinds that are dropped whole.
@@ -41,7 +39,7 @@ def _has_block_parameters(settings: SpaceSettings, topology: Topology) -> bool:
 
 
 def _ranks_blocks(settings: SpaceSettings, topology: Topology) -> bool:
-    return len(settings.block_criteria) > 0 and _has_block_parameters(settings, topology)
+    return len(settings.structure.block_criteria) > 0 and _has_block_parameters(settings, topology)
 
 
 def _cuts(settings: SpaceSettings, topology: Topology) -> bool:
@@ -50,34 +48,34 @@ def _cuts(settings: SpaceSettings, topology: Topology) -> bool:
 
 def _masks(settings: SpaceSettings, topology: Topology) -> bool:
     del topology
-    return settings.masks != (NO_MASKS,)
+    return settings.mask_patterns != (NO_MASKS,)
 
 
 def _has_sparsity(settings: SpaceSettings, topology: Topology) -> bool:
     """Tell whether some pattern leaves its sparsity open; "N:M" fixes it."""
     del topology
-    return any(group_pattern(pattern) is None for pattern in settings.masks if pattern != NO_MASKS)
+    return any(group_pattern(pattern) is None for pattern in settings.mask_patterns if pattern != NO_MASKS)
 
 
 def _spreads(settings: SpaceSettings, topology: Topology) -> bool:
-    return settings.kind != "direct" and _has_sparsity(settings, topology)
+    return settings.search.space != "direct" and _has_sparsity(settings, topology)
 
 
 def _has_thresholds(settings: SpaceSettings, topology: Topology) -> bool:
-    return "threshold" in settings.amounts and _has_groups(settings, topology)
+    return "threshold" in settings.structure.modes and _has_groups(settings, topology)
 
 
 def _trains(settings: SpaceSettings, topology: Topology) -> bool:
     del topology
-    return settings.lengths != (0, 0)
+    return settings.recovery.lengths != (0, 0)
 
 
 def _trains_at_a_chosen_rate(settings: SpaceSettings, topology: Topology) -> bool:
-    return settings.learning_rate is not None and _trains(settings, topology)
+    return settings.recovery.learning_rate is not None and _trains(settings, topology)
 
 
 def _prunes_in_training(settings: SpaceSettings, topology: Topology) -> bool:
-    gradual = settings.schedules != ("one_shot",) or settings.regrowth != (0.0,)
+    gradual = settings.schedule.names != ("one_shot",) or settings.schedule.regrowth != (0.0,)
     return gradual and _trains(settings, topology)
 
 
@@ -89,11 +87,15 @@ def _block_domains(kind: str) -> Callable[[SpaceSettings, Topology], Mapping[str
     """Make the values of the parameters that drop blocks: numbers by kind, or a yes or no for each block ("drop")."""
 
     def numbers(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
-        most = _most(settings, topology, kind) if settings.block_criteria and kind in settings.kinds else 0
+        most = (
+            _most(settings, topology, kind)
+            if settings.structure.block_criteria and kind in settings.structure.kinds
+            else 0
+        )
         return {kind: Range(low=0, high=most, integer=True)} if most else {}
 
     def named(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
-        if settings.block_criteria or not any(one in settings.kinds for one in BLOCK_KINDS):
+        if settings.structure.block_criteria or not any(one in settings.structure.kinds for one in BLOCK_KINDS):
             return {}
         return {f"drop/{name}": Choices(values=(False, True)) for name in prunable_blocks(topology)}
 
@@ -103,21 +105,24 @@ def _block_domains(kind: str) -> Callable[[SpaceSettings, Topology], Mapping[str
 def _most(settings: SpaceSettings, topology: Topology, kind: str) -> int:
     """Return how many blocks or layers may be dropped; repeated blocks count as layers where layers may be dropped."""
     names = prunable_blocks(topology, kind=kind)
-    return sum(kind == "layers" or "layers" not in settings.kinds or not topology.block(n).repeated for n in names)
+    return sum(
+        kind == "layers" or "layers" not in settings.structure.kinds or not topology.block(n).repeated for n in names
+    )
 
 
 def _criteria(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
-    if not settings.criterion_per_group:
-        return {"criterion": Choices(values=settings.criteria)}
+    if not settings.structure.criterion_per_group:
+        return {"criterion": Choices(values=settings.structure.criteria)}
     groups = sorted(topology.groups, key=lambda group: group.name)
     return {
-        f"criterion/{group.name}": Choices(values=applicable_criteria(settings.criteria, group)) for group in groups
+        f"criterion/{group.name}": Choices(values=applicable_criteria(settings.structure.criteria, group))
+        for group in groups
     }
 
 
 def _patterns(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
     del topology
-    return {"pattern": Choices(values=settings.masks)}
+    return {"pattern": Choices(values=settings.mask_patterns)}
 
 
 def _optimizers(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
@@ -125,24 +130,26 @@ def _optimizers(settings: SpaceSettings, topology: Topology) -> Mapping[str, Dom
 
 
 def _sparsities(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
-    low, high = settings.sparsity
-    names = [f"sparsity/{weight}" for weight in maskable(topology)] if settings.kind == "direct" else ["sparsity"]
+    low, high = settings.masks.sparsity
+    names = (
+        [f"sparsity/{weight}" for weight in maskable(topology)] if settings.search.space == "direct" else ["sparsity"]
+    )
     return {name: Range(low=low, high=high) for name in names}
 
 
 def _thresholds(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
     del topology
-    return {"threshold": Range(low=settings.threshold[0], high=settings.threshold[1], log=True)}
+    return {"threshold": Range(low=settings.structure.threshold[0], high=settings.structure.threshold[1], log=True)}
 
 
 def _rates(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
     del topology
-    return {"learning_rate": Range(low=settings.rates[0], high=settings.rates[1], log=True)}
+    return {"learning_rate": Range(low=settings.recovery.rates[0], high=settings.recovery.rates[1], log=True)}
 
 
 def _lengths(settings: SpaceSettings, topology: Topology) -> Mapping[str, Domain]:
     del topology
-    return {"steps": Range(low=settings.lengths[0], high=settings.lengths[1], log=True, integer=True)}
+    return {"steps": Range(low=settings.recovery.lengths[0], high=settings.recovery.lengths[1], log=True, integer=True)}
 
 
 def _mode_of(plan: PruningPlan, topology: Topology, member: str) -> str:
@@ -201,7 +208,7 @@ def _step(name: str) -> Parameter:
     when, applies = needs[settings.needs]  # type: ignore[attr-defined]  # each of these classes has it
     return Parameter(
         name=name,
-        setting=name,
+        setting=f"recovery.{name}",
         field=f"recovery.{name}.{strength_field(settings)}",
         when=when,
         applies=applies,
@@ -223,7 +230,7 @@ _BLOCKS = (
     *(
         Parameter(
             name=kind,
-            setting="block_criteria",
+            setting="structure.block_criteria",
             field=f"{kind}.count",
             when="blocks are dropped by a criterion",
             domains=_block_domains(kind),
@@ -233,7 +240,7 @@ _BLOCKS = (
     ),
     Parameter(
         name="drop",
-        setting="kinds",
+        setting="structure.kinds",
         field="dropped",
         when="blocks are dropped by name",
         domains=_block_domains("drop"),
@@ -242,10 +249,10 @@ _BLOCKS = (
 )
 #: Parameters with choices.
 _CHOICES = (
-    Parameter(name="amount", setting="amounts", when=_WHEN_GROUPS, applies=_has_groups, read=_mode_of),
+    Parameter(name="amount", setting="structure.modes", when=_WHEN_GROUPS, applies=_has_groups, read=_mode_of),
     Parameter(
         name="block_criterion",
-        setting="block_criteria",
+        setting="structure.block_criteria",
         field="blocks.criterion",
         when="blocks are dropped by a criterion",
         applies=_ranks_blocks,
@@ -253,18 +260,18 @@ _CHOICES = (
     ),
     Parameter(
         name="criterion",
-        setting="criteria",
+        setting="structure.criteria",
         when=_WHEN_GROUPS,
         applies=_has_groups,
         varies=True,
         domains=_criteria,
         read=_criterion_of,
     ),
-    *(_step(name) for name in STEP_SETTINGS if name != "recalibration"),
-    _training("optimizer", "optimizers", "recovery.optimizer", domains=_optimizers, varies=True),
+    *(_step(name) for name in STEP_SETTINGS),
+    _training("optimizer", "recovery.optimizers", "recovery.optimizer", domains=_optimizers, varies=True),
     Parameter(
         name="pattern",
-        setting="patterns",
+        setting="masks.patterns",
         field="weights.pattern",
         when=_WHEN_MASKED,
         domains=_patterns,
@@ -272,30 +279,30 @@ _CHOICES = (
     ),
     _training(
         "regrowth",
-        "regrowth",
+        "schedule.regrowth",
         "recovery.schedule.regrowth",
         when="weights are masked and plans are trained",
         applies=_regrows,
     ),
-    _training("schedule", "schedules", "recovery.schedule.name"),
-    _training("scheduler", "schedulers", "recovery.scheduler", varies=True),
+    _training("schedule", "schedule.names", "recovery.schedule.name"),
+    _training("scheduler", "recovery.schedulers", "recovery.scheduler", varies=True),
     Parameter(
         name="spread",
-        setting="spreads",
+        setting="masks.spreads",
         field="weights.spread",
         when="some pattern leaves the sparsity open, not in the direct space",
         applies=_spreads,
     ),
     _training(
         "updates",
-        "updates",
+        "schedule.updates",
         "recovery.schedule.updates",
         when="a schedule prunes during training, or weights regrow",
         applies=_prunes_in_training,
     ),
     Parameter(
         name="weight_criterion",
-        setting="weight_criteria",
+        setting="masks.weight_criteria",
         field="weights.criterion",
         when=_WHEN_MASKED,
         applies=_masks,
@@ -305,7 +312,7 @@ _CHOICES = (
 _RANGES = (
     _training(
         "learning_rate",
-        "learning_rate",
+        "recovery.learning_rate",
         "recovery.learning_rate",
         when="plans are trained, at a rate of the settings",
         applies=_trains_at_a_chosen_rate,
@@ -314,7 +321,7 @@ _RANGES = (
     ),
     Parameter(
         name="threshold",
-        setting="threshold",
+        setting="structure.threshold",
         field="ranking.threshold",
         when="some widths follow from a threshold",
         applies=_has_thresholds,
@@ -322,14 +329,14 @@ _RANGES = (
     ),
     Parameter(
         name="sparsity",
-        setting="sparsity",
+        setting="masks.sparsity",
         field="weights.sparsity",
         when="some pattern leaves the sparsity open",
         applies=_has_sparsity,
         domains=_sparsities,
         read=_sparsity_of,
     ),
-    Parameter(name="steps", setting="steps", field="recovery.steps", varies=True, domains=_lengths),
+    Parameter(name="steps", setting="recovery.steps", field="recovery.steps", varies=True, domains=_lengths),
 )
 #: Name -> row. Samplers draw in this order, so that journals and seeds keep their meaning.
 PARAMETERS: Mapping[str, Parameter] = {
@@ -347,76 +354,3 @@ def row_of(name: str) -> Parameter:
         The row.
     """
     return PARAMETERS[name.partition("/")[0]]
-
-
-def distributions(settings: SpaceSettings, topology: Topology) -> dict[str, BaseDistribution]:
-    """Return the distribution of each parameter; a choice among one value is no parameter.
-
-    Args:
-        settings: Settings of the space.
-        topology: Structure of the dense model.
-    """
-    space: dict[str, BaseDistribution] = {}
-    for row in PARAMETERS.values():
-        if row.applies(settings, topology):
-            drawn = {name: domain.distribution for name, domain in row.values(settings, topology).items()}
-            space |= {name: distribution for name, distribution in drawn.items() if distribution is not None}
-    return space
-
-
-def defaults(settings: SpaceSettings, topology: Topology) -> dict[str, ParameterValue]:
-    """Return the default of every parameter of the space.
-
-    Args:
-        settings: Settings of the space.
-        topology: Structure of the dense model.
-    """
-    values: dict[str, Domain] = {}
-    for row in PARAMETERS.values():
-        values |= row.values(settings, topology)
-    return {name: values[name].default for name in distributions(settings, topology)}
-
-
-def parameters_of(settings: SpaceSettings, topology: Topology, plan: PruningPlan) -> dict[str, ParameterValue]:
-    """Return the parameters of a plan other than widths, as far as the space has them.
-
-    Args:
-        settings: Settings of the space.
-        topology: Structure of the dense model.
-        plan: Any plan for the model.
-    """
-    found: dict[str, ParameterValue] = {}
-    for name, default in defaults(settings, topology).items():
-        said = row_of(name).value_in(plan, topology, name)
-        found[name] = default if said is None else said
-    return found
-
-
-def clip_to(point: Mapping[str, ParameterValue], space: Mapping[str, BaseDistribution]) -> dict[str, ParameterValue]:
-    """Clip every value to its distribution; an unknown choice becomes the first one.
-
-    Args:
-        point: Parameters of a trial.
-        space: Distribution of each parameter.
-    """
-    moved = dict(point)
-    for name, distribution in space.items():
-        if isinstance(distribution, FloatDistribution):
-            moved[name] = min(max(float(point[name]), distribution.low), distribution.high)
-        elif isinstance(distribution, IntDistribution):
-            moved[name] = min(max(int(point[name]), distribution.low), distribution.high)
-        elif isinstance(distribution, CategoricalDistribution) and point[name] not in distribution.choices:
-            moved[name] = choice_at(distribution, 0)
-    return moved
-
-
-def choice_at(distribution: CategoricalDistribution, number: int) -> ParameterValue:
-    """Return a choice of a categorical distribution.
-
-    Args:
-        distribution: Distribution over strings, numbers and booleans.
-        number: Number of the choice, >= 0; counting starts again behind the last one.
-    """
-    choice = distribution.choices[number % len(distribution.choices)]
-    assert isinstance(choice, str | int | float | bool)
-    return choice

@@ -16,9 +16,9 @@ from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.rounding import round_to_budget
 from autoprune.search.allocation.solver import fractional_widths
 from autoprune.search.space.context import SpaceContext
+from autoprune.search.space.encode import clip_to
 from autoprune.search.space.inverse import LinearShape, invert_widths
 from autoprune.search.space.parameter import Parameters, ParameterValue
-from autoprune.search.space.parameters import clip_to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

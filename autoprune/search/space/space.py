@@ -21,7 +21,8 @@ from autoprune.search.space.direct import DirectSpace
 from autoprune.search.space.guided import guided
 from autoprune.search.space.parameter import Parameters, ParameterValue
 from autoprune.search.space.reduced import reduced
-from autoprune.search.space.settings import NO_MASKS, SpaceSettings
+from autoprune.search.space.setting_groups import NO_MASKS
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
 
 
@@ -78,7 +79,9 @@ def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensit
         topology: Structure of the dense model.
         sensitivity: Scan of the dense model; None without one.
     """
-    return SPACE_BUILDERS[settings.kind](SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity))
+    return SPACE_BUILDERS[settings.search.space](
+        SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity)
+    )
 
 
 def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
@@ -92,12 +95,12 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
     Returns:
         At most `count` shares of the dense cost; none where only blocks can be pruned.
     """
-    if not topology.groups and settings.masks == (NO_MASKS,):
+    if not topology.groups and settings.mask_patterns == (NO_MASKS,):
         return []  # blocks alone: no sweep between dense and nothing
     if topology.groups:
         smallest_budget = SpaceContext(settings=settings, topology=topology).smallest_budget
     else:
-        smallest_budget = max(settings.min_budget, 1.0 - settings.sparsity[1])
+        smallest_budget = max(settings.search.min_budget, 1.0 - settings.masks.sparsity[1])
     highest = max(0.75, smallest_budget)
     if highest <= smallest_budget:
         return [smallest_budget] * min(count, 1)
@@ -115,7 +118,7 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
         topology: Structure of the dense model.
         seed: Seed of the plan.
     """
-    groups = {name: GroupPlan(ratio=0.0, criterion=settings.criteria[0]) for name in topology.widths}
+    groups = {name: GroupPlan(ratio=0.0, criterion=settings.structure.criteria[0]) for name in topology.widths}
     return PruningPlan(groups=groups, recovery=RecoveryPlan(steps=0, recalibration=RecalibrationPlan()), seed=seed)
 
 
@@ -129,8 +132,8 @@ def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, in
     Returns:
         Map from "smallest", "middle" and "largest" to widths by group name.
     """
-    cost = CostModel(topology, settings.cost)
-    floor, grain = width_bounds(CostTable.of(topology), settings.max_ratio, settings.round_to)
+    cost = CostModel(topology, settings.search.cost)
+    floor, grain = width_bounds(CostTable.of(topology), settings.structure.max_ratio, settings.structure.round_to)
     middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, grain)
     rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
     return {

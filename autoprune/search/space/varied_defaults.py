@@ -6,8 +6,9 @@ import math
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from autoprune.search.space.encode import choice_at, distributions
 from autoprune.search.space.parameter import ParameterValue
-from autoprune.search.space.parameters import choice_at, distributions, row_of
+from autoprune.search.space.parameters import row_of
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.topology import Topology
 

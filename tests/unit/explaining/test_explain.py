@@ -19,14 +19,16 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.proof.discover import discover_structure
-from autoprune.search.space.parameters import distributions
-from autoprune.search.space.settings import PRUNING_KINDS, SpaceSettings
+from autoprune.search.space.encode import distributions
+from autoprune.search.space.setting_groups import PRUNING_KINDS
+from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.absent import why_none
 from autoprune.structure.reasons import PROTECTED
 from autoprune.structure.topology import Topology
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
 from tests.end_to_end.script import command, write
+from tests.settings import space_of
 from tests.tasks import image_task
 from tests.unit.trace.test_reasons import Recurrent
 from tests.zoo.registry import build_any
@@ -85,30 +87,30 @@ def listed(found: Explanation, *, searched: bool = True) -> list[str]:
 @pytest.mark.parametrize("model", ["", "hf_gpt2", "resnet"])
 def test_what_is_listed_as_searched_is_what_a_study_chooses_from(kinds: tuple[str, ...], model: str) -> None:
     """With one ratio per group and one choice per block, parameters and parts are the same, and none twice."""
-    space = SpaceSettings(kind="direct", kinds=kinds)
+    space = space_of(space="direct", kinds=kinds)
     found = explain_topology(topology(model), space)
     of_study = topology(model).only(kinds)
     drops = {name.removeprefix("drop/") for name in distributions(space, of_study) if name.startswith("drop/")}
     assert sorted(listed(found)) == sorted([*drops, *of_study.widths])
-    assert found.to_dict()["space"] == space_of(found)["space"]
+    assert found.to_dict()["space"] == as_data(found)["space"]
     for section in found.sections:
         assert bool(section.parts) != bool(section.none), section.kind
         assert section.searched == (section.kind in kinds)
 
 
-def space_of(found: Explanation) -> dict[str, object]:
+def as_data(found: Explanation) -> dict[str, object]:
     parsed = json.loads(json.dumps(found.to_dict()))
     assert isinstance(parsed, dict)
     return parsed
 
 
 def test_a_layer_that_is_nothing_but_its_halves_is_named_and_no_choice() -> None:
-    found = sections(explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("blocks", "layers"))))
+    found = sections(explain_topology(topology("hf_gpt2"), space_of(kinds=("blocks", "layers"))))
     whole = ("transformer.h.0", "transformer.h.1")
     assert found["layers"].parts == ()
     assert found["layers"].together == whole
     assert found["layers"].none == f"No separate choice, as they only combine blocks: {', '.join(whole)}."
-    alone = sections(explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))))
+    alone = sections(explain_topology(topology("hf_gpt2"), space_of(kinds=("layers",))))
     assert tuple(part.name for part in alone["layers"].parts) == whole
     assert alone["layers"].together == ()
 
@@ -116,7 +118,7 @@ def test_a_layer_that_is_nothing_but_its_halves_is_named_and_no_choice() -> None
 def test_names_are_whole_and_work_in_plans_and_in_protect(capsys: pytest.CaptureFixture[str]) -> None:
     """Copied out of what a narrow terminal shows."""
     long = task(LONG)
-    space = SpaceSettings(kinds=("layers", "heads", "channels"))
+    space = space_of(kinds=("layers", "heads", "channels"))
     show(autoprune.explain(long, space))
     printed = capsys.readouterr().out
     assert "…" not in printed
@@ -155,7 +157,7 @@ def test_no_terminal_cuts_a_name(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    found = autoprune.explain(task(LONG), SpaceSettings(kinds=PRUNING_KINDS))
+    found = autoprune.explain(task(LONG), space_of(kinds=PRUNING_KINDS))
     show(found)
     printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     assert "…" not in printed
@@ -165,9 +167,9 @@ def test_no_terminal_cuts_a_name(
 
 
 def test_json_holds_it_all() -> None:
-    space = SpaceSettings(kinds=("layers", "heads", "channels"))
+    space = space_of(kinds=("layers", "heads", "channels"))
     found = autoprune.explain(task(), space)
-    data = space_of(found)
+    data = as_data(found)
     model, parts = data["model"], {section["kind"]: section for section in data["sections"]}  # type: ignore[attr-defined]
     whole = topology().cost({})
     assert model == {
@@ -184,7 +186,7 @@ def test_json_holds_it_all() -> None:
             ]
             half = topology().cost({group.name: group.channels // 2})
             assert part["saved"]["multiply_adds"] == whole.multiply_adds - half.multiply_adds
-            assert (part["fewest"] is None) == (kind not in space.kinds)
+            assert (part["fewest"] is None) == (kind not in space.structure.kinds)
     for part in parts["layers"]["parts"]:
         assert part["exact"] is False
         left = topology().cost({}, (part["name"],))
@@ -213,7 +215,7 @@ class Plain(nn.Module):
 
 def test_a_kind_that_was_asked_for_and_is_not_there_says_why() -> None:
     plain = image_task(model=Plain().eval(), require_trained=False)
-    found = autoprune.explain(plain, SpaceSettings(kinds=("channels", "heads", "blocks", "layers")))
+    found = autoprune.explain(plain, space_of(kinds=("channels", "heads", "blocks", "layers")))
     whys = {kind: section.none for kind, section in sections(found).items()}
     assert whys["channels"] == ""
     assert whys["heads"] == "No heads can go: no attention with several heads was found."
@@ -227,19 +229,19 @@ def test_a_kind_that_was_asked_for_and_is_not_there_says_why() -> None:
 
 
 def test_layers_that_are_not_exact_and_modules_that_are_no_layers_are_explained_below_their_table() -> None:
-    found = autoprune.explain(task(), SpaceSettings(kinds=("layers",)))
+    found = autoprune.explain(task(), space_of(kinds=("layers",)))
     assert any(part.exact is False for part in sections(found)["layers"].parts)
     text = re.sub(r"\s+", " ", found.text())
     assert "It is proved that the model runs without it; the effect on the quality is not known." in text
     assert "Not among them: each of inp and out gives another shape or type than it takes." in text
-    exact = re.sub(r"\s+", " ", explain_topology(topology("hf_gpt2"), SpaceSettings(kinds=("layers",))).text())
+    exact = re.sub(r"\s+", " ", explain_topology(topology("hf_gpt2"), space_of(kinds=("layers",))).text())
     assert "Not exact" not in exact
 
 
 def test_what_is_protected_is_no_more_there_and_says_so() -> None:
     left = topology().protected(("encoder.*",))
     for kind in ("heads", "blocks", "layers"):
-        why = sections(explain_topology(left, SpaceSettings(kinds=PRUNING_KINDS)))[kind].none
+        why = sections(explain_topology(left, space_of(kinds=PRUNING_KINDS)))[kind].none
         assert "is protected by the pattern 'encoder.*'" in why, kind
         assert PROTECTED.remedy in why, kind
 
@@ -302,7 +304,7 @@ def test_the_command_prints_what_python_does(tmp_path: Path) -> None:
     found = autoprune.explain(image_task())
     assert str(found) == found.text()
     assert found.text(everything=True).startswith(f"The task: {found.task}\n")
-    assert space_of(found).keys() == data.keys()
+    assert as_data(found).keys() == data.keys()
 
 
 def test_what_a_script_prints_is_no_json(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_study_samples_it(tmp_path: Path) -> None:
     topology = study.context.topology if study.context is not None else None
     assert topology is not None
     plan = PruningPlan(groups={}, recovery=RecoveryPlan(max_norm=MaxNormPlan(limit=2.0)))
-    assert build_space(chosen.space, topology, None).encode(plan)["max_norm"] == 2.0
+    assert build_space(chosen, topology, None).encode(plan)["max_norm"] == 2.0
 
 
 def test_wrong_limits_and_scopes() -> None:
@@ -136,7 +136,7 @@ def test_wrong_limits_and_scopes() -> None:
         MaxNormPlan(limit=-1.0)
     with pytest.raises(ConfigurationError, match=r"max_norm\.per must be one of"):
         MaxNormPlan(per="model")
-    with pytest.raises(ConfigurationError, match="max_norm must be limits >= 0"):
+    with pytest.raises(ConfigurationError, match=r"max_norm must be a tuple.* each must be >= 0"):
         space(max_norm=(-1.0,))
     with pytest.raises(UnknownNameError, match="channel, layer"):
         space(max_norm_per="model")

@@ -14,7 +14,7 @@ from autoprune.front.run import Run
 from autoprune.records.run_folder import RunFolder
 from autoprune.report.html import write_report
 from autoprune.report.terminal import show_importances
-from autoprune.search.settings import StudySettings
+from tests.settings import study_of
 from tests.unit.front.test_importance import EQUAL, OBJECTIVES, front, simulated
 from tests.unit.report.test_html import Page
 
@@ -23,7 +23,7 @@ def run_folder(path: Path, trials: int | None) -> RunFolder:
     """A run folder with so many trials; None for one without a candidate."""
     folder = RunFolder(path)
     described = {"name": "digits", "groups": [], "unprunable": [], "quality": "accuracy", "higher_is_better": True}
-    settings = StudySettings(objectives=OBJECTIVES)
+    settings = study_of(objectives=OBJECTIVES)
     folder.write_study({**described, "settings": settings.to_dict()})
     for record in simulated(trials or 0):
         place = path / "candidates" / f"{record.number:05d}"

@@ -18,10 +18,10 @@ from autoprune.records.work import Work
 from autoprune.search.proposal import Failure, Outcome, Proposal, Result
 from autoprune.search.search import Search
 from autoprune.search.settings import StudySettings
-from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.state import Model, costs_of_widths
 from autoprune.structure.groups import ChannelGroup, Member
 from autoprune.structure.topology import Product, TensorInfo, Topology
+from tests.settings import space_of, study_of
 
 #: Width of each group, and how much it hurts to narrow it.
 WIDTHS, HARM = (16, 24, 32, 24, 16, 8), (0.02, 0.01, 0.004, 0.03, 0.002, 0.05)
@@ -51,9 +51,9 @@ def sensitivity() -> Sensitivity:
 
 
 def settings(**changes: object) -> StudySettings:
-    space = SpaceSettings(kinds=("channels",), criteria=("l2", "l1"), distillation=(0.0,), steps=100)
+    space = space_of(kinds=("channels",), criteria=("l2", "l1"), distillation=(0.0,), steps=100)
     chosen = {"trials": 300, "objectives": PROBLEM.objectives, "latency_rounds": 0, "space": space, "solved_points": 4}
-    return StudySettings(**{**chosen, **changes})  # type: ignore[arg-type]
+    return study_of(**{**chosen, **changes})  # type: ignore[arg-type]
 
 
 def front_of(records: Sequence[CandidateRecord]) -> Front:

@@ -176,7 +176,7 @@ def test_a_plan_that_cannot_be_resolved_is_one_failure() -> None:
 
 
 def test_a_space_that_is_used_up_is_said_to_be() -> None:
-    only = settings().space
+    only = settings()
     protected = model().topology.protected([str(number) for number in range(5)])
     small = Model(topology=protected, problem=PROBLEM)
     chosen = settings(space=type(only)(kinds=("channels",), criteria=("l2",), steps=0, scan=False, distillation=(0.0,)))
@@ -213,7 +213,7 @@ def test_nothing_is_stopped_that_may_be_good_at_a_further_metric() -> None:
     rows = ("quality", "recall", "multiply_adds")
     problem = Problem(objectives=rows, metric="accuracy", higher_is_better=True, metrics={"recall": True})
     further = replace(model(), problem=problem)
-    for rule, rungs in (("front", ()), ("audit", settings().rungs)):
+    for rule, rungs in (("front", ()), ("audit", settings().search.rungs)):
         search = Search(further, settings(early_stopping=rule, objectives=rows))
         first = search.ask()
         assert first is not None

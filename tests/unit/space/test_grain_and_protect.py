@@ -14,10 +14,10 @@ from torch import nn
 import autoprune
 from autoprune.errors import ConfigurationError
 from autoprune.plan.widths import planned_widths
-from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space, reach
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of, study_of
 from tests.tasks import image_task
 from tests.zoo.convolutional import ResNet
 
@@ -31,7 +31,7 @@ def resnet() -> Topology:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_widths_are_multiples_of_the_grain_or_dense(kind: str, data: st.DataObject) -> None:
-    chosen = SpaceSettings(kind=kind, round_to=8, max_ratio=0.9)
+    chosen = space_of(space=kind, round_to=8, max_ratio=0.9)
     space = build_space(chosen, resnet(), None)
     parameters = {
         name: data.draw(st.floats(d.low, d.high)) if hasattr(d, "low") else data.draw(st.sampled_from(d.choices))
@@ -45,13 +45,13 @@ def test_widths_are_multiples_of_the_grain_or_dense(kind: str, data: st.DataObje
 
 
 def test_a_group_narrower_than_the_grain_stays_whole() -> None:
-    chosen = SpaceSettings(round_to=64)
+    chosen = space_of(round_to=64)
     for widths in reach(chosen, resnet()).values():
         assert widths == resnet().widths
 
 
 def test_a_grain_of_eight_reaches_what_it_says() -> None:
-    found = reach(SpaceSettings(round_to=8, max_ratio=0.9), resnet())
+    found = reach(space_of(round_to=8, max_ratio=0.9), resnet())
     assert set(found["smallest"].values()) == {8}
     assert found["largest"] == resnet().widths
 
@@ -78,13 +78,13 @@ def test_a_pattern_that_matches_nothing_lists_the_groups() -> None:
 
 def test_a_study_leaves_protected_groups_whole_and_exports_them(tmp_path: Path) -> None:
     task = image_task()
-    chosen = autoprune.StudySettings(
+    chosen = study_of(
         trials=4,
         uniform_points=3,
         solved_points=0,
         latency_rounds=0,
         objectives=("quality", "multiply_adds"),
-        space=SpaceSettings(steps=1, protect=("stem.*",), round_to=4, scan=False),
+        space=space_of(steps=1, protect=("stem.*",), round_to=4, scan=False),
     )
     study = autoprune.Study.create(task, chosen, out=tmp_path / "run")
     study.run()

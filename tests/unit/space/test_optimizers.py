@@ -8,12 +8,13 @@ from torch import nn
 
 from autoprune.errors import ConfigurationError
 from autoprune.plan.recovery import DEFAULT_LEARNING_RATES
+from autoprune.search.space.encode import distributions
 from autoprune.search.space.optimizers import describe_training
-from autoprune.search.space.parameters import distributions
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of
 
 
 class OwnRMSNorm(nn.Module):
@@ -60,7 +61,7 @@ def test_the_optimizer_and_its_rate_suit_the_model(norms: tuple[nn.Module, ...],
 
 def test_what_is_said_holds_whatever_the_model_has() -> None:
     topology = traced(nn.LayerNorm(8))
-    settings = SpaceSettings(optimizers=("sgd",), learning_rate=(0.01, 0.1))
+    settings = space_of(optimizers=("sgd",), learning_rate=(0.01, 0.1))
     space = build_space(settings, topology, None)
     recovery = space.decode(space.uniform(0.5), seed=0).recovery
     assert recovery.optimizer == "sgd"
@@ -70,17 +71,17 @@ def test_what_is_said_holds_whatever_the_model_has() -> None:
 
 def test_each_optimizer_that_is_drawn_has_its_own_rate() -> None:
     topology = traced(nn.LayerNorm(8))
-    settings = SpaceSettings(optimizers=("auto", "sgd", "adamw"))
+    settings = space_of(optimizers=("auto", "sgd", "adamw"))
     assert distributions(settings, topology)["optimizer"].choices == ("adamw", "sgd")  # type: ignore[attr-defined]
     space = build_space(settings, topology, None)
     for name, rate in DEFAULT_LEARNING_RATES.items():
         recovery = space.decode({**space.uniform(0.5), "optimizer": name}, seed=0).recovery
         assert (recovery.optimizer, recovery.learning_rate) == (name, rate)
-    assert settings.rates == (min(DEFAULT_LEARNING_RATES.values()), max(DEFAULT_LEARNING_RATES.values()))
-    assert SpaceSettings(optimizers=("adamw",)).rates == (DEFAULT_LEARNING_RATES["adamw"],) * 2
+    assert settings.recovery.rates == (min(DEFAULT_LEARNING_RATES.values()), max(DEFAULT_LEARNING_RATES.values()))
+    assert space_of(optimizers=("adamw",)).recovery.rates == (DEFAULT_LEARNING_RATES["adamw"],) * 2
 
 
 @pytest.mark.parametrize("rate", ["auto", 0.0, (None, 0.1)])
 def test_what_is_no_rate(rate: object) -> None:
     with pytest.raises(ConfigurationError, match="learning_rate must"):
-        SpaceSettings(learning_rate=rate)  # type: ignore[arg-type]
+        space_of(learning_rate=rate)  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import get_type_hints
 
 import pytest
 import torch
@@ -21,13 +20,16 @@ from autoprune.plan.recovery import DistillationPlan, MaxNormPlan, Reconstructio
 from autoprune.plan.weights import WeightPlan
 from autoprune.proof.discover import prove
 from autoprune.search.space.build import build_plan
+from autoprune.search.space.encode import clip_to, defaults, distributions, parameters_of
 from autoprune.search.space.parameter import ParameterValue
-from autoprune.search.space.parameters import PARAMETERS, clip_to, defaults, distributions, parameters_of
-from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.parameters import PARAMETERS
+from autoprune.search.space.setting_groups import RecoverySettings, ScheduleSettings
+from autoprune.search.space.settings import SpaceSettings, field_types
 from autoprune.search.space.space import build_space
 from autoprune.structure.groups import GROUP_KINDS
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import PATHS, space_of
 from tests.zoo.convolutional import ResNet, mlp
 
 ALL_KINDS = (*GROUP_KINDS, "blocks", "weights")
@@ -35,7 +37,7 @@ QUICK = hypothesis_settings(max_examples=40, deadline=None, derandomize=True)
 #: Every field with choices has several.
 RICH: dict[str, object] = {
     "kinds": ALL_KINDS,
-    "amounts": ("ratio", "count", "threshold", "ranking"),
+    "modes": ("ratio", "count", "threshold", "ranking"),
     "criteria": ("l2", "taylor", "bn_scale"),
     "block_criteria": ("block_influence", "random"),
     "patterns": ("none", "unstructured", "2:4", "block-4x4"),
@@ -43,7 +45,7 @@ RICH: dict[str, object] = {
     "weight_criteria": ("l1", "movement"),
     "optimizers": ("sgd", "adamw"),
     "schedulers": ("one_cycle", "cosine"),
-    "schedules": ("one_shot", "cubic", "learning_rate"),
+    "names": ("one_shot", "cubic", "learning_rate"),
     "updates": (2, 4, 8),
     "regrowth": (0.0, 0.3),
     "learning_rate": (0.01, 0.1),
@@ -67,7 +69,7 @@ def perceptron() -> Topology:
 
 
 def space(**changes: object) -> SpaceSettings:
-    return SpaceSettings(**{**RICH, **changes})  # type: ignore[arg-type]
+    return space_of(**{**RICH, **changes})  # type: ignore[arg-type]
 
 
 def ratios(topology: Topology) -> dict[str, float]:
@@ -118,7 +120,9 @@ def test_a_point_comes_back_from_its_plan(
     topology: functools._lru_cache_wrapper[Topology], kind: str, named: bool, data: st.DataObject
 ) -> None:
     norms = () if topology is perceptron else ("bn_scale",)
-    chosen = space(kind=kind, criteria=("l2", "taylor", *norms), block_criteria=() if named else RICH["block_criteria"])
+    chosen = space(
+        space=kind, criteria=("l2", "taylor", *norms), block_criteria=() if named else RICH["block_criteria"]
+    )
     found = distributions(chosen, topology())
     point = data.draw(points(found))
     plan = decoded(chosen, topology(), point)
@@ -134,7 +138,7 @@ def test_a_point_comes_back_from_its_plan(
 @QUICK
 @given(data=st.data())
 def test_each_group_chooses_its_criterion(data: st.DataObject) -> None:
-    chosen = space(criterion_per_group=True, amounts=("ratio", "count"))
+    chosen = space(criterion_per_group=True, modes=("ratio", "count"))
     found = distributions(chosen, residual())
     own = [name for name in found if name.startswith("criterion/")]
     assert own == [f"criterion/{name}" for name in sorted(residual().widths)]
@@ -149,7 +153,7 @@ def test_each_group_chooses_its_criterion(data: st.DataObject) -> None:
 @QUICK
 @given(data=st.data())
 def test_the_direct_space_comes_back_whole(data: st.DataObject) -> None:
-    chosen = space(kind="direct", amounts=("ratio",), block_criteria=(), patterns=("unstructured",))
+    chosen = space(space="direct", modes=("ratio",), block_criteria=(), patterns=("unstructured",))
     whole = build_space(chosen, residual(), None)
     point = data.draw(points(dict(whole.distributions)))
     plan = whole.decode(point, seed=1)
@@ -165,7 +169,7 @@ def test_the_direct_space_comes_back_whole(data: st.DataObject) -> None:
 @QUICK
 @given(data=st.data())
 def test_any_point_of_a_whole_space_is_a_plan_and_back(kind: str, data: st.DataObject) -> None:
-    whole = build_space(space(kind=kind, scan=False), residual(), None)
+    whole = build_space(space(space=kind, scan=False), residual(), None)
     plan = whole.decode(data.draw(points(dict(whole.distributions))), seed=0)
     for name, value in whole.encode(plan).items():
         assert whole.distributions[name]._contains(whole.distributions[name].to_internal_repr(value)), (name, value)
@@ -226,7 +230,7 @@ def test_every_parameter_reaches_the_plan() -> None:
         "max_norm": 1.0,
         "learning_rate": 0.03,
     }
-    chosen = space(schedule_end=0.5, max_norm_per="layer", precision="bfloat16", weight_decay=0.0, steps=7)
+    chosen = space(end=0.5, max_norm_per="layer", precision="bfloat16", weight_decay=0.0, steps=7)
     wanted = PruningPlan(
         ranking=RankingPlan(threshold=0.7, criterion="taylor", cap=0.95),
         blocks=BlockPlan(count=1, criterion="random"),
@@ -256,7 +260,7 @@ def test_every_parameter_reaches_the_plan() -> None:
 
 
 def test_the_direct_space_has_a_sparsity_for_each_weight() -> None:
-    chosen = space(kind="direct")
+    chosen = space(space="direct")
     names = [f"sparsity/{name}" for name in maskable(residual())]
     found = distributions(chosen, residual())
     assert [name for name in found if name.startswith("sparsity")] == names
@@ -271,9 +275,10 @@ def test_the_direct_space_has_a_sparsity_for_each_weight() -> None:
 
 def test_every_row_of_the_table_is_a_parameter_of_some_space() -> None:
     """Else the tests of points and plans above would not see it."""
-    several = {"averaging": (0.0, 0.5), "steps": (5, 20)}
+    several = {"averaging": (0.0, 0.5), "recalibration": (0, 50), "steps": (5, 20)}
     layers = (*ALL_KINDS, "layers")
-    spaces = [space(kinds=layers, **several), space(kinds=layers, **several, block_criteria=())]
+    spaces = [space(kinds=kinds, **several) for kinds in (layers, ALL_KINDS)]
+    spaces.append(space(kinds=layers, **several, block_criteria=()))
     found = {name.partition("/")[0] for chosen in spaces for name in distributions(chosen, residual())}
     assert found | {"layers"} == set(PARAMETERS)
 
@@ -284,7 +289,7 @@ def test_every_row_of_the_table_is_a_parameter_of_some_space() -> None:
 @pytest.mark.parametrize(
     ("field", "parameter", "choices"),
     [
-        ("amounts", "amount", ("ratio", "count")),
+        ("modes", "amount", ("ratio", "count")),
         ("criteria", "criterion", ("l2", "l1")),
         ("patterns", "pattern", ("none", "2:4")),
         ("spreads", "spread", ("layer", "erk")),
@@ -292,7 +297,7 @@ def test_every_row_of_the_table_is_a_parameter_of_some_space() -> None:
         ("block_criteria", "block_criterion", ("block_influence", "random")),
         ("optimizers", "optimizer", ("sgd", "adamw")),
         ("schedulers", "scheduler", ("cosine", "linear")),
-        ("schedules", "schedule", ("cubic", "iterative")),
+        ("names", "schedule", ("cubic", "iterative")),
         ("updates", "updates", (3, 4)),
         ("regrowth", "regrowth", (0.1, 0.2)),
         ("distillation", "distillation", (0.0, 0.5)),
@@ -319,7 +324,7 @@ def test_one_choice_is_no_parameter(field: str, parameter: str, choices: tuple[P
 )
 def test_a_range_of_one_value_is_no_parameter(field: str, parameter: str, value: object) -> None:
     assert parameter in distributions(space(), residual())
-    one = space(**{field: value}, amounts=("threshold",), patterns=("unstructured",))
+    one = space(**{field: value}, modes=("threshold",), patterns=("unstructured",))
     assert parameter not in distributions(one, residual())
     plan = decoded(one, residual(), defaults(one, residual()))
     assert plan.weights is not None
@@ -351,13 +356,13 @@ def test_without_steps_nothing_of_training_is_a_parameter() -> None:
         ({"kinds": ("channels", "weights")}, {"blocks", "block_criterion"}),
         ({"kinds": ("channels", "blocks")}, {"pattern", "spread", "weight_criterion", "sparsity", "regrowth"}),
         ({"block_criteria": ()}, {"blocks", "block_criterion"}),
-        ({"amounts": ("ratio", "ranking")}, {"threshold"}),
+        ({"modes": ("ratio", "ranking")}, {"threshold"}),
         ({"patterns": ("none", "2:4", "4:8")}, {"sparsity", "spread"}),
         ({"patterns": ("none",)}, {"pattern", "spread", "weight_criterion", "sparsity", "regrowth"}),
-        ({"schedules": ("one_shot",), "regrowth": (0.0,)}, {"schedule", "updates", "regrowth"}),
-        ({"schedules": ("one_shot",), "regrowth": (0.3,)}, {"schedule", "regrowth"}),
-        ({"schedules": ("cubic",), "regrowth": (0.0,)}, {"schedule", "regrowth"}),
-        ({"kind": "direct"}, {"spread", "sparsity"}),
+        ({"names": ("one_shot",), "regrowth": (0.0,)}, {"schedule", "updates", "regrowth"}),
+        ({"names": ("one_shot",), "regrowth": (0.3,)}, {"schedule", "regrowth"}),
+        ({"names": ("cubic",), "regrowth": (0.0,)}, {"schedule", "regrowth"}),
+        ({"space": "direct"}, {"spread", "sparsity"}),
     ],
 )
 def test_a_choice_that_decides_nothing_is_no_parameter(changes: dict[str, object], gone: set[str]) -> None:
@@ -378,7 +383,7 @@ def test_where_only_weights_go_there_are_no_parameters_of_channels() -> None:
     found = distributions(chosen, weights)
     assert {"criterion", "amount", "threshold", "reconstruction", "blocks", "block_criterion"}.isdisjoint(found)
     for amounts in (("ratio",), ("threshold",), ("ranking",)):
-        one = space(kinds=("weights",), amounts=amounts)
+        one = space(kinds=("weights",), modes=amounts)
         plan = decoded(one, weights, defaults(one, weights))
         assert not plan.needs_scores
         assert plan.groups == {}
@@ -414,10 +419,10 @@ def test_a_plan_from_outside_is_moved_to_the_edge() -> None:
 @pytest.mark.parametrize(
     ("field", "name", "known"),
     [
-        ("kind", "guidd", ("guided", "direct")),
+        ("space", "guidd", ("guided", "direct")),
         ("cost", "flops", ("multiply_adds", "parameters", "size_bytes")),
         ("kinds", "channel", ALL_KINDS),
-        ("amounts", "ratios", RICH["amounts"]),
+        ("modes", "ratios", RICH["modes"]),
         ("criteria", "l3", ("l1", "l2", "taylor", "movement")),
         ("scan_criterion", "l3", ("l1", "l2")),
         ("block_criteria", "influence", ("block_influence", "random")),
@@ -427,47 +432,41 @@ def test_a_plan_from_outside_is_moved_to_the_edge() -> None:
         ("spreads", "uniform", ("layer", "erk", "global")),
         ("weight_criteria", "l2", ("l1", "movement", "wanda")),
         ("optimizers", "adam", ("sgd", "adamw")),
-        ("schedules", "linear", ("one_shot", "cubic", "learning_rate")),
+        ("names", "linear", ("one_shot", "cubic", "learning_rate")),
         ("precision", "float8", ("float32", "bfloat16", "float16")),
         ("max_norm_per", "filter", ("channel", "layer")),
     ],
 )
 def test_an_unknown_name_lists_the_known(field: str, name: str, known: tuple[str, ...]) -> None:
-    single = get_type_hints(SpaceSettings)[field] is str
-    with pytest.raises(UnknownNameError, match=f"must be one of .*but got {name!r}") as error:
+    single = field_types(SpaceSettings)[PATHS[field]] is str
+    with pytest.raises(UnknownNameError, match=rf"{PATHS[field]} must be one of .*but got {name!r}") as error:
         space(**{field: name if single else (name,)})
     assert all(one in str(error.value) for one in known)
 
 
-@pytest.mark.parametrize("field", [name for name, hint in get_type_hints(SpaceSettings).items() if hint is not str])
-def test_a_single_choice_has_to_be_a_tuple(field: str) -> None:
-    if not isinstance(RICH.get(field, getattr(SpaceSettings(), field)), tuple) or field in ("threshold", "sparsity"):
-        return
-    if field == "learning_rate":
-        return
-    with pytest.raises(ConfigurationError, match=rf"{field} must be a tuple.*A single one is \(x,\)"):
-        space(**{field: "x"})
+CHOICES = [path for path, kind in field_types(SpaceSettings).items() if str(kind).endswith(", ...]")]
 
 
-def test_all_faulty_numbers_are_named_at_once() -> None:
+@pytest.mark.parametrize("path", CHOICES)
+def test_a_single_choice_has_to_be_a_tuple(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{path} must be a tuple, such as \(x,\)"):
+        SpaceSettings().changed({path: "x"})
+
+
+def test_all_faulty_numbers_of_a_group_are_named_at_once() -> None:
     with pytest.raises(ConfigurationError) as error:
-        space(
-            updates=(0,),
-            regrowth=(1.0,),
-            schedule_end=0.0,
-            sparsity=(0.9, 0.1),
-            threshold=(0.0, 1.0),
-            reconstruction=(-1,),
-            max_norm=(-1.0,),
-            distillation=(2.0,),
-            learning_rate=(math.nan, 1.0),
-            round_to=0,
+        RecoverySettings(
+            reconstruction=(-1,), max_norm=(-1.0,), distillation=(2.0,), learning_rate=(math.nan, 1.0), steps=-1
         )
     text = str(error.value)
-    assert "10 faults in the space:" in text
-    for field in ("updates", "regrowth", "schedule_end", "sparsity", "threshold", "reconstruction", "max_norm"):
-        assert f"- {field} must" in text
-    for field in ("distillation", "learning_rate", "round_to"):
-        assert f"- {field} must" in text
+    assert "5 faults in the settings of the recovery:" in text
+    for field in ("reconstruction", "max_norm", "distillation", "learning_rate", "steps"):
+        assert f"- recovery.{field} must" in text
+    with pytest.raises(ConfigurationError) as error:
+        ScheduleSettings(updates=(0,), regrowth=(1.0,), end=0.0)
+    assert "3 faults in the settings of schedules:" in str(error.value)
+    for changes in ({"sparsity": (0.9, 0.1)}, {"threshold": (0.0, 1.0)}, {"round_to": 0}):
+        with pytest.raises(ConfigurationError, match=rf"\.{next(iter(changes))} must"):
+            space(**changes)
     with pytest.raises(ConfigurationError, match="patterns must name one beside 'none' where only weights may go"):
         space(kinds=("weights",), patterns=("none",))

@@ -17,6 +17,7 @@ from autoprune.search.space.space import Space, build_space
 from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of
 from tests.zoo.convolutional import ResNet
 
 
@@ -44,7 +45,7 @@ def scan() -> Sensitivity:
 
 
 def space(scanned: bool = True) -> Space:
-    return build_space(SpaceSettings(kind="reduced", max_ratio=0.95), resnet(), scan() if scanned else None)
+    return build_space(space_of(space="reduced", max_ratio=0.95), resnet(), scan() if scanned else None)
 
 
 def shares(found: Space, changes: dict[str, float], budget: float = 0.3) -> np.ndarray:
@@ -113,12 +114,12 @@ def test_a_multiplier_widens_its_stretch_and_no_other() -> None:
 def test_few_groups_have_no_more_multipliers_than_they_are() -> None:
     small = trace(ResNet(widths=(8, 12), depth=1).eval(), torch.randn(2, 1, 8, 8))
     assert len(small.groups) < MULTIPLIERS
-    found = build_space(SpaceSettings(kind="reduced"), small, None)
+    found = build_space(space_of(space="reduced"), small, None)
     assert multipliers(found) == [f"multiplier/{name}" for name in small.widths]
 
 
 def test_blocks_alone_have_no_budget() -> None:
     alone = resnet().only(("blocks",))
-    found = build_space(SpaceSettings(kind="reduced", kinds=("blocks",)), alone, None)
+    found = build_space(space_of(space="reduced", kinds=("blocks",)), alone, None)
     assert not [name for name in found.distributions if name in ("budget", "exponent")]
     assert found.decode(found.uniform(1.0), seed=0).groups == {}

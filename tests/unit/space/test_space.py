@@ -25,6 +25,7 @@ from autoprune.search.space.space import Space, budgets, build_space, dense_plan
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of
 from tests.zoo.convolutional import ResNet, vgg
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
@@ -56,7 +57,7 @@ def guided(settings: SpaceSettings | None = None, scanned: bool = True) -> Space
 
 
 def direct(**changes: object) -> Space:
-    return build_space(SpaceSettings(kind="direct", **changes), resnet(), None)  # type: ignore[arg-type]
+    return build_space(space_of(space="direct", **changes), resnet(), None)  # type: ignore[arg-type]
 
 
 def share_of(plan: PruningPlan, cost: str = "multiply_adds") -> float:
@@ -76,7 +77,7 @@ def largest_channel(cost: str = "multiply_adds") -> float:
 
 
 def test_distributions_of_the_guided_space() -> None:
-    chosen = SpaceSettings(min_budget=0.2, criteria=("l2", "l1", "taylor"), learning_rate=(0.01, 0.1))
+    chosen = space_of(min_budget=0.2, criteria=("l2", "l1", "taylor"), learning_rate=(0.01, 0.1))
     found = guided(chosen).distributions
     assert found["budget"] == FloatDistribution(0.2, 1.0, log=True)
     assert found["trust"] == FloatDistribution(0.0, 1.0)
@@ -89,7 +90,7 @@ def test_distributions_of_the_guided_space() -> None:
 
 
 def test_no_budget_below_what_can_be_reached() -> None:
-    found = guided(SpaceSettings(min_budget=1e-9, max_ratio=0.5)).distributions["budget"]
+    found = guided(space_of(min_budget=1e-9, max_ratio=0.5)).distributions["budget"]
     assert isinstance(found, FloatDistribution)
     half = {name: math.ceil(channels / 2) for name, channels in resnet().widths.items()}
     assert found.low == pytest.approx(resnet().cost(half).multiply_adds / resnet().cost({}).multiply_adds)
@@ -112,7 +113,7 @@ def test_distributions_of_the_direct_space() -> None:
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_a_single_choice_is_no_parameter(kind: str) -> None:
-    one = SpaceSettings(kind=kind, criteria=("l1",), learning_rate=0.03, optimizers=("adamw",), distillation=(0.5,))
+    one = space_of(space=kind, criteria=("l1",), learning_rate=0.03, optimizers=("adamw",), distillation=(0.5,))
     space = build_space(one, resnet(), scan())
     assert not {"criterion", "learning_rate", "optimizer", "distillation"} & space.distributions.keys()
     plan = space.decode(space.uniform(0.5), seed=0)
@@ -126,7 +127,7 @@ def test_a_single_choice_is_no_parameter(kind: str) -> None:
 
 
 def test_recovery_settings_are_parameters_when_there_is_a_choice() -> None:
-    several = SpaceSettings(optimizers=("sgd", "adamw"), distillation=(0.0, 0.5), steps=7, batch_norm_samples=33)
+    several = space_of(optimizers=("sgd", "adamw"), distillation=(0.0, 0.5), steps=7, recalibration=(33,))
     space = guided(several)
     parameters = space.uniform(0.5) | {"optimizer": "adamw", "distillation": 0.5, "learning_rate": 0.02}
     recovery = space.decode(parameters, seed=0).recovery
@@ -135,14 +136,14 @@ def test_recovery_settings_are_parameters_when_there_is_a_choice() -> None:
 
 
 def test_without_training_there_are_no_training_parameters() -> None:
-    space = guided(SpaceSettings(steps=0, optimizers=("sgd", "adamw"), distillation=(0.0, 0.5)))
+    space = guided(space_of(steps=0, optimizers=("sgd", "adamw"), distillation=(0.0, 0.5)))
     assert not {"learning_rate", "optimizer", "distillation"} & space.distributions.keys()
 
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_one_criterion_for_all_or_one_for_each_group(kind: str) -> None:
     for per_group in (False, True):
-        chosen = SpaceSettings(kind=kind, criteria=("l1", "taylor"), criterion_per_group=per_group)
+        chosen = space_of(space=kind, criteria=("l1", "taylor"), criterion_per_group=per_group)
         space = build_space(chosen, resnet(), scan())
         names = sorted(name for name in space.distributions if name.startswith("criterion"))
         assert names == (sorted(f"criterion/{name}" for name in resnet().widths) if per_group else ["criterion"])
@@ -156,7 +157,7 @@ def test_one_criterion_for_all_or_one_for_each_group(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 @pytest.mark.parametrize("budget", [0.75, 0.4, 0.15, 0.06])
 def test_uniform_is_uniform_and_hits_the_budget(kind: str, budget: float) -> None:
-    space = build_space(SpaceSettings(kind=kind), resnet(), scan())
+    space = build_space(space_of(space=kind), resnet(), scan())
     plan = space.decode(space.uniform(budget), seed=0)
     kept = {name: width / resnet().widths[name] for name, width in planned_widths(plan, resnet()).items()}
     # Nothing but rounding to whole channels tells the groups apart: one share is within a channel of all.
@@ -180,7 +181,7 @@ def test_solved_follows_the_scan_and_hits_the_budget() -> None:
 
 @pytest.mark.parametrize("cost", STRUCTURE_COSTS)
 def test_the_budget_is_of_the_cost_that_was_asked_for(cost: str) -> None:
-    space = guided(SpaceSettings(cost=cost))
+    space = guided(space_of(cost=cost))
     plan = space.decode(space.uniform(0.3), seed=0)
     assert share_of(plan, cost) == pytest.approx(0.3, abs=largest_channel(cost))
 
@@ -206,7 +207,7 @@ def test_a_residual_widens_its_group() -> None:
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_warm_starts_lie_inside_the_distributions(kind: str) -> None:
     """Optuna warns of values outside, and a sampler cannot model them."""
-    chosen = SpaceSettings(kind=kind, min_budget=1e-6, max_ratio=0.9, distillation=(0.0, 0.3))
+    chosen = space_of(space=kind, min_budget=1e-6, max_ratio=0.9, distillation=(0.0, 0.3))
     space = build_space(chosen, resnet(), scan())
     points = [space.uniform(budget) for budget in (1.0, *budgets(chosen, resnet(), 6))]
     points += [solved for budget in budgets(chosen, resnet(), 3) if (solved := space.solved(budget)) is not None]
@@ -229,7 +230,7 @@ def parameters_of(distributions: dict[str, BaseDistribution]) -> st.SearchStrate
     return st.fixed_dictionaries(values)
 
 
-WIDE = SpaceSettings(max_ratio=0.9, criterion_per_group=True, optimizers=("sgd", "adamw"), distillation=(0.0, 1.0))
+WIDE = space_of(max_ratio=0.9, criterion_per_group=True, optimizers=("sgd", "adamw"), distillation=(0.0, 1.0))
 
 
 @settings(max_examples=80, deadline=None)
@@ -241,15 +242,15 @@ def test_any_parameters_of_the_guided_space_are_a_valid_plan(parameters: dict[st
     assert PruningPlan.from_json(plan.to_json()) == plan
     assert plan.seed == seed
     assert list(plan.groups) == list(resnet().widths)
-    assert all(0.0 <= group.ratio <= WIDE.max_ratio for group in plan.groups.values())
+    assert all(0.0 <= group.ratio <= WIDE.structure.max_ratio for group in plan.groups.values())
     widths = planned_widths(plan, resnet())
-    assert all(1.0 - widths[name] / resnet().widths[name] <= WIDE.max_ratio + 1e-9 for name in widths)
+    assert all(1.0 - widths[name] / resnet().widths[name] <= WIDE.structure.max_ratio + 1e-9 for name in widths)
     budget = parameters["budget"]
     assert isinstance(budget, float)
     assert share_of(plan) == pytest.approx(budget, abs=largest_channel())
 
 
-DIRECT = SpaceSettings(kind="direct", max_ratio=0.6)
+DIRECT = space_of(space="direct", max_ratio=0.6)
 GUIDED = SpaceSettings()
 
 
@@ -261,9 +262,9 @@ def test_any_parameters_of_the_direct_space_are_a_valid_plan(parameters: dict[st
     for name, group in plan.groups.items():
         asked, channels = parameters[f"ratio/{name}"], resnet().widths[name]
         # As asked, unless rounding to whole channels would take more than max_ratio: then one channel fewer.
-        fewest = math.ceil(channels * (1 - DIRECT.max_ratio) - 1e-9)
+        fewest = math.ceil(channels * (1 - DIRECT.structure.max_ratio) - 1e-9)
         assert group.ratio == asked or group.ratio == pytest.approx(1 - fewest / channels)
-        assert 0.0 <= group.ratio <= DIRECT.max_ratio
+        assert 0.0 <= group.ratio <= DIRECT.structure.max_ratio
     widths = planned_widths(plan, resnet())
     assert all(
         widths[name] == pytest.approx(c * (1 - plan.groups[name].ratio), abs=1) for name, c in resnet().widths.items()
@@ -280,13 +281,13 @@ def test_no_plan_of_the_direct_space_takes_more_of_a_group_than_max_ratio() -> N
 
 
 def test_budgets_are_even_in_the_logarithm() -> None:
-    found = budgets(SpaceSettings(min_budget=0.1), resnet(), 5)
+    found = budgets(space_of(min_budget=0.1), resnet(), 5)
     assert found[0] == pytest.approx(0.75)
     assert found[-1] == pytest.approx(0.1)
     assert np.diff(np.log(found)) == pytest.approx(np.full(4, np.log(0.1 / 0.75) / 4))
     assert budgets(SpaceSettings(), resnet(), 0) == []
-    assert budgets(SpaceSettings(min_budget=0.12), resnet(), 1) == [pytest.approx(0.3)]
-    assert min(budgets(SpaceSettings(min_budget=1e-9), resnet(), 4)) > 1e-6, "the smallest that can be reached"
+    assert budgets(space_of(min_budget=0.12), resnet(), 1) == [pytest.approx(0.3)]
+    assert min(budgets(space_of(min_budget=1e-9), resnet(), 4)) > 1e-6, "the smallest that can be reached"
 
 
 def test_the_dense_plan_changes_nothing() -> None:
@@ -296,7 +297,7 @@ def test_the_dense_plan_changes_nothing() -> None:
 
 
 def test_reach_names_the_ends() -> None:
-    found = reach(SpaceSettings(max_ratio=0.5), resnet())
+    found = reach(space_of(max_ratio=0.5), resnet())
     assert found["largest"] == resnet().widths
     assert found["smallest"] == {name: math.ceil(channels / 2) for name, channels in resnet().widths.items()}
     share = resnet().cost(found["middle"]).multiply_adds / resnet().cost({}).multiply_adds
@@ -318,7 +319,7 @@ def test_encode_moves_a_plan_from_outside_to_the_edge() -> None:
     space = build_space(DIRECT, resnet(), None)
     name = next(iter(resnet().widths))
     point = space.encode(PruningPlan(groups={name: GroupPlan(ratio=0.99, criterion="random")}))
-    assert point[f"ratio/{name}"] == DIRECT.max_ratio
+    assert point[f"ratio/{name}"] == DIRECT.structure.max_ratio
     assert point.keys() == space.distributions.keys()
     assert all(d.to_internal_repr(point[key]) is not None for key, d in space.distributions.items())
 
@@ -326,10 +327,10 @@ def test_encode_moves_a_plan_from_outside_to_the_edge() -> None:
 def test_each_group_chooses_among_the_criteria_that_fit_it() -> None:
     """vgg has a hidden linear layer without a norm: bn_scale is no choice there, and no obstacle elsewhere."""
     topology = trace(vgg(), torch.randn(2, 1, 8, 8))
-    chosen = SpaceSettings(criteria=("bn_scale", "l2"), criterion_per_group=True)
-    check_applicable(chosen.criteria, topology, per_group=True)
+    chosen = space_of(criteria=("bn_scale", "l2"), criterion_per_group=True)
+    check_applicable(chosen.structure.criteria, topology, per_group=True)
     with pytest.raises(ConfigurationError, match=r"group '6' without one.*criterion_per_group"):
-        check_applicable(chosen.criteria, topology)
+        check_applicable(chosen.structure.criteria, topology)
     space = build_space(chosen, topology, None)
     assert "criterion/0.0" in space.distributions
     assert "criterion/6" not in space.distributions
@@ -339,7 +340,7 @@ def test_each_group_chooses_among_the_criteria_that_fit_it() -> None:
 
 
 def test_the_direct_space_has_the_solved_allocation_of_a_scan() -> None:
-    space = build_space(SpaceSettings(kind="direct"), resnet(), scan())
+    space = build_space(space_of(space="direct"), resnet(), scan())
     point = space.solved(0.3)
     assert point is not None
     widths = planned_widths(space.decode(point, seed=0), resnet())
@@ -366,4 +367,4 @@ def test_encode_finds_the_baselines_themselves() -> None:
 def test_a_plan_that_is_encoded_before_the_scan_has_no_trust() -> None:
     plan = guided().decode(guided().uniform(0.4), seed=0)
     assert guided(scanned=False).encode(plan)["trust"] == 0.0
-    assert "trust" not in guided(SpaceSettings(scan=False), scanned=False).encode(plan)
+    assert "trust" not in guided(space_of(scan=False), scanned=False).encode(plan)

@@ -14,11 +14,11 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.widths import planned_widths
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.space.context import SpaceContext
-from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import build_space
 from autoprune.search.space.ties import leaders
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
+from tests.settings import space_of
 from tests.zoo.convolutional import ResNet, vgg
 
 
@@ -28,7 +28,7 @@ def resnet() -> Topology:
 
 
 def ties(tie: str, **changes: object) -> dict[str, tuple[str, ...]]:
-    return dict(SpaceContext(settings=SpaceSettings(tie=tie, **changes), topology=resnet()).ties)  # type: ignore[arg-type]
+    return dict(SpaceContext(settings=space_of(tie=tie, **changes), topology=resnet()).ties)  # type: ignore[arg-type]
 
 
 def test_by_stage_and_by_shape() -> None:
@@ -77,7 +77,7 @@ def test_groups_that_other_criteria_fit_are_not_tied() -> None:
     ("kind", "prefix"), list({"guided": "residual/", "direct": "ratio/", "reduced": "multiplier/"}.items())
 )
 def test_one_parameter_for_each_tie_under_the_name_of_its_first_group(kind: str, prefix: str) -> None:
-    chosen = SpaceSettings(kind=kind, tie="stage", criteria=("l2", "l1"), criterion_per_group=True)
+    chosen = space_of(space=kind, tie="stage", criteria=("l2", "l1"), criterion_per_group=True)
     found = build_space(chosen, resnet(), None).distributions
     for start in (prefix, "criterion/"):
         named = [name.removeprefix(start) for name in found if name.startswith(start)]
@@ -85,7 +85,7 @@ def test_one_parameter_for_each_tie_under_the_name_of_its_first_group(kind: str,
 
 
 def test_what_is_tied_moves_together() -> None:
-    space = build_space(SpaceSettings(tie="stage", criterion_per_group=True, criteria=("l2", "l1")), resnet(), None)
+    space = build_space(space_of(tie="stage", criterion_per_group=True, criteria=("l2", "l1")), resnet(), None)
     point = space.uniform(0.3) | {"residual/blocks.2.conv1": 1.0, "criterion/blocks.2.conv1": "l1"}
     plan = space.decode(point, seed=0)
     widths = planned_widths(plan, resnet())
@@ -96,7 +96,7 @@ def test_what_is_tied_moves_together() -> None:
 
 
 def test_a_plan_that_does_not_keep_a_tie_alike_is_moved_to_the_middle() -> None:
-    space = build_space(SpaceSettings(kind="direct", tie="stage"), resnet(), None)
+    space = build_space(space_of(space="direct", tie="stage"), resnet(), None)
     given = PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5), "blocks.0.conv1": GroupPlan(ratio=0.25)})
     point = space.encode(given)
     assert point["ratio/stem.0"] == pytest.approx(0.25), "of 4, 6 and 8 channels"
@@ -107,7 +107,7 @@ def test_the_scan_of_a_tie_is_what_its_groups_add_together() -> None:
     """One group of a stage that matters keeps its whole stage wide."""
     losses = dict.fromkeys(resnet().widths, (0.1, 0.2)) | {"blocks.3.conv1": (5.0, 10.0)}
     scan = Sensitivity(keep_shares=(0.5, 0.25), added_loss=losses, criterion="l2", samples_forward=0, samples_trained=0)
-    space = build_space(SpaceSettings(tie="stage"), resnet(), scan)
+    space = build_space(space_of(tie="stage"), resnet(), scan)
     solved = space.solved(0.4)
     assert solved is not None
     widths = planned_widths(space.decode(solved, seed=0), resnet())
@@ -118,5 +118,5 @@ def test_the_scan_of_a_tie_is_what_its_groups_add_together() -> None:
 
 
 def test_unknown_ties_list_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="the tie of groups must be one of none, shape, stage"):
-        SpaceSettings(tie="layer")
+    with pytest.raises(UnknownNameError, match=r"structure\.tie must be one of none, shape, stage"):
+        space_of(tie="layer")

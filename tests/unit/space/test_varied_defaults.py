@@ -11,10 +11,10 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import autoprune
 from autoprune.errors import ConfigurationError
-from autoprune.search.space.parameters import defaults, distributions, parameters_of
-from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.encode import defaults, distributions, parameters_of
 from autoprune.search.space.space import build_space
 from autoprune.search.space.varied_defaults import varied_defaults
+from tests.settings import space_of
 from tests.tasks import image_task
 from tests.unit.space.test_parameters import residual, space
 from tests.unit.study.small import settings
@@ -37,7 +37,7 @@ def test_the_length_of_a_fine_tune_is_drawn_in_the_logarithm() -> None:
 @pytest.mark.parametrize("steps", [(0, 10), (10, 5), (1.5, 3), (True, 3), (10,), (1, 2, 3), "40", -1])
 def test_what_is_no_length(steps: object) -> None:
     with pytest.raises(ConfigurationError, match="steps must be an integer >= 0, or a tuple"):
-        SpaceSettings(steps=steps)  # type: ignore[arg-type]
+        space_of(steps=steps)  # type: ignore[arg-type]
 
 
 def test_a_study_samples_lengths(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_steps_are_longer_the_less_a_plan_costs() -> None:
 @pytest.mark.parametrize("exponent", [-0.1, 1.1, float("nan"), "1"])
 def test_what_is_no_exponent(exponent: object) -> None:
     with pytest.raises(ConfigurationError, match=r"length_exponent must lie in \[0, 1\]"):
-        SpaceSettings(length_exponent=exponent)  # type: ignore[arg-type]
+        space_of(length_exponent=exponent)  # type: ignore[arg-type]
 
 
 def test_the_longest_fine_tune_is_tried_before_any_work(tmp_path: Path) -> None:

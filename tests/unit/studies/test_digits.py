@@ -18,6 +18,6 @@ def test_the_page_shows_what_explain_says() -> None:
     """Weights do not matter to it."""
     (shown,) = re.findall(r"^```text\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     topology = discover_structure(study.DigitNet().eval(), torch.randn(3, 1, 8, 8))
-    text = explain_topology(topology, study.settings.space).text()
+    text = explain_topology(topology, study.settings).text()
     for part in shown.split("...\n"):
         assert part in text

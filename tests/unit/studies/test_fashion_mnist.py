@@ -4,7 +4,6 @@ import gzip
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,11 +217,11 @@ def random_task() -> autoprune.PreparedTask:
 
 
 def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None:
-    context = TrialContext.of(random_task(), kinds=settings.space.kinds)
-    check_space(settings.space, context, scanned=(settings.space.scan_criterion,))
+    context = TrialContext.of(random_task(), kinds=settings.structure.kinds)
+    check_space(settings, context, scanned=(settings.search.scan_criterion,))
     assert len(context.topology.groups) == 9
     assert len(context.topology.blocks) == 4
-    names = set(build_space(settings.space, context.topology, None).distributions)
+    names = set(build_space(settings, context.topology, None).distributions)
     assert {"budget", "pattern", "sparsity", "schedule", "scheduler", "learning_rate"} <= names
     assert {"distillation", "max_norm", "reconstruction"} <= names
     for kind, count in (("criterion/", 9), ("drop/", 4), ("residual/", 9)):
@@ -230,8 +229,8 @@ def test_the_settings_fit_the_model_and_sample_what_the_study_is_about() -> None
 
 
 def test_the_lineage_goes_from_wide_to_narrow_and_trains_the_narrow_ones_for_longer(tmp_path: Path) -> None:
-    space = replace(lineage.settings.space, steps=2, scan_samples=200)
-    study = autoprune.Study.create(random_task(), replace(lineage.settings, space=space), out=tmp_path / "run")
+    brief = lineage.settings.changed({"recovery.steps": 2, "search.scan_samples": 200})
+    study = autoprune.Study.create(random_task(), brief, out=tmp_path / "run")
     study.run()
     dense, *solved = study.records
     assert [record.origin for record in solved] == ["solved"] * lineage.POINTS
@@ -242,7 +241,7 @@ def test_the_lineage_goes_from_wide_to_narrow_and_trains_the_narrow_ones_for_lon
     assert shares[0] > 0.7
     assert shares[-1] < 0.02
     assert [record.plan.recovery.steps for record in solved] == [
-        round(2 * max(share, space.min_budget) ** -0.5) for share in shares
+        round(2 * max(share, brief.search.min_budget) ** -0.5) for share in shares
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +23,7 @@ from studies.own_metrics import functions, study
 )
 def test_the_scripts_run(script: ModuleType, names: set[str], tmp_path: Path) -> None:
     task = script.task()
-    brief = replace(script.settings, trials=2, latency_rounds=0, space=replace(script.settings.space, steps=2))
+    brief = script.settings.changed({"trials": 2, "recovery.steps": 2, "measure.latency_rounds": 0})
     found = Study.create(task, brief, out=tmp_path / "run")
     front = found.run()
     table = front.table()

@@ -18,6 +18,7 @@ import autoprune
 from autoprune.measure.quality import Quality, evaluate
 from autoprune.records.candidate import CandidateRecord
 from autoprune.task.data import Split
+from tests.settings import space_of, study_of
 
 # Fixtures of a module run before the one that sets this for each test.
 torch.set_num_threads(1)
@@ -32,7 +33,7 @@ _SPACE: dict[str, object] = {
     "learning_rate": (0.01, 0.1),
     "schedulers": ("one_cycle",),
     "averaging": (0.0,),
-    "batch_norm_samples": 100,
+    "recalibration": (100,),
     "distillation": (0.0,),
     "reconstruction": (50,),
 }
@@ -45,7 +46,7 @@ def slow(*values: object) -> object:
 
 def space(**changes: object) -> autoprune.SpaceSettings:
     """Brief fine-tunes."""
-    return autoprune.SpaceSettings(**{**_SPACE, **changes})  # type: ignore[arg-type]
+    return space_of(**{**_SPACE, **changes})  # type: ignore[arg-type]
 
 
 def settings(**changes: object) -> autoprune.StudySettings:
@@ -60,7 +61,7 @@ def settings(**changes: object) -> autoprune.StudySettings:
         "objectives": ("quality", "multiply_adds"),
         "space": space(),
     }
-    return autoprune.StudySettings(**{**given, **changes})  # type: ignore[arg-type]
+    return study_of(**{**given, **changes})  # type: ignore[arg-type]
 
 
 def quality_by_size(patch: pytest.MonkeyPatch, of: Callable[[int], float] = lambda size: 0.5 + size % 7 / 20) -> None:

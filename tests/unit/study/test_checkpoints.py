@@ -36,7 +36,7 @@ def chosen(**changes: object) -> autoprune.StudySettings:
         kinds=("channels", "weights"),
         patterns=("unstructured",),
         sparsity=(0.6, 0.9),
-        schedules=("cubic", "one_shot"),
+        names=("cubic", "one_shot"),
         regrowth=(0.2,),
         steps=STEPS,
     )

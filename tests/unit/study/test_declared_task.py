@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import autoprune
 from autoprune.errors import TaskError
+from tests.settings import study_of
 from tests.tasks import blobs
 
 IMAGES, TARGETS = blobs(120)

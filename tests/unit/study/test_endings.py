@@ -33,7 +33,7 @@ def task(hidden: int = 0) -> autoprune.PreparedTask:
 
 def untrained(trials: int, **changes: object) -> autoprune.StudySettings:
     """Trials that train nothing and have one choice of everything but widths, so that proposals repeat."""
-    narrow = space(steps=0, criteria=("l2",), scan=False, batch_norm_samples=0)
+    narrow = space(steps=0, criteria=("l2",), scan=False, recalibration=(0,))
     return settings(**{"trials": trials, "uniform_points": 2, "solved_points": 0, "space": narrow, **changes})
 
 

@@ -27,7 +27,7 @@ def run(out: Path, **changes: object) -> autoprune.Study:
 def expected(study: autoprune.Study) -> dict[int, int]:
     """Number -> steps by what each candidate was found to cost."""
     dense = study.records[0].search.multiply_adds
-    least = study.settings.space.min_budget
+    least = study.settings.search.min_budget
     shares = {r.number: max(r.search.multiply_adds / dense, least) for r in study.records[1:]}
     return {number: round(STEPS * share**-EXPONENT) for number, share in shares.items()}
 
@@ -36,9 +36,9 @@ def expected(study: autoprune.Study) -> dict[int, int]:
     ("chosen", "limits"),
     [
         ({}, Limits()),
-        ({"kind": "direct", "amounts": ("threshold", "ranking", "count")}, Limits(max_multiply_adds_share=0.4)),
+        ({"space": "direct", "modes": ("threshold", "ranking", "count")}, Limits(max_multiply_adds_share=0.4)),
         slow({"kinds": ("channels", "blocks"), "block_criteria": ("l1",)}, Limits(max_multiply_adds_share=0.4)),
-        slow({"kind": "reduced", "amounts": ("ranking",), "cost": "parameters"}, Limits()),
+        slow({"space": "reduced", "modes": ("ranking",), "cost": "parameters"}, Limits()),
     ],
     ids=["ratio", "scores", "blocks", "parameters"],
 )
@@ -48,14 +48,14 @@ def test_the_length_follows_what_is_trained(chosen: dict[str, object], limits: L
     assert steps == expected(study)
     assert len({*steps.values()}) > 2, "one length for all would prove nothing"
     assert {record.origin for record in study.records} >= {"uniform", "sampled"}
-    assert max(steps.values()) <= max(_lengths(study.settings.space, study.context.topology))
+    assert max(steps.values()) <= max(_lengths(study.settings, study.context.topology))
     for record in study.records[1:]:
         # The loader's last batch of a pass may be smaller than the others.
         assert 0 < record.samples_trained <= record.plan.recovery.steps * image_task().batch_size
 
 
 def test_what_follows_from_scores_is_written_down_as_it_was_asked_for(tmp_path: Path) -> None:
-    study = run(tmp_path / "run", lineage=False, space=space(**LONGER, kind="direct", amounts=("threshold",)), trials=7)
+    study = run(tmp_path / "run", lineage=False, space=space(**LONGER, space="direct", modes=("threshold",)), trials=7)
     sampled = [record for record in study.records if record.origin == "sampled"]
     assert sampled
     assert all(record.plan.ranking is not None for record in sampled)

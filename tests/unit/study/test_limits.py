@@ -95,7 +95,7 @@ def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({}, "TPESampler"), ({"scan": False}, "EvolutionSampler"), ({"kind": "direct"}, "EvolutionSampler")],
+    [({}, "TPESampler"), ({"scan": False}, "EvolutionSampler"), ({"space": "direct"}, "EvolutionSampler")],
 )
 def test_the_sampler_that_suits_the_study_is_the_default(
     changes: dict[str, object], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -109,7 +109,7 @@ def test_the_sampler_that_suits_the_study_is_the_default(
 
     monkeypatch.setattr(loop, "build_sampler", noting)
     chosen = settings(trials=6, solved_points=0, space=space(**changes))
-    assert chosen.sampler == "auto"
+    assert chosen.search.sampler == "auto"
     autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
     assert {*used} == {expected}
 

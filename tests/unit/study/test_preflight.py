@@ -75,15 +75,15 @@ def test_a_space_without_a_channel_to_lose_is_refused() -> None:
     # Weights may go in place of channels, and what follows from scores is not rounded.
     check_space(space(max_ratio=0.001, kinds=("channels", "weights")), context(), scanned=())
     for amounts in (("threshold",), ("ratio", "ranking")):
-        check_space(space(round_to=2 * most, amounts=amounts), context(), scanned=())
+        check_space(space(round_to=2 * most, modes=amounts), context(), scanned=())
     assert "Raise max_ratio" in refused(max_ratio=0.001, amounts=("threshold",))
 
 
 def test_a_sound_space() -> None:
     check_space(space(), context(), scanned=("l2",))
-    every = space(schedulers=(*SCHEDULERS, "flat_alone"), schedules=("one_shot", "cubic"), steps=20)
+    every = space(schedulers=(*SCHEDULERS, "flat_alone"), names=("one_shot", "cubic"), steps=20)
     check_space(every, context(), scanned=("l2",))
-    check_space(space(schedulers=("one_cycle", "plateau"), schedules=SCHEDULES, steps=20), context(), scanned=())
+    check_space(space(schedulers=("one_cycle", "plateau"), names=SCHEDULES, steps=20), context(), scanned=())
 
 
 def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_all_faults_are_in_one_error_and_nothing_was_done(tmp_path: Path) -> Non
             criteria=("l2", "bn_scale"),
             scan_criterion="bn_scale",
             schedulers=("negative", "raising", "constant", "cosin"),
-            schedules=("cubic", "learning_rate"),
+            names=("cubic", "learning_rate"),
             learning_rate=(0.01, 0.1),
         )
     )
@@ -119,11 +119,11 @@ def test_patterns_and_exchanges_that_do_nothing() -> None:
     check_space(space(**masks, patterns=("none", "2:4", "block-4x4")), context(), scanned=())
     assert "the pattern '1:999' must fit" in refused(**masks, patterns=("2:4", "1:999"))
     assert "the pattern 'block-999x999' must fit" in refused(**masks, patterns=("none", "block-999x999"))
-    grown = {**masks, "patterns": ("unstructured",), "schedules": SCHEDULES, "schedulers": ("cosine",)}
+    grown = {**masks, "patterns": ("unstructured",), "names": SCHEDULES, "schedulers": ("cosine",)}
     check_space(space(**grown, regrowth=(0.0, 0.3), updates=(2, 4)), context(), scanned=())
     check_space(space(**grown, updates=(1,)), context(), scanned=())
     assert "the regrowth of masks must have an update after" in refused(**grown, regrowth=(0.0, 0.3), updates=(1, 4))
-    assert "updates=4" in refused(**{**grown, "steps": 1, "schedules": ("one_shot",)}, regrowth=(0.3,))
+    assert "updates=4" in refused(**{**grown, "steps": 1, "names": ("one_shot",)}, regrowth=(0.3,))
     check_space(space(steps=20, regrowth=(0.3,), updates=(1,)), context(), scanned=())  # no masks, no exchange
 
 
@@ -136,7 +136,7 @@ def test_a_ranking_that_scores_may_still_allow_is_left_to_them() -> None:
 
 def test_one_fault_keeps_its_kind() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cosine'") as error:
-        check_space(space(schedulers=("cosin",), schedules=SCHEDULES), context(), scanned=())
+        check_space(space(schedulers=("cosin",), names=SCHEDULES), context(), scanned=())
     assert all(name in str(error.value) for name in (*SCHEDULERS, "negative", "raising"))
 
 
@@ -145,7 +145,7 @@ def test_the_scans_criterion_and_that_of_a_ranking_have_to_fit_too() -> None:
         check_space(space(), context(), scanned=("bn_scale",))
     own = {"criteria": ("l2", "bn_scale"), "criterion_per_group": True, "scan_criterion": "bn_scale"}
     assert "criterion 'bn_scale'" in refused(**own, amounts=("ratio", "ranking"))
-    check_space(space(**own, amounts=("ratio", "count")), context(), scanned=())
+    check_space(space(**own, modes=("ratio", "count")), context(), scanned=())
 
 
 def test_where_each_group_chooses_one_criterion_that_fits_is_enough() -> None:
@@ -158,11 +158,11 @@ def test_a_schedule_without_a_pace(name: str) -> None:
     """The built-in cycle is constant below eight steps."""
     text = refused(schedulers=(name,), schedules=("cubic", "learning_rate"), steps=6)
     assert f"scheduler {name!r}: the learning rate under the schedule 'learning_rate' must fall" in text
-    check_space(space(schedulers=(name,), schedules=("cubic",), steps=6), context(), scanned=())
+    check_space(space(schedulers=(name,), names=("cubic",), steps=6), context(), scanned=())
 
 
 def test_without_steps_no_schedule_needs_a_pace() -> None:
-    check_space(space(schedulers=("constant",), schedules=SCHEDULES, steps=0), context(), scanned=())
+    check_space(space(schedulers=("constant",), names=SCHEDULES, steps=0), context(), scanned=())
 
 
 # ---- plans

@@ -35,7 +35,7 @@ UNTRAINED = RecoveryPlan(steps=0, recalibration=RecalibrationPlan())
 
 def of(context: TrialContext, chosen: StudySettings) -> Front:
     """The front of the dense model alone."""
-    dense = evaluate_plan(context, dense_plan(chosen.space, context.topology, 0))
+    dense = evaluate_plan(context, dense_plan(chosen, context.topology, 0))
     record = CandidateRecord(
         number=0, origin=Origin.DENSE, plan=dense.plan, kept=dense.kept.groups, search=dense.measurement
     )
@@ -143,7 +143,7 @@ def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
         trials=10,
         sampler="random",
         uniform_points=1,
-        space=space(scan=False, kind="direct", kinds=("channels",)),
+        space=space(scan=False, space="direct", kinds=("channels",)),
         limits=autoprune.Limits(max_size_share=0.25),
     )
     study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")

@@ -12,12 +12,13 @@ from autoprune.front.repeats import Repeats, _ranks
 from autoprune.records.candidate import samples_processed
 from autoprune.report.repeats import write_repeats_report
 from autoprune.study.repeat import repeat
+from tests.settings import space_of
 from tests.tasks import image_task
 from tests.unit.study.small import comparable, settings
 
 
 def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Path) -> None:
-    chosen = settings(trials=6, seed=3, space=autoprune.SpaceSettings(steps=2, batch_norm_samples=64, kind="direct"))
+    chosen = settings(trials=6, seed=3, space=space_of(steps=2, recalibration=(64,), space="direct"))
     followed: list[int] = []
 
     def follow(number: int, study: autoprune.Study) -> object:

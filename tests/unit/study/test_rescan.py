@@ -31,7 +31,7 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
     study = autoprune.Study.create(image_task(), settings(trials=1), out=tmp_path / "run")
     study.run()
     assert study.context is not None
-    topology, chosen = study.context.topology, study.settings.space
+    topology, chosen = study.context.topology, study.settings
     scanned = study.folder.read_sensitivity()
     assert scanned is not None
     first = next(iter(scanned.added_loss))

@@ -28,7 +28,7 @@ def run(out: Path, trials: int = 1, **changes: object) -> Study:
 
 
 def solved(study: Study, budget: float, cost: str | None = None) -> SolvedAllocation:
-    return solve_stored(study.stored, study.settings.space, budget, cost)
+    return solve_stored(study.stored, study.settings, budget, cost)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_what_can_not_be_asked(study: Study, tmp_path: Path) -> None:
     del stored["costs"], stored["version"]
     RunFolder(tmp_path).write_study(stored)
     with pytest.raises(NotFoundError, match=r"hold the costs of the model.*earlier version"):
-        solve_stored(Run.open(tmp_path), study.settings.space, 0.3)
+        solve_stored(Run.open(tmp_path), study.settings, 0.3)
 
 
 def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
 
 def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     """Candidates of many widths, none of them trained: enough to learn the clock from."""
-    chosen = space(steps=0, batch_norm_samples=50)
+    chosen = space(steps=0, recalibration=(50,))
     objectives = ("quality", "latency_ms")
     timed = run(
         tmp_path / "timed", 11, space=chosen, latency_rounds=1, objectives=objectives, sampler="random", polish=0.0

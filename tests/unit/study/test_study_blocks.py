@@ -89,7 +89,7 @@ def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_
 
 
 def test_blocks_are_not_dropped_unless_asked() -> None:
-    plain = TrialContext.of(task(), latency_rounds=0, kinds=autoprune.SpaceSettings().kinds)
+    plain = TrialContext.of(task(), latency_rounds=0, kinds=autoprune.SpaceSettings().structure.kinds)
     assert plain.topology.blocks == ()
     assert context().topology.blocks != ()
     assert plain.structure == context().structure
@@ -97,7 +97,7 @@ def test_blocks_are_not_dropped_unless_asked() -> None:
 
 @pytest.mark.parametrize("kind", ["guided", "direct"])
 def test_a_plan_with_blocks_goes_through_the_space(kind: str) -> None:
-    made = build_space(space(kind=kind, kinds=KINDS), context().topology, None)
+    made = build_space(space(space=kind, kinds=KINDS), context().topology, None)
     point = {**made.uniform(0.4), "drop/blocks.0": True}
     plan = made.decode(point, seed=0)
     assert plan.dropped == ("blocks.0",)
@@ -140,5 +140,5 @@ def test_a_protected_block_stays() -> None:
 def test_unknown_kinds_list_the_known_ones() -> None:
     with pytest.raises(UnknownNameError, match="blocks, channels, head_width, heads, layers"):
         space(kinds=("experts",))
-    with pytest.raises(ConfigurationError, match="kinds must name at least one"):
+    with pytest.raises(ConfigurationError, match="kinds must be a tuple, such as"):
         space(kinds=())

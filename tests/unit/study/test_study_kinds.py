@@ -17,7 +17,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.plan.maskable import maskable
 from autoprune.records.candidate import CandidateRecord
 from autoprune.report.html import write_report
-from autoprune.search.space.settings import PRUNING_KINDS
+from autoprune.search.space.setting_groups import PRUNING_KINDS
 from autoprune.study import store
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
@@ -38,7 +38,7 @@ def task(flat: bool) -> autoprune.PreparedTask:
 #: Every line of the catalogue in one space.
 ALL = {
     "kinds": PRUNING_KINDS,
-    "amounts": ("ratio", "count", "threshold", "ranking"),
+    "modes": ("ratio", "count", "threshold", "ranking"),
     "criteria": ("l2", "taylor", "movement"),
     "criterion_per_group": True,
     "block_criteria": ("block_influence", "random"),
@@ -48,7 +48,7 @@ ALL = {
     "optimizers": ("sgd", "adamw"),
     "schedulers": ("mine", "plateau"),
     "learning_rate": (0.001, 0.05),
-    "schedules": ("one_shot", "iterative", "cubic", "exponential", "learning_rate"),
+    "names": ("one_shot", "iterative", "cubic", "exponential", "learning_rate"),
     "updates": (2, 4),
     "regrowth": (0.0, 0.3),
     "distillation": (0.0, 0.5),
@@ -77,7 +77,7 @@ STUDIES: Mapping[str, tuple[bool, autoprune.StudySettings]] = {
                 patterns=("none", "unstructured", "2:4", "block-4x4"),
                 spreads=("layer", "erk", "global"),
                 weight_criteria=("l1", "wanda"),
-                schedules=("one_shot", "cubic"),
+                names=("one_shot", "cubic"),
                 regrowth=(0.0, 0.3),
                 steps=6,
             ),
@@ -88,7 +88,7 @@ STUDIES: Mapping[str, tuple[bool, autoprune.StudySettings]] = {
         whole(
             trials=8,
             objectives=("quality", "size_bytes"),
-            space=space(kind="direct", kinds=("weights",), schedules=("exponential",), patterns=("unstructured",)),
+            space=space(space="direct", kinds=("weights",), names=("exponential",), patterns=("unstructured",)),
         ),
     ),
     "blocks": (
@@ -103,7 +103,7 @@ STUDIES: Mapping[str, tuple[bool, autoprune.StudySettings]] = {
         ),
     ),
     "all": (False, whole(trials=24, seed=5, polish=0.2, space=space(**ALL))),
-    "all, direct": (False, whole(trials=10, space=space(**ALL, kind="direct"))),
+    "all, direct": (False, whole(trials=10, space=space(**ALL, space="direct"))),
 }
 
 
@@ -243,6 +243,7 @@ SCRIPT = '''
 import autoprune
 from torch.optim.lr_scheduler import PolynomialLR
 
+from tests.settings import space_of, study_of
 from tests.unit.recovery.watching import one_batch_task
 
 
@@ -250,14 +251,14 @@ def task() -> autoprune.PreparedTask:
     return one_batch_task(flat=False, schedulers={{"mine": PolynomialLR}})
 
 
-settings = autoprune.StudySettings(
+settings = study_of(
     trials=3,
     uniform_points=1,
     solved_points=0,
     latency_rounds=0,
     objectives=("quality", "multiply_adds"),
     checkpoint_epochs=2,
-    space=autoprune.SpaceSettings(**{space!r}),
+    space=space_of(**{space!r}),
 )
 
 if __name__ == "__main__":
@@ -267,13 +268,13 @@ if __name__ == "__main__":
 
 def test_every_line_is_reached_by_name_from_a_script(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
-    script.write_text(SCRIPT.format(space={**ALL, "batch_norm_samples": 50, "scan": False}))
+    script.write_text(SCRIPT.format(space={**ALL, "recalibration": (50,), "scan": False}))
     study = create(script, tmp_path / "run")
     study.run()
     assert len(study.records) == 3
     again = autoprune.Study.open(tmp_path / "run")
     assert again.settings == study.settings
-    assert again.settings.space.weight_criteria == ALL["weight_criteria"]
+    assert again.settings.mask_patterns.weight_criteria == ALL["weight_criteria"]
     assert [checkpoint.epoch for checkpoint in again.checkpoints(1)] == [2, 4, 6]
 
 
@@ -288,7 +289,7 @@ def create(script: Path, out: Path) -> autoprune.Study:
     ("field", "name", "known"),
     [
         ("kinds", "weight", ("blocks", "channels", "head_width", "heads", "weights")),
-        ("amounts", "thresold", ("count", "ranking", "ratio", "threshold")),
+        ("modes", "thresold", ("count", "ranking", "ratio", "threshold")),
         ("criteria", "movment", ("movement", "l2")),
         ("block_criteria", "influence", ("block_influence", "random")),
         ("patterns", "unstructred", ("2:4", "block-4x4", "none", "unstructured")),
@@ -296,7 +297,7 @@ def create(script: Path, out: Path) -> autoprune.Study:
         ("weight_criteria", "magnitude", ("l1", "movement", "snip")),
         ("optimizers", "adam", ("adamw", "sgd")),
         ("schedulers", "mien", ("mine", "plateau", "one_cycle")),
-        ("schedules", "cubik", ("cubic", "exponential", "iterative", "learning_rate", "one_shot")),
+        ("names", "cubik", ("cubic", "exponential", "iterative", "learning_rate", "one_shot")),
         ("precision", "half", ("bfloat16", "float16", "float32")),
         ("max_norm_per", "filter", ("channel", "layer")),
     ],

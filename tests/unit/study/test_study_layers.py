@@ -16,7 +16,7 @@ from autoprune.plan.allocation import BlockPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.report.html import write_report
-from autoprune.search.space.parameters import distributions, parameters_of
+from autoprune.search.space.encode import distributions, parameters_of
 from autoprune.trial.candidate import evaluate_plan, resolve_plan
 from autoprune.trial.context import TrialContext
 from tests.tasks import image_task

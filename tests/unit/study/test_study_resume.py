@@ -16,6 +16,7 @@ from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictEr
 from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
+from tests.settings import flat
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, slow, space
 from tests.zoo.convolutional import ResNet
@@ -294,7 +295,7 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({"quality": "recall"}, {}, "quality"),
         ({"metrics": ("accuracy",)}, {}, "metrics"),
         ({}, {"seed": 1}, "settings.seed"),
-        ({}, {"space": space(steps=4)}, "(other settings.space.steps)"),
+        ({}, {"space": space(steps=4)}, "(other settings.recovery.steps)"),
         ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
         ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "settings.limits.max_drop"),
         ({}, {"limits": autoprune.Limits()}, "settings.limits.min_recall"),
@@ -320,13 +321,14 @@ def test_a_folder_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> Non
     autoprune.Study.create(task(), settings(trials=2), out=tmp_path / "run").run()
     path = tmp_path / "run" / "study.json"
     stored = json.loads(path.read_text())
+    stored["settings"] = flat(stored["settings"])
     del stored["settings"]["space"]["length_exponent"], stored["settings"]["rung_samples"]
     path.write_text(json.dumps(stored))
     again = autoprune.Study.open(tmp_path / "run", task())
     assert again.settings == settings(trials=2)
     again.run(trials=3)
     assert len(again.records) == 3
-    with pytest.raises(StudyConflictError, match=r"\(other settings.space.length_exponent\)"):
+    with pytest.raises(StudyConflictError, match=r"\(other settings.recovery.length_exponent\)"):
         autoprune.Study.create(task(), settings(space=space(length_exponent=0.5)), out=tmp_path / "run")
 
 

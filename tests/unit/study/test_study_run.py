@@ -74,7 +74,7 @@ def test_warm_starts_come_once_and_in_order(study: autoprune.Study) -> None:
     assert uniform == sorted(uniform, reverse=True)
     dense = study.records[0].search
     topology = bench_of(study).topology
-    for record, budget in zip(study.records[2:5], budgets(settings().space, topology, 3), strict=True):
+    for record, budget in zip(study.records[2:5], budgets(settings(), topology, 3), strict=True):
         assert record.search.multiply_adds / dense.multiply_adds == pytest.approx(budget, abs=0.08)
 
 
@@ -301,7 +301,7 @@ def test_nothing_to_open(tmp_path: Path) -> None:
         {"criteria": ("taylor", "mean_activation")},
         {"criteria": ("l2",), "distillation": (0.5,)},
         {"criteria": ("l2",), "learning_rate": 1e12, "steps": 6},
-        slow({"criteria": ("l2",), "batch_norm_samples": 0}),
+        slow({"criteria": ("l2",), "recalibration": (0,)}),
     ],
     ids=["plain", "signals", "distillation", "divergence", "no-recalibration"],
 )
@@ -371,7 +371,7 @@ def test_the_search_is_the_same_whichever_way_the_metric_points(study: autoprune
     ],
 )
 def test_every_sampler_runs_in_every_space(sampler: str, kind: str, tmp_path: Path) -> None:
-    untrained = space(kind=kind, steps=0, reconstruction=(0,))
+    untrained = space(space=kind, steps=0, reconstruction=(0,))
     chosen = settings(trials=6, uniform_points=1, solved_points=1, sampler=sampler, space=untrained)
     study = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     study.run()

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import autoprune
 from autoprune.errors import AutopruneWarning, ConfigurationError, TaskError
 from autoprune.search.space.optimizers import describe_training
+from tests.settings import space_of
 from tests.tasks import blobs, image_task, trained_mlp
 from tests.unit.study.small import settings, space
 
@@ -49,7 +50,7 @@ def numbers(scale: float) -> autoprune.PreparedTask:
 
 @pytest.mark.parametrize("scale", [0.03, 300.0])
 def test_fine_tunes_of_numbers_stand_any_unit(scale: float, tmp_path: Path) -> None:
-    own = autoprune.SpaceSettings(steps=20, min_budget=0.5)
+    own = space_of(steps=20, min_budget=0.5)
     two = settings(trials=2, uniform_points=0, space=own)
     study = autoprune.Study.create(numbers(scale), two, out=tmp_path / "run")
     study.run()

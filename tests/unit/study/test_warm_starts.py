@@ -19,6 +19,7 @@ from autoprune.search.sources.warm_starts import WarmStart, warm_starts
 from autoprune.search.space.space import Space, budgets, build_space
 from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
+from tests.settings import flat, space_of, study_of
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, settings
 from tests.unit.study.small import space as small_space
@@ -36,7 +37,7 @@ def scanned() -> Sensitivity:
 
 
 def built(chosen: StudySettings) -> Space:
-    return build_space(chosen.space, topology(), scanned() if chosen.scanned else None)
+    return build_space(chosen, topology(), scanned() if chosen.scanned else None)
 
 
 def listed(chosen: StudySettings, keys: tuple[str, ...] = (), planned: int = 0) -> list[WarmStart]:
@@ -54,19 +55,19 @@ def test_by_default_a_chain_of_solved_points_comes_first_and_no_sweep() -> None:
     assert len({one.key for one in found}) == 9
     shares = costs(StudySettings(), found)
     assert shares == sorted(shares, reverse=True), "from wide to narrow"
-    asked = budgets(StudySettings().space, topology(), 8)
+    asked = budgets(StudySettings(), topology(), 8)
     assert shares[1:] == pytest.approx(asked, abs=0.03)
 
 
 @pytest.mark.parametrize("trials", [40, 100])
 def test_the_readmes_settings_have_the_same_chain(trials: int) -> None:
-    chosen = StudySettings(trials=trials, space=autoprune.SpaceSettings(steps=100))
+    chosen = study_of(trials=trials, space=space_of(steps=100))
     assert listed(chosen) == listed(StudySettings())
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 6, 9, 10])
 def test_a_study_of_few_trials_has_a_shorter_chain_over_the_same_range(trials: int) -> None:
-    chosen = StudySettings(trials=trials)
+    chosen = study_of(trials=trials)
     found = listed(chosen)
     points = min(trials - 1, 8)
     assert [one.origin for one in found] == ["dense"] + ["solved"] * points
@@ -79,33 +80,31 @@ def test_a_study_of_few_trials_has_a_shorter_chain_over_the_same_range(trials: i
 
 
 def test_a_uniform_sweep_follows_the_chain_where_it_is_asked_for() -> None:
-    assert [one.origin for one in listed(StudySettings(uniform_points=3))] == ["dense"] + ["solved"] * 8 + [
-        "uniform"
-    ] * 3
-    few = listed(StudySettings(uniform_points=3, trials=11))
+    assert [one.origin for one in listed(study_of(uniform_points=3))] == ["dense"] + ["solved"] * 8 + ["uniform"] * 3
+    few = listed(study_of(uniform_points=3, trials=11))
     assert [one.origin for one in few] == ["dense"] + ["solved"] * 8 + ["uniform"] * 2
 
 
 @pytest.mark.parametrize(
     "space",
-    [{"kind": "direct"}, {"scan": False}, {"kind": "reduced", "scan": False}],
+    [{"space": "direct"}, {"scan": False}, {"space": "reduced", "scan": False}],
     ids=["direct", "no scan", "reduced"],
 )
 def test_without_a_scan_the_chain_is_uniform(space: dict[str, object]) -> None:
-    chosen = StudySettings(space=autoprune.SpaceSettings(**space))  # type: ignore[arg-type]
+    chosen = study_of(space=space_of(**space))  # type: ignore[arg-type]
     found = listed(chosen)
     assert [one.origin for one in found] == ["dense"] + ["uniform"] * 8
     shares = costs(chosen, found)
     assert shares == sorted(shares, reverse=True)
     assert len({*shares}) == 9
     # Asked for by name, it is as long as asked for, and there once.
-    assert len(listed(StudySettings(space=chosen.space, uniform_points=3))) == 4
+    assert len(listed(study_of(space=chosen, uniform_points=3))) == 4
 
 
 def test_of_masks_alone_the_chain_grows_sparse() -> None:
-    chosen = StudySettings(space=autoprune.SpaceSettings(kinds=("weights",), patterns=("unstructured",)))
+    chosen = study_of(space=space_of(kinds=("weights",), patterns=("unstructured",)))
     masked = topology().only(("weights",))
-    space = build_space(chosen.space, masked, None)
+    space = build_space(chosen, masked, None)
     plans = [space.decode(one.parameters, seed=0) for one in warm_starts(space, chosen, masked, ((), 40))]
     shares = [plan.weights.target for plan in plans[1:] if plan.weights is not None]
     assert len(shares) == 8
@@ -116,7 +115,7 @@ def test_of_masks_alone_the_chain_grows_sparse() -> None:
 
 @pytest.mark.parametrize("amount", ["ranking", "threshold"])
 def test_amounts_that_follow_from_scores_have_a_chain_too(amount: str) -> None:
-    chosen = StudySettings(space=autoprune.SpaceSettings(amounts=(amount,)))
+    chosen = study_of(space=space_of(modes=(amount,)))
     space = built(chosen)
     ranked = [space.decode(one.parameters, seed=0).ranking for one in listed(chosen)[1:]]
     said = [one.threshold if amount == "threshold" else -(one.budget or 0.0) for one in ranked if one is not None]
@@ -126,16 +125,16 @@ def test_amounts_that_follow_from_scores_have_a_chain_too(amount: str) -> None:
 
 def test_a_chain_that_was_begun_keeps_its_length() -> None:
     """Trials of a later run do not make another chain, and those of an earlier one are not asked for again."""
-    few = listed(StudySettings(trials=4))
-    more = listed(StudySettings(trials=40), tuple(one.key for one in few), planned=40)
+    few = listed(study_of(trials=4))
+    more = listed(study_of(trials=40), tuple(one.key for one in few), planned=40)
     assert more == few
     # A first run of fewer trials than planned does the first of them.
-    assert listed(StudySettings(trials=4), (), planned=40) == listed(StudySettings(trials=40))[:4]
+    assert listed(study_of(trials=4), (), planned=40) == listed(study_of(trials=40))[:4]
 
 
 def test_a_study_from_before_has_the_warm_starts_that_it_had() -> None:
     """Its keys say no number of points: it has as many as its settings say."""
-    chosen = StudySettings(uniform_points=4, solved_points=3)
+    chosen = study_of(uniform_points=4, solved_points=3)
     keys = ("dense", "uniform 0", "uniform 1", "uniform 2", "uniform 3", "solved 0", "solved 20 0")
     names = [one.key for one in listed(chosen, keys)]
     assert names == ["dense", "solved 0", "solved 1", "solved 2", *keys[1:5]]
@@ -167,26 +166,24 @@ OLD = {
 
 def test_a_folder_with_the_old_defaults_keeps_them(tmp_path: Path) -> None:
     out, task = tmp_path / "run", image_task()
-    now = StudySettings(trials=2, latency_rounds=0, objectives=("quality", "multiply_adds"))
+    now = study_of(trials=2, latency_rounds=0, objectives=("quality", "multiply_adds"))
     autoprune.Study.create(task, now, out=out)
     path = out / "study.json"
     stored = json.loads(path.read_text())
-    stored["settings"] |= {"uniform_points": 8, "solved_points": 3}
+    stored["settings"] = flat(stored["settings"]) | {"uniform_points": 8, "solved_points": 3}
     stored["settings"]["space"] |= OLD
     # Of the time before there were these; none of them was done then.
     for name in ("length_exponent", "averaging", "reconstruction", "schedulers"):
         del stored["settings"]["space"][name]
     path.write_text(json.dumps(stored))
     kept = autoprune.Study.open(out, task).settings
-    assert (kept.uniform_points, kept.solved_points) == (8, 3)
-    assert (kept.space.steps, kept.space.learning_rate, kept.space.optimizers) == (40, (0.01, 0.1), ("sgd",))
-    assert (kept.space.length_exponent, kept.space.averaging, kept.space.reconstruction) == (0.0, (0.0,), (0,))
-    assert kept.space.schedulers == ("one_cycle",)
+    assert (kept.search.uniform_points, kept.search.solved_points) == (8, 3)
+    assert (kept.recovery.steps, kept.recovery.learning_rate, kept.recovery.optimizers) == (40, (0.01, 0.1), ("sgd",))
+    assert (kept.recovery.length_exponent, kept.recovery.averaging, kept.recovery.reconstruction) == (0.0, (0.0,), (0,))
+    assert kept.recovery.schedulers == ("one_cycle",)
     with pytest.raises(StudyConflictError) as caught:
         autoprune.Study.create(task, now, out=out)
     message = str(caught.value)
-    assert "settings.space.averaging" in message
-    assert "settings.uniform_points=8, settings.solved_points=3" in message.replace(
-        "settings.solved_points=3, settings.uniform_points=8", "settings.uniform_points=8, settings.solved_points=3"
-    )
+    assert "settings.recovery.averaging" in message
+    assert "settings.search.solved_points=3, settings.search.uniform_points=8" in message
     autoprune.Study.create(task, kept, out=out)  # given what it has, it goes on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ from autoprune.explaining.explain import explain_topology
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
-from autoprune.search.space.settings import SpaceSettings
 from autoprune.surgery.cut import cut
 from studies.minilm import study
+from tests.settings import space_of
 from tests.unit.study.small import settings
 
 pytestmark = [
@@ -38,7 +37,7 @@ def task() -> autoprune.PreparedTask:
 @torch.no_grad()
 def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(task: autoprune.PreparedTask) -> None:
     topology = discover_structure(task.dense, task.example_inputs)
-    found = explain_topology(topology, SpaceSettings(kinds=("layers", "blocks")))
+    found = explain_topology(topology, space_of(kinds=("layers", "blocks")))
     parts = {section.kind: section.parts for section in found.sections}
     assert tuple(part.name for part in parts["layers"]) == LAYERS
     assert [part.exact for part in parts["layers"]] == [False] * 6
@@ -68,10 +67,10 @@ def test_explain_lists_layers_attentions_and_feed_forwards_with_what_they_cost(t
 
 def test_a_study_of_layers_heads_and_channels_runs(task: autoprune.PreparedTask, tmp_path: Path) -> None:
     """The study as it is, but brief."""
-    space = replace(
-        study.settings.space, steps=1, scan=False, reconstruction=(0,), recalibration=autoprune.RecalibrationPlan()
+    space = study.settings.changed(
+        {"recovery.steps": 1, "search.scan": False, "recovery.reconstruction": (0,), "recovery.recalibration": (0,)}
     )
-    assert space.kinds == ("layers", "heads", "channels")
+    assert space.structure.kinds == ("layers", "heads", "channels")
     brief = settings(trials=5, sampler="random", seed=1, solved_points=1, uniform_points=0, space=space)
     made = autoprune.Study.create(task, brief, out=tmp_path / "run")
     made.run()
