@@ -76,7 +76,7 @@ def test_a_space_without_a_channel_to_lose_is_refused() -> None:
     check_space(space(max_ratio=0.001, kinds=("channels", "weights")), context(), scanned=())
     for amounts in (("threshold",), ("ratio", "ranking")):
         check_space(space(round_to=2 * most, modes=amounts), context(), scanned=())
-    assert "Raise max_ratio" in refused(max_ratio=0.001, amounts=("threshold",))
+    assert "Raise max_ratio" in refused(max_ratio=0.001, modes=("threshold",))
 
 
 def test_a_sound_space() -> None:
@@ -144,7 +144,7 @@ def test_the_scans_criterion_and_that_of_a_ranking_have_to_fit_too() -> None:
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale'"):
         check_space(space(), context(), scanned=("bn_scale",))
     own = {"criteria": ("l2", "bn_scale"), "criterion_per_group": True, "scan_criterion": "bn_scale"}
-    assert "criterion 'bn_scale'" in refused(**own, amounts=("ratio", "ranking"))
+    assert "criterion 'bn_scale'" in refused(**own, modes=("ratio", "ranking"))
     check_space(space(**own, modes=("ratio", "count")), context(), scanned=())
 
 
@@ -156,7 +156,7 @@ def test_where_each_group_chooses_one_criterion_that_fits_is_enough() -> None:
 @pytest.mark.parametrize("name", ["constant", "flat_alone", "one_cycle"])
 def test_a_schedule_without_a_pace(name: str) -> None:
     """The built-in cycle is constant below eight steps."""
-    text = refused(schedulers=(name,), schedules=("cubic", "learning_rate"), steps=6)
+    text = refused(schedulers=(name,), names=("cubic", "learning_rate"), steps=6)
     assert f"scheduler {name!r}: the learning rate under the schedule 'learning_rate' must fall" in text
     check_space(space(schedulers=(name,), names=("cubic",), steps=6), context(), scanned=())
 

@@ -169,7 +169,7 @@ def test_a_trial_starts_from_its_ancestors_weights(
 def test_no_recalibration_leaves_the_running_statistics(
     untrained_child: tuple[dict[str, Tensor], dict[str, Tensor], list[str]],
 ) -> None:
-    """batch_norm_samples=0 is no recalibration; it must not set means to 0 and variances to 1."""
+    """recalibration=(0,) is no recalibration; it must not set means to 0 and variances to 1."""
     stored, expected, parameters = untrained_child
     assert [n for n in stored if n not in parameters and not torch.equal(stored[n], expected[n])] == []
 
