@@ -84,7 +84,7 @@ def _table(front: Front) -> Table:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
     head, rows = text_table(front.problem, dense, records)
-    return Table(head=head, rows=rows)
+    return Table(head=head, rows=rows, numeric=True)
 
 
 def _sensitivity(scan: Sensitivity, front: Front, groups: Sequence[Mapping[str, object]]) -> Section:

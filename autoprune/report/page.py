@@ -22,10 +22,12 @@ class Table:
     Attributes:
         head: Names of the columns.
         rows: Cells of each row, one for each column.
+        numeric: Whether the cells are numbers, which are never broken over two lines.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    numeric: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

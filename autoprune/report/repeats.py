@@ -44,4 +44,5 @@ def _table(rows: pd.DataFrame) -> Table:
     return Table(
         head=tuple(str(name) for name in rows.columns),
         rows=tuple(tuple(number_text(value) for value in row) for row in rows.to_numpy().tolist()),
+        numeric=True,
     )

@@ -113,6 +113,13 @@ def test_nothing_is_fetched(full: str) -> None:
         assert "@import" not in style
 
 
+def test_numbers_of_the_front_are_not_broken_and_long_names_are(full: str) -> None:
+    tables = [attributes.get("class") for tag, attributes in Page(full).tags if tag == "table"]
+    assert tables[0] == "numbers"
+    assert tables[-1] is None, "what is left alone has names of any length"
+    assert ".numbers td,.numbers th{overflow-wrap:normal}" in full
+
+
 def test_plotly_is_in_the_page_once(full: str) -> None:
     assert full.count("plotly.js v") == 1
     assert full.startswith("<!doctype html>")
