@@ -59,6 +59,7 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.early_stopping --seeds 6
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.discovery
 	$(BIN)/python -m benchmarks.peak_memory
 

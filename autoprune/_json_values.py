@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from enum import Enum
+from enum import StrEnum
 from types import NoneType
 from typing import cast, get_args
 
@@ -65,7 +65,7 @@ def any_number(data: object, kind: object) -> float:
     return data if isinstance(data, float) else number(data, kind)
 
 
-def member(data: object, kind: type[Enum]) -> Enum:
+def member(data: object, kind: type[StrEnum]) -> StrEnum:
     """Accept the value of a member of an enumeration."""
     values = [one.value for one in kind]
     if data not in values:

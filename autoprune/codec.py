@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -344,15 +344,10 @@ def _is_a(kind: object, container: object) -> bool:
     return origin is container
 
 
-def _is_enum(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Enum)
-
-
 def _converter(number: Callable[[object, object], float]) -> Converter:
     made = Converter(detailed_validation=True)
-    for kind, hook in ((int, integer), (float, number), (str, text), (bool, boolean)):
+    for kind, hook in ((int, integer), (float, number), (str, text), (StrEnum, member), (bool, boolean)):
         made.register_structure_hook(kind, hook)
-    made.register_structure_hook_func(_is_enum, member)
     made.register_structure_hook_func(lambda kind: kind is object, lambda data, _: data)
     made.register_structure_hook_func(lambda kind: _is_a(kind, tuple), partial(tuple_of, made))
     made.register_structure_hook_func(lambda kind: _is_a(kind, Mapping), partial(mapping_of, made))

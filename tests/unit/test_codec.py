@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,26 @@ def test_what_a_later_version_brought_is_not_missing_in_an_earlier_one() -> None
     assert from_plain(Whole, old | {"version": 1}, "f").name == "none"
     with pytest.raises(StorageError, match="must hold name, but got none"):
         from_plain(Whole, old, "f")
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@stored(Format(what="a painted part"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Painted:
+    colour: Colour
+
+
+def test_a_member_of_an_enumeration_is_stored_as_its_value() -> None:
+    found = from_plain(Painted, {"colour": "blue"}, "f")
+    assert found.colour is Colour.BLUE
+    assert json.dumps(to_plain(found)) == '{"colour": "blue"}'
+    for value in ("green", 3):
+        with pytest.raises(StorageError, match=f"colour must be one of red, blue, but got {value!r}"):
+            from_plain(Painted, {"colour": value}, "f")
 
 
 @stored(Format(what="a renamed part", formerly={"count": "number"}, refuses_unknown=True))
