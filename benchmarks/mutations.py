@@ -44,75 +44,74 @@ class Mutation:
     tests: tuple[str, ...]
 
 
-_STUDY = ("tests/unit/study",)
-_FRONT = ("tests/unit/front",)
+_STRUCTURE = "tests/conformance/test_structure.py"
 
 MUTATIONS = (
     Mutation(
         name="tracer rule: softmax over channels is not noted",
         old="    graph.note_reduced(axes[dim])\n    for result in tensors_in(out):",
         new="    for result in tensors_in(out):",
-        tests=("tests/unit/trace", "tests/conformance/test_structure.py"),
+        tests=("tests/unit/trace/test_trace.py", "tests/unit/surgery/test_attention.py", _STRUCTURE),
     ),
     Mutation(
         name="tracer rule: axes after space are taken for channels",
         old="graph.put(result, [*axes[:kept], *([None] * (result.ndim - kept))])",
         new="graph.put(result, [*axes[: kept - 1], *([None] * (result.ndim - kept + 1))])",
-        tests=("tests/unit/trace", "tests/conformance/test_structure.py"),
+        tests=("tests/unit/trace/test_trace.py", _STRUCTURE),
     ),
     Mutation(
         name="index map: columns removed from the wrong end of a member",
         old="[removed].reshape(-1)] = True",
         new="[removed.flip(0)].reshape(-1)] = True",
-        tests=("tests/unit/surgery", "tests/conformance/test_structure.py"),
+        tests=("tests/unit/surgery/test_cut.py", "tests/properties"),
     ),
     Mutation(
         name="cut: positions of a parent are taken for those of the dense model",
         old="where = torch.searchsorted(before, alive)",
         new="where = alive.clamp(max=len(before) - 1)",
-        tests=("tests/unit/surgery", "tests/properties"),
+        tests=("tests/properties", "tests/unit/surgery/test_cut.py"),
     ),
     Mutation(
         name="mask: an atom of a product is silenced where one of its positions stays",
         old="gone[np.setdiff1d(union_find.atoms_of(nodes[~stays]), union_find.atoms_of(nodes[stays]))] = True",
         new="gone[union_find.atoms_of(nodes[~stays])] = True",
-        tests=("tests/unit/surgery", "tests/conformance/test_structure.py"),
+        tests=("tests/unit/surgery/test_attention.py", _STRUCTURE),
     ),
     Mutation(
         name="score formula: linf is a mean",
         old='torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).amax(0)',
         new='torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).mean(0)',
-        tests=("tests/unit/criteria", "tests/conformance/test_criteria.py"),
+        tests=("tests/unit/criteria/test_magnitude.py", "tests/conformance/test_criteria.py"),
     ),
     Mutation(
         name="schedule: cubic is quadratic",
         old="final * (1.0 - left * left * left)",
         new="final * (1.0 - left * left)",
-        tests=("tests/unit/recovery", "tests/conformance/test_schedules.py", "tests/architecture"),
+        tests=("tests/unit/recovery/test_schedules.py",),
     ),
     Mutation(
         name="learning rate: warm restarts begin a fourth cycle",
         old="T_0=max(1, math.ceil(steps / 7))",
         new="T_0=max(1, steps // 7)",
-        tests=("tests/unit/recovery", "tests/conformance/test_schedules.py"),
+        tests=("tests/unit/recovery/test_learning_rate.py", "tests/conformance/test_schedules.py"),
     ),
     Mutation(
         name="kept channels: the last channel of a group may be one too many",
         old="if indices[-1] >= known[name]:",
         new="if indices[-1] > known[name]:",
-        tests=("tests/unit/surgery", "tests/unit/criteria", "tests/properties"),
+        tests=("tests/unit/surgery/test_cut.py", "tests/unit/criteria/test_select.py"),
     ),
     Mutation(
         name="kept channels: the lowest scores stay",
         old="best = torch.topk(scores, width).indices",
         new="best = torch.topk(scores, width, largest=False).indices",
-        tests=("tests/unit/criteria", "tests/conformance/test_criteria.py"),
+        tests=("tests/unit/criteria/test_select.py",),
     ),
     Mutation(
         name="codec: a later version is read",
         old="if type(found) is not int or not 1 <= found <= form.version:",
         new="if type(found) is not int or not 1 <= found:",
-        tests=("tests/unit/test_codec.py", "tests/unit/plan", "tests/golden"),
+        tests=("tests/unit/test_codec.py", "tests/unit/plan"),
     ),
     Mutation(
         name="run folder: a candidate is written in its place, not beside it",
@@ -130,55 +129,55 @@ MUTATIONS = (
         final.mkdir(parents=True)
         yield final
 """,
-        tests=("tests/faults", "tests/unit/study", "tests/unit/task"),
+        tests=("tests/faults/test_kill.py",),
     ),
     Mutation(
         name="journal: a torn last line stays",
         old="            _cut_torn_line(path)\n",
         new="",
-        tests=("tests/unit/study", "tests/faults"),
+        tests=("tests/unit/study/test_journal.py", "tests/unit/study/test_study_resume.py"),
     ),
     Mutation(
         name="front: the lower quality is the better one",
         old='return -value if self.better == "higher" else value',
         new='return -value if self.better == "lower" else value',
-        tests=_FRONT,
+        tests=("tests/unit/front",),
     ),
     Mutation(
         name="front: equal points are all on it",
         old="moocore.is_nondominated(points[finite], keep_weakly=False)",
         new="moocore.is_nondominated(points[finite], keep_weakly=True)",
-        tests=_FRONT,
+        tests=("tests/unit/front",),
     ),
     Mutation(
         name="limits: a share of dense is a plain number",
         old="return Limit(name=name, objective=shares[rest], share=True)",
         new="return Limit(name=name, objective=shares[rest])",
-        tests=(*_FRONT, "tests/unit/study/test_limits.py"),
+        tests=("tests/unit/front", "tests/unit/records", "tests/unit/study/test_limits.py"),
     ),
     Mutation(
         name="lineage: of equal parents the earlier one",
         old="key=lambda record: (record.search.multiply_adds, -record.number), default=None",
         new="key=lambda record: (record.search.multiply_adds, record.number), default=None",
-        tests=_STUDY,
+        tests=("tests/unit/study/test_lineage.py",),
     ),
     Mutation(
         name="solver: the step with the largest loss first",
         old="best = int(np.argmin(prices))",
         new="best = int(np.argmax(np.where(np.isfinite(prices), prices, -1.0)))",
-        tests=("tests/unit/sensitivity",),
+        tests=("tests/unit/sensitivity/test_solver.py",),
     ),
     Mutation(
         name="rounding: of two flips the worst one",
         old="nearest = int(np.argmin(np.abs(after)))",
         new="nearest = int(np.argmax(np.abs(after)))",
-        tests=("tests/unit/sensitivity",),
+        tests=("tests/unit/sensitivity", "tests/conformance/test_spaces.py", "tests/unit/space"),
     ),
     Mutation(
         name="early stopping: candidates of a user may be stopped",
         old="return origin == STOPPABLE and rule(",
         new="return rule(",
-        tests=_STUDY,
+        tests=("tests/unit/study/test_early_stopping.py",),
     ),
     Mutation(
         name="early-stopping rule: the bound is the worst residual",
@@ -196,7 +195,7 @@ MUTATIONS = (
         name="command line: wrong input exits with 1",
         old="            fail(str(error), 2)\n        except AutopruneError",
         new="            fail(str(error), 1)\n        except AutopruneError",
-        tests=("tests/end_to_end", "tests/faults/test_wrong_input.py"),
+        tests=("tests/faults/test_wrong_input.py",),
     ),
 )
 
@@ -225,6 +224,8 @@ def noticed(mutation: Mutation, whole: bool) -> tuple[bool, str]:
         copy_tree(tree)
         apply(mutation, tree)
         tests = () if whole else tuple(path for path in mutation.tests if (tree / path).exists())
+        if not (tests or whole):
+            raise ValueError(f"{mutation.name}: none of {', '.join(mutation.tests)} exists; mend the list.")
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         environment = {**os.environ, "PYTHONPATH": str(tree)}
         result = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, env=environment)
