@@ -175,9 +175,9 @@ MUTATIONS = (
     ),
     Mutation(
         name="early stopping: candidates of a user may be stopped",
-        old="return origin == STOPPABLE and rule(",
-        new="return rule(",
-        tests=("tests/unit/study/test_early_stopping.py",),
+        old="        if not proposal.origin.is_stoppable:\n            return False\n",
+        new="",
+        tests=("tests/unit/search", "tests/unit/study/test_early_stopping.py"),
     ),
     Mutation(
         name="early-stopping rule: the bound is the worst residual",
