@@ -10,13 +10,13 @@ class Cost:
     """Cost of a model of given widths on the example inputs, computed without running it.
 
     Attributes:
-        parameters: Number of parameters.
         multiply_adds: Multiply-adds of convolutions and matrix products, for the whole example batch.
+        parameters: Number of parameters.
         size_bytes: Bytes of parameters and buffers.
     """
 
-    parameters: int
     multiply_adds: int
+    parameters: int
     size_bytes: int
 
     def shares_gone(self, left: Cost) -> tuple[float, float]:
