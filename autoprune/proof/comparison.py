@@ -26,7 +26,8 @@ from autoprune.proof.influence import (
     merge_cuts,
     without_gradient,
 )
-from autoprune.proof.perturbation import perturb_input, perturb_statistics, perturb_weights
+from autoprune.proof.partial_reads import Staying, is_alone, sampled_outputs, storage_of
+from autoprune.proof.perturbation import perturb_input, perturb_statistics, perturb_weights, redraw_weights
 from autoprune.proof.preparation import (
     ATTEMPTS,
     ROUGH_ATTEMPTS,
@@ -40,7 +41,7 @@ from autoprune.structure.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHE
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask_traced
-from autoprune.task.clone import clone_with, drop_cached_tensors, share_parameters
+from autoprune.task.clone import drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
 from autoprune.trace.graph import ChannelGraph
@@ -85,7 +86,13 @@ class EquivalenceCheck:
 
     @classmethod
     def of(
-        cls, model: nn.Module, example_inputs: Inputs, deadline: float = math.inf, *, rough: bool = False
+        cls,
+        model: nn.Module,
+        example_inputs: Inputs,
+        deadline: float = math.inf,
+        *,
+        topology: Topology | None = None,
+        rough: bool = False,
     ) -> EquivalenceCheck:
         """Make the check, in float64 and with perturbed weights and inputs as far as the model runs with them.
 
@@ -93,6 +100,7 @@ class EquivalenceCheck:
             model: The user's model.
             example_inputs: Inputs of its forward.
             deadline: Processor time at which forwards raise OutOfTime, in seconds.
+            topology: A topology of the model, to work out a sample of many outputs; None to work out all.
             rough: Whether the model's own precision is enough, to look for repairs that are proved later.
 
         Returns:
@@ -103,9 +111,13 @@ class EquivalenceCheck:
             OutOfTime: When the deadline passes.
         """
         error: Exception = RuntimeError()  # that of the last attempt
-        for attempt in (*(ROUGH_ATTEMPTS if rough else ()), *ATTEMPTS):
+        attempts = (*(ROUGH_ATTEMPTS if rough else ()), *ATTEMPTS)
+        samples = sampled_outputs(topology) if topology is not None else {}
+        ways = ((attempt, some) for attempt in attempts for some in ((samples, {}) if samples else ({},)))
+        for attempt, some in ways:
+            forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model), samples=some)
             try:
-                made = cls._of(model, example_inputs, attempt, deadline)
+                made = cls._of(model, example_inputs, attempt, forwards)
             except Exception as found:  # user code runs in here
                 error = found
                 continue
@@ -121,8 +133,7 @@ class EquivalenceCheck:
         ) from error
 
     @classmethod
-    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: Attempt, deadline: float) -> EquivalenceCheck:
-        forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model))
+    def _of(cls, model: nn.Module, example_inputs: Inputs, attempt: Attempt, forwards: Forwards) -> EquivalenceCheck:
         forwards.check_time()
         scratch = shared_copy(model, attempt.dtype) if attempt.shares else copy_for_tracing(model)
         widen(scratch, attempt)
@@ -168,8 +179,7 @@ class EquivalenceCheck:
             self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards))
 
     def redrawn(self, seed: int) -> EquivalenceCheck | None:
-        """Make the check with other weights of the same size: a cut without effect, behind a dead ReLU say, may have
-        one then.
+        """Make the check with other weights.
 
         Args:
             seed: Seed of the weights.
@@ -177,17 +187,8 @@ class EquivalenceCheck:
         Returns:
             The check; None if the model does not run with them.
         """
-        generator = torch.Generator().manual_seed(4 + seed)
-        parameters = {name: parameter.ndim for name, parameter in self.model.named_parameters()}
-
-        def other(name: str, tensor: Tensor) -> Tensor | None:
-            if name not in parameters or not tensor.is_floating_point():
-                return None
-            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
-            return tensor + drawn if parameters[name] < 2 else tensor * drawn.sign()
-
         try:
-            return self._on(clone_with(self.model, other), self.inputs, self.forwards, finite=True)
+            return self._on(redraw_weights(self.model, seed), self.inputs, self.forwards, finite=True)
         except Exception:  # user code runs in here
             return None
 
@@ -333,6 +334,14 @@ class EquivalenceCheck:
         scaled = torch.float64 if self.forwards.promotes else None
         return cut(model or self.model, topology, chosen, share=True, scaled=scaled)
 
+    def _mask(
+        self, topology: Topology, chosen: KeptChannels, model: nn.Module | None = None
+    ) -> tuple[nn.Module, Staying]:
+        """Mask the model. Large weights that no forward may write to are left as they are, and read in part."""
+        large = {name: weight for name, weight in self.model.named_parameters() if is_alone(weight)}
+        left = [name for name, weight in large.items() if storage_of(weight) in self.forwards.guarded]
+        return mask_traced(model or self.model, topology, chosen, self.traced, left)
+
     def _cut_outputs(self, topology: Topology, chosen: KeptChannels, *, training: bool = False) -> list[Tensor]:
         return self.forwards.outputs(self._cut(topology, chosen).train(training), self.inputs)
 
@@ -342,9 +351,8 @@ class EquivalenceCheck:
             while len(self.silenced) >= _HELD:
                 self.silenced.popitem(last=False)
             self.forwards.check_time()
-            self.silenced[key] = self.forwards.outputs(
-                mask_traced(self.model, topology, chosen, self.traced), self.inputs
-            )
+            masked, staying = self._mask(topology, chosen)
+            self.silenced[key] = self.forwards.outputs(masked, self.inputs, staying)
         return self.silenced[key]
 
     def _fault_in_training(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
@@ -362,17 +370,18 @@ class EquivalenceCheck:
     def _fault_at_rest(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
         """Compare cut and mask in training mode at rest, as eval mode does not run weights that only training reads."""
         try:
-            outputs = self._at_rest(lambda model: self._cut(topology, chosen, model))
-            expected = self._at_rest(lambda model: mask_traced(model, topology, chosen, self.traced))
+            outputs = self._at_rest(lambda model: (self._cut(topology, chosen, model), {}))
+            expected = self._at_rest(lambda model: self._mask(topology, chosen, model))
         except Exception as error:  # user code runs in here
             return _raised(NOT_TRAINING, error)
-        return self._apart(outputs, expected, lambda: self._at_rest(share_parameters), "in training mode, ")
+        return self._apart(outputs, expected, lambda: self._at_rest(lambda m: (m, {})), "in training mode, ")
 
-    def _at_rest(self, make: Callable[[nn.Module], nn.Module]) -> list[Tensor]:
+    def _at_rest(self, make: Callable[[nn.Module], tuple[nn.Module, Staying]]) -> list[Tensor]:
         """Return the outputs, in training mode at rest, of a model made from the check's."""
         model = share_parameters(self.model)
         with LossMode(trains=True).on(model):
-            return self.forwards.outputs(make(model), self.inputs)
+            made, staying = make(model)
+            return self.forwards.outputs(made, self.inputs, staying)
 
     def _trains(self) -> bool:
         try:

@@ -54,7 +54,7 @@ def prove(
         return topology
     deadline = time.process_time() + seconds
     try:
-        return Proof(topology, EquivalenceCheck.of(model, example_inputs, deadline), seed).run()
+        return Proof(topology, EquivalenceCheck.of(model, example_inputs, deadline, topology=topology), seed).run()
     except OutOfTime:
         return _unproved(topology)
 
@@ -127,7 +127,8 @@ class _Discovery:
 
     def run(self, topology: Topology) -> Topology:
         """Prove a model that may have repeated layers, which are left out to learn repairs."""
-        proof = Proof(topology, EquivalenceCheck.of(self.model, self.inputs, self.deadline), self.seed)
+        check = EquivalenceCheck.of(self.model, self.inputs, self.deadline, topology=topology)
+        proof = Proof(topology, check, self.seed)
         lessons = None if proof.passes_at_once() else self._learn_without_repeats()
         if lessons is None:
             return self._better(proof, Proof.run)[0]
@@ -184,7 +185,7 @@ class _Discovery:
             return None
         try:
             topology = trace(shallow, self.inputs)
-            check = EquivalenceCheck.of(shallow, self.inputs, half, rough=_is_fine(shallow))
+            check = EquivalenceCheck.of(shallow, self.inputs, half, topology=topology, rough=_is_fine(shallow))
         except (Exception, OutOfTime):  # user code runs in here, and may need all of its layers
             return None
         seconds = time.process_time() - start

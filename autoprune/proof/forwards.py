@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoprune.proof.memory import give_back, resident
+from autoprune.proof.partial_reads import LARGE, PartialReads, Sample, Staying, product, storage_of
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
 from autoprune.trace.running import plain_operators
@@ -35,8 +36,6 @@ _SHORT = {
 #: Operators that only pick values: picking before conversion avoids converting whole tables.
 _PICKING = frozenset(("embedding", "index_select", "index", "gather"))
 _PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
-#: Number of elements of a weight that are converted at once.
-_LARGE = 2**18
 
 
 class OutOfTime(BaseException):
@@ -58,6 +57,7 @@ class Forwards:
         guarded: Storages that no forward may write to.
         most: Bytes of resident memory above which freed memory is returned to the system after a forward.
         precisions: Floating-point types of all results so far; without promotion a model may cast inside.
+        samples: Weight -> sample of the outputs that it makes; the others are not worked out.
     """
 
     deadline: float
@@ -65,18 +65,20 @@ class Forwards:
     guarded: frozenset[int] = frozenset()
     most: float = math.inf
     precisions: set[torch.dtype] = field(default_factory=set)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
     @contextmanager
-    def of(self, model: nn.Module) -> Iterator[None]:
+    def of(self, model: nn.Module, staying: Staying = MappingProxyType({})) -> Iterator[None]:
         """Run a model in this context, in its own mode.
 
         Args:
             model: The model.
+            staying: Positions of large weights that stay; what lies elsewhere is read as zero.
 
         Yields:
             Nothing.
         """
-        with plain_operators(model), _Run(self, _FINEST):
+        with plain_operators(model), _Run(self, _FINEST, PartialReads(model, staying, self.samples)):
             yield
 
     @contextmanager
@@ -92,7 +94,7 @@ class Forwards:
             The copy; it shares parameters.
         """
         copied = self.shortened_model(model)
-        with plain_operators(copied), _Run(self, _SHORT, back=True):
+        with plain_operators(copied), _Run(self, _SHORT, None):
             yield copied
         give_back(self.most)
 
@@ -124,12 +126,13 @@ class Forwards:
         """
         return tensor.to(_SHORT.get(tensor.dtype)) if self.promotes else tensor
 
-    def outputs(self, model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    def outputs(self, model: nn.Module, inputs: Inputs, staying: Staying = MappingProxyType({})) -> list[Tensor]:
         """Run a model without gradients.
 
         Args:
             model: The model.
             inputs: Its inputs.
+            staying: As in `of`.
 
         Returns:
             The tensors among its outputs.
@@ -138,7 +141,7 @@ class Forwards:
             OutOfTime: When the deadline passes.
         """
         given = clone_inputs(inputs)
-        with torch.no_grad(), self.of(model):
+        with torch.no_grad(), self.of(model, staying):
             outputs = outputs_in(call(model, given))
         give_back(self.most)
         return outputs
@@ -170,19 +173,21 @@ def storages(model: nn.Module) -> frozenset[int]:
     Returns:
         Identities of the storages.
     """
-    strided = (tensor for tensor in model.parameters() if tensor.layout == torch.strided)
-    return frozenset(tensor.untyped_storage()._cdata for tensor in strided)
+    return frozenset(storage_of(tensor) for tensor in model.parameters()) - {0}
 
 
 class _Run(TorchDispatchMode):
     """A forward, or a forward with its backward.
 
-    types: dtype of arguments -> dtype to compute in. back: whether a backward follows.
+    types: dtype of arguments -> dtype to compute in. reads: weights that are read in part; None if a backward follows.
     """
 
-    def __init__(self, forwards: Forwards, types: Mapping[torch.dtype, torch.dtype], *, back: bool = False) -> None:
+    def __init__(
+        self, forwards: Forwards, types: Mapping[torch.dtype, torch.dtype], reads: PartialReads | None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._forwards, self._types, self._back = forwards, types, back
+        self._forwards, self._reads = forwards, reads
+        self._types = types if forwards.promotes else {}
 
     def __torch_dispatch__(
         self,
@@ -198,19 +203,41 @@ class _Run(TorchDispatchMode):
         targets = [target for target in (_argument(place, args, kwargs) for place in written) if target is not None]
         self._guard(targets)
         # A gradient gets the dtype that autograd asks for: that of its weight.
-        if views or (self._back and func.overloadpacket.__name__ == "_to_copy"):
+        if views or (self._reads is None and func.overloadpacket.__name__ == "_to_copy"):
             return func(*args, **kwargs)
-        if not self._forwards.promotes:
-            out = func(*args, **kwargs)
-        elif targets:
-            out = _written(func, args, kwargs, targets[0].dtype)
-        else:
-            out = self._converted(func, args, kwargs)
-        if not self._back:
+        out = self._partial(func, args, kwargs) if self._reads else None
+        if out is None:
+            out = self._whole(func, args, kwargs, targets)
+        if self._reads is not None:
             # Coarse constants do no harm, so scalars and vectors are not counted.
             found = (tensor for tensor in tensors_in(out) if tensor.is_floating_point() and tensor.ndim > 1)
             self._forwards.precisions.update(tensor.dtype for tensor in found)
         return out
+
+    def _partial(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        """Run an operator that reads a weight in part, without a copy of the weight; None for other operators."""
+        assert self._reads is not None
+        if func not in _PRODUCTS or kwargs:
+            return _mapped(self._reads.picked(func, args, kwargs), self._cast)
+        *bias, values, weight = args
+        assert isinstance(values, Tensor) and isinstance(weight, Tensor)
+        out = self._reads.product(self._cast(values), weight, self._cast_in_time)
+        return None if out is None else sum((self._cast(one) for one in bias if isinstance(one, Tensor)), out)
+
+    def _whole(
+        self,
+        func: torch._ops.OpOverload,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        targets: list[Tensor],
+    ) -> object:
+        """Run an operator in the types of this run. targets: arguments that it writes to."""
+        if self._reads:
+            args = tuple(_mapped(arg, self._reads.silenced) for arg in args)
+            kwargs = {name: _mapped(arg, self._reads.silenced) for name, arg in kwargs.items()}
+        if not self._forwards.promotes:
+            return func(*args, **kwargs)
+        return _written(func, args, kwargs, targets[0].dtype) if targets else self._converted(func, args, kwargs)
 
     def _converted(self, func: torch._ops.OpOverload, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
         if func.overloadpacket.__name__ in _PICKING:
@@ -218,13 +245,13 @@ class _Run(TorchDispatchMode):
         if func in _PRODUCTS and not kwargs:
             *bias, values, weight = args
             if isinstance(values, Tensor) and isinstance(weight, Tensor) and self._is_large(weight):
-                product = _product(self._cast(values), weight, self._cast_in_time)
-                return sum((self._cast(one) for one in bias if isinstance(one, Tensor)), product)
+                out = product(self._cast(values), weight, self._cast_in_time)
+                return sum((self._cast(one) for one in bias if isinstance(one, Tensor)), out)
         words = {name: _mapped(arg, self._cast, self._types) for name, arg in kwargs.items()}
         return _mapped(func(*(_mapped(arg, self._cast, self._types) for arg in args), **words), self._cast)
 
     def _is_large(self, weight: Tensor) -> bool:
-        return weight.dtype in self._types and weight.numel() > _LARGE
+        return weight.dtype in self._types and weight.numel() > LARGE
 
     def _cast(self, tensor: Tensor) -> Tensor:
         dtype = self._types.get(tensor.dtype)
@@ -237,21 +264,8 @@ class _Run(TorchDispatchMode):
 
     def _guard(self, targets: list[Tensor]) -> None:
         for target in targets:
-            if target.layout == torch.strided and target.untyped_storage()._cdata in self._forwards.guarded:
+            if storage_of(target) in self._forwards.guarded:
                 raise WritesWeightsError("the model changes its weights in its forward")
-
-
-def _product(values: Tensor, weight: Tensor, cast: Callable[[Tensor], Tensor]) -> Tensor:
-    """Multiply with a weight that is converted part by part, in the order in which it lies in memory."""
-    out = values.new_zeros(values.shape[0], weight.shape[1])
-    along = 0 if weight.stride(1) == 1 else 1
-    step = max(1, _LARGE // weight.shape[1 - along])
-    for start in range(0, weight.shape[along], step):
-        if along == 0:
-            out.addmm_(values[:, start : start + step], cast(weight[start : start + step]))
-        else:
-            out[:, start : start + step] = values @ cast(weight[:, start : start + step])
-    return out
 
 
 @cache

@@ -171,12 +171,18 @@ def gradients(
 
 def _look(found: dict[str, Axes], name: str, parameter: Tensor) -> None:
     """Note the positions with a gradient other than zero, and free the gradient."""
-    if parameter.grad is not None:
-        # A NaN in a gradient is no evidence.
-        some = ((parameter.grad > 0) | (parameter.grad < 0)).cpu()
+    grad = parameter.grad
+    if grad is not None:
+        # A NaN is no evidence. The sum shows whether there is one, and takes less time than two comparisons.
+        some = (grad != 0 if bool(grad.sum().isfinite()) else (grad > 0) | (grad < 0)).cpu()
         others = [[other for other in range(some.ndim) if other != axis] for axis in range(some.ndim)]
-        found[name] = tuple(some.any(dim=axes) if axes else some for axes in others) or (some.reshape(1),)
+        found[name] = tuple(_any(some, axes) if axes else some for axes in others) or (some.reshape(1),)
         parameter.grad = None
+
+
+def _any(some: Tensor, axes: list[int]) -> Tensor:
+    """Tell which entries are true anywhere along some axes: torch's own `any` takes ten times as long."""
+    return some.view(torch.uint8).amax(axes).bool() if some.numel() else some.any(dim=axes)
 
 
 def _other(tensor: Tensor) -> Tensor:

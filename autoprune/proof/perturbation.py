@@ -45,6 +45,28 @@ def perturb_weights(model: nn.Module) -> nn.Module:
     return clone_with(model, telling)
 
 
+def redraw_weights(model: nn.Module, seed: int) -> nn.Module:
+    """Copy a model with other weights of the same size: a cut behind a dead ReLU, say, may have an effect then.
+
+    Args:
+        model: The model.
+        seed: Seed of the weights.
+
+    Returns:
+        The copy.
+    """
+    generator = torch.Generator().manual_seed(4 + seed)
+    parameters = {name: parameter.ndim for name, parameter in model.named_parameters()}
+
+    def other(name: str, tensor: Tensor) -> Tensor | None:
+        if name not in parameters or not tensor.is_floating_point():
+            return None
+        drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+        return tensor + drawn if parameters[name] < 2 else tensor * drawn.sign()
+
+    return clone_with(model, other)
+
+
 def _says_nothing(values: Tensor) -> bool:
     """Tell whether all values are equal or nearly zero. A sample is tested first, which mostly decides."""
     for some in (part.double() for part in (values.flatten()[:1024], values)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,9 @@ def mask(model: nn.Module, topology: Topology, kept: KeptChannels) -> nn.Module:
     return _silenced(clone_with(model), topology, kept, alive_positions(topology, kept), None)
 
 
-def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced: ChannelGraph) -> nn.Module:
+def mask_traced(
+    model: nn.Module, topology: Topology, kept: KeptChannels, traced: ChannelGraph, left: Container[str] = ()
+) -> tuple[nn.Module, dict[str, dict[int, Tensor]]]:
     """Mask a model for a forward on the inputs of a known trace, which saves tracing it again.
 
     Args:
@@ -60,15 +62,24 @@ def mask_traced(model: nn.Module, topology: Topology, kept: KeptChannels, traced
         topology: Its topology.
         kept: The channels and blocks that stay.
         traced: The channels of a trace on the inputs that the copy will be called with.
+        left: Names of parameters that are left as they are: whoever runs the copy silences them.
 
     Returns:
-        A copy that computes what `mask` computes; parameters that lose nothing are shared with `model`.
+        A copy that computes what `mask` computes; parameters that lose nothing are shared with `model`. Then, for each
+        parameter that is left, the positions that stay on its axes.
     """
     kept.check(topology)
     alive = alive_positions(topology, kept)
-    gone = topology.dropped(kept.dropped)
-    changed = {name for name, _ in alive} | {name for block in gone for name in block.tensors}
-    return _silenced(share_parameters(model, but=changed), topology, kept, alive, traced)
+    gone = {name for block in topology.dropped(kept.dropped) for name in block.tensors}
+    changed = {name for name, _ in alive} | gone
+    staying: dict[str, dict[int, Tensor]] = {name: {} for name in changed if name in left}
+    for (name, axis), positions in alive.items():
+        if name in staying:
+            staying[name][axis] = positions
+    for name in gone & staying.keys():
+        staying[name][0] = torch.empty(0, dtype=torch.int64)
+    masked = share_parameters(model, but=changed - staying.keys())
+    return _silenced(masked, topology, kept, alive, traced, staying), staying
 
 
 def _silenced(
@@ -77,9 +88,10 @@ def _silenced(
     kept: KeptChannels,
     alive: Mapping[tuple[str, int], Tensor],
     traced: ChannelGraph | None,
+    left: Container[str] = (),
 ) -> nn.Module:
-    """Mask a copy in place. traced: the channels of a trace on the inputs to come; None to trace every forward."""
-    _silence(model, topology, kept, alive)
+    """Mask a copy in place, but for some parameters `left`. traced: channels of a trace on the inputs to come, if any."""
+    _silence(model, topology, kept, alive, left)
     known = None if _skip_layers(model, topology, kept, alive) else traced
     return _with_statistics(model, alive, known) if topology.has_statistics else model
 
@@ -94,9 +106,15 @@ def _skip_layers(
     return len(layers) > 0
 
 
-def _silence(model: nn.Module, topology: Topology, kept: KeptChannels, alive: Mapping[tuple[str, int], Tensor]) -> None:
+def _silence(
+    model: nn.Module,
+    topology: Topology,
+    kept: KeptChannels,
+    alive: Mapping[tuple[str, int], Tensor],
+    left: Container[str],
+) -> None:
     """Set the removed parameter entries to zero, in place. alive: positions that stay on each axis."""
-    tensors = dict(model.named_parameters())
+    tensors = {name: parameter for name, parameter in model.named_parameters() if name not in left}
     with torch.no_grad():
         for name in (tensor for block in topology.dropped(kept.dropped) for tensor in block.tensors):
             if name in tensors:

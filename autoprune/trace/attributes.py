@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -155,28 +156,34 @@ def _last(claim: _Claim) -> tuple[bool, ...]:
     return not claim.certain, not claim.of_weight, claim.lent, claim.whole
 
 
-def spans_of(graph: ChannelGraph, owner: Mapping[int, str], nodes: Iterable[Sequence[int]]) -> tuple[PositionSpan, ...]:
+def spans_of(graph: ChannelGraph, owner: Mapping[int, str], *sides: npt.NDArray[np.int64]) -> tuple[PositionSpan, ...]:
     """Count positions by the groups that they are removed with.
 
     Args:
         graph: The channels.
         owner: Class of channels -> name of its group.
-        nodes: For each position its nodes: one, or several in a grid.
+        sides: Nodes of an axis, or of both sides of a grid, row by row.
 
     Returns:
         One span for each combination of groups.
     """
-    counted = Counter(
-        tuple(sorted({owner[atom] for node in position for atom in graph.union_find.atoms(node) if atom in owner}))
-        for position in nodes
-    )
+    counted: Counter[tuple[str, ...]] = Counter()
+    for parts in itertools.product(*(_owners(graph, owner, nodes).items() for nodes in sides)):
+        names = frozenset[str]().union(*(groups for groups, _ in parts))
+        counted[tuple(sorted(names))] += math.prod(count for _, count in parts)
     return tuple(PositionSpan(positions=count, groups=names) for names, count in counted.items())
 
 
+def _owners(graph: ChannelGraph, owner: Mapping[int, str], nodes: npt.NDArray[np.int64]) -> Counter[frozenset[str]]:
+    """Count the positions of an axis by the groups that they are removed with."""
+    union_find, counted = graph.union_find, Counter[frozenset[str]]()
+    for node, count in Counter(union_find.alike(union_find.roots(nodes)).tolist()).items():
+        counted[frozenset(owner[atom] for atom in union_find.atoms(node) if atom in owner)] += count
+    return counted
+
+
 def _spans(graph: ChannelGraph, owner: Mapping[int, str], claim: _Claim) -> tuple[PositionSpan, ...]:
-    if not claim.whole:
-        return spans_of(graph, owner, ([node] for node in claim.nodes.tolist()))
-    return spans_of(graph, owner, itertools.product(claim.nodes.tolist(), claim.others.tolist()))
+    return spans_of(graph, owner, *((claim.nodes, claim.others) if claim.whole else (claim.nodes,)))
 
 
 def _frozen(graph: ChannelGraph, nodes: npt.NDArray[np.int64]) -> bool:

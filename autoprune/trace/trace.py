@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from autoprune.structure.groups import ChannelGroup, Member
@@ -105,7 +106,7 @@ def _contractions(graph: ChannelGraph, owner: Mapping[int, str]) -> tuple[Contra
         Contraction(
             module=module,
             positions=positions,
-            axes=tuple(spans_of(graph, owner, ([node] for node in nodes.tolist())) for nodes in axes),
+            axes=tuple(spans_of(graph, owner, nodes) for nodes in axes),
         )
         for module, positions, axes in graph.contracted
     )
@@ -148,7 +149,7 @@ def _clusters(
         return min(made, default=(len(rank), []))
 
     ordered = sorted((part for atoms in clusters.values() for part in _apart(atoms, crossing)), key=first_made)
-    return [sorted(atoms, key=lambda atom: _first_position(graph, places[atom])) for atoms in ordered]
+    return [_in_order(graph, atoms, places) for atoms in ordered]
 
 
 def _apart(atoms: Sequence[int], crossing: Mapping[int, frozenset[int]]) -> list[list[int]]:
@@ -215,10 +216,10 @@ def _makes(graph: ChannelGraph, name: str, axis: int) -> bool:
     return graph.roles.get((name, axis)) == "out"
 
 
-def _first_position(graph: ChannelGraph, place: Places) -> list[int]:
-    """Return the sort key of channels: their first position on the axis that makes them."""
-    made = [positions for (name, axis), positions in place.items() if _makes(graph, name, axis)]
-    return min(made) if made else min(place.values())
+def _in_order(graph: ChannelGraph, atoms: Sequence[int], places: Mapping[int, Places]) -> list[int]:
+    """Sort channels that lie on the same axes by their first position on those that make them."""
+    made = [key for key in places[atoms[0]] if _makes(graph, *key)]
+    return sorted(atoms, key=lambda atom: min(places[atom][key] for key in made or places[atom]))
 
 
 def _ineligible(graph: ChannelGraph, place: Places, atoms: Sequence[int], read: set[int]) -> Reason | None:
@@ -276,7 +277,7 @@ def _left_alone(
             roots = graph.union_find.roots(nodes)
             key = roots.tobytes()
             if key not in known:
-                known[key] = _stays(graph, roots.tolist(), refused, owner)
+                known[key] = _stays(graph, roots, refused, owner)
             found += [
                 UnprunableLayer(module=names[tensor], channels=count, of=len(nodes), why=why)
                 for why, count in known[key].items()
@@ -290,11 +291,11 @@ def _left_alone(
 
 
 def _stays(
-    graph: ChannelGraph, roots: Sequence[int], refused: Mapping[int, Reason], owner: Mapping[int, str]
+    graph: ChannelGraph, roots: npt.NDArray[np.int64], refused: Mapping[int, Reason], owner: Mapping[int, str]
 ) -> dict[Reason, int]:
     """Count the positions of an axis that stay, by reason. roots: representatives of its nodes."""
     reasons: dict[Reason, int] = defaultdict(int)
-    for node, count in Counter(roots).items():
+    for node, count in Counter(graph.union_find.alike(roots).tolist()).items():
         # One side of a grid may stay while the other is removed.
         removable = any(atom in owner for atom in graph.union_find.atoms(node))
         reason = None if removable else _reason(graph, node, refused)

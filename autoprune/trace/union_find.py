@@ -248,6 +248,11 @@ class ChannelUnionFind:
         """Return the reason for which a class is frozen, None if it is not."""
         return self._reasons.value(self._frozen.item(self.find(atom)))
 
+    def alike(self, roots: Nodes) -> Nodes:
+        """Return representatives, with one in the place of all classes that are frozen for the same reason."""
+        _, first, where = np.unique(self._frozen[roots], return_index=True, return_inverse=True)
+        return np.where(self._frozen[roots] == _NONE, roots, roots[first][where.reshape(-1)])
+
     def stay(self, nodes: AxisNodes) -> bool:
         """Tell whether all channels of an axis are frozen; an axis without nodes has none."""
         return nodes is None or bool((self._frozen[self.atoms_of(nodes)] != _NONE).all())
