@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autoprune.errors import TraceError, describe_exception
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.distance import Tolerance, distance
+from autoprune.proof.failures import in_short, raised
 from autoprune.proof.forwards import Forwards, most_of, storages
 from autoprune.proof.influence import (
     Axes,
@@ -26,7 +27,7 @@ from autoprune.proof.influence import (
     merge_cuts,
     without_gradient,
 )
-from autoprune.proof.partial_reads import Staying, is_alone, sampled_outputs, storage_of
+from autoprune.proof.partial_reads import Staying, large_among, sampled_outputs
 from autoprune.proof.perturbation import perturb_input, perturb_statistics, perturb_weights, redraw_weights
 from autoprune.proof.preparation import (
     ATTEMPTS,
@@ -37,15 +38,14 @@ from autoprune.proof.preparation import (
     shared_copy,
     widen,
 )
-from autoprune.structure.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Reason, ReasonKind
+from autoprune.structure.reasons import DIFFERS, NOT_RUNNING, NOT_TRAINING, OTHER_PATH, OTHER_SHAPE, Reason
 from autoprune.structure.topology import Topology
-from autoprune.surgery.cut import cut
+from autoprune.surgery.cut import OnlyRun, cut
 from autoprune.surgery.mask import mask_traced
 from autoprune.task.clone import drop_cached_tensors, share_parameters
 from autoprune.task.data import Inputs
 from autoprune.task.modes import LossMode
 from autoprune.trace.graph import ChannelGraph
-from autoprune.trace.operators import raised_from
 from autoprune.trace.running import copy_for_tracing
 from autoprune.trace.values import map_tensors
 from autoprune.trace.watch import watch
@@ -68,6 +68,7 @@ class EquivalenceCheck:
         dense: The outputs of the model.
         tolerance: Differences that rounding explains.
         forwards: Runs copies.
+        only_run: How to cut copies; large weights that no forward may write to are sliced once, and masked unchanged.
         silenced: Outputs of the latest masks, by kept set. They do not depend on numbers of modules, so they serve
             every repair that is tried; call `forget` before checks of another topology.
         _slopes: Result of `slopes`, once computed.
@@ -80,6 +81,7 @@ class EquivalenceCheck:
     dense: list[Tensor]
     tolerance: Tolerance
     forwards: Forwards
+    only_run: OnlyRun
     silenced: OrderedDict[object, list[Tensor]] = field(default_factory=OrderedDict)
     _slopes: list[Mapping[str, Axes]] = field(default_factory=list)
     _coarse: list[EquivalenceCheck] = field(default_factory=list)
@@ -160,6 +162,8 @@ class EquivalenceCheck:
             dense=dense,
             tolerance=Tolerance.of(forwards.precisions or {torch.float32}),
             forwards=forwards,
+            # Rounding a weight that is multiplied by a factor would look like an error of the cut.
+            only_run=OnlyRun(torch.float64 if forwards.promotes else None, large_among(scratch, forwards.guarded)),
         )
 
     def _see_coarsely(self) -> None:
@@ -176,7 +180,8 @@ class EquivalenceCheck:
             return
         tolerance = Tolerance.of(forwards.precisions or {torch.float32})
         if shapes_of(dense) == shapes_of(self.dense) and distance(dense, self.dense) <= tolerance.most:
-            self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards))
+            only_run = replace(self.only_run, scaled=None)
+            self._coarse.append(EquivalenceCheck(model, inputs, self.traced, dense, tolerance, forwards, only_run))
 
     def redrawn(self, seed: int) -> EquivalenceCheck | None:
         """Make the check with other weights.
@@ -219,11 +224,11 @@ class EquivalenceCheck:
         try:
             outputs = self._cut_outputs(topology, chosen)
         except Exception as error:  # user code runs in here; any failure means that the group is not offered
-            return _raised(NOT_RUNNING, error)
+            return raised(NOT_RUNNING, error)
         try:
             expected = self._silenced_outputs(topology, chosen)
         except Exception as error:  # values may decide on the path
-            return _raised(OTHER_PATH, error)
+            return raised(OTHER_PATH, error)
         reason = self._apart(outputs, expected, lambda: self.dense)
         if reason is not None:
             return reason
@@ -257,7 +262,7 @@ class EquivalenceCheck:
         try:
             outputs = self._cut_outputs(topology, chosen)
         except Exception as error:  # user code runs in here
-            return f"does not run without it ({_short(error)})"
+            return f"does not run without it ({in_short(error)})"
         if [(tensor.shape, tensor.dtype) for tensor in outputs] != [(one.shape, one.dtype) for one in self.dense]:
             return "gives outputs of another number, shape or type without it"
         return None
@@ -330,17 +335,13 @@ class EquivalenceCheck:
     def _cut(self, topology: Topology, chosen: KeptChannels, model: nn.Module | None = None) -> nn.Module:
         """Cut the model, for a copy that is only run."""
         self.forwards.check_time()
-        # Rounding a weight that is multiplied by a factor would look like an error of the cut.
-        scaled = torch.float64 if self.forwards.promotes else None
-        return cut(model or self.model, topology, chosen, share=True, scaled=scaled)
+        return cut(model or self.model, topology, chosen, only_run=self.only_run)
 
     def _mask(
         self, topology: Topology, chosen: KeptChannels, model: nn.Module | None = None
     ) -> tuple[nn.Module, Staying]:
-        """Mask the model. Large weights that no forward may write to are left as they are, and read in part."""
-        large = {name: weight for name, weight in self.model.named_parameters() if is_alone(weight)}
-        left = [name for name, weight in large.items() if storage_of(weight) in self.forwards.guarded]
-        return mask_traced(model or self.model, topology, chosen, self.traced, left)
+        """Mask the model, for a copy that is only run."""
+        return mask_traced(model or self.model, topology, chosen, self.traced, self.only_run.reused)
 
     def _cut_outputs(self, topology: Topology, chosen: KeptChannels, *, training: bool = False) -> list[Tensor]:
         return self.forwards.outputs(self._cut(topology, chosen).train(training), self.inputs)
@@ -357,14 +358,20 @@ class EquivalenceCheck:
 
     def _fault_in_training(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
         """Return what fails in training mode, unless the dense model fails too: a BatchNorm with one sample, say."""
-        try:
-            self._cut_outputs(topology, chosen, training=True)
-        except Exception as error:
-            return _raised(NOT_TRAINING, error) if self._trains() else None
+        reason = self._looked(lambda check: check._training_error(topology, chosen))
+        if reason is not None:
+            return reason if self._trains() else None
         unread = self.traced.unread()
         groups = (topology.group(name) for name in chosen.groups)
         if any(member.tensor in unread for group in groups for member in group.members):
             return self._fault_at_rest(topology, chosen)
+        return None
+
+    def _training_error(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
+        try:
+            self._cut_outputs(topology, chosen, training=True)
+        except Exception as error:  # user code runs in here
+            return raised(NOT_TRAINING, error)
         return None
 
     def _fault_at_rest(self, topology: Topology, chosen: KeptChannels) -> Reason | None:
@@ -373,7 +380,7 @@ class EquivalenceCheck:
             outputs = self._at_rest(lambda model: (self._cut(topology, chosen, model), {}))
             expected = self._at_rest(lambda model: self._mask(topology, chosen, model))
         except Exception as error:  # user code runs in here
-            return _raised(NOT_TRAINING, error)
+            return raised(NOT_TRAINING, error)
         return self._apart(outputs, expected, lambda: self._at_rest(lambda m: (m, {})), "in training mode, ")
 
     def _at_rest(self, make: Callable[[nn.Module], tuple[nn.Module, Staying]]) -> list[Tensor]:
@@ -389,12 +396,3 @@ class EquivalenceCheck:
         except Exception:  # user code runs in here
             return False
         return True
-
-
-def _raised(kind: ReasonKind, error: Exception) -> Reason:
-    """Turn an error of the model into a reason, with the line that raised it."""
-    return Reason(kind=kind, detail=_short(error), line=raised_from(error))
-
-
-def _short(error: Exception) -> str:
-    return describe_exception(error).splitlines()[0][:200]

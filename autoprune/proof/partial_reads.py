@@ -7,7 +7,7 @@ weights stay as they are, and what an operator reads of them is silenced.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -203,18 +203,23 @@ def storage_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0
 
 
-def is_alone(weight: Tensor) -> bool:
-    """Tell whether a weight is large, and lies in a storage of its own.
+def large_among(model: nn.Module, storages: Container[int]) -> frozenset[str]:
+    """Name the large weights of a model that fill one of some storages alone.
 
     Args:
-        weight: The weight.
+        model: The model.
+        storages: Identities of the storages.
 
     Returns:
-        True if it does.
+        Names of parameters.
     """
-    if weight.layout != torch.strided or weight.numel() <= LARGE:
-        return False
-    return weight.numel() * weight.element_size() == weight.untyped_storage().nbytes()
+    large = ((name, weight) for name, weight in model.named_parameters() if weight.numel() > LARGE)
+    return frozenset(
+        name
+        for name, weight in large
+        if storage_of(weight) in storages
+        and weight.numel() * weight.element_size() == weight.untyped_storage().nbytes()
+    )
 
 
 def _on(device: torch.device, positions: Positions) -> Positions:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,7 @@ def cut(
     kept: KeptChannels,
     *,
     parent: KeptChannels | None = None,
-    share: bool = False,
-    scaled: torch.dtype | None = None,
+    only_run: OnlyRun | None = None,
 ) -> nn.Module:
     """Copy a model with the kept channels and blocks alone; the model itself is not changed.
 
@@ -39,8 +39,7 @@ def cut(
         topology: The topology of the dense model.
         kept: Channels and blocks that stay, in dense indices; a subset of the parent's.
         parent: Channels and blocks that `model` has; None for the dense model.
-        share: Whether parameters that lose nothing are shared with the model, for a copy that is only run.
-        scaled: dtype of weights that are multiplied by a factor; None for their own.
+        only_run: For a copy that is only run: parameters that lose nothing are shared with the model. None for others.
 
     Returns:
         The smaller model.
@@ -65,7 +64,7 @@ def cut(
     expected = _shapes(topology, source)
     scales = _scales(topology, kept, parent)
     # A forward may change buffers, so they are copied.
-    shared = {name for name, info in topology.tensors.items() if info.is_parameter} if share else set()
+    shared = {name for name, info in topology.tensors.items() if info.is_parameter} if only_run else set()
     scratch = _Scratch()
     wrong: list[str] = []
 
@@ -76,9 +75,11 @@ def cut(
         axes = keep.get(name)
         if not axes:
             return tensor if name in shared else None
+        if only_run is not None and name not in scales:
+            return only_run.sliced(name, tensor, axes, scratch)
         smaller = scratch.slice(tensor, axes)
         if name in scales:
-            smaller = smaller.to(scaled)
+            smaller = smaller.to(only_run.scaled if only_run is not None else None)
             _multiply(smaller, scales[name], {axis: now.get((name, axis)) for axis in axes})
         return smaller
 
@@ -91,6 +92,32 @@ def cut(
         )
     _settle(smaller, touched, topology, kept, now)
     return smaller
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyRun:
+    """How to cut copies that are only run.
+
+    Attributes:
+        scaled: dtype of weights that are multiplied by a factor; None for their own.
+        reused: Names of weights of which a slice serves several cuts, as nothing writes to them.
+        slices: The latest slice of each of these: name -> positions kept on each axis, slice.
+    """
+
+    scaled: torch.dtype | None = None
+    reused: Container[str] = ()
+    slices: dict[str, tuple[Mapping[int, Tensor], Tensor]] = field(default_factory=dict)
+
+    def sliced(self, name: str, tensor: Tensor, axes: Mapping[int, Tensor], scratch: _Scratch) -> Tensor:
+        """Return the positions kept on each axis of a weight."""
+        known, found = self.slices.get(name, ({}, tensor))
+        if known.keys() == axes.keys() and all(torch.equal(known[axis], where) for axis, where in axes.items()):
+            return found
+        self.slices.pop(name, None)
+        found = scratch.slice(tensor, axes)
+        if name in self.reused:
+            self.slices[name] = axes, found
+        return found
 
 
 def _check_parent(topology: Topology, kept: KeptChannels, parent: KeptChannels | None) -> None:

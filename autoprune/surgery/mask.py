@@ -90,7 +90,7 @@ def _silenced(
     traced: ChannelGraph | None,
     left: Container[str] = (),
 ) -> nn.Module:
-    """Mask a copy in place, but for some parameters `left`. traced: channels of a trace on the inputs to come, if any."""
+    """Mask a copy in place, but for parameters `left`. traced: channels of a trace on the inputs to come, if any."""
     _silence(model, topology, kept, alive, left)
     known = None if _skip_layers(model, topology, kept, alive) else traced
     return _with_statistics(model, alive, known) if topology.has_statistics else model

@@ -135,3 +135,24 @@ def test_a_weight_that_an_operator_reads_otherwise_is_silenced_there() -> None:
     zeros[[1, 3], 0] = model.weight[[1, 3], 0].detach().double()
     for tensor, expected in zip(found, (zeros.t(), zeros[1:3].abs(), zeros[None]), strict=True):
         torch.testing.assert_close(tensor, expected)
+
+
+def test_a_weight_is_sliced_once_for_cuts_that_keep_the_same_of_it() -> None:
+    model, ids = _tongue()
+    topology, check = trace(model, ids), EquivalenceCheck.of(model, ids)
+
+    def slices(*kept: KeptChannels) -> list[dict[str, int]]:
+        cuts = [check._cut(topology, one) for one in kept]
+        return [{name: weight.data_ptr() for name, weight in one.named_parameters()} for one in cuts]
+
+    first, again, other = slices(
+        KeptChannels(groups={"table": (0, 3, 4), "up": (1, 5)}),
+        KeptChannels(groups={"table": (0, 3, 4), "up": (1, 6)}),
+        KeptChannels(groups={"table": (0, 3, 5), "up": (1, 6)}),
+    )
+    assert first["table.weight"] == again["table.weight"] != other["table.weight"]
+    assert first["up.weight"] != again["up.weight"]
+    assert first["norm.weight"] != again["norm.weight"], "small ones may be written to"
+    kept = KeptChannels(groups={"table": (0, 3, 5), "up": (1, 6)})
+    expected = check.forwards.outputs(mask(check.model, topology, kept), check.inputs)
+    assert distance(check._cut_outputs(topology, kept), expected) < 1e-12
