@@ -96,7 +96,8 @@ def test_a_sample_of_outputs_finds_every_shifted_index_map() -> None:
     model, ids = _tongue()
     topology = trace(model, ids)
     for group in topology.groups:
-        for number in range(len(group.members)):
+        large = [number for number, member in enumerate(group.members) if member.role == "in" or not number]
+        for number in large:
             members = list(group.members)
             members[number] = replace(members[number], index=members[number].index.roll(1, 0))
             wrong = replace(
