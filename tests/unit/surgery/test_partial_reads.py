@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ def test_a_sample_of_outputs_finds_every_shifted_index_map() -> None:
         large = [number for number, member in enumerate(group.members) if member.role == "in" or not number]
         for number in large:
             members = list(group.members)
-            members[number] = replace(members[number], index=members[number].index.roll(1, 0))
+            members[number] = replace(members[number], index=np.roll(members[number].index, 1, 0))
             wrong = replace(
                 topology,
                 groups=tuple(replace(g, members=tuple(members)) if g is group else g for g in topology.groups),
