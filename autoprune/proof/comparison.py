@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping
@@ -27,7 +28,7 @@ from autoprune.proof.influence import (
     merge_cuts,
     without_gradient,
 )
-from autoprune.proof.partial_reads import Staying, large_among, sampled_outputs
+from autoprune.proof.partial_reads import Sample, Staying, large_among, sampled_outputs
 from autoprune.proof.perturbation import perturb_input, perturb_statistics, perturb_weights, redraw_weights
 from autoprune.proof.preparation import (
     ATTEMPTS,
@@ -115,8 +116,8 @@ class EquivalenceCheck:
         error: Exception = RuntimeError()  # that of the last attempt
         attempts = (*(ROUGH_ATTEMPTS if rough else ()), *ATTEMPTS)
         samples = sampled_outputs(topology) if topology is not None else {}
-        ways = ((attempt, some) for attempt in attempts for some in ((samples, {}) if samples else ({},)))
-        for attempt, some in ways:
+        choices: tuple[Mapping[str, Sample], ...] = (samples, {}) if samples else ({},)
+        for attempt, some in itertools.product(attempts, choices):
             forwards = Forwards(deadline, attempt.dtype is not None, storages(model), most_of(model), samples=some)
             try:
                 made = cls._of(model, example_inputs, attempt, forwards)

@@ -51,7 +51,9 @@ def _tongue(words: int = 200) -> tuple[Tongue, Tensor]:
 @pytest.mark.parametrize(
     ("inner", "outer"), [(None, None), ([1, 4], None), (None, [0, 2, 6]), ([0], [5]), ([], [1]), ([2], [])]
 )
-def test_a_product_in_parts_is_that_with_zeros(contiguous: bool, inner: list[int], outer: list[int]) -> None:
+def test_a_product_in_parts_is_that_with_zeros(
+    contiguous: bool, inner: list[int] | None, outer: list[int] | None
+) -> None:
     values, weight = torch.randn(3, 5), torch.randn(5, 7) if contiguous else torch.randn(7, 5).t()
     zeros = weight.clone()
     for axis, some in ((0, inner), (1, outer)):
