@@ -148,7 +148,9 @@ class PartialReads:
     def picked(self, func: torch._ops.OpOverload, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         """Look up rows of a table of which only columns are silenced; None for anything else."""
         table = args[0] if args and func is torch.ops.aten.embedding.default else None
-        for read in self._of(table) if isinstance(table, Tensor) else ():
+        if not isinstance(table, Tensor):
+            return None
+        for read in self._of(table):
             if read.order(table) == (0, 1) and set(read.stays) == {1}:
                 rows = func(*args, **kwargs)
                 assert isinstance(rows, Tensor)
