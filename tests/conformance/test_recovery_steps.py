@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan, SchedulePlan, strength_field
+from autoprune.plan.recovery import STEP_SETTINGS, RecalibrationPlan, RecoveryPlan, SchedulePlan, strength_field
 from autoprune.plan.weights import WeightPlan
 from autoprune.recovery.fine_tune import FineTune
 from autoprune.recovery.step import RecoveryStep
 from autoprune.recovery.steps import RECOVERY_STEPS, Recovery
-from autoprune.search.space.settings import SpaceSettings
+from autoprune.search.space.build import build_plan
+from autoprune.search.space.encode import distributions
+from autoprune.search.space.parameters import PARAMETERS
 from autoprune.trial.candidate import evaluate_plan
 from tests.architecture.test_docs import rows_of
+from tests.settings import space_of
 from tests.tasks import trained_resnet
 from tests.unit.recovery.watching import convolutional, plan, same
 
@@ -133,5 +136,12 @@ def test_it_runs_without_optimizer_steps_and_on_a_frozen_model(step: str) -> Non
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_study_can_choose_its_strength(step: str) -> None:
-    names = {one.name for one in dataclasses.fields(SpaceSettings)}
-    assert step in names or step == "recalibration"
+    strengths = (0, STRENGTHS.get(step, 0.5))
+    several = space_of(**{step: strengths})
+    assert step in distributions(several, convolutional().topology)
+    assert PARAMETERS[step].field == f"recovery.{step}.{strength_field(STEP_SETTINGS[step])}"
+    found = {
+        build_plan(several, convolutional().topology, {step: strength}, ({}, 1.0), 0).recovery.strength(step)
+        for strength in strengths
+    }
+    assert found == set(strengths)
