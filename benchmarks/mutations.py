@@ -81,7 +81,7 @@ MUTATIONS = (
         name="score formula: linf is a mean",
         old='torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).amax(0)',
         new='torch.stack([w.abs().amax(1) for w in producing_weights(group, signals, "linf")]).mean(0)',
-        tests=("tests/unit/criteria/test_magnitude.py", "tests/conformance/test_criteria.py"),
+        tests=("tests/unit/criteria/test_more_weights.py", "tests/conformance/test_criteria.py"),
     ),
     Mutation(
         name="schedule: cubic is quadratic",
@@ -135,7 +135,7 @@ MUTATIONS = (
         name="journal: a torn last line stays",
         old="            _cut_torn_line(path)\n",
         new="",
-        tests=("tests/unit/study/test_journal.py", "tests/unit/study/test_study_resume.py"),
+        tests=("tests/unit/study/test_study_resume.py", "tests/unit/study/test_journal.py"),
     ),
     Mutation(
         name="front: the lower quality is the better one",
@@ -171,7 +171,7 @@ MUTATIONS = (
         name="rounding: of two flips the worst one",
         old="nearest = int(np.argmin(np.abs(after)))",
         new="nearest = int(np.argmax(np.abs(after)))",
-        tests=("tests/unit/sensitivity", "tests/conformance/test_spaces.py", "tests/unit/space"),
+        tests=("tests/conformance/test_spaces.py", "tests/unit/space", "tests/unit/sensitivity"),
     ),
     Mutation(
         name="early stopping: candidates of a user may be stopped",

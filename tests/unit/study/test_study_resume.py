@@ -268,6 +268,7 @@ def test_a_torn_last_line_of_the_journal(tmp_path: Path) -> None:
     assert [record.number for record in study.records] == [0, 1, 2, 3, 4]
     assert journal.read_bytes().startswith(whole)
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
+    assert not list((tmp_path / "run").glob("journal.broken*")), "it is cut off; nothing has to be repaired"
 
 
 def test_what_an_interrupted_write_left_is_swept(tmp_path: Path) -> None:
