@@ -67,7 +67,7 @@ def test_messages_hold_plain_text_of_limited_length(name: str) -> None:
 
 def run_named(name: str, path: Path) -> Run:
     """A run whose metric has this name, with a candidate from a folder that somebody changed."""
-    return run_of(path, [dense(), record(1, measurement(0.8, 500), origin=name)], quality=name)
+    return run_of(path, [dense(), record(1, measurement(0.8, 500), note=name)], quality=name)
 
 
 def topology_of(name: str) -> Topology:
@@ -161,12 +161,12 @@ def test_a_path_is_text_on_a_terminal_and_bytes_in_a_pipe(
 def test_front_prints_csv_and_json_that_can_be_read_back(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [dense(), record(1, measurement(0.8, 500, error=0.25), origin="=cmd()")]
+    records = [dense(), record(1, measurement(0.8, 500, error=0.25))]
     monkeypatch.setattr(Run, "open", lambda _: run_of(tmp_path, records, quality=name))
     rows = pd.read_csv(io.StringIO(CliRunner().invoke(app, ["front", str(tmp_path), "--csv"]).output))
-    assert list(rows["origin"]) == ["dense", "'=cmd()"]
+    assert list(rows["origin"]) == ["dense", "sampled"]
     told = json.loads(CliRunner().invoke(app, ["front", str(tmp_path), "--json"]).output)
-    assert told[1]["origin"] == "=cmd()"
+    assert told[1]["origin"] == "sampled"
     assert told[1]["latency_ms"] is None
     for row, known in ((dict(rows.iloc[1]), display.printable_line(name)), (told[1], name)):
         assert row[f"search_{known}"] == 0.8, "no other column takes its place"

@@ -12,9 +12,9 @@ from autoprune.cli.following import show_next
 from autoprune.errors import AutopruneError, ConfigurationError, NotFoundError, SelectionError
 from autoprune.front.findings import findings
 from autoprune.front.importance import importances
+from autoprune.search import search
 from autoprune.search.samplers.registry import build_sampler
 from autoprune.search.settings import StudySettings
-from autoprune.study import loop
 from tests.tasks import image_task
 from tests.unit.study.small import journal_trials, quality_by_size, settings, space
 
@@ -107,7 +107,7 @@ def test_the_sampler_that_suits_the_study_is_the_default(
         used.append(type(found).__name__)
         return found
 
-    monkeypatch.setattr(loop, "build_sampler", noting)
+    monkeypatch.setattr(search, "build_sampler", noting)
     chosen = settings(trials=6, solved_points=0, space=space(**changes))
     assert chosen.search.sampler == "auto"
     autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
