@@ -133,8 +133,20 @@ def recipe(title: str) -> str:
     return text.partition("\n- **")[0]
 
 
-@pytest.mark.parametrize("title", ["A new cost", "A new operator in the trace"])
+RECIPES = (
+    "A criterion",
+    "A sampler",
+    "A latency backend",
+    "An export format",
+    "A new cost",
+    "A recovery step",
+    "A new operator in the trace",
+)
+
+
+@pytest.mark.parametrize("title", RECIPES)
 def test_the_files_of_a_recipe_exist(title: str) -> None:
+    assert re.findall(r"^  (\d)\. ", recipe(title), flags=re.MULTILINE)[:2] == ["1", "2"]
     named = re.findall(r"`((?:autoprune|docs|tests)/[\w/.]*)`", recipe(title))
     assert len(named) >= 2
     assert [path for path in named if not (ROOT / path).exists()] == []
