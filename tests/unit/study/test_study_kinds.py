@@ -274,7 +274,7 @@ def test_every_line_is_reached_by_name_from_a_script(tmp_path: Path) -> None:
     assert len(study.records) == 3
     again = autoprune.Study.open(tmp_path / "run")
     assert again.settings == study.settings
-    assert again.settings.mask_patterns.weight_criteria == ALL["weight_criteria"]
+    assert again.settings.masks.weight_criteria == ALL["weight_criteria"]
     assert [checkpoint.epoch for checkpoint in again.checkpoints(1)] == [2, 4, 6]
 
 
