@@ -75,7 +75,7 @@ NUMBERS = {
     ("--trials", "-3"): "--trials must be >= 1, but got -3.",
     ("--seconds", "-1"): "--seconds must be > 0, but got -1.0.",
     ("--seconds", "0"): "--seconds must be > 0, but got 0.0.",
-    ("--seconds", "nan"): "seconds must be > 0, but got nan.",
+    ("--seconds", "nan"): "seconds must be > 0, or None, but got nan.",
     ("--seed", "-1"): "--seed must be >= 0, but got -1.",
 }
 
@@ -235,7 +235,7 @@ def test_an_unknown_candidate(finished: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_an_unknown_format(finished: tuple[Path, Path], tmp_path: Path) -> None:
     answer = command("export", finished[1], "--candidate", 0, "--format", "onx", "--to", tmp_path / "m.onnx")
-    refused(answer, "--format must be one of safetensors, sparse, but got 'onx'")
+    refused(answer, "--format must be one of safetensors, sparse, torch_export, but got 'onx'")
     # Said before the folder is looked at.
     answer = command("export", tmp_path / "nothing", "--candidate", 0, "--format", "spars", "--to", tmp_path / "m")
     refused(answer, "but got 'spars'. Did you mean 'sparse'?")

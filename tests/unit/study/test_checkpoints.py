@@ -119,7 +119,7 @@ def test_an_epoch_that_is_not_there_lists_those_that_are(study: autoprune.Study)
     number = trained(study)[0]
     with pytest.raises(NotFoundError, match=f"a checkpoint of trial {number} must be of an epoch of 4, 8, but got 5"):
         study.rebuild(number, epoch=5)
-    with pytest.raises(NotFoundError, match=r"none, set StudySettings.checkpoint_epochs, but got 4"):
+    with pytest.raises(NotFoundError, match=r"none, set storage.checkpoint_epochs, but got 4"):
         study.rebuild(0, epoch=4)
     assert study.checkpoints(99) == []
 

@@ -53,7 +53,7 @@ def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
     assert StudySettings.from_dict(chosen.to_dict()) == chosen
     autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
-    with pytest.raises(ConfigurationError, match="limits must be an autoprune"):
+    with pytest.raises(ConfigurationError, match="limits must be a Limits, but got 0.1"):
         settings(limits=0.1)
 
 
@@ -67,7 +67,7 @@ def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
     assert work.total >= 20_000
     assert work.total - last.samples_forward - last.samples_trained < 20_000
     assert all(r.test is not None for r in study.front().members) or image_task().test_split is None
-    with pytest.raises(ConfigurationError, match="samples must be an integer > 0"):
+    with pytest.raises(ConfigurationError, match="samples must be an integer >= 1"):
         settings(samples=0)
 
 

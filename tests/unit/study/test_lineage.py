@@ -14,7 +14,6 @@ from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
-from autoprune.plan.widths import planned_widths
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
 from autoprune.search.lineage import choose_parent, shrink_to_ancestor
@@ -230,7 +229,7 @@ def test_proposals_of_a_study_nestle_and_the_sweep_and_the_users_plans_do_not(tm
     near, study = parents(0.4, "near")
     assert free != near
     given = next(r for r in study.records if r.origin == "enqueued")
-    assert given.widths == planned_widths(wider(stored(1, 0.5), 1), zoo())
+    assert given.widths == wider(stored(1, 0.5), 1).widths
     records = {r.number: r for r in study.records}
     for record in study.records:
         if record.parent is not None:

@@ -47,7 +47,7 @@ def test_what_is_queued_is_the_corrected_allocation_and_only_once(
     ledger = Ledger.of(InMemoryStorage(), study.problem)
     state = SearchState(
         ledger=ledger,
-        settings=replace(study.settings, solved_points=3),
+        settings=study.settings.changed({"search.solved_points": 3}),
         model=Model(topology=topology, problem=study.problem, sensitivity=scanned),
         space=space,
         records=list(study.records),

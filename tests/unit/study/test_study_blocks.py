@@ -12,6 +12,7 @@ import torch
 
 import autoprune
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.export.exportable import Exportable
 from autoprune.export.safetensors import export_safetensors
 from autoprune.measure.cost import count_multiply_adds, count_parameters
 from autoprune.plan.plan import PruningPlan
@@ -81,7 +82,7 @@ def test_a_parent_has_every_block_that_its_child_has(study: autoprune.Study) -> 
 def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_path: Path) -> None:
     assert autoprune.Study.open(study.folder.path).records == study.records
     record = without_block(study)[-1]
-    path, _ = export_safetensors(study.folder, record, tmp_path / "small.safetensors")
+    path, _ = export_safetensors(Exportable.of_run(study.stored, record.number), tmp_path / "small.safetensors")
     images = task().example_inputs
     assert isinstance(images, torch.Tensor)
     loaded = autoprune.load_safetensors(image_task().dense, images, path)
