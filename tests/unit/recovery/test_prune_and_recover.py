@@ -392,7 +392,8 @@ def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
     SEEN.clear()
     found = evaluate_plan(context, wanted)
     assert bool(found.note) == (rate > 1)
-    assert sum(SEEN) - len(task.example_inputs) == found.work.total
+    counted = 3 * len(task.example_inputs)  # one call for the multiply-adds, two for the peak memory
+    assert sum(SEEN) - counted == found.work.total
     assert found.work.trained > (0 if found.note else 12 * 50)
 
 

@@ -53,7 +53,7 @@ def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
     assert StudySettings.from_dict(chosen.to_dict()) == chosen
     autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
-    with pytest.raises(ConfigurationError, match="limits must be a Limits, but got 0.1"):
+    with pytest.raises(ConfigurationError, match=r"limits must be a Limits, but got 0\.1"):
         settings(limits=0.1)
 
 

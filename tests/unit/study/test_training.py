@@ -58,7 +58,7 @@ def test_fine_tunes_of_numbers_stand_any_unit(scale: float, tmp_path: Path) -> N
     assert solved.plan.recovery.optimizer == "adamw"
     assert not solved.note
     assert solved.search.quality > dense.search.quality - 0.3
-    assert study.folder.read_study().settings["space"]["optimizers"] == ["auto"]  # type: ignore[index]
+    assert study.folder.read_study().settings["recovery"]["optimizers"] == ["auto"]  # type: ignore[index]
     assert study.context is not None
     assert "adamw suits a loss in the unit of the targets" in describe_training(
         own, study.context.topology, "regression"
