@@ -50,14 +50,24 @@ def test_a_command_that_looks_loads_what_it_needs(command: list[str], allowed: t
         assert json.loads(result.stdout)
 
 
-def test_records_and_fronts_work_where_there_is_no_torch_and_no_optuna() -> None:
-    """Their tests pass in a process that can import neither."""
+#: Modules that cannot be imported, tests that pass without them, and slow ones among these.
+WITHOUT = [
+    (("torch", "optuna"), ("tests/unit/front", "tests/unit/test_codec.py"), "not chance and not standard_error"),
+    (("torch",), ("tests/unit/search", "tests/unit/study/test_surrogate.py"), "not hundred and not killed"),
+]
+
+
+@pytest.mark.parametrize(("missing", "tests", "quick"), WITHOUT, ids=["records and front", "search"])
+def test_plain_folders_work_where_there_is_no_torch(
+    missing: tuple[str, ...], tests: tuple[str, ...], quick: str
+) -> None:
+    """Their tests pass in a process that cannot import it."""
     script = (
-        "import sys\n"
-        "sys.modules['torch'] = sys.modules['optuna'] = None\n"
-        "import pytest\n"
-        "options = ['-q', '-x', '--noconftest', '-p', 'no:cacheprovider', '-k', 'not chance and not standard_error']\n"
-        "sys.exit(pytest.main([*options, 'tests/unit/front', 'tests/unit/test_codec.py']))\n"
+        f"import sys\n"
+        f"sys.modules.update(dict.fromkeys({missing!r}))\n"
+        f"import pytest\n"
+        f"options = ['-q', '-x', '--noconftest', '-p', 'no:cacheprovider', '-k', {quick!r}]\n"
+        f"sys.exit(pytest.main([*options, *{tests!r}]))\n"
     )
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT)

@@ -310,7 +310,7 @@ def test_the_command_prints_what_python_does(tmp_path: Path) -> None:
 def test_what_a_script_prints_is_no_json(tmp_path: Path) -> None:
     script = write(tmp_path, change='print("loading")')
     answer = command("explain", script, "--json")
-    assert json.loads(answer.out)["space"]["steps"] == 5
+    assert json.loads(answer.out)["space"]["recovery"]["steps"] == 5
     assert "loading" in answer.err
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
@@ -22,10 +19,9 @@ from autoprune.search.ledger import Ledger
 from autoprune.search.proposal import Failure, Proposal, Result
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.state import Model
+from tests.settings import space_of
 from tests.unit.search import synthetic
 from tests.unit.search.synthetic import PROBLEM, front_of, model, run, run_trial, settings
-
-ROOT = Path(__file__).parents[3]
 
 
 def ledger() -> Ledger:
@@ -176,10 +172,10 @@ def test_a_plan_that_cannot_be_resolved_is_one_failure() -> None:
 
 
 def test_a_space_that_is_used_up_is_said_to_be() -> None:
-    only = settings()
     protected = model().topology.protected([str(number) for number in range(5)])
     small = Model(topology=protected, problem=PROBLEM)
-    chosen = settings(space=type(only)(kinds=("channels",), criteria=("l2",), steps=0, scan=False, distillation=(0.0,)))
+    small_space = space_of(kinds=("channels",), criteria=("l2",), steps=0, scan=False, distillation=(0.0,))
+    chosen = settings(space=small_space)
     search = Search(small, chosen)
     asked = run(search, 300)
     assert search.exhausted
@@ -196,7 +192,7 @@ def test_rungs_are_passed_by_what_may_learn_from_them_and_only_proposals_of_the_
     search = Search(model(), always)
     asked = run(search, 60)
     for proposal in asked:
-        expected = () if proposal.origin in (Origin.DENSE, Origin.POLISHED) else always.rungs
+        expected = () if proposal.origin in (Origin.DENSE, Origin.POLISHED) else always.search.rungs
         assert proposal.rungs == expected, proposal.origin
     by_number = {proposal.number: proposal for proposal in asked}
     stopped = {by_number[record.number].origin for record in search.records if record.stopped}
@@ -232,20 +228,3 @@ def test_a_dense_model_that_kills_its_process_stops_the_run() -> None:
         Search(model(), chosen, ledger=trials).ask()
     with pytest.raises(AutopruneError, match="dense model's own trial failed 3 times"):
         settle_interrupted(trials, [], front_of([]))
-
-
-def test_without_torch() -> None:
-    script = (
-        "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "from autoprune.search.search import Search\n"
-        "from tests.unit.search.synthetic import model, run, settings\n"
-        "search = Search(model(), settings())\n"
-        "run(search, 40, out=4, failing=0.1)\n"
-        "print(len(search.front().members))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 3
