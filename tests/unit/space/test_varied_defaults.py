@@ -126,7 +126,7 @@ def test_solved_allocations_take_turns_and_the_sweep_does_not(tmp_path: Path) ->
         plans = [r.plan for r in study.records if r.origin == origin]
         assert len(plans) == 3
         return {
-            (p.recovery.learning_rate, p.recovery.averaging.share.share, *{g.criterion for g in p.groups.values()})
+            (p.recovery.learning_rate, p.recovery.averaging.share, *{g.criterion for g in p.groups.values()})
             for p in plans
         }
 
