@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor
 
 from autoprune.criteria.signals import Signals, remaining_blocks, sanitize
-from autoprune.plan.criteria import block_criterion
+from autoprune.plan.criteria import BLOCK_CRITERIA
 from autoprune.structure.blocks import DroppableBlock
 from autoprune.structure.topology import Topology
 
@@ -20,7 +20,7 @@ def score_block(name: str, block: DroppableBlock, topology: Topology, signals: S
         name: Name of a criterion for blocks.
         block: Block to score.
         topology: Topology that the block belongs to.
-        signals: Signals of the model, with those of `block_signals_for`.
+        signals: Signals of the model, with those of `BLOCK_CRITERIA.signals_for`.
 
     Returns:
         Score, float32 scalar, finite and >= 0; blocks with higher scores stay.
@@ -29,7 +29,7 @@ def score_block(name: str, block: DroppableBlock, topology: Topology, signals: S
         UnknownNameError: For an unknown criterion.
         ConfigurationError: For a block that the criterion cannot score.
     """
-    function = cast("Callable[[DroppableBlock, Topology, Signals], Tensor]", block_criterion(name).load())
+    function = cast("Callable[[DroppableBlock, Topology, Signals], Tensor]", BLOCK_CRITERIA.find(name).load())
     return sanitize(function(block, topology, signals))
 
 
@@ -39,7 +39,7 @@ def score_blocks(name: str, topology: Topology, signals: Signals) -> dict[str, f
     Args:
         name: Name of a criterion for blocks.
         topology: Topology of the dense model.
-        signals: Signals of the model, with those of `block_signals_for`.
+        signals: Signals of the model, with those of `BLOCK_CRITERIA.signals_for`.
 
     Returns:
         Name of each block -> score, >= 0.

@@ -14,7 +14,7 @@ from autoprune.criteria.registry import score
 from autoprune.criteria.signals import SIGNALS, Signals
 from autoprune.criteria.single_weights import score_weights
 from autoprune.errors import ConfigurationError, raise_all
-from autoprune.plan.criteria import RefusalReasons, block_criterion, criterion, weight_criterion
+from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA, RefusalReasons
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.topology import Topology
 from autoprune.task.data import Batch
@@ -39,10 +39,11 @@ class CriteriaInUse:
     @property
     def signals(self) -> set[str]:
         """Names of the signals that the criteria need besides the weights."""
-        needed = [signal for name in self.channels for signal in criterion(name).signals]
-        needed += [signal for name in self.weights for signal in weight_criterion(name).signals]
-        needed += [signal for name in self.blocks for signal in block_criterion(name).signals]
-        return set(needed)
+        return {
+            *CRITERIA.signals_for(self.channels),
+            *WEIGHT_CRITERIA.signals_for(self.weights),
+            *BLOCK_CRITERIA.signals_for(self.blocks),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +111,14 @@ def dry_run(
     return Inapplicable(
         channels=refused(
             parts.channels,
-            lambda name: criterion(name).signals,
+            lambda name: CRITERIA.find(name).signals,
             topology.widths,
             lambda name, group, known: score(name, topology.group(group), known),
         ),
-        weights=refused(parts.weights, lambda name: weight_criterion(name).signals, parts.masked, score_weights),
+        weights=refused(parts.weights, lambda name: WEIGHT_CRITERIA.find(name).signals, parts.masked, score_weights),
         blocks=refused(
             parts.blocks,
-            lambda name: block_criterion(name).signals,
+            lambda name: BLOCK_CRITERIA.find(name).signals,
             (block.name for block in topology.blocks),
             lambda name, block, known: score_block(name, topology.block(block), topology, known),
         ),

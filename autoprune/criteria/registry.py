@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor
 
 from autoprune.criteria.signals import Signals, sanitize
-from autoprune.plan.criteria import criterion
+from autoprune.plan.criteria import CRITERIA
 from autoprune.structure.groups import ChannelGroup
 
 
@@ -18,7 +18,7 @@ def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
     Args:
         name: Name of a criterion.
         group: Group to score.
-        signals: Signals of the model, with those of `signals_for`.
+        signals: Signals of the model, with those of `CRITERIA.signals_for`.
 
     Returns:
         Scores, float32 [channels], finite; channels with higher scores stay.
@@ -27,5 +27,5 @@ def score(name: str, group: ChannelGroup, signals: Signals) -> Tensor:
         UnknownNameError: For an unknown criterion.
         ConfigurationError: For a group that the criterion cannot score.
     """
-    function = cast("Callable[[ChannelGroup, Signals], Tensor]", criterion(name).load())
+    function = cast("Callable[[ChannelGroup, Signals], Tensor]", CRITERIA.find(name).load())
     return sanitize(function(group, signals))

@@ -12,7 +12,7 @@ from autoprune.criteria.blocks import score_block
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import Signals
 from autoprune.plan.allocation import BlockPlan, GroupPlan, RankingPlan
-from autoprune.plan.criteria import block_signals_for, signals_for
+from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
@@ -46,8 +46,8 @@ def signals_to_resolve(plan: PruningPlan) -> tuple[str, ...]:
     names = [group.criterion for group in plan.groups.values() if group.threshold is not None]
     if plan.ranking is not None:
         names.append(plan.ranking.criterion)
-    blocks = block_signals_for(wanted.criterion for wanted in plan.block_plans.values())
-    return tuple(sorted({*signals_for(names), *blocks}))
+    blocks = BLOCK_CRITERIA.signals_for(wanted.criterion for wanted in plan.block_plans.values())
+    return tuple(sorted({*CRITERIA.signals_for(names), *blocks}))
 
 
 def resolve_allocation(plan: PruningPlan, topology: Topology, signals: Signals | None) -> PruningPlan:

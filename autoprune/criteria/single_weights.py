@@ -11,7 +11,7 @@ from torch import Tensor
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.signals import Signals, sanitize, upcast
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.plan.criteria import weight_criterion
+from autoprune.plan.criteria import WEIGHT_CRITERIA
 
 #: Replacement for a divisor of zero.
 _TINY = torch.finfo(torch.float64).tiny
@@ -228,7 +228,7 @@ def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
     Args:
         name: Name of a criterion for single weights.
         weight: Name of the weight.
-        signals: Signals of the model, with those of `weight_signals_for`.
+        signals: Signals of the model, with those of `WEIGHT_CRITERIA.signals_for`.
 
     Returns:
         Scores, float32 of the weight's shape and on its device, >= 0; entries with higher scores stay.
@@ -237,7 +237,7 @@ def score_weights(name: str, weight: str, signals: Signals) -> Tensor:
         UnknownNameError: For an unknown criterion or weight.
         ConfigurationError: For a weight that the criterion cannot score.
     """
-    function = cast("Callable[[str, Signals], Tensor]", weight_criterion(name).load())
+    function = cast("Callable[[str, Signals], Tensor]", WEIGHT_CRITERIA.find(name).load())
     if weight not in signals.weights:
         raise UnknownNameError("a weight", weight, signals.weights)
     return sanitize(function(weight, signals))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
@@ -64,93 +64,128 @@ class Criterion:
         return "a layer that reads it" if self.needs_reader and "in" not in roles else ""
 
 
+class Catalogue(Mapping[str, Criterion]):
+    """Criteria of one kind by name.
+
+    Args:
+        what: Noun for the message about an unknown name.
+        rows: Name -> criterion.
+
+    Example:
+        >>> WEIGHT_CRITERIA.signals_for(("l1", "snip"))
+        ('gradients',)
+    """
+
+    def __init__(self, what: str, rows: Mapping[str, Criterion]) -> None:
+        self._what, self._rows = what, dict(rows)
+
+    def __getitem__(self, name: str) -> Criterion:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def find(self, name: str) -> Criterion:
+        """Look up a criterion.
+
+        Args:
+            name: Name of the criterion.
+
+        Returns:
+            The criterion.
+
+        Raises:
+            UnknownNameError: For another name; lists the known names.
+        """
+        if name not in self._rows:
+            raise UnknownNameError(self._what, name, self._rows)
+        return self._rows[name]
+
+    def signals_for(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Collect the signals that some criteria need.
+
+        Args:
+            names: Names of criteria.
+
+        Returns:
+            Names of signals, sorted.
+
+        Raises:
+            UnknownNameError: For an unknown name.
+        """
+        return tuple(sorted({signal for name in names for signal in self.find(name).signals}))
+
+
 #: Criteria for channels.
-CRITERIA: Mapping[str, Criterion] = {
-    "l1": Criterion(function="magnitude.l1"),
-    "l2": Criterion(function="magnitude.l2"),
-    "linf": Criterion(function="magnitude.linf"),
-    "l0": Criterion(function="magnitude.l0"),
-    "fpgm": Criterion(function="magnitude.fpgm"),
-    "lamp": Criterion(function="magnitude.lamp"),
-    "random": Criterion(function="magnitude.random"),
-    "bn_scale": Criterion(function="magnitude.batch_norm_scale", needs_norm=True),
-    "taylor": Criterion(function="data_driven.taylor", signals=("gradients",)),
-    "taylor_weight": Criterion(function="data_driven.taylor_weight", signals=("gradients",)),
-    "taylor_activation": Criterion(function="data_driven.taylor_activation", signals=("activation_gradients",)),
-    "fisher": Criterion(function="data_driven.fisher", signals=("gradients",)),
-    "snip": Criterion(function="data_driven.snip", signals=("gradients",)),
-    "obd": Criterion(function="data_driven.obd", signals=("hessian",)),
-    "mean_activation": Criterion(function="data_driven.mean_activation", signals=("activations",)),
-    "mean_square_activation": Criterion(function="data_driven.mean_square_activation", signals=("activations",)),
-    "activation_variance": Criterion(function="data_driven.activation_variance", signals=("activations",)),
-    "apoz": Criterion(function="data_driven.apoz", signals=("activations",)),
-    "wanda": Criterion(function="data_driven.wanda", signals=("activations",)),
-    "hard_concrete": Criterion(function="learned.hard_concrete", signals=("gates",)),
-    "movement": Criterion(function="learned.movement", signals=("movement",)),
-}
+CRITERIA = Catalogue(
+    "a criterion",
+    {
+        "l1": Criterion(function="magnitude.l1"),
+        "l2": Criterion(function="magnitude.l2"),
+        "linf": Criterion(function="magnitude.linf"),
+        "l0": Criterion(function="magnitude.l0"),
+        "fpgm": Criterion(function="magnitude.fpgm"),
+        "lamp": Criterion(function="magnitude.lamp"),
+        "random": Criterion(function="magnitude.random"),
+        "bn_scale": Criterion(function="magnitude.batch_norm_scale", needs_norm=True),
+        "taylor": Criterion(function="data_driven.taylor", signals=("gradients",)),
+        "taylor_weight": Criterion(function="data_driven.taylor_weight", signals=("gradients",)),
+        "taylor_activation": Criterion(function="data_driven.taylor_activation", signals=("activation_gradients",)),
+        "fisher": Criterion(function="data_driven.fisher", signals=("gradients",)),
+        "snip": Criterion(function="data_driven.snip", signals=("gradients",)),
+        "obd": Criterion(function="data_driven.obd", signals=("hessian",)),
+        "mean_activation": Criterion(function="data_driven.mean_activation", signals=("activations",)),
+        "mean_square_activation": Criterion(function="data_driven.mean_square_activation", signals=("activations",)),
+        "activation_variance": Criterion(function="data_driven.activation_variance", signals=("activations",)),
+        "apoz": Criterion(function="data_driven.apoz", signals=("activations",)),
+        "wanda": Criterion(function="data_driven.wanda", signals=("activations",)),
+        "hard_concrete": Criterion(function="learned.hard_concrete", signals=("gates",)),
+        "movement": Criterion(function="learned.movement", signals=("movement",)),
+    },
+)
 
 #: Criteria for single weights.
-WEIGHT_CRITERIA: Mapping[str, Criterion] = {
-    "l1": Criterion(function="single_weights.l1"),
-    "lamp": Criterion(function="single_weights.lamp"),
-    "random": Criterion(function="single_weights.random"),
-    "taylor_weight": Criterion(function="single_weights.taylor_weight", signals=("gradients",)),
-    "fisher": Criterion(function="single_weights.fisher", signals=("gradients",)),
-    "snip": Criterion(function="single_weights.snip", signals=("gradients",)),
-    "obd": Criterion(function="single_weights.obd", signals=("weight_hessian",)),
-    "wanda": Criterion(function="single_weights.wanda", signals=("activations",)),
-    "hard_concrete": Criterion(function="single_weights.hard_concrete", signals=("weight_gates",)),
-    "movement": Criterion(function="single_weights.movement", signals=("movement",)),
-}
+WEIGHT_CRITERIA = Catalogue(
+    "a criterion for single weights",
+    {
+        "l1": Criterion(function="single_weights.l1"),
+        "lamp": Criterion(function="single_weights.lamp"),
+        "random": Criterion(function="single_weights.random"),
+        "taylor_weight": Criterion(function="single_weights.taylor_weight", signals=("gradients",)),
+        "fisher": Criterion(function="single_weights.fisher", signals=("gradients",)),
+        "snip": Criterion(function="single_weights.snip", signals=("gradients",)),
+        "obd": Criterion(function="single_weights.obd", signals=("weight_hessian",)),
+        "wanda": Criterion(function="single_weights.wanda", signals=("activations",)),
+        "hard_concrete": Criterion(function="single_weights.hard_concrete", signals=("weight_gates",)),
+        "movement": Criterion(function="single_weights.movement", signals=("movement",)),
+    },
+)
 
 #: Criteria for residual blocks and layers. The weights of a block are its parameters of two or more axes; norms and
 #: biases count only where there are no others.
-BLOCK_CRITERIA: Mapping[str, Criterion] = {
-    "block_influence": Criterion(function="block_scores.block_influence", signals=("blocks",)),
-    "added_loss": Criterion(function="block_scores.added_loss", signals=("block_losses",)),
-    "l1": Criterion(function="block_scores.l1"),
-    "l2": Criterion(function="block_scores.l2"),
-    "linf": Criterion(function="block_scores.linf"),
-    "l0": Criterion(function="block_scores.l0"),
-    "random": Criterion(function="block_scores.random"),
-    "bn_scale": Criterion(function="block_scores.bn_scale"),
-    "taylor_weight": Criterion(function="block_scores.taylor_weight", signals=("gradients",)),
-    "taylor_activation": Criterion(function="block_scores.taylor_activation", signals=("block_gradients",)),
-    "fisher": Criterion(function="block_scores.fisher", signals=("gradients",)),
-    "snip": Criterion(function="block_scores.snip", signals=("gradients",)),
-    "obd": Criterion(function="block_scores.obd", signals=("weight_hessian",)),
-    "hard_concrete": Criterion(function="block_scores.hard_concrete", signals=("block_gates",)),
-    "movement": Criterion(function="block_scores.movement", signals=("movement",)),
-}
-
-
-def criterion(name: str) -> Criterion:
-    """Look up a criterion for channels.
-
-    Args:
-        name: Name of the criterion.
-
-    Returns:
-        The criterion.
-
-    Raises:
-        UnknownNameError: For another name; lists the known names.
-    """
-    if name not in CRITERIA:
-        raise UnknownNameError("a criterion", name, CRITERIA)
-    return CRITERIA[name]
-
-
-def signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """Collect the signals that some criteria for channels need.
-
-    Args:
-        names: Names of criteria.
-
-    Returns:
-        Names of signals, sorted.
-    """
-    return tuple(sorted({signal for name in names for signal in criterion(name).signals}))
+BLOCK_CRITERIA = Catalogue(
+    "a criterion for blocks",
+    {
+        "block_influence": Criterion(function="block_scores.block_influence", signals=("blocks",)),
+        "added_loss": Criterion(function="block_scores.added_loss", signals=("block_losses",)),
+        "l1": Criterion(function="block_scores.l1"),
+        "l2": Criterion(function="block_scores.l2"),
+        "linf": Criterion(function="block_scores.linf"),
+        "l0": Criterion(function="block_scores.l0"),
+        "random": Criterion(function="block_scores.random"),
+        "bn_scale": Criterion(function="block_scores.bn_scale"),
+        "taylor_weight": Criterion(function="block_scores.taylor_weight", signals=("gradients",)),
+        "taylor_activation": Criterion(function="block_scores.taylor_activation", signals=("block_gradients",)),
+        "fisher": Criterion(function="block_scores.fisher", signals=("gradients",)),
+        "snip": Criterion(function="block_scores.snip", signals=("gradients",)),
+        "obd": Criterion(function="block_scores.obd", signals=("weight_hessian",)),
+        "hard_concrete": Criterion(function="block_scores.hard_concrete", signals=("block_gates",)),
+        "movement": Criterion(function="block_scores.movement", signals=("movement",)),
+    },
+)
 
 
 def applicable_criteria(
@@ -194,67 +229,9 @@ def check_applicable(
 
 def _why_not(name: str, group: ChannelGroup, refused: RefusalReasons) -> str:
     """Say why a criterion cannot score a group; "" when it can."""
-    missing = criterion(name).lacks(group)
+    missing = CRITERIA.find(name).lacks(group)
     if missing:
         return error_message(
             f"criterion {name!r}", f"be used on groups with {missing}", f"group {group.name!r} without one"
         )
     return refused.get(name, {}).get(group.name, "")
-
-
-def weight_criterion(name: str) -> Criterion:
-    """Look up a criterion for single weights.
-
-    Args:
-        name: Name of the criterion.
-
-    Returns:
-        The criterion.
-
-    Raises:
-        UnknownNameError: For another name; lists the known names.
-    """
-    if name not in WEIGHT_CRITERIA:
-        raise UnknownNameError("a criterion for single weights", name, WEIGHT_CRITERIA)
-    return WEIGHT_CRITERIA[name]
-
-
-def weight_signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """Collect the signals that some criteria for single weights need.
-
-    Args:
-        names: Names of criteria for single weights.
-
-    Returns:
-        Names of signals, sorted.
-    """
-    return tuple(sorted({signal for name in names for signal in weight_criterion(name).signals}))
-
-
-def block_criterion(name: str) -> Criterion:
-    """Look up a criterion for blocks.
-
-    Args:
-        name: Name of the criterion.
-
-    Returns:
-        The criterion.
-
-    Raises:
-        UnknownNameError: For another name; lists the known names.
-    """
-    if name not in BLOCK_CRITERIA:
-        raise UnknownNameError("a criterion for blocks", name, BLOCK_CRITERIA)
-    return BLOCK_CRITERIA[name]
-
-
-def block_signals_for(names: Iterable[str]) -> tuple[str, ...]:
-    """Collect the signals that some criteria for blocks need.
-
-    Args:
-        names: Names of criteria for blocks.
-
-    Returns:
-        Names of signals, sorted.
-    """
-    return tuple(sorted({signal for name in names for signal in block_criterion(name).signals}))

@@ -14,7 +14,7 @@ from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.registry import score
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, error_message, user_code
-from autoprune.plan.criteria import signals_for
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.widths import prunable_blocks, width_of
 from autoprune.records.sensitivity import BlockSensitivity, Sensitivity
@@ -77,7 +77,7 @@ def plan_scan(
     task, shares = context.task, tuple(keep_shares)
     held = sum(batch.size for batch in task.calibration)
     norms = any(keeps_statistics(module) for module in task.dense.modules())
-    once = 1 + count_passes(signals_for((criterion,)))[0]
+    once = 1 + count_passes(CRITERIA.signals_for((criterion,)))[0]
     groups, blocks = len(context.topology.groups), len(prunable_blocks(context.topology))
 
     def each(count: int) -> int:
@@ -142,7 +142,7 @@ def scan(
     size = plan_scan(context, criterion, keep_shares, samples)
     batches = take_batches(iter(task.calibration), size.samples, task.least_batch)
     whole = KeptChannels.whole(topology)
-    needed = signals_for((criterion,))
+    needed = CRITERIA.signals_for((criterion,))
     signals = gather_signals(task.dense, needed, (topology, whole), batches, task.objective, task.seed)
     base = _loss(context, task.dense, batches)
     trial = _Trial(context, batches, base)

@@ -12,7 +12,7 @@ from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.resolve import select_channels
 from autoprune.criteria.signals import Signals
 from autoprune.criteria.single_weights import score_weights
-from autoprune.plan.criteria import signals_for, weight_signals_for
+from autoprune.plan.criteria import CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.resolved import ResolvedPlan
@@ -191,7 +191,7 @@ class PruneAndRecover:
         }
         criteria = [self._plan.criterion(name) for name, width in widths.items() if width < self._width(name)]
         with self._state.timer.phase("score"):
-            return select_channels(self._plan, self._topology, self._signals(signals_for(criteria)), widths)
+            return select_channels(self._plan, self._topology, self._signals(CRITERIA.signals_for(criteria)), widths)
 
     def _width(self, name: str) -> int:
         return self.kept.widths.get(name, self._topology.widths[name])
@@ -215,7 +215,7 @@ class PruneAndRecover:
             return
         axes = self._topology.input_axes
         with self._state.timer.phase("score"):
-            signals = self._signals(weight_signals_for((plan.criterion,)))
+            signals = self._signals(WEIGHT_CRITERIA.signals_for((plan.criterion,)))
             # A layer with sparsity 0 needs no score, and some criteria have none for it.
             weights = {name: signals.weights[name] for name in self._masked_names() if plan.layers.get(name) != 0}
             # Entries that are zero are masked first: they add nothing to the outputs.

@@ -12,7 +12,7 @@ from torch import Tensor
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.registry import score
 from autoprune.errors import ConfigurationError
-from autoprune.plan.criteria import CRITERIA, signals_for
+from autoprune.plan.criteria import CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.groups import ChannelGroup
 from autoprune.structure.topology import Topology
@@ -34,7 +34,7 @@ every_model = pytest.mark.parametrize("name", ZOO)
 MEANS = ("mean_activation", "mean_square_activation", "activation_variance", "apoz")
 #: Behind a sigmoid a silenced channel is a half: the weights that read it are zero, and learn.
 AWAKE = ("deep_mlp",)
-NEEDED = signals_for(CRITERIA)
+NEEDED = CRITERIA.signals_for(CRITERIA)
 
 
 def scorable(criterion: str, topology: Topology) -> Iterator[ChannelGroup]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoprune.criteria.blocks import score_blocks
 from autoprune.criteria.single_weights import score_weights
-from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, block_signals_for, weight_signals_for
+from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.maskable import maskable
 from autoprune.surgery.cut import cut
 from tests.conformance.scoring import dense_signals, gathered_again, orders_of, permute, permuted_signals, signals_on
@@ -73,7 +73,7 @@ def test_scores_move_with_their_weights(name: str) -> None:
 def test_weights_of_a_cut_model(name: str) -> None:
     case = specimen(name)
     kept = random_kept(case.topology, 1)
-    signals = signals_on(cut(case.model, case.topology, kept), name, kept, weight_signals_for(WEIGHT_CRITERIA))
+    signals = signals_on(cut(case.model, case.topology, kept), name, kept, WEIGHT_CRITERIA.signals_for(WEIGHT_CRITERIA))
     for criterion in WEIGHT_CRITERIA:
         for weight in maskable(specimen(name).topology):
             found = score_weights(criterion, weight, signals)
@@ -108,7 +108,7 @@ def test_the_order_of_channels_is_no_matter_to_a_block(name: str) -> None:
 def test_blocks_of_a_cut_model(name: str) -> None:
     case = specimen(name)
     kept = random_kept(case.topology, 1)
-    signals = signals_on(cut(case.model, case.topology, kept), name, kept, block_signals_for(BLOCK_CRITERIA))
+    signals = signals_on(cut(case.model, case.topology, kept), name, kept, BLOCK_CRITERIA.signals_for(BLOCK_CRITERIA))
     for criterion in BLOCK_CRITERIA:
         found = score_blocks(criterion, case.topology, signals)
         assert list(found) == [block.name for block in case.topology.blocks]

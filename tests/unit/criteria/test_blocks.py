@@ -13,7 +13,7 @@ from autoprune.criteria.block_effects import measure_block_changes
 from autoprune.criteria.blocks import score_blocks
 from autoprune.criteria.gates import open_probability
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.criteria import BLOCK_CRITERIA, block_criterion, block_signals_for
+from autoprune.plan.criteria import BLOCK_CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.surgery.cut import cut
@@ -221,5 +221,5 @@ def test_unknown_names_list_the_known() -> None:
     with pytest.raises(
         UnknownNameError, match=r"a criterion for blocks must be one of added_loss, block_influence.*got 'wanda'"
     ):
-        block_criterion("wanda")
-    assert block_signals_for(("l1", "snip", "block_influence", "fisher")) == ("blocks", "gradients")
+        BLOCK_CRITERIA.find("wanda")
+    assert BLOCK_CRITERIA.signals_for(("l1", "snip", "block_influence", "fisher")) == ("blocks", "gradients")

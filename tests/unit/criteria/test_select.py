@@ -16,7 +16,7 @@ from autoprune.criteria.resolve import select_channels
 from autoprune.criteria.signals import Signals
 from autoprune.errors import ConfigurationError, SurgeryError, UnknownNameError
 from autoprune.plan.allocation import GroupPlan
-from autoprune.plan.criteria import applicable_criteria, check_applicable, criterion, signals_for
+from autoprune.plan.criteria import CRITERIA, applicable_criteria, check_applicable
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
@@ -110,14 +110,14 @@ def test_unknown_criteria_list_the_known() -> None:
     with pytest.raises(
         UnknownNameError, match=r"must be one of .*bn_scale, .*l1, l2, .*but got 'l22'. Did you mean 'l2'"
     ):
-        criterion("l22")
+        CRITERIA.find("l22")
     with pytest.raises(UnknownNameError):
-        signals_for(["l2", "nonsense"])
+        CRITERIA.signals_for(["l2", "nonsense"])
 
 
 def test_signals_for_joins_what_is_needed() -> None:
-    assert signals_for(["l2", "random"]) == ()
-    assert signals_for(["taylor", "mean_activation", "taylor"]) == ("activations", "gradients")
+    assert CRITERIA.signals_for(["l2", "random"]) == ()
+    assert CRITERIA.signals_for(["taylor", "mean_activation", "taylor"]) == ("activations", "gradients")
 
 
 def test_a_criterion_on_norms_needs_norms_everywhere() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from autoprune.criteria.gates import open_probability
 from autoprune.criteria.single_weights import score_weights
 from autoprune.errors import ConfigurationError, UnknownNameError
-from autoprune.plan.criteria import WEIGHT_CRITERIA, weight_criterion, weight_signals_for
+from autoprune.plan.criteria import WEIGHT_CRITERIA
 from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.trace.trace import trace
@@ -191,10 +191,10 @@ def test_a_weight_whose_input_can_not_be_watched_is_a_configuration_error() -> N
 
 def test_unknown_names_list_the_known() -> None:
     with pytest.raises(UnknownNameError, match=r"a criterion for single weights must be one of .*l1, lamp.*got 'l2'"):
-        weight_criterion("l2")
+        WEIGHT_CRITERIA.find("l2")
     with pytest.raises(UnknownNameError, match=r"a weight must be one of 0.weight, 2.weight, but got '1.weight'"):
         score_weights("l1", "1.weight", on(line(), [X], ()))
 
 
 def test_signals_for_joins_what_is_needed() -> None:
-    assert weight_signals_for(("l1", "snip", "wanda", "fisher")) == ("activations", "gradients")
+    assert WEIGHT_CRITERIA.signals_for(("l1", "snip", "wanda", "fisher")) == ("activations", "gradients")
