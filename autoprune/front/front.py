@@ -11,7 +11,7 @@ import numpy as np
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front import dominance
 from autoprune.front.table import columns, share_of
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
 from autoprune.records.problem import Problem
@@ -87,7 +87,7 @@ class Front:
     @property
     def dense(self) -> CandidateRecord | None:
         """Record of the dense model; None before it was measured."""
-        return next((record for record in self.records if record.origin == "dense"), None)
+        return dense_record(self.records)
 
     def get(self, number: int) -> CandidateRecord:
         """Look up a finished candidate.

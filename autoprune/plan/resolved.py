@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from autoprune.plan.allocation import GroupPlan
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.plan.weights import WeightPlan
@@ -77,6 +78,12 @@ class ResolvedPlan:
     def seed(self) -> int:
         """Seed of the trial."""
         return self.plan.seed
+
+    @property
+    def first_channels(self) -> KeptChannels:
+        """Kept set of the planned widths. Costs depend only on how many channels stay."""
+        groups = {name: tuple(range(width)) for name, width in self.widths.items()}
+        return KeptChannels(groups=groups, dropped=self.dropped)
 
     def criterion(self, group: str) -> str:
         """Return the criterion that chooses a group's channels.

@@ -152,6 +152,18 @@ class CandidateRecord:
         return record
 
 
+def dense_record(records: Iterable[CandidateRecord]) -> CandidateRecord | None:
+    """Find the record of the dense model.
+
+    Args:
+        records: Candidates of one study.
+
+    Returns:
+        The record; None before it was measured.
+    """
+    return next((record for record in records if record.origin is Origin.DENSE), None)
+
+
 def samples_processed(records: Iterable[CandidateRecord]) -> int:
     """Count the samples that candidates processed; work that they share counts once.
 

@@ -11,7 +11,7 @@ from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.search import attempts
-from autoprune.search.ledger import Ledger, origin_of, set_constraints, values_of
+from autoprune.search.ledger import Ledger, origin_of
 
 
 def settle_interrupted(
@@ -42,9 +42,7 @@ def settle_interrupted(
         if found.number in alive:
             continue
         if record is not None:
-            trial = ledger.trial(found.number)
-            set_constraints(trial, record, front.excess(record, front.problem.limits))
-            ledger.study.tell(found.number, values_of(record, front.problem))
+            ledger.tell(found.number, record, front)
             continue
         hopeless = attempts.count(found.user_attrs) >= attempts.MAX_ATTEMPTS
         if hopeless and origin_of(found) is not Origin.DENSE:

@@ -11,6 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
@@ -176,6 +177,18 @@ class Ledger:
     def runs_dense(self) -> bool:
         """Return whether the dense model's trial is running, in this process or another one."""
         return any(origin_of(trial) is Origin.DENSE for trial in self.trials(TrialState.RUNNING))
+
+    def tell(self, number: int, record: CandidateRecord, front: Front) -> None:
+        """Tell a trial its result, with the limits that it exceeds.
+
+        Args:
+            number: Number of the trial.
+            record: Result; that of another trial where it is equal.
+            front: Front of the study, to which limits in shares refer.
+        """
+        trial = self.trial(number)
+        set_constraints(trial, record, front.excess(record, front.problem.limits))
+        self.study.tell(trial, values_of(record, front.problem))
 
     def put_back(self, number: int) -> None:
         """Put a trial back at the front of the queue, with its number and parameters.

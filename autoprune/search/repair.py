@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
-from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import COSTS
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.settings import StudySettings
+from autoprune.search.state import ExpectedCosts
 from autoprune.structure.topology import Topology
 
 #: Bisection steps for the factor.
 _HALVINGS = 8
-#: (resolved plan, whether its latency counts) -> its expected costs.
-ExpectedCosts = Callable[[ResolvedPlan, bool], Measurement]
 
 
 def shrink_to_limits(

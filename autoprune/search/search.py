@@ -14,14 +14,13 @@ from optuna.trial import TrialState
 from autoprune.errors import AutopruneError, StorageError, describe_exception
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
-from autoprune.plan.resolved import ResolvedPlan
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.measurement import Measurement
 from autoprune.records.objectives import QUALITY
 from autoprune.records.origins import Origin
 from autoprune.search import attempts, duplicates, early_stopping, lineage
 from autoprune.search.adjustment import fit_to_ancestor, scale_steps, shrink_to_limits
-from autoprune.search.ledger import Ledger, origin_of, set_constraints, suggest, values_of
+from autoprune.search.ledger import Ledger, origin_of, suggest
 from autoprune.search.proposal import Failure, Outcome, Proposal, Result
 from autoprune.search.samplers.registry import build_sampler, named_sampler
 from autoprune.search.settings import StudySettings
@@ -117,7 +116,7 @@ class Search:
     @property
     def dense(self) -> CandidateRecord | None:
         """Return the record of the dense model; None before it is finished."""
-        return next((record for record in self.records if record.origin is Origin.DENSE), None)
+        return dense_record(self.records)
 
     def front(self) -> Front:
         """Return the front of all candidates so far."""
@@ -164,7 +163,8 @@ class Search:
         Args:
             proposal: Proposal that `ask` returned, in this process or another one.
             outcome: Result, bare measurement, or failure. A failed dense model is tried again.
-            store: Stores the record. It runs before the trial is told: after a crash in between, `resume` tells it.
+            store: Stores the record. It runs before the trial is told: after a crash in between,
+                `settle_interrupted` tells it.
 
         Returns:
             The record; None for a failure.
@@ -177,7 +177,7 @@ class Search:
         if store is not None:
             store(record)
         bisect.insort(self.state.records, record, key=lambda one: one.number)  # the order in which a folder is read
-        self._tell_values(record.number, record)
+        self._ledger.tell(record.number, record, self.front())
         self._out.pop(proposal.number, None)
         return record
 
@@ -192,7 +192,7 @@ class Search:
         self._out.pop(number, None)
 
     def give_back(self, number: int) -> None:
-        """Forget that a trial was begun, where the process was interrupted from outside: `resume` queues it again.
+        """Forget that a trial was begun, as it was interrupted from outside; `settle_interrupted` queues it again.
 
         Args:
             number: Number of the trial.
@@ -214,7 +214,8 @@ class Search:
         if not proposal.origin.is_stoppable:
             return False
         costs = costs if costs is not None else self.state.model.expected_costs(proposal.plan)
-        now = CandidateRecord.proposed(costs, _first_channels(proposal.plan), proposal.plan.dropped)
+        kept = proposal.plan.first_channels
+        now = CandidateRecord.proposed(costs, kept.groups, kept.dropped)
         rule = self.state.settings.search.early_stopping
         return early_stopping.should_stop(rule, (share, quality), now, self.records, self.state.model.problem)
 
@@ -234,7 +235,7 @@ class Search:
         trial.set_user_attr("duplicate_of", twin)
         record = next((record for record in self.records if record.number == twin), None)
         if record is not None:
-            self._tell_values(trial.number, record)
+            self._ledger.tell(trial.number, record, self.front())
         else:  # it is still out
             self._ledger.study.tell(trial.number, state=TrialState.FAIL)
         return None
@@ -334,13 +335,13 @@ class Search:
         trial = self._ledger.trials()[proposal.number]
         before = next((one.lineage_trained for one in self.records if one.number == proposal.start_from), 0)
         work = proposal.work + result.work
-        kept = _first_channels(proposal.plan) if result.kept is None else dict(result.kept.groups)
+        kept = result.kept or proposal.plan.first_channels
         return CandidateRecord(
             number=proposal.number,
             origin=proposal.origin,
             plan=proposal.plan.asked,
-            kept=kept,
-            dropped=proposal.plan.dropped if result.kept is None else result.kept.dropped,
+            kept=dict(kept.groups),
+            dropped=kept.dropped,
             search=result.measurement,
             parent=proposal.start_from,
             samples_forward=work.forward,
@@ -354,13 +355,3 @@ class Search:
             parameters=dict(trial.params),
             warm_start=str(trial.user_attrs.get("warm_start", "")),
         )
-
-    def _tell_values(self, number: int, record: CandidateRecord) -> None:
-        front, trial = self.front(), self._ledger.trial(number)
-        set_constraints(trial, record, front.excess(record, front.problem.limits))
-        self._ledger.study.tell(trial, values_of(record, front.problem))
-
-
-def _first_channels(plan: ResolvedPlan) -> dict[str, tuple[int, ...]]:
-    """Return a kept set of the planned widths. Costs depend only on how many channels stay."""
-    return {name: tuple(range(width)) for name, width in plan.widths.items()}

@@ -10,6 +10,7 @@ from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
+from autoprune.records.origins import Origin
 from autoprune.records.problem import Problem
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.work import Work
@@ -128,7 +129,9 @@ class SearchState:
 
     def ancestors(self) -> Sequence[CandidateRecord]:
         """Return the candidates that a trial may start from."""
-        records = self.records if self.settings.search.lineage else [r for r in self.records if r.origin == "dense"]
+        records = (
+            self.records if self.settings.search.lineage else [r for r in self.records if r.origin is Origin.DENSE]
+        )
         return [record for record in records if self.model.has_weights(record.number)]
 
 

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
-from autoprune.records.candidate import CandidateRecord, samples_processed
+from autoprune.records.candidate import CandidateRecord, dense_record, samples_processed
 from autoprune.records.ending import Ending
 from autoprune.records.measurement import Measurement
 from autoprune.records.problem import Problem
@@ -191,7 +191,7 @@ class Loop:
     def _end_reason(self) -> str:
         """Return the reason to end the run, as in Ending; "" while the search goes on."""
         settings = self._settings
-        if self._front().dense is None:
+        if dense_record(self._records) is None:
             return ""
         if len(self._records) >= settings.trials:
             return "trials"

@@ -24,7 +24,6 @@ from autoprune.recovery.step import PhaseTimer
 from autoprune.surgery.cut import cut
 from autoprune.task.evaluation import Scorable
 from autoprune.trial.context import Parent, TrialContext
-from autoprune.trial.costs import first_channels
 from autoprune.trial.prune_and_recover import PruneAndRecover
 
 
@@ -233,7 +232,7 @@ class _RungEvaluator:
         self._shares = rungs.steps(plan.recovery.steps)
         self.seen: list[tuple[float, float]] = []
         self.samples = 0
-        self._kept = first_channels(plan)
+        self._kept = plan.first_channels
         with timer.phase("cut"):
             model = cut(context.task.dense, context.topology, self._kept)
         self.costs = _costs(context, model, self._kept, timer)

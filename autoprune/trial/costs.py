@@ -64,7 +64,7 @@ class CostOracle:
         Returns:
             Costs with NaN as the quality. Under masks, bytes and non-zero parameters are lower bounds.
         """
-        kept = first_channels(plan)
+        kept = plan.first_channels
         model = cut(self._task.dense, self._topology, kept)
         costs = self.of(model, kept, latency=self.latency(model) if timed else None)
         return costs if plan.weights is None else self.lower_bounds(costs, model, plan.weights)
@@ -159,15 +159,3 @@ class CostOracle:
             nonzero_parameters=max(costs.nonzero_parameters - sum(zeros.values()), 0),
             size_bytes=max(costs.size_bytes - sum(zeros.values()) * widest, 0),
         )
-
-
-def first_channels(plan: ResolvedPlan) -> KeptChannels:
-    """Return a kept set of the planned widths. Costs depend only on how many channels stay.
-
-    Args:
-        plan: Any plan.
-
-    Returns:
-        The first channels of each group.
-    """
-    return KeptChannels(groups={name: tuple(range(width)) for name, width in plan.widths.items()}, dropped=plan.dropped)

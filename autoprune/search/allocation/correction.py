@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.objectives import Objective
 from autoprune.records.sensitivity import Sensitivity
 
@@ -75,7 +75,7 @@ def observe(
     Returns:
         The observations; none before the dense model is measured.
     """
-    dense = next((record for record in records if record.origin == "dense"), None)
+    dense = dense_record(records)
     if dense is None:
         return []
     return [

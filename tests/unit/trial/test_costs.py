@@ -11,7 +11,6 @@ from autoprune.plan.resolved import ResolvedPlan
 from autoprune.surgery.cut import cut
 from autoprune.trial import costs
 from autoprune.trial.context import TrialContext
-from autoprune.trial.costs import first_channels
 from tests.tasks import image_task
 
 
@@ -29,7 +28,7 @@ def test_an_architecture_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> Non
         groups = dict.fromkeys(context.topology.widths, GroupPlan(ratio=ratio))
         plan = ResolvedPlan.of(PruningPlan(groups=groups), context.topology)
         now = context.costs.expected(plan, timed=False)
-        model = cut(context.task.dense, context.topology, first_channels(plan))
+        model = cut(context.task.dense, context.topology, plan.first_channels)
         assert now.parameters == count_parameters(model)
         assert now.multiply_adds == count_multiply_adds(model, context.task.example_inputs)
         before = found.setdefault(ratio, now)
