@@ -98,27 +98,6 @@ class LatencyReference:
         )
 
 
-def compare_latency(
-    model: nn.Module, dense: nn.Module, inputs: Inputs, *, rounds: int = 30, backend: str = "torch"
-) -> Latency:
-    """Time two models in turn, once; see `LatencyReference`.
-
-    Args:
-        model: Model to time.
-        dense: Model to compare with, mostly the dense one.
-        inputs: Inputs of a call.
-        rounds: Number of pairs of measurements, >= 1.
-        backend: Name in LATENCY_BACKENDS of the runtime.
-
-    Returns:
-        Medians, with 95 % intervals from order statistics.
-
-    Raises:
-        UnknownNameError: For an unknown backend.
-    """
-    return LatencyReference(dense, inputs, backend=backend).compare(model, rounds=rounds)
-
-
 def _in_turn(runs: Sequence[Callable[[], None]], rounds: int) -> tuple[list[float], ...]:
     """Measure seconds of one run of each, round by round; the first one alternates."""
     repeats = [_repeats(run) for run in runs]

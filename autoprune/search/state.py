@@ -129,9 +129,8 @@ class SearchState:
 
     def ancestors(self) -> Sequence[CandidateRecord]:
         """Return the candidates that a trial may start from."""
-        records = (
-            self.records if self.settings.search.lineage else [r for r in self.records if r.origin is Origin.DENSE]
-        )
+        lineage = self.settings.search.lineage
+        records = [record for record in self.records if lineage or record.origin is Origin.DENSE]
         return [record for record in records if self.model.has_weights(record.number)]
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.resolve import resolve_allocation, signals_to_resolve
 from autoprune.errors import user_code
-from autoprune.measure.cost import count_nonzero, stored_bytes
 from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
@@ -261,7 +260,7 @@ def _measure(
 ) -> tuple[Measurement, int]:
     """The measurement on the search split, and the samples it took.
 
-    known: costs of the same widths with other weights. Without masks, latency and counts do not depend on the weights.
+    known: costs of the same widths with other weights. Without masks, latency does not depend on the weights.
     """
     task, model, timer = context.task, pruner.model, pruner.timer
     with timer.phase("evaluate"):
@@ -270,7 +269,7 @@ def _measure(
         costs = _costs(context, model, pruner.kept, timer, masked=masked)
     else:
         with timer.phase("cost"):
-            costs = replace(known, nonzero_parameters=count_nonzero(model), size_bytes=stored_bytes(model))
+            costs = context.costs.of(model, pruner.kept, latency=known.latency)
     found = replace(costs, quality=quality.value, quality_error=quality.error, metrics=quality.metrics)
     return found, quality.samples
 

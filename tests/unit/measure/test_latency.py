@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import UnknownNameError
 from autoprune.measure import latency
-from autoprune.measure.latency import LATENCY_BACKENDS, LatencyReference, compare_latency, median, median_interval
+from autoprune.measure.latency import LATENCY_BACKENDS, LatencyReference, median, median_interval
 from autoprune.task.data import Inputs
 
 #: Ranks (from 1) of the 95 % interval of a median, as in the usual tables of the sign test.
@@ -84,7 +84,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
 
 def test_medians_and_ratio(log: list[Timed]) -> None:
     model, dense = Timed(3.0), Timed(12.0)
-    found = compare_latency(model, dense, torch.zeros(1), rounds=7, backend="fake")
+    found = LatencyReference(dense, torch.zeros(1), backend="fake").compare(model, rounds=7)
     assert found.latency_ms == pytest.approx(3.0)
     assert found.dense_ms == pytest.approx(12.0)
     assert found.ratio == pytest.approx(0.25)
@@ -95,14 +95,14 @@ def test_medians_and_ratio(log: list[Timed]) -> None:
 
 def test_both_are_timed_in_turn_and_either_goes_first(log: list[Timed]) -> None:
     model, dense = Timed(3.0), Timed(12.0)
-    compare_latency(model, dense, torch.zeros(1), rounds=4, backend="fake")
+    LatencyReference(dense, torch.zeros(1), backend="fake").compare(model, rounds=4)
     names = "".join("m" if call is model else "d" for call in log)
     assert names.endswith("mddmmddm")
 
 
 def test_a_quick_model_is_called_more_often(log: list[Timed]) -> None:
     model, dense = Timed(0.1), Timed(12.0)
-    found = compare_latency(model, dense, torch.zeros(1), rounds=5, backend="fake")
+    found = LatencyReference(dense, torch.zeros(1), backend="fake").compare(model, rounds=5)
     assert found.latency_ms == pytest.approx(0.1)
     assert log.count(model) >= 5 * 10, "ten calls make the millisecond that the clock is trusted with"
 
@@ -121,7 +121,7 @@ def test_the_interval_spans_what_was_seen(log: list[Timed]) -> None:
         def ms(self, value: float) -> None:
             pass
 
-    found = compare_latency(Uneven(2.0), dense, torch.zeros(1), rounds=6, backend="fake")
+    found = LatencyReference(dense, torch.zeros(1), backend="fake").compare(Uneven(2.0), rounds=6)
     assert found.latency_ms == pytest.approx(2.0)
     assert (found.low_ms, found.high_ms) == (pytest.approx(1.0), pytest.approx(5.0))
     assert (found.ratio_low, found.ratio_high) == (pytest.approx(0.1), pytest.approx(0.5))
@@ -130,7 +130,7 @@ def test_the_interval_spans_what_was_seen(log: list[Timed]) -> None:
 @pytest.mark.parametrize("modes", [(True, False), (False, True), (True, True)])
 def test_modes_are_restored(log: list[Timed], modes: tuple[bool, bool]) -> None:
     model, dense = Timed(1.0).train(modes[0]), Timed(1.0).train(modes[1])
-    compare_latency(model, dense, torch.zeros(1), rounds=1, backend="fake")
+    LatencyReference(dense, torch.zeros(1), backend="fake").compare(model, rounds=1)
     assert (model.training, dense.training) == modes
 
 
@@ -147,21 +147,21 @@ def test_modes_are_restored_module_by_module_after_an_error() -> None:
     model.norm.eval()
     dense[1].eval()
     with pytest.raises(RuntimeError, match="no forward"):
-        compare_latency(model, dense, torch.zeros(2, 3))
+        LatencyReference(dense, torch.zeros(2, 3)).compare(model)
     assert (model.training, model.norm.training) == (True, False)
     assert (dense.training, dense[0].training, dense[1].training) == (True, True, False)
 
 
 def test_an_unknown_backend_lists_the_known() -> None:
     with pytest.raises(UnknownNameError, match=r"the latency backend must be one of torch.*but got 'abacus'"):
-        compare_latency(nn.Identity(), nn.Identity(), torch.zeros(1), backend="abacus")
+        LatencyReference(nn.Identity(), torch.zeros(1), backend="abacus").compare(nn.Identity())
 
 
 @pytest.mark.parametrize("backend", LATENCY_BACKENDS)
 @pytest.mark.parametrize("inputs", [torch.zeros(2, 3), (torch.zeros(2, 3),), {"input": torch.zeros(2, 3)}], ids=type)
 def test_every_backend_runs_a_real_model(backend: str, inputs: Inputs) -> None:
     model = nn.Linear(3, 2).train()
-    found = compare_latency(model, nn.Linear(3, 2), inputs, rounds=2, backend=backend)
+    found = LatencyReference(nn.Linear(3, 2), inputs, backend=backend).compare(model, rounds=2)
     assert 0 < found.low_ms <= found.latency_ms <= found.high_ms
     assert 0 < found.ratio_low <= found.ratio <= found.ratio_high
     assert model.training
