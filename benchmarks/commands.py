@@ -1,4 +1,4 @@
-"""What the commands that only read a finished run cost: processor seconds of a whole process, from start to end.
+"""Cost of the commands that only read a finished run: processor seconds of a whole process, from start to end.
 
     python -m benchmarks.commands [--run runs/digits] [--repetitions 5]
 
@@ -46,7 +46,7 @@ def main(run: Path = GOLDEN, repetitions: int = 5) -> None:
 
 
 def processor_seconds(arguments: Sequence[str]) -> float:
-    """Run a command in a process of its own; return its user and system time."""
+    """Run a command in a separate process; return its user and system time."""
     command = [sys.executable, "-m", "autoprune", *arguments]
     # Popen is not waited for: wait4 gives the times of this one process.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -209,7 +209,7 @@ def apply(mutation: Mutation, tree: Path) -> None:
 
 
 def copy_tree(to: Path) -> None:
-    """Copy the files that git tracks, as they are in the working tree."""
+    """Copy the tracked files of the working tree."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in listed.decode().split("\0"):
         if name and (ROOT / name).is_file():

@@ -1,4 +1,4 @@
-"""Peak memory of inference as it is counted, against the peak of torch's allocator.
+"""Counted peak memory of inference, against the peak of torch's allocator.
 
     python -m benchmarks.peak_memory
 

@@ -20,7 +20,7 @@ def explain(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything.")] = False,
 ) -> None:
-    """Show what can be pruned, what the study searches, what is left alone and why, and the costs within reach.
+    """Show the prunable structures, the search space, the layers left alone with reasons, and the reachable costs.
 
     Nothing is written.
     """

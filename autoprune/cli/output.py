@@ -1,4 +1,4 @@
-"""What a command prints besides its result: errors, warnings and paths."""
+"""Output of a command besides its result: errors, warnings and paths."""
 
 from __future__ import annotations
 

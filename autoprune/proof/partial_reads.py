@@ -1,7 +1,7 @@
 """Read large weights in part: silenced entries count as zeros, and of the rows that only make outputs a sample runs.
 
 A mask that copies every weight to set entries to zero spends more time on the copies than on its forward. Here the
-weights stay as they are, and what an operator reads of them is silenced.
+weights stay unchanged, and the values that an operator reads are silenced.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def drawn_objectives(front: Front) -> list[Objective]:
 
 
 def new_figure(*traces: object) -> go.Figure:
-    """Make a figure without a template of its own: the page gives all of them the same.
+    """Make a figure without a template: the page gives all figures the same one.
 
     Args:
         traces: Traces of the figure.

@@ -1,1 +1,1 @@
-"""What to try next: allocation, spaces, samplers, sources of proposals and early stopping. Without torch."""
+"""Search policy: allocation, spaces, samplers, sources of proposals and early stopping. Without torch."""

@@ -52,7 +52,7 @@ class MeasureSettings:
 @stored(Format(what="the settings of storage", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
-    """What a run folder keeps.
+    """Settings of the files that a run folder keeps.
 
     Attributes:
         collect_garbage: Delete the weights of candidates that are dominated, have no descendants and are no baseline.
@@ -89,13 +89,13 @@ class StudySettings(SpaceSettings):
             them), and any other metrics of the task, such as "recall".
         limits: Limits of the search: a plan that exceeds a limit is shrunk before it is trained, or reported to the
             sampler as infeasible; `--limit` of `run`.
-        structure: What is pruned: channels, heads, blocks and layers.
+        structure: Structures to prune: channels, heads, blocks and layers.
         masks: Masks of single weights.
         schedule: When pruning happens during the fine-tune.
         recovery: The fine-tune and the recovery steps of a trial.
         search: How plans are proposed.
         measure: How latency is measured.
-        storage: What a run folder keeps.
+        storage: Files that a run folder keeps.
 
     Raises:
         ConfigurationError: A value is out of its range.

@@ -55,7 +55,7 @@ class Study:
     """One search in one run folder: a Run and its task. Make it with `create` or `open`.
 
     Attributes:
-        opened: The run when the study was opened; `stored` is the run as it is now.
+        opened: The run when the study was opened; `stored` reads the folder again.
         settings: Settings of the study.
         context: Everything the trials share; None when opened without a task, which a Run suffices for.
         untested: Number of a candidate -> why the last run could not measure it on the test split.

@@ -62,7 +62,7 @@ def mask_traced(
         topology: Its topology.
         kept: The channels and blocks that stay.
         traced: The channels of a trace on the inputs that the copy will be called with.
-        left: Names of parameters that are left as they are: whoever runs the copy silences them.
+        left: Names of parameters that stay unchanged; the caller silences them when it runs the copy.
 
     Returns:
         A copy that computes what `mask` computes; parameters that lose nothing are shared with `model`. Then, for each

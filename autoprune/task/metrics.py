@@ -238,7 +238,7 @@ def make_metric(name: str, given: str | Metric | MetricFunction, prediction: Pre
         prediction: What the model predicts.
 
     Returns:
-        A metric of its own.
+        A new metric object.
 
     Raises:
         ConfigurationError: The metric does not fit the prediction.

@@ -56,7 +56,7 @@ _PATTERN = Rule(holds=_is_pattern, wants=one_of((NO_MASKS, *PATTERNS)).wants, kn
 @stored(Format(what="the settings of structures", optional=None, refuses_unknown=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StructureSettings:
-    """What is pruned: channels, heads, blocks and layers.
+    """Structures to prune: channels, heads, blocks and layers.
 
     Attributes:
         kinds: Structures to prune: "channels", "heads" of attention, "head_width", whole residual "blocks", single
