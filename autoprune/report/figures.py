@@ -1,4 +1,4 @@
-"""Figures of a study, as plotly objects."""
+"""Figures of a study."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from autoprune.front.convergence import Curve
 from autoprune.front.front import Front
@@ -15,6 +13,7 @@ from autoprune.front.importance import Importances
 from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import COSTS, QUALITY, Objective
+from autoprune.report.figure import Figure, Properties, margins, titled
 from autoprune.report.labels import hover, label, labels
 
 #: Colour-blind safe (Okabe and Ito 2008); one for each origin, the front in black.
@@ -51,18 +50,6 @@ def drawn_objectives(front: Front) -> list[Objective]:
     ]
 
 
-def new_figure(*traces: object) -> go.Figure:
-    """Make a figure without a template: the page gives all figures the same one.
-
-    Args:
-        traces: Traces of the figure.
-
-    Returns:
-        The figure.
-    """
-    return go.Figure(list(traces), layout={"template": "none"})
-
-
 def hover_texts(front: Front) -> dict[int, str]:
     """Write the hover text of each candidate.
 
@@ -75,7 +62,7 @@ def hover_texts(front: Front) -> dict[int, str]:
     return {record.number: _hover(front, record) for record in front.records}
 
 
-def pareto(front: Front, over: Objective, hovers: Mapping[int, str]) -> go.Figure:
+def pareto(front: Front, over: Objective, hovers: Mapping[int, str]) -> Figure:
     """Draw quality over one objective: candidates coloured by origin, the front as a line, standard errors as bars.
 
     Args:
@@ -86,46 +73,48 @@ def pareto(front: Front, over: Objective, hovers: Mapping[int, str]) -> go.Figur
     Returns:
         The figure.
     """
-    figure = new_figure()
+    traces = []
     numbers = {record.number for record in front.members}
     for origin in ORIGIN_COLOURS:
         members = [record for record in front.records if record.origin == origin]
         members.sort(key=lambda record: record.number not in numbers)  # the legend shows the first one's marker
         if members:
-            figure.add_trace(_points(front, members, over, hovers))
+            traces.append(_points(front, members, over, hovers))
     line = _staircase(front, over)
-    figure.add_trace(
-        go.Scatter(
-            x=[front.value(record, over.name) for record in line],
-            y=[record.search.quality for record in line],
-            mode="lines",
-            line={"color": "#444444", "width": 1, "shape": "hv"},
-            name=f"best for its {label(over.axis_title)}",
-            hoverinfo="skip",
-        )
+    traces.append(
+        {
+            "type": "scatter",
+            "x": [front.value(record, over.name) for record in line],
+            "y": [record.search.quality for record in line],
+            "mode": "lines",
+            "line": {"color": "#444444", "width": 1, "shape": "hv"},
+            "name": f"best for its {label(over.axis_title)}",
+            "hoverinfo": "skip",
+        }
     )
-    lay_out_over(figure, front, over)
-    return figure
+    return {"data": traces, "layout": layout_over(front, over)}
 
 
-def lay_out_over(figure: go.Figure, front: Front, over: Objective) -> None:
-    """Set the axes, margins and legend of a chart of quality against an objective, in place.
+def layout_over(front: Front, over: Objective) -> Properties:
+    """Lay out a chart of quality against an objective.
 
     Args:
-        figure: The chart.
         front: Front of the study, for the name of its quality.
         over: Objective of the horizontal axis. Costs get a logarithmic axis.
+
+    Returns:
+        The layout.
     """
-    figure.update_layout(
-        xaxis={"title": label(over.axis_title), "type": "log" if over.is_cost else "linear"},
-        yaxis={"title": f"{label(front.metric)} (search split)"},
-        height=460,
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": -0.2},
-    )
+    return {
+        "xaxis": {**titled(label(over.axis_title)), "type": "log" if over.is_cost else "linear"},
+        "yaxis": titled(f"{label(front.metric)} (search split)"),
+        "height": 460,
+        "margin": margins(60, 20, 20, 50),
+        "legend": {"orientation": "h", "y": -0.2},
+    }
 
 
-def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
+def pareto_3d(front: Front, hovers: Mapping[int, str]) -> Figure:
     """Draw quality over size and latency; members of the front are filled.
 
     Args:
@@ -136,43 +125,44 @@ def pareto_3d(front: Front, hovers: Mapping[int, str]) -> go.Figure:
         The figure.
     """
     numbers = {record.number for record in front.members}
-    figure = new_figure()
+    traces: list[Properties] = []
     for kind, inside in (("front", True), ("dominated", False)):
         members = [record for record in front.records if (record.number in numbers) == inside and record.search.latency]
-        figure.add_trace(
-            go.Scatter3d(
-                x=[record.search.size_bytes for record in members],
-                y=[front.value(record, "latency_ms") for record in members],
-                z=[record.search.quality for record in members],
-                mode="markers",
-                marker={
+        traces.append(
+            {
+                "type": "scatter3d",
+                "x": [record.search.size_bytes for record in members],
+                "y": [front.value(record, "latency_ms") for record in members],
+                "z": [record.search.quality for record in members],
+                "mode": "markers",
+                "marker": {
                     "size": 5 if inside else 3,
                     "color": "#D55E00" if inside else "#999999",
                     "opacity": 1.0 if inside else 0.5,
                 },
-                text=[hovers[record.number] for record in members],
-                hoverinfo="text",
-                name=kind,
-            )
+                "text": [hovers[record.number] for record in members],
+                "hoverinfo": "text",
+                "name": kind,
+            }
         )
-    figure.update_layout(
-        scene={
-            "xaxis": {"title": COSTS["size_bytes"].axis_title, "type": "log"},
-            "yaxis": {"title": COSTS["latency_ms"].axis_title},
-            "zaxis": {"title": label(front.metric)},
+    layout: Properties = {
+        "scene": {
+            "xaxis": {**titled(COSTS["size_bytes"].axis_title), "type": "log"},
+            "yaxis": titled(COSTS["latency_ms"].axis_title),
+            "zaxis": titled(label(front.metric)),
         },
-        height=560,
-        margin={"l": 0, "r": 0, "t": 10, "b": 0},
-        legend={"orientation": "h", "y": 0.0},
-    )
-    return figure
+        "height": 560,
+        "margin": margins(0, 0, 10, 0),
+        "legend": {"orientation": "h", "y": 0.0},
+    }
+    return {"data": traces, "layout": layout}
 
 
 def _without(record: CandidateRecord) -> str:
     return f", without {', '.join(record.dropped)}" if record.dropped else ""
 
 
-def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
+def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> Figure:
     """Draw the channels kept in each group for one member of the front, chosen in a menu, over the dense widths.
 
     Args:
@@ -184,9 +174,10 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
     """
     names = [str(group["name"]) for group in groups]
     dense = [int(str(group["channels"])) for group in groups]
-    places, quality = labels(names), label(front.metric)
-    figure = new_figure()
-    figure.add_trace(go.Bar(x=places, y=dense, marker_color="#DDDDDD", name="dense"))
+    places = labels(names)
+    traces: list[Properties] = [
+        {"type": "bar", "x": places, "y": dense, "marker": {"color": "#DDDDDD"}, "name": "dense"}
+    ]
     records = list(front.members)
     shown = records.index(front.knee()) if records else 0
     for position, record in enumerate(records):
@@ -196,40 +187,45 @@ def layers(front: Front, groups: Sequence[Mapping[str, object]]) -> go.Figure:
             hover([name, f"{width} of {channels} kept", rule])
             for name, width, channels, rule in zip(names, widths, dense, criteria, strict=True)
         ]
-        figure.add_trace(
-            go.Bar(
-                x=places,
-                y=widths,
-                marker_color="#0072B2",
-                name=f"candidate {record.number}",
-                visible=position == shown,
-                hovertext=text,
-                hoverinfo="text",
-            )
+        traces.append(
+            {
+                "type": "bar",
+                "x": places,
+                "y": widths,
+                "marker": {"color": "#0072B2"},
+                "name": f"candidate {record.number}",
+                "visible": position == shown,
+                "hovertext": text,
+                "hoverinfo": "text",
+            }
         )
+    layout: Properties = {
+        "barmode": "overlay",
+        "yaxis": titled("channels"),
+        "xaxis": {"type": "category", "tickangle": -45},
+        "height": 480,
+        "margin": margins(60, 20, 70, 120),
+        "showlegend": False,
+    }
+    if records:
+        layout["updatemenus"] = _member_menu(records, label(front.metric), shown)
+    return {"data": traces, "layout": layout}
+
+
+def _member_menu(records: Sequence[CandidateRecord], metric: str, shown: int) -> list[Properties]:
+    """Write a menu that shows the dense bars and those of one candidate."""
     buttons = [
         {
-            "label": f"candidate {record.number}: {quality} {record.search.quality:.4g}{label(_without(record))}",
+            "label": f"candidate {record.number}: {metric} {record.search.quality:.4g}{label(_without(record))}",
             "method": "update",
             "args": [{"visible": [True, *[other == position for other in range(len(records))]]}],
         }
         for position, record in enumerate(records)
     ]
-    figure.update_layout(
-        barmode="overlay",
-        updatemenus=[{"buttons": buttons, "active": shown, "x": 0, "xanchor": "left", "y": 1.18, "yanchor": "top"}]
-        if buttons
-        else [],
-        yaxis={"title": "channels"},
-        xaxis={"type": "category", "tickangle": -45},
-        height=480,
-        margin={"l": 60, "r": 20, "t": 70, "b": 120},
-        showlegend=False,
-    )
-    return figure
+    return [{"buttons": buttons, "active": shown, "x": 0, "xanchor": "left", "y": 1.18, "yanchor": "top"}]
 
 
-def progress(front: Front, curve: Curve) -> go.Figure:
+def progress(front: Front, curve: Curve) -> Figure:
     """Draw the hypervolume and the samples trained after each trial.
 
     Args:
@@ -240,25 +236,27 @@ def progress(front: Front, curve: Curve) -> go.Figure:
         The figure.
     """
     trained = np.cumsum([record.samples_trained for record in front.records])
-    figure = make_subplots(figure=new_figure(), specs=[[{"secondary_y": True}]])
     numbers = [record.number for record in front.records]
-    figure.add_trace(go.Scatter(x=numbers, y=curve["hypervolume"], name="hypervolume", line={"color": "#0072B2"}))
-    figure.add_trace(
-        go.Scatter(x=numbers, y=trained, name="samples trained", line={"color": "#999999", "dash": "dot"}),
-        secondary_y=True,
-    )
-    figure.update_layout(
-        xaxis={"title": "trial"},
-        height=360,
-        margin={"l": 60, "r": 60, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": -0.25},
-    )
-    figure.update_yaxes(title_text="hypervolume (quality, multiply-adds)", secondary_y=False)
-    figure.update_yaxes(title_text="samples trained, in all", secondary_y=True)
-    return figure
+    volume: Properties = {"x": numbers, "y": curve["hypervolume"], "name": "hypervolume", "line": {"color": "#0072B2"}}
+    samples = {
+        "x": numbers,
+        "y": trained,
+        "yaxis": "y2",
+        "name": "samples trained",
+        "line": {"color": "#999999", "dash": "dot"},
+    }
+    layout: Properties = {
+        "xaxis": {**titled("trial"), "domain": [0.0, 0.94]},
+        "yaxis": titled("hypervolume (quality, multiply-adds)"),
+        "yaxis2": {**titled("samples trained, in all"), "overlaying": "y", "side": "right"},
+        "height": 360,
+        "margin": margins(60, 60, 20, 50),
+        "legend": {"orientation": "h", "y": -0.25},
+    }
+    return {"data": [{"type": "scatter", **trace} for trace in (volume, samples)], "layout": layout}
 
 
-def importance(found: Importances) -> go.Figure:
+def importance(found: Importances) -> Figure:
     """Draw the share of the variance of a target's ranks that each parameter explains; pale where chance explains as
     much.
 
@@ -270,76 +268,76 @@ def importance(found: Importances) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = new_figure()
     shown = {"quality", *found.targets[-1:]}
-    for target, colour in zip(reversed(found.targets), _OF_TARGETS, strict=False):
-        cells = [row.targets[target] for row in found.parameters]
-        names = labels([row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.parameters])
-        figure.add_trace(
-            go.Bar(
-                y=names,
-                x=[cell.share for cell in cells],
-                error_x={
-                    "type": "data",
-                    "array": [max(cell.high - cell.share, 0.0) for cell in cells],
-                    "arrayminus": [max(cell.share - cell.low, 0.0) for cell in cells],
-                    "thickness": 1,
-                    "width": 2,
-                },
-                orientation="h",
-                marker={"color": colour, "opacity": [0.25 if cell.is_noise else 1.0 for cell in cells]},
-                hovertext=[
-                    hover([row.name, f"{target}: {cell}"]) for row, cell in zip(found.parameters, cells, strict=True)
-                ],
-                hoverinfo="text",
-                name=label(target),
-                visible=True if target in shown else "legendonly",
-            )
-        )
-    figure.update_layout(
-        xaxis={"title": "share of the variance of ranks", "tickformat": ".0%", "rangemode": "tozero"},
-        yaxis={"type": "category", "autorange": "reversed"},
-        height=140 + 36 * len(found.parameters),
-        margin={"l": 140, "r": 20, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-    )
-    return figure
+    colours = zip(reversed(found.targets), _OF_TARGETS, strict=False)
+    traces = [_target_bars(found, target, colour, shown=target in shown) for target, colour in colours]
+    layout: Properties = {
+        "xaxis": {**titled("share of the variance of ranks"), "tickformat": ".0%", "rangemode": "tozero"},
+        "yaxis": {"type": "category", "autorange": "reversed"},
+        "height": 140 + 36 * len(found.parameters),
+        "margin": margins(140, 20, 20, 50),
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    }
+    return {"data": traces, "layout": layout}
 
 
-def _points(front: Front, members: Sequence[CandidateRecord], over: Objective, hovers: Mapping[int, str]) -> go.Scatter:
+def _target_bars(found: Importances, target: str, colour: str, *, shown: bool) -> Properties:
+    """Draw the bars of one target."""
+    cells = [row.targets[target] for row in found.parameters]
+    return {
+        "type": "bar",
+        "y": labels([row.name if row.members == 1 else f"{row.name} ({row.members})" for row in found.parameters]),
+        "x": [cell.share for cell in cells],
+        "error_x": _bars(
+            [max(cell.high - cell.share, 0.0) for cell in cells], [max(cell.share - cell.low, 0.0) for cell in cells]
+        ),
+        "orientation": "h",
+        "marker": {"color": colour, "opacity": [0.25 if cell.is_noise else 1.0 for cell in cells]},
+        "hovertext": [
+            hover([row.name, f"{target}: {cell}"]) for row, cell in zip(found.parameters, cells, strict=True)
+        ],
+        "hoverinfo": "text",
+        "name": label(target),
+        "visible": True if shown else "legendonly",
+    }
+
+
+def _points(front: Front, members: Sequence[CandidateRecord], over: Objective, hovers: Mapping[int, str]) -> Properties:
     """Draw the candidates of one origin."""
     origin = members[0].origin
     inside = {record.number for record in front.members}
-    return go.Scatter(
-        x=[front.value(record, over.name) for record in members],
-        y=[record.search.quality for record in members],
-        error_y={
-            "type": "data",
-            "array": [record.search.quality_error for record in members],
-            "thickness": 1,
-            "width": 2,
-        },
-        error_x=_ratio_bars(front, members, over) if over.is_timed else None,
-        mode="markers",
-        marker={
+    points: Properties = {
+        "type": "scatter",
+        "x": [front.value(record, over.name) for record in members],
+        "y": [record.search.quality for record in members],
+        "error_y": _bars([record.search.quality_error for record in members]),
+        "mode": "markers",
+        "marker": {
             "color": ORIGIN_COLOURS[origin],
             "size": [11 if record.number in inside else 7 for record in members],
             "symbol": ["circle" if record.number in inside else "circle-open" for record in members],
         },
-        text=[hovers[record.number] for record in members],
-        hoverinfo="text",
-        name=origin,
-    )
+        "text": [hovers[record.number] for record in members],
+        "hoverinfo": "text",
+        "name": origin,
+    }
+    return {**points, "error_x": _ratio_bars(front, members, over)} if over.is_timed else points
 
 
-def _ratio_bars(front: Front, members: Sequence[CandidateRecord], over: Objective) -> dict[str, object]:
+def _ratio_bars(front: Front, members: Sequence[CandidateRecord], over: Objective) -> Properties:
     """Draw 95 % intervals of the ratio to dense, in the axis' unit; asymmetric."""
     up, down = [], []
     for record in members:
         found, middle = over.comparison(record.search), front.value(record, over.name)
         up.append(middle * (found.high / found.ratio - 1) if found else 0.0)
         down.append(middle * (1 - found.low / found.ratio) if found else 0.0)
-    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1, "width": 2}
+    return _bars(up, down)
+
+
+def _bars(up: list[float], down: list[float] | None = None) -> Properties:
+    """Draw thin error bars, as long below as above when `down` is None."""
+    below = {} if down is None else {"arrayminus": down}
+    return {"type": "data", "array": up, **below, "thickness": 1, "width": 2}
 
 
 def _staircase(front: Front, over: Objective) -> list[CandidateRecord]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
 from autoprune.front.convergence import Curve, hypervolume_band
 from autoprune.front.front import Front
-from autoprune.report.figures import ORIGIN_COLOURS, lay_out_over, new_figure
+from autoprune.report.figure import Figure, Properties, margins, titled
+from autoprune.report.figures import ORIGIN_COLOURS, layout_over
 
 #: Axis of the convergence -> its title.
 _ALONG = {"samples": "samples processed", "seconds": "seconds"}
 
 
-def growth_figure(curves: Sequence[Curve]) -> go.Figure:
+def growth_figure(curves: Sequence[Curve]) -> Figure:
     """Draw hypervolume against samples processed and against seconds, with median and range of several studies.
 
     Args:
@@ -24,31 +22,35 @@ def growth_figure(curves: Sequence[Curve]) -> go.Figure:
     Returns:
         The figure.
     """
-    figure = make_subplots(figure=new_figure(), cols=len(_ALONG), shared_yaxes=True, horizontal_spacing=0.04)
-    for column, (by, title) in enumerate(_ALONG.items(), start=1):
-        if len(curves) > 1:
-            for trace in _band(hypervolume_band(curves, by=by), by, shown=column == 1):
-                figure.add_trace(trace, row=1, col=column)
-        for curve in curves:
-            figure.add_trace(
-                go.Scatter(
-                    x=curve[by],
-                    y=curve["hypervolume"],
-                    mode="lines",
-                    line={"color": "#0072B2" if len(curves) == 1 else "#bbbbbb", "width": 1, "shape": "hv"},
-                    showlegend=False,
-                    text=[f"{count} candidates" for count in curve["candidates"]],
-                ),
-                row=1,
-                col=column,
-            )
-        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
-    figure.update_yaxes(title_text="hypervolume (quality, multiply-adds)", col=1)
-    figure.update_layout(height=360, margin={"l": 60, "r": 20, "t": 20, "b": 50})
-    return figure
+    traces: list[Properties] = []
+    for by, axis in zip(_ALONG, ("", "2"), strict=True):
+        lines = _band(hypervolume_band(curves, by=by), by, shown=not axis) if len(curves) > 1 else []
+        lines += [_growth(curve, by, colour="#0072B2" if len(curves) == 1 else "#bbbbbb") for curve in curves]
+        traces += [{"type": "scatter", **line, "xaxis": f"x{axis}", "yaxis": f"y{axis}"} for line in lines]
+    samples, seconds = _ALONG.values()
+    layout: Properties = {
+        "xaxis": {**titled(samples), "anchor": "y", "domain": [0.0, 0.48], "rangemode": "tozero"},
+        "xaxis2": {**titled(seconds), "anchor": "y2", "domain": [0.52, 1.0], "rangemode": "tozero"},
+        "yaxis": {**titled("hypervolume (quality, multiply-adds)"), "anchor": "x"},
+        "yaxis2": {"anchor": "x2", "matches": "y", "showticklabels": False},
+        "height": 360,
+        "margin": margins(60, 20, 20, 50),
+    }
+    return {"data": traces, "layout": layout}
 
 
-def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
+def _growth(curve: Curve, by: str, colour: str) -> Properties:
+    return {
+        "x": curve[by],
+        "y": curve["hypervolume"],
+        "mode": "lines",
+        "line": {"color": colour, "width": 1, "shape": "hv"},
+        "showlegend": False,
+        "text": [f"{count} candidates" for count in curve["candidates"]],
+    }
+
+
+def lineage_figure(front: Front, cost: str = "multiply_adds") -> Figure:
     """Draw every candidate at its cost and quality, with a line from the parent whose weights it started from.
 
     Args:
@@ -66,49 +68,53 @@ def lineage_figure(front: Front, cost: str = "multiply_adds") -> go.Figure:
         if parent is not None:
             xs += [front.value(parent, cost), front.value(record, cost), None]
             ys += [parent.search.quality, record.search.quality, None]
-    figure = new_figure(
-        go.Scatter(x=xs, y=ys, mode="lines", line={"color": "#cccccc", "width": 1}, hoverinfo="skip", showlegend=False)
-    )
+    descent = {"x": xs, "y": ys, "mode": "lines", "line": {"color": "#cccccc", "width": 1}}
+    traces: list[Properties] = [{"type": "scatter", **descent, "hoverinfo": "skip", "showlegend": False}]
     members = {record.number for record in front.members}
     for origin, colour in ORIGIN_COLOURS.items():
         records = [record for record in front.records if record.origin == origin]
         if not records:
             continue
-        figure.add_trace(
-            go.Scatter(
-                x=[front.value(record, cost) for record in records],
-                y=[record.search.quality for record in records],
-                mode="markers",
-                name=origin,
-                marker={
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [front.value(record, cost) for record in records],
+                "y": [record.search.quality for record in records],
+                "mode": "markers",
+                "name": origin,
+                "marker": {
                     "color": colour,
                     "size": [9 if record.number in members else 5 for record in records],
                     "opacity": [1.0 if record.number in members else 0.5 for record in records],
                 },
-                text=[
+                "text": [
                     f"candidate {record.number}, {record.lineage_trained:,} samples trained with along its line"
                     for record in records
                 ],
-            )
+            }
         )
-    lay_out_over(figure, front, front.problem.objective(cost))
-    return figure
+    return {"data": traces, "layout": layout_over(front, front.problem.objective(cost))}
 
 
-def _band(band: Curve, by: str, *, shown: bool) -> list[go.Scatter]:
+def _band(band: Curve, by: str, *, shown: bool) -> list[Properties]:
+    """Draw the range of several studies, and their median."""
     outline = [*band[by], *band[by][::-1]]
     return [
-        go.Scatter(
-            x=outline,
-            y=[*band["high"], *band["low"][::-1]],
-            fill="toself",
-            fillcolor="rgba(0,114,178,0.15)",
-            line={"width": 0},
-            name="lowest to highest",
-            hoverinfo="skip",
-            showlegend=shown,
-        ),
-        go.Scatter(
-            x=band[by], y=band["median"], line={"color": "#0072B2", "width": 2}, name="median", showlegend=shown
-        ),
+        {
+            "x": outline,
+            "y": [*band["high"], *band["low"][::-1]],
+            "fill": "toself",
+            "fillcolor": "rgba(0,114,178,0.15)",
+            "line": {"width": 0},
+            "name": "lowest to highest",
+            "hoverinfo": "skip",
+            "showlegend": shown,
+        },
+        {
+            "x": band[by],
+            "y": band["median"],
+            "line": {"color": "#0072B2", "width": 2},
+            "name": "median",
+            "showlegend": shown,
+        },
     ]

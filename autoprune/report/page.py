@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 import jinja2
-import plotly.graph_objects as go
-import plotly.io
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from autoprune.display import printable_line
+from autoprune.report.figure import Figure, json_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Section:
     """
 
     title: str
-    figure: go.Figure | None = None
+    figure: Figure | None = None
     notes: tuple[str, ...] = ()
     table: Table | None = None
 
@@ -84,14 +83,14 @@ def render(page: Page) -> str:
             lead=page.lead,
             findings=page.findings,
             sections=page.sections,
-            plotly=Markup(get_plotlyjs()),
-            drawn=_drawn,
+            plotly=Markup(_packaged("plotly.min.js")),
+            style=json.loads(_packaged("templates/plotly_white.json")),
         )
     )
 
 
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("autoprune.report"),
         autoescape=True,
         finalize=_finalize,
@@ -99,6 +98,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["json_values"] = json_values
+    return environment
 
 
 def _finalize(value: object) -> object:
@@ -106,15 +107,6 @@ def _finalize(value: object) -> object:
     return value if isinstance(value, Markup) else printable_line(value)
 
 
-def _drawn(figure: go.Figure) -> Markup:
-    """Render a figure as HTML in the style of the page; plotly escapes its data inside the script."""
-    plain = figure.to_dict()
-    plain["layout"]["template"] = _style()
-    return Markup(plotly.io.to_html(plain, include_plotlyjs=False, full_html=False, validate=False))
-
-
-@functools.cache
-def _style() -> dict[str, object]:
-    """Return the template of all figures; setting it in each of them takes plotly longer than the rest of the page."""
-    style: dict[str, object] = plotly.io.templates["plotly_white"].to_plotly_json()
-    return style
+def _packaged(name: str) -> str:
+    """Read a file of the package plotly, whose own functions import all of its classes first."""
+    return resources.files("plotly").joinpath("package_data", name).read_text(encoding="utf-8")

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
 from autoprune.records.sensitivity import BlockSensitivity
-from autoprune.report.figures import new_figure
+from autoprune.report.figure import Figure, Properties, margins, titled
 from autoprune.report.labels import labels
 
 #: Height in pixels of a row, and of the margins.
 _ROW, _AROUND = 34, 190
 #: Factors at the ends of the colour scale; corrections stay within them.
 _LARGEST = 4.0
+#: Share of the height between the two heat maps.
+_GAP = 0.08
+#: Colours of the corrections: blue where a group hurts less than in the scan, red where it hurts more.
+_LESS_TO_MORE = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 
 
 def heat_map(
     added: Mapping[str, Sequence[float]], keep_shares: Sequence[float], factors: Mapping[str, float]
-) -> go.Figure:
+) -> Figure:
     """Draw the logarithm of the loss that each group adds alone when only a share of its channels stays.
 
     Args:
@@ -34,27 +35,23 @@ def heat_map(
     """
     places, corrected = labels(list(added)), any(abs(factor - 1.0) > 1e-6 for factor in factors.values())
     rows = len(keep_shares)
-    figure = make_subplots(
-        figure=new_figure(),
-        rows=2 if corrected else 1,
-        cols=1,
-        shared_xaxes=True,
-        row_heights=[max(rows, 1), 1] if corrected else None,
-        vertical_spacing=0.08,
-    )
-    figure.add_trace(_losses(added, places, keep_shares), row=1, col=1)
-    if corrected:
-        figure.add_trace(_corrections([factors.get(name, 1.0) for name in added], places), row=2, col=1)
-    figure.update_layout(
-        height=_AROUND + _ROW * (rows + 2 * corrected),
-        margin={"l": 80, "r": 20, "t": 20, "b": 120},
-    )
-    figure.update_xaxes(type="category")
-    figure.update_xaxes(tickangle=-45, row=2 if corrected else 1, col=1)
-    return figure
+    traces = [_losses(added, places, keep_shares)]
+    names: Properties = {"type": "category", "tickangle": -45}
+    layout: Properties = {"height": _AROUND + _ROW * (rows + 2 * corrected), "margin": margins(80, 20, 20, 120)}
+    if not corrected:
+        return {"data": traces, "layout": {**layout, "xaxis": names}}
+    factor_row = _corrections([factors.get(name, 1.0) for name in added], places)
+    top = (1.0 - _GAP) / (max(rows, 1) + 1)  # of the row below, as high as one row above
+    axes: Properties = {
+        "xaxis": {"type": "category", "anchor": "y", "matches": "x2", "showticklabels": False},
+        "xaxis2": {**names, "anchor": "y2"},
+        "yaxis": {"anchor": "x", "domain": [top + _GAP, 1.0]},
+        "yaxis2": {"anchor": "x2", "domain": [0.0, top]},
+    }
+    return {"data": [*traces, {**factor_row, "xaxis": "x2", "yaxis": "y2"}], "layout": {**layout, **axes}}
 
 
-def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> go.Figure:
+def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> Figure:
     """Draw the loss that each block or layer adds when it alone is left out, coloured by its multiply-adds.
 
     Args:
@@ -64,48 +61,54 @@ def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> go.Figure:
         The figure.
     """
     shares = [one.multiply_adds for one in dropped]
-    trace = go.Bar(
-        x=labels([one.name for one in dropped]),
-        y=[one.added_loss for one in dropped],
-        marker={"color": shares, "colorscale": "Cividis", "colorbar": {"title": "multiply-adds", "tickformat": ".0%"}},
-        customdata=[[one.parameters, one.multiply_adds] for one in dropped],
-        hovertemplate="%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} of "
-        "the multiply-adds go<extra></extra>",
-    )
-    figure = new_figure(trace)
-    figure.update_layout(height=420, margin={"l": 80, "r": 20, "t": 20, "b": 120})
-    figure.update_xaxes(type="category", tickangle=-45)
-    figure.update_yaxes(title="added loss")
-    return figure
+    scale: Properties = {**titled("multiply-adds"), "tickformat": ".0%"}
+    trace: Properties = {
+        "type": "bar",
+        "x": labels([one.name for one in dropped]),
+        "y": [one.added_loss for one in dropped],
+        "marker": {"color": shares, "colorscale": "Cividis", "colorbar": scale},
+        "customdata": [[one.parameters, one.multiply_adds] for one in dropped],
+        "hovertemplate": "%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} "
+        "of the multiply-adds go<extra></extra>",
+    }
+    layout: Properties = {
+        "height": 420,
+        "margin": margins(80, 20, 20, 120),
+        "xaxis": {"type": "category", "tickangle": -45},
+        "yaxis": titled("added loss"),
+    }
+    return {"data": [trace], "layout": layout}
 
 
-def _losses(added: Mapping[str, Sequence[float]], places: Sequence[str], keep_shares: Sequence[float]) -> go.Heatmap:
+def _losses(added: Mapping[str, Sequence[float]], places: Sequence[str], keep_shares: Sequence[float]) -> Properties:
     rows = [[losses[number] for losses in added.values()] for number in range(len(keep_shares))]
     found = [loss for row in rows for loss in row if loss > 0]
     low, high = (math.log10(min(found)), math.log10(max(found))) if found else (0.0, 1.0)
     ticks = [low + (high - low) * part / 4 for part in range(5)]
-    return go.Heatmap(
-        z=[[math.log10(max(loss, 1e-12)) for loss in row] for row in rows],
-        x=list(places),
-        y=[f"keep {share:.0%}" for share in keep_shares],
-        customdata=rows,
-        hovertemplate="%{x}, %{y}: added loss %{customdata:.3g}<extra></extra>",
-        colorscale="Cividis",
-        zmin=low,
-        zmax=high,
-        colorbar={"title": "added loss", "tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]},
-    )
+    return {
+        "type": "heatmap",
+        "z": [[math.log10(max(loss, 1e-12)) for loss in row] for row in rows],
+        "x": list(places),
+        "y": [f"keep {share:.0%}" for share in keep_shares],
+        "customdata": rows,
+        "hovertemplate": "%{x}, %{y}: added loss %{customdata:.3g}<extra></extra>",
+        "colorscale": "Cividis",
+        "zmin": low,
+        "zmax": high,
+        "colorbar": {**titled("added loss"), "tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]},
+    }
 
 
-def _corrections(row: Sequence[float], places: Sequence[str]) -> go.Heatmap:
-    return go.Heatmap(
-        z=[[math.log2(factor) for factor in row]],
-        x=list(places),
-        y=["in trials"],
-        customdata=[list(row)],
-        hovertemplate="%{x}: %{customdata:.2f} times the scan<extra></extra>",
-        colorscale="RdBu_r",
-        zmin=-math.log2(_LARGEST),
-        zmax=math.log2(_LARGEST),
-        showscale=False,
-    )
+def _corrections(row: Sequence[float], places: Sequence[str]) -> Properties:
+    return {
+        "type": "heatmap",
+        "z": [[math.log2(factor) for factor in row]],
+        "x": list(places),
+        "y": ["in trials"],
+        "customdata": [list(row)],
+        "hovertemplate": "%{x}: %{customdata:.2f} times the scan<extra></extra>",
+        "colorscale": [list(stop) for stop in _LESS_TO_MORE],
+        "zmin": -math.log2(_LARGEST),
+        "zmax": math.log2(_LARGEST),
+        "showscale": False,
+    }

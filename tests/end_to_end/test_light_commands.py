@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.script import ROOT, environment
 
 #: Packages that take long to import.
-HEAVY = ("torch", "optuna", "torchmetrics", "scipy", "plotly", "jinja2", "pandas")
+HEAVY = ("torch", "optuna", "torchmetrics", "scipy", "plotly", "plotly.basedatatypes", "jinja2", "pandas")
 FRAMES, PAGE = ("pandas",), ("plotly", "jinja2")
 #: Arguments of a command, the run folder left out -> heavy packages that it may import.
 COMMANDS = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 
@@ -12,7 +13,10 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import COSTS
 from autoprune.records.origins import Origin
 from autoprune.report import figures
+from autoprune.report.figure import json_values
+from autoprune.report.history_figures import growth_figure, lineage_figure
 from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
+from tests.unit.report.drawn import drawn
 
 GROUPS = [{"name": "a", "channels": 4}, {"name": "b", "channels": 8}]
 
@@ -32,11 +36,11 @@ def trace(figure: go.Figure, name: str) -> go.Scatter:
 
 
 def pareto(front: Front, cost: str) -> go.Figure:
-    return figures.pareto(front, front.problem.objective(cost), figures.hover_texts(front))
+    return drawn(figures.pareto(front, front.problem.objective(cost), figures.hover_texts(front)))
 
 
 def pareto_3d(front: Front) -> go.Figure:
-    return figures.pareto_3d(front, figures.hover_texts(front))
+    return drawn(figures.pareto_3d(front, figures.hover_texts(front)))
 
 
 def test_every_candidate_is_on_the_chart_once_under_its_origin() -> None:
@@ -114,7 +118,7 @@ def test_the_cloud_has_front_and_dominated_and_only_what_was_timed() -> None:
 
 def test_layers_shows_what_is_kept_of_each_group() -> None:
     front = front_of(study())
-    figure = figures.layers(front, GROUPS)
+    figure = drawn(figures.layers(front, GROUPS))
     bars = {data.name: data for data in figure.data}
     assert list(bars["dense"].y) == [4, 8]
     assert list(bars["candidate 0"].y) == [4, 8], "a group that the plan leaves alone is whole"
@@ -125,7 +129,7 @@ def test_layers_shows_what_is_kept_of_each_group() -> None:
 
 def test_the_menu_of_layers_shows_one_candidate_and_starts_with_the_knee() -> None:
     front = front_of(study())
-    figure = figures.layers(front, GROUPS)
+    figure = drawn(figures.layers(front, GROUPS))
     buttons = figure.layout.updatemenus[0].buttons
     assert [button.label.split(":")[0] for button in buttons] == ["candidate 0", "candidate 1", "candidate 2"]
     for position, button in enumerate(buttons):
@@ -138,7 +142,7 @@ def test_the_menu_of_layers_shows_one_candidate_and_starts_with_the_knee() -> No
 
 def test_progress_never_falls_and_adds_up_what_was_trained() -> None:
     front = front_of(study())
-    figure = figures.progress(front, convergence(front))
+    figure = drawn(figures.progress(front, convergence(front)))
     volumes, trained = trace(figure, "hypervolume"), trace(figure, "samples trained")
     assert list(volumes.x) == [0, 1, 2, 3]
     assert list(volumes.y) == sorted(volumes.y)
@@ -151,7 +155,7 @@ def test_progress_of_an_error() -> None:
     front = front_of(
         [dense(0.1, 1000), record(1, measurement(0.2, 300)), record(2, measurement(0.5, 100))], higher_is_better=False
     )
-    volumes = trace(figures.progress(front, convergence(front)), "hypervolume")
+    volumes = trace(drawn(figures.progress(front, convergence(front))), "hypervolume")
     assert volumes.y[-1] == pytest.approx(front.hypervolume())
     assert volumes.y[-1] > 0
 
@@ -170,7 +174,7 @@ def test_importance_has_a_bar_for_each_parameter_and_target() -> None:
         row_of("lr", 1, quality=(0.1, 0.0, 0.3, 0.2), size=(0.0, 0.1, 0.2, 0.3), equal=(0.6, 0.5, 0.8, 0.2)),
         row_of("criterion/*", 9, quality=(0.4, 0.2, 0.5, 0.2), size=(0.3, 0.2, 0.4, 0.1), equal=(0.2, 0.1, 0.3, 0.2)),
     )
-    figure = figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), parameters=rows))
+    figure = drawn(figures.importance(Importances(trials=30, targets=("quality", "size", "equal"), parameters=rows)))
     assert [bar.name for bar in figure.data] == ["equal", "size", "quality"]
     assert [bar.visible for bar in figure.data] == [True, "legendonly", True]
     assert len({bar.marker.color for bar in figure.data}) == 3
@@ -191,6 +195,34 @@ def test_every_figure_works_with_next_to_nothing(records: list[CandidateRecord])
     front = front_of(records)
     for cost in COSTS:
         assert len(pareto(front, cost).data) >= 1
-    assert len(figures.layers(front, GROUPS).data) == 1 + len(records)
-    assert all(not math.isnan(value) for value in trace(figures.progress(front, convergence(front)), "hypervolume").y)
+    assert len(drawn(figures.layers(front, GROUPS)).data) == 1 + len(records)
+    assert all(
+        not math.isnan(value) for value in trace(drawn(figures.progress(front, convergence(front))), "hypervolume").y
+    )
     pareto_3d(front)
+
+
+@pytest.mark.parametrize("studies", [1, 2])
+def test_the_growth_is_drawn_against_samples_and_seconds(studies: int) -> None:
+    figure = drawn(growth_figure([convergence(front_of(study()))] * studies))
+    assert {(line.xaxis, line.yaxis) for line in figure.data} == {("x", "y"), ("x2", "y2")}
+    assert figure.layout.xaxis.title.text == "samples processed"
+    assert figure.layout.xaxis2.title.text == "seconds"
+    assert figure.layout.yaxis2.matches == "y", "both halves have one scale"
+    named = [line.name for line in figure.data if line.showlegend]
+    assert named == ([] if studies == 1 else ["lowest to highest", "median"]), "a legend for both halves"
+
+
+def test_a_lineage_has_a_line_from_each_parent() -> None:
+    lines, *points = drawn(lineage_figure(front_of(study()))).data
+    assert list(lines.x) == [1000, 300, None]
+    assert list(lines.y) == [0.90, 0.85, None]
+    assert [one.name for one in points] == ["dense", "uniform", "sampled"]
+
+
+def test_json_has_no_arrays_and_no_nan() -> None:
+    assert json_values({"x": np.array([1.0, math.nan]), "y": [(1, math.inf), "a"], "z": True}) == {
+        "x": [1.0, None],
+        "y": [[1, None], "a"],
+        "z": True,
+    }

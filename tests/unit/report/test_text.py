@@ -55,10 +55,10 @@ def texts(data: object) -> list[str]:
 
 
 def figures(page: str) -> list[object]:
-    """The arguments of each Plotly.newPlot."""
+    """Traces and layout of each figure."""
     decode = json.JSONDecoder().raw_decode
     found = []
-    for call in re.finditer(r"Plotly\.newPlot\(\s*\"[0-9a-f-]+\",\s*", page):
+    for call in re.finditer(r"draw\(\"figure-\d+\", ", page):
         data, end = decode(page, call.end())
         layout, _ = decode(page, page.index("{", end))
         found.append([data, layout])
