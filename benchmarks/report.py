@@ -20,7 +20,7 @@ from autoprune.front.run import Run
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.origins import Origin
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import Sensitivity
@@ -104,7 +104,7 @@ def _record(number: int, shares: np.ndarray, random: np.random.Generator) -> Can
             parameters=int(1e5 * cost),
             multiply_adds=int(1e6 * cost),
             size_bytes=int(4e5 * cost),
-            latency=None if random.random() < 0.2 else _latency(ratio, width),
+            latencies={} if random.random() < 0.2 else {DEFAULT_PROFILE: _latency(ratio, width)},
         ),
         parent=None if number == 0 else int(random.integers(number)),
         samples_forward=2_000,

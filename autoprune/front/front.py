@@ -39,7 +39,7 @@ class Front:
         >>> from autoprune.records.measurement import Measurement
         >>> from autoprune.plan.plan import PruningPlan
         >>> def record(number, quality, multiply_adds):
-        ...     numbers = {"parameters": 9, "multiply_adds": multiply_adds, "size_bytes": 36, "latency": None}
+        ...     numbers = {"parameters": 9, "multiply_adds": multiply_adds, "size_bytes": 36}
         ...     search = Measurement(split="search", quality=quality, quality_error=0.0, metrics={}, **numbers)
         ...     return CandidateRecord(number=number, origin="sampled", plan=PruningPlan(), kept={}, search=search)
         >>> records = [record(0, 0.9, 100), record(1, 0.8, 120), record(2, 0.7, 50)]
@@ -286,7 +286,7 @@ class Front:
         """
         found: dict[str, float] = {}
         each = limits.each
-        for cost in COSTS:
+        for cost in self.problem.costs:
             for name in (name for name, limit in each.items() if limit.objective == cost):
                 dense = float("nan") if self.dense is None else self.value(self.dense, cost)
                 number = limits.given[name] * (dense if each[name].share else 1.0)

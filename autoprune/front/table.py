@@ -9,7 +9,7 @@ from functools import partial
 
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Measurement
-from autoprune.records.objectives import COSTS, Comparison, Objective, latency_comparison
+from autoprune.records.objectives import Comparison, Objective, latency_comparison
 from autoprune.records.problem import Problem
 
 #: (candidate, dense model or None before it was measured) -> value.
@@ -57,8 +57,8 @@ def columns(problem: Problem) -> list[Column]:
         ),
         *_quality(problem.metric),
         *(column for name in problem.further_metrics for column in _metric(name)),
-        *(column for cost in COSTS.values() for column in _cost(cost)),
-        _compared("ratio to itself without masks", "masks", lambda one: latency_comparison(one.mask_latency)),
+        *(column for cost in problem.costs.values() for column in _cost(cost)),
+        _compared("ratio to itself without masks", "masks_{}".format, lambda one: latency_comparison(one.mask_latency)),
     ]
 
 
@@ -171,10 +171,10 @@ def _cost(cost: Objective) -> Iterator[Column]:
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
     if cost.is_timed:
-        yield _compared("ratio to dense", cost.short, cost.comparison)
+        yield _compared("ratio to dense", cost.derived, cost.comparison)
 
 
-def _compared(heading: str, name: str, read: Callable[[Measurement], Comparison | None]) -> Column:
+def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measurement], Comparison | None]) -> Column:
     """Make the column of a ratio with its interval."""
 
     def text(record: CandidateRecord, _: object) -> str:
@@ -184,7 +184,7 @@ def _compared(heading: str, name: str, read: Callable[[Measurement], Comparison 
     def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
         found = read(record.search)
         numbers = (math.nan,) * 3 if found is None else (found.ratio, found.low, found.high)
-        return dict(zip((f"{name}_ratio", f"{name}_ratio_low", f"{name}_ratio_high"), numbers, strict=True))
+        return dict(zip(map(named, ("ratio", "ratio_low", "ratio_high")), numbers, strict=True))
 
     return Column(heading=f"{heading} (95 %)", text=text, data=data)
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from autoprune.codec import Format, stored
 from autoprune.errors import UnknownNameError, error_message, raise_all
-from autoprune.records.objectives import COSTS, QUALITY
+from autoprune.records.objectives import COSTS, QUALITY, find_cost, timed_cost
 
 #: Limit of the loss of quality -> whether it is a share of the dense quality.
 _DROPS = {"max_drop": False, "max_drop_share": True}
@@ -41,7 +41,7 @@ class Limit:
     @property
     def is_cost(self) -> bool:
         """Whether the limit is one of a cost."""
-        return self.objective in COSTS
+        return find_cost(self.objective) is not None
 
 
 @stored(Format(what="limits", content="given", any_number=None))
@@ -55,6 +55,7 @@ class Limits:
       share of the dense quality.
     - `max_<cost>`: largest number of a cost, > 0, such as `max_latency_ms`, `max_parameters` or `max_size_bytes`.
     - `max_<cost>_share`: the same as a share of dense. The unit of the cost is left out, as in `max_latency_share`.
+      The latency of a further profile has the profile's name at the end, as in `max_latency_ms[batch32]`.
     - `min_<metric>` or `max_<metric>`: bound of the quality or of a further metric of the task, such as
       `min_quality=0.9` or `min_recall=0.8`. A metric of which more is better has a `min_`, any other one a `max_`.
 
@@ -112,25 +113,29 @@ def parse_limit(name: str) -> Limit:
     if name in _DROPS:
         return Limit(name=name, objective=QUALITY, drop=True, share=_DROPS[name])
     side, _, rest = name.partition("_")
-    shares = {f"{cost.short}_share": cost.name for cost in COSTS.values()}
+    bracket = "".join(rest.partition("[")[1:])
+    costs = [cost for one in COSTS if (cost := find_cost(one + bracket)) is not None]
+    shares = {cost.derived("share"): cost.name for cost in costs}
     if side == "max" and rest in shares:
         return Limit(name=name, objective=shares[rest], share=True)
-    if side not in ("min", "max") or not rest or (side == "min" and rest in COSTS):
+    if side not in ("min", "max") or not rest or (side == "min" and find_cost(rest) is not None):
         raise UnknownNameError("a limit", name, limit_names())
     return Limit(name=name, objective=rest, lowest=side == "min")
 
 
-def limit_names(metrics: Collection[str] = ("<metric>",)) -> tuple[str, ...]:
+def limit_names(metrics: Collection[str] = ("<metric>",), profiles: Collection[str] = ()) -> tuple[str, ...]:
     """List the names of limits.
 
     Args:
         metrics: Names of the task's metrics.
+        profiles: Names of the latency profiles beside the default one.
 
     Returns:
         The names.
     """
-    costs = [f"max_{name}" for name in COSTS]
-    shares = [f"max_{cost.short}_share" for cost in COSTS.values()]
+    known = (*COSTS.values(), *map(timed_cost, profiles))
+    costs = [f"max_{cost.name}" for cost in known]
+    shares = [f"max_{cost.derived('share')}" for cost in known]
     bounds = [f"{side}_{name}" for name in (QUALITY, *metrics) for side in ("min", "max")]
     return (*_DROPS, *costs, *shares, *bounds)
 

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import error_message, raise_all
 
+#: Name of the latency profile behind the cost "latency_ms".
+DEFAULT_PROFILE = "default"
 #: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
 _NONZERO = "nonzero_parameters"
@@ -42,12 +44,21 @@ class Latency:
     rounds: int
 
 
+def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
+    """Lift a measurement that knew one latency, which could be missing."""
+    if "latency" not in data or "latencies" in data:
+        return data
+    rest = {name: value for name, value in data.items() if name != "latency"}
+    return {**rest, "latencies": {} if data["latency"] is None else {DEFAULT_PROFILE: data["latency"]}}
+
+
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "mask_latency", "costs"),
+        optional=("nonzero_parameters", "latencies", "mask_latency", "costs"),
         formerly={"mask_latency": "masked"},
         any_number=("quality", "quality_error", "metrics", "costs"),
+        lift=_by_profile,
     )
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +73,8 @@ class Measurement:
         parameters: Number of parameters.
         multiply_adds: Multiply-adds on the example inputs; multiplications by zero count, too.
         size_bytes: Length of the file in the run folder, which is compressed where zeros make that smaller.
-        latency: Latency against dense; None when it was not measured (a test measurement reuses the search latency).
+        latencies: Name of a latency profile -> latency against dense. Those that were not measured are missing, and a
+            test measurement has those of the search measurement.
         nonzero_parameters: Entries of parameters that are not zero; by default all of them.
         mask_latency: Latency against the same model without its masks, so the effect of the masks alone; None without
             masks or when it was not measured.
@@ -76,7 +88,7 @@ class Measurement:
     parameters: int
     multiply_adds: int
     size_bytes: int
-    latency: Latency | None
+    latencies: Mapping[str, Latency] = field(default_factory=dict)
     nonzero_parameters: int = _ALL
     mask_latency: Latency | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
@@ -89,13 +101,13 @@ class Measurement:
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)
-        for name in ("metrics", "costs"):
+        for name in ("metrics", "costs", "latencies"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
-    def latency_ms(self) -> float:
-        """Median latency; NaN when it was not measured."""
-        return float("nan") if self.latency is None else self.latency.latency_ms
+    def latency(self) -> Latency | None:
+        """Latency in the default profile; None when it was not measured."""
+        return self.latencies.get(DEFAULT_PROFILE)
 
     def to_dict(self) -> dict[str, object]:
         """Convert to JSON-ready data.

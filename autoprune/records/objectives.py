@@ -7,6 +7,7 @@ task knows their names and directions.
 from __future__ import annotations
 
 import functools
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ from operator import attrgetter
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 
 #: Name of the objective of the task's quality metric.
 QUALITY = "quality"
+#: Name of the latency in a further profile, such as "latency_ms[batch32]".
+_TIMED = re.compile(r"latency_ms\[([^\[\]]+)\]")
 #: Kinds of objectives: a metric of the task; a cost that follows from widths and blocks alone; any other cost.
 OBJECTIVE_KINDS = ("quality", "structure", "measured")
 
@@ -45,7 +48,8 @@ class Objective:
     """A number of a candidate that can be improved.
 
     Attributes:
-        name: Name in settings, limits, commands and tables of data.
+        name: Name in settings, limits, commands and tables of data. That of a further latency profile ends in the
+            profile's name in brackets.
         title: Name for people.
         value: Function from a measurement to the number; NaN where it was not measured.
         unit: Unit of the number, "" for none. A name ends in its unit, if it has one.
@@ -60,8 +64,8 @@ class Objective:
             parameters of a model without zeros; None for never.
 
     Example:
-        >>> COSTS["size_bytes"].short
-        'size'
+        >>> COSTS["size_bytes"].derived("share")
+        'size_share'
         >>> metric_objective("recall", "recall", higher_is_better=True).gain(0.9, 0.8) > 0
         True
     """
@@ -78,10 +82,17 @@ class Objective:
     shared: bool = False
     redundant: Callable[[Measurement], bool] | None = None
 
-    @property
-    def short(self) -> str:
-        """Name without the unit, as in the limits `max_<short>_share`."""
-        return self.name.removesuffix(f"_{self.unit}") if self.unit else self.name
+    def derived(self, suffix: str) -> str:
+        """Make the name of a number that is derived from this one: without the unit, and with a suffix.
+
+        Args:
+            suffix: Such as "share".
+
+        Returns:
+            Such as "latency_share", or "latency_share[batch32]" for a further profile.
+        """
+        base, bracket, profile = self.name.partition("[")
+        return f"{base.removesuffix(f'_{self.unit}')}_{suffix}{bracket}{profile}"
 
     @property
     def axis_title(self) -> str:
@@ -287,6 +298,54 @@ def latency_comparison(latency: Latency | None) -> Comparison | None:
     return Comparison(ratio=latency.ratio, low=latency.ratio_low, high=latency.ratio_high, dense=latency.dense_ms)
 
 
+@functools.cache
+def timed_cost(profile: str = DEFAULT_PROFILE) -> Objective:
+    """Make the cost of the latency in a profile.
+
+    Args:
+        profile: Name of the profile.
+
+    Returns:
+        The cost: "latency_ms" for the default profile, "latency_ms[NAME]" for a further one.
+
+    Example:
+        >>> timed_cost("batch32").name
+        'latency_ms[batch32]'
+    """
+    bracket, title = ("", "latency") if profile == DEFAULT_PROFILE else (f"[{profile}]", f"latency, {profile}")
+
+    def measured(measurement: Measurement) -> float:
+        latency = measurement.latencies.get(profile)
+        return float("nan") if latency is None else latency.latency_ms
+
+    return Objective(
+        name=f"latency_ms{bracket}",
+        title=title,
+        unit="ms",
+        heading=f"latency ms{bracket}",
+        value=measured,
+        form=".3f",
+        compared=lambda one: latency_comparison(one.latencies.get(profile)),
+    )
+
+
+def find_cost(name: str) -> Objective | None:
+    """Look up a cost by name.
+
+    Args:
+        name: Name in COSTS, or that of the latency in a further profile.
+
+    Returns:
+        The cost; None for another name.
+
+    Example:
+        >>> find_cost("latency_ms[batch32]").title
+        'latency, batch32'
+    """
+    further = _TIMED.fullmatch(name)
+    return COSTS.get(name) if further is None else timed_cost(further[1])
+
+
 #: Name -> cost, in the order of tables. A new cost is one row here and one measurer in `measure.registry.MEASURERS`.
 COSTS: dict[str, Objective] = {
     cost.name: cost
@@ -321,14 +380,6 @@ COSTS: dict[str, Objective] = {
             heading="peak memory",
             value=further_cost("peak_memory_bytes"),
         ),
-        Objective(
-            name="latency_ms",
-            title="latency",
-            unit="ms",
-            heading="latency ms",
-            value=attrgetter("latency_ms"),
-            form=".3f",
-            compared=lambda one: latency_comparison(one.latency),
-        ),
+        timed_cost(),
     )
 }

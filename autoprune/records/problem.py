@@ -11,7 +11,7 @@ import numpy as np
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limit, Limits, limit_names
-from autoprune.records.objectives import COSTS, QUALITY, Objective, metric_objective
+from autoprune.records.objectives import COSTS, QUALITY, Objective, metric_objective, timed_cost
 
 #: Objectives of a study that names none.
 DEFAULT_OBJECTIVES = (QUALITY, "size_bytes", "latency_ms")
@@ -28,6 +28,7 @@ class Problem:
         limits: Limits of the search.
         metrics: Every metric of the task -> whether higher is better; None where that is unknown. Such a metric can be
             limited and shown, and be no objective.
+        profiles: Names of the latency profiles beside the default one.
 
     Raises:
         UnknownNameError: The task has no such objective or limit.
@@ -50,11 +51,12 @@ class Problem:
     higher_is_better: bool
     limits: Limits = field(default_factory=Limits)
     metrics: Mapping[str, bool | None] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         metrics = {**self.metrics, self.metric: self.higher_is_better}
         object.__setattr__(self, "metrics", MappingProxyType(metrics))
-        if self.metric in self.objectives and self.metric not in (QUALITY, *COSTS):
+        if self.metric in self.objectives and self.metric not in (QUALITY, *self.costs):
             raise ConfigurationError(error_message("objectives", f"name the quality as {QUALITY!r}", self.metric))
         for name in self.objectives:
             self.objective(name)
@@ -76,12 +78,17 @@ class Problem:
         return tuple(name for name in self.metrics if name != self.metric)
 
     @property
+    def costs(self) -> dict[str, Objective]:
+        """Name -> cost, in the order of tables."""
+        return {**COSTS, **{cost.name: cost for cost in map(timed_cost, self.profiles)}}
+
+    @property
     def known(self) -> dict[str, Objective]:
         """Name -> objective of everything that can be an objective or chosen by."""
         named = {
             name: metric_objective(name, name, higher) for name, higher in self.metrics.items() if higher is not None
         }
-        return {QUALITY: self.quality, **named, **COSTS}
+        return {QUALITY: self.quality, **named, **self.costs}
 
     def objective(self, name: str, what: str = "an objective") -> Objective:
         """Look up an objective.
@@ -96,8 +103,8 @@ class Problem:
         Raises:
             UnknownNameError: The task has no such objective.
         """
-        if name in COSTS:
-            return COSTS[name]
+        if name in self.costs:
+            return self.costs[name]
         if name == QUALITY:
             return self.quality
         higher = self.metrics.get(name)
@@ -146,11 +153,15 @@ class Problem:
         """
         faults = []
         for name, limit in limits.each.items():
-            if limit.is_cost or limit.drop:
+            if limit.drop:
+                continue
+            if limit.is_cost:
+                if limit.objective not in self.costs:
+                    raise UnknownNameError("a limit", name, limit_names(tuple(self.metrics), self.profiles))
                 continue
             metric = self.metric if limit.objective == QUALITY else limit.objective
             if metric not in self.metrics:
-                raise UnknownNameError("a limit", name, limit_names(tuple(self.metrics)))
+                raise UnknownNameError("a limit", name, limit_names(tuple(self.metrics), self.profiles))
             higher = self.metrics[metric]
             if higher is not None and higher != limit.lowest:
                 side = "min" if higher else "max"

@@ -40,7 +40,7 @@ def drawn_objectives(front: Front) -> list[Objective]:
     Returns:
         Multiply-adds and size, then the other objectives and timed costs, if any candidate has a number.
     """
-    timed = (name for name, cost in COSTS.items() if cost.is_timed)
+    timed = (name for name, cost in front.problem.costs.items() if cost.is_timed)
     names = dict.fromkeys((*_ALWAYS_DRAWN, *timed, *front.problem.objectives))
     return [
         front.problem.objective(name)

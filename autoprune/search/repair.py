@@ -8,7 +8,6 @@ from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
-from autoprune.records.objectives import COSTS
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import ExpectedCosts
@@ -42,7 +41,7 @@ def shrink_to_limits(
         return plan
 
     def fits(tried: ResolvedPlan) -> bool:
-        record = CandidateRecord.proposed(costs(tried, any(COSTS[name].is_timed for name in limited)))
+        record = CandidateRecord.proposed(costs(tried, any(front.problem.costs[name].is_timed for name in limited)))
         return all(front.value(record, name) <= limit for name, limit in limited.items())
 
     if fits(plan):

@@ -14,7 +14,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, or_none
 from autoprune.plan.validation import FieldCheck
 from autoprune.records.limits import Limits
-from autoprune.records.objectives import COSTS, QUALITY
+from autoprune.records.objectives import QUALITY, find_cost
 from autoprune.records.problem import DEFAULT_OBJECTIVES
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
@@ -225,7 +225,7 @@ def _of_union(text: str, kinds: tuple[object, ...]) -> object:
 def _checks(settings: StudySettings) -> Iterator[FieldCheck]:
     objectives, search = settings.objectives, settings.search
     different = len(set(objectives)) == len(objectives) >= 2 and QUALITY in objectives
-    timed = [name for name in objectives if name in COSTS and COSTS[name].is_timed]
+    timed = [name for name in objectives if (cost := find_cost(name)) is not None and cost.is_timed]
     measured = not timed or settings.measure.latency_rounds != 0
     rising = all(a < b for a, b in itertools.pairwise(search.rungs))
     yield different, "objectives", "be 'quality' and one or more different others", objectives

@@ -91,7 +91,6 @@ def costs_of_widths(plan: ResolvedPlan, topology: Topology) -> Measurement:
         parameters=cost.parameters,
         multiply_adds=cost.multiply_adds,
         size_bytes=cost.size_bytes,
-        latency=None,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.objectives import COSTS
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 
@@ -60,5 +59,5 @@ def _beats(rival: CandidateRecord, record: CandidateRecord, problem: Problem) ->
     if not problem.quality.gain(rival.search.quality, record.search.quality) > 0:
         return False
     limited = (limit.objective for limit in problem.limits.each.values())
-    names = dict.fromkeys((*COSTS, *problem.objectives, *limited))
+    names = dict.fromkeys((*problem.costs, *problem.objectives, *limited))
     return all(problem.objective(name).is_never_worse(rival, record) for name in names)

@@ -15,7 +15,7 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
@@ -99,7 +99,7 @@ class CostOracle:
             nonzero_parameters=count_nonzero(model),
             multiply_adds=counts.multiply_adds,
             size_bytes=stored_bytes(model),
-            latency=latency,
+            latencies={} if latency is None else {DEFAULT_PROFILE: latency},
             mask_latency=mask_latency,
             costs=counts.further,
         )

@@ -14,7 +14,7 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 
@@ -60,7 +60,7 @@ def measurement(
         nonzero_parameters=parameters - zeros,
         multiply_adds=multiply_adds,
         size_bytes=4 * multiply_adds if size_bytes is None else size_bytes,
-        latency=took,
+        latencies={} if took is None else {DEFAULT_PROFILE: took},
         mask_latency=masked,
     )
 
@@ -109,6 +109,7 @@ def problem_of(
     metrics: Mapping[str, bool | None] | None = None,
     limits: Limits | None = None,
     metric: str = "",
+    profiles: tuple[str, ...] = (),
 ) -> Problem:
     return Problem(
         objectives=tuple(objectives),
@@ -116,6 +117,7 @@ def problem_of(
         higher_is_better=higher_is_better,
         limits=limits or Limits(),
         metrics=metrics or {},
+        profiles=profiles,
     )
 
 

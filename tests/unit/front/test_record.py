@@ -9,6 +9,7 @@ import pytest
 from autoprune.errors import StorageError
 from autoprune.records.candidate import RECORD_VERSION, CandidateRecord
 from autoprune.records.measurement import Measurement
+from autoprune.records.objectives import timed_cost
 from tests.unit.front.builders import dense, latency, measurement, record
 
 FULL = record(
@@ -45,9 +46,9 @@ def test_a_measurement_survives_and_leaves_out_what_it_does_not_know() -> None:
     taken = measurement(0.8, took=latency(0.5))
     data = json.loads(json.dumps(taken.to_dict()))
     assert Measurement.from_dict(data) == taken
-    data["latency"]["of_the_future"] = 1
+    data["latencies"]["default"]["of_the_future"] = 1
     assert Measurement.from_dict({**data, "of_the_future": 1}) == taken
-    assert math.isnan(measurement(0.8).latency_ms)
+    assert math.isnan(timed_cost().value(measurement(0.8)))
     with pytest.raises(TypeError):
         taken.metrics["accuracy"] = 1.0  # type: ignore[index]
 
@@ -70,7 +71,7 @@ def test_a_later_version_is_refused() -> None:
         {"kept": {"a": 3}},
         {"search": None},
         {"search": {}},
-        {"search": {"latency": {}}},
+        {"search": {"latencies": {"default": {}}}},
     ],
     ids=str,
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 
 LATENCY = Latency(
     latency_ms=2.0,
@@ -31,7 +31,7 @@ def measurement(latency: Latency | None) -> Measurement:
         parameters=100,
         multiply_adds=2000,
         size_bytes=500,
-        latency=latency,
+        latencies={} if latency is None else {DEFAULT_PROFILE: latency},
     )
 
 

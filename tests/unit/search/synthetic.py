@@ -79,7 +79,6 @@ def measured(plan: PruningPlan, widths: dict[str, int], number: int, share: floa
         parameters=0,
         multiply_adds=0,
         size_bytes=0,
-        latency=None,
     )
 
 
@@ -105,7 +104,6 @@ def run_trial(search: Search, proposal: Proposal, failing: float = 0.0) -> Outco
         parameters=costs.parameters,
         multiply_adds=costs.multiply_adds,
         size_bytes=costs.size_bytes,
-        latency=None,
     )
     trained = round(100 * fidelity)
     return Result(measurement=measurement, rungs=tuple(rungs), fidelity=fidelity, work=Work(trained=trained))

@@ -34,7 +34,6 @@ def record(
         parameters=1,
         multiply_adds=multiply_adds,
         size_bytes=1,
-        latency=None,
     )
     kept = {name: tuple(range(width)) for name, width in zip(("a", "b"), widths, strict=True)}
     return CandidateRecord(
