@@ -36,7 +36,9 @@ def flat(data: dict[str, object]) -> dict[str, object]:
             found[group] = value
             continue
         for name, one in value.items():
-            before = _BEFORE[f"{group}.{name}"]
+            before = _BEFORE.get(f"{group}.{name}")
+            if before is None:  # a field that there was not before the groups
+                continue
             kept = one[0] if before == "batch_norm_samples" else one
             (found if before in OUTSIDE_SPACE else space)[before] = kept
     return {**found, "space": space}

@@ -25,6 +25,15 @@ SetOption = Annotated[
         help="A field of the settings, such as recovery.steps=60; may be given several times (docs/settings.md).",
     ),
 ]
+LatencyProfileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--latency-profile",
+        metavar="NAME=BACKEND,KEY=VALUE,...",
+        help="Further circumstances in which latency is measured, such as b32=onnxruntime,batch=32: the cost "
+        "latency_ms[b32] (docs/latency.md); may be given several times.",
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoprune.cli.options import (
+    LatencyProfileOption,
     LimitOption,
     OutOption,
     ScriptArgument,
@@ -41,6 +42,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         int, typer.Option(help="Number of seeds to run the study with; each has a folder, the report shows the spread.")
     ] = 1,
     limit: LimitOption = None,
+    profile: LatencyProfileOption = None,
     assignments: SetOption = None,
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
@@ -57,6 +59,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         read_limits,
         study_name,
     )
+    from autoprune.records.profile import parse_profile
     from autoprune.report.html import write_report
     from autoprune.report.terminal import show_front
     from autoprune.study.study import Study
@@ -68,8 +71,15 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     folder, script = start / named, script.absolute()
     check_out(folder)
     limits = read_limits(limit) if limit else None
-    given = {"trials": trials, "seconds": seconds, "seed": seed, "samples": samples, "limits": limits}
+    given: dict[str, object] = {
+        "trials": trials,
+        "seconds": seconds,
+        "seed": seed,
+        "samples": samples,
+        "limits": limits,
+    }
     given["search.uniform_points"] = read_baseline(baseline)
+    given["measure.profiles"] = tuple(parse_profile(text) for text in profile) if profile else None
     chosen = {name: value for name, value in given.items() if value is not None}
     found = load_script(script, chosen, assignments or ())
     settings = found.settings

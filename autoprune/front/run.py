@@ -13,18 +13,28 @@ from autoprune.records.ending import Ending
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
 from autoprune.records.problem import Problem
+from autoprune.records.profile import LatencyProfile
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.work import Work
 
 
-@stored(Format(what="settings of a study", optional=("limits",)))
+@stored(Format(what="the settings of measurements", optional=None))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WantedProfiles:
+    """Part of the stored settings that names the latency profiles."""
+
+    profiles: tuple[LatencyProfile, ...] = ()
+
+
+@stored(Format(what="settings of a study", optional=("limits", "measure")))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
     """Part of the stored settings that a front follows from; the rest is the search's."""
 
     objectives: tuple[str, ...]
     limits: Limits = field(default_factory=Limits)
+    measure: _WantedProfiles = field(default_factory=_WantedProfiles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +86,7 @@ class Run:
         """Objectives, limits and metrics of the study."""
         manifest = self.manifest
         wanted = from_plain(_Wanted, manifest.settings, f"settings of {self.folder.path / STUDY}")
-        return manifest.problem(wanted.objectives, wanted.limits)
+        return manifest.problem(wanted.objectives, wanted.limits, [one.name for one in wanted.measure.profiles])
 
     def front(self) -> Front:
         """Find the non-dominated candidates.

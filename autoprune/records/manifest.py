@@ -148,12 +148,13 @@ class Manifest:
     not_finite: tuple[str, ...] | None = None
     bytes: int | None = None
 
-    def problem(self, objectives: Sequence[str], limits: Limits) -> Problem:
+    def problem(self, objectives: Sequence[str], limits: Limits, profiles: Sequence[str] = ()) -> Problem:
         """Make the problem of the study.
 
         Args:
             objectives: Names of the objectives, from the settings.
             limits: Limits of the search, from the settings.
+            profiles: Names of the latency profiles beside the default one, from the settings.
 
         Returns:
             The problem, with the metrics of the study's task.
@@ -167,6 +168,7 @@ class Manifest:
             higher_is_better=self.higher_is_better,
             limits=limits,
             metrics={name: self.directions.get(name) for name in self.metrics},
+            profiles=tuple(profiles),
         )
 
     def check(self, where: str) -> None:

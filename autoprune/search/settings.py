@@ -14,8 +14,10 @@ from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, or_none
 from autoprune.plan.validation import FieldCheck
 from autoprune.records.limits import Limits
+from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.objectives import QUALITY, find_cost
 from autoprune.records.problem import DEFAULT_OBJECTIVES
+from autoprune.records.profile import LatencyProfile
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.space.earlier_settings import MOVED, grouped, moved_message, tell_moved_fields
@@ -35,18 +37,31 @@ class MeasureSettings:
         latency_rounds: Pairs of calls per latency measurement; 0 measures no latency, which then is no objective.
         latency_backend: Name of the backend that runs the model.
         threads: Torch threads of the process.
+        profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;
+            `--latency-profile` of `run`.
 
     Example:
-        >>> MeasureSettings(latency_rounds=0).threads
-        1
+        >>> MeasureSettings(profiles=(LatencyProfile(name="batch32", batch_size=32),)).profile_names
+        ('batch32',)
     """
 
     latency_rounds: Annotated[int, at_least(0)] = 30
     latency_backend: Annotated[str, NAME] = "torch"
     threads: Annotated[int, at_least(1)] = 1
+    profiles: Annotated[tuple[LatencyProfile, ...], each(instance_of(LatencyProfile), least=0)] = ()
 
     def __post_init__(self) -> None:
-        check_fields("the settings of measurements", self, "measure")
+        check_fields("the settings of measurements", self, "measure", more=self._checks())
+
+    def _checks(self) -> Iterator[FieldCheck]:
+        names = self.profile_names
+        wants = f"have different names, other than {DEFAULT_PROFILE!r}"
+        yield len({*names, DEFAULT_PROFILE}) == len(names) + 1, "measure.profiles", wants, names
+
+    @property
+    def profile_names(self) -> tuple[str, ...]:
+        """Names of the profiles beside the default one."""
+        return tuple(profile.name for profile in self.profiles)
 
 
 @stored(Format(what="the settings of storage", optional=None, refuses_unknown=True))

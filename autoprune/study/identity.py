@@ -82,6 +82,7 @@ def problem_of(task: PreparedTask, settings: StudySettings) -> Problem:
         higher_is_better=task.higher_is_better,
         limits=settings.limits,
         metrics=task.directions,
+        profiles=settings.measure.profile_names,
     )
     if not any(objective.is_cost for objective in found.rows):
         known = ", ".join(COSTS)

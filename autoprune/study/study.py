@@ -185,7 +185,8 @@ class Study:
     @property
     def problem(self) -> Problem:
         """Return the objectives, limits and metrics of the study."""
-        return self.opened.manifest.problem(self.settings.objectives, self.settings.limits)
+        settings = self.settings
+        return self.opened.manifest.problem(settings.objectives, settings.limits, settings.measure.profile_names)
 
     @property
     def records(self) -> tuple[CandidateRecord, ...]:

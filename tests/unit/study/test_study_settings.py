@@ -7,6 +7,7 @@ import json
 import pytest
 
 from autoprune.errors import ConfigurationError, UnknownNameError
+from autoprune.records.profile import LatencyProfile
 from autoprune.search.settings import MeasureSettings, StudySettings, with_fields
 from autoprune.search.space.earlier_settings import MOVED
 from autoprune.search.space.parameter import value_at
@@ -61,6 +62,18 @@ def test_unknown_names_list_the_known(changes: dict[str, object], message: str) 
     with pytest.raises(UnknownNameError) as caught:
         study_of(**changes)  # type: ignore[arg-type]
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("default",)], ids=str)
+def test_latency_profiles_have_names_of_their_own(names: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match=r"measure.profiles must have different names, other than 'default'"):
+        MeasureSettings(profiles=tuple(LatencyProfile(name=name) for name in names))
+
+
+def test_latency_profiles_there_and_back() -> None:
+    profile = LatencyProfile(name="long", backend="eager", sizes=((16, 0.5), (64, 0.5)))
+    found = StudySettings(measure=MeasureSettings(profiles=(profile,)), objectives=("quality", "latency_ms[long]"))
+    assert StudySettings.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_all_faults_come_in_one_error() -> None:
