@@ -93,7 +93,7 @@ def tuple_of(converter: Converter, data: object, kind: object) -> tuple[object, 
         raise WrongValueError("be a list", describe_value(data))
     kinds = get_args(kind)
     if len(kinds) == 2 and kinds[1] is ...:
-        if kinds[0] is int and _are_integers(data):
+        if (kinds[0] is int and _are_integers(data)) or (kinds[0] is float and _are_floats(data)):
             return tuple(data)
         kinds = (kinds[0],) * len(data)
     if len(kinds) != len(data):
@@ -107,6 +107,11 @@ def _are_integers(data: Collection[object]) -> bool:
         return False
     numbers = cast("Collection[int]", data)
     return min(numbers) > -LARGEST_INTEGER and max(numbers) < LARGEST_INTEGER
+
+
+def _are_floats(data: Collection[object]) -> bool:
+    """Tell whether all entries are finite floats, in one pass: lists of deviations are long."""
+    return set(map(type, data)) == {float} and all(map(math.isfinite, cast("Collection[float]", data)))
 
 
 def mapping_of(converter: Converter, data: object, kind: object) -> dict[str, object]:

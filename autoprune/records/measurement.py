@@ -55,7 +55,7 @@ def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
 @stored(
     Format(
         what="a measurement",
-        optional=("nonzero_parameters", "latencies", "mask_latency", "costs"),
+        optional=("nonzero_parameters", "latencies", "mask_latency", "costs", "deviations"),
         formerly={"mask_latency": "masked"},
         any_number=("quality", "quality_error", "metrics", "costs"),
         lift=_by_profile,
@@ -79,6 +79,8 @@ class Measurement:
         mask_latency: Latency against the same model without its masks, so the effect of the masks alone; None without
             masks or when it was not measured.
         costs: Name of a further cost of `records.objectives.COSTS` -> value.
+        deviations: How much each fold of the samples moves the quality, see `records.paired`; the sum of their squares
+            is the square of `quality_error`. Empty where that is unknown, and in older records.
     """
 
     split: str
@@ -92,6 +94,7 @@ class Measurement:
     nonzero_parameters: int = _ALL
     mask_latency: Latency | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    deviations: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("quality_error", "parameters", "multiply_adds", "size_bytes"), 0) | {_NONZERO: _ALL}

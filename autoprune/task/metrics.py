@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import torch
 import torchmetrics
@@ -54,14 +53,6 @@ class ErrorRate(torchmetrics.Metric):
         """Forget all counts."""
         super().reset()
         self.accuracy.reset()
-
-    def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
-        """Add the counts of another metric.
-
-        Args:
-            incoming_state: The other ErrorRate.
-        """
-        self.accuracy.merge_state(cast("ErrorRate", incoming_state).accuracy)
 
 
 def _classification(name: str, average: str, prediction: Prediction) -> Metric:
@@ -123,14 +114,6 @@ class BalancedAccuracy(torchmetrics.Metric):
         """Forget all counts."""
         super().reset()
         self.scores.reset()
-
-    def merge_state(self, incoming_state: dict[str, object] | Metric) -> None:
-        """Add the counts of another metric.
-
-        Args:
-            incoming_state: The other BalancedAccuracy.
-        """
-        self.scores.merge_state(cast("BalancedAccuracy", incoming_state).scores)
 
 
 def _balanced(prediction: Prediction) -> Metric:

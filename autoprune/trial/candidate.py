@@ -10,7 +10,7 @@ from torch import nn
 from autoprune.criteria.gathering import count_passes, gather_signals
 from autoprune.criteria.resolve import resolve_allocation, signals_to_resolve
 from autoprune.errors import user_code
-from autoprune.measure.quality import evaluate, quality_alone
+from autoprune.measure.quality import Quality, evaluate, quality_alone
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import SchedulePlan
@@ -270,8 +270,7 @@ def _measure(
     else:
         with timer.phase("cost"):
             costs = context.costs.of(model, pruner.kept, latency=known.latency)
-    found = replace(costs, quality=quality.value, quality_error=quality.error, metrics=quality.metrics)
-    return found, quality.samples
+    return _with_quality(costs, quality), quality.samples
 
 
 def _costs(
@@ -301,4 +300,10 @@ def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -
         return None
     with user_code("The measurement on the test split"):
         quality = evaluate(context.task, model, split)
-    return replace(search, split="test", quality=quality.value, quality_error=quality.error, metrics=quality.metrics)
+    return replace(_with_quality(search, quality), split="test")
+
+
+def _with_quality(costs: Measurement, found: Quality) -> Measurement:
+    return replace(
+        costs, quality=found.value, quality_error=found.error, metrics=found.metrics, deviations=found.deviations
+    )

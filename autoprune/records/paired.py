@@ -1,0 +1,81 @@
+"""Noise of differences in quality: candidates see the same samples, so most of their luck is common.
+
+Each fold of the samples moves the quality of a candidate by its deviation. The standard error of a difference is the
+root of the summed squares of the differences of deviations. Where these are unknown, as in older records, the two
+errors count as independent, which is cautious.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from autoprune.errors import ConfigurationError, error_message
+from autoprune.records.measurement import Measurement
+
+#: Confidence with which a difference is told from luck, one-sided.
+CONFIDENCE = 0.9
+
+
+def quantile(confidence: float = CONFIDENCE) -> float:
+    """Compute how many standard errors a difference must have.
+
+    Args:
+        confidence: One-sided confidence, in [0.5, 1); 0.5 takes every difference as it is.
+
+    Returns:
+        Quantile of the normal distribution.
+
+    Raises:
+        ConfigurationError: Another confidence.
+
+    Example:
+        >>> round(quantile(0.9), 2)
+        1.28
+    """
+    if not 0.5 <= confidence < 1:
+        remedy = "0.5 takes the measured quality as it is."
+        raise ConfigurationError(error_message("the confidence", "lie in [0.5, 1)", repr(confidence), remedy))
+    return NormalDist().inv_cdf(confidence)
+
+
+def difference_error(one: Measurement, other: Measurement) -> float:
+    """Compute the standard error of the difference of two qualities on the same split.
+
+    Args:
+        one: Measurement of a candidate.
+        other: Measurement of another one.
+
+    Returns:
+        The standard error, see `difference_errors`.
+    """
+    return float(difference_errors(one, [other])[0])
+
+
+def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.ndarray:
+    """Compute the standard errors of the differences between one quality and others on the same split.
+
+    The fold in which two candidates differ most counts twice: a few samples that differ say little about how many will.
+    For one sample a fold and a share such as accuracy, this is the adjustment of Agresti and Min, Simple improved
+    confidence intervals for comparing matched proportions, 2005. Where no fold tells two candidates apart, the one that
+    moves either most counts.
+
+    Args:
+        one: Measurement of a candidate.
+        others: Measurements of others.
+
+    Returns:
+        Float [others]; 0 for the same measurement, and where no error is known.
+    """
+    if not one.deviations or any(len(other.deviations) != len(one.deviations) for other in others):
+        found = np.hypot(one.quality_error, [other.quality_error for other in others])
+    else:
+        own, theirs = np.array(one.deviations), np.array([other.deviations for other in others])
+        differences = np.abs(theirs.reshape(len(others), len(own)) - own)
+        largest = differences.max(axis=1, initial=0.0)
+        alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1, initial=0.0)) if len(others) else largest
+        largest = np.where(largest > 0, largest, alike)
+        found = np.sqrt((differences**2).sum(axis=1) + largest**2)
+    return np.where([other is one for other in others], 0.0, found)
