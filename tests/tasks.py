@@ -35,11 +35,15 @@ def blobs(samples: int = 600, classes: int = 4, side: int = 8, seed: int = 0) ->
     return patterns[targets] + 2.5 * torch.randn(samples, 1, side, side, generator=generator), targets
 
 
+#: Widths of a residual network with two blocks, which most tests share, and with three for those that need them.
+TWO, THREE = (8, 12), (8, 12, 16)
+
+
 @functools.cache
-def trained_resnet() -> nn.Module:
+def trained_resnet(widths: tuple[int, ...] = TWO) -> nn.Module:
     """A small residual network, trained on `blobs` for a few steps."""
     torch.manual_seed(0)
-    return _train(ResNet(widths=(8, 12, 16), depth=1, classes=4), *blobs())
+    return _train(ResNet(widths=widths, depth=1, classes=4), *blobs())
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.task.checkpoint import read_weights, serialize
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
-from tests.tasks import blobs, image_task
+from tests.tasks import TWO, blobs, image_task
 from tests.unit.study.small import settings, space
 from tests.zoo.convolutional import ResNet, mlp
 
@@ -36,7 +36,7 @@ EXAMPLE = blobs()[0][:4]
 def untrained() -> nn.Module:
     """The definition that was pruned, with other weights."""
     torch.manual_seed(123)
-    return ResNet(widths=(8, 12, 16), depth=1, classes=4)
+    return ResNet(widths=TWO, depth=1, classes=4)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_architecture_says_what_it_is(study: autoprune.Study, tmp_path: Path
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: ResNet(widths=(8, 12, 24), depth=1, classes=4), lambda: ResNet(widths=(8, 12, 16), depth=2, classes=4)],
+    [lambda: ResNet(widths=(8, 24), depth=1, classes=4), lambda: ResNet(widths=TWO, depth=2, classes=4)],
     ids=["wider", "deeper"],
 )
 def test_another_definition_is_refused(build: type[nn.Module], study: autoprune.Study, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_loading_looks_at_names_and_shapes_alone(
     with torch.no_grad():
         assert torch.equal(model(inputs), study.rebuild(3)(inputs))
     with pytest.raises(ConfigurationError, match="the definition that was pruned, but got one with other tensors"):
-        autoprune.load_safetensors(ResNet(widths=(8, 12, 16), depth=2, classes=4), EXAMPLE, path)
+        autoprune.load_safetensors(ResNet(widths=TWO, depth=2, classes=4), EXAMPLE, path)
     with pytest.raises(ConfigurationError, match="Pass the module inside"):
         autoprune.load_safetensors(nn.DataParallel(untrained()), EXAMPLE, path)
     with pytest.raises(ConfigurationError, match="a function that builds one"):
@@ -327,7 +327,7 @@ def test_a_file_without_a_topology_is_proved_once_more(version: int, study: auto
     with torch.no_grad():
         assert torch.equal(autoprune.load_safetensors(untrained(), EXAMPLE, path)(inputs), study.rebuild(3)(inputs))
     with pytest.raises(ConfigurationError, match="the definition that was pruned, but got one of another structure"):
-        autoprune.load_safetensors(ResNet(widths=(8, 12, 24), depth=1, classes=4), EXAMPLE, path)
+        autoprune.load_safetensors(ResNet(widths=(8, 24), depth=1, classes=4), EXAMPLE, path)
 
 
 def test_a_run_from_before_topologies_were_stored(study: autoprune.Study, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def flat() -> TrialContext:
 
 @functools.cache
 def convolutional() -> TrialContext:
-    """A residual network with norms: two groups each of 8, 12 and 16 channels, and the block "blocks.0"."""
+    """A residual network with norms: two groups each of 8 and 12 channels, and the block "blocks.0"."""
     return TrialContext.of(one_batch_task(flat=False), latency_rounds=0)
 
 

@@ -20,7 +20,7 @@ from autoprune.sensitivity.scan import KEEP_SHARES, plan_scan, scan
 from autoprune.surgery.cut import cut
 from autoprune.task.data import call
 from autoprune.trial.context import TrialContext
-from tests.tasks import SEEN, Counting, image_task, trained_resnet
+from tests.tasks import SEEN, THREE, Counting, image_task, trained_resnet
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
         value = nn.functional.cross_entropy(outputs, targets)
         return value if value < 0.9 else value * float("inf")
 
-    context = TrialContext.of(image_task(loss=loss), latency_rounds=0)
+    context = TrialContext.of(image_task(model=trained_resnet(THREE), loss=loss), latency_rounds=0)
     found = scan(context, "l2", (0.5, 0.1))
     worst = [losses[-1] for losses in found.added_loss.values()]
     assert all(np.isfinite(worst))
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
 
 def test_a_group_is_not_scanned_below_what_it_needs() -> None:
     """Its channels are squeezed, so that one of them would lose its axis."""
-    whole = TrialContext.of(image_task(), latency_rounds=0)
+    whole = TrialContext.of(image_task(model=trained_resnet(THREE)), latency_rounds=0)
     groups = tuple(replace(group, min_channels=group.channels // 2) for group in whole.topology.groups)
     found = scan(replace(whole, topology=replace(whole.topology, groups=groups)), "l2", (0.5, 0.1))
     assert all(losses[0] == pytest.approx(losses[1], abs=1e-3) for losses in found.added_loss.values())
@@ -249,13 +249,13 @@ def mean_loss(context: TrialContext, model: nn.Module) -> float:
 
 def test_a_block_that_does_harm_lowers_the_loss() -> None:
     torch.manual_seed(0)
-    harmful = copy.deepcopy(trained_resnet())
+    harmful = copy.deepcopy(trained_resnet(THREE))
     norm = harmful.get_submodule("blocks.0.bn2")
     with torch.no_grad():
         norm.weight.copy_(8 * torch.randn(norm.weight.shape))
     context = deep(model=harmful.eval(), require_trained=False)
     (only,) = scan(context, "l2", (0.5,)).dropped
-    whole, left = scan(deep(), "l2", (0.5,)).dropped[0].added_loss, only.added_loss
+    whole, left = scan(deep(model=trained_resnet(THREE)), "l2", (0.5,)).dropped[0].added_loss, only.added_loss
     assert left < 0 < whole
 
 

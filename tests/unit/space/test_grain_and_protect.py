@@ -18,7 +18,7 @@ from autoprune.search.space.space import build_space, reach
 from autoprune.structure.topology import Topology
 from autoprune.trace.trace import trace
 from tests.settings import space_of, study_of
-from tests.tasks import image_task
+from tests.tasks import TWO, image_task
 from tests.zoo.convolutional import ResNet
 
 
@@ -99,7 +99,7 @@ def test_a_study_leaves_protected_groups_whole_and_exports_them(tmp_path: Path) 
     from autoprune.export.safetensors import export_safetensors
 
     export_safetensors(Exportable.of_run(study.stored, record.number), tmp_path / "small.safetensors")
-    fresh = ResNet(widths=(8, 12, 16), depth=1, classes=4)
+    fresh = ResNet(widths=TWO, depth=1, classes=4)
     again = autoprune.load_safetensors(fresh, task.example_inputs, tmp_path / "small.safetensors")
     x = torch.randn(3, 1, 8, 8)
     with torch.no_grad():

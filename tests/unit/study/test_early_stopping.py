@@ -267,7 +267,7 @@ def test_none_and_no_rungs_look_at_nothing_and_cost_nothing(tmp_path: Path) -> N
 
 def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(tmp_path: Path) -> None:
     """One group of eight channels: its widths soon come again."""
-    only = space(protect=("stem*", "blocks.1*", "blocks.2*"), steps=4, scan=False, criteria=("l2",), learning_rate=0.05)
+    only = space(protect=("stem*", "blocks.1*"), steps=4, scan=False, criteria=("l2",), learning_rate=0.05)
     chosen = searched(space=only, uniform_points=0, solved_points=0, trials=6, polish=0.0)
     again = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:

@@ -171,7 +171,7 @@ def test_without_steps_no_schedule_needs_a_pace() -> None:
 @pytest.mark.parametrize(
     ("plan", "message", "known"),
     [
-        ({"groups": {"stem.1": GroupPlan()}}, "stem.1", ("stem.0", "blocks.2.conv2")),
+        ({"groups": {"stem.1": GroupPlan()}}, "stem.1", ("stem.0", "blocks.1.conv2")),
         ({"dropped": ("blocks.7",)}, "blocks.7", ("blocks.0",)),
         ({"groups": {"stem.0": GroupPlan(criterion="l3")}}, "a criterion must be one of", tuple(CRITERIA)),
         ({"ranking": RankingPlan(ratio=0.5, criterion="l3")}, "a criterion must be one of", tuple(CRITERIA)),

@@ -23,7 +23,7 @@ from autoprune.search import lineage
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.space.space import build_space
 from autoprune.trial.context import TrialContext
-from tests.tasks import image_task
+from tests.tasks import THREE, image_task, trained_resnet
 from tests.unit.study.small import settings, space
 
 KINDS = ("channels", "blocks")
@@ -31,7 +31,7 @@ KINDS = ("channels", "blocks")
 
 @functools.cache
 def task() -> autoprune.PreparedTask:
-    return image_task()
+    return image_task(model=trained_resnet(THREE))
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_
     path, _ = export_safetensors(Exportable.of_run(study.stored, record.number), tmp_path / "small.safetensors")
     images = task().example_inputs
     assert isinstance(images, torch.Tensor)
-    loaded = autoprune.load_safetensors(image_task().dense, images, path)
+    loaded = autoprune.load_safetensors(task().dense, images, path)
     assert torch.equal(loaded(images), study.rebuild(record.number)(images))
 
 

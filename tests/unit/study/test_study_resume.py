@@ -17,7 +17,7 @@ from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
 from tests.settings import flat
-from tests.tasks import blobs, image_task, trained_mlp
+from tests.tasks import TWO, blobs, image_task, trained_mlp
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, slow, space
 from tests.zoo.convolutional import ResNet
 
@@ -300,7 +300,7 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
         ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "settings.limits.max_drop"),
         ({}, {"limits": autoprune.Limits()}, "settings.limits.min_recall"),
-        ({"model": lambda: ResNet(widths=(8, 12, 16), depth=1, classes=4), "require_trained": False}, {}, "weights"),
+        ({"model": lambda: ResNet(widths=TWO, depth=1, classes=4), "require_trained": False}, {}, "weights"),
     ],
     ids=["structure", "quality", "metrics", "seed", "space", "objectives", "limits", "no limits", "weights"],
 )
