@@ -19,7 +19,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from autoprune.measure.latency import median
+from autoprune.measure.latency.statistics import median
 from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.surgery.positions import alive_positions

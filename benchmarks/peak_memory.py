@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_iter
 
-from autoprune.measure.latency import median
+from autoprune.measure.latency.statistics import median
 from autoprune.measure.memory import peak_memory
 from autoprune.task.data import Inputs, call, eval_mode
 from benchmarks.models import UNet, mobilenet_v2, resnet18, resnet50, vgg16

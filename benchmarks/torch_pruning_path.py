@@ -25,7 +25,7 @@ from torch import nn
 
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.resolve import select_channels
-from autoprune.measure.latency import median
+from autoprune.measure.latency.statistics import median
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan

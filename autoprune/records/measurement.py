@@ -16,21 +16,28 @@ _ALL = -1
 _NONZERO = "nonzero_parameters"
 
 
-@stored(Format(what="a latency"))
+@stored(Format(what="a latency", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Latency of a model and of another one, mostly the dense one, measured in turn on the same machine.
 
     Attributes:
-        latency_ms: Median of one call on the example inputs, in milliseconds.
-        low_ms: Lower end of the median's 95 % interval.
-        high_ms: Upper end of the median's 95 % interval.
-        dense_ms: Median of the other model, in milliseconds.
-        ratio: Median of the pairwise ratios to the other model; < 1 is faster.
-        ratio_low: Lower end of the ratio's 95 % interval.
-        ratio_high: Upper end of the ratio's 95 % interval.
-        backend: Name of the runtime.
-        rounds: Number of pairs.
+        latency_ms: Milliseconds of one call: those of the other model times the ratio.
+        low_ms: Lower end of the 95 % interval in which another measurement falls.
+        high_ms: Upper end of that interval.
+        dense_ms: Milliseconds of the other model; one number for a whole study.
+        ratio: Ratio to the other model; < 1 is faster.
+        ratio_low: Lower end of the 95 % interval in which another measurement of the ratio falls.
+        ratio_high: Upper end of that interval.
+        backend: Name of the runtime that was timed.
+        rounds: Number of pairs of stretches of calls.
+        bursts: Number of bursts of pairs, apart in time; 0 in records of versions without bursts.
+        clock: Clock that the ratio was read from: "processor" time of the calling thread, "wall", or "device" for a
+            clock of a GPU or another machine.
+        wall_ratio: Ratio by the wall clock where the ratio is one of processor times; else None.
+        fallback: Why another backend than the requested one was timed, as a sentence; "" where it was not.
+        doubts: Reasons not to trust the measurement, in sentences.
+        sizes_ms: (size, milliseconds) for a profile with inputs of several sizes.
     """
 
     latency_ms: float
@@ -42,6 +49,17 @@ class Latency:
     ratio_high: float
     backend: str
     rounds: int
+    bursts: int = 0
+    clock: str = "wall"
+    wall_ratio: float | None = None
+    fallback: str = ""
+    doubts: tuple[str, ...] = ()
+    sizes_ms: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against the measurement."""
+        return not self.doubts
 
 
 def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:

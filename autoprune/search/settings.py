@@ -34,7 +34,7 @@ class MeasureSettings:
     """How latency is measured.
 
     Attributes:
-        latency_rounds: Pairs of calls per latency measurement; 0 measures no latency, which then is no objective.
+        latency_rounds: Most bursts of calls per latency measurement; 0 measures no latency, which then is no objective.
         latency_backend: Name of the backend that runs the model.
         threads: Torch threads of the process.
         profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;

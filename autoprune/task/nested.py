@@ -57,7 +57,7 @@ def to_device(value: object, device: torch.device) -> object:
     Returns:
         The same structure with moved tensors.
     """
-    return _mapped(value, lambda tensor: tensor.to(device, non_blocking=True))
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def narrow(value: object, size: int) -> object:
@@ -70,17 +70,25 @@ def narrow(value: object, size: int) -> object:
     Returns:
         The same structure with shorter tensors.
     """
-    return _mapped(value, lambda tensor: tensor[:size] if tensor.ndim else tensor)
+    return map_tensors(value, lambda tensor: tensor[:size] if tensor.ndim else tensor)
 
 
-def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
-    """Apply a function to every tensor; named tuples keep their type, mappings become dicts."""
+def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    """Apply a function to every tensor.
+
+    Args:
+        value: Tensors in mappings, tuples and lists.
+        change: The function.
+
+    Returns:
+        The same structure; named tuples keep their type, mappings become dicts.
+    """
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _mapped(item, change) for key, item in value.items()}
+        return {key: map_tensors(item, change) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        items = [_mapped(item, change) for item in value]
+        items = [map_tensors(item, change) for item in value]
         make: Callable[..., object] = type(value)
         return make(*items) if hasattr(value, "_fields") else make(items)
     return value

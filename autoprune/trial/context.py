@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from autoprune.measure.latency import check_backend
+from autoprune.measure.latency.backends import check_backend
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.proof.discover import discover_structure
@@ -29,7 +29,7 @@ class TrialContext:
         structure: Fingerprint of all proved groups; every process finds the same one.
         teacher: Outputs of the dense model, for distillation.
         masks_weights: Whether masks may be laid on single weights.
-        latency_rounds: Pairs of calls per latency measurement; 0 leaves latency out.
+        latency_rounds: Most bursts of calls per latency measurement; 0 leaves latency out.
         latency_backend: Name of the latency backend.
         costs: Costs of pruned models.
     """
@@ -63,7 +63,7 @@ class TrialContext:
             task: The user's task.
             protect: Patterns of module names whose channels stay.
             kinds: What may be pruned: members of GROUP_KINDS, "blocks", "layers" and "weights".
-            latency_rounds: Pairs of calls per latency measurement, >= 0.
+            latency_rounds: Most bursts of calls per latency measurement, >= 0.
             latency_backend: Name of the latency backend.
 
         Returns:

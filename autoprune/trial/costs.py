@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from autoprune.measure.cost import count_multiply_adds, count_nonzero, count_parameters, stored_bytes
-from autoprune.measure.latency import LatencyReference
+from autoprune.measure.latency.comparer import LatencyComparer
+from autoprune.measure.latency.timing import Timing
 from autoprune.measure.registry import measure_further
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
 from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.profile import LatencyProfile
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
@@ -44,14 +46,15 @@ class CostOracle:
     Args:
         task: Prepared task.
         topology: Topology of its model.
-        rounds: Pairs of calls per latency measurement; 0 leaves latency out.
+        rounds: Most bursts of calls per latency measurement; 0 leaves latency out.
         backend: Name of the latency backend.
     """
 
     def __init__(self, task: PreparedTask, topology: Topology, *, rounds: int, backend: str) -> None:
         self._task, self._topology = task, topology
-        self._rounds, self._backend = rounds, backend
-        self._dense = LatencyReference(task.dense, task.example_inputs, backend=backend)
+        self._timing = Timing(bursts=rounds) if rounds else None
+        self._profile = LatencyProfile(name=DEFAULT_PROFILE, backend=backend)
+        self._dense = LatencyComparer(task.dense, task.example_inputs, self._profile, self._timing)
         self._counted: dict[_Architecture, _Counts] = {}
 
     def expected(self, plan: ResolvedPlan, *, timed: bool) -> Measurement:
@@ -113,7 +116,7 @@ class CostOracle:
         Returns:
             The latency; None where it is left out.
         """
-        return self._dense.compare(model, rounds=self._rounds) if self._rounds else None
+        return self._dense.compare(model) if self._timing else None
 
     @torch.no_grad()
     def mask_latency(self, model: nn.Module) -> Latency | None:
@@ -125,15 +128,14 @@ class CostOracle:
         Returns:
             The effect of the masks alone; None where latency is left out.
         """
-        if not self._rounds:
+        if self._timing is None:
             return None
         filled = clone_with(model)
         for name, parameter in filled.named_parameters():
             if name in maskable(self._topology):
                 # Latency does not depend on the values, unless they are zero or denormal.
                 parameter.masked_fill_(parameter == 0, 0.01)
-        reference = LatencyReference(filled, self._task.example_inputs, backend=self._backend)
-        return reference.compare(model, rounds=self._rounds)
+        return LatencyComparer(filled, self._task.example_inputs, self._profile, self._timing).compare(model)
 
     def lower_bounds(self, costs: Measurement, model: nn.Module, plan: WeightPlan) -> Measurement:
         """Return lower bounds of the costs once masks are applied.

@@ -15,9 +15,11 @@ import typer.main
 import autoprune
 from autoprune.cli.app import app
 from autoprune.criteria.signals import SIGNALS
+from autoprune.measure.latency.backends import LATENCY_BACKENDS
 from autoprune.plan.criteria import BLOCK_CRITERIA, CRITERIA, WEIGHT_CRITERIA
 from autoprune.plan.weights import PATTERNS, SPREADS
 from autoprune.records.objectives import COSTS
+from autoprune.records.profile import AUTO_BACKEND
 from autoprune.recovery import schedules
 from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.search.early_stopping import RULES
@@ -125,6 +127,10 @@ def test_every_sampler_and_space_has_a_row() -> None:
 
 def test_every_cost_has_a_row() -> None:
     assert first_column("search.md", "cost") == list(COSTS)
+
+
+def test_every_latency_backend_has_a_row() -> None:
+    assert first_column("latency.md", "name") == [AUTO_BACKEND, *LATENCY_BACKENDS]
 
 
 def recipe(title: str) -> str:

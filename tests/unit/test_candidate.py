@@ -281,7 +281,7 @@ def test_latency_is_measured_when_the_bench_asks_for_it() -> None:
     own = TrialContext.of(image_task(), latency_rounds=2)
     found = evaluate_plan(own, plan(steps=0)).measurement.latency
     assert found is not None
-    assert (found.rounds, found.backend) == (2, "torch")
+    assert (found.bursts, found.backend) == (2, "eager")
 
 
 # Channels, blocks and weights
@@ -349,7 +349,7 @@ def test_the_clock_is_asked_what_masks_alone_do() -> None:
     own = TrialContext.of(image_task(), latency_rounds=2)
     with_masks = evaluate_plan(own, everything(steps=0)).measurement
     assert with_masks.mask_latency is not None
-    assert with_masks.mask_latency.rounds == 2
+    assert with_masks.mask_latency.bursts == 2
     assert evaluate_plan(own, everything(steps=0, weights=None)).measurement.mask_latency is None
 
 

@@ -206,7 +206,7 @@ def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune
         if record.plan.weights is not None:
             assert record.search.size_bytes < 0.85 * len(serialize(read_weights(stored)))
             assert record.search.mask_latency is not None
-            assert record.search.mask_latency.rounds == 3
+            assert record.search.mask_latency.bursts == 3
         else:
             assert record.search.mask_latency is None
 

@@ -1,0 +1,116 @@
+"""Export of a model as an ONNX file, and the comparison of outputs with PyTorch's."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autoprune.errors import describe_exception
+from autoprune.measure.latency.backend import BackendError
+from autoprune.task.data import Inputs
+
+#: Weights of more bytes lie in a file beside the model: a file of ONNX holds at most 2 GiB.
+_LARGE_BYTES = 1536 * 2**20
+#: Number type -> largest difference of an output, as a share of the largest output.
+_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+#: How torch prints an operator.
+_OPERATOR = re.compile(r"OpOverload\(op='([\w.]+)'(?:, overload='(\w+)')?")
+
+
+def export_onnx(model: nn.Module, inputs: Inputs, to: Path) -> tuple[Path, ...]:
+    """Write a model as an ONNX file for inputs of these shapes.
+
+    Args:
+        model: Model in eval mode.
+        inputs: Inputs of a call.
+        to: The file. Large weights come beside it, with the ending .data.
+
+    Returns:
+        The files.
+
+    Raises:
+        BackendError: The model cannot be exported; the reason names the operator, where one is at fault.
+    """
+    args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
+    kwargs = dict(inputs) if isinstance(inputs, Mapping) else None
+    parts = (*model.parameters(), *model.buffers())
+    is_large = sum(part.numel() * part.element_size() for part in parts) > _LARGE_BYTES
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
+            assert program is not None
+            program.save(str(to), external_data=is_large)
+    except Exception as error:  # the exporter runs the user's code, and raises many kinds of errors
+        raise BackendError(_reason(error)) from error
+    return tuple(path for path in (to, to.with_name(f"{to.name}.data")) if path.is_file())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep remarks of the exporter about packages and deprecated calls from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one line why a model was not exported, and name the operator."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    texts = [describe_exception(one) for one in chain]
+    found = next((found for text in texts for found in [_OPERATOR.search(text)] if found), None)
+    operator = "" if found is None else f" (operator {'.'.join(filter(None, found.groups()))})"
+    last = next((line.strip() for line in texts[-1].splitlines() if line.strip()), "")
+    return f"it does not export to ONNX{operator}: {last}"[:500]
+
+
+def check_outputs(expected: Sequence[Tensor], got: Sequence[Tensor]) -> None:
+    """Compare outputs of a backend with PyTorch's.
+
+    Real numbers may differ by a share of the largest one that depends on their type (0.001 in float32); other values
+    must be equal.
+
+    Args:
+        expected: Outputs of PyTorch.
+        got: Outputs of the backend.
+
+    Raises:
+        BackendError: They differ.
+    """
+    if len(expected) != len(got):
+        raise BackendError(f"its outputs are {len(got)} tensors, while PyTorch gives {len(expected)}")
+    for place, (right, other) in enumerate(zip(expected, got, strict=True)):
+        if right.shape != other.shape:
+            raise BackendError(f"its output {place} has the shape {list(other.shape)} in place of {list(right.shape)}")
+        difference, allowed = _difference(right, other.to(right.device))
+        if not difference <= allowed:
+            raise BackendError(f"its output {place} differs from PyTorch's by {difference:.2g} of the largest value")
+
+
+def _difference(right: Tensor, other: Tensor) -> tuple[float, float]:
+    """Largest difference as a share of the largest value, and the one that is allowed."""
+    allowed = _TOLERANCES.get(right.dtype, 0.0)
+    if right.is_complex():
+        right, other = torch.view_as_real(right), torch.view_as_real(other) if other.is_complex() else other
+    right, other = right.detach().double().flatten(), other.detach().double().flatten()
+    same = (right == other) | (right.isnan() & other.isnan())
+    if bool(same.all()):
+        return 0.0, allowed
+    finite = right.isfinite()
+    if not bool((same | finite).all()) or not bool(other[finite].isfinite().all()):
+        return float("inf"), allowed
+    largest = right[finite].abs().max()
+    return float((right - other)[finite].abs().max() / largest.clamp_min(1e-12)), allowed
