@@ -20,7 +20,7 @@ from autoprune.front.front import Front
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
 from autoprune.records.limits import Limits
-from autoprune.report.terminal import front_table, safe_console, show_ending
+from autoprune.report.terminal import front_tables, safe_console, show_ending
 from autoprune.search.samplers.registry import named_sampler
 from autoprune.search.settings import StudySettings
 from autoprune.sensitivity.scan import plan_scan
@@ -171,7 +171,7 @@ def live(study: Study) -> Iterator[OnProgress]:
             if progress.failed:
                 screen.console.print(_failure(progress), style="red")
             if progress.front.members:
-                screen.update(Group(bar, front_table(progress.front, progress.front.members[:_LIVE_ROWS])))
+                screen.update(Group(bar, *front_tables(progress.front, progress.front.members[:_LIVE_ROWS], console)))
 
         yield update
 

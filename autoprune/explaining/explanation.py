@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,7 +16,7 @@ from autoprune.display import first_names
 from autoprune.explaining.parts import Part, Reach, Section, Stays, Weights
 from autoprune.records.left_alone import Cause, Place, causes
 from autoprune.records.manifest import UnprunableModule
-from autoprune.report.terminal import safe_console
+from autoprune.report.terminal import safe_console, show_tables
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.absent import sentence_about, title
 from autoprune.structure.cost import Cost
@@ -34,8 +33,6 @@ _NOT_EXACT = (
 )
 #: Width of a line without a terminal, in characters; longer names exceed it.
 _WIDTH = 100
-#: Upper limit of the width of a table, in characters.
-_WIDEST = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +138,7 @@ class _Writer:
         self._left()
         if found.reach:
             self._head("Costs within reach")
-            self._print(self._reach())
+            show_tables(self._console, [self._reach()])
         self._say("")
         for note in found.notes:
             self._say(note)
@@ -157,7 +154,7 @@ class _Writer:
             return
         asked = "" if section.searched else f'; not searched, as "{section.kind}" is not in kinds'
         self._head(f"{name}: {len(section.parts)}{asked} (share of the model that goes with {section.goes})")
-        self._print(self._parts(section))
+        show_tables(self._console, [self._parts(section)])
         if any(part.exact is False for part in section.parts):
             self._say(_NOT_EXACT)
         if section.together:
@@ -222,7 +219,7 @@ class _Writer:
             for indent, text in self._cause(cause):
                 table.add_row(share, Padding(self._console.render_str(text), (0, 0, 0, indent)))
                 share = ""
-        self._print(table)
+        show_tables(self._console, [table])
 
     def _cause(self, cause: Cause) -> Iterator[tuple[int, str]]:
         """Yield the lines of a cause, each with its indent."""
@@ -261,15 +258,6 @@ class _Writer:
 
     def _say(self, text: str) -> None:
         self._console.print(text)
-
-    def _print(self, table: Table) -> None:
-        """Print a table as wide as its names need: a narrower terminal wraps it instead of cutting names."""
-        console, width = self._console, self._console.width
-        needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
-        wraps = any(not column.no_wrap for column in table.columns)
-        console.width = max(width, needed.minimum if wraps else needed.maximum)
-        console.print(table, crop=False, no_wrap=True, overflow="ignore")
-        console.width = width
 
 
 def _counted(row: UnprunableModule) -> str:

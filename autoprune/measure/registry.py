@@ -27,4 +27,4 @@ def measure_further(model: nn.Module, inputs: Inputs) -> dict[str, float]:
     Returns:
         Name of the cost -> value.
     """
-    return {name: float(measure(model, inputs)) for name, measure in MEASURERS.items()}
+    return {name: measure(model, inputs) for name, measure in MEASURERS.items()}

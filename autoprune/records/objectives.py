@@ -377,7 +377,6 @@ COSTS: dict[str, Objective] = {
             name="peak_memory_bytes",
             title="peak memory",
             unit="bytes",
-            heading="peak memory",
             value=further_cost("peak_memory_bytes"),
         ),
         timed_cost(),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import IO
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from autoprune.display import number_text, printable_lines
+from autoprune.display import number_text, printable_line, printable_lines
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.importance import Importances
 from autoprune.front.repeats import Repeats
@@ -17,6 +20,11 @@ from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.search.solve import SolvedAllocation
+
+#: Upper limit of the width of a table, and of a heading before it is wrapped, in characters.
+_WIDEST, _HEADING = 10_000, 80
+#: Characters of a table beside the cells: those of each column, and its left border.
+_COLUMN, _BORDER = 3, 1
 
 
 class _SafeConsole(Console):
@@ -71,7 +79,7 @@ def show_front(front: Front) -> None:
     if not records:
         console.print("No finished candidate yet.")
         return
-    console.print(front_table(front, records))
+    show_tables(console, front_tables(front, records, console))
     if front.dense is None:
         console.print(NO_DENSE, style="yellow")
 
@@ -101,10 +109,9 @@ def show_repeats(repeats: Repeats) -> None:
         table.add_row(str(name).replace("_", " "), *cells)
     console.print(table)
     each = repeats.table()
-    rows = Table(*(str(name).replace("_", " ") for name in each.columns))
-    for line in each.to_numpy().tolist():
-        rows.add_row(*map(number_text, line))
-    console.print(rows)
+    head = [str(name).replace("_", " ") for name in each.columns]
+    rows = [[number_text(cell) for cell in line] for line in each.to_numpy().tolist()]
+    show_tables(console, split_table(head, rows, _room(console)))
 
 
 def show_candidate(front: Front, record: CandidateRecord) -> None:
@@ -115,7 +122,7 @@ def show_candidate(front: Front, record: CandidateRecord) -> None:
         record: Candidate.
     """
     console = safe_console(stderr=True)
-    console.print(front_table(front, [record]))
+    show_tables(console, front_tables(front, [record], console))
 
 
 def show_importances(found: Importances) -> None:
@@ -169,20 +176,82 @@ def show_solved(found: SolvedAllocation) -> None:
         console.print(note)
 
 
-def front_table(front: Front, records: Sequence[CandidateRecord]) -> Table:
-    """Make a table of candidates.
+def front_tables(front: Front, records: Sequence[CandidateRecord], console: Console) -> list[Table]:
+    """Make a table of candidates, or several where one is wider than the terminal.
 
     Args:
         front: Front of the study.
         records: Candidates, one for each row.
+        console: Console that will print the tables.
 
     Returns:
-        The table.
+        The tables.
     """
     head, rows = text_table(front.problem, front.dense, records)
-    table = Table(*head[:2])
-    for heading in head[2:]:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return split_table(head, rows, _room(console), named=2)
+
+
+def split_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int, named: int = 1) -> list[Table]:
+    """Make a table of at most some width without cutting a cell: headings are wrapped, then columns go to a next table.
+
+    Args:
+        head: Headings.
+        rows: Cells of each row.
+        width: Largest width, in characters. A table of two columns may be wider.
+        named: Number of columns in front that hold names; the others hold numbers, which are aligned.
+
+    Returns:
+        One or more tables, each of which begins with the first column.
+    """
+    cells = [[printable_line(row[place]) for row in rows] for place in range(len(head))]
+    heads = [printable_line(heading, _HEADING) for heading in head]
+    if _BORDER + sum(map(_size, heads, cells)) > width:
+        heads = [_wrapped(heading, column) for heading, column in zip(heads, cells, strict=True)]
+    sizes = list(map(_size, heads, cells))
+    tables: list[list[int]] = [[0]]
+    for place in range(1, len(head)):
+        full = _BORDER + sum(sizes[column] for column in (*tables[-1], place)) > width
+        if full and len(tables[-1]) > 1:
+            tables.append([0])
+        tables[-1].append(place)
+    found = [Table() for _ in tables]
+    for table, places in zip(found, tables, strict=True):
+        for place in places:
+            table.add_column(heads[place], justify="left" if place < named else "right", no_wrap=True)
+        for row in zip(*(cells[place] for place in places), strict=True):
+            table.add_row(*row)
+    return found
+
+
+def _size(heading: str, cells: Sequence[str]) -> int:
+    """Count the characters of a column's width."""
+    return _COLUMN + max(map(cell_len, (*heading.splitlines(), *cells)), default=0)
+
+
+def _wrapped(heading: str, cells: Sequence[str]) -> str:
+    """Break a heading between words to about the width of the cells; "95 %" stays together."""
+    room = max(1, *map(cell_len, cells))
+    joined = heading.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(joined, room, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def show_tables(console: Console, tables: Sequence[Table]) -> None:
+    """Print tables uncut: a terminal that is too narrow breaks their lines.
+
+    Args:
+        console: Console to print to.
+        tables: The tables.
+    """
+    width = console.width
+    for table in tables:
+        needed = Measurement.get(console, console.options.update(width=_WIDEST), table)
+        wraps = any(not column.no_wrap for column in table.columns)
+        console.width = max(width, needed.minimum if wraps else needed.maximum)
+        console.print(table, crop=False, no_wrap=True, overflow="ignore")
+    console.width = width
+
+
+def _room(console: Console) -> int:
+    """Return the width that tables may have: that of the terminal; a file has no limit."""
+    return console.width if console.is_terminal else _WIDEST
