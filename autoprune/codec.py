@@ -236,7 +236,9 @@ def _told(path: str, error: Exception) -> str:
     if isinstance(error, WrongValueError):
         return error.located(path)
     text = str(error) if isinstance(error, AutopruneError) else f"{type(error).__name__}: {error}"
-    return f"{path.removeprefix('.')}: {text}".removeprefix(": ").removesuffix(".")
+    path = path.removeprefix(".")
+    named = not path or text.startswith(f"{path}.")  # an error of settings names its field in full
+    return (text if named else f"{path}: {text}").removesuffix(".")
 
 
 def _class(converter: Converter, kind: type) -> Callable[[object, object], object]:

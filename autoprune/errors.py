@@ -144,7 +144,9 @@ def error_message(what: str, expected: str, got: object, remedy: str = "") -> st
         >>> error_message("a budget", "lie in (0, 1]", 2.0)
         'a budget must lie in (0, 1], but got 2.0.'
     """
-    sentence = f"{plain_text(what)} must {plain_text(expected, 10_000)}, but got {plain_text(str(got))}."
+    came = plain_text(str(got)).removesuffix(".")
+    end = "" if came.endswith(("?", "!")) else "."
+    sentence = f"{plain_text(what)} must {plain_text(expected, 10_000)}, but got {came}{end}"
     return f"{sentence} {remedy}" if remedy else sentence
 
 

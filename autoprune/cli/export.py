@@ -38,7 +38,8 @@ def export(
         raise UnknownNameError("--format", format, EXPORT_FORMATS)
     chosen = EXPORT_FORMATS[format]
     if chosen.needs_model and script is None:
-        raise ConfigurationError(error_message(f"--format {format}", "come with the study script", "none", "--script"))
+        remedy = "Add --script STUDY.py, the file that `autoprune run` was given."
+        raise ConfigurationError(error_message(f"--format {format}", "come with the study script", "none", remedy))
     task = load_script(script).task if script is not None and chosen.needs_model else None
     for path in chosen.write(Exportable.of_run(Run.open(folder), candidate, task), to):
         print_path(path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from autoprune.errors import AutopruneError
 from autoprune.explaining.explanation import Explanation
 from autoprune.explaining.parts import Axis, Part, Reach, Section, Stays, Weights
 from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import prunable_blocks
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import describe_training
 from autoprune.search.space.setting_groups import NO_MASKS
 from autoprune.search.space.settings import SpaceSettings
@@ -20,8 +22,9 @@ from autoprune.structure.cost import Cost
 from autoprune.structure.groups import GROUP_KINDS, Member
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule
-from autoprune.study.identity import layers_of, unprunable_rows
-from autoprune.study.preflight import task_notes
+from autoprune.study.identity import layers_of, problem_of, unprunable_rows
+from autoprune.study.preflight import check_space, task_notes
+from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
 
@@ -66,7 +69,8 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
     Raises:
         TaskError: If the task has faults.
         TraceError: If the model cannot be copied or run.
-        ConfigurationError: For a pattern of `protect` that matches nothing.
+        ConfigurationError: For a pattern of `protect` that matches nothing, or for objectives and limits that the task
+            does not have.
 
     Example:
         >>> import torch
@@ -88,9 +92,27 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
         ['0']
     """
     settings = SpaceSettings() if space is None else space
-    context = TrialContext.of(task, protect=settings.structure.protect)
+    prepared = prepare(task)
+    if isinstance(settings, StudySettings):
+        problem_of(prepared, settings)
+    context = TrialContext.of(prepared, protect=settings.structure.protect)
     found = explain_topology(context.topology, settings, context.task.prediction.kind)
-    return replace(found, task=context.task.summary(), notes=(*found.notes, *task_notes(settings, context)))
+    notes = (*found.notes, *task_notes(settings, context), *_refusal(settings, context))
+    return replace(found, task=context.task.summary(), notes=notes)
+
+
+def _refusal(settings: SpaceSettings, context: TrialContext) -> list[str]:
+    """Say why a study would not begin with these settings; nothing where it would."""
+    kinds = settings.structure.kinds
+    masks = context.masks_weights and "weights" in kinds
+    searched = replace(context, topology=context.topology.only(kinds), masks_weights=masks)
+    if not (searched.topology.groups or searched.topology.blocks or masks):
+        return ["A study with these settings is refused: it finds nothing to prune."]
+    try:
+        check_space(settings, searched, scanned=settings.scanned)
+    except AutopruneError as error:
+        return [f"A study with these settings is refused: {error}"]
+    return []
 
 
 def explain_topology(topology: Topology, settings: SpaceSettings, prediction: str = "") -> Explanation:

@@ -19,6 +19,7 @@ from autoprune.front.repeats import Repeats
 from autoprune.front.table import text_table
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
+from autoprune.records.objectives import COSTS
 from autoprune.search.solve import SolvedAllocation
 
 #: Upper limit of the width of a table, and of a heading before it is wrapped, in characters.
@@ -161,7 +162,7 @@ def show_solved(found: SolvedAllocation) -> None:
         found: Solved allocation.
     """
     console = safe_console()
-    console.print(f"Widths at {found.allocation.budget:.1%} of the dense {found.cost}")
+    console.print(f"Widths at {found.allocation.budget:.1%} of the dense {_cost_title(found.cost)}")
     table = Table("group")
     for column in ("dense", "stay", "share"):
         table.add_column(column, justify="right")
@@ -169,11 +170,14 @@ def show_solved(found: SolvedAllocation) -> None:
         dense = found.channels[name]
         table.add_row(name, str(dense), str(width), f"{width / dense:.0%}")
     console.print(table)
-    console.print(
-        "Of dense: " + ", ".join(f"{name} {share:.2%}" for name, share in found.shares.items()), highlight=False
-    )
+    shares = (f"{_cost_title(name)} {share:.2%}" for name, share in found.shares.items())
+    console.print(f"Of dense: {', '.join(shares)}")
     for note in found.notes:
         console.print(note)
+
+
+def _cost_title(name: str) -> str:
+    return COSTS[name].title
 
 
 def front_tables(front: Front, records: Sequence[CandidateRecord], console: Console) -> list[Table]:

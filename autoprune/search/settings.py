@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType, UnionType
@@ -20,7 +19,7 @@ from autoprune.records.problem import DEFAULT_OBJECTIVES
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
-from autoprune.search.space.earlier_settings import MOVED, grouped, moved_message, tell_moved_fields
+from autoprune.search.space.earlier_settings import MOVED, grouped, tell_moved_fields
 from autoprune.search.space.setting_groups import AUTO
 from autoprune.search.space.settings import SpaceSettings, field_types
 
@@ -194,39 +193,45 @@ def with_fields(settings: StudySettings, assignments: Iterable[str]) -> StudySet
         >>> with_fields(StudySettings(), ["recovery.steps=20", "recovery.distillation=0,0.9"]).recovery.distillation
         (0, 0.9)
     """
-    data = settings.to_dict()
     kinds = field_types(type(settings))
+    changes: dict[str, object] = {}
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         if not sign:
-            raise ConfigurationError(error_message("a setting", "be GROUP.FIELD=VALUE", repr(assignment)))
-        if path not in kinds:
+            example = "such as recovery.steps=60"
+            raise ConfigurationError(error_message("a setting", f"be GROUP.FIELD=VALUE, {example}", repr(assignment)))
+        if path not in kinds or kinds[path] is Limits:
             raise _unknown(path, kinds)
-        group, _, name = path.rpartition(".")
-        part = data[group] if group else data
-        assert isinstance(part, dict)
-        part[name] = _value(text.strip(), kinds[path])
-    return StudySettings.from_dict(data, "the settings")
+        changes[path] = _value(text.strip(), kinds[path])
+    return settings.changed(changes)
 
 
 def _unknown(path: str, known: Mapping[str, object]) -> ConfigurationError:
     if path in MOVED:
-        return ConfigurationError(moved_message("StudySettings", path))
-    return UnknownNameError("a setting", path, known)
+        return ConfigurationError(
+            error_message("a setting", "have its group in front", repr(path), f"Set {MOVED[path]}.")
+        )
+    if path.partition(".")[0] == "limits":
+        return ConfigurationError("Limits are no such setting: give them by --limit, such as --limit max_drop=0.01.")
+    group = path.rpartition(".")[0]
+    within = [name for name in known if name.startswith(f"{group}.")] if group else []
+    return UnknownNameError("a setting", path, within or [name for name in known if known[name] is not Limits])
 
 
 def _value(text: str, kind: object) -> object:
-    """Read a value of a type from text, as JSON has it; the codec checks it."""
+    """Read a value of a type from text; text that is none stays text, which the settings refuse."""
     if get_origin(kind) is tuple:
-        return [_value(one.strip(), get_args(kind)[0]) for one in text.split(",") if one.strip()]
+        return tuple(_value(one.strip(), get_args(kind)[0]) for one in text.split(",") if one.strip())
     if isinstance(kind, UnionType):
         return _of_union(text, get_args(kind))
-    if kind is str:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for read in (int, float) if kind in (int, float) else ():
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _of_union(text: str, kinds: tuple[object, ...]) -> object:

@@ -284,7 +284,10 @@ class Topology:
                 known = summarize_names([*self.widths, *(block.name for block in self.blocks)], 5)
                 raise ConfigurationError(
                     error_message(
-                        "a pattern of protect", f"match a module of {known}", repr(pattern), "See autoprune explain."
+                        "a pattern of protect",
+                        f"match one of the modules {known}",
+                        repr(pattern),
+                        "See autoprune explain.",
                     )
                 )
             why = Reason(kind=PROTECTED, detail=repr(pattern))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import warnings
 from collections import defaultdict
@@ -256,8 +255,17 @@ def _same_blocks(stored: Sequence[BlockRow], found: Sequence[BlockRow]) -> bool:
 
 def _how_to_continue(apart: Mapping[str, object]) -> str:
     """Return the settings with which the stored study goes on; a default may have changed since it began."""
-    said = ", ".join(f"{name}={json.dumps(value)}" for name, value in apart.items())
-    return f" To continue the stored study, set {said}." if said else ""
+    said = ", ".join(_as_set(name, value) for name, value in apart.items())
+    return f" To continue the stored study, start it with {said}." if said else ""
+
+
+def _as_set(name: str, value: object) -> str:
+    """Write a setting as `--set` and `--limit` take it."""
+    group, _, field = name.partition(".")
+    if group == "limits":
+        return f"no limit {field}" if value is None else f"--limit {field}={value}"
+    values = value if isinstance(value, list) else [value]
+    return f"--set {name}={','.join('none' if one is None else str(one) for one in values)}"
 
 
 def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
@@ -268,17 +276,15 @@ def _completed(settings: Mapping[str, object]) -> Mapping[str, object]:
         return settings
 
 
-def _differing_settings(
-    old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "settings"
-) -> dict[str, object]:
+def _differing_settings(old: Mapping[str, object], asked: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Return name and stored value of each differing field; nested fields one by one."""
     found: dict[str, object] = {}
     for key in dict.fromkeys((*asked, *old)):
         value, before = asked.get(key), old.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found |= _differing_settings(before, value, f"{prefix}.{key}")
+            found |= _differing_settings(before, value, f"{prefix}{key}.")
         elif key not in CHANGEABLE and before != value:
-            found[f"{prefix}.{key}"] = before
+            found[f"{prefix}{key}"] = before
     return found
 
 

@@ -23,12 +23,12 @@ def test_solve_prints_widths_and_writes_nothing(out: Path) -> None:
     before = files(out)
     answer = command("solve", out, "--budget", 0.3)
     assert answer.code == 0
-    assert "Widths at 30.0% of the dense multiply_adds" in answer.out
+    assert "Widths at 30.0% of the dense multiply-adds" in answer.out
     for group, dense in (("0", 8), ("3", 12), ("6", 16)):
         (row,) = re.findall(rf"^│ {group} +│ +(\d+) │ +(\d+) │ +(\d+)% │", answer.out, re.MULTILINE)
         assert int(row[0]) == dense >= int(row[1])
         assert int(row[2]) == round(100 * int(row[1]) / dense)
-    (share,) = re.findall(r"Of dense: multiply_adds ([\d.]+)%", answer.sentence)
+    (share,) = re.findall(r"Of dense: multiply-adds ([\d.]+)%", answer.sentence)
     assert float(share) == pytest.approx(30, rel=0.01)
     assert files(out) == before
 

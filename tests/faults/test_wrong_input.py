@@ -193,7 +193,7 @@ def test_out_with_another_study(change: str, difference: str, finished: tuple[Pa
 def test_out_with_another_seed(finished: tuple[Path, Path]) -> None:
     script, out = finished
     before = files(out)
-    refused(command("run", script, "--out", out, "--seed", 1), "other settings.seed", str(out))
+    refused(command("run", script, "--out", out, "--seed", 1), "other seed", str(out))
     assert files(out) == before
 
 

@@ -65,17 +65,16 @@ class SpaceSettings:
             ConfigurationError: A value is out of its range.
             UnknownNameError: There is no such field.
         """
-        found: dict[str, object] = {}
+        groups: dict[str, dict[str, object]] = {}
         for path, value in changes.items():
             group, _, name = path.rpartition(".")
-            owner = found.get(group, getattr(self, group)) if group else self
+            owner = getattr(self, group, None) if group else self
             if name not in getattr(owner, "__dataclass_fields__", {}):
                 raise UnknownNameError("a setting", path, field_types(type(self)))
-            if group:
-                found[group] = replace(owner, **{name: value})  # type: ignore[type-var]  # a dataclass, as it has fields
-            else:
-                found[name] = value
-        return replace(self, **found)  # type: ignore[arg-type]  # of the fields' types, by the checks of the dataclass
+            groups.setdefault(group, {})[name] = value
+        own = groups.pop("", {})
+        found = {group: replace(getattr(self, group), **values) for group, values in groups.items()}
+        return replace(self, **found, **own)  # type: ignore[arg-type]  # of the fields' types, by the dataclass's checks
 
     @property
     def mask_patterns(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import autoprune
+from autoprune.errors import UnknownNameError
 from autoprune.explaining.explain import explain_topology
 from autoprune.explaining.explanation import Explanation, show
 from autoprune.explaining.parts import Section
@@ -318,3 +319,26 @@ def test_blocks_that_are_not_searched_are_no_blocks_that_are_not_there() -> None
     why = why_none("blocks", topology().only(("channels", "layers")))
     assert re.match(r"No blocks can go: each of .* is left whole by kinds=\('channels', 'layers'\)", why)
     assert why_none("layers", topology().only(("channels", "layers"))) == ""
+
+
+def test_objectives_that_the_task_lacks_are_refused_as_by_a_run() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'recall'"):
+        autoprune.explain(task(), autoprune.StudySettings(objectives=("quality", "size_bytes", "recal")))
+    with pytest.raises(UnknownNameError, match="Did you mean 'min_recall'"):
+        autoprune.explain(task(), autoprune.StudySettings(limits=autoprune.Limits(min_recal=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (space_of(criteria=("bn_scale",)), "bn_scale"),
+        (space_of(protect=("*",)), "nothing to prune"),
+    ],
+    ids=["criterion", "nothing left"],
+)
+def test_what_a_study_would_refuse_is_said(settings: SpaceSettings, said: str) -> None:
+    """The structure is still explained, as that is what helps to mend the settings."""
+    refused = [note for note in autoprune.explain(task(), settings).notes if "is refused" in note]
+    assert len(refused) == 1
+    assert said in refused[0]
+    assert not [note for note in autoprune.explain(task(), SpaceSettings()).notes if "is refused" in note]

@@ -295,11 +295,11 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({}, {}, "structure"),
         ({"quality": "recall"}, {}, "quality"),
         ({"metrics": ("accuracy",)}, {}, "metrics"),
-        ({}, {"seed": 1}, "settings.seed"),
-        ({}, {"space": space(steps=4)}, "(other settings.recovery.steps)"),
-        ({}, {"objectives": ("quality", "parameters")}, "settings.objectives"),
-        ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "settings.limits.max_drop"),
-        ({}, {"limits": autoprune.Limits()}, "settings.limits.min_recall"),
+        ({}, {"seed": 1}, "seed"),
+        ({}, {"space": space(steps=4)}, "(other recovery.steps)"),
+        ({}, {"objectives": ("quality", "parameters")}, "objectives"),
+        ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "limits.max_drop"),
+        ({}, {"limits": autoprune.Limits()}, "limits.min_recall"),
         ({"model": lambda: ResNet(widths=TWO, depth=1, classes=4), "require_trained": False}, {}, "weights"),
     ],
     ids=["structure", "quality", "metrics", "seed", "space", "objectives", "limits", "no limits", "weights"],
@@ -315,6 +315,7 @@ def test_a_folder_with_another_study_is_refused(
         autoprune.Study.create(other, settings(**{**usual, **chosen}), out=tmp_path / "run")
     assert difference in str(caught.value)
     assert "Name another --out" in str(caught.value)
+    assert "settings." not in str(caught.value), "names as --set takes them"
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
@@ -329,7 +330,7 @@ def test_a_folder_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> Non
     assert again.settings == settings(trials=2)
     again.run(trials=3)
     assert len(again.records) == 3
-    with pytest.raises(StudyConflictError, match=r"\(other settings.recovery.length_exponent\)"):
+    with pytest.raises(StudyConflictError, match=r"\(other recovery.length_exponent\)"):
         autoprune.Study.create(task(), settings(space=space(length_exponent=0.5)), out=tmp_path / "run")
 
 

@@ -162,10 +162,13 @@ def test_a_field_is_set_by_text(text: str, path: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps", "must be GROUP.FIELD=VALUE, but got 'steps'"),
-        ("sampler=tpe", "it is search.sampler now"),
+        ("steps", "must be GROUP.FIELD=VALUE, such as recovery.steps=60, but got 'steps'"),
+        ("sampler=tpe", "must have its group in front, but got 'sampler'. Set search.sampler."),
+        ("limits=3", "give them by --limit"),
+        ("limits.max_drop=3", "give them by --limit"),
+        ("search.scan=maybe", "search.scan must be True or False, but got 'maybe'."),
         ("search.smpler=tpe", "Did you mean 'search.sampler'?"),
-        ("recovery.steps=many", "recovery.steps must be an integer or a list, but got 'many'"),
+        ("recovery.steps=many", "recovery.steps must be an integer >= 0, or a tuple (low, high)"),
         ("structure.kinds=channls", "Did you mean 'channels'?"),
         ("measure.threads=0", "measure.threads must be an integer >= 1, but got 0"),
     ],
@@ -174,3 +177,16 @@ def test_a_wrong_text_says_what_is_expected(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         with_fields(StudySettings(), [text])
     assert message in str(caught.value)
+
+
+def test_an_unknown_field_of_a_group_lists_that_group() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        with_fields(StudySettings(), ["recovery.step=3"])
+    assert "recovery.weight_decay" in str(caught.value)
+    assert "search.sampler" not in str(caught.value)
+
+
+def test_fields_of_one_group_are_changed_together() -> None:
+    """Each text alone would contradict the other field as it was."""
+    both = with_fields(StudySettings(), ["measure.latency_rounds=0", "objectives=quality,multiply_adds"])
+    assert (both.measure.latency_rounds, both.objectives) == (0, ("quality", "multiply_adds"))

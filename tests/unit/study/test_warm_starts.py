@@ -184,6 +184,6 @@ def test_a_folder_with_the_old_defaults_keeps_them(tmp_path: Path) -> None:
     with pytest.raises(StudyConflictError) as caught:
         autoprune.Study.create(task, now, out=out)
     message = str(caught.value)
-    assert "settings.recovery.averaging" in message
-    assert "settings.search.solved_points=3, settings.search.uniform_points=8" in message
+    assert "recovery.averaging" in message
+    assert "--set search.solved_points=3, --set search.uniform_points=8" in message
     autoprune.Study.create(task, kept, out=out)  # given what it has, it goes on
