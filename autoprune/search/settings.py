@@ -25,6 +25,11 @@ from autoprune.search.space.settings import SpaceSettings, field_types
 
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
+#: Fields whose values are no plain texts -> the option of the command line that gives them.
+OWN_OPTIONS: Mapping[str, str] = {
+    "limits": "--limit max_drop=0.01",
+    "measure.profiles": "--latency-profile b32=onnxruntime,batch=32",
+}
 
 
 @stored(Format(what="the settings of measurements", optional=None, refuses_unknown=True))
@@ -200,7 +205,7 @@ def with_fields(settings: StudySettings, assignments: Iterable[str]) -> StudySet
         if not sign:
             example = "such as recovery.steps=60"
             raise ConfigurationError(error_message("a setting", f"be GROUP.FIELD=VALUE, {example}", repr(assignment)))
-        if path not in kinds or kinds[path] is Limits:
+        if path not in kinds or path in OWN_OPTIONS:
             raise _unknown(path, kinds)
         changes[path] = _value(text.strip(), kinds[path])
     return settings.changed(changes)
@@ -211,11 +216,12 @@ def _unknown(path: str, known: Mapping[str, object]) -> ConfigurationError:
         return ConfigurationError(
             error_message("a setting", "have its group in front", repr(path), f"Set {MOVED[path]}.")
         )
-    if path.partition(".")[0] == "limits":
-        return ConfigurationError("Limits are no such setting: give them by --limit, such as --limit max_drop=0.01.")
+    for name, option in OWN_OPTIONS.items():
+        if path == name or path.startswith(f"{name}."):
+            return ConfigurationError(f"{name} is given by an option of its own, such as {option}.")
     group = path.rpartition(".")[0]
-    within = [name for name in known if name.startswith(f"{group}.")] if group else []
-    return UnknownNameError("a setting", path, within or [name for name in known if known[name] is not Limits])
+    within = [name for name in known if name.startswith(f"{group}.")] if group else known
+    return UnknownNameError("a setting", path, [name for name in within or known if name not in OWN_OPTIONS])
 
 
 def _value(text: str, kind: object) -> object:

@@ -19,7 +19,7 @@ from autoprune.records.manifest import BlockRow, GroupRow, Manifest, UnprunableM
 from autoprune.records.objectives import COSTS
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
-from autoprune.search.settings import StudySettings
+from autoprune.search.settings import OWN_OPTIONS, StudySettings
 from autoprune.search.space.context import SpaceContext
 from autoprune.structure.blocks import DroppableBlock
 from autoprune.structure.groups import ChannelGroup
@@ -265,6 +265,9 @@ def _as_set(name: str, value: object) -> str:
     if group == "limits":
         return f"no limit {field}" if value is None else f"--limit {field}={value}"
     values = value if isinstance(value, list) else [value]
+    if name in OWN_OPTIONS:
+        names = [str(one["name"]) for one in values if isinstance(one, Mapping)]
+        return f"{name} {', '.join(names)}" if names else f"no {name}"
     return f"--set {name}={','.join('none' if one is None else str(one) for one in values)}"
 
 

@@ -72,7 +72,9 @@ def test_what_shares_channels_with_a_protected_layer_names_it() -> None:
 
 
 def test_a_pattern_that_matches_nothing_lists_the_groups() -> None:
-    with pytest.raises(ConfigurationError, match=r"must match one of the modules stem\.0, .* and \d+ more, but got 'stm"):
+    with pytest.raises(
+        ConfigurationError, match=r"must match one of the modules stem\.0, .* and \d+ more, but got 'stm"
+    ):
         resnet().protected(["stm.*"])
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import autoprune
 from autoprune.errors import AutopruneError, ConfigurationError, StudyConflictError
+from autoprune.records.profile import LatencyProfile
 from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
@@ -317,6 +318,23 @@ def test_a_folder_with_another_study_is_refused(
     assert "Name another --out" in str(caught.value)
     assert "settings." not in str(caught.value), "names as --set takes them"
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_conflict_says_with_what_the_stored_study_goes_on(tmp_path: Path) -> None:
+    profile = LatencyProfile(name="b2", backend="torch", batch_size=2)
+    stored = settings(limits=autoprune.Limits(min_recall=0.1), profiles=(profile,))
+    autoprune.Study.create(task(), stored, out=tmp_path / "run")
+    asked = settings(limits=autoprune.Limits(max_drop=0.5), space=space(steps=4))
+    with pytest.raises(StudyConflictError) as caught:
+        autoprune.Study.create(task(), asked, out=tmp_path / "run")
+    advice = str(caught.value).partition("To continue the stored study, start it with ")[2]
+    stored_steps = stored.recovery.steps
+    assert {*advice.removesuffix(".").split(", ")} == {
+        f"--set recovery.steps={stored_steps}",
+        "--limit min_recall=0.1",
+        "no limit max_drop",
+        "measure.profiles b2",
+    }
 
 
 def test_a_folder_from_before_a_setting_was_added_goes_on(tmp_path: Path) -> None:

@@ -164,8 +164,9 @@ def test_a_field_is_set_by_text(text: str, path: str, value: object) -> None:
     [
         ("steps", "must be GROUP.FIELD=VALUE, such as recovery.steps=60, but got 'steps'"),
         ("sampler=tpe", "must have its group in front, but got 'sampler'. Set search.sampler."),
-        ("limits=3", "give them by --limit"),
-        ("limits.max_drop=3", "give them by --limit"),
+        ("limits=3", "such as --limit max_drop=0.01."),
+        ("limits.max_drop=3", "limits is given by an option of its own"),
+        ("measure.profiles=b32", "such as --latency-profile b32="),
         ("search.scan=maybe", "search.scan must be True or False, but got 'maybe'."),
         ("search.smpler=tpe", "Did you mean 'search.sampler'?"),
         ("recovery.steps=many", "recovery.steps must be an integer >= 0, or a tuple (low, high)"),
