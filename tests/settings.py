@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 import autoprune
+from autoprune.measure.latency.timing import Timing
+from autoprune.records.measurement import DEFAULT_PROFILE
+from autoprune.records.profile import LatencyProfile
 from autoprune.search.space.earlier_settings import MOVED
 from autoprune.search.space.settings import SpaceSettings, field_types
 
@@ -42,6 +45,11 @@ def flat(data: dict[str, object]) -> dict[str, object]:
             kept = one[0] if before == "batch_norm_samples" else one
             (found if before in OUTSIDE_SPACE else space)[before] = kept
     return {**found, "space": space}
+
+
+def timed(bursts: int) -> dict[str, object]:
+    """What a context takes to time plain PyTorch calls, briefly and so without trust."""
+    return {"profiles": (LatencyProfile(name=DEFAULT_PROFILE, backend="eager"),), "timing": Timing(bursts=bursts)}
 
 
 FLAT_GROUPS = {path.partition(".")[0] for path in MOVED.values()}

@@ -115,5 +115,5 @@ class Exportable:
 def _rebuilt(
     task: PreparedTask, stored: StoredTopology | None, kept: KeptChannels, weights: Mapping[str, Tensor]
 ) -> nn.Module:
-    topology = TrialContext.of(task, latency_rounds=0).topology if stored is None else stored.topology("the run")
+    topology = TrialContext.of(task).topology if stored is None else stored.topology("the run")
     return rebuild(task.dense, topology, kept, weights).eval()

@@ -16,7 +16,7 @@ from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.objectives import QUALITY, find_cost
 from autoprune.records.problem import DEFAULT_OBJECTIVES
-from autoprune.records.profile import LatencyProfile
+from autoprune.records.profile import AUTO_BACKEND, LatencyProfile
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.space.earlier_settings import MOVED, grouped, tell_moved_fields
@@ -39,8 +39,11 @@ class MeasureSettings:
 
     Attributes:
         latency_rounds: Most bursts of calls per latency measurement; 0 measures no latency, which then is no objective.
-        latency_backend: Name of the backend that runs the model.
-        threads: Torch threads of the process.
+        latency_backend: Name of the backend that runs the model (docs/latency.md); "auto" is ONNX Runtime where it is
+            installed, else eager PyTorch.
+        latency_width: Width of the 95 % interval of the ratio to dense at which a measurement ends, as a share.
+        latency_seconds: Longest time of a measurement.
+        threads: Torch threads of the process, and threads of the backend.
         profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;
             `--latency-profile` of `run`.
 
@@ -50,7 +53,9 @@ class MeasureSettings:
     """
 
     latency_rounds: Annotated[int, at_least(0)] = 30
-    latency_backend: Annotated[str, NAME] = "torch"
+    latency_backend: Annotated[str, NAME] = AUTO_BACKEND
+    latency_width: Annotated[float, POSITIVE] = 0.02
+    latency_seconds: Annotated[float, POSITIVE] = 5.0
     threads: Annotated[int, at_least(1)] = 1
     profiles: Annotated[tuple[LatencyProfile, ...], each(instance_of(LatencyProfile), least=0)] = ()
 
@@ -61,6 +66,12 @@ class MeasureSettings:
         names = self.profile_names
         wants = f"have different names, other than {DEFAULT_PROFILE!r}"
         yield len({*names, DEFAULT_PROFILE}) == len(names) + 1, "measure.profiles", wants, names
+
+    @property
+    def timed_profiles(self) -> tuple[LatencyProfile, ...]:
+        """Circumstances in which latency is measured, the default one first."""
+        default = LatencyProfile(name=DEFAULT_PROFILE, backend=self.latency_backend, threads=self.threads)
+        return (default, *self.profiles)
 
     @property
     def profile_names(self) -> tuple[str, ...]:

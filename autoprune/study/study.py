@@ -17,7 +17,7 @@ from autoprune.front.front import Front
 from autoprune.front.importance import Importances
 from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.ending import Ending
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
@@ -31,12 +31,12 @@ from autoprune.search.storage import exclusive, open_journal
 from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
+from autoprune.study.contexts import make_context
 from autoprune.study.identity import check_same, check_unused, new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
     absent_kind_notes,
-    absent_kind_reason,
     check_plan,
     check_space,
     frozen_note,
@@ -116,7 +116,7 @@ class Study:
             with user_code("The check that the model is trained", NOTHING_WRITTEN):
                 assert_trained(prepared)
         problem_of(prepared, settings)
-        context = _make_context(prepared, settings)
+        context = make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
         check_space(settings, context, scanned=settings.scanned)
@@ -153,7 +153,7 @@ class Study:
         settings = StudySettings.from_dict(stored.settings, f"settings of {folder.path / STUDY}")
         context = None
         if task is not None:
-            context = without_new_blocks(_make_context(task, settings), stored)
+            context = without_new_blocks(make_context(task, settings), stored)
             check_same(folder, new_manifest(context, settings, stored.name))
         return cls._of(opened, settings, context)
 
@@ -317,6 +317,7 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.remove_partial_writes()
+                self._refer_to_dense(context)
                 setup = RunSetup(
                     folder=self.folder,
                     context=context,
@@ -332,6 +333,12 @@ class Study:
         finally:
             torch.set_num_threads(threads)
         return self.front()
+
+    def _refer_to_dense(self, context: TrialContext) -> None:
+        """Keep the dense model's milliseconds of an earlier run, with which all candidates are compared."""
+        dense = dense_record(self.folder.read_candidates())
+        if dense is not None:
+            context.costs.refer_to(dense.search.latencies)
 
     def _need_context(self, what: str) -> TrialContext:
         if self.context is None:
@@ -370,18 +377,3 @@ def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> No
 
 def _settled(settings: StudySettings, context: TrialContext) -> StudySettings:
     return resolve_optimizers(settings, context.topology, context.task.prediction.kind)
-
-
-def _make_context(task: Task, settings: StudySettings) -> TrialContext:
-    with user_code("Tracing the model", "Nothing was changed: mend the code and start again."):
-        context = TrialContext.of(
-            task,
-            protect=settings.structure.protect,
-            kinds=settings.structure.kinds,
-            latency_rounds=settings.measure.latency_rounds,
-            latency_backend=settings.measure.latency_backend,
-        )
-    if not context.topology.groups and not context.topology.blocks and not context.masks_weights:
-        why = " ".join(absent_kind_reason(kind, context) for kind in settings.structure.kinds)
-        raise ConfigurationError(error_message("the model", "have something that can be pruned", "none", why))
-    return context

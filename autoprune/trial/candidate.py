@@ -269,7 +269,7 @@ def _measure(
         costs = _costs(context, model, pruner.kept, timer, masked=masked)
     else:
         with timer.phase("cost"):
-            costs = context.costs.of(model, pruner.kept, latency=known.latency)
+            costs = context.costs.of(model, pruner.kept, latencies=known.latencies)
     return _with_quality(costs, quality), quality.samples
 
 
@@ -278,10 +278,10 @@ def _costs(
 ) -> Measurement:
     """The costs of a model, with NaN as its quality."""
     with timer.phase("latency"):
-        latency = context.costs.latency(model)
+        latencies = context.costs.latencies(model, kept)
         mask_latency = context.costs.mask_latency(model) if masked else None
     with timer.phase("cost"):
-        return context.costs.of(model, kept, latency=latency, mask_latency=mask_latency)
+        return context.costs.of(model, kept, latencies=latencies, mask_latency=mask_latency)
 
 
 def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -> Measurement | None:

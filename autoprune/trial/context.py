@@ -8,15 +8,20 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from autoprune.measure.latency.backends import check_backend
+from autoprune.measure.latency.timing import Timing
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.proof.discover import discover_structure
+from autoprune.records.measurement import DEFAULT_PROFILE
+from autoprune.records.profile import LatencyProfile
 from autoprune.recovery.teacher import Teacher
 from autoprune.structure.groups import GROUP_KINDS
 from autoprune.structure.topology import Topology
 from autoprune.task.prepare import PreparedTask, prepare
 from autoprune.task.task import Task
 from autoprune.trial.costs import CostOracle
+
+_DEFAULT = LatencyProfile(name=DEFAULT_PROFILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,8 @@ class TrialContext:
         structure: Fingerprint of all proved groups; every process finds the same one.
         teacher: Outputs of the dense model, for distillation.
         masks_weights: Whether masks may be laid on single weights.
-        latency_rounds: Most bursts of calls per latency measurement; 0 leaves latency out.
-        latency_backend: Name of the latency backend.
+        profiles: Circumstances in which latency is measured, the default one first.
+        timing: How long latency is measured; None leaves it out.
         costs: Costs of pruned models.
     """
 
@@ -39,12 +44,12 @@ class TrialContext:
     structure: str
     teacher: Teacher
     masks_weights: bool = True
-    latency_rounds: int = 30
-    latency_backend: str = "torch"
+    profiles: tuple[LatencyProfile, ...] = (_DEFAULT,)
+    timing: Timing | None = None
     costs: CostOracle = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        oracle = CostOracle(self.task, self.topology, rounds=self.latency_rounds, backend=self.latency_backend)
+        oracle = CostOracle(self.task, self.topology, profiles=self.profiles, timing=self.timing)
         object.__setattr__(self, "costs", oracle)
 
     @classmethod
@@ -54,8 +59,8 @@ class TrialContext:
         *,
         protect: Sequence[str] = (),
         kinds: Sequence[str] = (*GROUP_KINDS, "blocks", "layers", "weights"),
-        latency_rounds: int = 30,
-        latency_backend: str = "torch",
+        profiles: Sequence[LatencyProfile] = (_DEFAULT,),
+        timing: Timing | None = None,
     ) -> TrialContext:
         """Prepare the task, trace its model and prove its groups.
 
@@ -63,8 +68,8 @@ class TrialContext:
             task: The user's task.
             protect: Patterns of module names whose channels stay.
             kinds: What may be pruned: members of GROUP_KINDS, "blocks", "layers" and "weights".
-            latency_rounds: Most bursts of calls per latency measurement, >= 0.
-            latency_backend: Name of the latency backend.
+            profiles: Circumstances in which latency is measured, the default one first.
+            timing: How long latency is measured; None leaves it out.
 
         Returns:
             The context.
@@ -75,7 +80,8 @@ class TrialContext:
             UnknownNameError: There is no such latency backend.
             ConfigurationError: A pattern matches no module.
         """
-        check_backend(latency_backend)
+        for profile in profiles if timing is not None else ():
+            check_backend(profile.backend)
         prepared = prepare(task)
         topology = discover_structure(prepared.dense, prepared.example_inputs)
         return cls(
@@ -84,8 +90,8 @@ class TrialContext:
             structure=topology.fingerprint(),
             teacher=Teacher(prepared),
             masks_weights="weights" in kinds and len(maskable(topology)) > 0,
-            latency_rounds=latency_rounds,
-            latency_backend=latency_backend,
+            profiles=tuple(profiles),
+            timing=timing,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +17,7 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.profile import LatencyProfile
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
@@ -39,23 +40,34 @@ class _Counts:
 class CostOracle:
     """Costs of models that are cut from one dense model.
 
-    Costs that follow from the architecture are counted once for each, and the dense model is prepared once for the
-    latency backend. The weights decide on bytes and non-zero parameters, and latency is measured whenever it is asked
-    for: more measurements of equal widths make a better median.
+    Costs that follow from the architecture are counted once for each, and so is a latency that can be trusted: it does
+    not depend on the weights. The dense model is prepared once for each latency profile. The weights decide on bytes
+    and non-zero parameters.
 
     Args:
         task: Prepared task.
         topology: Topology of its model.
-        rounds: Most bursts of calls per latency measurement; 0 leaves latency out.
-        backend: Name of the latency backend.
+        profiles: Circumstances in which latency is measured, the default one first.
+        timing: How long latency is measured; None leaves it out.
     """
 
-    def __init__(self, task: PreparedTask, topology: Topology, *, rounds: int, backend: str) -> None:
+    def __init__(
+        self, task: PreparedTask, topology: Topology, *, profiles: Sequence[LatencyProfile], timing: Timing | None
+    ) -> None:
         self._task, self._topology = task, topology
-        self._timing = Timing(bursts=rounds) if rounds else None
-        self._profile = LatencyProfile(name=DEFAULT_PROFILE, backend=backend)
-        self._dense = LatencyComparer(task.dense, task.example_inputs, self._profile, self._timing)
+        self._profiles, self._timing = tuple(profiles), timing
+        self._comparers: dict[str, LatencyComparer] = {}
         self._counted: dict[_Architecture, _Counts] = {}
+        self._timed: dict[tuple[_Architecture, str], Latency] = {}
+        self._dense: Mapping[str, Latency] = {}
+
+    def refer_to(self, dense: Mapping[str, Latency]) -> None:
+        """Take the milliseconds of the dense model from earlier measurements of the same study.
+
+        Args:
+            dense: Name of a profile -> latency of the dense model.
+        """
+        self._dense = dense
 
     def expected(self, plan: ResolvedPlan, *, timed: bool) -> Measurement:
         """Work out the costs of a plan without training.
@@ -69,24 +81,29 @@ class CostOracle:
         """
         kept = plan.first_channels
         model = cut(self._task.dense, self._topology, kept)
-        costs = self.of(model, kept, latency=self.latency(model) if timed else None)
+        costs = self.of(model, kept, latencies=self.latencies(model, kept) if timed else {})
         return costs if plan.weights is None else self.lower_bounds(costs, model, plan.weights)
 
     def of(
-        self, model: nn.Module, kept: KeptChannels, *, latency: Latency | None, mask_latency: Latency | None = None
+        self,
+        model: nn.Module,
+        kept: KeptChannels,
+        *,
+        latencies: Mapping[str, Latency],
+        mask_latency: Latency | None = None,
     ) -> Measurement:
         """Collect the costs of a model.
 
         Args:
             model: A pruned model.
             kept: Its channels.
-            latency: Its latency; None without.
+            latencies: Name of a profile -> its latency.
             mask_latency: Effect of its masks on latency; None without.
 
         Returns:
             Costs with NaN as the quality.
         """
-        key = (tuple(sorted({**self._topology.widths, **kept.widths}.items())), kept.dropped)
+        key = self._architecture(kept)
         if key not in self._counted:
             inputs = self._task.example_inputs
             self._counted[key] = _Counts(
@@ -102,21 +119,31 @@ class CostOracle:
             nonzero_parameters=count_nonzero(model),
             multiply_adds=counts.multiply_adds,
             size_bytes=stored_bytes(model),
-            latencies={} if latency is None else {DEFAULT_PROFILE: latency},
+            latencies=latencies,
             mask_latency=mask_latency,
             costs=counts.further,
         )
 
-    def latency(self, model: nn.Module) -> Latency | None:
-        """Measure the latency of a model against the dense model.
+    def latencies(self, model: nn.Module, kept: KeptChannels) -> dict[str, Latency]:
+        """Measure the latency of a model against the dense model in each profile.
 
         Args:
             model: A pruned model.
+            kept: Its channels.
 
         Returns:
-            The latency; None where it is left out.
+            Name of the profile -> latency; empty where latency is left out.
         """
-        return self._dense.compare(model) if self._timing else None
+        if self._timing is None:
+            return {}
+        key, found = self._architecture(kept), {}
+        for profile in self._profiles:
+            known = self._timed.get((key, profile.name))
+            latency = self._comparer(profile).compare(model) if known is None else known
+            if latency.trusted:
+                self._timed[key, profile.name] = latency
+            found[profile.name] = latency
+        return found
 
     @torch.no_grad()
     def mask_latency(self, model: nn.Module) -> Latency | None:
@@ -135,7 +162,20 @@ class CostOracle:
             if name in maskable(self._topology):
                 # Latency does not depend on the values, unless they are zero or denormal.
                 parameter.masked_fill_(parameter == 0, 0.01)
-        return LatencyComparer(filled, self._task.example_inputs, self._profile, self._timing).compare(model)
+        comparer = LatencyComparer(filled, self._task.example_inputs, self._profiles[0], self._timing)
+        return comparer.compare(model)
+
+    def _comparer(self, profile: LatencyProfile) -> LatencyComparer:
+        """Return the comparer of a profile, which prepares the dense model once."""
+        if profile.name not in self._comparers:
+            task, reference = self._task, self._dense.get(profile.name)
+            self._comparers[profile.name] = LatencyComparer(
+                task.dense, task.example_inputs, profile, self._timing, reference=reference
+            )
+        return self._comparers[profile.name]
+
+    def _architecture(self, kept: KeptChannels) -> _Architecture:
+        return tuple(sorted({**self._topology.widths, **kept.widths}.items())), kept.dropped
 
     def lower_bounds(self, costs: Measurement, model: nn.Module, plan: WeightPlan) -> Measurement:
         """Return lower bounds of the costs once masks are applied.

@@ -88,7 +88,7 @@ def _bench(network: str) -> Bench:
 
 def _shares(network: str) -> list[float]:
     """The same points for every sweep: those of autoprune's own."""
-    topology = TrialContext.of(_bench(network).task, latency_rounds=0, kinds=("channels",)).topology
+    topology = TrialContext.of(_bench(network).task, kinds=("channels",)).topology
     return budgets(SpaceSettings(search=SearchSettings(min_budget=LOWEST)), topology, POINTS)
 
 

@@ -44,7 +44,7 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
         trials=5,
         recovery=autoprune.RecoverySettings(steps=3),
         search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
-        measure=autoprune.MeasureSettings(latency_rounds=5),
+        measure=autoprune.MeasureSettings(latency_rounds=5, latency_backend="eager"),
     )
     study = autoprune.Study.create(image_task(), settings, out=tmp_path / "run")
     study.run()

@@ -99,7 +99,7 @@ settings = autoprune.StudySettings(
     objectives={objectives},
     recovery=autoprune.RecoverySettings(steps=5, recalibration=(100,)),
     search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
-    measure=autoprune.MeasureSettings(latency_rounds={rounds}),
+    measure=autoprune.MeasureSettings(latency_rounds={rounds}, latency_backend="eager"),
 )
 
 if __name__ == "__main__":

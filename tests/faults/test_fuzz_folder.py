@@ -56,7 +56,9 @@ FILES = (
 def run(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     """A finished study, with an export, a plan and a checkpoint in its folder."""
     path = tmp_path_factory.mktemp("fuzz") / "run"
-    chosen = settings(trials=5, latency_rounds=2, objectives=("quality", "multiply_adds", "latency_ms"))
+    chosen = settings(
+        trials=5, latency_rounds=2, latency_backend="eager", objectives=("quality", "multiply_adds", "latency_ms")
+    )
     study = autoprune.Study.create(image_task(), chosen, out=path)
     study.run()
     record = study.records[3]

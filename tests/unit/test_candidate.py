@@ -25,12 +25,13 @@ from autoprune.recovery.step import first_samples
 from autoprune.surgery.cut import cut, rebuild
 from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.trial.context import Parent, TrialContext
+from tests.settings import timed
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
 @functools.cache
 def context() -> TrialContext:
-    return TrialContext.of(image_task(), latency_rounds=0)
+    return TrialContext.of(image_task())
 
 
 def plan(
@@ -182,7 +183,7 @@ def test_another_seed_gives_other_weights() -> None:
 
 def test_the_same_seed_gives_bit_identical_weights_with_dropout() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 4))
-    own = TrialContext.of(image_task(model=model, require_trained=False), latency_rounds=0)
+    own = TrialContext.of(image_task(model=model, require_trained=False))
     wanted = PruningPlan(groups={"1": GroupPlan(ratio=0.5)}, recovery=RecoveryPlan(steps=3))
     first = evaluate_plan(own, wanted)
     torch.manual_seed(99)
@@ -197,7 +198,7 @@ def test_the_same_seed_gives_bit_identical_weights_with_dropout() -> None:
     [("l2", 3, 0.0), ("taylor", 3, 0.0), ("mean_activation", 3, 0.0), ("l2", 3, 0.5), ("taylor", 0, 0.5)],
 )
 def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> None:
-    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()))
     groups = {name: GroupPlan(ratio=0.5, criterion=criterion) for name in own.topology.widths}
     recovery = RecoveryPlan(
         steps=steps, distillation=DistillationPlan(weight=weight), recalibration=RecalibrationPlan(samples=130)
@@ -217,7 +218,7 @@ def test_every_sample_is_counted(criterion: str, steps: int, weight: float) -> N
 
 def test_what_a_teacher_keeps_is_charged_to_no_candidate() -> None:
     """Else counted samples would depend on which candidate came first in this process, and differ after a resume."""
-    own = TrialContext.of(image_task(), latency_rounds=0)
+    own = TrialContext.of(image_task())
     recovery = RecoveryPlan(
         steps=2, distillation=DistillationPlan(weight=0.5), recalibration=RecalibrationPlan(samples=100)
     )
@@ -252,7 +253,7 @@ def test_a_fine_tune_that_diverges_gives_the_weights_from_before_it() -> None:
 
 
 def test_the_work_of_a_fine_tune_that_diverged_is_counted() -> None:
-    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()))
     name = next(iter(own.topology.widths))
     recovery = RecoveryPlan(steps=30, learning_rate=1e12, recalibration=RecalibrationPlan(samples=100))
     SEEN.clear()
@@ -273,12 +274,12 @@ def test_measure_test_looks_at_the_test_split() -> None:
     assert tested.split == "test"
     assert tested.quality == evaluate(context().task, found.model, context().task.test_split).value
     assert (tested.parameters, tested.size_bytes) == (found.measurement.parameters, found.measurement.size_bytes)
-    without = TrialContext.of(image_task(test=None), latency_rounds=0)
+    without = TrialContext.of(image_task(test=None))
     assert measure_test(without, found.model, found.measurement) is None
 
 
 def test_latency_is_measured_when_the_bench_asks_for_it() -> None:
-    own = TrialContext.of(image_task(), latency_rounds=2)
+    own = TrialContext.of(image_task(), **timed(2))
     found = evaluate_plan(own, plan(steps=0)).measurement.latency
     assert found is not None
     assert (found.bursts, found.backend) == (2, "eager")
@@ -346,7 +347,7 @@ def test_a_schedule_starts_from_a_parent_with_masks_and_without_a_block() -> Non
 
 
 def test_the_clock_is_asked_what_masks_alone_do() -> None:
-    own = TrialContext.of(image_task(), latency_rounds=2)
+    own = TrialContext.of(image_task(), **timed(2))
     with_masks = evaluate_plan(own, everything(steps=0)).measurement
     assert with_masks.mask_latency is not None
     assert with_masks.mask_latency.bursts == 2
@@ -377,7 +378,7 @@ def test_kinds_say_what_a_bench_offers() -> None:
         (("weights",), False, False, True),
         (("channels", "blocks", "weights"), True, True, True),
     ):
-        own = TrialContext.of(image_task(), kinds=kinds, latency_rounds=0)
+        own = TrialContext.of(image_task(), kinds=kinds)
         assert (bool(own.topology.groups), bool(own.topology.blocks), own.masks_weights) == (channels, blocks, weights)
         assert own.structure == context().structure, "the proof is the same"
 
@@ -399,5 +400,5 @@ def test_a_bench_holds_proved_groups_alone() -> None:
             x = x.flatten(1)
             return self.b(torch.relu(self.a(x)).view(-1, 4, 4).view(-1, 16)) + self.d(torch.relu(self.c(x)))
 
-    own = TrialContext.of(image_task(model=Broken(), require_trained=False), latency_rounds=0)
+    own = TrialContext.of(image_task(model=Broken(), require_trained=False))
     assert own.topology.widths == {"c": 8}

@@ -126,7 +126,7 @@ def test_names_are_whole_and_work_in_plans_and_in_protect(capsys: pytest.Capture
     groups, blocks = (copied(printed, column) for column in ("group", "layer"))
     assert blocks == [f"{LONG}.layers.{n}" for n in (0, 1)]
     assert f"{LONG}.layers.0.self_attn" in groups
-    context = TrialContext.of(long, latency_rounds=0)
+    context = TrialContext.of(long)
     assert {*groups} == {*context.topology.widths}
     for name in groups:
         plan = PruningPlan(seed=0, groups={name: GroupPlan(count=1)}, recovery=RecoveryPlan(steps=0))

@@ -167,7 +167,9 @@ MASKS = {
 def masked(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     """One candidate for each of MASKS, the first of them cut as well, and the dense model."""
     out, points = tmp_path_factory.mktemp("masked") / "run", {"uniform_points": 0, "solved_points": 0}
-    given = settings(trials=1 + len(MASKS), latency_rounds=3, space=space(scan=False), **points)
+    given = settings(
+        trials=1 + len(MASKS), latency_rounds=3, latency_backend="eager", space=space(scan=False), **points
+    )
     study = autoprune.Study.create(image_task(), given, out=out)
     for number, weights in enumerate(MASKS.values()):
         groups = {} if number else {"stem.0": GroupPlan(ratio=0.5)}
@@ -234,7 +236,7 @@ def read_back(name: str, path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @pytest.mark.parametrize("name", EXPORT_FORMATS)
 def test_a_candidate_of_no_study_is_exported_too(name: str, tmp_path: Path) -> None:
-    context = TrialContext.of(image_task(), latency_rounds=0)
+    context = TrialContext.of(image_task())
     plan = autoprune.PruningPlan(groups={"stem.0": GroupPlan(ratio=0.5)}, recovery=RecoveryPlan(steps=0))
     candidate = evaluate_plan(context, plan)
     to = tmp_path / f"m{EXPORT_FORMATS[name].ending}"

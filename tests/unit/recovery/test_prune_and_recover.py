@@ -151,7 +151,6 @@ def own_bench() -> TrialContext:
         topology=found.topology,
         structure=found.structure,
         teacher=found.teacher,
-        latency_rounds=0,
     )
 
 
@@ -377,7 +376,7 @@ def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(nam
 def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
     """Of scores, recalibration, reconstruction and training at each update; of the teacher; of what diverged."""
     task = one_batch_task(flat=False, model=Counting(trained_resnet()).eval())
-    context = TrialContext.of(task, latency_rounds=0)
+    context = TrialContext.of(task)
     wanted = plan(
         0.5,
         context=context,
@@ -436,7 +435,7 @@ def test_the_order_of_the_data_is_that_of_a_fine_tune_that_prunes_nothing() -> N
             drawn.append(tuple(targets.tolist()))
         return nn.functional.cross_entropy(outputs, targets)
 
-    context = TrialContext.of(one_batch_task(flat=True, loss=loss), latency_rounds=0)
+    context = TrialContext.of(one_batch_task(flat=True, loss=loss))
     orders = []
     for ratio, name in ((0.0, "one_shot"), (0.75, "one_shot"), (0.75, "cubic"), (0.75, "learning_rate")):
         drawn.clear()

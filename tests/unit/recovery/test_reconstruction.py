@@ -508,7 +508,7 @@ def test_all_is_restored_when_a_model_raises() -> None:
 
 
 def test_a_plan_asks_for_it_by_its_number_of_samples() -> None:
-    context = TrialContext.of(image_task(), latency_rounds=0)
+    context = TrialContext.of(image_task())
     recovery = RecoveryPlan(steps=0, recalibration=RecalibrationPlan(samples=100))
     plan = PruningPlan(groups={name: GroupPlan(ratio=0.5) for name in context.topology.widths}, recovery=recovery)
     plain = evaluate_plan(context, plan)

@@ -16,6 +16,7 @@ from autoprune.plan.weights import WeightPlan
 from autoprune.records.objectives import COSTS
 from autoprune.trial.candidate import Candidate, RungPolicy, RungState, evaluate_plan
 from autoprune.trial.context import TrialContext
+from tests.settings import timed
 from tests.unit.recovery.watching import convolutional, flat, one_batch_task, plan
 
 SHARES = (0.0, 0.25, 0.5)
@@ -56,7 +57,7 @@ class Dropping(nn.Module):
 def dropping() -> TrialContext:
     torch.manual_seed(0)
     task = one_batch_task(flat=True, model=Dropping().eval(), require_trained=False)
-    return TrialContext.of(task, latency_rounds=0)
+    return TrialContext.of(task)
 
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
@@ -113,7 +114,7 @@ def test_stopped_before_the_first_step_it_is_recalibrated_and_untrained() -> Non
 
 
 def test_the_costs_are_known_at_the_first_rung() -> None:
-    context = dataclasses.replace(convolutional(), latency_rounds=3)
+    context = dataclasses.replace(convolutional(), **timed(3))
     seen: list[RungState] = []
     candidate = evaluate_plan(context, plan(0.5, context=context), rungs=rungs(context, seen))
     for state in seen:

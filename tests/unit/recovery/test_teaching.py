@@ -195,7 +195,7 @@ def test_the_teacher_gives_logits_whatever_eval_mode_gives(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_criteria_and_scan_take_the_loss_where_it_is_defined(name: str) -> None:
     task = TASKS[name]()
-    context = TrialContext.of(task, latency_rounds=0)
+    context = TrialContext.of(task)
     parent = (context.topology, KeptChannels.whole(context.topology))
     signals = gather_signals(task.dense, SIGNALS, parent, task.calibration, task.objective, 0)
     model, batch = copy.deepcopy(task.dense).train(), task.calibration[0]

@@ -41,13 +41,13 @@ def one_batch_task(*, flat: bool, **changes: object) -> autoprune.PreparedTask:
 @functools.cache
 def flat() -> TrialContext:
     """A perceptron: groups "0" of 32 and "2" of 16 channels, the second with a norm."""
-    return TrialContext.of(one_batch_task(flat=True), latency_rounds=0)
+    return TrialContext.of(one_batch_task(flat=True))
 
 
 @functools.cache
 def convolutional() -> TrialContext:
     """A residual network with norms: two groups each of 8 and 12 channels, and the block "blocks.0"."""
-    return TrialContext.of(one_batch_task(flat=False), latency_rounds=0)
+    return TrialContext.of(one_batch_task(flat=False))
 
 
 def plan(

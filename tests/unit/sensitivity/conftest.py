@@ -10,4 +10,4 @@ from tests.tasks import image_task
 
 @pytest.fixture(scope="session")
 def context() -> TrialContext:
-    return TrialContext.of(image_task(), latency_rounds=0)
+    return TrialContext.of(image_task())

@@ -47,7 +47,7 @@ def test_a_loss_that_falls_again_is_taken_as_no_better() -> None:
     def wave(outputs: Tensor, targets: Tensor) -> Tensor:
         return 2 + torch.sin(6 * nn.functional.cross_entropy(outputs, targets))
 
-    found = scan(TrialContext.of(image_task(loss=wave), latency_rounds=0), "l2")
+    found = scan(TrialContext.of(image_task(loss=wave)), "l2")
     assert all(list(losses) == sorted(losses) for losses in found.added_loss.values())
 
 
@@ -72,7 +72,7 @@ def test_the_dense_model_is_not_touched(context: TrialContext) -> None:
 
 @pytest.mark.parametrize(("criterion", "trains"), [("l2", False), ("taylor", True), ("mean_activation", False)])
 def test_samples_are_counted_exactly(criterion: str, trains: bool) -> None:
-    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()))
     SEEN.clear()
     found = scan(context, criterion, (0.5, 0.25))
     held = sum(batch.size for batch in context.task.calibration)
@@ -85,8 +85,8 @@ def test_only_training_data_is_looked_at() -> None:
     """Another search split changes nothing: it is not spent on the scan."""
     task = image_task()
     other = image_task(search=(torch.randn(60, 1, 8, 8), torch.randint(4, (60,))), train=task.train_split)
-    first = scan(TrialContext.of(task, latency_rounds=0), "l2", (0.5,))
-    second = scan(TrialContext.of(other, latency_rounds=0), "l2", (0.5,))
+    first = scan(TrialContext.of(task), "l2", (0.5,))
+    second = scan(TrialContext.of(other), "l2", (0.5,))
     assert first.added_loss == second.added_loss
 
 
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
         value = nn.functional.cross_entropy(outputs, targets)
         return value if value < 0.9 else value * float("inf")
 
-    context = TrialContext.of(image_task(model=trained_resnet(THREE), loss=loss), latency_rounds=0)
+    context = TrialContext.of(image_task(model=trained_resnet(THREE), loss=loss))
     found = scan(context, "l2", (0.5, 0.1))
     worst = [losses[-1] for losses in found.added_loss.values()]
     assert all(np.isfinite(worst))
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_is_a_large_one() -> None:
 
 def test_a_group_is_not_scanned_below_what_it_needs() -> None:
     """Its channels are squeezed, so that one of them would lose its axis."""
-    whole = TrialContext.of(image_task(model=trained_resnet(THREE)), latency_rounds=0)
+    whole = TrialContext.of(image_task(model=trained_resnet(THREE)))
     groups = tuple(replace(group, min_channels=group.channels // 2) for group in whole.topology.groups)
     found = scan(replace(whole, topology=replace(whole.topology, groups=groups)), "l2", (0.5, 0.1))
     assert all(losses[0] == pytest.approx(losses[1], abs=1e-3) for losses in found.added_loss.values())
@@ -176,7 +176,7 @@ def test_a_scan_that_has_enough_is_the_whole_one(context: TrialContext, scanned:
 
 @pytest.mark.parametrize("samples", [40, 333, 1000, 2999])
 def test_no_scan_sees_more_than_it_may(samples: int) -> None:
-    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0)
+    context = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()))
     SEEN.clear()
     found = scan(context, "mean_activation", samples=samples)
     assert sum(SEEN) == found.samples_forward <= samples
@@ -214,7 +214,7 @@ def test_the_scan_of_ties_is_a_sum() -> None:
 
 def deep(**changes: object) -> TrialContext:
     """A context whose blocks may go beside its channels."""
-    return TrialContext.of(image_task(**changes), kinds=("channels", "blocks", "layers"), latency_rounds=0)
+    return TrialContext.of(image_task(**changes), kinds=("channels", "blocks", "layers"))
 
 
 @torch.no_grad()
@@ -232,10 +232,7 @@ def test_each_block_is_left_out_alone_with_its_loss_and_its_costs() -> None:
     )
     assert only.parameters == pytest.approx(1 - count_parameters(model) / count_parameters(task.dense))
     assert only.multiply_adds == pytest.approx(1 - context.topology.share({}, ("blocks.0",)))
-    assert (
-        found.added_loss
-        == scan(TrialContext.of(image_task(), kinds=("channels",), latency_rounds=0), "l2", (0.5,)).added_loss
-    )
+    assert found.added_loss == scan(TrialContext.of(image_task(), kinds=("channels",)), "l2", (0.5,)).added_loss
 
 
 def mean_loss(context: TrialContext, model: nn.Module) -> float:

@@ -80,7 +80,7 @@ def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
 
 def test_only_lengths_within_reach_are_rehearsed() -> None:
     """A budget that no plan reaches would have a scheduler simulated for billions of steps."""
-    context = TrialContext.of(image_task(), latency_rounds=0)
+    context = TrialContext.of(image_task())
     assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), context.topology)) < 10_000
     assert _lengths(space(steps=10, min_budget=1e-9), context.topology) == [10]
     assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), context.topology) == [10, 20]

@@ -162,7 +162,7 @@ def test_blocks_that_are_gone_do_not_come_back() -> None:
 
 @functools.cache
 def zoo() -> Topology:
-    return TrialContext.of(image_task(model=trained_resnet(THREE)), latency_rounds=0).topology
+    return TrialContext.of(image_task(model=trained_resnet(THREE))).topology
 
 
 def stored(number: int, keep: float, **changes: object) -> CandidateRecord:

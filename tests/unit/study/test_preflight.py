@@ -52,7 +52,7 @@ def task() -> autoprune.PreparedTask:
 
 @functools.cache
 def context() -> TrialContext:
-    return TrialContext.of(task(), latency_rounds=0)
+    return TrialContext.of(task())
 
 
 def refused(**changes: object) -> str:

@@ -11,15 +11,17 @@ import torch
 import autoprune
 from autoprune.errors import UnknownNameError
 from autoprune.front.front import Front
+from autoprune.measure.latency.timing import Timing
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.objectives import COSTS, timed_cost
 from autoprune.records.origins import Origin
+from autoprune.records.profile import LatencyProfile
 from autoprune.search.repair import shrink_to_limits
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.space import dense_plan
@@ -63,7 +65,7 @@ def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: Pru
 
 @pytest.fixture(scope="module")
 def context() -> TrialContext:
-    return TrialContext.of(image_task(), latency_rounds=0)
+    return TrialContext.of(image_task())
 
 
 @pytest.mark.parametrize("cost", ["multiply_adds", "parameters", "size_bytes"])
@@ -119,13 +121,14 @@ def test_of_masks_the_most_is_hoped_for(context: TrialContext) -> None:
 def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sum(p.numel() for p in context.task.dense.parameters())
 
-    def clock(_: object, model: torch.nn.Module) -> Latency:
+    def clock(_: object, model: torch.nn.Module, kept: object) -> dict[str, Latency]:
         share = sum(p.numel() for p in model.parameters()) / whole
         numbers = {"latency_ms": share, "low_ms": share, "high_ms": share, "dense_ms": 1.0}
-        return Latency(**numbers, ratio=share, ratio_low=share, ratio_high=share, backend="torch", rounds=1)
+        found = Latency(**numbers, ratio=share, ratio_low=share, ratio_high=share, backend="torch", rounds=1)
+        return {DEFAULT_PROFILE: found}
 
-    monkeypatch.setattr(costs.CostOracle, "latency", clock)
-    timed = replace(context, latency_rounds=1)
+    monkeypatch.setattr(costs.CostOracle, "latencies", clock)
+    timed = replace(context, timing=Timing(bursts=1))
     chosen = limited(autoprune.Limits(max_latency_ms=0.4))
     found = shrink(timed, chosen, of(timed, chosen), half(context))
     assert found is not None
@@ -134,8 +137,9 @@ def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest
 
 
 def test_an_unknown_latency_backend_is_refused_before_any_work() -> None:
+    profile = LatencyProfile(name="a", backend="tensorrt")
     with pytest.raises(UnknownNameError, match=r"the latency backend must be one of auto, .*but got 'tensorrt'"):
-        TrialContext.of(image_task(), latency_backend="tensorrt")
+        TrialContext.of(image_task(), profiles=(profile,), timing=Timing())
 
 
 def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
@@ -157,9 +161,7 @@ def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
     stored = {record.number: record for record in study.records}
     for trial in repaired:
         record = stored[trial.number]
-        replayed = evaluate_plan(
-            TrialContext.of(image_task(), latency_rounds=0), replace(record.plan, recovery=UNTRAINED)
-        )
+        replayed = evaluate_plan(TrialContext.of(image_task()), replace(record.plan, recovery=UNTRAINED))
         assert {name: len(kept) for name, kept in replayed.kept.groups.items()} == record.widths
 
 

@@ -41,7 +41,7 @@ def test_any_cost_without_running_anything(study: Study, cost: str) -> None:
     SEEN.clear()
     found = solved(study, 0.3, cost)
     assert not SEEN
-    topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval()), latency_rounds=0).topology
+    topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval())).topology
     assert found.channels == topology.widths
     assert list(found.allocation.widths) == list(topology.widths)
     real, dense = topology.cost(found.allocation.widths), topology.cost({})
@@ -92,7 +92,14 @@ def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     chosen = space(steps=0, recalibration=(50,))
     objectives = ("quality", "latency_ms")
     timed = run(
-        tmp_path / "timed", 11, space=chosen, latency_rounds=1, objectives=objectives, sampler="random", polish=0.0
+        tmp_path / "timed",
+        11,
+        space=chosen,
+        latency_rounds=1,
+        latency_backend="eager",
+        objectives=objectives,
+        sampler="random",
+        polish=0.0,
     )
     found = solved(timed, 0.9, "latency_ms")
     assert found.shares["latency_ms"] == found.allocation.share

@@ -36,7 +36,7 @@ def task() -> autoprune.PreparedTask:
 
 @functools.cache
 def context() -> TrialContext:
-    return TrialContext.of(task(), kinds=KINDS, latency_rounds=0)
+    return TrialContext.of(task(), kinds=KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_it_reads_back_from_disk_and_from_an_export(study: autoprune.Study, tmp_
 
 
 def test_blocks_are_not_dropped_unless_asked() -> None:
-    plain = TrialContext.of(task(), latency_rounds=0, kinds=autoprune.SpaceSettings().structure.kinds)
+    plain = TrialContext.of(task(), kinds=autoprune.SpaceSettings().structure.kinds)
     assert plain.topology.blocks == ()
     assert context().topology.blocks != ()
     assert plain.structure == context().structure
@@ -135,7 +135,7 @@ def test_an_enqueued_plan_may_drop_a_block(tmp_path: Path) -> None:
 
 def test_a_protected_block_stays() -> None:
     for pattern in ("blocks.0", "blocks.0.conv1", "blocks.*"):
-        assert TrialContext.of(task(), kinds=KINDS, protect=(pattern,), latency_rounds=0).topology.blocks == ()
+        assert TrialContext.of(task(), kinds=KINDS, protect=(pattern,)).topology.blocks == ()
 
 
 def test_unknown_kinds_list_the_known_ones() -> None:

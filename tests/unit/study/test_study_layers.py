@@ -46,7 +46,7 @@ def task() -> autoprune.PreparedTask:
 
 @functools.cache
 def context(*kinds: str) -> TrialContext:
-    return TrialContext.of(task(), kinds=kinds or KINDS, latency_rounds=0)
+    return TrialContext.of(task(), kinds=kinds or KINDS)
 
 
 @pytest.mark.parametrize("criteria", [(), ("block_influence", "added_loss")], ids=["each", "by number"])
@@ -84,7 +84,7 @@ def test_layers_and_blocks_are_no_choice_twice() -> None:
     topology = context("blocks", "layers").topology
     numbers = {name: drawn.high for name, drawn in distributions(every, topology).items()}
     assert numbers == {"blocks": 6, "layers": 3}, "attention and feed-forward of each layer, and each layer"
-    resnet = TrialContext.of(image_task(), kinds=("blocks", "layers"), latency_rounds=0).topology
+    resnet = TrialContext.of(image_task(), kinds=("blocks", "layers")).topology
     assert set(distributions(every, resnet)) == {"layers"}, "its block is a layer"
     each = distributions(space(kinds=("layers",), learning_rate=0.1), context("layers").topology)
     assert set(each) == {f"drop/encoder.layers.{number}" for number in range(3)}

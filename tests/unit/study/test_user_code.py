@@ -79,7 +79,7 @@ def test_a_sample_of_train_that_cannot_be_read_is_a_fault_of_the_task() -> None:
 
 @pytest.fixture(scope="module")
 def context() -> TrialContext:
-    return TrialContext.of(task(), latency_rounds=0)
+    return TrialContext.of(task())
 
 
 ERRORS = [
