@@ -71,6 +71,19 @@ def image_task(**changes: object) -> autoprune.PreparedTask:
     return autoprune.prepare(autoprune.Task(**{**arguments, **changes}))  # type: ignore[arg-type]
 
 
+def flat_task(**changes: object) -> autoprune.PreparedTask:
+    """The task of `image_task` for a perceptron, whose studies take a third of the time: for what no layer decides."""
+    train, test = blobs(), blobs(200, seed=1)
+    images = train[0].flatten(1)
+    given: dict[str, object] = {
+        "model": trained_mlp(),
+        "example_inputs": images[:4],
+        "train": (images, train[1]),
+        "test": (test[0].flatten(1), test[1]),
+    }
+    return image_task(**{**given, **changes})
+
+
 @torch.enable_grad()
 def _train(model: nn.Module, images: Tensor, targets: Tensor) -> nn.Module:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -12,7 +12,7 @@ import pytest
 
 import autoprune
 from autoprune.report.html import write_report
-from tests.tasks import image_task
+from tests.tasks import flat_task
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -46,7 +46,7 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
         search=autoprune.SearchSettings(uniform_points=3, solved_points=1),
         measure=autoprune.MeasureSettings(latency_rounds=5, latency_backend="eager"),
     )
-    study = autoprune.Study.create(image_task(), settings, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings, out=tmp_path / "run")
     study.run()
     dom = dom_of(write_report(study.stored), tmp_path / "profile")
     body = dom[dom.index("<body") :]

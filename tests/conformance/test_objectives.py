@@ -32,7 +32,7 @@ from autoprune.report.html import write_report
 from autoprune.search.settings import StudySettings
 from autoprune.structure.cost import STRUCTURE_COSTS
 from tests.settings import study_of
-from tests.tasks import image_task
+from tests.tasks import flat_task, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import settings, space
 
@@ -192,7 +192,7 @@ def test_an_objective_that_the_task_does_not_have_is_refused_before_any_work(tmp
         ({"limits": Limits(min_f1=0.5)}, "a limit must be one of .*min_recall"),
     ):
         with pytest.raises(ConfigurationError, match=words):
-            autoprune.Study.create(image_task(), settings(**changes), out=tmp_path / "run")
+            autoprune.Study.create(flat_task(), settings(**changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -29,7 +29,7 @@ from autoprune.report.html import write_report
 from autoprune.search.solve import solve_stored
 from autoprune.study import checkpoints
 from autoprune.task.checkpoint import read_weights, serialize
-from tests.tasks import image_task, trained_resnet
+from tests.tasks import flat_task, trained_mlp
 from tests.unit.study.small import settings
 
 Path_ = tuple[str | int, ...]
@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     chosen = settings(
         trials=5, latency_rounds=2, latency_backend="eager", objectives=("quality", "multiply_adds", "latency_ms")
     )
-    study = autoprune.Study.create(image_task(), chosen, out=path)
+    study = autoprune.Study.create(flat_task(), chosen, out=path)
     study.run()
     record = study.records[3]
     export_safetensors(Exportable.of_run(study.stored, 3), path / "m.safetensors")
@@ -124,9 +124,7 @@ def look(study: autoprune.Study, work: Path, *, slower: bool) -> None:
     if slower:
         looks += [
             lambda: write_report(Run.open(folder.path), work / "report.html"),
-            lambda: autoprune.load_safetensors(
-                trained_resnet(), torch.zeros(2, 1, 8, 8), folder.path / "m.safetensors"
-            ),
+            lambda: autoprune.load_safetensors(trained_mlp(), torch.zeros(2, 64), folder.path / "m.safetensors"),
         ]
     for one in looks:
         with contextlib.suppress(AutopruneError):
@@ -252,19 +250,19 @@ def test_two_folders_of_one_number_and_a_folder_without_a_record(run: autoprune.
 
 def broken(value: float) -> Callable[[dict[str, Tensor]], object]:
     """A parameter with a value in it."""
-    return lambda weights: weights["head.weight"].view(-1)[:1].fill_(value)
+    return lambda weights: weights["5.weight"].view(-1)[:1].fill_(value)
 
 
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (broken(torch.nan), r"head\.weight holds values that are not finite"),
-        (broken(torch.inf), r"head\.weight holds values that are not finite"),
+        (broken(torch.nan), r"5\.weight holds values that are not finite"),
+        (broken(torch.inf), r"5\.weight holds values that are not finite"),
         (lambda w: w[next(n for n in w if n.endswith("running_var"))].fill_(-1), "running_var holds variances below 0"),
         (broken(3.0), "hold the weights that weights.sha256 tells"),
-        (lambda w: w.pop("head.weight"), "hold the weights that weights.sha256 tells"),
-        (lambda w: w.update({"head.weight": w["head.weight"].t().contiguous()}), "weights.sha256 tells"),
-        (lambda w: w.update({"head.weight": w["head.weight"].half()}), "weights.sha256 tells"),
+        (lambda w: w.pop("5.weight"), "hold the weights that weights.sha256 tells"),
+        (lambda w: w.update({"5.weight": w["5.weight"].t().contiguous()}), "weights.sha256 tells"),
+        (lambda w: w.update({"5.weight": w["5.weight"].half()}), "weights.sha256 tells"),
     ],
 )
 def test_weights_that_were_changed(

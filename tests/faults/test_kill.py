@@ -20,7 +20,7 @@ from autoprune.records.candidate import CandidateRecord
 from tests.end_to_end.script import Outcome, command, environment, files, write
 from tests.faults.processes import victims
 from tests.faults.victims import LOSS, MOMENTS, brief
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import comparable, journal_trials
 
 #: Finished candidates that each moment must leave.
@@ -40,7 +40,7 @@ FINISHED = {
 
 def task() -> autoprune.Task:
     LOSS.armed = False
-    return image_task(loss=LOSS)
+    return flat_task(loss=LOSS)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import autoprune
 from autoprune.errors import AutopruneError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import settings, space
 
 #: Candidates to reach: the dense model, and one in place of the point of the sweep that never comes to its end.
@@ -49,7 +49,7 @@ def deadly(number: int, die: Callable[[], object]) -> None:
 def start(out: Path, number: int, die: Callable[[], object]) -> str:
     deadly(number, die)
     chosen = settings(trials=TRIALS, uniform_points=2, solved_points=0, space=space(scan=False))
-    study = autoprune.Study.create(image_task(test=None), chosen, out=out)
+    study = autoprune.Study.create(flat_task(test=None), chosen, out=out)
     said: list[str] = []
     try:
         study.run(on_progress=lambda progress: said.append(progress.failed))
@@ -79,7 +79,7 @@ def ended(out: Path, number: int, die: Callable[[], object]) -> str:
 def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
-    image_task()  # trains the model that all children share
+    flat_task()  # trains the model that all children share
     for name, (number, starts) in STUDIES.items():
         for attempt in range(starts):
             sys.stdout.write(f"{name} {ended(folder / name, number, WAYS[attempt % len(WAYS)])}\n")

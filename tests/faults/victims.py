@@ -20,7 +20,7 @@ from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress
 from autoprune.trial.context import TrialContext
 from tests.discoveries import kept_for_the_run
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import Switch, settings, space
 
 
@@ -109,14 +109,14 @@ def brief() -> autoprune.StudySettings:
 
 def run(moment: str, out: Path) -> None:
     prepared = MOMENTS[moment]()
-    study = autoprune.Study.create(image_task(loss=LOSS), brief(), out=out)
+    study = autoprune.Study.create(flat_task(loss=LOSS), brief(), out=out)
     study.run(on_progress=prepared if callable(prepared) else None)  # type: ignore[arg-type]
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with kept_for_the_run():
-        TrialContext.of(image_task())  # trains and discovers the model that all children share
+        TrialContext.of(flat_task())  # trains and discovers the model that all children share
         kill(folder)
 
 

@@ -13,7 +13,7 @@ from autoprune.cli import following
 from autoprune.front.front import Front
 from autoprune.records.ending import Ending
 from autoprune.study.progress import Progress, TimeEstimator
-from tests.tasks import blobs, image_task
+from tests.tasks import blobs, flat_task, image_task
 from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
 from tests.unit.study.small import settings, space
 
@@ -155,7 +155,7 @@ def test_before_work_a_run_says_what_it_will_do(tmp_path: Path, capsys: pytest.C
         limits=autoprune.Limits(max_drop=0.02),
         space=space(steps=(2, 4)),
     )
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run", name="patterns")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run", name="patterns")
     following.show_start(study, Path("runs/patterns"), study.settings)
     text = " ".join(capsys.readouterr().err.split())
     groups = len(study.context.topology.groups) if study.context is not None else 0
@@ -187,7 +187,7 @@ def test_what_is_announced_is_what_the_trials_suffice_for(
     trials: int, solved: int, uniform: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = settings(trials=trials, solved_points=solved, uniform_points=uniform, space=space())
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     following.show_start(study, Path("run"), study.settings)
     assert said in " ".join(capsys.readouterr().err.split())
 
@@ -203,7 +203,7 @@ def test_a_loader_of_the_users_says_the_size_of_a_step(tmp_path: Path, capsys: p
 
 def test_a_run_that_goes_on_says_about_how_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = settings(trials=2, uniform_points=2, solved_points=0, space=space(scan=False))
-    study = autoprune.Study.create(image_task(test=None), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(test=None), chosen, out=tmp_path / "run")
     study.run()
     following.show_start(study, Path("run"), settings(trials=4, space=space(scan=False)))
     text = " ".join(capsys.readouterr().err.split())

@@ -15,7 +15,7 @@ from autoprune.search.space.encode import defaults, distributions, parameters_of
 from autoprune.search.space.space import build_space
 from autoprune.search.space.varied_defaults import varied_defaults
 from tests.settings import space_of
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.space.test_parameters import residual, space
 from tests.unit.study.small import settings
 from tests.unit.study.small import space as small_space
@@ -48,14 +48,14 @@ def test_a_study_samples_lengths(tmp_path: Path) -> None:
         early_stopping="none",
         space=small_space(scan=False, steps=(2, 12), criteria=("l2",)),
     )
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     sampled = [r.plan.recovery.steps for r in study.records if r.origin == "sampled"]
     assert len({*sampled}) > 1
     assert all(2 <= steps <= 12 for steps in sampled)
     for record in study.records[1:]:
         assert record.samples_trained > 0
-        assert record.samples_trained <= record.plan.recovery.steps * image_task().batch_size
+        assert record.samples_trained <= record.plan.recovery.steps * flat_task().batch_size
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
 
 
@@ -78,7 +78,7 @@ def test_the_longest_fine_tune_is_tried_before_any_work(tmp_path: Path) -> None:
             raise ValueError("too long for me")
         return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0, steps)
 
-    task = image_task(schedulers={"stubborn": stubborn})
+    task = flat_task(schedulers={"stubborn": stubborn})
     for exponent, fails in ((0.0, False), (1.0, True)):
         chosen = settings(
             space=small_space(scan=False, steps=20, min_budget=0.1, schedulers=("stubborn",), length_exponent=exponent)
@@ -119,7 +119,7 @@ def test_solved_allocations_take_turns_and_the_sweep_does_not(tmp_path: Path) ->
         uniform_points=3,
         space=small_space(criteria=("l2", "l1"), learning_rate=(0.01, 0.1), averaging=(0.0, 0.5)),
     )
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
 
     def parameters(origin: str) -> set[tuple[object, ...]]:

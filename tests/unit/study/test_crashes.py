@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 import autoprune
 from autoprune.errors import AutopruneError
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import Switch, journal_trials, settings, slow, space
 
 #: Three trials: dense and two uniform, of which one crashes and one takes its place.
@@ -57,7 +57,7 @@ def switch() -> Switch:
 
 @pytest.fixture(scope="module")
 def task(switch: Switch) -> autoprune.PreparedTask:
-    return image_task(loss=switch, test=None)
+    return flat_task(loss=switch, test=None)
 
 
 @pytest.mark.parametrize("name", [slow(name) if name in ALIKE else name for name in CRASHES])
@@ -107,7 +107,7 @@ def test_what_a_trial_leaves_behind_in_the_process_does_not_hurt_the_next(tmp_pa
                 torch.set_num_threads(2 if len(seen) % 3 == 0 else 1)
             return super().__call__(outputs, targets)
 
-    study = autoprune.Study.create(image_task(loss=Meddling(), test=None), settings(**FEW), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(loss=Meddling(), test=None), settings(**FEW), out=tmp_path / "run")
     before = torch.get_num_threads()
     seen.clear()
     study.run()
@@ -129,7 +129,7 @@ def test_a_trial_that_changes_the_working_directory_moves_nothing(
             return super().__call__(outputs, targets)
 
     loss, running = Wandering(), False
-    study = autoprune.Study.create(image_task(loss=loss, test=None), settings(**FEW), out="run")
+    study = autoprune.Study.create(flat_task(loss=loss, test=None), settings(**FEW), out="run")
 
     def crash(progress: autoprune.Progress) -> None:
         loss.error = ValueError("once") if progress.done == 2 and not progress.failed else None

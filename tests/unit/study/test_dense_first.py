@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 import autoprune
 from autoprune.errors import AutopruneError, SelectionError
 from autoprune.search import attempts
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import comparable, journal_trials, settings, space
 
 #: Four trials: dense, two uniform, one sampled.
@@ -40,7 +40,7 @@ def passing(times: int) -> list[BaseException]:
 
 @functools.cache
 def task() -> autoprune.PreparedTask:
-    return image_task(metrics={"own": Flaky(num_classes=4, average="micro")}, quality="own", test=None)
+    return flat_task(metrics={"own": Flaky(num_classes=4, average="micro")}, quality="own", test=None)
 
 
 @pytest.fixture(autouse=True)

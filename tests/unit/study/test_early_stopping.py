@@ -21,7 +21,7 @@ from autoprune.search.early_stopping import FinishedTrial, RungContext, Stopping
 from autoprune.search.ledger import STOPPED
 from autoprune.study import rungs
 from autoprune.task.data import IterableSplit
-from tests.tasks import blobs, image_task
+from tests.tasks import blobs, flat_task, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, slow, space
 
@@ -146,7 +146,7 @@ def test_the_part_of_the_search_split_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("samples", [90, 91, 1000])
 def test_all_of_a_search_split_that_has_no_more(samples: int) -> None:
-    task = image_task()
+    task = flat_task()
     assert task.search_split.samples == 90
     assert rungs.rung_split(task, samples) is task.search_split
 
@@ -163,7 +163,7 @@ def test_the_part_of_a_list_of_batches() -> None:
 
 @functools.cache
 def task() -> autoprune.PreparedTask:
-    return image_task()
+    return flat_task()
 
 
 def odd_ones(now: RungContext) -> bool:
@@ -269,7 +269,7 @@ def test_a_duplicate_of_a_stopped_one_is_answered_and_marked(tmp_path: Path) -> 
     """One group of eight channels: its widths soon come again."""
     only = space(protect=("stem*", "blocks.1*"), steps=4, scan=False, criteria=("l2",), learning_rate=0.05)
     chosen = searched(space=only, uniform_points=0, solved_points=0, trials=6, polish=0.0)
-    again = autoprune.Study.create(task(), chosen, out=tmp_path / "run")
+    again = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         with_rule(lambda now: now.share == 0.25, patch)
         again.run()

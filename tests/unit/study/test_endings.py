@@ -16,7 +16,7 @@ from autoprune.records.ending import Ending
 from autoprune.records.run_folder import RunFolder
 from autoprune.search import duplicates
 from autoprune.study.loop import EXHAUSTED
-from tests.tasks import blobs, image_task, trained_mlp
+from tests.tasks import blobs, flat_task, trained_mlp
 from tests.unit.study.small import comparable, journal_trials, settings, space
 
 
@@ -28,7 +28,7 @@ def task(hidden: int = 0) -> autoprune.PreparedTask:
     torch.manual_seed(0)
     tiny = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 4)) if hidden else trained_mlp()
     given = {"model": tiny, "train": (flat, targets), "example_inputs": flat[:4], "test": None}
-    return image_task(**given, require_trained=not hidden)
+    return flat_task(**given, require_trained=not hidden)
 
 
 def untrained(trials: int, **changes: object) -> autoprune.StudySettings:

@@ -17,7 +17,7 @@ import autoprune
 from autoprune.errors import StorageError
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.storage import JOURNAL, open_journal
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import comparable, journal_trials, settings
 
 Open = Callable[[], autoprune.Study]
@@ -26,7 +26,7 @@ Open = Callable[[], autoprune.Study]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> autoprune.Study:
     """Eight candidates."""
-    study = autoprune.Study.create(image_task(), settings(), out=tmp_path_factory.mktemp("finished") / "run")
+    study = autoprune.Study.create(flat_task(), settings(), out=tmp_path_factory.mktemp("finished") / "run")
     study.run()
     return study
 

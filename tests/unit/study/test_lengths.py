@@ -10,7 +10,7 @@ import autoprune
 from autoprune.records.limits import Limits
 from autoprune.study.preflight import _lengths
 from autoprune.trial.context import TrialContext
-from tests.tasks import image_task
+from tests.tasks import flat_task, image_task
 from tests.unit.study.small import settings, slow, space
 
 STEPS, EXPONENT = 3, 0.8
@@ -63,7 +63,7 @@ def test_what_follows_from_scores_is_written_down_as_it_was_asked_for(tmp_path: 
 
 def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
     chosen = settings(trials=9, sampler="random", early_stopping="none", polish=0.5, space=space(**LONGER))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     group = next(iter(study.context.topology.widths))
     plan = autoprune.PruningPlan(
         groups={group: autoprune.GroupPlan(ratio=0.5, criterion="l2")}, recovery=autoprune.RecoveryPlan(steps=7)
@@ -80,7 +80,7 @@ def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
 
 def test_only_lengths_within_reach_are_rehearsed() -> None:
     """A budget that no plan reaches would have a scheduler simulated for billions of steps."""
-    context = TrialContext.of(image_task())
+    context = TrialContext.of(flat_task())
     assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), context.topology)) < 10_000
     assert _lengths(space(steps=10, min_budget=1e-9), context.topology) == [10]
     assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), context.topology) == [10, 20]

@@ -15,13 +15,13 @@ from autoprune.front.importance import importances
 from autoprune.search import search
 from autoprune.search.samplers.registry import build_sampler
 from autoprune.search.settings import StudySettings
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, quality_by_size, settings, space
 
 
 def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
     limits = autoprune.Limits(max_size_share=0.5, max_drop=0.2)
-    study = autoprune.Study.create(image_task(), settings(trials=10, limits=limits), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=10, limits=limits), out=tmp_path / "run")
     front = study.run()
     dense = front.dense
     assert dense is not None
@@ -38,7 +38,7 @@ def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
 def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
     def share_inside(limits: autoprune.Limits, name: str) -> float:
         chosen = settings(trials=40, uniform_points=4, limits=limits)
-        study = autoprune.Study.create(image_task(), chosen, out=tmp_path / name)
+        study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / name)
         study.run()
         dense = study.records[0].search.size_bytes
         proposed = [record for record in study.records if record.origin == "sampled"][-20:]
@@ -51,7 +51,7 @@ def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
 def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
     chosen = settings(trials=5, limits=autoprune.Limits(max_drop_share=0.1))
     assert StudySettings.from_dict(chosen.to_dict()) == chosen
-    autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
+    autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run").run()
     assert autoprune.Study.open(tmp_path / "run").settings == chosen
     with pytest.raises(ConfigurationError, match=r"limits must be a Limits, but got 0\.1"):
         settings(limits=0.1)
@@ -59,14 +59,14 @@ def test_a_study_with_limits_is_stored_and_goes_on(tmp_path: Path) -> None:
 
 def test_it_ends_when_the_samples_are_processed(tmp_path: Path) -> None:
     chosen = settings(trials=30, samples=10_000)
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     work = study.samples()
     last = study.records[-1]
     assert len(study.records) < 30
     assert work.total >= 10_000
     assert work.total - last.samples_forward - last.samples_trained < 10_000
-    assert all(r.test is not None for r in study.front().members) or image_task().test_split is None
+    assert all(r.test is not None for r in study.front().members) or flat_task().test_split is None
     with pytest.raises(ConfigurationError, match="samples must be an integer >= 1"):
         settings(samples=0)
 
@@ -79,14 +79,14 @@ def test_any_sampler_object_proposes_in_place_of_the_settings(tmp_path: Path) ->
             type(self).asked += 1
             return super().sample_relative(*arguments)  # type: ignore[arg-type]
 
-    study = autoprune.Study.create(image_task(), settings(trials=8), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=8), out=tmp_path / "run")
     study.run(sampler=Counting(seed=0))
     assert Counting.asked == 3, "what comes after the five warm starts"
     assert len(study.records) == 8
 
 
 def test_importances_are_had_from_the_study(tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=8), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=8), out=tmp_path / "run")
     study.run()
     found = study.importances()
     assert found == importances(study.front())
@@ -110,7 +110,7 @@ def test_the_sampler_that_suits_the_study_is_the_default(
     monkeypatch.setattr(search, "build_sampler", noting)
     chosen = settings(trials=6, solved_points=0, space=space(**changes))
     assert chosen.search.sampler == "auto"
-    autoprune.Study.create(image_task(), chosen, out=tmp_path / "run").run()
+    autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run").run()
     assert {*used} == {expected}
 
 
@@ -122,7 +122,7 @@ def test_the_limits_of_the_search_are_those_of_the_choice_and_are_spoken_of(
 ) -> None:
     quality_by_size(monkeypatch, lambda size: size / 1e5)
     chosen = settings(trials=6, limits=autoprune.Limits(max_multiply_adds_share=0.3))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     front = study.run()
     dense = front.dense
     assert dense is not None
@@ -140,7 +140,7 @@ def test_the_limits_of_the_search_are_those_of_the_choice_and_are_spoken_of(
 
 def test_limits_that_nothing_keeps_to_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = autoprune.Study.create(
-        image_task(), settings(trials=3, limits=autoprune.Limits(max_multiply_adds=1)), out=tmp_path / "run"
+        flat_task(), settings(trials=3, limits=autoprune.Limits(max_multiply_adds=1)), out=tmp_path / "run"
     )
     front = study.run()
     assert ("No candidate keeps the limits of the search (max_multiply_adds 1).", True) in findings(front)
@@ -153,7 +153,7 @@ def test_limits_that_nothing_keeps_to_are_a_warning(tmp_path: Path, capsys: pyte
 
 
 def test_what_was_not_measured_can_not_be_chosen_by(tmp_path: Path) -> None:
-    front = autoprune.Study.create(image_task(), settings(trials=2), out=tmp_path / "run").run()
+    front = autoprune.Study.create(flat_task(), settings(trials=2), out=tmp_path / "run").run()
     for arguments in ((autoprune.Limits(), "latency_ms"), (autoprune.Limits(max_latency_ms=3.0), "quality")):
         with pytest.raises(SelectionError, match="latency_ms of the candidates must be measured"):
             front.choose(*arguments)
@@ -161,15 +161,15 @@ def test_what_was_not_measured_can_not_be_chosen_by(tmp_path: Path) -> None:
 
 def test_a_small_budget_of_samples_measures_dense_and_bounds_the_scan(tmp_path: Path) -> None:
     chosen = settings(trials=8, samples=4_000)
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     scan = study.folder.read_sensitivity()
     assert scan is not None
     assert scan.samples_forward <= 1_000
     assert study.records[0].origin == "dense"
     with pytest.raises(ConfigurationError, match="scan_samples"):
-        autoprune.Study.create(image_task(), settings(samples=4), out=tmp_path / "tiny")
-    brief = autoprune.Study.create(image_task(), settings(trials=8, seconds=1e-6), out=tmp_path / "brief")
+        autoprune.Study.create(flat_task(), settings(samples=4), out=tmp_path / "tiny")
+    brief = autoprune.Study.create(flat_task(), settings(trials=8, seconds=1e-6), out=tmp_path / "brief")
     brief.run()
     assert [record.origin for record in brief.records] == ["dense"]
 
@@ -198,7 +198,7 @@ class Failing(optuna.samplers.RandomSampler):
 def test_a_sampler_that_fails_is_named_and_the_study_goes_on_without_it(
     where: str, message: str, tmp_path: Path
 ) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=7), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=7), out=tmp_path / "run")
     with pytest.raises(AutopruneError, match=message):
         study.run(sampler=Failing(where))
     assert len(study.run().records) == 7
@@ -206,7 +206,7 @@ def test_a_sampler_that_fails_is_named_and_the_study_goes_on_without_it(
 
 def test_a_polish_needs_weights(tmp_path: Path) -> None:
     chosen = settings(trials=6, polish=0.9, early_stopping="none")
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     lost = [record.number for record in study.records if record.origin != "dense"]
     for number in lost:

@@ -9,7 +9,7 @@ import pytest
 import autoprune
 from autoprune.errors import ConfigurationError
 from autoprune.search.sources.polish import is_polish_due
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings
 
 
@@ -19,7 +19,7 @@ def test_the_share_of_trials_that_polish(share: float) -> None:
 
 
 def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=13, polish=0.5), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=13, polish=0.5), out=tmp_path / "run")
     study.run()
     polished = [record for record in study.records if record.origin == "polished"]
     assert len(polished) == 4, "half of the eight trials after the five warm starts"
@@ -38,7 +38,7 @@ def test_a_polished_trial_goes_on_from_the_candidate_it_polishes(tmp_path: Path)
 
 def test_without_lineage_nothing_is_polished(tmp_path: Path) -> None:
     chosen = settings(trials=8, polish=0.5, lineage=False)
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     assert "polished" not in {record.origin for record in study.records}
 

@@ -28,7 +28,7 @@ from autoprune.search.space.space import dense_plan
 from autoprune.trial import costs
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.front.builders import problem_of
 from tests.unit.study.small import journal_trials, settings, space
 
@@ -65,7 +65,7 @@ def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: Pru
 
 @pytest.fixture(scope="module")
 def context() -> TrialContext:
-    return TrialContext.of(image_task())
+    return TrialContext.of(flat_task())
 
 
 @pytest.mark.parametrize("cost", ["multiply_adds", "parameters", "size_bytes"])
@@ -139,7 +139,7 @@ def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest
 def test_an_unknown_latency_backend_is_refused_before_any_work() -> None:
     profile = LatencyProfile(name="a", backend="tensorrt")
     with pytest.raises(UnknownNameError, match=r"the latency backend must be one of auto, .*but got 'tensorrt'"):
-        TrialContext.of(image_task(), profiles=(profile,), timing=Timing())
+        TrialContext.of(flat_task(), profiles=(profile,), timing=Timing())
 
 
 def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
         space=space(scan=False, space="direct", kinds=("channels",)),
         limits=autoprune.Limits(max_size_share=0.25),
     )
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     front = study.run()
     assert front.dense is not None
     proposed = [r for r in study.records if r.origin == "sampled"]
@@ -161,13 +161,13 @@ def test_a_study_trains_nothing_that_is_too_large(tmp_path: Path) -> None:
     stored = {record.number: record for record in study.records}
     for trial in repaired:
         record = stored[trial.number]
-        replayed = evaluate_plan(TrialContext.of(image_task()), replace(record.plan, recovery=UNTRAINED))
+        replayed = evaluate_plan(TrialContext.of(flat_task()), replace(record.plan, recovery=UNTRAINED))
         assert {name: len(kept) for name, kept in replayed.kept.groups.items()} == record.widths
 
 
 def test_where_nothing_would_do_the_proposal_is_tried_as_it_is(tmp_path: Path) -> None:
     chosen = settings(trials=6, limits=autoprune.Limits(max_parameters=1), space=space(scan=False))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     assert len(study.records) == 6
     sampled = [t for t in journal_trials(tmp_path / "run") if t.user_attrs.get("origin", "sampled") == "sampled"]

@@ -13,7 +13,7 @@ from autoprune.records.candidate import samples_processed
 from autoprune.report.repeats import write_repeats_report
 from autoprune.study.repeat import repeat
 from tests.settings import space_of
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import comparable, settings
 
 
@@ -25,7 +25,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
         followed.append(study.settings.seed)
         return lambda _: None
 
-    found = repeat(image_task(), chosen, 3, out=tmp_path / "all", follow=follow)  # type: ignore[arg-type]
+    found = repeat(flat_task(), chosen, 3, out=tmp_path / "all", follow=follow)  # type: ignore[arg-type]
     assert followed == [3, 4, 5]
     assert [run.folder.path.name for run in found.runs] == ["seed-3", "seed-4", "seed-5"]
     alone = autoprune.Study.open(tmp_path / "all" / "seed-4")
@@ -37,7 +37,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
     assert summary.loc["hypervolume", "high"] == table["hypervolume"].max()
     assert summary.loc["hypervolume", "median"] == table["hypervolume"].median()
 
-    again = repeat(image_task(), chosen, 3, out=tmp_path / "all")
+    again = repeat(flat_task(), chosen, 3, out=tmp_path / "all")
     assert [len(front.records) for front in again.fronts] == [6, 6, 6], "nothing is run twice"
     page = write_repeats_report(Repeats.open(tmp_path / "all"), tmp_path / "report.html").read_text()
     assert "3 seeds" in page
@@ -47,7 +47,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
 def test_what_is_no_number_of_seeds_and_no_folder_of_repeats(tmp_path: Path) -> None:
     for seeds in (0, -1, 1.5, True):
         with pytest.raises(ConfigurationError, match="seeds must be an integer >= 1"):
-            repeat(image_task(), settings(), seeds, out=tmp_path)  # type: ignore[arg-type]
+            repeat(flat_task(), settings(), seeds, out=tmp_path)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match="seed-0"):
         Repeats.open(tmp_path)
 

@@ -15,7 +15,7 @@ from autoprune.search.ledger import Ledger
 from autoprune.search.sources import rescan
 from autoprune.search.space.space import build_space
 from autoprune.search.state import Model, SearchState
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings
 
 
@@ -28,7 +28,7 @@ def test_when_it_is_due() -> None:
 def test_what_is_queued_is_the_corrected_allocation_and_only_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = autoprune.Study.create(image_task(), settings(trials=1), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=1), out=tmp_path / "run")
     study.run()
     assert study.context is not None
     topology, chosen = study.context.topology, study.settings
@@ -79,7 +79,7 @@ def test_a_study_trains_what_is_queued_at_the_widths_that_were_solved(
 
     monkeypatch.setattr(rescan, "correct_scan", always)
     study = autoprune.Study.create(
-        image_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run"
+        flat_task(), settings(trials=9, collect_garbage=False, lineage_slack=0.0), out=tmp_path / "run"
     )
     study.run()
     late = [

@@ -14,7 +14,7 @@ from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
 from autoprune.study.retention import removable_weights
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.front.builders import front_of, latency, measurement, problem_of, record
 from tests.unit.study.small import comparable, quality_by_size, settings
 
@@ -100,7 +100,7 @@ def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quality_by_size(monkeypatch)
-    study = autoprune.Study.create(image_task(), settings(trials=16, collect_garbage=True), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), settings(trials=16, collect_garbage=True), out=tmp_path / "run")
     front = study.run()
     assert not removable_weights(front), "all that is garbage is gone"
     assert any(found.removed for found in study.records), "a study without any garbage shows nothing"
@@ -111,17 +111,17 @@ def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(
                 study.rebuild(found.number)
         else:
             study.rebuild(found.number)
-    reopened = autoprune.Study.open(tmp_path / "run", image_task())
+    reopened = autoprune.Study.open(tmp_path / "run", flat_task())
     assert len(reopened.records) == 16, "what is known of them stays"
 
 
 def test_it_goes_on_after_an_interruption_as_if_there_was_none(tmp_path: Path) -> None:
     chosen = settings(trials=14, collect_garbage=True)
-    whole = autoprune.Study.create(image_task(), chosen, out=tmp_path / "whole")
+    whole = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "whole")
     whole.run()
-    parts = autoprune.Study.create(image_task(), chosen, out=tmp_path / "parts")
+    parts = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "parts")
     for until in (6, 11, 14):
-        parts = autoprune.Study.open(tmp_path / "parts", image_task())
+        parts = autoprune.Study.open(tmp_path / "parts", flat_task())
         parts.run(trials=until)
     found, expected = comparable(parts.records), comparable(whole.records)
     # Each end of a run measures its front on the test split: some that are beaten later have been measured there too.

@@ -18,9 +18,9 @@ from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
 from tests.settings import flat
-from tests.tasks import TWO, blobs, image_task, trained_mlp
+from tests.tasks import flat_task, image_task
 from tests.unit.study.small import Switch, comparable, journal_trials, settings, slow, space
-from tests.zoo.convolutional import ResNet
+from tests.zoo.convolutional import mlp
 
 SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")
 
@@ -28,14 +28,7 @@ SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")
 @functools.cache
 def task() -> autoprune.PreparedTask:
     """One for all, since a task is never changed."""
-    return image_task()
-
-
-def mlp_task() -> autoprune.PreparedTask:
-    """Another model, on the same images flattened."""
-    images, targets = blobs()
-    flat = images.flatten(1)
-    return image_task(model=trained_mlp(), train=(flat, targets), example_inputs=flat[:4], test=None)
+    return flat_task()
 
 
 def searched(sampler: str) -> autoprune.StudySettings:
@@ -71,7 +64,7 @@ def test_two_studies_in_one_process_share_nothing(
 ) -> None:
     """Trial by trial in turn with a study of another model, as if it were alone."""
     study = autoprune.Study.create(task(), searched("tpe"), out=tmp_path / "one")
-    other = autoprune.Study.create(mlp_task(), settings(trials=9, seed=3), out=tmp_path / "other")
+    other = autoprune.Study.create(image_task(test=None), settings(trials=9, seed=3), out=tmp_path / "other")
     for done in range(1, 10):
         study.run(trials=done)
         other.run(trials=done)
@@ -145,7 +138,7 @@ def test_a_trial_left_running_is_done_again(
 ) -> None:
     """As if the process had died in it: resumed, the candidates are those of a run that was never interrupted."""
     switch = Switch()
-    study = autoprune.Study.create(image_task(loss=switch), searched(sampler), out=tmp_path / "killed")
+    study = autoprune.Study.create(flat_task(loss=switch), searched(sampler), out=tmp_path / "killed")
 
     def kill_in_the_next(progress: autoprune.Progress) -> None:
         if progress.done == done:
@@ -155,7 +148,7 @@ def test_a_trial_left_running_is_done_again(
         study.run(on_progress=kill_in_the_next)
     switch.error = None
     assert [trial.state for trial in journal_trials(tmp_path / "killed")].count(TrialState.RUNNING) == 1
-    resumed = autoprune.Study.open(tmp_path / "killed", image_task(loss=switch))
+    resumed = autoprune.Study.open(tmp_path / "killed", flat_task(loss=switch))
     assert len(resumed.records) == done, "nothing that was finished is lost"
     resumed.run()
     assert len(resumed.records) == 9
@@ -191,7 +184,7 @@ def test_a_candidate_stored_but_not_told_is_told_on_resume(tmp_path: Path) -> No
 
 def test_one_trial_that_crashes_does_not_end_the_study(tmp_path: Path) -> None:
     switch, messages = Switch(), []
-    study = autoprune.Study.create(image_task(loss=switch), settings(), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(loss=switch), settings(), out=tmp_path / "run")
 
     def crash_the_fourth(progress: autoprune.Progress) -> None:
         messages.append(progress.failed)
@@ -215,7 +208,7 @@ def test_one_trial_that_crashes_does_not_end_the_study(tmp_path: Path) -> None:
 
 def test_crashes_in_a_row_end_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
     switch = Switch()
-    study = autoprune.Study.create(image_task(loss=switch), settings(trials=12), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(loss=switch), settings(trials=12), out=tmp_path / "run")
 
     def always(progress: autoprune.Progress) -> None:
         if progress.done == 2:
@@ -233,7 +226,7 @@ def test_crashes_in_a_row_end_the_run_and_nothing_is_lost(tmp_path: Path) -> Non
 
 def test_crashes_with_a_success_between_them_are_no_row(tmp_path: Path) -> None:
     switch = Switch()
-    study = autoprune.Study.create(image_task(loss=switch), settings(trials=4), out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(loss=switch), settings(trials=4), out=tmp_path / "run")
     crashed: list[int] = []
 
     def four_at_a_time(progress: autoprune.Progress) -> None:
@@ -301,7 +294,7 @@ def test_the_same_folder_twice_at_a_time_is_refused(tmp_path: Path) -> None:
         ({}, {"objectives": ("quality", "parameters")}, "objectives"),
         ({}, {"limits": autoprune.Limits(max_drop=0.5)}, "limits.max_drop"),
         ({}, {"limits": autoprune.Limits()}, "limits.min_recall"),
-        ({"model": lambda: ResNet(widths=TWO, depth=1, classes=4), "require_trained": False}, {}, "weights"),
+        ({"model": lambda: mlp(features=64, classes=4), "require_trained": False}, {}, "weights"),
     ],
     ids=["structure", "quality", "metrics", "seed", "space", "objectives", "limits", "no limits", "weights"],
 )
@@ -311,7 +304,7 @@ def test_a_folder_with_another_study_is_refused(
     usual = {} if difference == "metrics" else {"limits": autoprune.Limits(min_recall=0.1)}
     autoprune.Study.create(task(), settings(**usual), out=tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    other = mlp_task() if difference == "structure" else image_task(**changes)
+    other = image_task() if difference == "structure" else flat_task(**changes)
     with pytest.raises(StudyConflictError) as caught:
         autoprune.Study.create(other, settings(**{**usual, **chosen}), out=tmp_path / "run")
     assert difference in str(caught.value)
@@ -377,5 +370,5 @@ def test_nothing_to_prune(tmp_path: Path) -> None:
 
 def test_a_criterion_that_does_not_apply(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="criterion 'bn_scale' must be used on groups with a norm"):
-        autoprune.Study.create(mlp_task(), settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
+        autoprune.Study.create(flat_task(), settings(space=space(criteria=("l2", "bn_scale"))), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ import autoprune
 from autoprune.errors import AutopruneWarning, ConfigurationError, TaskError
 from autoprune.search.space.optimizers import describe_training
 from tests.settings import space_of
-from tests.tasks import blobs, image_task, trained_mlp
+from tests.tasks import blobs, flat_task, image_task, trained_mlp
 from tests.unit.study.small import settings, space
 
 
@@ -67,7 +67,7 @@ def test_fine_tunes_of_numbers_stand_any_unit(scale: float, tmp_path: Path) -> N
 
 def test_gradients_that_a_script_has_switched_off(tmp_path: Path) -> None:
     with torch.no_grad():
-        study = autoprune.Study.create(image_task(), settings(trials=2, uniform_points=0), out=tmp_path / "run")
+        study = autoprune.Study.create(flat_task(), settings(trials=2, uniform_points=0), out=tmp_path / "run")
         study.run()
         assert not torch.is_grad_enabled()
     assert [record.samples_trained > 0 for record in study.records] == [False, True]
@@ -78,7 +78,7 @@ def detached(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_a_loss_without_a_gradient_trains_nothing(tmp_path: Path) -> None:
-    task = image_task(loss=detached)
+    task = flat_task(loss=detached)
     with pytest.raises(ConfigurationError, match="the loss must have a gradient for some weight"):
         autoprune.Study.create(task, settings(space=space(criteria=("l2",))), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

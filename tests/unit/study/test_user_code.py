@@ -18,7 +18,7 @@ from autoprune.study import rungs
 from autoprune.trial.candidate import resolve_plan
 from autoprune.trial.context import TrialContext
 from tests.end_to_end.script import command, write
-from tests.tasks import blobs, image_task
+from tests.tasks import blobs, flat_task
 from tests.unit.study.small import settings, space
 
 #: What the code of the user raises now, in the part of that name.
@@ -41,7 +41,8 @@ class Files(Dataset[tuple[Tensor, Tensor]]):
     """Samples that are read from files, as it were."""
 
     def __init__(self, part: str, samples: int) -> None:
-        self.part, (self.images, self.targets) = part, blobs(samples, seed=len(part))
+        images, self.targets = blobs(samples, seed=len(part))
+        self.part, self.images = part, images.flatten(1)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,7 +58,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def task() -> autoprune.PreparedTask:
-    return image_task(
+    return flat_task(
         loss=loss,
         search=DataLoader(Files("search", 120), batch_size=40),
         test=DataLoader(Files("test", 80), batch_size=40),
@@ -74,7 +75,7 @@ def test_a_sample_of_train_that_cannot_be_read_is_a_fault_of_the_task() -> None:
             return super().__getitem__(index)
 
     with pytest.raises(TaskError, match=r"^train must run, but got FileNotFoundError: .*'60.png'"):
-        image_task(train=DataLoader(Second("train", 120), batch_size=50), search=blobs(100, seed=7))
+        flat_task(train=DataLoader(Second("train", 120), batch_size=50), search=DataLoader(Files("search", 100)))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from autoprune.search.space.space import Space, budgets, build_space
 from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.topology import Topology
 from tests.settings import flat, space_of, study_of
-from tests.tasks import image_task
+from tests.tasks import flat_task
 from tests.unit.study.small import journal_trials, settings
 from tests.unit.study.small import space as small_space
 from tests.zoo.convolutional import ResNet
@@ -142,7 +142,7 @@ def test_a_study_from_before_has_the_warm_starts_that_it_had() -> None:
 
 def test_the_chain_of_a_study_is_one_line_and_none_of_it_is_stopped(tmp_path: Path) -> None:
     chosen = settings(trials=7, solved_points=4, uniform_points=0, space=small_space(criteria=("l2",)))
-    study = autoprune.Study.create(image_task(), chosen, out=tmp_path / "run")
+    study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / "run")
     study.run()
     chain = study.records[:5]
     assert [record.origin for record in chain] == ["dense"] + ["solved"] * 4
@@ -165,7 +165,7 @@ OLD = {
 
 
 def test_a_folder_with_the_old_defaults_keeps_them(tmp_path: Path) -> None:
-    out, task = tmp_path / "run", image_task()
+    out, task = tmp_path / "run", flat_task()
     now = study_of(trials=2, latency_rounds=0, objectives=("quality", "multiply_adds"))
     autoprune.Study.create(task, now, out=out)
     path = out / "study.json"
