@@ -15,7 +15,7 @@ from autoprune.front.importance import importances
 from autoprune.search import search
 from autoprune.search.samplers.registry import build_sampler
 from autoprune.search.settings import StudySettings
-from tests.tasks import flat_task
+from tests.tasks import flat_task, image_task
 from tests.unit.study.small import journal_trials, quality_by_size, settings, space
 
 
@@ -38,7 +38,7 @@ def test_what_exceeds_a_limit_is_told_as_infeasible(tmp_path: Path) -> None:
 def test_the_search_stays_inside_the_limits(tmp_path: Path) -> None:
     def share_inside(limits: autoprune.Limits, name: str) -> float:
         chosen = settings(trials=40, uniform_points=4, limits=limits)
-        study = autoprune.Study.create(flat_task(), chosen, out=tmp_path / name)
+        study = autoprune.Study.create(image_task(), chosen, out=tmp_path / name)
         study.run()
         dense = study.records[0].search.size_bytes
         proposed = [record for record in study.records if record.origin == "sampled"][-20:]
