@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -34,6 +35,17 @@ _RESCANNED = "rescanned_at"
 _FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
+@contextlib.contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep Optuna from telling that it creates or opens a study, inside the block."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Trials of one study.
@@ -54,12 +66,13 @@ class Ledger:
             storage: Optuna storage.
             problem: Objectives of the study.
         """
-        study = optuna.create_study(
-            storage=storage,
-            study_name=STUDY_NAME,
-            directions=directions_of(problem),
-            load_if_exists=True,
-        )
+        with _without_remarks():
+            study = optuna.create_study(
+                storage=storage,
+                study_name=STUDY_NAME,
+                directions=directions_of(problem),
+                load_if_exists=True,
+            )
         # For other tools that read the journal; Study.set_metric_names is still experimental.
         study.set_user_attr("objectives", list(problem.objectives))
         return cls(study, storage)

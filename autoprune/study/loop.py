@@ -142,7 +142,7 @@ class Loop:
         self._time.begin(self._records)
         while not self._end_reason():
             dense = search.dense is None
-            message = self._run_trial(search, runner)
+            message = self._run_trial(search, runner).removesuffix(".")  # it stands within sentences
             failures = failures + 1 if message else 0
             if dense and not message:
                 self._time.begin(self._records)

@@ -25,6 +25,7 @@ from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.samplers.variation import VARIATIONS
+from autoprune.search.search import Search
 from autoprune.search.space.setting_groups import SPACES
 from autoprune.structure.reasons import PAGE, REASON_KINDS
 from autoprune.surgery.weight_masks import masks
@@ -245,6 +246,20 @@ def test_the_plan_of_the_recovery_page_can_be_run(tmp_path: Path, monkeypatch: p
     assert own.dropped
     # Every part of a plan is shown.
     assert all(f"{part.name}=" in page for part in fields(autoprune.PruningPlan))
+
+
+def test_the_search_of_the_search_page_can_be_run(capfd: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "search.md").read_text().partition("## The search without a study")[2]
+    found: dict[str, object] = {}
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    exec(code, found)
+    search = found["search"]
+    assert isinstance(search, Search)
+    assert len(search.records) == search.state.settings.trials
+    assert {record.origin for record in search.records} >= {"dense", "uniform", "sampled"}
+    printed = capfd.readouterr()
+    assert "dense" in printed.out
+    assert not printed.err, "Optuna says nothing of a study that it keeps in memory"
 
 
 @pytest.mark.parametrize(("header", "names"), [("pattern", PATTERNS), ("spread", SPREADS)])
