@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from autoprune.errors import StorageError, plain_text
+from autoprune.errors import StorageError, error_message, plain_text
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -19,8 +19,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: Its content.
 
     Raises:
-        StorageError: The file cannot be written, such as on a full disk; nothing is left behind.
+        StorageError: The path is a folder, or the file cannot be written, as on a full disk; nothing is left behind.
     """
+    if path.is_dir():
+        raise StorageError(error_message(str(path), "be a file to write", "a folder", "Name a file in it."))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
