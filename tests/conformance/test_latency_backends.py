@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,17 +13,22 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
+from autoprune.errors import ConfigurationError, UserCodeError
 from autoprune.measure.latency.backend import BackendError
 from autoprune.measure.latency.backends import LATENCY_BACKENDS, backend_of
 from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.measure.latency.inputs import tensors_of
 from autoprune.measure.latency.onnx_file import check_outputs
+from autoprune.measure.latency.remote import device_times
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.data import Inputs, call
 
 ONCE = Timing(bursts=1)
+#: The first compilation of a process takes half a minute.
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == "compile" else name for name in LATENCY_BACKENDS]
 
 
 class Reads(nn.Module):
@@ -50,13 +57,16 @@ class Gamma(nn.Module):
         return torch.lgamma(self.linear(x).abs() + 1)
 
 
+#: A device that gives times after other output.
+PHONE = "import os, sys; assert os.path.getsize(sys.argv[1]) > 0; print('warming up'); print([2.5, 1.5, 2.0])"
 IDS, MASK = torch.arange(8).view(2, 4), torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
 INPUTS: dict[str, Inputs] = {"positional": (IDS, MASK), "keywords": {"mask": MASK, "ids": IDS}}
 
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Files of the backends go to a folder of the test, which is empty at its end."""
+    """Files of the backends go to a folder of the test, which is empty at its end; the compiler's stay elsewhere."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache_dir())
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     yield
@@ -70,11 +80,12 @@ def profile(name: str, **given: object) -> LatencyProfile:
     reason = LATENCY_BACKENDS[name].lacks()
     if reason:
         pytest.skip(reason)
-    return LatencyProfile(name="test", backend=name, **given)  # type: ignore[arg-type]
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(PHONE)}" if name == "remote" else ""
+    return LatencyProfile(name="test", backend=name, command=command, **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
-@pytest.mark.parametrize("name", LATENCY_BACKENDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_those_of_pytorch(name: str, inputs: Inputs) -> None:
     model, chosen = Reads().eval(), profile(name)
     prepared = LATENCY_BACKENDS[name].prepare(model, inputs, chosen)
@@ -84,13 +95,14 @@ def test_outputs_are_those_of_pytorch(name: str, inputs: Inputs) -> None:
         for _ in range(2):
             loaded = prepared.load()
             loaded.run()
+            assert (loaded.device_ms is not None) == (LATENCY_BACKENDS[name].clock == "device")
             if loaded.device_ms is not None:
-                assert loaded.device_ms(2) > 0
+                assert min(loaded.device_ms()) > 0
     finally:
         prepared.close()
 
 
-@pytest.mark.parametrize("name", LATENCY_BACKENDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_model_is_compared(name: str) -> None:
     chosen = profile(name, batch_size=3)
     model, dense = Reads().train(), Reads(9).train()
@@ -113,10 +125,12 @@ def test_every_backend_has_a_title(name: str) -> None:
     assert LATENCY_BACKENDS[name].clock in ("processor", "wall", "device")
 
 
-@pytest.mark.parametrize("name", [name for name, one in LATENCY_BACKENDS.items() if one.clock == "processor"])
+@pytest.mark.parametrize("name", NAMES)
 def test_one_thread_is_the_calling_thread(name: str) -> None:
     """Else processor time of the thread would not be that of the model."""
     chosen = profile(name)
+    if LATENCY_BACKENDS[name].clock != "processor":
+        return
     model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 256)).eval()
     found = LatencyComparer(model, torch.randn(32, 256), chosen, Timing(bursts=2)).compare(model)
     assert found.clock == "processor"
@@ -186,3 +200,86 @@ def test_outputs_are_compared(right: Tensor, other: Tensor, reason: str) -> None
         check_outputs([right], [other])
     with pytest.raises(BackendError, match="its outputs are 0 tensors, while PyTorch gives 1"):
         check_outputs([right], [])
+
+
+# ---- a device elsewhere
+
+
+def remote(command: str, model: nn.Module | None = None) -> LatencyComparer:
+    chosen = LatencyProfile(name="phone", backend="remote", command=command)
+    return LatencyComparer(model or nn.Linear(3, 2), torch.randn(2, 3), chosen, ONCE)
+
+
+def test_a_command_gets_the_file_and_its_times_count() -> None:
+    code = "import os, sys; size = os.path.getsize(sys.argv[2]); assert sys.argv[1] == '-m'; print([size * 1.0] * 3)"
+    comparer = remote(f"{sys.executable} -c {shlex.quote(code)} -m {{model}} {{inputs}}", nn.Linear(3, 200))
+    found = comparer.compare(nn.Linear(3, 2))
+    assert (found.backend, found.clock, found.wall_ratio) == ("remote", "device", None)
+    assert found.ratio == found.latency_ms / found.dense_ms < 1, "the file is smaller"
+
+
+def test_a_function_gets_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_phone.py").write_text("def times(path):\n    return [float(path.stat().st_size)]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert remote("my_phone:times", nn.Linear(3, 200)).compare(nn.Linear(3, 2)).ratio < 1
+
+
+FAILURES = {
+    "no_such_command_here": "the command no_such_command_here does not start",
+    f"{sys.executable} -c 'import sys; sys.exit(3)'": "ended with 3: it printed no error",
+    f"{sys.executable} -c 'raise OSError(\"no phone\")'": "ended with 1: OSError: no phone",
+    f"{sys.executable} -c 'print(7)'": r"must give one or more milliseconds > 0, not 7",
+    f"{sys.executable} -c 'print([])'": r"must give one or more milliseconds > 0, not \[\]",
+    f"{sys.executable} -c 'print([0.0])'": r"must give one or more milliseconds > 0, not \[0.0\]",
+    f"{sys.executable} -c 'print(\"done\")'": "must be a JSON list of milliseconds, not 'done'",
+    f"{sys.executable} -c 'pass'": "must be a JSON list of milliseconds, not ''",
+    "no_such_module:times": "no_such_module:times failed: ModuleNotFoundError",
+}
+
+
+@pytest.mark.parametrize(("command", "message"), FAILURES.items(), ids=map(str, range(len(FAILURES))))
+def test_a_device_that_fails_says_why(command: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=message):
+        device_times(command, tmp_path / "model.onnx", tmp_path / "inputs.npz")()
+
+
+def test_a_device_that_takes_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("autoprune.measure.latency.remote._SECONDS", 0.01)
+    command = f"{sys.executable} -c 'import time; time.sleep(60)'"
+    with pytest.raises(BackendError, match="took more than 0 seconds"):
+        device_times(command, tmp_path / "model.onnx", tmp_path / "inputs.npz")()
+
+
+def test_a_device_that_fails_at_once_is_an_error_of_the_profile() -> None:
+    with pytest.raises(ConfigurationError, match=r"profile phone must .* but got the command nothing does not start"):
+        remote("nothing").compare(nn.Linear(3, 2))
+
+
+def test_a_device_that_goes_away_ends_the_run_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "phone").touch()
+    comparer = remote(f"{sys.executable} -c 'import os; os.stat(\"{tmp_path / 'phone'}\"); print([1.0])'")
+    assert comparer.compare(nn.Linear(3, 2)).ratio == 1
+    (tmp_path / "phone").unlink()
+    with pytest.raises(UserCodeError, match=r"profile phone could not be measured.*FileNotFoundError.*are kept"):
+        comparer.compare(nn.Linear(3, 2))
+
+
+@pytest.mark.slow
+def test_many_models_are_compiled_each_for_itself() -> None:
+    """More than torch keeps for one piece of code, after which it would run them uncompiled or refuse."""
+    chosen = profile("compile")
+    for width in range(2, 2 + torch._dynamo.config.recompile_limit + 2):
+        prepared = LATENCY_BACKENDS["compile"].prepare(nn.Linear(3, width).eval(), torch.randn(2, 3), chosen)
+        assert prepared.outputs()[0].shape == (2, width)
+
+
+@pytest.mark.slow
+def test_a_model_of_several_graphs_is_not_compiled() -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch._dynamo.graph_break()
+            return x + 1
+
+    found = LatencyComparer(Breaks(), torch.randn(2, 3), profile("compile"), ONCE).compare(Breaks())
+    assert found.backend == "eager"
+    assert "compile does not run the dense model: torch.compile does not take it as one graph" in found.fallback

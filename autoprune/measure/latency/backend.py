@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -30,12 +33,12 @@ class Loaded:
 
     Attributes:
         run: Runs the model once and returns when it has finished. Called without arguments.
-        device_ms: For a backend with a clock of its own (a GPU, another machine): number of calls -> milliseconds of
-            one call, the mean over that many; None where the clocks of this process count.
+        device_ms: For a backend with a clock of its own (a GPU, another machine): returns milliseconds of single calls,
+            when it is warm; None where the clocks of this process count.
     """
 
     run: Callable[[], object]
-    device_ms: Callable[[int], float] | None = None
+    device_ms: Callable[[], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,3 +98,20 @@ def lacks_packages(extra: str, *packages: str) -> Callable[[], str]:
         return f"{', '.join(missing)} cannot be imported. pip install 'autoprune[{extra}]' installs what it needs."
 
     return lacks
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep warnings and remarks of exporters and compilers from the user: what matters comes as an error.
+
+    Yields:
+        Nothing.
+    """
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
 from autoprune.measure.latency.backend import Backend, lacks_packages
+from autoprune.measure.latency.compiled import lacks_compiler, prepare_compiled
+from autoprune.measure.latency.cuda import lacks_cuda, prepare_cuda_events, prepare_cuda_graphs
 from autoprune.measure.latency.eager import prepare_eager
 from autoprune.measure.latency.onnx_runtime import prepare_onnx_runtime
 from autoprune.measure.latency.openvino import prepare_openvino
+from autoprune.measure.latency.remote import prepare_remote
 from autoprune.records.profile import AUTO_BACKEND, LatencyProfile
 
 #: Backend that takes over where another one cannot run a model.
@@ -28,6 +31,30 @@ LATENCY_BACKENDS: Mapping[str, Backend] = {
         title="OpenVINO on the CPU",
         lacks=lacks_packages("openvino", "onnx", "onnxscript", "openvino"),
         clock="processor",
+    ),
+    "compile": Backend(
+        prepare=prepare_compiled, title="torch.compile, as one graph", lacks=lacks_compiler, clock="processor"
+    ),
+    "cuda_events": Backend(
+        prepare=prepare_cuda_events,
+        title="plain calls on a GPU, timed by its events (not tested on a GPU)",
+        lacks=lacks_cuda,
+        clock="device",
+        falls_back=False,
+    ),
+    "cuda_graphs": Backend(
+        prepare=prepare_cuda_graphs,
+        title="a CUDA graph on a GPU, timed by its events (not tested on a GPU)",
+        lacks=lacks_cuda,
+        clock="device",
+        falls_back=False,
+    ),
+    "remote": Backend(
+        prepare=prepare_remote,
+        title="a command or function that gets an ONNX file and gives milliseconds",
+        lacks=lacks_packages("onnx", "onnx", "onnxscript"),
+        clock="device",
+        falls_back=False,
     ),
 }
 

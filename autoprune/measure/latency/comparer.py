@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from autoprune.errors import ConfigurationError, error_message
+from autoprune.errors import RESUME_ADVICE, ConfigurationError, UserCodeError, error_message
 from autoprune.measure.latency.backend import BackendError, Prepared
 from autoprune.measure.latency.backends import FALLBACK, LATENCY_BACKENDS, backend_of
 from autoprune.measure.latency.eager import eager_call
@@ -102,6 +102,7 @@ class LatencyComparer:
 
         Raises:
             ConfigurationError: The dense model does not run on inputs of the profile.
+            UserCodeError: The device or command of the profile failed.
         """
         model = _converted(model, self.profile)
         with eval_mode(model), eval_mode(self._dense), _torch_threads(self.profile.threads):
@@ -110,12 +111,16 @@ class LatencyComparer:
             try:
                 prepared = self._prepare(model, backend)
             except BackendError as error:
+                if not LATENCY_BACKENDS[backend].falls_back:
+                    raise self._failure(error) from error
                 fallback = f"{backend} does not run this model: {error}."
                 doubts = [f"The ratio is that of {FALLBACK}, since {backend} runs the dense model but not this one."]
                 backend = FALLBACK
                 prepared = self._prepare(model, backend)
             try:
                 return self._timed(prepared, backend, fallback, doubts)
+            except BackendError as error:
+                raise self._failure(error) from error
             finally:
                 for one in prepared:
                     one.close()
@@ -123,6 +128,9 @@ class LatencyComparer:
     def close(self) -> None:
         """Delete what the backend has made for the dense model; so does the end of the comparer."""
         _close(self._prepared)
+
+    def _failure(self, error: BackendError) -> UserCodeError:
+        return UserCodeError(f"The latency profile {self.profile.name} could not be measured: {error}. {RESUME_ADVICE}")
 
     def _prepare_dense(self) -> str:
         """Prepare the dense model once; return the backend that runs it."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import importlib.util
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoprune.errors import describe_exception
-from autoprune.measure.latency.backend import BackendError
+from autoprune.measure.latency.backend import BackendError, quiet
 from autoprune.task.data import Inputs
 
 #: Weights of more bytes lie in a file beside the model: a file of ONNX holds at most 2 GiB.
@@ -43,26 +43,13 @@ def export_onnx(model: nn.Module, inputs: Inputs, to: Path) -> tuple[Path, ...]:
     parts = (*model.parameters(), *model.buffers())
     is_large = sum(part.numel() * part.element_size() for part in parts) > _LARGE_BYTES
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
             assert program is not None
             program.save(str(to), external_data=is_large)
     except Exception as error:  # the exporter runs the user's code, and raises many kinds of errors
         raise BackendError(_reason(error)) from error
     return tuple(path for path in (to, to.with_name(f"{to.name}.data")) if path.is_file())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep remarks of the exporter about packages and deprecated calls from the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _reason(error: BaseException) -> str:
@@ -75,6 +62,34 @@ def _reason(error: BaseException) -> str:
     operator = "" if found is None else f" (operator {'.'.join(filter(None, found.groups()))})"
     last = next((line.strip() for line in texts[-1].splitlines() if line.strip()), "")
     return f"it does not export to ONNX{operator}: {last}"[:500]
+
+
+def onnx_outputs(file: Path, arrays: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+    """Run an ONNX file once on this machine: in ONNX Runtime where it is installed, else by ONNX's own reference.
+
+    Args:
+        file: The file.
+        arrays: Inputs in the order of the file.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        BackendError: The file does not run.
+    """
+    try:
+        if importlib.util.find_spec("onnxruntime") is not None:
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            names = [one.name for one in session.get_inputs()]
+            return list(session.run(None, dict(zip(names, arrays, strict=True))))
+        from onnx.reference import ReferenceEvaluator
+
+        reference = ReferenceEvaluator(str(file))
+        return list(reference.run(None, dict(zip(reference.input_names, arrays, strict=True))))
+    except Exception as error:  # both raise classes of their own that share no base
+        raise BackendError(f"the ONNX file does not run: {describe_exception(error, 300)}") from error
 
 
 def check_outputs(expected: Sequence[Tensor], got: Sequence[Tensor]) -> None:

@@ -194,7 +194,7 @@ def time_pairs(pairs: Sequence[Pair], timing: Timing, watch: HostWatch, enough: 
             start = host.wall()
             bursts.locked = bursts.locked and held
             share = timing.seconds / (2 * LEAST_BURSTS * len(pairs))
-            bursts.add([one.burst(share) for one in loaded], tuple(pair.weight for pair in pairs))
+            bursts.add([one.burst(share, len(bursts.wall)) for one in loaded], tuple(pair.weight for pair in pairs))
             calling += host.wall() - start
         if enough(bursts) and len(bursts.wall) >= LEAST_BURSTS:
             break
@@ -223,12 +223,12 @@ class _Stretches:
         self._loaded = (pair.model(), pair.reference())
         self._calls = tuple(self._warm_up(one) for one in self._loaded)
 
-    def burst(self, share: float) -> tuple[list[Stretch], list[Stretch]]:
-        """Time both in turn; either goes first."""
+    def burst(self, share: float, first: int) -> tuple[list[Stretch], list[Stretch]]:
+        """Time both in turn; either goes first, in the pairs of a burst as in the bursts."""
         times: tuple[list[Stretch], list[Stretch]] = ([], [])
         begin = self._host.wall()
         for number in range(_MOST_PAIRS):
-            for which in (0, 1) if number % 2 == 0 else (1, 0):
+            for which in (0, 1) if (first + number) % 2 == 0 else (1, 0):
                 times[which].append(self._stretch(self._loaded[which], self._calls[which]))
             passed = self._host.wall() - begin
             if passed >= share or (passed >= _BURST_SECONDS and number + 1 >= _PAIRS):
@@ -237,6 +237,8 @@ class _Stretches:
 
     def _warm_up(self, loaded: Loaded) -> int:
         """Call until the time is steady, and return how many calls make a stretch."""
+        if loaded.device_ms is not None:
+            return 1
         first = self._stretch(loaded, 1).wall
         for _ in range(_MOST_WARM_UP):
             second = self._stretch(loaded, 1).wall
@@ -247,7 +249,7 @@ class _Stretches:
 
     def _stretch(self, loaded: Loaded, calls: int) -> Stretch:
         if loaded.device_ms is not None:
-            return Stretch(wall=loaded.device_ms(calls) / 1000.0, thread=0.0)
+            return Stretch(wall=median(loaded.device_ms()) / 1000.0, thread=0.0)
         thread, wall = self._host.thread(), self._host.wall()
         for _ in range(calls):
             loaded.run()
