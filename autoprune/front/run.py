@@ -8,7 +8,7 @@ from pathlib import Path
 from autoprune.codec import Format, from_plain, stored
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances, importances
-from autoprune.records.candidate import CandidateRecord
+from autoprune.records.candidate import CandidateRecord, work_of
 from autoprune.records.ending import Ending
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
@@ -123,10 +123,7 @@ class Run:
             Samples of the sensitivity scan and of all candidates; what candidates share counts once.
         """
         scanned = self.sensitivity()
-        total = scanned.work if scanned is not None else Work()
-        for record in self.records:
-            total += Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
-        return total
+        return (scanned.work if scanned is not None else Work()) + work_of(self.records)
 
     @property
     def ending(self) -> Ending | None:

@@ -13,6 +13,7 @@ from autoprune.errors import StorageError, error_message
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Measurement
 from autoprune.records.origins import Origin
+from autoprune.records.work import Work
 
 RECORD_VERSION = 4
 #: Name of its file.
@@ -164,18 +165,20 @@ def dense_record(records: Iterable[CandidateRecord]) -> CandidateRecord | None:
     return next((record for record in records if record.origin is Origin.DENSE), None)
 
 
-def samples_processed(records: Iterable[CandidateRecord]) -> int:
-    """Count the samples that candidates processed; work that they share counts once.
+def work_of(records: Iterable[CandidateRecord]) -> Work:
+    """Add up the work of candidates; what they share counts once.
 
     Args:
         records: Candidates of one study.
 
     Returns:
-        Number of samples, of forwards and in training.
+        The work, without that of the scan.
     """
-    known = list(records)
-    own = sum(record.samples_forward + record.samples_trained for record in known)
-    return own + max((record.samples_shared for record in known), default=0)
+    parts = (
+        Work(forward=record.samples_forward, trained=record.samples_trained, shared=record.samples_shared)
+        for record in records
+    )
+    return sum(parts, Work())
 
 
 def _faults(record: CandidateRecord) -> list[str]:

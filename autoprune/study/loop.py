@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from autoprune.errors import AutopruneError, StorageError, describe_exception, plain_text
 from autoprune.front.front import Front
 from autoprune.plan.resolved import ResolvedPlan
-from autoprune.records.candidate import CandidateRecord, dense_record, samples_processed
+from autoprune.records.candidate import CandidateRecord, dense_record, work_of
 from autoprune.records.ending import Ending
 from autoprune.records.measurement import Measurement
 from autoprune.records.problem import Problem
@@ -219,7 +219,7 @@ class Loop:
         """Return the samples processed so far, including the scan."""
         scanned = self._folder.read_sensitivity()
         start = 0 if scanned is None else scanned.work.total
-        return start + samples_processed(self._records)
+        return start + work_of(self._records).total
 
     def _measure_on_test(self, reason: str) -> None:
         """Measure on the test split after the search; not where the time is used up, which a later run makes up for."""

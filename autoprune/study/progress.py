@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoprune.front.front import Front
-from autoprune.records.candidate import CandidateRecord, samples_processed
+from autoprune.records.candidate import CandidateRecord, work_of
 from autoprune.records.ending import Ending
 from autoprune.search.settings import StudySettings
 
@@ -71,7 +71,7 @@ class TimeEstimator:
         Args:
             records: The finished candidates.
         """
-        self._since, self._from, self._samples = time.monotonic(), len(records), samples_processed(records)
+        self._since, self._from, self._samples = time.monotonic(), len(records), work_of(records).total
 
     def remaining(self, records: Sequence[CandidateRecord], processed: int) -> float | None:
         """Estimate the seconds until trials, samples or seconds are used up; None before the first counted trial.
@@ -85,7 +85,7 @@ class TimeEstimator:
             return None
         settings = self._settings
         left = float(max(settings.trials - len(records), 0))
-        each = max(samples_processed(records) - self._samples, 1) / fresh
+        each = max(work_of(records).total - self._samples, 1) / fresh
         if settings.samples is not None:
             left = min(left, max(settings.samples - processed, 0) / each)
         seconds = (time.monotonic() - self._since) / fresh * left

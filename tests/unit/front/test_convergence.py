@@ -10,7 +10,7 @@ import pytest
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
 from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
-from autoprune.records.candidate import samples_processed
+from autoprune.records.candidate import work_of
 from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
 
@@ -30,8 +30,8 @@ def test_work_that_candidates_share_counts_once() -> None:
     records = [dense(0.9), *(replace(record(n, measurement(0.5, 500)), samples_shared=700) for n in (1, 2, 3))]
     curve = convergence(front_of(records))
     assert list(curve["samples"]) == [10, 720, 730, 740]
-    assert samples_processed(records) == 740
-    assert len(convergence(front_of([]))["samples"]) == samples_processed([]) == 0
+    assert work_of(records).total == 740
+    assert len(convergence(front_of([]))["samples"]) == work_of([]).total == 0
 
 
 def test_the_worst_candidate_is_the_reference_unless_it_is_given() -> None:

@@ -116,3 +116,23 @@ def test_groups_without_a_choice_stay() -> None:
     model = CostModel.of_table(chain([8, 8], [3, 3]), "multiply_adds")
     widths = scale_to_budget(model, np.ones(2), 0.1, model.channels, np.ones(2))
     assert (widths == 8).all()
+
+
+@pytest.mark.parametrize(("floor", "grain", "top"), [(1, 1, 6), (2, 4, 10), (3, 4, 12), (5, 8, 6), (7, 1, 7)])
+def test_rounding_is_to_the_widths_that_are_allowed(floor: int, grain: int, top: int) -> None:
+    """Against a list of them: multiples of the grain from the floor on, and the dense width."""
+    allowed = AllowedWidths.of(np.array([floor]), np.array([grain]), np.array([top]))
+    known = sorted({*(width for width in range(grain, top, grain) if width >= floor), top})
+    for exact in np.linspace(0, top + 1, 8 * (top + 1) + 1):
+        below, above = [w for w in known if w <= exact], [w for w in known if w >= exact]
+        (down,), (up,) = allowed.down(np.array([exact])), allowed.up(np.array([exact]))
+        assert down == (below[-1] if below else known[0])
+        assert up == (above[0] if above else top)
+        (near,) = allowed.nearest(np.array([exact]))
+        assert near == min(known, key=lambda width: (abs(width - exact), width))
+    for place, width in enumerate(known):
+        near = list(allowed.neighbours(np.array([width]), 0, 2))
+        assert near == known[max(place - 2, 0) : place + 3]
+        (low,), (high,) = allowed.rounding_interval(np.array([width]))
+        assert low == (0.0 if place == 0 else (known[place - 1] + width) / 2)
+        assert high == (np.inf if width == top else (width + known[place + 1]) / 2)

@@ -9,7 +9,7 @@ import pytest
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError
 from autoprune.front.repeats import Repeats, _ranks
-from autoprune.records.candidate import samples_processed
+from autoprune.records.candidate import work_of
 from autoprune.report.repeats import write_repeats_report
 from autoprune.study.repeat import repeat
 from tests.settings import space_of
@@ -31,7 +31,7 @@ def test_each_seed_is_a_study_of_its_own_and_the_numbers_are_theirs(tmp_path: Pa
     alone = autoprune.Study.open(tmp_path / "all" / "seed-4")
     assert comparable(found.fronts[1].records) == comparable(alone.records)
     table, summary = found.table(), found.summary()
-    assert list(table["samples"]) == [samples_processed(front.records) for front in found.fronts]
+    assert list(table["samples"]) == [work_of(front.records).total for front in found.fronts]
     assert len(set(table["hypervolume"])) > 1, "seeds that change nothing are no repeats"
     assert summary.loc["hypervolume", "low"] == table["hypervolume"].min()
     assert summary.loc["hypervolume", "high"] == table["hypervolume"].max()
