@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from autoprune.codec import Format, stored
-from autoprune.plan.validation import is_count, is_finite, is_non_negative, is_share, validate
+from autoprune.plan.rules import NAME, NON_NEGATIVE, PART, SHARE, at_least, check_fields, one_of, or_none
+from autoprune.plan.validation import FieldCheck
 from autoprune.structure.cost import STRUCTURE_COSTS
 
 #: How scores of different groups are made comparable: unchanged; divided by the group's mean; divided by its maximum.
@@ -32,31 +35,23 @@ class GroupPlan:
         False
     """
 
-    ratio: float = 0.0
-    criterion: str = "l2"
-    count: int | None = None
-    threshold: float | None = None
+    ratio: Annotated[float, SHARE] = 0.0
+    criterion: Annotated[str, NAME] = "l2"
+    count: Annotated[int | None, or_none(at_least(0))] = None
+    threshold: Annotated[float | None, or_none(NON_NEGATIVE)] = None
 
     def __post_init__(self) -> None:
-        given = (self.ratio != 0.0, self.count is not None, self.threshold is not None)
-        validate(
-            "a group's plan",
-            (
-                (isinstance(self.criterion, str), "a group's criterion", "be a name", self.criterion),
-                (is_share(self.ratio), "a group's ratio", "lie in [0, 1), as a share of channels", self.ratio),
-                (self.count is None or is_count(self.count), "a group's count", "be an integer >= 0", self.count),
-                (self.threshold is None or is_non_negative(self.threshold), "a threshold", "be >= 0", self.threshold),
-                (sum(given) <= 1, "a group's plan", "say one of ratio, count and threshold", self._said()),
-            ),
-        )
+        check_fields("a group's plan", self, "group", more=self._checks())
+
+    def _checks(self) -> Iterator[FieldCheck]:
+        given = {"ratio": self.ratio or None, "count": self.count, "threshold": self.threshold}
+        wants = "say one of ratio, count and threshold"
+        yield sum(amount is not None for amount in given.values()) <= 1, "a group's plan", wants, given
 
     @property
     def prunes(self) -> bool:
         """Whether channels can be removed at all; False means that the group stays whole, whatever the scores."""
         return self.ratio > 0 or bool(self.count) or bool(self.threshold)
-
-    def _said(self) -> dict[str, object]:
-        return {"ratio": self.ratio, "count": self.count, "threshold": self.threshold}
 
 
 @stored(Format(what="a ranking", optional=None, refuses_unknown=True))
@@ -85,49 +80,25 @@ class RankingPlan:
         'l2'
     """
 
-    ratio: float | None = None
-    count: int | None = None
-    threshold: float | None = None
-    budget: float | None = None
-    cost: str = "multiply_adds"
-    criterion: str = "l2"
-    scale: str = "mean"
-    floor: float = 0.0
-    cap: float = 0.95
+    ratio: Annotated[float | None, or_none(SHARE)] = None
+    count: Annotated[int | None, or_none(at_least(0))] = None
+    threshold: Annotated[float | None, or_none(NON_NEGATIVE)] = None
+    budget: Annotated[float | None, or_none(PART)] = None
+    cost: Annotated[str, one_of(STRUCTURE_COSTS)] = "multiply_adds"
+    criterion: Annotated[str, NAME] = "l2"
+    scale: Annotated[str, one_of(SCORE_SCALES)] = "mean"
+    floor: Annotated[float, SHARE] = 0.0
+    cap: Annotated[float, SHARE] = 0.95
 
     def __post_init__(self) -> None:
+        check_fields("a ranking", self, "ranking", more=self._checks())
+
+    def _checks(self) -> Iterator[FieldCheck]:
         amounts = (self.ratio, self.count, self.threshold, self.budget)
-        budget = self.budget
-        ordered = is_share(self.floor) and is_share(self.cap) and self.floor <= self.cap
-        validate(
-            "a ranking",
-            (
-                (
-                    sum(amount is not None for amount in amounts) == 1,
-                    "a ranking",
-                    "say exactly one of ratio, count, threshold and budget",
-                    amounts,
-                ),
-                (self.ratio is None or is_share(self.ratio), "a ranking's ratio", "lie in [0, 1)", self.ratio),
-                (self.count is None or is_count(self.count), "a ranking's count", "be an integer >= 0", self.count),
-                (self.threshold is None or is_non_negative(self.threshold), "a threshold", "be >= 0", self.threshold),
-                (budget is None or (is_finite(budget) and 0 < budget <= 1), "a budget", "lie in (0, 1]", budget),
-                (
-                    self.cost in STRUCTURE_COSTS,
-                    "the cost of a ranking",
-                    f"be one of {', '.join(STRUCTURE_COSTS)}",
-                    self.cost,
-                ),
-                (isinstance(self.criterion, str), "a ranking's criterion", "be a name", self.criterion),
-                (
-                    self.scale in SCORE_SCALES,
-                    "the scale of a ranking",
-                    f"be one of {', '.join(SCORE_SCALES)}",
-                    self.scale,
-                ),
-                (ordered, "floor and cap", "be shares with 0 <= floor <= cap < 1", (self.floor, self.cap)),
-            ),
-        )
+        one = sum(amount is not None for amount in amounts) == 1
+        yield one, "a ranking", "say exactly one of ratio, count, threshold and budget", amounts
+        shares = (self.floor, self.cap)
+        yield self.floor <= self.cap, "ranking.floor and ranking.cap", "be shares with floor <= cap", shares
 
 
 @stored(Format(what="the plan of blocks", optional=None, refuses_unknown=True))
@@ -144,14 +115,8 @@ class BlockPlan:
         'block_influence'
     """
 
-    count: int
-    criterion: str = "block_influence"
+    count: Annotated[int, at_least(0)]
+    criterion: Annotated[str, NAME] = "block_influence"
 
     def __post_init__(self) -> None:
-        validate(
-            "the plan of blocks",
-            (
-                (is_count(self.count), "the count of blocks", "be an integer >= 0", self.count),
-                (isinstance(self.criterion, str), "a block criterion", "be a name", self.criterion),
-            ),
-        )
+        check_fields("the plan of blocks", self, "blocks")

@@ -92,7 +92,7 @@ def test_replace_gives_a_changed_copy() -> None:
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "0.5", None])
 def test_a_ratio_outside_the_unit_interval_is_refused(ratio: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"ratio must lie in \[0, 1\), as a share of channels, but got"):
+    with pytest.raises(ConfigurationError, match=r"ratio must lie in \[0, 1\), but got"):
         GroupPlan(ratio=ratio)  # type: ignore[arg-type]
 
 
