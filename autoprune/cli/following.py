@@ -35,7 +35,13 @@ _LIVE_ROWS = 12
 _EVERY = 5.0
 #: Most quality that the suggested choice may lose if the search has no limits.
 _DROP = 0.01
-_STAGES = {"scan": "sensitivity scan", "trial": "trials", "test": "test split", "end": "done"}
+_STAGES = {
+    "scan": "sensitivity scan",
+    "trial": "trials",
+    "latency": "latency again",
+    "test": "test split",
+    "end": "done",
+}
 
 
 def show_start(study: Study, folder: Path, settings: StudySettings, proposer: str = "") -> None:

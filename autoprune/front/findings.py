@@ -10,6 +10,8 @@ from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.rung_audit import audit_rungs, training_saved
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.measurement import Latency
+from autoprune.records.objectives import Objective
+from autoprune.records.origins import Origin
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:
@@ -160,26 +162,35 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
 
 
 def _latency(front: Front) -> list[tuple[str, bool]]:
-    """Tell whether members are faster: latency need not follow multiply-adds."""
-    measured = [record for record in front.members if record.search.latency is not None and record.origin != "dense"]
-    if not measured:
-        return []
-    quicker = [
-        record for record in measured if record.search.latency is not None and record.search.latency.ratio_high < 1.0
-    ]
-    if not quicker:
-        return [("No member of the front is measurably quicker than dense on this machine.", True)]
-    best = min(quicker, key=lambda record: record.search.latency.ratio if record.search.latency else math.inf)
-    latency = best.search.latency
-    assert latency is not None
-    return [
-        (
-            f"{len(quicker)} of {len(measured)} members are measurably quicker than dense; "
-            f"the quickest, candidate {best.number}, takes {latency.ratio:.2f} "
-            f"({latency.ratio_low:.2f} to {latency.ratio_high:.2f}) of its time.",
-            False,
+    """Tell for each latency profile whether members are faster: latency need not follow multiply-adds."""
+    return [line for cost in front.problem.costs.values() if cost.is_timed for line in _by_the_clock(front, cost)]
+
+
+def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:
+    pruned = [record for record in front.members if record.origin is not Origin.DENSE]
+    found = [(record.number, one) for record in pruned if (one := cost.comparison(record.search)) is not None]
+    measured = [(number, one) for number, one in found if one.trusted]
+    lines = []
+    if len(measured) < len(found):
+        lines.append(
+            (
+                f"The {cost.title} of {len(found) - len(measured)} of {len(found)} members is in doubt, and decides "
+                "nothing: the machine was busy. The same command measures it again.",
+                True,
+            )
         )
-    ]
+    if not measured:
+        return lines
+    where = "" if cost.title == "latency" else f" ({cost.title})"
+    quicker = [(one.ratio, number, one) for number, one in measured if one.high < 1.0]
+    if not quicker:
+        return [*lines, (f"No member of the front is measurably quicker than dense on this machine{where}.", True)]
+    _, number, best = min(quicker, key=lambda entry: entry[:2])
+    said = (
+        f"{len(quicker)} of {len(measured)} members are measurably quicker than dense{where}; the quickest, "
+        f"candidate {number}, takes {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}) of its time."
+    )
+    return [*lines, (said, False)]
 
 
 def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
@@ -201,7 +212,7 @@ def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
         )
     ]
     return lines + _masks_by_the_clock(
-        [record.search.mask_latency for record in masked if record.search.mask_latency is not None]
+        [latency for record in masked if (latency := record.search.mask_latency) is not None and latency.trusted]
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front import dominance
+from autoprune.front.believed import believed_non_dominated
 from autoprune.front.table import columns, share_of
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.limits import Limits
@@ -69,7 +70,8 @@ class Front:
         points = problem.losses(complete)
         there = np.array([record.selectable for record in complete], dtype=bool)
         mask = there.copy()
-        mask[there] = dominance.non_dominated(points[there])
+        pool = [record for record in complete if record.selectable]
+        mask[there] = believed_non_dominated(pool, points[there], problem)
         members = [record for record, inside in zip(complete, mask, strict=True) if inside]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
         return cls(members=tuple(members), records=tuple(records), problem=problem)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.comparison import Comparison, latency_comparison
 from autoprune.records.measurement import Measurement
-from autoprune.records.objectives import Comparison, Objective, latency_comparison
+from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
 #: (candidate, dense model or None before it was measured) -> value.
@@ -171,7 +172,8 @@ def _cost(cost: Objective) -> Iterator[Column]:
             data=lambda record, dense: {f"{cost.name}_share": share_of(cost, record, dense)},
         )
     if cost.is_timed:
-        yield _compared("ratio to dense", cost.derived, cost.comparison)
+        bracket = "".join(cost.name.partition("[")[1:])
+        yield _compared(f"ratio to dense{bracket}", cost.derived, cost.comparison)
 
 
 def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measurement], Comparison | None]) -> Column:
@@ -179,12 +181,16 @@ def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measure
 
     def text(record: CandidateRecord, _: object) -> str:
         found = read(record.search)
-        return "" if found is None else f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
+        if found is None:
+            return ""
+        return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}){'' if found.trusted else ' in doubt'}"
 
     def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
         found = read(record.search)
-        numbers = (math.nan,) * 3 if found is None else (found.ratio, found.low, found.high)
-        return dict(zip(map(named, ("ratio", "ratio_low", "ratio_high")), numbers, strict=True))
+        values: tuple[object, ...] = (math.nan, math.nan, math.nan, None)
+        if found is not None:
+            values = (found.ratio, found.low, found.high, found.trusted)
+        return dict(zip(map(named, ("ratio", "ratio_low", "ratio_high", "trusted")), values, strict=True))
 
     return Column(heading=f"{heading} (95 %)", text=text, data=data)
 

@@ -11,7 +11,7 @@ from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.display import describe_value
 from autoprune.errors import StorageError, error_message
 from autoprune.plan.plan import PruningPlan
-from autoprune.records.measurement import Measurement
+from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.origins import Origin
 from autoprune.records.work import Work
 
@@ -119,6 +119,19 @@ class CandidateRecord:
     def architecture(self) -> tuple[object, ...]:
         """Key of the architecture; candidates of the same key differ in weights alone."""
         return (self.search.multiply_adds, self.search.parameters, *self.dropped, *sorted(self.widths.items()))
+
+    def with_latencies(self, latencies: Mapping[str, Latency]) -> CandidateRecord:
+        """Replace latencies by later ones.
+
+        Args:
+            latencies: Name of a latency profile -> latency.
+
+        Returns:
+            The record, with the latencies in the measurements on both splits.
+        """
+        found = {**self.search.latencies, **latencies}
+        test = None if self.test is None else replace(self.test, latencies=found)
+        return replace(self, search=replace(self.search, latencies=found), test=test)
 
     def to_json(self) -> str:
         """Write JSON without the test measurement and the mark of removed weights, which have their own files.

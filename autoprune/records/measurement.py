@@ -62,6 +62,18 @@ class Latency:
         return not self.doubts
 
 
+@stored(Format(what="the latencies of a candidate"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaterLatencies:
+    """Latencies that were measured after the trial, in place of earlier ones.
+
+    Attributes:
+        latencies: Name of a latency profile -> latency against dense.
+    """
+
+    latencies: Mapping[str, Latency]
+
+
 def _by_profile(data: Mapping[str, object]) -> Mapping[str, object]:
     """Lift a measurement that knew one latency, which could be missing."""
     if "latency" not in data or "latencies" in data:

@@ -16,7 +16,8 @@ from operator import attrgetter
 import numpy as np
 
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.comparison import Comparison, latency_comparison
+from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 
 #: Name of the objective of the task's quality metric.
 QUALITY = "quality"
@@ -24,23 +25,6 @@ QUALITY = "quality"
 _TIMED = re.compile(r"latency_ms\[([^\[\]]+)\]")
 #: Kinds of objectives: a metric of the task; a cost that follows from widths and blocks alone; any other cost.
 OBJECTIVE_KINDS = ("quality", "structure", "measured")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """A cost compared with the dense model's, both measured in turn, so free of the machine's drift.
-
-    Attributes:
-        ratio: Ratio to the dense model; < 1 is better.
-        low: Lower end of the ratio's 95 % interval.
-        high: Upper end of the ratio's 95 % interval.
-        dense: Number of the dense model.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    dense: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +103,18 @@ class Objective:
             The comparison; None where nothing was measured in turn.
         """
         return None if self.compared is None or measurement is None else self.compared(measurement)
+
+    def trusted_comparison(self, measurement: Measurement | None) -> Comparison | None:
+        """Compare with the dense model, by what can be trusted.
+
+        Args:
+            measurement: Measurement of a candidate; None for none.
+
+        Returns:
+            The comparison; None where nothing was measured in turn, or only what is in doubt.
+        """
+        found = self.comparison(measurement)
+        return found if found is not None and found.trusted else None
 
     def loss(self, value: float) -> float:
         """Turn a number of the objective into a loss: the one place that knows its direction.
@@ -204,7 +200,7 @@ class Objective:
         Returns:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
-        found = [self.comparison(record.search) for record in records]
+        found = [self.trusted_comparison(record.search) for record in records]
         widths = [(one.high - one.low) / 2 for one in found if one is not None]
         return float(np.median(widths)) if widths else 0.0
 
@@ -218,14 +214,14 @@ class Objective:
             records: Candidates of a study.
 
         Returns:
-            Float [records].
+            Float [records]; NaN where nothing was measured that can be trusted.
         """
         if self.compared is None:
             return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
         noise = self.noise(records)
         measured: dict[object, list[float]] = defaultdict(list)
         for record in records:
-            found = self.comparison(record.search)
+            found = self.trusted_comparison(record.search)
             if found is not None:
                 measured[record.architecture].append(self.loss(found.ratio))
         ratios = np.array([np.median(measured.get(record.architecture, [np.nan])) for record in records])
@@ -248,7 +244,7 @@ class Objective:
         ours, theirs = self.comparison(rival.search), self.comparison(record.search)
         if ours is None or theirs is None or rival.architecture == record.architecture:
             return theirs is None or ours is not None
-        return ours.high <= theirs.low
+        return ours.trusted and theirs.trusted and ours.high <= theirs.low
 
 
 @functools.cache
@@ -282,20 +278,6 @@ def further_cost(name: str) -> Callable[[Measurement], float]:
         Function from a measurement to the cost; NaN where it was not measured.
     """
     return lambda measurement: measurement.costs.get(name, float("nan"))
-
-
-def latency_comparison(latency: Latency | None) -> Comparison | None:
-    """Read the comparison of a latency.
-
-    Args:
-        latency: Latency of a model; None where it was not measured.
-
-    Returns:
-        The comparison with the other model.
-    """
-    if latency is None:
-        return None
-    return Comparison(ratio=latency.ratio, low=latency.ratio_low, high=latency.ratio_high, dense=latency.dense_ms)
 
 
 @functools.cache

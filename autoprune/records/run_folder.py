@@ -15,7 +15,7 @@ from autoprune.records.atomic import atomic_folder, cannot_write, write_atomical
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
-from autoprune.records.measurement import Measurement
+from autoprune.records.measurement import Latency, LaterLatencies, Measurement
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.structure.stored import StoredTopology
 from autoprune.structure.topology import Topology
@@ -23,7 +23,7 @@ from autoprune.structure.topology import Topology
 STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
 SENSITIVITY, REPORT = "sensitivity.json", "report.html"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
-RECORD, WEIGHTS, TEST = RECORD_FILE, "weights.safetensors", "test.json"
+RECORD, WEIGHTS, TEST, LATENCIES = RECORD_FILE, "weights.safetensors", "test.json", "latencies.json"
 #: Digest of the weights, in the format of `sha256sum --check`.
 DIGEST = "weights.sha256"
 #: Empty file that marks deleted weights.
@@ -213,6 +213,16 @@ class RunFolder:
         """
         write_atomically(self._candidate(number) / TEST, json.dumps(measurement.to_dict(), indent=1).encode())
 
+    def write_latencies(self, number: int, latencies: Mapping[str, Latency]) -> None:
+        """Write latencies of a candidate that were measured after its trial; they replace the earlier ones.
+
+        Args:
+            number: Number of the candidate.
+            latencies: Name of a latency profile -> latency.
+        """
+        data = to_plain(LaterLatencies(latencies=latencies))
+        write_atomically(self._candidate(number) / LATENCIES, json.dumps(data, indent=1).encode())
+
     def read_candidate(self, number: int) -> CandidateRecord | None:
         """Read one candidate; None if it is not stored.
 
@@ -227,7 +237,8 @@ class RunFolder:
         record = CandidateRecord.from_json(read_bytes(path), test, (folder / REMOVED).exists(), where=str(path))
         if record.number != number:
             raise StorageError(error_message(f"number of {path}", f"be {number}, as its folder says", record.number))
-        return record
+        later = folder / LATENCIES
+        return record.with_latencies(load_dataclass(LaterLatencies, later).latencies) if later.exists() else record
 
     def read_candidates(self) -> list[CandidateRecord]:
         """Read every stored candidate in order of its number."""

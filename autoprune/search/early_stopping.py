@@ -153,6 +153,8 @@ def should_stop(
 ) -> bool:
     """Tell whether a rule stops a candidate at a rung. Costs are those of the front, latency as a ratio to dense.
 
+    A candidate with a latency in doubt is not stopped, and stops no other.
+
     Args:
         rule: Name of the rule.
         rung: Share of the fine-tune's steps that are done, and the quality there.
@@ -165,7 +167,9 @@ def should_stop(
     """
     share, quality = rung
     costs = costs_of([*records, now], problem)
-    past = finished_trials(records, costs, problem.quality)
+    if not all(map(math.isfinite, costs[-1])):
+        return False
+    past = [one for one in finished_trials(records, costs, problem.quality) if all(map(math.isfinite, one.costs))]
     return RULES[rule](RungContext(share=share, loss=problem.quality.loss(quality), costs=costs[-1], past=past))
 
 

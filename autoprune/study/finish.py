@@ -1,4 +1,4 @@
-"""Measure the finished front on the test split."""
+"""After the search: measure latencies in doubt again, and the front on the test split."""
 
 from __future__ import annotations
 
@@ -6,12 +6,52 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.front.front import Front
+from autoprune.plan.kept import KeptChannels
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.store import load_parent
 from autoprune.study.untested import UntestedCandidates
+from autoprune.surgery.cut import cut
 from autoprune.trial.candidate import measure_test
 from autoprune.trial.context import TrialContext
+
+#: Latencies in a row that stay in doubt, after which the machine is taken to be busy for longer.
+BUSY = 3
+
+
+def measure_doubtful_latencies(
+    context: TrialContext,
+    folder: RunFolder,
+    records: list[CandidateRecord],
+    follow: Callable[[int, int], None],
+) -> None:
+    """Measure again the latencies that decide nothing, as they are in doubt, of candidates that can be on the front.
+
+    Args:
+        context: Context of the trials.
+        folder: Run folder.
+        records: All finished candidates; measured ones are replaced in place.
+        follow: Called with (done, total) candidates.
+    """
+    wanted = [place for place, record in enumerate(records) if record.selectable and _in_doubt(record)]
+    busy = 0
+    for count, place in enumerate(wanted):
+        follow(count, len(wanted))
+        record = records[place]
+        kept = KeptChannels(groups=record.kept, dropped=record.dropped)
+        # Latency does not depend on the weights.
+        found = context.costs.latencies(cut(context.task.dense, context.topology, kept), kept)
+        folder.write_latencies(record.number, found)
+        records[place] = record.with_latencies(found)
+        busy = busy + 1 if _in_doubt(records[place]) else 0
+        if busy == BUSY:
+            break
+    if wanted:
+        follow(len(wanted), len(wanted))
+
+
+def _in_doubt(record: CandidateRecord) -> bool:
+    return any(not latency.trusted for latency in record.search.latencies.values())
 
 
 def measure_tests(

@@ -25,7 +25,7 @@ from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 from autoprune.sensitivity.scan import count_parts, scan
-from autoprune.study.finish import measure_tests
+from autoprune.study.finish import measure_doubtful_latencies, measure_tests
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
 from autoprune.study.trials import TrialRunner
@@ -79,6 +79,7 @@ class Loop:
         self._folder.remove_ending()
         try:
             reason = self._search_to_end()
+            self._measure_doubtful(reason)
             self._measure_on_test(reason)
         except AutopruneError as error:
             with contextlib.suppress(OSError, StorageError):  # on a full disk the first error matters
@@ -220,6 +221,17 @@ class Loop:
         scanned = self._folder.read_sensitivity()
         start = 0 if scanned is None else scanned.work.total
         return start + work_of(self._records).total
+
+    def _measure_doubtful(self, reason: str) -> None:
+        """Measure latencies in doubt again; not where the time is used up, which a later run makes up for."""
+        if self._context.timing is None or reason == "seconds":
+            return
+        start = time.monotonic()
+
+        def follow(done: int, total: int) -> None:
+            self._report("latency", part=(done, total), remaining=estimate_remaining(start, (done, total)))
+
+        measure_doubtful_latencies(self._context, self._folder, self._records, follow)
 
     def _measure_on_test(self, reason: str) -> None:
         """Measure on the test split after the search; not where the time is used up, which a later run makes up for."""

@@ -22,7 +22,7 @@ from autoprune.records.run_folder import RunFolder
 DENSE_MS = 10.0
 
 
-def latency(ratio: float, half_width: float = 0.02, drift: float = 1.0) -> Latency:
+def latency(ratio: float, half_width: float = 0.02, drift: float = 1.0, doubts: tuple[str, ...] = ()) -> Latency:
     """A latency of `ratio` to dense; `drift` > 1 is a machine that was slow for both models."""
     return Latency(
         latency_ms=ratio * DENSE_MS * drift,
@@ -34,6 +34,7 @@ def latency(ratio: float, half_width: float = 0.02, drift: float = 1.0) -> Laten
         ratio_high=ratio + half_width,
         backend="eager",
         rounds=9,
+        doubts=doubts,
     )
 
 
