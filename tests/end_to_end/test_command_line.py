@@ -262,13 +262,18 @@ def test_explain_says_what_can_be_pruned_and_writes_nothing(tmp_path: Path, monk
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_script_run_by_itself_is_the_same_study(tmp_path: Path) -> None:
+def test_a_script_run_by_itself_is_the_same_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python study.py --trials 3` and `autoprune run study.py --trials 3`, the default run folder included."""
+    monkeypatch.setenv("COLUMNS", "200")
     runs = []
-    for name, arguments in (("by_itself", ["study.py"]), ("by_command", ["-m", "autoprune", "run", "study.py"])):
+    for name in ("by_itself", "by_command"):
         folder = tmp_path / name / "patterns"
         write(folder)
-        answer = process([*arguments, "--trials", 3], folder)
+        monkeypatch.chdir(folder)
+        by_itself = name == "by_itself"
+        answer = (
+            process(["study.py", "--trials", 3], folder) if by_itself else command("run", "study.py", "--trials", 3)
+        )
         assert answer.code == 0, answer.text
         runs.append((answer, folder / "runs" / "patterns"))
     first, second = (autoprune.Study.open(out) for _, out in runs)

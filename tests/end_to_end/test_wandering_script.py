@@ -41,12 +41,13 @@ def test_so_it_is_where_a_script_that_runs_itself_does_so_on_import(tmp_path: Pa
     assert len(autoprune.Study.open(tmp_path / "mine" / "runs" / "mine").records) == 1
 
 
-def test_sys_exit_in_a_trial_is_no_end_of_the_run(tmp_path: Path) -> None:
+def test_sys_exit_in_a_trial_is_no_end_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = "arguments['loss'] = lambda o, t: sys.exit(0) if o.requires_grad and armed() else loss(o, t)"
     script = write(tmp_path, change=leaving)
     armed = "import sys\n\n\ndef armed():\n    import pathlib\n    return pathlib.Path('out/candidates').is_dir()\n\n\n"
     script.write_text(script.read_text().replace("def loss(", f"{armed}def loss("))
-    answer = process(["-m", "autoprune", "run", "study.py", "--out", "out", "--trials", 3], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    answer = command("run", "study.py", "--out", "out", "--trials", 3)
     assert answer.code == 1
     assert "5 trials crashed one after the other, the last with SystemExit: 0" in answer.sentence
     study = autoprune.Study.open(tmp_path / "out")

@@ -19,6 +19,8 @@ import autoprune
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
+from autoprune.trial.context import TrialContext
+from tests.discoveries import kept_for_the_run
 from tests.faults.victims import before_rename, die
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
@@ -88,7 +90,13 @@ MOMENTS: dict[str, tuple[Callable[[], object], ...]] = {
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    task()  # trains the model that all children share
+    with kept_for_the_run():
+        TrialContext.of(task())  # trains and discovers the model that all children share
+        kill(folder)
+
+
+def kill(folder: Path) -> None:
+    """Run a study for each moment, and print those at which it was killed."""
     for moment, deaths in MOMENTS.items():
         killed = []
         for prepare in deaths:

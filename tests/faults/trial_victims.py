@@ -19,6 +19,8 @@ import autoprune
 from autoprune.errors import AutopruneError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
+from autoprune.trial.context import TrialContext
+from tests.discoveries import kept_for_the_run
 from tests.tasks import flat_task
 from tests.unit.study.small import settings, space
 
@@ -79,11 +81,12 @@ def ended(out: Path, number: int, die: Callable[[], object]) -> str:
 def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     torch.set_num_threads(1)
-    flat_task()  # trains the model that all children share
-    for name, (number, starts) in STUDIES.items():
-        for attempt in range(starts):
-            sys.stdout.write(f"{name} {ended(folder / name, number, WAYS[attempt % len(WAYS)])}\n")
-            sys.stdout.flush()
+    with kept_for_the_run():
+        TrialContext.of(flat_task(test=None))  # trains and discovers the model that all children share
+        for name, (number, starts) in STUDIES.items():
+            for attempt in range(starts):
+                sys.stdout.write(f"{name} {ended(folder / name, number, WAYS[attempt % len(WAYS)])}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from autoprune.proof.discover import discover_structure
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.task.data import Inputs
 from tests.settings import space_of
+from tests.slow import slow
 from tests.zoo.convolutional import PaddedShortcut, ResNet
 from tests.zoo.registry import build_any
 
@@ -22,23 +24,23 @@ TEXTS = Path(__file__).parent
 IMAGE = torch.zeros(1, 1, 16, 16)
 
 
-@pytest.mark.parametrize(
-    ("name", "model", "inputs"),
-    [
-        ("explain_resnet", ResNet(widths=(8, 16, 32), depth=2), IMAGE),
-        # Some channels of it have to stay, so that the last table but one is more than the head.
-        ("explain_padded_shortcut", PaddedShortcut(), IMAGE),
-        # Heads and head width, tied weights.
-        ("explain_gpt2", *build_any("hf_gpt2")),
-        # Two head widths, and groups that the proof has withdrawn.
-        ("explain_levit", *build_any("levit")),
-    ],
-)
-def test_what_explain_prints(
-    name: str, model: nn.Module, inputs: Inputs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+#: Name of a text -> what makes the model and its inputs.
+MODELS: Mapping[str, Callable[[], tuple[nn.Module, Inputs]]] = {
+    "explain_resnet": lambda: (ResNet(widths=(8, 16, 32), depth=2), IMAGE),
+    # Some channels of it have to stay, so that the last table but one is more than the head.
+    "explain_padded_shortcut": lambda: (PaddedShortcut(), IMAGE),
+    # Heads and head width, tied weights.
+    "explain_gpt2": lambda: build_any("hf_gpt2"),
+    # Two head widths, and groups that the proof has withdrawn.
+    "explain_levit": lambda: build_any("levit"),
+}
+
+
+@pytest.mark.parametrize("name", [*list(MODELS)[:-1], slow("explain_levit")])
+def test_what_explain_prints(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS"):
         monkeypatch.delenv(variable, raising=False)
+    model, inputs = MODELS[name]()
     show(explain_topology(discover_structure(model.eval(), inputs), SpaceSettings()))
     printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
     printed = re.sub(r"(\.py):\d+", r"\1:N", printed)  # code of the zoo may move

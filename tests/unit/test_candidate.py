@@ -26,6 +26,7 @@ from autoprune.surgery.cut import cut, rebuild
 from autoprune.trial.candidate import Candidate, evaluate_plan, measure_test, resolve_plan
 from autoprune.trial.context import Parent, TrialContext
 from tests.settings import timed
+from tests.slow import slow
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 
 
@@ -161,8 +162,10 @@ def test_recalibration_with_no_samples_leaves_the_statistics_alone() -> None:
 # The same again
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("distillation_weight", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("criterion", "distillation_weight"),
+    [*((name, 0.0) for name in CRITERIA), ("l2", 0.5), *(slow(name, 0.5) for name in CRITERIA if name != "l2")],
+)
 def test_the_same_seed_gives_bit_identical_weights(criterion: str, distillation_weight: float) -> None:
     wanted = plan(criterion=criterion, distillation=DistillationPlan(weight=distillation_weight))
     first = evaluate_plan(context(), wanted)

@@ -22,12 +22,15 @@ from benchmarks.zoo.decoder import DecodeError, check_values, decode, removed
 from benchmarks.zoo.stir import stir
 from benchmarks.zoo.table import verdict
 from tests.conformance.test_structure import surveyed
+from tests.slow import quick
 from tests.zoo.registry import build_any
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 #: Of different kinds, one for each negative control.
 SEVEN = ("resnet", "densenet", "mobilenet", "group_norm_net", "lstm_classifier", "hf_gpt2", "hf_swin")
+#: Of these, convolutions, a recurrent network and attention.
+QUICK = ("mobilenet", "lstm_classifier", "hf_gpt2")
 
 
 def two_layers() -> nn.Module:
@@ -197,7 +200,7 @@ def test_casts_stay_in_double() -> None:
         assert (torch.ones(2, dtype=torch.float64) / 3).float().dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", [*SEVEN, "nano_gpt", "hf_llama", "batched_moe"])
+@pytest.mark.parametrize("name", quick([*SEVEN, "nano_gpt", "hf_llama", "batched_moe"], QUICK))
 def test_the_decoder_agrees_with_right_cuts(name: str) -> None:
     found, (model, inputs) = surveyed(name), build_any(name)
     for number, draw in enumerate(DRAWS):
@@ -208,7 +211,7 @@ def test_the_decoder_agrees_with_right_cuts(name: str) -> None:
         assert cost_fault(model, inputs, found.topology, kept) is None
 
 
-@pytest.mark.parametrize("name", SEVEN)
+@pytest.mark.parametrize("name", quick(SEVEN, QUICK))
 def test_an_index_map_that_is_shifted_by_one_is_found(name: str) -> None:
     """By the decoder and by the proof, apart."""
     found = surveyed(name)

@@ -20,6 +20,7 @@ from autoprune.search.proposal import Failure, Proposal, Result
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.state import Model
 from tests.settings import space_of
+from tests.slow import slow
 from tests.unit.search import synthetic
 from tests.unit.search.synthetic import PROBLEM, front_of, model, run, run_trial, settings
 
@@ -32,8 +33,8 @@ def told(proposal: Proposal) -> tuple[object, ...]:
     return proposal.number, proposal.origin, proposal.plan.asked, proposal.start_from, proposal.rungs
 
 
-@pytest.mark.parametrize(("sampler", "count"), [("tpe", 300), ("evolution", 90)])
-def test_three_hundred_proposals_with_eight_out_noise_and_failures(sampler: str, count: int) -> None:
+@pytest.mark.parametrize(("sampler", "count"), [("tpe", 90), ("evolution", 90), slow("tpe", 300)])
+def test_many_proposals_with_eight_out_noise_and_failures(sampler: str, count: int) -> None:
     search = Search(model(), settings(sampler=sampler, trials=count))
     asked = run(search, count, out=8, failing=0.1)
     assert len({proposal.number for proposal in asked}) == len(asked) == count
@@ -63,13 +64,14 @@ def test_three_hundred_proposals_with_eight_out_noise_and_failures(sampler: str,
     assert max(record.search.quality for record in quarter) > uniform.quality
 
 
+@pytest.mark.parametrize("count", [24, slow(60)])
 @pytest.mark.parametrize("sampler", ["tpe", "evolution", "qmc", "random"])
-def test_killed_after_every_ask_and_every_tell_it_proposes_the_same(sampler: str) -> None:
-    chosen = settings(sampler=sampler, trials=60)
-    unbroken = run(Search(model(), chosen), 60, failing=0.1)
+def test_killed_after_every_ask_and_every_tell_it_proposes_the_same(sampler: str, count: int) -> None:
+    chosen = settings(sampler=sampler, trials=count)
+    unbroken = run(Search(model(), chosen), count, failing=0.1)
     trials, records = ledger(), []
     found = []
-    while len(found) < 60:
+    while len(found) < count:
         for _ in range(2):  # the process dies after the first ask, and after the tell below
             assert not settle_interrupted(trials, records, front_of(records))
             search = Search(model(), chosen, ledger=trials, records=records)

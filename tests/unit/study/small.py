@@ -39,11 +39,6 @@ _SPACE: dict[str, object] = {
 }
 
 
-def slow(*values: object) -> object:
-    """Arguments of a test that only `make test-slow` runs: of the kind of others that each commit runs."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def space(**changes: object) -> autoprune.SpaceSettings:
     """Brief fine-tunes."""
     return space_of(**{**_SPACE, **changes})  # type: ignore[arg-type]

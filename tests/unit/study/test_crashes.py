@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 import autoprune
 from autoprune.errors import AutopruneError
+from tests.slow import slow
 from tests.tasks import flat_task
-from tests.unit.study.small import Switch, journal_trials, settings, slow, space
+from tests.unit.study.small import Switch, journal_trials, settings, space
 
 #: Three trials: dense and two uniform, of which one crashes and one takes its place.
 FEW = {"trials": 3, "uniform_points": 3, "solved_points": 0, "space": space(scan=False)}

@@ -21,9 +21,10 @@ from autoprune.search.early_stopping import FinishedTrial, RungContext, Stopping
 from autoprune.search.ledger import STOPPED
 from autoprune.study import rungs
 from autoprune.task.data import IterableSplit
+from tests.slow import slow
 from tests.tasks import blobs, flat_task, image_task
 from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
-from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, slow, space
+from tests.unit.study.small import comparable, journal_trials, quality_by_size, settings, space
 
 # ---- the rules by hand
 

@@ -10,8 +10,9 @@ import autoprune
 from autoprune.records.limits import Limits
 from autoprune.study.preflight import _lengths
 from autoprune.trial.context import TrialContext
+from tests.slow import slow
 from tests.tasks import flat_task, image_task
-from tests.unit.study.small import settings, slow, space
+from tests.unit.study.small import settings, space
 
 STEPS, EXPONENT = 3, 0.8
 LONGER = {"steps": STEPS, "length_exponent": EXPONENT, "criteria": ("l2",), "scan_samples": 500}

@@ -18,8 +18,9 @@ from autoprune.search.storage import exclusive
 from autoprune.structure.reasons import OUTPUT
 from autoprune.study.loop import FAILURES_IN_A_ROW
 from tests.settings import flat
+from tests.slow import slow
 from tests.tasks import flat_task, image_task
-from tests.unit.study.small import Switch, comparable, journal_trials, settings, slow, space
+from tests.unit.study.small import Switch, comparable, journal_trials, settings, space
 from tests.zoo.convolutional import mlp
 
 SAMPLERS = ("tpe", "evolution", "nsga2", "random", "qmc")

@@ -24,8 +24,9 @@ from autoprune.search.space.space import budgets
 from autoprune.study import store
 from autoprune.surgery.cut import cut
 from autoprune.trial.context import TrialContext
+from tests.slow import slow
 from tests.tasks import blobs, image_task, trained_resnet
-from tests.unit.study.small import comparable, journal_study, journal_trials, settings, slow, space
+from tests.unit.study.small import comparable, journal_study, journal_trials, settings, space
 
 #: Outputs of every candidate at the moment that it was stored.
 Outputs = dict[int, Tensor]

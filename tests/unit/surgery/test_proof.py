@@ -19,6 +19,7 @@ from autoprune.proof.discover import discover_structure, prove
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.trace.trace import trace
+from tests.slow import slow
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, stored
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.unit.trace.test_trace import Free, reasons, two_layers
@@ -118,7 +119,7 @@ class Counting(Attention):
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"depth": 6}, {"depth": 4}, {"depth": 6, "ratio": 4}, {"depth": 24}, {"size": 6}, {"num_things": 4}],
+    [slow({"depth": 6}), slow({"depth": 4}), {"depth": 6, "ratio": 4}, {"depth": 24}, {"size": 6}, {"num_things": 4}],
     ids=str,
 )
 def test_numbers_that_only_look_like_a_width(numbers: dict[str, int]) -> None:
@@ -131,8 +132,18 @@ def test_numbers_that_only_look_like_a_width(numbers: dict[str, int]) -> None:
     assert {name: getattr(smaller, name) for name in numbers} == numbers
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mix", MIXES)
+#: Every layout and every mix, all pairs of them in `make test-slow`.
+every_attention = pytest.mark.parametrize(
+    ("layout", "mix"),
+    [
+        (layout, mix) if (one + other) % 4 == 0 else slow(layout, mix)
+        for one, layout in enumerate(LAYOUTS)
+        for other, mix in enumerate(MIXES)
+    ],
+)
+
+
+@every_attention
 def test_every_kind_of_attention(layout: str, mix: str) -> None:
     model, inputs = stirred(Model(Attention(layout, MIXES[mix]))), torch.randn(2, 5, 10)
     topology = discover_structure(model, inputs)
@@ -144,8 +155,7 @@ def test_every_kind_of_attention(layout: str, mix: str) -> None:
         assert bool(topology.group(f"{made}#2").rescaled) == (mix != "stored")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("mix", MIXES)
+@every_attention
 def test_a_cut_of_a_cut_attention(layout: str, mix: str) -> None:
     model, inputs = stirred(Model(Attention(layout, MIXES[mix]))).double(), torch.randn(2, 5, 10).double()
     topology = discover_structure(model, inputs)
@@ -174,8 +184,10 @@ class FromItsInput(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(B, N, C))
 
 
-@pytest.mark.parametrize(("width", "heads"), [(24, 4), (16, 4), (24, 6)])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("width", "heads", "fused"),
+    [(24, 4, True), (16, 4, False), (24, 6, True), slow(24, 4, False), slow(16, 4, True), slow(24, 6, False)],
+)
 def test_attention_that_takes_its_width_from_its_input(width: int, heads: int, fused: bool) -> None:
     model, inputs = stirred(Model(FromItsInput(width, heads, fused), width)), torch.randn(4, 5, 10)
     topology = discover_structure(model, inputs)
