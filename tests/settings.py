@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 
 import autoprune
-from autoprune.measure.latency.timing import Timing
 from autoprune.records.measurement import DEFAULT_PROFILE
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.space.earlier_settings import MOVED
@@ -49,6 +48,8 @@ def flat(data: dict[str, object]) -> dict[str, object]:
 
 def timed(bursts: int) -> dict[str, object]:
     """What a context takes to time plain PyTorch calls, briefly and so without trust."""
+    from autoprune.measure.latency.timing import Timing  # knows torch; tests of the search do without
+
     return {"profiles": (LatencyProfile(name=DEFAULT_PROFILE, backend="eager"),), "timing": Timing(bursts=bursts)}
 
 

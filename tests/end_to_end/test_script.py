@@ -119,7 +119,7 @@ def test_fields_of_the_settings_are_set_on_the_command_line(tmp_path: Path) -> N
     assert found.settings.trials == 3, "an option of its own says more"
     refused = command("explain", write(tmp_path), "--set", "steps=7")
     assert refused.code == 2
-    assert "it is recovery.steps now" in refused.text
+    assert "Set recovery.steps." in refused.text
 
 
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
