@@ -21,7 +21,7 @@ def export(
         str,
         typer.Option(
             help="safetensors; sparse: smaller where many weights are zero, for autoprune alone; torch_export: the "
-            "whole model as a .pt2 file."
+            "whole model as a .pt2 file; onnx: the whole model as an .onnx file."
         ),
     ] = "safetensors",
     script: Annotated[

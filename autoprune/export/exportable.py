@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor, nn
 
+from autoprune.errors import ConfigurationError, error_message
 from autoprune.front.run import Run
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
@@ -110,6 +112,36 @@ class Exportable:
             model=candidate.model.eval(),
             example_inputs=context.task.example_inputs,
         )
+
+    def live(self) -> tuple[nn.Module, Inputs]:
+        """Return the model and its example inputs, for formats that hold the whole model.
+
+        Returns:
+            Both.
+
+        Raises:
+            ConfigurationError: The candidate came without its model.
+        """
+        if self.model is None or self.example_inputs is None:
+            wants = "be given the study script"
+            raise ConfigurationError(
+                error_message("a format that holds the whole model", wants, "none", "Add --script.")
+            )
+        return self.model, self.example_inputs
+
+
+def check_ending(to: Path, ending: str) -> None:
+    """Check the ending of a file to write.
+
+    Args:
+        to: The file.
+        ending: The ending of its format.
+
+    Raises:
+        ConfigurationError: It has another one.
+    """
+    if to.suffix != ending:
+        raise ConfigurationError(error_message("--to", f"end in {ending}", str(to)))
 
 
 def _rebuilt(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoprune.export.exportable import Exportable
+from autoprune.export.onnx import export_onnx_model
 from autoprune.export.safetensors import export_safetensors, export_sparse
 from autoprune.export.torch_export import export_program
 
@@ -42,5 +43,11 @@ EXPORT_FORMATS: Mapping[str, ExportFormat] = {
         ending=".pt2",
         needs_model=True,
         title="the whole model, which runs without its Python classes",
+    ),
+    "onnx": ExportFormat(
+        write=export_onnx_model,
+        ending=".onnx",
+        needs_model=True,
+        title="the whole model for ONNX Runtime and other runtimes, with outputs equal to PyTorch's",
     ),
 }

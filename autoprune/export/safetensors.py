@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import ConfigurationError, NotFoundError, error_message
-from autoprune.export.exportable import Exportable
+from autoprune.export.exportable import Exportable, check_ending
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.records.atomic import write_atomically
@@ -80,8 +80,7 @@ def export_sparse(exportable: Exportable, to: Path) -> tuple[Path, ...]:
 
 
 def _export(exportable: Exportable, to: Path, written: Callable[[Mapping[str, Tensor]], bytes]) -> tuple[Path, ...]:
-    if to.suffix != ".safetensors":
-        raise ConfigurationError(error_message("--to", "end in .safetensors", str(to)))
+    check_ending(to, ".safetensors")
     architecture = {
         "version": ARCHITECTURE_VERSION,
         "study": exportable.name,

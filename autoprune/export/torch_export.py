@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from autoprune.errors import ConfigurationError, error_message, user_code
-from autoprune.export.exportable import Exportable
+from autoprune.errors import user_code
+from autoprune.export.exportable import Exportable, check_ending
 from autoprune.records.atomic import write_atomically
 
 
@@ -28,17 +28,12 @@ def export_program(exportable: Exportable, to: Path) -> tuple[Path, ...]:
         ConfigurationError: Another ending, or a candidate without its model.
         UserCodeError: The model cannot be exported.
     """
-    if to.suffix != ".pt2":
-        raise ConfigurationError(error_message("--to", "end in .pt2", str(to)))
-    if exportable.model is None or exportable.example_inputs is None:
-        raise ConfigurationError(
-            error_message("a format that holds the whole model", "be given the study script", "none", "Add --script.")
-        )
-    given = exportable.example_inputs
+    check_ending(to, ".pt2")
+    model, given = exportable.live()
     args = given if isinstance(given, tuple) else () if isinstance(given, dict) else (given,)
     kwargs = given if isinstance(given, dict) else None
     with torch.no_grad(), user_code("torch.export of the model"):
-        program = torch.export.export(exportable.model, args, kwargs)
+        program = torch.export.export(model, args, kwargs)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     write_atomically(to, buffer.getvalue())

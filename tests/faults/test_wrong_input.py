@@ -235,7 +235,7 @@ def test_an_unknown_candidate(finished: tuple[Path, Path], tmp_path: Path) -> No
 
 def test_an_unknown_format(finished: tuple[Path, Path], tmp_path: Path) -> None:
     answer = command("export", finished[1], "--candidate", 0, "--format", "onx", "--to", tmp_path / "m.onnx")
-    refused(answer, "--format must be one of safetensors, sparse, torch_export, but got 'onx'")
+    refused(answer, "--format must be one of onnx, safetensors, sparse, torch_export, but got 'onx'")
     # Said before the folder is looked at.
     answer = command("export", tmp_path / "nothing", "--candidate", 0, "--format", "spars", "--to", tmp_path / "m")
     refused(answer, "but got 'spars'. Did you mean 'sparse'?")

@@ -18,6 +18,7 @@ from autoprune.export.exportable import Exportable
 from autoprune.export.formats import EXPORT_FORMATS
 from autoprune.export.safetensors import ARCHITECTURE_VERSION, export_safetensors, export_sparse
 from autoprune.front.run import Run
+from autoprune.measure.latency.onnx_file import onnx_outputs
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.maskable import maskable
 from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
@@ -217,20 +218,27 @@ def test_the_bytes_of_a_masked_candidate_are_those_of_its_file(masked: autoprune
 def test_a_masked_candidate_is_exported_in_every_format(name: str, masked: autoprune.Study, tmp_path: Path) -> None:
     inputs = blobs(60, seed=9)[0][: len(EXAMPLE)]
     chosen = EXPORT_FORMATS[name]
-    for record in masked.records:
+    for record in masked.records[:2] if chosen.needs_model else masked.records:
         to = tmp_path / f"{record.number}{chosen.ending}"
         found = Exportable.of_run(masked.stored, record.number, image_task() if chosen.needs_model else None)
         written = chosen.write(found, to)
         assert written[0] == to
         assert all(path.is_file() for path in written)
         with torch.no_grad():
-            assert torch.equal(read_back(name, to)(inputs), masked.rebuild(record.number)(inputs))
+            assert same(name, read_back(name, to)(inputs), masked.rebuild(record.number)(inputs))
+
+
+def same(name: str, read: torch.Tensor, own: torch.Tensor) -> bool:
+    """Bit by bit, but for a format whose runtime has operators of its own."""
+    return torch.allclose(read, own, atol=1e-4) if name == "onnx" else torch.equal(read, own)
 
 
 def read_back(name: str, path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """The model as one who has the file reads it."""
     if name == "torch_export":
         return torch.export.load(path).module()  # type: ignore[no-any-return]
+    if name == "onnx":
+        return lambda inputs: torch.from_numpy(onnx_outputs(path, [inputs.numpy()])[0])
     return autoprune.load_safetensors(untrained(), EXAMPLE, path)
 
 
@@ -242,9 +250,8 @@ def test_a_candidate_of_no_study_is_exported_too(name: str, tmp_path: Path) -> N
     to = tmp_path / f"m{EXPORT_FORMATS[name].ending}"
     EXPORT_FORMATS[name].write(Exportable.of_candidate(candidate, context), to)
     with torch.no_grad():
-        assert torch.equal(
-            read_back(name, to)(context.task.example_inputs), candidate.model(context.task.example_inputs)
-        )
+        inputs = context.task.example_inputs
+        assert same(name, read_back(name, to)(inputs), candidate.model(inputs))
 
 
 @pytest.mark.parametrize("name", EXPORT_FORMATS)
