@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autoprune.plan.recovery import SchedulePlan as SchedulePlan
     from autoprune.plan.weights import WeightPlan as WeightPlan
     from autoprune.records.limits import Limits as Limits
+    from autoprune.records.profile import LatencyProfile as LatencyProfile
     from autoprune.search.settings import MeasureSettings as MeasureSettings
     from autoprune.search.settings import StorageSettings as StorageSettings
     from autoprune.search.settings import StudySettings as StudySettings
@@ -63,6 +64,7 @@ _WHERE = {
     "Explanation": "autoprune.explaining.explanation",
     "Front": "autoprune.front.front",
     "GroupPlan": "autoprune.plan.allocation",
+    "LatencyProfile": "autoprune.records.profile",
     "Limits": "autoprune.records.limits",
     "PreparedTask": "autoprune.task.prepare",
     "Progress": "autoprune.study.progress",

@@ -13,7 +13,7 @@ from autoprune.task.clone import clone_with
 from autoprune.task.data import Split
 from autoprune.task.functions import finite_number
 from autoprune.task.modes import seeded
-from autoprune.task.names import wrong_name
+from autoprune.task.names import wrong_metric_name
 from autoprune.task.nested import first_tensor
 
 #: Model in eval mode -> name -> number; one name is the task's quality.
@@ -85,7 +85,7 @@ class Evaluation:
         if not isinstance(found, Mapping):
             expected = f"return a dict name -> number with {self.quality!r}"
             raise ConfigurationError(error_message(self.argument, expected, type(found).__name__))
-        wrong = [fault for name in found if (fault := wrong_name(f"a name that {self.argument} returns", name))]
+        wrong = [fault for name in found if (fault := wrong_metric_name(f"a name that {self.argument} returns", name))]
         if wrong:
             raise ConfigurationError(" ".join(wrong))
         if self.quality not in found:

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from autoprune.errors import ConfigurationError, UnknownNameError, describe_exception, error_message
 from autoprune.task.functions import call_fault, name_of
 from autoprune.task.metrics import METRICS, metrics_by_name
-from autoprune.task.names import wrong_name
+from autoprune.task.names import wrong_metric_name, wrong_name
 
 T = TypeVar("T")
 _NAMED = "Name them: metrics={'name': function, ...}."
@@ -86,7 +86,7 @@ def metric_faults(given: object, quality: object, directions: object) -> list[st
         expected = "be a non-empty sequence of names and functions, or a dict name -> Metric or function"
         return [error_message("metrics", expected, repr(given), "Or give evaluate=..., which replaces them.")]
     keys = list(given) if isinstance(given, Mapping) else [name_of(metric) for metric in given]
-    faults = [wrong for name in keys if (wrong := wrong_name("the name of a metric", name))]
+    faults = [wrong for name in keys if (wrong := wrong_metric_name("the name of a metric", name))]
     faults += [_UNNAMED for name in keys if name == "<lambda>"]
     if faults:
         return faults

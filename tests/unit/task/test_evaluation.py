@@ -107,6 +107,7 @@ def test_the_model_is_a_copy_in_eval_mode_and_draws_repeat() -> None:
         ({"quality": torch.zeros(3)}, "'quality' of evaluate must give one number, but got a tensor of shape (3,)"),
         ({"quality": "good"}, "'quality' of evaluate must give one number, but got str"),
         ({"quality": 1.0, 3: 1.0}, "a name that evaluate returns must be printable text"),
+        ({"quality": 1.0, "latency_ms[b32]": 1.0}, "a name that evaluate returns must be no cost"),
     ],
 )
 def test_results_that_are_no_numbers(result: object, message: str) -> None:

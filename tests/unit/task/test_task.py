@@ -233,6 +233,7 @@ def test_a_checkpoint_that_is_not_there() -> None:
         ("metrics", ("a\x1b[2J",), r"the name of a metric must be printable .*, but got 'a\\x1b\[2J'"),
         ("metrics", ("a\nb",), r"the name of a metric must be printable .*, but got 'a\\nb'"),
         ("metrics", ("m" * 1_000,), "the name of a metric must be printable"),
+        ("metrics", {"size_bytes": None}, "the name of a metric must be no cost, .*, but got 'size_bytes'"),
         ("quality", ["accuracy"], r"quality must be one of the metrics accuracy, recall, but got \['accuracy'\]"),
         ("quality", "f1", "quality must be one of the metrics accuracy, recall, but got 'f1'"),
     ],
