@@ -127,7 +127,7 @@ def _run(seed: int, space: SpaceSettings, trials: int) -> Result:
         study = autoprune.Study.create(task(), chosen, out=f"{folder}/run")
         front = study.run()
         dense = front.get(0).search.multiply_adds
-        points = np.array([[-(r.test or r.search).quality, r.search.multiply_adds / dense] for r in front.members])
+        points = np.array([[-(r.test or r.search).quality, r.search.multiply_adds / dense] for r in front.strict])
         logarithmic = points.copy()
         logarithmic[:, 1] = 1 - np.log(np.maximum(points[:, 1], _LOWEST)) / math.log(_LOWEST)
         work = study.samples()
@@ -138,7 +138,7 @@ def _run(seed: int, space: SpaceSettings, trials: int) -> Result:
             logarithmic=hypervolume(logarithmic, (-0.5, 1.0 + 1e-9)) / 0.5,
             # Every method evaluates each candidate on the search split; that is left out for all of them.
             samples=work.total - evaluated,
-            front=len(front.members),
+            front=len(front.strict),
         )
 
 

@@ -9,6 +9,7 @@ import typer
 from autoprune.cli.options import FolderArgument, LimitOption
 from autoprune.cli.output import report_errors
 from autoprune.errors import ConfigurationError, error_message
+from autoprune.records.paired import CONFIDENCE
 
 
 @report_errors
@@ -23,8 +24,18 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     ] = "multiply_adds",
     knee: Annotated[bool, typer.Option("--knee", help="Choose the bend of the front instead of using limits.")] = False,
     limit: LimitOption = None,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            help="Confidence with which a limit of the quality is kept, given the noise of the search split; 0.5 takes "
+            "the measured quality as it is."
+        ),
+    ] = CONFIDENCE,
 ) -> None:
-    """Print the number of the best candidate within limits, by default those of the search; its row goes to stderr."""
+    """Print the number of the best candidate within limits, by default those of the search.
+
+    Its row goes to stderr, with what its loss may be and how much of its quality may be luck.
+    """
     from autoprune.cli.script import read_limits
     from autoprune.front.run import Run
     from autoprune.report.terminal import show_candidate
@@ -36,6 +47,7 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     # Without limits here, the limits of the search apply.
     limits = read_limits(given) if given else None
     found = Run.open(folder).front()
-    record = found.knee() if knee else found.choose(limits, by)
-    show_candidate(found, record)
+    choice = None if knee else found.choice(limits, by, confidence)
+    record = found.knee() if choice is None else choice.record
+    show_candidate(found, record, () if choice is None else choice.remarks)
     typer.echo(record.number)

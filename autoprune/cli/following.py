@@ -266,11 +266,13 @@ def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = 
     limits = None if front.problem.limits.given else Limits(max_drop=_DROP)
     console.print("Choose: ", f"autoprune choose {named}{f' --max-drop {_DROP:g}' if limits else ''}", sep="")
     try:
-        chosen = front.choose(limits)
+        choice = front.choice(limits)
     except SelectionError as error:
         console.print(str(error), style="yellow")
         return
-    if chosen.origin == "dense":
+    if choice.record.origin == "dense" and choice.nearest is None:
         console.print("No smaller candidate meets the limits: the choice is the dense model itself.", style="yellow")
-    options = f"--candidate {chosen.number} --format safetensors --to model.safetensors"
+    for line in choice.remarks:
+        console.print(line, style="yellow" if choice.nearest is not None else None)
+    options = f"--candidate {choice.record.number} --format safetensors --to model.safetensors"
     console.print("Export: ", f"autoprune export {named} {options}", sep="")

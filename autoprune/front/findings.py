@@ -6,12 +6,15 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from autoprune.front.choice import optimism_text
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.rung_audit import audit_rungs, training_saved
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
 from autoprune.records.measurement import Latency
 from autoprune.records.objectives import Objective
 from autoprune.records.origins import Origin
+from autoprune.records.paired import CONFIDENCE, difference_error
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:
@@ -57,7 +60,9 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
     inside = len(front.within(front.problem.limits))
     if not inside:
         return [(f"No candidate keeps the limits of the search ({asked}).", True)]
-    return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}).", False)]
+    sure = len(front.within(front.problem.limits, CONFIDENCE))
+    doubt = f", {sure} of them with {CONFIDENCE:.0%} confidence" if sure < inside else ""
+    return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}){doubt}.", False)]
 
 
 def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
@@ -111,11 +116,12 @@ def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bo
     share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
     gain, noise = front.gain(record), _noise(record, dense)
     said = f"within the noise of {noise:.4f}" if gain <= noise else f"better by more than the noise of {noise:.4f}"
+    luck = optimism_text(front.optimism(Limits(max_drop=noise)), len(front.complete))
     worse = _worse_on_test(front, record, dense)
     return [
         (
             f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.metric} differs from "
-            f"dense by {gain:+.4f} on search, which is {said}.{worse}",
+            f"dense by {gain:+.4f} on search, which is {said}.{f' {luck}' if luck else ''}{worse}",
             bool(worse),
         )
     ]
@@ -126,7 +132,7 @@ def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord
     if record.test is None or dense.test is None:
         return ""
     lost = front.problem.quality.gain(dense.test.quality, record.test.quality)
-    noise = 1.96 * math.hypot(record.test.quality_error, dense.test.quality_error)
+    noise = 1.96 * difference_error(record.test, dense.test)
     return f" On test it is worse by {lost:.4f}, more than the noise of {noise:.4f}." if lost > noise else ""
 
 
@@ -275,5 +281,5 @@ def _multiply_adds(record: CandidateRecord) -> int:
 
 
 def _noise(a: CandidateRecord, b: CandidateRecord) -> float:
-    """Compute the 95 % half-width of the difference of two qualities, as if independent (cautious on one split)."""
-    return 1.96 * math.hypot(a.search.quality_error, b.search.quality_error)
+    """Compute the 95 % half-width of the difference of two qualities on the search split."""
+    return 1.96 * difference_error(a.search, b.search)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoprune.errors import NotFoundError, SelectionError, error_message
 from autoprune.front import dominance
-from autoprune.front.believed import believed_non_dominated
+from autoprune.front.as_good import find_as_good
+from autoprune.front.believed import believed_non_dominated, find_doubts
+from autoprune.front.choice import Choice, choose, weigh
+from autoprune.front.limit_check import LimitCheck
+from autoprune.front.optimism import estimate_optimism
 from autoprune.front.table import columns, share_of
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
+from autoprune.records.paired import CONFIDENCE, quantile
 from autoprune.records.problem import Problem
 
 if TYPE_CHECKING:
@@ -29,12 +34,15 @@ NO_DENSE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """Non-dominated candidates of a study.
+    """Candidates of a study that no other beats.
 
     Attributes:
-        members: Candidates on the front, the most expensive first.
+        members: Candidates on the front, the most expensive first: the non-dominated ones, and those that are
+            dominated within noise only.
         records: All candidates, also those that were stopped early.
         problem: Objectives that dominance compares, and limits of the search.
+        as_good_as: Number of a member that is dominated within noise -> that of the non-dominated member that it is as
+            good as, see `front.as_good`.
 
     Example:
         >>> from autoprune.records.measurement import Measurement
@@ -53,6 +61,7 @@ class Front:
     members: tuple[CandidateRecord, ...]
     records: tuple[CandidateRecord, ...]
     problem: Problem
+    as_good_as: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Sequence[CandidateRecord], problem: Problem) -> Front:
@@ -69,12 +78,25 @@ class Front:
         complete = [record for record in records if not record.stopped]
         points = problem.losses(complete)
         there = np.array([record.selectable for record in complete], dtype=bool)
-        mask = there.copy()
-        pool = [record for record in complete if record.selectable]
-        mask[there] = believed_non_dominated(pool, points[there], problem)
-        members = [record for record, inside in zip(complete, mask, strict=True) if inside]
+        pool, points = [record for record in complete if record.selectable], points[there]
+        in_doubt = find_doubts(pool, problem)
+        strict = believed_non_dominated(points, in_doubt)
+        as_good: dict[int, int] = {}
+        if QUALITY in problem.objectives:
+            as_good = find_as_good(pool, points, strict, in_doubt, problem.objectives.index(QUALITY))
+        members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
-        return cls(members=tuple(members), records=tuple(records), problem=problem)
+        return cls(
+            members=tuple(members),
+            records=tuple(records),
+            problem=problem,
+            as_good_as={pool[one].number: pool[other].number for one, other in as_good.items()},
+        )
+
+    @property
+    def strict(self) -> tuple[CandidateRecord, ...]:
+        """Members that no other candidate dominates, whatever the noise."""
+        return tuple(record for record in self.members if record.number not in self.as_good_as)
 
     @property
     def metric(self) -> str:
@@ -119,8 +141,7 @@ class Front:
         Returns:
             The number.
         """
-        dense = self.dense
-        return self.problem.objective(objective).shown(record.search, None if dense is None else dense.search)
+        return self._check(None).value(record, objective)
 
     def gain(self, record: CandidateRecord) -> float:
         """Compute the gain of quality over dense on the search split.
@@ -131,9 +152,7 @@ class Front:
         Returns:
             The gain, positive is better; NaN without a dense record.
         """
-        if self.dense is None:
-            return float("nan")
-        return self.problem.quality.gain(record.search.quality, self.dense.search.quality)
+        return -self._check(None).drop(record)
 
     def share(self, record: CandidateRecord) -> float:
         """Compute the multiply-adds as a share of the dense model's.
@@ -194,7 +213,9 @@ class Front:
         return points, (worst, 1.0 + 1e-9)
 
     def knee(self) -> CandidateRecord:
-        """Find the member farthest from the line between the cheapest and the best member, both axes scaled to [0, 1].
+        """Find the non-dominated member farthest from the line between the cheapest and the best one.
+
+        Both axes are scaled to [0, 1].
 
         Source: Das, On characterizing the "knee" of the Pareto curve, 1999.
 
@@ -204,20 +225,27 @@ class Front:
         Raises:
             SelectionError: For an empty front.
         """
-        if not self.members:
+        members = self.strict
+        if not members:
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
-        points = self.problem.losses(self.members, (QUALITY, "multiply_adds"))
+        points = self.problem.losses(members, (QUALITY, "multiply_adds"))
         points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
-        return self.members[int(np.argmin(scaled.sum(axis=1)))]
+        return members[int(np.argmin(scaled.sum(axis=1)))]
 
-    def choose(self, limits: Limits | None = None, by: str = "multiply_adds") -> CandidateRecord:
+    def choose(
+        self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE
+    ) -> CandidateRecord:
         """Choose the best candidate within limits.
+
+        Limits of the loss of quality, and of the quality, are kept with a confidence: by the measured quality and the
+        paired standard error of its difference to dense. The dense model itself loses nothing.
 
         Args:
             limits: Limits to keep; those of the search when None. Limits() has none.
             by: Objective to choose by: "quality", a cost or a metric of the task.
+            confidence: One-sided confidence, in [0.5, 1); 0.5 takes the measured quality as it is.
 
         Returns:
             The candidate.
@@ -226,30 +254,60 @@ class Front:
             SelectionError: When no candidate keeps the limits, which names the nearest one, or when limits refer to the
                 dense model before it was measured.
             UnknownNameError: For an unknown objective or limit.
-            ConfigurationError: When a metric is limited from its better side.
+            ConfigurationError: When a metric is limited from its better side, or for another confidence.
         """
-        best_by = self.problem.objective(by, "--by")
-        limits = self.problem.limits if limits is None else limits
-        self.problem.check_limits(limits)
-        if self.records and self.dense is None and limits.relative:
-            raise SelectionError(f"{', '.join(limits.relative)} cannot be decided. {NO_DENSE}")
+        self.problem.objective(by, "--by")
+        check = self._check(limits, confidence)
+        self.problem.check_limits(check.limits)
+        if self.records and self.dense is None and check.limits.relative:
+            raise SelectionError(f"{', '.join(check.limits.relative)} cannot be decided. {NO_DENSE}")
         # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
-        for records in (self.members, [r for r in self.records if r.selectable]):
-            inside = [r for r in records if self._excess(r, limits) <= 0 and np.isfinite(self.value(r, by))]
-            if inside:
-                return min(inside, key=lambda record: best_by.loss(self.value(record, by)))
-        raise SelectionError(self._none_within(limits, by))
+        return choose((self.members, [record for record in self.records if record.selectable]), check, by)
 
-    def within(self, limits: Limits) -> list[CandidateRecord]:
+    def choice(self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE) -> Choice:
+        """Choose the best candidate within limits, and say what is certain of it and what is luck.
+
+        Args:
+            limits: See `choose`.
+            by: See `choose`.
+            confidence: See `choose`.
+
+        Returns:
+            The choice: the candidate, its optimism, and remarks.
+
+        Raises:
+            AutopruneError: See `choose`.
+        """
+        record, check = self.choose(limits, by, confidence), self._check(limits, confidence)
+        return weigh(record, self.members, self.complete, check, by)
+
+    def optimism(
+        self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = 0.5
+    ) -> float | None:
+        """Estimate how much better the quality of the best candidate within limits looks than it is.
+
+        Args:
+            limits: See `choose`.
+            by: See `choose`.
+            confidence: See `choose`; by default the measured quality decides.
+
+        Returns:
+            The difference, see `front.optimism`; None where no error of the quality is known.
+        """
+        return estimate_optimism(self.complete, self._check(limits, confidence), by)
+
+    def within(self, limits: Limits, confidence: float = 0.5) -> list[CandidateRecord]:
         """List the candidates, trained to the end, that keep limits.
 
         Args:
             limits: Limits to keep.
+            confidence: One-sided confidence, see `choose`; 0.5 takes the measured quality as it is.
 
         Returns:
             The candidates.
         """
-        return [record for record in self.complete if self._excess(record, limits) <= 0]
+        check = self._check(limits, confidence)
+        return [record for record in self.complete if check.worst(record) <= 0]
 
     def table(self) -> pd.DataFrame:
         """Make a table of the members, the most expensive first.
@@ -257,11 +315,15 @@ class Front:
         Returns:
             One row for each member, see `front.table.columns`. Shares and latency_ratio refer to dense;
             search_<metric>_error is the standard error; masks_ratio is the latency against the same model without
-            masks.
+            masks; as_good_as is the candidate that dominates the row's within noise only, None for none.
         """
         import pandas as pd
 
-        return pd.DataFrame([self.row(record) for record in self.members])
+        table = pd.DataFrame([self.row(record) for record in self.members])
+        # Numbers of candidates stay integers beside cells without one.
+        return table.assign(
+            as_good_as=pd.Series([self.as_good_as.get(one.number) for one in self.members], dtype=object)
+        )
 
     def row(self, record: CandidateRecord) -> dict[str, object]:
         """Make the row of one candidate.
@@ -273,11 +335,11 @@ class Front:
             Column -> value.
         """
         found: dict[str, object] = {}
-        for column in columns(self.problem):
+        for column in columns(self.problem, self.as_good_as):
             found |= column.data(record, self.dense)
         return found
 
-    def absolute_limits(self, limits: Limits) -> dict[str, float]:
+    def absolute_limits(self, limits: Limits) -> Mapping[str, float]:
         """Convert limits of costs to numbers.
 
         Args:
@@ -286,70 +348,21 @@ class Front:
         Returns:
             Cost -> limit, the tighter one of two; NaN for a share of an unknown dense cost.
         """
-        found: dict[str, float] = {}
-        each = limits.each
-        for cost in self.problem.costs:
-            for name in (name for name, limit in each.items() if limit.objective == cost):
-                dense = float("nan") if self.dense is None else self.value(self.dense, cost)
-                number = limits.given[name] * (dense if each[name].share else 1.0)
-                found[cost] = float(np.minimum(found.get(cost, np.inf), number))
-        return found
+        return self._check(limits).absolute()
 
-    def excess(self, record: CandidateRecord, limits: Limits) -> dict[str, float]:
-        """Compute by how much a candidate exceeds each limit.
+    def excess(self, record: CandidateRecord, limits: Limits) -> Mapping[str, float]:
+        """Compute by how much a candidate exceeds each limit, by its measured quality.
 
         Args:
             record: Candidate.
             limits: Limits to keep.
 
         Returns:
-            Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
-            in its unit; <= 0 where the limit is kept, infinite where it is unknown.
+            Name -> excess, see `LimitCheck.excess`.
         """
-        excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute_limits(limits).items()}
-        quality = float("nan") if self.dense is None else self.dense.search.quality
-        drops = []
-        for name, limit in limits.each.items():
-            number = limits.given[name]
-            if limit.drop:
-                drops.append(number * abs(quality) if limit.share else number)
-            elif not limit.is_cost:
-                over = self.problem.bound(limit, record) - number
-                excess[name] = (-over if limit.lowest else over) - _rounding(number)
-        if drops:
-            excess["drop"] = -self.gain(record) - float(np.min(drops)) - _rounding(quality)
-        return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
+        return self._check(limits).excess(record)
 
-    def _excess(self, record: CandidateRecord, limits: Limits) -> float:
-        """Find the largest violation; <= 0 when all limits are kept."""
-        return max(self.excess(record, limits).values(), default=0.0)
-
-    def _none_within(self, limits: Limits, by: str) -> str:
-        if not self.members:
-            return error_message("the front", "hold a candidate", "none", "Run the study first.")
-        for name in (by, *self.absolute_limits(limits)):
-            if not any(np.isfinite(self.value(record, name)) for record in self.complete):
-                timed = self.problem.objective(name).is_timed
-                remedy = "measure.latency_rounds says how often; 0 leaves it out." if timed else ""
-                return error_message(
-                    f"{name} of the candidates", "be measured where it decides", "no measurement", remedy
-                )
-        nearest = min(self.members, key=lambda record: self._excess(record, limits))
-        asked = ", ".join(f"{name} {value}" for name, value in limits.given.items())
-        against = "" if self.dense is None else f" ({self.gain(nearest):+.4g} to dense)"
-        numbers = {
-            limit.objective: self.value(nearest, limit.objective)
-            if limit.is_cost
-            else self.problem.bound(limit, nearest)
-            for limit in limits.each.values()
-            if limit.objective not in (QUALITY, self.metric)
-        }
-        others = "".join(f", {name} {value:.6g}" for name, value in numbers.items() if np.isfinite(value))
-        quality = f"{self.metric} {nearest.search.quality:.4g}{against}"
-        got = f"none; the nearest is candidate {nearest.number} with {quality}{others}"
-        return error_message("a candidate", f"keep to {asked}", got, "Loosen a limit or run more trials.")
-
-
-def _rounding(value: float) -> float:
-    """Return the tolerance of a limit: metrics are computed in float32, and differ from their limit by rounding."""
-    return max(1e-6 * abs(value), 1e-9)
+    def _check(self, limits: Limits | None, confidence: float = 0.5) -> LimitCheck:
+        limits = self.problem.limits if limits is None else limits
+        quantile(confidence)  # refuses others
+        return LimitCheck(problem=self.problem, dense=self.dense, limits=limits, confidence=confidence)

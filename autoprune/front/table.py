@@ -36,15 +36,17 @@ class Column:
     needed: Callable[[Sequence[CandidateRecord]], bool] | None = None
 
 
-def columns(problem: Problem) -> list[Column]:
+def columns(problem: Problem, as_good_as: Mapping[int, int] | None = None) -> list[Column]:
     """List the columns of the table of candidates.
 
     Args:
         problem: Problem of the study.
+        as_good_as: Number of a candidate that is dominated within noise -> that of the one that it is as good as.
 
     Returns:
-        Number and origin, the quality, further metrics, then every cost in the order of its registry.
+        Number, origin and mark, the quality, further metrics, then every cost in the order of its registry.
     """
+    marks = as_good_as or {}
     return [
         Column(
             heading="candidate",
@@ -56,6 +58,11 @@ def columns(problem: Problem) -> list[Column]:
             text=lambda record, _: str(record.origin),
             data=lambda record, _: {"origin": str(record.origin)},
         ),
+        Column(
+            heading="as good as",
+            text=lambda record, _: str(marks.get(record.number, "")),
+            data=lambda record, _: {"as_good_as": marks.get(record.number)},
+        ),
         *_quality(problem.metric),
         *(column for name in problem.further_metrics for column in _metric(name)),
         *(column for cost in problem.costs.values() for column in _cost(cost)),
@@ -64,7 +71,10 @@ def columns(problem: Problem) -> list[Column]:
 
 
 def text_table(
-    problem: Problem, dense: CandidateRecord | None, records: Sequence[CandidateRecord]
+    problem: Problem,
+    dense: CandidateRecord | None,
+    records: Sequence[CandidateRecord],
+    as_good_as: Mapping[int, int] | None = None,
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Write a table of candidates for people; columns without content are left out.
 
@@ -72,13 +82,14 @@ def text_table(
         problem: Problem of the study.
         dense: Record of the dense model; None before it was measured.
         records: Candidates, one for each row.
+        as_good_as: See `columns`.
 
     Returns:
         Headings, and the cells of each row.
     """
     shown = [
         (column.heading, cells)
-        for column in columns(problem)
+        for column in columns(problem, as_good_as)
         if any(cells := [column.text(record, dense) for record in records])
         and (column.needed is None or column.needed(records))
     ]

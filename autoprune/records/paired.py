@@ -7,6 +7,7 @@ errors count as independent, which is cautious.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -72,10 +73,19 @@ def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.nda
     if not one.deviations or any(len(other.deviations) != len(one.deviations) for other in others):
         found = np.hypot(one.quality_error, [other.quality_error for other in others])
     else:
-        own, theirs = np.array(one.deviations), np.array([other.deviations for other in others])
-        differences = np.abs(theirs.reshape(len(others), len(own)) - own)
-        largest = differences.max(axis=1, initial=0.0)
-        alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1, initial=0.0)) if len(others) else largest
+        own = _array(one.deviations)
+        theirs = np.array([_array(other.deviations) for other in others]).reshape(len(others), len(own))
+        differences = np.abs(theirs - own)
+        largest = differences.max(axis=1)
+        alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1))
         largest = np.where(largest > 0, largest, alike)
         found = np.sqrt((differences**2).sum(axis=1) + largest**2)
     return np.where([other is one for other in others], 0.0, found)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _array(deviations: tuple[float, ...]) -> np.ndarray:
+    """Convert deviations, which searches compare again and again."""
+    found = np.array(deviations)
+    found.flags.writeable = False
+    return found

@@ -315,13 +315,19 @@ def _points(front: Front, members: Sequence[CandidateRecord], over: Objective, h
         "marker": {
             "color": ORIGIN_COLOURS[origin],
             "size": [11 if record.number in inside else 7 for record in members],
-            "symbol": ["circle" if record.number in inside else "circle-open" for record in members],
+            "symbol": [_symbol(front, record.number in inside, record) for record in members],
         },
         "text": [hovers[record.number] for record in members],
         "hoverinfo": "text",
         "name": origin,
     }
     return {**points, "error_x": _ratio_bars(front, members, over)} if over.is_timed else points
+
+
+def _symbol(front: Front, inside: bool, record: CandidateRecord) -> str:
+    """Return the marker: filled on the front, with a dot where a candidate is dominated within noise only."""
+    within_noise = record.number in front.as_good_as
+    return "circle-open-dot" if within_noise else "circle" if inside else "circle-open"
 
 
 def _ratio_bars(front: Front, members: Sequence[CandidateRecord], over: Objective) -> Properties:
@@ -351,7 +357,7 @@ def _staircase(front: Front, over: Objective) -> list[CandidateRecord]:
 
 
 def _hover(front: Front, record: CandidateRecord) -> str:
-    head, (cells,) = text_table(front.problem, front.dense, [record])
+    head, (cells,) = text_table(front.problem, front.dense, [record], front.as_good_as)
     said = dict(zip(head, cells, strict=True))
     lines = [f"{said.pop('candidate')} ({said.pop('origin')})", *(f"{name}: {cell}" for name, cell in said.items())]
     if record.parent is not None:

@@ -83,7 +83,7 @@ def _lead(front: Front) -> str:
 def _table(front: Front) -> Table:
     dense = front.dense
     records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
-    head, rows = text_table(front.problem, dense, records)
+    head, rows = text_table(front.problem, dense, records, front.as_good_as)
     return Table(head=head, rows=rows, numeric=True)
 
 

@@ -115,15 +115,18 @@ def show_repeats(repeats: Repeats) -> None:
     show_tables(console, split_table(head, rows, _room(console)))
 
 
-def show_candidate(front: Front, record: CandidateRecord) -> None:
+def show_candidate(front: Front, record: CandidateRecord, remarks: Sequence[str] = ()) -> None:
     """Print one candidate's row on standard error, so that standard output holds its number alone.
 
     Args:
         front: Front of a study.
         record: Candidate.
+        remarks: Sentences below the row.
     """
     console = safe_console(stderr=True)
     show_tables(console, front_tables(front, [record], console))
+    for line in remarks:
+        safe_console(stderr=True, soft_wrap=True).print(line)
 
 
 def show_importances(found: Importances) -> None:
@@ -191,7 +194,7 @@ def front_tables(front: Front, records: Sequence[CandidateRecord], console: Cons
     Returns:
         The tables.
     """
-    head, rows = text_table(front.problem, front.dense, records)
+    head, rows = text_table(front.problem, front.dense, records, front.as_good_as)
     return split_table(head, rows, _room(console), named=2)
 
 

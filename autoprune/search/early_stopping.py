@@ -15,12 +15,15 @@ import numpy as np
 from autoprune.front.dominance import pareto_ranks
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import Objective
+from autoprune.records.paired import difference_errors, quantile
 from autoprune.records.problem import Problem
 
 #: Fewest fully trained candidates with which a rule may stop another.
 MIN_TRIALS_FOR_STOPPING = 8
 #: Quantile used as the optimistic bound.
 CONFIDENCE = 0.65
+#: Candidates of the next better, and of the next worse quality whose differences say how large noise is.
+_NEAR = 3
 #: Ridge that keeps the least squares defined where all candidates are alike.
 _RIDGE = 1e-3
 
@@ -34,12 +37,14 @@ class FinishedTrial:
         loss: Loss of the final quality, or of the quality where it was stopped; lower is better.
         costs: Costs; lower is better.
         stopped: Whether it was stopped early.
+        noise: Difference in loss to a candidate of about the same quality that may be luck.
     """
 
     rungs: Mapping[float, float]
     loss: float
     costs: tuple[float, ...]
     stopped: bool = False
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +69,12 @@ StoppingRule = Callable[[RungContext], bool]
 
 
 def front(now: RungContext) -> bool:
-    """Stop a candidate whose optimistic final quality would still be dominated.
+    """Stop a candidate whose optimistic final quality would still be dominated beyond noise.
 
     The final loss is predicted from the loss at the rung and the costs, by least squares over the candidates that were
     trained to the end. The optimistic value lies below the prediction by the CONFIDENCE quantile of the leave-one-out
     residuals, as in the jackknife+. It is dominated if some fully trained candidate that costs no more on any axis is
-    at least as good.
+    better by more than the noise of such a difference, so that it would be off the front for good.
 
     Source of the bound: Barber, Candes, Ramdas, Tibshirani, Predictive inference with the jackknife+, 2021.
 
@@ -91,7 +96,7 @@ def front(now: RungContext) -> bool:
     )
     hoped = _optimistic_loss(seen[:-1], np.array([p.loss for p in known]), seen[-1])
     rivals = [p for p in now.past if not p.stopped and all(a <= b for a, b in zip(p.costs, now.costs, strict=True))]
-    return any(p.loss <= hoped for p in rivals)
+    return any(p.loss + p.noise <= hoped for p in rivals)
 
 
 def _regressors(losses: np.ndarray, costs: np.ndarray) -> np.ndarray:
@@ -200,6 +205,21 @@ def finished_trials(
             loss=quality.loss(record.search.quality),
             costs=cost,
             stopped=record.stopped,
+            noise=noise,
         )
-        for record, cost in zip(records, costs, strict=False)
+        for record, cost, noise in zip(records, costs, _noises(records, quality), strict=False)
     ]
+
+
+def _noises(records: Sequence[CandidateRecord], quality: Objective) -> list[float]:
+    """Compute for each record the difference in quality that may be luck: against those of the nearest quality."""
+    losses = [quality.loss(record.search.quality) for record in records]
+    order = np.argsort(losses, kind="stable").tolist()  # NaN comes last
+    found = [0.0] * len(records)
+    for rank, place in enumerate(order):
+        near = [
+            records[one].search for one in (*order[max(rank - _NEAR, 0) : rank], *order[rank + 1 : rank + 1 + _NEAR])
+        ]
+        if near:
+            found[place] = quantile() * float(np.median(difference_errors(records[place].search, near)))
+    return found

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import RunFolder
 
@@ -14,7 +15,8 @@ from autoprune.records.run_folder import RunFolder
 def removable_weights(front: Front, in_use: Collection[int] = ()) -> Sequence[CandidateRecord]:
     """Return the candidates whose weights can be deleted: dominated for good, without descendants, no baseline.
 
-    Some candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
+    A candidate is dominated for good by one whose quality is better beyond the noise of their difference. Some
+    candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
     come back, and a limit on a cost that is no objective may leave it as the best one. Further metrics count where they
     are objectives or limits of the search. Stopped candidates are on no
     front and in no lineage. Candidates whose weights are deleted already are left out.
@@ -55,8 +57,9 @@ def remove_useless_weights(
 
 
 def _beats(rival: CandidateRecord, record: CandidateRecord, problem: Problem) -> bool:
-    """Return whether a rival has better quality, and is certainly no worse in any cost or metric that matters."""
-    if not problem.quality.gain(rival.search.quality, record.search.quality) > 0:
+    """Return whether a rival is better beyond noise, and certainly no worse in any cost or metric that matters."""
+    gain = problem.quality.gain(rival.search.quality, record.search.quality)
+    if not gain > quantile() * difference_error(rival.search, record.search):
         return False
     limited = (limit.objective for limit in problem.limits.each.values())
     names = dict.fromkeys((*problem.costs, *problem.objectives, *limited))

@@ -98,10 +98,10 @@ def study_of(records: list[object], limits: autoprune.Limits | None = None) -> F
 
 
 FRONT = [
-    dense(0.90, 1000, error=0.05),
-    record(1, measurement(0.899, 700, error=0.05)),
-    record(2, measurement(0.88, 300, error=0.05)),
-    record(3, measurement(0.50, 100, error=0.05)),
+    dense(0.90, 1000),
+    record(1, measurement(0.899, 700)),
+    record(2, measurement(0.88, 300)),
+    record(3, measurement(0.50, 100)),
 ]
 
 

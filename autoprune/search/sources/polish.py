@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from autoprune.front.front import Front
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
+from autoprune.records.paired import difference_errors, quantile
 from autoprune.search.state import SearchState
 from autoprune.structure.topology import Topology
 
@@ -34,8 +37,9 @@ def is_polish_due(sampled: int, share: float) -> bool:
 def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]) -> CandidateRecord | None:
     """Choose the member of the front with the most to gain relative to its training.
 
-    The possible gain is the difference in quality to the best larger candidate, divided by the number of candidates
-    with the same widths. The newest candidate of equal widths stands for them.
+    The possible gain is the difference in quality to the best larger candidate, less what may be luck, divided by the
+    number of candidates with the same widths. Where all of it may be luck, the measured difference decides. The newest
+    candidate of equal widths stands for them.
 
     Args:
         front: Front of all finished candidates.
@@ -50,15 +54,23 @@ def choose_to_polish(front: Front, cost: str, has_weights: Callable[[int], bool]
         for record in _best_of_widths(front)
         if record.plan.recovery.steps > 0 and not record.note and has_weights(record.number)
     ]
-    quality = front.problem.quality
-    best, best_score = None, -1.0
+    best, best_score = None, (-1.0, -1.0)
     for record in members:
         larger = [r for r in front.records if front.value(r, cost) > front.value(record, cost)]
-        gap = max((quality.gain(r.search.quality, record.search.quality) for r in larger), default=0.0)
-        score = max(gap, 0.0) / sum(r.architecture == record.architecture for r in front.records)
-        if score > best_score:
-            best, best_score = record, score
+        trained = sum(r.architecture == record.architecture for r in front.records)
+        sure, measured = _gaps(front, record, larger)
+        if (sure / trained, measured / trained) > best_score:
+            best, best_score = record, (sure / trained, measured / trained)
     return best
+
+
+def _gaps(front: Front, record: CandidateRecord, larger: Sequence[CandidateRecord]) -> tuple[float, float]:
+    """Compute how far a candidate is below the best larger one, beyond noise and as measured; each >= 0."""
+    quality = front.problem.quality
+    gains = np.array([quality.gain(one.search.quality, record.search.quality) for one in larger])
+    gains = np.nan_to_num(gains, nan=-np.inf)
+    noise = quantile() * difference_errors(record.search, [one.search for one in larger])
+    return float(np.max(gains - noise, initial=0.0)), float(np.max(gains, initial=0.0))
 
 
 def _best_of_widths(front: Front) -> Sequence[CandidateRecord]:

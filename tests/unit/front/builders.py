@@ -47,7 +47,7 @@ def measurement(
     zeros: int = 0,
     took: Latency | None = None,
     masked: Latency | None = None,
-    error: float = 0.01,
+    error: float = 0.0,
     split: str = "search",
 ) -> Measurement:
     """A measurement; size and parameters follow the multiply-adds unless given. zeros: parameters that are zero."""

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from autoprune.errors import ConfigurationError, StorageError
 from autoprune.records.measurement import Measurement
 from autoprune.records.paired import difference_error, difference_errors, quantile
+from tests.unit.front.answers import answers, scored
 from tests.unit.front.builders import measurement
-
-
-def scored(right: np.ndarray) -> Measurement:
-    """The accuracy of answers, right or wrong, with one fold for each sample."""
-    share = float(right.mean())
-    deviations = tuple((right - share) / len(right))
-    return replace(measurement(share, error=math.hypot(*deviations)), deviations=deviations)
-
-
-def answers(wrong: range, samples: int = 400) -> np.ndarray:
-    found = np.ones(samples)
-    found[list(wrong)] = 0
-    return found
 
 
 def test_what_two_candidates_get_wrong_together_is_no_noise() -> None:

@@ -15,8 +15,8 @@ from autoprune.records.origins import Origin
 from autoprune.report import figures
 from autoprune.report.figure import json_values
 from autoprune.report.history_figures import growth_figure, lineage_figure
-from tests.unit.front.builders import DENSE_MS, dense, front_of, latency, measurement, record
 from tests.unit.report.drawn import drawn
+from tests.unit.report.noisy import DENSE_MS, dense, front_of, latency, measurement, record
 
 GROUPS = [{"name": "a", "channels": 4}, {"name": "b", "channels": 8}]
 

@@ -8,7 +8,7 @@ from autoprune.front.findings import findings, suggest_candidate
 from autoprune.front.front import NO_DENSE
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
-from tests.unit.front.builders import dense, front_of, latency, measurement, record
+from tests.unit.report.noisy import dense, front_of, latency, measurement, record
 
 
 def sentences(records: list[CandidateRecord], higher_is_better: bool = True) -> list[tuple[str, bool]]:

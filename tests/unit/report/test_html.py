@@ -14,7 +14,7 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.records.sensitivity import BlockSensitivity, Sensitivity
 from autoprune.report.html import write_report
-from tests.unit.front.builders import dense, latency, measurement, record, run_of
+from tests.unit.report.noisy import dense, latency, measurement, record, run_of
 
 SCAN = Sensitivity(
     keep_shares=(0.5, 0.25), added_loss={"a": (0.1, 0.2)}, criterion="l2", samples_forward=1, samples_trained=0

@@ -1,0 +1,150 @@
+"""LimitCheck: by how much candidates exceed limits, with the noise of their quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limit, Limits
+from autoprune.records.objectives import QUALITY
+from autoprune.records.paired import difference_error, quantile
+from autoprune.records.problem import Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitCheck:
+    """Limits of a study, and what they refer to.
+
+    Attributes:
+        problem: Problem of the study.
+        dense: Record of the dense model; None before it was measured.
+        limits: Limits to keep.
+        confidence: One-sided confidence with which limits of the quality are kept; 0.5 takes the measured quality.
+    """
+
+    problem: Problem
+    dense: CandidateRecord | None
+    limits: Limits
+    confidence: float = 0.5
+
+    def value(self, record: CandidateRecord, objective: str) -> float:
+        """Return the displayed number of an objective, to which limits refer, see `Objective.shown`.
+
+        Args:
+            record: Candidate.
+            objective: Name of the objective.
+
+        Returns:
+            The number; NaN where it was not measured.
+        """
+        whole = None if self.dense is None else self.dense.search
+        return self.problem.objective(objective).shown(record.search, whole)
+
+    def absolute(self) -> dict[str, float]:
+        """Convert limits of costs to numbers.
+
+        Returns:
+            Cost -> limit, the tighter one of two; NaN for a share of an unknown dense cost.
+        """
+        found: dict[str, float] = {}
+        each = self.limits.each
+        for cost in self.problem.costs:
+            for name in (name for name, limit in each.items() if limit.objective == cost):
+                dense = float("nan") if self.dense is None else self.value(self.dense, cost)
+                number = self.limits.given[name] * (dense if each[name].share else 1.0)
+                found[cost] = float(np.minimum(found.get(cost, np.inf), number))
+        return found
+
+    @property
+    def largest_drop(self) -> float:
+        """Largest loss of quality against dense, in the metric's unit; NaN where it is unknown or not limited."""
+        quality = float("nan") if self.dense is None else self.dense.search.quality
+        drops = [
+            self.limits.given[name] * (abs(quality) if limit.share else 1.0)
+            for name, limit in self.limits.each.items()
+            if limit.drop
+        ]
+        return float(np.min(drops)) if drops else float("nan")
+
+    def drop(self, record: CandidateRecord) -> float:
+        """Compute the loss of quality against dense on the search split.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            The loss; NaN without a dense record.
+        """
+        if self.dense is None:
+            return float("nan")
+        return self.problem.quality.gain(self.dense.search.quality, record.search.quality)
+
+    def drop_margin(self, record: CandidateRecord) -> float:
+        """Compute how much larger than measured the loss of quality may be, at the confidence.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            The quantile times the paired standard error of the difference to dense; 0 without a dense record.
+        """
+        if self.dense is None:
+            return 0.0
+        return quantile(self.confidence) * difference_error(record.search, self.dense.search)
+
+    def excess(self, record: CandidateRecord) -> Mapping[str, float]:
+        """Compute by how much a candidate exceeds each limit.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
+            in its unit; <= 0 where the limit is kept, infinite where it is unknown.
+        """
+        excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute().items()}
+        for name, limit in self.limits.each.items():
+            if limit.objective not in self.problem.costs and not limit.drop:
+                excess[name] = self._over(record, limit) + self._bound_margin(record, limit)
+        if any(limit.drop for limit in self.limits.each.values()):
+            allowed = self.largest_drop + _rounding(float("nan") if self.dense is None else self.dense.search.quality)
+            excess["drop"] = self.drop(record) + self.drop_margin(record) - allowed
+        return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
+
+    def worst(self, record: CandidateRecord) -> float:
+        """Find the largest violation.
+
+        Args:
+            record: Candidate.
+
+        Returns:
+            The violation; <= 0 when all limits are kept.
+        """
+        return max(self.excess(record).values(), default=0.0)
+
+    def is_of_quality(self, limit: Limit) -> bool:
+        """Tell whether a limit is one of the quality, in which candidates have noise.
+
+        Args:
+            limit: One of the limits.
+
+        Returns:
+            Whether it limits the loss of quality, or the quality.
+        """
+        return limit.drop or limit.objective in (QUALITY, self.problem.metric)
+
+    def _over(self, record: CandidateRecord, limit: Limit) -> float:
+        number = self.limits.given[limit.name]
+        over = self.problem.bound(limit, record) - number
+        return (-over if limit.lowest else over) - _rounding(number)
+
+    def _bound_margin(self, record: CandidateRecord, limit: Limit) -> float:
+        return quantile(self.confidence) * record.search.quality_error if self.is_of_quality(limit) else 0.0
+
+
+def _rounding(value: float) -> float:
+    """Return the tolerance of a limit: metrics are computed in float32, and differ from their limit by rounding."""
+    return max(1e-6 * abs(value), 1e-9)

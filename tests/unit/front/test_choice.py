@@ -1,0 +1,176 @@
+"""A limit of the loss is kept with a confidence, and luck is said."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autoprune.errors import ConfigurationError, SelectionError
+from autoprune.front.choice import optimism_text
+from autoprune.front.findings import findings, limit_findings
+from autoprune.front.front import Front
+from autoprune.records.limits import Limits
+from autoprune.records.precision import more_samples, needed_factor
+from tests.unit.front.answers import answers, candidate
+from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
+
+#: Against dense, candidate 1 loses 3 samples of 400 and wins 3; candidate 2 loses 8 and wins 5; candidate 3 loses 12.
+DENSE = candidate(0, answers(range(12)), 1000, "dense")
+SURE = candidate(1, answers(range(3, 15)), 700)
+DOUBTFUL = candidate(2, answers(range(5, 20)), 400)
+WORSE = candidate(3, answers(range(24)), 100)
+RECORDS = [DENSE, SURE, DOUBTFUL, WORSE]
+
+
+def test_the_drop_is_kept_with_confidence() -> None:
+    """The margin is 1.28 times sqrt(discordant + 1) / 400: 0.0085 for candidate 1, 0.012 for candidate 2."""
+    front = front_of(RECORDS)
+    assert front.choose(Limits(max_drop=0.01), confidence=0.5).number == 2
+    assert front.choose(Limits(max_drop=0.01)).number == 1
+    assert front.choose(Limits(max_drop=0.01), confidence=0.99).number == 0
+    assert front.choose(Limits(max_drop=0.02)).number == 2
+    assert front.choose(Limits(max_drop_share=0.0103)).number == 1
+
+
+def test_bounds_of_the_quality_are_kept_with_its_own_error() -> None:
+    front = front_of(RECORDS)
+    assert front.choose(Limits(min_quality=0.955), confidence=0.5).number == 2
+    assert front.choose(Limits(min_quality=0.955)).number == 1
+    with pytest.raises(SelectionError, match=r"keep to min_quality 0\.98, but got none"):
+        front.choose(Limits(min_quality=0.98))
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 90])
+def test_a_confidence_out_of_range_is_refused(confidence: float) -> None:
+    with pytest.raises(ConfigurationError, match="confidence"):
+        front_of(RECORDS).choose(Limits(max_drop=0.01), confidence=confidence)
+
+
+def test_without_errors_the_measured_quality_decides() -> None:
+    bare = [replace(one, search=replace(one.search, quality_error=0.0, deviations=())) for one in RECORDS]
+    choice = front_of(bare).choice(Limits(max_drop=0.01))
+    assert (choice.record.number, choice.optimism, choice.remarks) == (2, None, [])
+
+
+def test_it_says_what_the_loss_may_be() -> None:
+    choice = front_of(RECORDS).choice(Limits(max_drop=0.01))
+    said = "On search its accuracy is +0 to dense, and at most 0.00848 below it with 90% confidence."
+    assert choice.remarks[0] == said
+
+
+def test_where_none_but_the_dense_model_qualifies_the_nearest_is_named() -> None:
+    choice = front_of([DENSE, DOUBTFUL, WORSE]).choice(Limits(max_drop=0.01))
+    assert choice.record.number == 0
+    assert choice.nearest is DOUBTFUL
+    said = " ".join(choice.remarks)
+    assert "No smaller candidate keeps max_drop 0.01 with 90% confidence: the choice is the dense model itself." in said
+    assert "The nearest is candidate 2, -0.0075 to dense, and at most 0.0195 below it with 90% conf" in said
+    assert "The search split tells differences of about 0.012; about 6 times as many samples would tell 0.01" in said
+
+
+def test_where_none_qualifies_the_nearest_and_its_bound_are_named() -> None:
+    wanted = r"max_drop 0\.01 with 90% confidence, max_multiply_adds 500, .* 2 .*\(-0\.0075 to dense, and at most"
+    with pytest.raises(SelectionError, match=wanted):
+        front_of(RECORDS).choose(Limits(max_drop=0.01, max_multiply_adds=500))
+
+
+def test_of_equal_costs_the_better_quality_is_chosen() -> None:
+    twin = candidate(4, answers(range(3, 16)), 700)
+    assert front_of([DENSE, twin, SURE]).choose(Limits(max_drop=0.02)).number == 1
+
+
+def test_limits_of_the_search_count_what_keeps_them_and_what_does_for_sure() -> None:
+    front = Front.of(RECORDS, problem_of(limits=Limits(max_drop=0.01)))
+    assert limit_findings(front) == [
+        ("3 of 4 candidates keep the limits of the search (max_drop 0.01), 2 of them with 90% confidence.", False)
+    ]
+
+
+# ---- optimism
+
+
+def lucky(count: int, seed: int, samples: int = 300) -> list[object]:
+    """Candidates that are equally good, on independent samples, and a dense model."""
+    generator = np.random.default_rng(seed)
+    found = [candidate(0, (generator.random(samples) > 0.1).astype(float), 1000, "dense")]
+    return found + [candidate(n, (generator.random(samples) > 0.1).astype(float), 500 - n) for n in range(1, count)]
+
+
+def test_the_optimism_of_the_best_is_how_far_it_is_above_what_it_is() -> None:
+    """All are right 9 times of 10; what the best shows above that is luck. Means over 30 studies."""
+    shown, told = [], []
+    for seed in range(20, 50):
+        front = front_of(lucky(12, seed))
+        choice = front.choice(Limits(), "quality")
+        shown.append(choice.record.search.quality - 0.9)
+        told.append(choice.optimism)
+    assert np.mean(shown) > 0.015
+    assert np.mean(told) == pytest.approx(np.mean(shown), rel=0.3)
+
+
+def test_more_candidates_are_more_luck() -> None:
+    few, many = (np.mean([front_of(lucky(n, seed)).optimism(by="quality") for seed in range(5)]) for n in (2, 30))
+    assert many > 1.5 * few
+
+
+def test_a_choice_by_cost_within_a_limit_is_lucky_too() -> None:
+    assert front_of(lucky(12, 0)).optimism(Limits(max_drop=0.0)) > 0.003
+    assert front_of(lucky(12, 0)).optimism(Limits()) == pytest.approx(0.0, abs=0.002), "the cheapest is no luck"
+
+
+def test_a_lower_metric_is_lucky_downwards() -> None:
+    records = [
+        replace(one, search=replace(one.search, quality=1 - one.search.quality,
+                                    deviations=tuple(-d for d in one.search.deviations)))
+        for one in lucky(12, 0)
+    ]  # fmt: skip
+    plain = front_of(lucky(12, 0)).optimism(by="quality")
+    assert front_of(records, higher_is_better=False).optimism(by="quality") == pytest.approx(plain, rel=0.1)
+
+
+def test_older_records_are_drawn_independently() -> None:
+    old = [replace(one, search=replace(one.search, deviations=())) for one in lucky(12, 0)]
+    assert front_of(old).optimism(by="quality") == pytest.approx(front_of(lucky(12, 0)).optimism(by="quality"), rel=0.4)
+
+
+def test_candidates_whose_weights_are_deleted_were_chosen_among() -> None:
+    records = lucky(30, 0)
+    removed = [one if one.number < 3 else replace(one, removed=True) for one in records]
+    assert front_of(removed).optimism(by="quality") == pytest.approx(front_of(records).optimism(by="quality"))
+
+
+def test_one_candidate_that_is_far_better_is_no_luck() -> None:
+    records = [DENSE, candidate(1, answers(range(2)), 900), candidate(2, answers(range(100)), 500)]
+    assert front_of(records).optimism(by="quality") == pytest.approx(0.0, abs=0.0015)
+
+
+def test_the_sentence() -> None:
+    assert optimism_text(0.00612, 40) == "Chosen among 40: looks about 0.006 better on the search split than it is."
+    assert [optimism_text(None, 40), optimism_text(0.0, 40), optimism_text(0.1, 1)] == ["", "", ""]
+    choice = front_of(lucky(12, 0)).choice(Limits(), "quality")
+    assert re.fullmatch(r"Chosen among 12: looks about 0\.0\d+ better on .*", choice.remarks[-1])
+
+
+def test_the_report_says_it_where_it_names_a_candidate() -> None:
+    said = " ".join(line for line, _ in findings(front_of(lucky(12, 0))))
+    assert re.search(r"Candidate \d+ has \d+% .* Chosen among 12: looks about 0\.\d+ better", said)
+
+
+def test_unmeasured_candidates_have_no_part() -> None:
+    records = [*lucky(5, 0), record(9, measurement(float("nan"), 1))]
+    assert front_of(records).optimism(by="quality") is not None
+    assert front_of([dense(0.9)]).optimism() is None
+
+
+# ---- samples that a limit needs
+
+
+def test_samples_that_a_limit_needs() -> None:
+    """With a margin of half the limit, an equal candidate is accepted 9 times of 10."""
+    assert needed_factor(0.005, 0.01) == pytest.approx(1.0)
+    assert needed_factor(0.01, 0.01) == pytest.approx(4.0)
+    assert more_samples(0.0117, 0.01) == "about 6 times as many samples"
+    assert more_samples(0.01, 0.0) == "no number of samples"
