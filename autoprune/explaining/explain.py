@@ -24,6 +24,7 @@ from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule
 from autoprune.study.identity import layers_of, problem_of, unprunable_rows
 from autoprune.study.preflight import check_space, task_notes
+from autoprune.study.search_noise import search_noise_note
 from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
@@ -93,11 +94,13 @@ def explain(task: Task, space: SpaceSettings | None = None) -> Explanation:
     """
     settings = SpaceSettings() if space is None else space
     prepared = prepare(task)
+    noise = ""
     if isinstance(settings, StudySettings):
         problem_of(prepared, settings)
+        noise = search_noise_note(prepared, settings.limits)
     context = TrialContext.of(prepared, protect=settings.structure.protect)
     found = explain_topology(context.topology, settings, context.task.prediction.kind)
-    notes = (*found.notes, *task_notes(settings, context), *_refusal(settings, context))
+    notes = (*found.notes, *task_notes(settings, context), *_refusal(settings, context), *([noise] if noise else []))
     return replace(found, task=context.task.summary(), notes=notes)
 
 

@@ -43,6 +43,7 @@ from autoprune.study.preflight import (
     mode_notes,
 )
 from autoprune.study.progress import OnProgress
+from autoprune.study.search_noise import search_noise_note
 from autoprune.study.store import load_parent
 from autoprune.task.prepare import prepare
 from autoprune.task.task import Task
@@ -335,10 +336,13 @@ class Study:
         return self.front()
 
     def _refer_to_dense(self, context: TrialContext) -> None:
-        """Keep the dense model's milliseconds of an earlier run, with which all candidates are compared."""
+        """Keep the dense model's milliseconds of an earlier run, and warn of a search split too small for a limit."""
         dense = dense_record(self.folder.read_candidates())
         if dense is not None:
             context.costs.refer_to(dense.search.latencies)
+        note = search_noise_note(context.task, self.settings.limits, dense)
+        if note:
+            warnings.warn(note, AutopruneWarning, stacklevel=3)
 
     def _need_context(self, what: str) -> TrialContext:
         if self.context is None:
