@@ -37,6 +37,7 @@ from autoprune.recovery.steps import Recovery
 from autoprune.surgery.cut import cut, sliced
 from autoprune.trial.candidate import Candidate, evaluate_plan
 from autoprune.trial.context import Parent, TrialContext
+from tests.slow import diagonal, quick
 from tests.tasks import SEEN, Counting, trained_resnet
 from tests.unit.recovery.watching import (
     Seen,
@@ -51,10 +52,7 @@ from tests.unit.recovery.watching import (
 
 GRADUAL = ("iterative", "cubic", "exponential")
 #: One schedule of each kind: at once, by the step, by the rate; the others differ in their shape alone.
-OF_A_KIND = [
-    name if name in ("one_shot", "cubic", "learning_rate") else pytest.param(name, marks=pytest.mark.slow)
-    for name in SCHEDULES
-]
+OF_A_KIND = quick(SCHEDULES, ("one_shot", "cubic", "learning_rate"))
 THREE = {name: SchedulePlan(name=name, updates=3) for name in SCHEDULES}
 
 
@@ -102,9 +100,9 @@ def test_as_many_stay_in_the_end_as_of_one_shot(name: str) -> None:
     assert found.note == ""
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize(("updates", "end"), [(1, 0.75), (5, 1.0), (40, 0.5)])
-def test_every_update_is_that_of_the_timetable(name: str, updates: int, end: float) -> None:
+@pytest.mark.parametrize(("name", "given"), diagonal(SCHEDULES, [(1, 0.75), (5, 1.0), (40, 0.5)]))
+def test_every_update_is_that_of_the_timetable(name: str, given: tuple[int, float]) -> None:
+    updates, end = given
     own = SchedulePlan(name=name, updates=updates, end=end)
     _, seen = callbacks(flat(), plan(schedule=own, scheduler="linear"))
     rates = simulate(scheduler("linear"), 0.05, 12)
@@ -306,7 +304,7 @@ def test_norms_that_a_limit_scales_are_recalibrated_where_nothing_is_trained() -
 # ---- where it starts and ends
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", OF_A_KIND)
 def test_without_steps_every_schedule_is_one_shot(name: str) -> None:
     once = evaluate_plan(convolutional(), plan(0.5, context=convolutional(), steps=0))
     masked = WeightPlan(sparsity=0.5)
@@ -371,10 +369,12 @@ def test_a_fine_tune_that_diverges_on_its_way_gives_the_whole_plan_untrained(nam
             assert found.work.forward >= untrained.work.forward
 
 
-@pytest.mark.parametrize(("name", "weight"), [("cubic", 0.0), ("learning_rate", 0.0), ("cubic", 0.5)])
-@pytest.mark.parametrize("rate", [0.05, 1e12])
-def test_every_sample_is_counted(name: str, weight: float, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "rate"), diagonal([("cubic", 0.0), ("learning_rate", 0.0), ("cubic", 0.5)], [0.05, 1e12])
+)
+def test_every_sample_is_counted(kind: tuple[str, float], rate: float) -> None:
     """Of scores, recalibration, reconstruction and training at each update; of the teacher; of what diverged."""
+    name, weight = kind
     task = one_batch_task(flat=False, model=Counting(trained_resnet()).eval())
     context = TrialContext.of(task)
     wanted = plan(

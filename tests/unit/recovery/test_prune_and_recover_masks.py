@@ -21,6 +21,7 @@ from autoprune.recovery.schedules import SCHEDULES as SHAPES_OF
 from autoprune.recovery.schedules import decay_progress, timetable
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import Parent, TrialContext
+from tests.slow import diagonal
 from tests.unit.recovery.watching import (
     SHAPES,
     Seen,
@@ -95,8 +96,7 @@ def zeros_at_once(kind: str) -> dict[str, float]:
     return zeros_of(evaluate_plan(flat(), kept_whole(PLANS[kind])).model)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("kind", PLANS)
+@pytest.mark.parametrize(("kind", "name"), diagonal(PLANS, SCHEDULES))
 def test_in_the_end_as_sparse_as_by_one_shot(name: str, kind: str) -> None:
     weights = PLANS[kind]
     once = zeros_at_once(kind)
@@ -362,8 +362,7 @@ def sparse_parent(weights: WeightPlan, context: TrialContext | None = None, rati
     return as_parent(evaluate_plan(context or flat(), plan(ratio, context=context, weights=weights, steps=2)))
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("spread", ["layer", "erk", "global", "own"])
+@pytest.mark.parametrize(("spread", "name"), diagonal(["layer", "erk", "global", "own"], SCHEDULES))
 def test_a_tighter_plan_begins_where_its_parent_stopped(name: str, spread: str) -> None:
     """No weight grows back on the way, not even before the first update, and what was zero is masked first."""
     if spread != "own":

@@ -26,6 +26,7 @@ from autoprune.surgery.positions import alive_positions
 from autoprune.task.data import Batch, Inputs, call
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
+from tests.slow import slow
 from tests.tasks import SEEN, Counting, blobs, image_task, trained_mlp, trained_resnet
 from tests.unit.surgery.attentions import Attention, by_shape
 from tests.zoo.registry import WHOLE_ZOO, ZOO, build, build_any
@@ -115,7 +116,9 @@ def test_the_error_of_a_trained_network_falls_on_new_data(ratio: int) -> None:
         assert found < 0.75 * min(plain, off(recalibrated, model, fresh))
 
 
-@pytest.mark.parametrize("name", ["lstm_classifier", "vit", "encoder_padded", "hf_bert_classifier", "wavenet", "unet"])
+@pytest.mark.parametrize(
+    "name", ["lstm_classifier", "vit", "encoder_padded", slow("hf_bert_classifier"), "wavenet", "unet"]
+)
 def test_linear_layers_and_convolutions_of_other_families(name: str) -> None:
     model, inputs = build_any(name)
     topology = discover_structure(model, inputs)

@@ -19,6 +19,7 @@ from autoprune.search.samplers.registry import SAMPLERS, build_sampler, default_
 from autoprune.search.samplers.surrogate import fit
 from autoprune.search.samplers.variation import VARIATIONS
 from autoprune.search.samplers.vectors import Coordinates
+from tests.slow import slow
 
 GROUPS = 24
 RATIOS: dict[str, BaseDistribution] = {f"ratio/{n}": FloatDistribution(0.0, 0.95) for n in range(GROUPS)}
@@ -79,7 +80,7 @@ def test_three_objectives() -> None:
     assert len(late) > 8
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, slow(1)])
 def test_a_limit_keeps_it_where_it_holds(seed: int) -> None:
     def inside(limit: float | None) -> float:
         found = search(EvolutionSampler(seed=seed), trials=60, limit=limit).trials[20:]

@@ -19,7 +19,7 @@ from autoprune.proof.discover import discover_structure, prove
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
 from autoprune.trace.trace import trace
-from tests.slow import slow
+from tests.slow import diagonal, slow
 from tests.unit.surgery.attentions import LAYOUTS, MIXES, Attention, Model, stored
 from tests.unit.surgery.helpers import assert_cut_is_mask, stirred
 from tests.unit.trace.test_trace import Free, reasons, two_layers
@@ -133,14 +133,7 @@ def test_numbers_that_only_look_like_a_width(numbers: dict[str, int]) -> None:
 
 
 #: Every layout and every mix, all pairs of them in `make test-slow`.
-every_attention = pytest.mark.parametrize(
-    ("layout", "mix"),
-    [
-        (layout, mix) if (one + other) % 4 == 0 else slow(layout, mix)
-        for one, layout in enumerate(LAYOUTS)
-        for other, mix in enumerate(MIXES)
-    ],
-)
+every_attention = pytest.mark.parametrize(("layout", "mix"), diagonal(LAYOUTS, MIXES))
 
 
 @every_attention
