@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 import optuna
@@ -36,7 +37,8 @@ class Tried:
     """One candidate. share: multiply-adds over dense. search, test: accuracies; that on test is not a number off the
     front. samples: trained and passed forward.
 
-    work: multiply-adds of its training, forward and backward, with a backward taken as two forwards.
+    work: multiply-adds of its training, forward and backward, with a backward taken as two forwards. latency: over
+    dense, where it is measured.
     """
 
     share: float
@@ -44,13 +46,19 @@ class Tried:
     test: float
     samples: int
     work: float
+    latency: float = math.nan
 
 
 class Bench:
-    """The task with what every method shares: the fine-tune, and how a model is measured."""
+    """The task with what every method shares: the fine-tune, and how a model is measured.
 
-    def __init__(self, task: PreparedTask, recovery: RecoveryPlan) -> None:
-        self.task, self.recovery = task, recovery
+    timed: latency of a model over dense; None where multiply-adds are the cost.
+    """
+
+    def __init__(
+        self, task: PreparedTask, recovery: RecoveryPlan, timed: Callable[[nn.Module], float] | None = None
+    ) -> None:
+        self.task, self.recovery, self.timed = task, recovery, timed
         inputs = task.example_inputs
         assert isinstance(inputs, torch.Tensor)
         self.inputs: torch.Tensor = inputs
@@ -68,7 +76,12 @@ class Bench:
             test=math.nan,
             samples=calibrated + done.forward + done.trained,
             work=3.0 * done.trained * cost / len(self.inputs),
+            latency=math.nan if self.timed is None else self.timed(model),
         )
+
+    def cost(self, tried: Tried) -> float:
+        """Cost of a candidate over dense."""
+        return tried.share if self.timed is None else tried.latency
 
     def test(self, model: nn.Module) -> float:
         """Accuracy on the test split, which decides nothing."""
@@ -80,19 +93,19 @@ def dense_point(bench: Bench) -> Tried:
     """The dense model, which every method has for nothing."""
     model = bench.task.dense
     search = evaluate(bench.task, model, bench.task.search_split).value
-    return Tried(share=1.0, search=search, test=bench.test(model), samples=0, work=0.0)
+    return Tried(share=1.0, search=search, test=bench.test(model), samples=0, work=0.0, latency=1.0)
 
 
-def front(tried: Sequence[Tried]) -> list[int]:
+def front(tried: Sequence[Tried], cost: Callable[[Tried], float] = attrgetter("share")) -> list[int]:
     """Positions of what nothing beats on the search split."""
-    points = np.array([[-each.search, each.share] for each in tried])
+    points = np.array([[-each.search, cost(each)] for each in tried])
     return np.flatnonzero(non_dominated(points)).tolist()
 
 
 def tested(bench: Bench, found: Sequence[tuple[Tried, nn.Module]]) -> list[Tried]:
     """The candidates, with the test split for those that are on their front beside the dense model."""
     dense = dense_point(bench)
-    on = front([*(tried for tried, _ in found), dense])
+    on = front([*(tried for tried, _ in found), dense], bench.cost)
     return [
         replace(tried, test=bench.test(model)) if place in on else tried for place, (tried, model) in enumerate(found)
     ]
