@@ -14,6 +14,9 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
 from autoprune.records.precision import more_samples
 
+#: Remedy for latencies in doubt.
+_BUSY = "The same command of `run` measures them again; --confidence 0.5 takes them as they are."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -80,7 +83,7 @@ def choose(records: Sequence[Sequence[CandidateRecord]], check: LimitCheck, by: 
     """
     best_by, quality = check.problem.objective(by), check.problem.quality
     for pool in records:
-        inside = [record for record in pool if np.isfinite(check.value(record, by)) and check.worst(record) <= 0]
+        inside = [record for record in pool if not _is_unknown(record, check, by) and check.worst(record) <= 0]
         if inside:
             return min(
                 inside,
@@ -176,16 +179,24 @@ def nearest_text(record: CandidateRecord, check: LimitCheck) -> str:
     return said
 
 
+def _is_unknown(record: CandidateRecord, check: LimitCheck, name: str) -> bool:
+    """Tell whether a number is missing, or in doubt where the confidence asks for one that is not."""
+    cost = name in check.problem.costs
+    return not np.isfinite(check.bounded(record, name) if cost else check.value(record, name))
+
+
 def _none_within(
     members: Sequence[CandidateRecord], records: Sequence[CandidateRecord], check: LimitCheck, by: str
 ) -> str:
     if not members:
         return error_message("the front", "hold a candidate", "none", "Run the study first.")
     for name in (by, *check.absolute()):
-        if not any(np.isfinite(check.value(record, name)) for record in records):
-            timed = check.problem.objective(name).is_timed
-            remedy = "measure.latency_rounds says how often; 0 leaves it out." if timed else ""
-            return error_message(f"{name} of the candidates", "be measured where it decides", "no measurement", remedy)
+        if all(_is_unknown(record, check, name) for record in records):
+            in_doubt = any(np.isfinite(check.value(record, name)) for record in records)
+            got, remedy = ("only numbers in doubt", _BUSY) if in_doubt else ("no measurement", "")
+            if check.problem.objective(name).is_timed and not in_doubt:
+                remedy = "measure.latency_rounds says how often; 0 leaves it out."
+            return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
     nearest = min(members, key=check.worst)
     against = "" if check.dense is None else f" ({drop_text(nearest, check)})"
     numbers = {
@@ -197,5 +208,8 @@ def _none_within(
     }
     others = "".join(f", {name} {value:.6g}" for name, value in numbers.items() if np.isfinite(value))
     quality = f"{check.problem.metric} {nearest.search.quality:.4g}{against}"
-    got = f"none; the nearest is candidate {nearest.number} with {quality}{others}"
+    limited = check.absolute()
+    doubtful = sum(any(_is_unknown(one, check, name) for name in limited) for one in records)
+    unknown = f"; for {doubtful} more a cost is missing or in doubt" if doubtful else ""
+    got = f"none; the nearest is candidate {nearest.number} with {quality}{others}{unknown}"
     return error_message("a candidate", f"keep to {asked(check, nearest)}", got, "Loosen a limit or run more trials.")

@@ -13,6 +13,9 @@ from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 
+#: Standard errors in half a 95 % interval.
+_INTERVAL = quantile(0.975)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitCheck:
@@ -22,7 +25,8 @@ class LimitCheck:
         problem: Problem of the study.
         dense: Record of the dense model; None before it was measured.
         limits: Limits to keep.
-        confidence: One-sided confidence with which limits of the quality are kept; 0.5 takes the measured quality.
+        confidence: One-sided confidence with which limits of the quality and of latency are kept; 0.5 takes the
+            measured numbers, also those in doubt.
     """
 
     problem: Problem
@@ -42,6 +46,23 @@ class LimitCheck:
         """
         whole = None if self.dense is None else self.dense.search
         return self.problem.objective(objective).shown(record.search, whole)
+
+    def bounded(self, record: CandidateRecord, cost: str) -> float:
+        """Return the number of a cost that a limit bounds: at the confidence, where it was measured in turn with dense.
+
+        Args:
+            record: Candidate.
+            cost: Name of the cost.
+
+        Returns:
+            The number; NaN where it was not measured, or where it is in doubt and the confidence above 0.5.
+        """
+        value, found = self.value(record, cost), self.problem.objective(cost).comparison(record.search)
+        if found is None or self.confidence == 0.5:
+            return value
+        if not found.trusted:
+            return float("nan")
+        return float(value * (found.high / found.ratio) ** (quantile(self.confidence) / _INTERVAL))
 
     def absolute(self) -> dict[str, float]:
         """Convert limits of costs to numbers.
@@ -105,7 +126,7 @@ class LimitCheck:
             Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
             in its unit; <= 0 where the limit is kept, infinite where it is unknown.
         """
-        excess = {name: self.value(record, name) / limit - 1.0 for name, limit in self.absolute().items()}
+        excess = {name: self.bounded(record, name) / limit - 1.0 for name, limit in self.absolute().items()}
         for name, limit in self.limits.each.items():
             if limit.objective not in self.problem.costs and not limit.drop:
                 excess[name] = self._over(record, limit) + self._bound_margin(record, limit)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from autoprune.errors import SelectionError
 from autoprune.front.findings import findings
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limits
 from autoprune.records.objectives import timed_cost
 from autoprune.records.run_folder import RunFolder
 from autoprune.search.early_stopping import should_stop
@@ -94,3 +96,21 @@ def test_a_measurement_after_the_trial_replaces_the_first(tmp_path: Path) -> Non
     assert found is not None
     assert found.test is not None
     assert found.search.latency == found.test.latency == latency(0.6)
+
+
+def test_a_limit_of_latency_is_kept_with_a_confidence_and_by_numbers_that_are_believed() -> None:
+    wide = record(2, measurement(0.8, 500, took=latency(0.5, 0.1)))
+    front = Front.of([DENSE, wide, _claims(3, 0.9, 300)], PROBLEM)
+    #: 0.5 with a 95 % interval up to 0.6 is below 0.563 with 90 % confidence.
+    assert front.choose(Limits(max_latency_share=0.57), "quality").number == 2
+    with pytest.raises(SelectionError, match=r"nearest is candidate 2.*for 1 more a cost is missing or in doubt"):
+        front.choose(Limits(max_latency_share=0.55), "quality")
+    assert front.choose(Limits(max_latency_share=0.55), "quality", confidence=0.5).number == 3
+
+
+def test_a_choice_by_latency_believes_no_claim() -> None:
+    front = Front.of([DENSE, BELIEVED, _claims(2, 0.75, 400)], PROBLEM)
+    assert front.choose(by="latency_ms").number == 1
+    doubtful = Front.of([_claims(2, 0.75, 400)], PROBLEM)
+    with pytest.raises(SelectionError, match="only numbers in doubt"):
+        doubtful.choose(by="latency_ms")
