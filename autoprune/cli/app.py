@@ -9,6 +9,7 @@ from autoprune.cli.explain import explain
 from autoprune.cli.export import export
 from autoprune.cli.front import front
 from autoprune.cli.importances import importances
+from autoprune.cli.profile import profile
 from autoprune.cli.report import report
 from autoprune.cli.run import run
 from autoprune.cli.solve import solve
@@ -20,6 +21,6 @@ app = typer.Typer(
     help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
 )
 #: Commands in the order of the help.
-COMMANDS = (explain, run, front, choose, importances, solve, report, export)
+COMMANDS = (explain, profile, run, front, choose, importances, solve, report, export)
 for command in COMMANDS:
     app.command()(command)

@@ -36,6 +36,7 @@ _EVERY = 5.0
 #: Most quality that the suggested choice may lose if the search has no limits.
 _DROP = 0.01
 _STAGES = {
+    "profile": "device profile",
     "scan": "sensitivity scan",
     "trial": "trials",
     "latency": "latency again",
@@ -180,6 +181,27 @@ def live(study: Study) -> Iterator[OnProgress]:
                 screen.update(Group(bar, *front_tables(progress.front, progress.front.members[:_LIVE_ROWS], console)))
 
         yield update
+
+
+@contextlib.contextmanager
+def live_profile() -> Iterator[Callable[[int, int, float | None], None]]:
+    """Show on standard error how many models are timed for a device profile, and the time left.
+
+    Yields:
+        The function to call after each model: (done, total, seconds left or None).
+    """
+    console = safe_console(stderr=True)
+    begin = last = time.monotonic()
+
+    def follow(done: int, total: int, left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done in (1, total) or now - last >= _EVERY:
+            last = now
+            rest = "" if left is None else f", {_time(now - begin)} elapsed, about {_time(left)} left"
+            console.print(f"{_STAGES['profile']} {done}/{total}{rest}")
+
+    yield follow
 
 
 class Lines:

@@ -34,6 +34,14 @@ LatencyProfileOption = Annotated[
         "latency_ms[b32] (docs/latency.md); may be given several times.",
     ),
 ]
+DeviceProfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--device-profile",
+        metavar="FILE",
+        help="Device profile that `autoprune profile --out FILE` made, here or on the device that the model is for.",
+    ),
+]
 LimitOption = Annotated[
     list[str] | None,
     typer.Option(

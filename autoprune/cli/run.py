@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoprune.cli.options import (
+    DeviceProfileOption,
     LatencyProfileOption,
     LimitOption,
     OutOption,
@@ -23,6 +24,7 @@ from autoprune.cli.output import print_path, report_errors
 
 if TYPE_CHECKING:
     from autoprune.cli.script import Script
+    from autoprune.records.device_profile import DeviceProfile
     from autoprune.study.progress import OnProgress
     from autoprune.study.study import Study
 
@@ -43,6 +45,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     ] = 1,
     limit: LimitOption = None,
     profile: LatencyProfileOption = None,
+    device_profile: DeviceProfileOption = None,
     assignments: SetOption = None,
     baseline: Annotated[
         str | None, typer.Option(help="uniform: a sweep of one ratio everywhere, to compare the search with.")
@@ -59,6 +62,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
         read_limits,
         study_name,
     )
+    from autoprune.records.device_profile import DeviceProfile
     from autoprune.records.profile import parse_profile
     from autoprune.report.html import write_report
     from autoprune.report.terminal import show_front
@@ -71,6 +75,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     folder, script = start / named, script.absolute()
     check_out(folder)
     limits = read_limits(limit) if limit else None
+    device = DeviceProfile.read(start / device_profile) if device_profile is not None else None
     given: dict[str, object] = {
         "trials": trials,
         "seconds": seconds,
@@ -84,9 +89,11 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     found = load_script(script, chosen, assignments or ())
     settings = found.settings
     if seeds > 1:
-        _repeat(script, found, seeds, folder)
+        _repeat(script, found, seeds, folder, device)
         return
     study = Study.create(found.task, settings, out=folder, name=study_name(script))
+    if device is not None:
+        study.use_device_profile(device)
     sampler = make_sampler(script, found.sampler, settings.seed)
     show_start(study, named, settings, type(sampler).__name__ if sampler is not None else "")
     with live(study) as on_progress:
@@ -97,7 +104,7 @@ def run(  # noqa: PLR0913, PLR0917  # one option each
     _check_tested([study])
 
 
-def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
+def _repeat(script: Path, found: Script, seeds: int, folder: Path, device: DeviceProfile | None) -> None:
     """Run the same study with several seeds, and report their spread."""
     from contextlib import ExitStack
 
@@ -115,6 +122,8 @@ def _repeat(script: Path, found: Script, seeds: int, folder: Path) -> None:
             stack.close()  # the progress of the previous study
             studies.append(study)
             typer.echo(f"seed {study.settings.seed}, {number + 1} of {seeds}", err=True)
+            if device is not None:
+                study.use_device_profile(device)
             show_start(study, study.folder.path, study.settings)
             return stack.enter_context(live(study))
 

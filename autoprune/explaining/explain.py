@@ -233,13 +233,13 @@ def _reach(model: _Model) -> Iterator[Reach]:
     widths: Mapping[str, Mapping[str, int]] = reach(settings, topology) if topology.groups else {}
     if blocks and not topology.groups:
         widths = {"smallest": {}, "largest": {}}
-    dense = float(getattr(model.whole, settings.search.cost))
+    dense = float(getattr(model.whole, settings.search.structure_cost))
     masked, zeros = _only(topology, maskable(topology)), _most_zeros(settings)
     for name, chosen in widths.items():
         dropped = blocks if name == "smallest" else []
         cost = topology.cost(chosen, dropped)
         nonzero = cost.parameters - round(zeros * masked.cost(chosen, dropped).parameters)
-        share = getattr(cost, settings.search.cost) / max(dense, 1.0)
+        share = getattr(cost, settings.search.structure_cost) / max(dense, 1.0)
         yield Reach(name=name, cost=cost, share=share, nonzero=nonzero if zeros else None)
 
 

@@ -34,6 +34,7 @@ def findings(front: Front) -> list[tuple[str, bool]]:
     lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
+    lines += _predicted(front)
     lines += _masks(front, dense)
     lines += _stopped_early(front)
     failed = [record for record in front.records if record.note]
@@ -197,6 +198,16 @@ def _by_the_clock(front: Front, cost: Objective) -> list[tuple[str, bool]]:
         f"candidate {number}, takes {best.ratio:.2f} ({best.low:.2f} to {best.high:.2f}) of its time."
     )
     return [*lines, (said, False)]
+
+
+def _predicted(front: Front) -> list[tuple[str, bool]]:
+    """Say how many latencies are predicted and not measured."""
+    count = sum(bool(record.search.predicted) for record in front.records)
+    if not count:
+        return []
+    members = sum(bool(record.search.predicted) for record in front.members)
+    rest = f"; {members} of them are on the front" if members else "; those of the front are measured"
+    return [(f"The latency of {count} of {len(front.records)} candidates is predicted{rest}.", members > 0)]
 
 
 def _masks(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:

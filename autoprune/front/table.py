@@ -194,14 +194,16 @@ def _compared(heading: str, named: Callable[[str], str], read: Callable[[Measure
         found = read(record.search)
         if found is None:
             return ""
-        return f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}){'' if found.trusted else ' in doubt'}"
+        text = f"{found.ratio:.2f} ({found.low:.2f} to {found.high:.2f})"
+        return f"{text} predicted" if found.predicted else f"{text}{'' if found.trusted else ' in doubt'}"
 
     def data(record: CandidateRecord, _: object) -> Mapping[str, object]:
         found = read(record.search)
         values: tuple[object, ...] = (math.nan, math.nan, math.nan, None)
         if found is not None:
             values = (found.ratio, found.low, found.high, found.trusted)
-        return dict(zip(map(named, ("ratio", "ratio_low", "ratio_high", "trusted")), values, strict=True))
+        data = dict(zip(map(named, ("ratio", "ratio_low", "ratio_high", "trusted")), values, strict=True))
+        return {**data, named("predicted"): True} if found is not None and found.predicted else data
 
     return Column(heading=f"{heading} (95 %)", text=text, data=data)
 

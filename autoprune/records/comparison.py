@@ -17,6 +17,7 @@ class Comparison:
         high: Upper end of the ratio's 95 % interval.
         dense: Number of the dense model.
         trusted: Whether nothing speaks against the measurement. What is in doubt decides nothing.
+        predicted: Whether the latency model of the device gave it, so that nothing was timed.
     """
 
     ratio: float
@@ -24,6 +25,7 @@ class Comparison:
     high: float
     dense: float
     trusted: bool = True
+    predicted: bool = False
 
 
 def latency_comparison(latency: Latency | None) -> Comparison | None:
@@ -43,4 +45,5 @@ def latency_comparison(latency: Latency | None) -> Comparison | None:
         high=latency.ratio_high,
         dense=latency.dense_ms,
         trusted=latency.trusted,
+        predicted=latency.is_predicted,
     )

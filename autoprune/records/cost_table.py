@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
@@ -32,6 +32,33 @@ class AxisLength:
     single: tuple[tuple[int, float], ...] = ()
     grids: tuple[tuple[float, tuple[int, ...]], ...] = ()
 
+    @classmethod
+    def of(cls, whole: int, spans: Iterable[PositionSpan], numbers: Mapping[str, int]) -> AxisLength:
+        """Build the length of an axis from its spans.
+
+        Args:
+            whole: Length in the dense model.
+            spans: Positions of the axis by group.
+            numbers: Group name -> number. Positions of other groups stay.
+
+        Returns:
+            The length.
+        """
+        single: dict[int, float] = {}
+        grids: list[tuple[float, tuple[int, ...]]] = []
+        for span in spans:
+            groups = tuple(numbers[name] for name in span.groups if name in numbers)
+            if len(groups) == 1:
+                single[groups[0]] = single.get(groups[0], 0.0) + span.positions
+            elif groups:
+                grids.append((float(span.positions), groups))
+        return cls(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """Return the numbers of the groups that change the length."""
+        return frozenset({group for group, _ in self.single}.union(*(groups for _, groups in self.grids)))
+
 
 @stored(Format(what="a term"))
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +76,18 @@ class Monomial:
     multiply_adds: float
     parameters: float
     size_bytes: float
+
+    @classmethod
+    def bare(cls, lengths: tuple[int, ...]) -> Monomial:
+        """Make a term whose price is given elsewhere.
+
+        Args:
+            lengths: Numbers of the lengths.
+
+        Returns:
+            The term, without prices of its own.
+        """
+        return cls(lengths=lengths, multiply_adds=0.0, parameters=0.0, size_bytes=0.0)
 
 
 @stored(Format(what="a consistent table"))
@@ -155,6 +194,14 @@ class CostTable:
         Returns:
             A clause that describes it; "" if there is none.
         """
+        return self.inconsistency_of_lengths() or (self._free() if self.names else "")
+
+    def inconsistency_of_lengths(self) -> str:
+        """Look for a contradiction between groups, lengths and terms.
+
+        Returns:
+            A clause that describes it; "" if there is none.
+        """
         groups, lengths = len(self.names), len(self.lengths)
         named = [group for length in self.lengths for group, _ in length.single]
         named += [group for length in self.lengths for _, grid in length.grids for group in grid]
@@ -171,7 +218,7 @@ class CostTable:
         largest = max((math.prod(whole[number] for number in term.lengths) for term in self.terms), default=0.0)
         if min((*whole, *prices), default=0.0) < 0 or not largest * max(prices, default=0.0) < _HIGHEST:
             return "lengths or prices are below 0, or too high"
-        return self._free() if groups else ""
+        return ""
 
     def _free(self) -> str:
         """A clause that names a cost which the dense model has none of; "" for none. Some layer reads every group."""
@@ -210,7 +257,8 @@ class _TableBuilder:
             if name in without:
                 continue
             found = [
-                self._length(size, self.topology.spans.get((name, axis), ())) for axis, size in enumerate(info.shape)
+                AxisLength.of(size, self.topology.spans.get((name, axis), ()), self.number)
+                for axis, size in enumerate(info.shape)
             ]
             prices = (float(positions.get(name, 0)), float(info.is_parameter), float(info.item_bytes))
             self._add(found, prices)
@@ -220,24 +268,13 @@ class _TableBuilder:
         for contraction in self.topology.contractions:
             if any(block.holds(contraction.module) for block in self.dropped):
                 continue
-            found = [self._length(sum(run.positions for run in axis), axis) for axis in contraction.axes]
+            found = [AxisLength.of(sum(run.positions for run in axis), axis, self.number) for axis in contraction.axes]
             self._add(found, (float(contraction.positions), 0.0, 0.0))
-
-    def _length(self, whole: int, spans: Iterable[PositionSpan]) -> AxisLength:
-        single: dict[int, float] = {}
-        grids: list[tuple[float, tuple[int, ...]]] = []
-        for span in spans:
-            groups = tuple(self.number[name] for name in span.groups if name in self.number)
-            if len(groups) == 1:
-                single[groups[0]] = single.get(groups[0], 0.0) + span.positions
-            elif groups:
-                grids.append((float(span.positions), groups))
-        return AxisLength(whole=float(whole), single=tuple(sorted(single.items())), grids=tuple(sorted(grids)))
 
     def _add(self, lengths: Sequence[AxisLength], prices: tuple[float, float, float]) -> None:
         """Add a term. Lengths that no group changes become part of its prices."""
-        fixed = math.prod(length.whole for length in lengths if not length.single and not length.grids)
-        free = [length for length in lengths if length.single or length.grids]
+        fixed = math.prod(length.whole for length in lengths if not length.groups)
+        free = [length for length in lengths if length.groups]
         key = tuple(sorted(self.lengths.setdefault(length, len(self.lengths)) for length in free))
         before = self.terms.get(key, (0.0, 0.0, 0.0))
         found = [old + price * fixed for old, price in itertools.zip_longest(before, prices)]

@@ -11,6 +11,8 @@ from autoprune.errors import error_message, raise_all
 
 #: Name of the latency profile behind the cost "latency_ms".
 DEFAULT_PROFILE = "default"
+#: In place of a clock where a latency was not measured.
+PREDICTION = "prediction"
 #: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
 _NONZERO = "nonzero_parameters"
@@ -33,7 +35,7 @@ class Latency:
         rounds: Number of pairs of stretches of calls.
         bursts: Number of bursts of pairs, apart in time; 0 in records of versions without bursts.
         clock: Clock that the ratio was read from: "processor" time of the calling thread, "wall", or "device" for a
-            clock of a GPU or another machine.
+            clock of a GPU or another machine; "prediction" where the latency model of the device gave it.
         wall_ratio: Ratio by the wall clock where the ratio is one of processor times; else None.
         fallback: Why another backend than the requested one was timed, as a sentence; "" where it was not.
         doubts: Reasons not to trust the measurement, in sentences.
@@ -60,6 +62,11 @@ class Latency:
     def trusted(self) -> bool:
         """Whether nothing speaks against the measurement."""
         return not self.doubts
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the latency model of the device gave it, so that nothing was timed."""
+        return self.clock == PREDICTION
 
 
 @stored(Format(what="the latencies of a candidate"))
@@ -141,6 +148,11 @@ class Measurement:
     def latency(self) -> Latency | None:
         """Latency in the default profile; None when it was not measured."""
         return self.latencies.get(DEFAULT_PROFILE)
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Names of the latency profiles in which nothing was timed."""
+        return tuple(name for name, latency in self.latencies.items() if latency.is_predicted)
 
     def to_dict(self) -> dict[str, object]:
         """Convert to JSON-ready data.

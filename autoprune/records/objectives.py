@@ -201,7 +201,7 @@ class Objective:
             For what is measured in turn, half the median width of the intervals of its ratios; else 0.
         """
         found = [self.trusted_comparison(record.search) for record in records]
-        widths = [(one.high - one.low) / 2 for one in found if one is not None]
+        widths = [(one.high - one.low) / 2 for one in found if one is not None and not one.predicted]
         return float(np.median(widths)) if widths else 0.0
 
     def losses(self, records: Sequence[CandidateRecord]) -> np.ndarray:
@@ -219,12 +219,14 @@ class Objective:
         if self.compared is None:
             return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
         noise = self.noise(records)
-        measured: dict[object, list[float]] = defaultdict(list)
+        measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
         for record in records:
             found = self.trusted_comparison(record.search)
             if found is not None:
-                measured[record.architecture].append(self.loss(found.ratio))
-        ratios = np.array([np.median(measured.get(record.architecture, [np.nan])) for record in records])
+                kind = predicted if found.predicted else measured
+                kind[record.architecture].append(self.loss(found.ratio))
+        known = {**predicted, **measured}
+        ratios = np.array([np.median(known.get(record.architecture, [np.nan])) for record in records])
         return np.round(ratios / noise) * noise if noise > 0 else ratios
 
     def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:

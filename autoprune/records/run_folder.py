@@ -13,6 +13,7 @@ from autoprune.codec import load_dataclass, read_bytes, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
 from autoprune.records.atomic import atomic_folder, cannot_write, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
+from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Latency, LaterLatencies, Measurement
@@ -21,7 +22,7 @@ from autoprune.structure.stored import StoredTopology
 from autoprune.structure.topology import Topology
 
 STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
-SENSITIVITY, REPORT = "sensitivity.json", "report.html"
+SENSITIVITY, REPORT, DEVICE_PROFILE = "sensitivity.json", "report.html", "device_profile.json"
 CANDIDATES, FAILURES, CHECKPOINTS = "candidates", "failures", "checkpoints"
 RECORD, WEIGHTS, TEST, LATENCIES = RECORD_FILE, "weights.safetensors", "test.json", "latencies.json"
 #: Digest of the weights, in the format of `sha256sum --check`.
@@ -121,6 +122,19 @@ class RunFolder:
         if self.holds_study:
             self.read_study().check_scan(scan, str(path))
         return scan
+
+    def write_device_profile(self, profile: DeviceProfile) -> None:
+        """Write the device profile of the study, which stays the same for its whole life.
+
+        Args:
+            profile: Latencies of cuts of the dense model.
+        """
+        profile.write(self.path / DEVICE_PROFILE)
+
+    def read_device_profile(self) -> DeviceProfile | None:
+        """Read the device profile; None in a study without one."""
+        path = self.path / DEVICE_PROFILE
+        return DeviceProfile.read(path) if path.exists() else None
 
     def has_weights(self, number: int) -> bool:
         """Return whether a candidate's weights are stored and not deleted.

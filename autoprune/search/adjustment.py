@@ -23,9 +23,7 @@ def shrink_to_limits(state: SearchState, plan: ResolvedPlan) -> ResolvedPlan:
     Returns:
         The plan, unchanged where it keeps the limits or nothing would.
     """
-    model = state.model
-    found = repair.shrink_to_limits(plan, model.topology, model.expected_costs, state.settings, state.front())
-    return found or plan
+    return repair.shrink_to_limits(plan, state.model, state.settings, state.front()) or plan
 
 
 def scale_steps(state: SearchState, plan: ResolvedPlan) -> ResolvedPlan:

@@ -10,26 +10,23 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
 from autoprune.search.allocation.solver import width_bounds
 from autoprune.search.settings import StudySettings
-from autoprune.search.state import ExpectedCosts
-from autoprune.structure.topology import Topology
+from autoprune.search.state import Model
 
 #: Bisection steps for the factor.
 _HALVINGS = 8
 
 
-def shrink_to_limits(
-    plan: ResolvedPlan, topology: Topology, costs: ExpectedCosts, settings: StudySettings, front: Front
-) -> ResolvedPlan | None:
+def shrink_to_limits(plan: ResolvedPlan, model: Model, settings: StudySettings, front: Front) -> ResolvedPlan | None:
     """Scale all widths by the largest factor that keeps the limits.
 
-    Latency is measured, not predicted. Limits of metrics say nothing before the training. Under masks, bytes and
-    non-zero parameters count as their lower bounds. Groups of one tie keep one share, kept channels stay multiples of
-    the space's rounding, and no group falls below its minimum.
+    Latency is predicted where there is a latency model of the device, and then has to keep the limit by the median
+    error of the predictions; else it is measured. Limits of metrics say nothing before the training. Under masks,
+    bytes and non-zero parameters count as their lower bounds. Groups of one tie keep one share, kept channels stay
+    multiples of the space's rounding, and no group falls below its minimum.
 
     Args:
         plan: Resolved plan.
-        topology: Structure of the dense model.
-        costs: Function from a resolved plan, and whether its latency counts, to its expected costs.
+        model: Model that is searched.
         settings: Settings of the run.
         front: Front with the dense model, to which limits in shares refer.
 
@@ -40,14 +37,19 @@ def shrink_to_limits(
     if not limited:
         return plan
 
+    timed = tuple(name for name in limited if front.problem.costs[name].is_timed)
+    margins = {name: 1.0 + model.error_of(name) for name in limited}
+
     def fits(tried: ResolvedPlan) -> bool:
-        record = CandidateRecord.proposed(costs(tried, any(front.problem.costs[name].is_timed for name in limited)))
-        return all(front.value(record, name) <= limit for name, limit in limited.items())
+        record = CandidateRecord.proposed(model.expected_costs(tried, timed))
+        return all(front.value(record, name) * margins[name] <= limit for name, limit in limited.items())
 
     if fits(plan):
         return plan
+    topology = model.topology
     table = CostTable.of(topology)
-    floor, grain = width_bounds(table, settings.structure.max_ratio, settings.structure.round_to)
+    rounding = settings.structure.rounding(None if model.latency is None else model.latency.rounding)
+    floor, grain = width_bounds(table, settings.structure.max_ratio, rounding)
     widths = np.array([plan.widths[name] for name in table.names], dtype=np.float64)
     floor = np.minimum(floor, widths)
 

@@ -81,7 +81,7 @@ class Search:
             ledger=ledger or Ledger.of(InMemoryStorage(), model.problem),
             settings=settings,
             model=model,
-            space=build_space(settings, model.topology, model.sensitivity),
+            space=build_space(settings, model.topology, model.sensitivity, model.latency),
             records=records,
             planned=max(settings.trials, planned or 0),
         )
@@ -180,6 +180,20 @@ class Search:
         self._ledger.tell(record.number, record, self.front())
         self._out.pop(proposal.number, None)
         return record
+
+    def reaches_front(self, proposal: Proposal, result: Result) -> bool:
+        """Tell whether a result would be on the front, before it is told.
+
+        Args:
+            proposal: Proposal that `ask` returned.
+            result: Its result.
+
+        Returns:
+            Whether no finished candidate dominates it.
+        """
+        record = self._record(proposal, result)
+        front = Front.of([*self.records, record], self.state.model.problem)
+        return any(member.number == record.number for member in front.members)
 
     def fail(self, number: int, message: str) -> None:
         """Mark a trial as failed. The dense model's trial is queued again.

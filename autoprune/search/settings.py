@@ -10,7 +10,7 @@ from typing import Annotated, get_args, get_origin
 
 from autoprune.codec import Format, from_plain, stored, to_plain_object
 from autoprune.errors import ConfigurationError, UnknownNameError, error_message
-from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, or_none
+from autoprune.plan.rules import NAME, POSITIVE, SWITCH, at_least, check_fields, each, instance_of, one_of, or_none
 from autoprune.plan.validation import FieldCheck
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import DEFAULT_PROFILE
@@ -20,9 +20,11 @@ from autoprune.records.profile import AUTO_BACKEND, LatencyProfile
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.space.earlier_settings import MOVED, grouped, tell_moved_fields
-from autoprune.search.space.setting_groups import AUTO
+from autoprune.search.space.setting_groups import AUTO, DEVICE, LATENCY_COST
 from autoprune.search.space.settings import SpaceSettings, field_types
 
+#: Measure the latency of what would reach the front, and predict that of the rest.
+ON_FRONT = "front"
 #: Points of the uniform sweep where it is requested by name.
 UNIFORM_POINTS = 8
 #: Fields whose values are no plain texts -> the option of the command line that gives them.
@@ -43,6 +45,9 @@ class MeasureSettings:
             installed, else eager PyTorch.
         latency_width: Width of the 95 % interval of the ratio to dense at which a measurement ends, as a share.
         latency_seconds: Longest time of a measurement.
+        latency_when: "always" measures the latency of every candidate. "front" predicts it by the device profile, which
+            is made where there is none, and measures what would reach the front by the prediction; tables say which
+            are predicted. Latencies in further profiles are always measured.
         threads: Torch threads of the process, and threads of the backend.
         profiles: Further circumstances in which latency is measured, each of which is a cost `latency_ms[NAME]`;
             `--latency-profile` of `run`.
@@ -56,6 +61,7 @@ class MeasureSettings:
     latency_backend: Annotated[str, NAME] = AUTO_BACKEND
     latency_width: Annotated[float, POSITIVE] = 0.02
     latency_seconds: Annotated[float, POSITIVE] = 5.0
+    latency_when: Annotated[str, one_of(("always", ON_FRONT))] = "always"
     threads: Annotated[int, at_least(1)] = 1
     profiles: Annotated[tuple[LatencyProfile, ...], each(instance_of(LatencyProfile), least=0)] = ()
 
@@ -66,6 +72,11 @@ class MeasureSettings:
         names = self.profile_names
         wants = f"have different names, other than {DEFAULT_PROFILE!r}"
         yield len({*names, DEFAULT_PROFILE}) == len(names) + 1, "measure.profiles", wants, names
+
+    @property
+    def predicts(self) -> bool:
+        """Whether latency is predicted and measured only for what would reach the front."""
+        return self.latency_when == ON_FRONT and self.latency_rounds > 0
 
     @property
     def timed_profiles(self) -> tuple[LatencyProfile, ...]:
@@ -153,6 +164,12 @@ class StudySettings(SpaceSettings):
         ):
             if name not in known:
                 raise UnknownNameError(what, name, known)
+
+    @property
+    def needs_device_profile(self) -> bool:
+        """Return whether the search works on latencies or grains that a device profile predicts."""
+        is_rounded = self.structure.round_to == DEVICE
+        return self.search.cost == LATENCY_COST or is_rounded or self.measure.predicts
 
     @property
     def warm_starts(self) -> int:

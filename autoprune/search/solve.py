@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from autoprune.errors import NotFoundError, UnknownNameError, error_message
 from autoprune.front.run import Run
 from autoprune.records.cost_table import CostTable
+from autoprune.records.device_profile import DeviceProfile
+from autoprune.records.layer_table import LayerTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.correction import correct_scan, observe
 from autoprune.search.allocation.cost_model import CostModel
-from autoprune.search.allocation.latency_model import fit_latency
+from autoprune.search.allocation.latency_model import fit_latency, latency_model_of, timed_models
 from autoprune.search.allocation.solver import Allocation, allocate, width_bounds
+from autoprune.search.space.setting_groups import LATENCY_COST
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.structure.cost import STRUCTURE_COSTS
 
 #: Costs that a budget can refer to.
-SOLVE_COSTS = (*STRUCTURE_COSTS, "latency_ms")
+SOLVE_COSTS = (*STRUCTURE_COSTS, LATENCY_COST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +68,10 @@ def solve_stored(run: Run, space: SpaceSettings, budget: float, cost: str | None
     tied = table.tied(ties)
     names = [[name for name, one in zip(table.names, ties, strict=True) if one == leader] for leader in sorted({*ties})]
     groups = dict(zip(tied.names, names, strict=True))
-    model = _model(run, (table, ties), cost, notes)
-    floor, grain = width_bounds(tied, space.structure.max_ratio, space.structure.round_to)
+    profile = run.folder.read_device_profile()
+    model = _latency(run, profile, ties, notes) if cost == LATENCY_COST else CostModel.of_table(tied, cost)
+    rounding = space.structure.rounding(None if profile is None else profile.rounding)
+    floor, grain = width_bounds(tied, space.structure.max_ratio, rounding)
     found = allocate(model, None if sensitivity is None else sensitivity.summed(groups), budget, floor, grain)
     if not found.exact:
         notes.append(f"No widths cost {budget:.1%} of dense to within 1 %: this is the nearest that was found.")
@@ -108,14 +113,15 @@ def _sensitivity(run: Run, table: CostTable, notes: list[str]) -> Sensitivity | 
     return found.sensitivity
 
 
-def _model(run: Run, where: tuple[CostTable, Sequence[int]], cost: str, notes: list[str]) -> CostModel:
-    """Return the cost model of the tied groups."""
-    table, ties = where
-    if cost != "latency_ms":
-        return CostModel.of_table(table.tied(ties), cost)
-    fit = fit_latency(table, run.records, ties)
+def _latency(run: Run, profile: DeviceProfile | None, ties: Sequence[int], notes: list[str]) -> CostModel:
+    """Return the cost model of the tied groups, from the device profile and the measured candidates."""
+    measured = timed_models(run.records)
+    if profile is None:
+        fit = fit_latency(LayerTable.of_costs(_read(run)[0]), [one for one in measured if not one.dropped])
+    else:
+        fit = latency_model_of(profile, measured)
     notes.append(
-        f"Latency by a model of {fit.candidates} measured candidates: off by {fit.error:.1%} in the median and "
-        f"{fit.worst:.1%} at most on those that it has not seen."
+        f"Latency by a model of {fit.models} timed models: off by {fit.error:.1%} in the median and {fit.worst:.1%} at "
+        "most on those that it has not seen."
     )
-    return fit.model
+    return fit.cost_model(leaders=ties)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from autoprune.front.front import Front
 from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.candidate import CandidateRecord
-from autoprune.records.measurement import Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Measurement
 from autoprune.records.origins import Origin
 from autoprune.records.problem import Problem
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.records.work import Work
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.ledger import Ledger
 from autoprune.search.settings import StudySettings
+from autoprune.search.space.setting_groups import LATENCY_COST
 from autoprune.search.space.space import Space
 from autoprune.structure.topology import Topology
 
@@ -35,6 +37,7 @@ class Model:
         sensitivity: Scan of the dense model; None without one.
         resolve: Resolves plans; None where no plan needs scores, so that widths follow from the plan alone.
         costs: Expected costs of a plan; None where they follow from the widths alone.
+        latency: Latency model of the device; None without one.
         has_weights: Number of a candidate -> whether a trial may start from its weights.
     """
 
@@ -43,6 +46,7 @@ class Model:
     sensitivity: Sensitivity | None = None
     resolve: Resolve | None = None
     costs: ExpectedCosts | None = None
+    latency: LatencyModel | None = None
     has_weights: Callable[[int], bool] = lambda _: True
 
     def resolved(self, plan: PruningPlan) -> tuple[ResolvedPlan, Work]:
@@ -59,17 +63,41 @@ class Model:
         """
         return self.resolve(plan) if self.resolve is not None else (ResolvedPlan.of(plan, self.topology), Work())
 
-    def expected_costs(self, plan: ResolvedPlan, timed: bool = False) -> Measurement:
+    def expected_costs(self, plan: ResolvedPlan, timed: Collection[str] = ()) -> Measurement:
         """Work out the costs of a plan without training.
 
         Args:
             plan: Resolved plan.
-            timed: Whether its latency counts.
+            timed: Names of the latencies that count. "latency_ms" is predicted where there is a latency model.
 
         Returns:
             Costs with NaN as the quality.
         """
-        return self.costs(plan, timed) if self.costs is not None else costs_of_widths(plan, self.topology)
+        measured = [name for name in timed if not self.predicts(name)]
+        found = self.costs(plan, bool(measured)) if self.costs is not None else costs_of_widths(plan, self.topology)
+        if self.latency is None or len(measured) == len(timed):
+            return found
+        predicted = self.latency.predict(plan.widths, plan.dropped)
+        return replace(found, latencies={**found.latencies, DEFAULT_PROFILE: predicted})
+
+    def predicts(self, name: str) -> bool:
+        """Tell whether a cost is predicted by the latency model of the device.
+
+        Args:
+            name: Name of the cost.
+
+        Returns:
+            True for "latency_ms" where there is a model.
+        """
+        return self.latency is not None and name == LATENCY_COST
+
+    def error_of(self, name: str) -> float:
+        """Return the median relative error of what is predicted; 0 for other costs.
+
+        Args:
+            name: Name of the cost.
+        """
+        return self.latency.error if self.latency is not None and self.predicts(name) else 0.0
 
 
 def costs_of_widths(plan: ResolvedPlan, topology: Topology) -> Measurement:

@@ -40,7 +40,7 @@ def measure_doubtful_latencies(
         record = records[place]
         kept = KeptChannels(groups=record.kept, dropped=record.dropped)
         # Latency does not depend on the weights.
-        found = context.costs.latencies(cut(context.task.dense, context.topology, kept), kept)
+        found = context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
         folder.write_latencies(record.number, found)
         records[place] = record.with_latencies(found)
         busy = busy + 1 if _in_doubt(records[place]) else 0

@@ -19,12 +19,14 @@ from autoprune.records.problem import Problem
 from autoprune.records.run_folder import FAILURES, RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search import attempts
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.interrupted import settle_interrupted
 from autoprune.search.ledger import EXHAUSTED, Ledger
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model
 from autoprune.sensitivity.scan import count_parts, scan
+from autoprune.study.device import study_latency
 from autoprune.study.finish import measure_doubtful_latencies, measure_tests
 from autoprune.study.progress import OnProgress, Progress, TimeEstimator, estimate_remaining
 from autoprune.study.retention import remove_useless_weights
@@ -100,10 +102,13 @@ class Loop:
             remove_useless_weights(self._folder, self._records, self._front())
         ledger.forgive_exhaustion()
         if not self._end_reason():
-            self._run_trials(self._make_search(self._sensitivity()))
+            latency = self._latency()
+            if latency is not None and self._settings.measure.predicts:
+                self._context.costs.predict_with(latency)
+            self._run_trials(self._make_search(self._sensitivity(), latency))
         return self._end_reason()
 
-    def _make_search(self, sensitivity: Sensitivity | None) -> Search:
+    def _make_search(self, sensitivity: Sensitivity | None, latency: LatencyModel | None) -> Search:
         context, setup = self._context, self._setup
 
         def costs(plan: ResolvedPlan, timed: bool) -> Measurement:
@@ -115,12 +120,21 @@ class Loop:
             sensitivity=sensitivity,
             resolve=lambda plan: resolve_plan(context, plan),
             costs=costs,
+            latency=latency,
             has_weights=self._folder.has_weights,
         )
         planned = StudySettings.from_dict(self._folder.read_study().settings).trials
         return Search(
             model, self._settings, ledger=setup.ledger, records=self._records, sampler=setup.sampler, planned=planned
         )
+
+    def _latency(self) -> LatencyModel | None:
+        """Return the latency model, by a device profile that is made where one is needed; None without one."""
+
+        def follow(done: int, total: int, left: float | None) -> None:
+            self._report("profile", part=(done, total), remaining=left)
+
+        return study_latency(self._context, self._folder, self._settings, follow)
 
     def _sensitivity(self) -> Sensitivity | None:
         """Read the scan, or scan the dense model."""

@@ -17,15 +17,15 @@ class Progress:
     """State of a run after one step.
 
     Attributes:
-        stage: "scan", "trial", "latency", "test" or "end".
+        stage: "profile", "scan", "trial", "latency", "test" or "end".
         done: Finished candidates.
         target: Candidates to reach.
         front: Current front.
         elapsed_seconds: Seconds since run() began.
         remaining_seconds: Estimated seconds left in the stage; None before there is an estimate.
         failed: Error of the trial that just crashed; "" otherwise.
-        part: (done, total) groups and blocks of the scan, or candidates whose latency is measured again or that are
-            measured on the test split; (0, 0) in other stages.
+        part: (done, total) models timed for the device profile, groups and blocks of the scan, or candidates whose
+            latency is measured again or that are measured on the test split; (0, 0) in other stages.
         ending: Why the run ended; only in the stage "end".
 
     Example:

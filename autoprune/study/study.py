@@ -18,6 +18,7 @@ from autoprune.front.importance import Importances
 from autoprune.front.run import Run
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
@@ -32,6 +33,7 @@ from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.contexts import make_context
+from autoprune.study.device import store_profile, study_latency
 from autoprune.study.identity import check_same, check_unused, new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
@@ -264,6 +266,19 @@ class Study:
         """
         return checkpoints.read(self.folder, number)
 
+    def use_device_profile(self, profile: DeviceProfile) -> None:
+        """Store a device profile that was made elsewhere, in place of one that would be made here.
+
+        Args:
+            profile: Profile of the task's model.
+
+        Raises:
+            ConfigurationError: The study has another profile, or was opened without its task.
+            StorageError: It is a profile of another model.
+        """
+        with exclusive(self.folder.path):
+            store_profile(self._need_context("use a device profile"), self.folder, profile)
+
     def enqueue(self, plan: PruningPlan) -> None:
         """Queue a plan to be evaluated next; it counts as a trial.
 
@@ -354,7 +369,9 @@ class Study:
         return self.context
 
     def _space(self, context: TrialContext) -> Space:
-        return build_space(_settled(self.settings, context), context.topology, self.folder.read_sensitivity())
+        settings = _settled(self.settings, context)
+        latency = study_latency(context, self.folder, settings)
+        return build_space(settings, context.topology, self.folder.read_sensitivity(), latency)
 
     def _journal(self) -> Ledger:
         """Return the trials of the study. A lost journal is rebuilt. Needs the folder's lock."""

@@ -16,7 +16,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.study import checkpoints, retention, store
 from autoprune.study.rungs import rung_split
 from autoprune.task.evaluation import Scorable
-from autoprune.trial.candidate import RungPolicy, RungState, evaluate_resolved
+from autoprune.trial.candidate import RungPolicy, RungState, evaluate_resolved, measure_latency
 from autoprune.trial.context import TrialContext
 
 
@@ -70,6 +70,8 @@ class TrialRunner:
         candidate = evaluate_resolved(
             self.context, proposal.plan, parent, on_epoch=self._checkpoints(proposal.number), rungs=rungs
         )
+        if candidate.measurement.predicted and search.reaches_front(proposal, store.result_of(candidate)):
+            candidate = measure_latency(self.context, candidate)
         write = partial(store.store_candidate, self.folder, model=candidate.model)
         search.tell(proposal, store.result_of(candidate), write)
         if self.settings.storage.collect_garbage:

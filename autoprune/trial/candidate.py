@@ -284,6 +284,24 @@ def _costs(
         return context.costs.of(model, kept, latencies=latencies, mask_latency=mask_latency)
 
 
+def measure_latency(context: TrialContext, candidate: Candidate) -> Candidate:
+    """Measure the latency of a candidate for which it was predicted.
+
+    Args:
+        context: Context of the trials.
+        candidate: A finished candidate.
+
+    Returns:
+        The candidate with measured latencies.
+    """
+    timer = PhaseTimer()
+    with timer.phase("latency"):
+        latencies = context.costs.latencies(candidate.model, candidate.kept, measured=True)
+    took = candidate.seconds.get("latency", 0.0) + timer.seconds["latency"]
+    measurement = replace(candidate.measurement, latencies=latencies)
+    return replace(candidate, measurement=measurement, seconds={**candidate.seconds, "latency": took})
+
+
 def measure_test(context: TrialContext, model: nn.Module, search: Measurement) -> Measurement | None:
     """Measure the quality of a model on the test split. For the final front only.
 

@@ -17,8 +17,9 @@ from autoprune.plan.kept import KeptChannels
 from autoprune.plan.maskable import maskable
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.plan.weights import WeightPlan, block_pattern
-from autoprune.records.measurement import Latency, Measurement
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.profile import LatencyProfile
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.task.clone import clone_with
@@ -60,6 +61,7 @@ class CostOracle:
         self._counted: dict[_Architecture, _Counts] = {}
         self._timed: dict[tuple[_Architecture, str], Latency] = {}
         self._dense: Mapping[str, Latency] = {}
+        self._model: LatencyModel | None = None
 
     def refer_to(self, dense: Mapping[str, Latency]) -> None:
         """Take the milliseconds of the dense model from earlier measurements of the same study.
@@ -68,6 +70,14 @@ class CostOracle:
             dense: Name of a profile -> latency of the dense model.
         """
         self._dense = dense
+
+    def predict_with(self, model: LatencyModel) -> None:
+        """Predict latencies in the default profile from now on, unless a measurement is requested.
+
+        Args:
+            model: Latency model of the device.
+        """
+        self._model = model
 
     def expected(self, plan: ResolvedPlan, *, timed: bool) -> Measurement:
         """Work out the costs of a plan without training.
@@ -124,12 +134,15 @@ class CostOracle:
             costs=counts.further,
         )
 
-    def latencies(self, model: nn.Module, kept: KeptChannels) -> dict[str, Latency]:
-        """Measure the latency of a model against the dense model in each profile.
+    def latencies(self, model: nn.Module, kept: KeptChannels, *, measured: bool = False) -> dict[str, Latency]:
+        """Measure the latency of a model against the dense model in each profile, or predict it, see `predict_with`.
+
+        The dense model is always measured.
 
         Args:
             model: A pruned model.
             kept: Its channels.
+            measured: Whether nothing is predicted.
 
         Returns:
             Name of the profile -> latency; empty where latency is left out.
@@ -137,8 +150,13 @@ class CostOracle:
         if self._timing is None:
             return {}
         key, found = self._architecture(kept), {}
+        is_dense = key == self._architecture(KeptChannels.whole(self._topology))
+        predicting = None if measured or is_dense else self._model
         for profile in self._profiles:
             known = self._timed.get((key, profile.name))
+            if known is None and predicting is not None and profile.name == DEFAULT_PROFILE:
+                found[profile.name] = predicting.predict(kept.widths, kept.dropped)
+                continue
             latency = self._comparer(profile).compare(model) if known is None else known
             if latency.trusted:
                 self._timed[key, profile.name] = latency

@@ -158,13 +158,16 @@ def test_without_its_packages_auto_is_eager(monkeypatch: pytest.MonkeyPatch) -> 
     assert LATENCY_BACKENDS["onnxruntime"].lacks().endswith("pip install 'autoprune[onnx]' installs what it needs.")
 
 
-def test_a_model_that_does_not_export_is_timed_by_eager_and_the_operator_is_named() -> None:
+def test_a_model_that_does_not_export_is_timed_by_eager_and_the_operator_is_named(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     comparer = LatencyComparer(Gamma(), torch.randn(2, 3), profile("onnxruntime"), ONCE)
     found = comparer.compare(Gamma())
     assert found.backend == "eager"
     assert (
         "onnxruntime does not run the dense model: it does not export to ONNX (operator prims.lgamma" in found.fallback
     )
+    assert capfd.readouterr() == ("", ""), "exporters print nothing"
 
 
 def test_a_model_with_other_outputs_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +175,11 @@ def test_a_model_with_other_outputs_does_not_count(monkeypatch: pytest.MonkeyPat
     from autoprune.measure.latency import exported
 
     export, other = exported.export_onnx, nn.Linear(3, 2).eval()
+    quickly = exported.export_onnx_quickly
+    monkeypatch.setattr(exported, "export_onnx_quickly", lambda model, inputs, to: quickly(other, inputs, to))
+    assert LatencyComparer(other, torch.randn(2, 3), profile("onnxruntime"), ONCE).compare(nn.Linear(3, 2)).backend == (
+        "onnxruntime"
+    ), "where the quick exporter is wrong, the usual one exports"
     monkeypatch.setattr(exported, "export_onnx", lambda model, inputs, to: export(other, inputs, to))
     found = LatencyComparer(nn.Linear(3, 2), torch.randn(2, 3), profile("onnxruntime"), ONCE).compare(nn.Linear(3, 2))
     assert found.backend == "eager"

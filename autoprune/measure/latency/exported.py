@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autoprune.measure.latency.backend import BackendError, Loaded, Prepared
+from autoprune.measure.latency.eager import eager_call
 from autoprune.measure.latency.inputs import tensors_of
-from autoprune.measure.latency.onnx_file import export_onnx
+from autoprune.measure.latency.onnx_file import check_outputs, export_onnx, export_onnx_quickly
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.data import Inputs
 
@@ -26,6 +27,9 @@ LoadFile = Callable[[Path, Inputs, LatencyProfile], FileCall]
 
 def prepare_exported(model: nn.Module, inputs: Inputs, profile: LatencyProfile, load_file: LoadFile) -> Prepared:
     """Export a model to a temporary file, which a runtime loads.
+
+    The quick exporter is tried first. It gives runtimes the same operators in a tenth of the time, but does not know
+    every model: where it fails, or its outputs differ from PyTorch's, the usual one exports.
 
     Args:
         model: Model in eval mode.
@@ -45,8 +49,10 @@ def prepare_exported(model: nn.Module, inputs: Inputs, profile: LatencyProfile, 
         shutil.rmtree(folder, ignore_errors=True)
 
     try:
-        file = export_onnx(model, inputs, folder / "model.onnx")[0]
-        load_file(file, inputs, profile)
+        file = _exported_quickly(model, inputs, folder / "quick.onnx", (profile, load_file))
+        if file is None:
+            file = export_onnx(model, inputs, folder / "model.onnx")[0]
+            load_file(file, inputs, profile)
     except BackendError:
         close()
         raise
@@ -58,6 +64,20 @@ def prepare_exported(model: nn.Module, inputs: Inputs, profile: LatencyProfile, 
         return [torch.from_numpy(array) for array in load_file(file, inputs, profile)()]
 
     return Prepared(load=load, outputs=outputs, close=close)
+
+
+def _exported_quickly(
+    model: nn.Module, inputs: Inputs, to: Path, runtime: tuple[LatencyProfile, LoadFile]
+) -> Path | None:
+    """Export by the quick exporter; None where it fails or gives other outputs. runtime: profile, load_file."""
+    profile, load_file = runtime
+    try:
+        file = export_onnx_quickly(model, inputs, to)
+        outputs = [torch.from_numpy(array) for array in load_file(file, inputs, profile)()]
+        check_outputs(tensors_of(eager_call(model, inputs)()), outputs)
+    except BackendError:
+        return None
+    return file
 
 
 def arrays_of(inputs: Inputs) -> list[NDArray[np.generic]]:

@@ -62,7 +62,9 @@ class Allocation:
     exact: bool
 
 
-def width_bounds(table: CostTable, max_ratio: float, round_to: int) -> tuple[np.ndarray, np.ndarray]:
+def width_bounds(
+    table: CostTable, max_ratio: float, round_to: int | Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the fewest channels of each group, and the grain of its widths.
 
     The fewest channels follow from max_ratio and the group's own minimum, rounded up to the grain, never above dense.
@@ -70,13 +72,19 @@ def width_bounds(table: CostTable, max_ratio: float, round_to: int) -> tuple[np.
     Args:
         table: Table of costs.
         max_ratio: Largest share of one group that may be removed, in (0, 1).
-        round_to: Grain of widths, >= 1; attention heads have grain 1.
+        round_to: Grain of widths, >= 1, or one for each group by name; attention heads have grain 1.
 
     Returns:
         Fewest channels, and grain, both float [groups].
     """
     channels = np.array(table.channels, dtype=np.float64)
-    grain = np.array([1.0 if kind == "heads" else float(round_to) for kind in table.kinds])
+    grains = round_to if isinstance(round_to, Mapping) else dict.fromkeys(table.names, round_to)
+    grain = np.array(
+        [
+            1.0 if kind == "heads" else float(grains.get(name, 1))
+            for name, kind in zip(table.names, table.kinds, strict=True)
+        ]
+    )
     fewest = np.maximum(1.0, np.ceil(channels * (1.0 - max_ratio) - 1e-9))
     fewest = np.maximum(fewest, np.array(table.least, dtype=np.float64))
     return np.asarray(np.minimum(np.ceil(fewest / grain) * grain, channels)), grain

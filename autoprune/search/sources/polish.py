@@ -95,7 +95,7 @@ def enqueue_polish(state: SearchState) -> bool:
     exhausted = repeated > 0 and repeated % DUPLICATES_IN_A_ROW == 0
     if not settings.search.lineage or not (exhausted or is_polish_due(ledger.proposal_count, settings.search.polish)):
         return False
-    record = choose_to_polish(state.front(), settings.search.cost, state.model.has_weights)
+    record = choose_to_polish(state.front(), settings.search.structure_cost, state.model.has_weights)
     if record is None:
         return False
     plan = _at_its_widths(record, state.model.topology)

@@ -51,8 +51,8 @@ def _enqueue(state: SearchState, sensitivity: Sensitivity, due: int) -> bool:
     found = correct_scan(sensitivity, observed)
     if all(factor == 1.0 for factor in found.factors.values()):
         return False
-    fresh, queued = build_space(settings, topology, found.sensitivity), False
-    for number, budget in enumerate(budgets(settings, topology, state.settings.search.solved_points)):
+    fresh, queued = build_space(settings, topology, found.sensitivity, state.model.latency), False
+    for number, budget in enumerate(budgets(settings, topology, settings.search.solved_points, state.model.latency)):
         point = fresh.solved(budget)
         if point is None:
             continue

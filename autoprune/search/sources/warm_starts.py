@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.parameter import Parameters
 from autoprune.search.space.settings import SpaceSettings
@@ -35,7 +36,11 @@ class WarmStart:
 
 
 def warm_starts(
-    space: Space, settings: StudySettings, topology: Topology, begun: tuple[Collection[str], int]
+    space: Space,
+    settings: StudySettings,
+    topology: Topology,
+    begun: tuple[Collection[str], int],
+    latency: LatencyModel | None = None,
 ) -> list[WarmStart]:
     """Return the dense model, solved allocations from wide to narrow, and the uniform sweep if requested, in this
     order.
@@ -49,13 +54,14 @@ def warm_starts(
         topology: Structure of the dense model.
         begun: Keys of the warm starts that the study holds, and the trials of the whole study. Points are shared out
             over the whole study; a series that has begun keeps its number of points.
+        latency: Latency model of the device; None without one.
 
     Returns:
         At most `settings.trials`, so that a run with fewer trials than planned does the first of them.
     """
     found = [WarmStart(key="dense", origin="dense", parameters=space.uniform(1.0))]
     for origin, points, ending in _series(space, settings, begun):
-        for number, budget in enumerate(budgets(settings, topology, points)):
+        for number, budget in enumerate(budgets(settings, topology, points, latency)):
             point = space.solved(budget) if origin == "solved" else space.uniform(budget)
             assert point is not None
             others = varied_defaults(settings, topology, number) if origin == "solved" else {}
@@ -103,7 +109,8 @@ def enqueue_warm_starts(state: SearchState) -> bool:
         Whether any was queued.
     """
     present = state.ledger.warm_starts
-    found = warm_starts(state.space, state.settings, state.model.topology, (present, state.planned))
+    model, begun = state.model, (present, state.planned)
+    found = warm_starts(state.space, state.settings, model.topology, begun, model.latency)
     fresh = [start for start in found if start.key not in present]
     for start in fresh:
         state.ledger.enqueue(start.parameters, start.attributes)

@@ -100,7 +100,7 @@ def _ranking(settings: SpaceSettings, budget: float, value: _Values) -> RankingP
     return RankingPlan(
         threshold=float(value("threshold")) if by_threshold else None,
         budget=None if by_threshold else budget,
-        cost=settings.search.cost,
+        cost=settings.search.structure_cost,
         criterion=settings.search.scan_criterion if settings.structure.criterion_per_group else str(value("criterion")),
         scale="mean",
         cap=settings.structure.max_ratio,

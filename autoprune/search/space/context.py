@@ -14,12 +14,13 @@ from autoprune.plan.widths import planned_widths
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.allocation.rounding import AllowedWidths
 from autoprune.search.allocation.solver import AllocationPath, solve, width_bounds
 from autoprune.search.space.build import build_plan, dropped
 from autoprune.search.space.encode import defaults, distributions, parameters_of
 from autoprune.search.space.parameter import Parameters, ParameterValue
-from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
+from autoprune.search.space.setting_groups import LATENCY_COST, NO_MASKS, SCORED_MODES
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.ties import leaders
 from autoprune.structure.topology import Topology
@@ -35,11 +36,13 @@ class SpaceContext:
         settings: Settings of the space.
         topology: Structure of the dense model.
         sensitivity: Scan of the dense model; None before or without one.
+        latency: Latency model of the device; None before or without a device profile. Multiply-adds stand in for it.
     """
 
     settings: SpaceSettings
     topology: Topology
     sensitivity: Sensitivity | None = None
+    latency: LatencyModel | None = None
     _costs: dict[tuple[str, ...], CostModel] = field(init=False, repr=False, default_factory=dict)
 
     @functools.cached_property
@@ -72,9 +75,8 @@ class SpaceContext:
         """Return the allowed widths of each tie. Widths that follow from scores are not rounded."""
         table = CostTable.of(self.topology).tied(self.leaders)
         rounded = {*self.settings.structure.modes} - {*SCORED_MODES}
-        floor, grain = width_bounds(
-            table, self.settings.structure.max_ratio, self.settings.structure.round_to if rounded else 1
-        )
+        rounding = self.settings.structure.rounding(None if self.latency is None else self.latency.rounding)
+        floor, grain = width_bounds(table, self.settings.structure.max_ratio, rounding if rounded else 1)
         return AllowedWidths.of(floor, grain, np.array(table.channels, dtype=np.float64))
 
     @functools.cached_property
@@ -95,8 +97,10 @@ class SpaceContext:
         Args:
             without: Names of the removed blocks.
         """
-        if without not in self._costs:
-            axis = self.settings.search.cost
+        if without not in self._costs and self.latency is not None and self.settings.search.cost == LATENCY_COST:
+            self._costs[without] = self.latency.cost_model(without, self.leaders)
+        elif without not in self._costs:
+            axis = self.settings.search.structure_cost
             table = CostTable.of(self.topology, without).tied(self.leaders)
             self._costs[without] = CostModel.of_table(table, axis, float(getattr(self.topology.cost({}), axis)))
         return self._costs[without]

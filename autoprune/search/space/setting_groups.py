@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -40,6 +41,10 @@ PRUNING_MODES = ("ratio", "count", "threshold", "ranking")
 SCORED_MODES = ("threshold", "ranking")
 #: Name that stands for the optimizer that suits the task.
 AUTO = "auto"
+#: The cost that follows from a device profile.
+LATENCY_COST = "latency_ms"
+#: Rounding by the grain of each group in the device profile.
+DEVICE = "device"
 #: Pattern of a plan without masks.
 NO_MASKS = "none"
 
@@ -65,7 +70,8 @@ class StructureSettings:
         protect: Patterns of module names, such as "stem.*", whose channels are never pruned.
         max_ratio: Largest share of a group's channels to prune.
         round_to: Kept channels of a group are all of them or a multiple of this number (8 or 16 suit most hardware).
-            Heads of attention are not rounded. Holds for the modes "ratio" and "count".
+            "device" takes for each group the distance between fast widths that the device profile has found, which is
+            made where there is none. Heads of attention are not rounded. Holds for the modes "ratio" and "count".
         tie: Groups that share one width: "none", "stage" (alike and consecutive at one resolution) or "shape".
         modes: How widths are chosen: "ratio" or "count" for each group, "threshold" (prunes channels whose score is
             below a multiple of their group's mean score), "ranking" (one ranking of all channels, pruned from the
@@ -84,7 +90,7 @@ class StructureSettings:
     kinds: Annotated[tuple[str, ...], each(one_of(PRUNING_KINDS))] = GROUP_KINDS
     protect: Annotated[tuple[str, ...], each(NAME, least=0)] = ()
     max_ratio: Annotated[float, INNER_SHARE] = 0.95
-    round_to: Annotated[int, at_least(1)] = 1
+    round_to: Annotated[int | str, either(at_least(1), one_of((DEVICE,)))] = 1
     tie: Annotated[str, one_of(TIES)] = "none"
     modes: Annotated[tuple[str, ...], each(one_of(PRUNING_MODES))] = ("ratio",)
     threshold: Annotated[tuple[float, float], ordered(POSITIVE)] = (0.2, 1.2)
@@ -94,6 +100,19 @@ class StructureSettings:
 
     def __post_init__(self) -> None:
         check_fields("the settings of structures", self, "structure")
+
+    def rounding(self, grains: Mapping[str, int] | None) -> int | Mapping[str, int]:
+        """Return the grain of all widths, or that of each group by name.
+
+        Args:
+            grains: Group name -> grain by the device profile; None before or without one.
+
+        Returns:
+            `round_to`; in place of "device" the grains, 1 without a profile.
+        """
+        if isinstance(self.round_to, int):
+            return self.round_to
+        return 1 if grains is None else grains
 
 
 @stored(Format(what="the settings of masks", optional=None, refuses_unknown=True))
@@ -225,7 +244,8 @@ class SearchSettings:
     Attributes:
         space: "guided" (a budget, and residuals around an allocation), "reduced" (a budget, an exponent and eight
             multipliers, for many layers or a poor scan) or "direct" (one ratio per group).
-        cost: Cost that the budget is a share of.
+        cost: Cost that the budget is a share of. "latency_ms" is the latency that the device profile predicts; the
+            profile is made where there is none. A ranking of all channels has no such budget.
         min_budget: Smallest budget, as a share of the dense cost.
         scan: Measure the sensitivity of groups, blocks and layers first (guided and reduced space). Without a scan the
             allocation is uniform.
@@ -256,7 +276,7 @@ class SearchSettings:
     """
 
     space: Annotated[str, one_of(SPACES)] = "guided"
-    cost: Annotated[str, one_of(STRUCTURE_COSTS)] = "multiply_adds"
+    cost: Annotated[str, one_of((*STRUCTURE_COSTS, LATENCY_COST))] = "multiply_adds"
     min_budget: Annotated[float, INNER_SHARE] = 0.01
     scan: Annotated[bool, SWITCH] = True
     scan_samples: Annotated[int | None, or_none(at_least(1))] = 20_000
@@ -273,3 +293,8 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         check_fields("the settings of the search", self, "search")
+
+    @property
+    def structure_cost(self) -> str:
+        """Return the cost, or multiply-adds where only costs can stand that follow from widths alone."""
+        return "multiply_adds" if self.cost == LATENCY_COST else self.cost

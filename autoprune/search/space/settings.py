@@ -12,6 +12,7 @@ from autoprune.plan.rules import check_fields, instance_of
 from autoprune.plan.validation import FieldCheck
 from autoprune.search.space.earlier_settings import tell_moved_fields
 from autoprune.search.space.setting_groups import (
+    LATENCY_COST,
     NO_MASKS,
     MaskSettings,
     RecoverySettings,
@@ -106,6 +107,13 @@ class SpaceSettings:
             "masks.patterns",
             "name one beside 'none' where only weights may go",
             self.masks.patterns,
+        )
+        wants = "be one that follows from widths alone, such as multiply_adds, where structure.modes has ranking"
+        yield (
+            self.search.cost != LATENCY_COST or "ranking" not in self.structure.modes,
+            "search.cost",
+            wants,
+            LATENCY_COST,
         )
 
 

@@ -15,6 +15,7 @@ from autoprune.plan.recovery import RecalibrationPlan, RecoveryPlan
 from autoprune.records.cost_table import CostTable
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search.allocation.cost_model import CostModel
+from autoprune.search.allocation.latency_model import LatencyModel
 from autoprune.search.allocation.solver import scale_to_budget, width_bounds
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.direct import DirectSpace
@@ -71,26 +72,32 @@ SPACE_BUILDERS: Mapping[str, Callable[[SpaceContext], Space]] = {
 }
 
 
-def build_space(settings: SpaceSettings, topology: Topology, sensitivity: Sensitivity | None) -> Space:
+def build_space(
+    settings: SpaceSettings, topology: Topology, sensitivity: Sensitivity | None, latency: LatencyModel | None = None
+) -> Space:
     """Build the space of the settings.
 
     Args:
         settings: Settings of the space.
         topology: Structure of the dense model.
         sensitivity: Scan of the dense model; None without one.
+        latency: Latency model of the device; None without one.
     """
     return SPACE_BUILDERS[settings.search.space](
-        SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity)
+        SpaceContext(settings=settings, topology=topology, sensitivity=sensitivity, latency=latency)
     )
 
 
-def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[float]:
+def budgets(
+    settings: SpaceSettings, topology: Topology, count: int, latency: LatencyModel | None = None
+) -> list[float]:
     """Return budgets from just below dense to the smallest reachable one, evenly spaced in the logarithm.
 
     Args:
         settings: Settings of the space.
         topology: Structure of the dense model.
         count: Number of budgets, >= 0. A single one lies in the middle, within reach of one cut.
+        latency: Latency model of the device; None without one.
 
     Returns:
         At most `count` shares of the dense cost; none where only blocks can be pruned.
@@ -98,7 +105,7 @@ def budgets(settings: SpaceSettings, topology: Topology, count: int) -> list[flo
     if not topology.groups and settings.mask_patterns == (NO_MASKS,):
         return []  # blocks alone: no sweep between dense and nothing
     if topology.groups:
-        smallest_budget = SpaceContext(settings=settings, topology=topology).smallest_budget
+        smallest_budget = SpaceContext(settings=settings, topology=topology, latency=latency).smallest_budget
     else:
         smallest_budget = max(settings.search.min_budget, 1.0 - settings.masks.sparsity[1])
     highest = max(0.75, smallest_budget)
@@ -123,7 +130,7 @@ def dense_plan(settings: SpaceSettings, topology: Topology, seed: int) -> Prunin
 
 
 def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, int]]:
-    """Return the widths of the smallest, a middle and the largest model of a space.
+    """Return the widths of the smallest, a middle and the largest model of a space, before there is a device profile.
 
     Args:
         settings: Settings of the space.
@@ -132,8 +139,9 @@ def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, in
     Returns:
         Map from "smallest", "middle" and "largest" to widths by group name.
     """
-    cost = CostModel(topology, settings.search.cost)
-    floor, grain = width_bounds(CostTable.of(topology), settings.structure.max_ratio, settings.structure.round_to)
+    cost = CostModel(topology, settings.search.structure_cost)
+    table, structure = CostTable.of(topology), settings.structure
+    floor, grain = width_bounds(table, structure.max_ratio, structure.rounding(None))
     middle = scale_to_budget(cost, np.ones_like(cost.channels), 0.5, floor, grain)
     rows = {"smallest": floor, "middle": middle, "largest": cost.channels}
     return {

@@ -10,7 +10,7 @@ from tests.settings import space_of
 
 UNKNOWN = [
     ({"space": "guided space"}, "search.space must be one of direct, guided, reduced, but got 'guided space'"),
-    ({"cost": "latency"}, "must be one of multiply_adds, parameters, size_bytes, but got 'latency'"),
+    ({"cost": "latency"}, "must be one of latency_ms, multiply_adds, parameters, size_bytes, but got 'latency'"),
     ({"criteria": ("l2", "talyor")}, "got 'talyor'. Did you mean 'taylor'?"),
     ({"scan_criterion": "l3"}, "search.scan_criterion must be one of"),
     ({"optimizers": ("adam",)}, "recovery.optimizers must be one of adamw, auto, sgd, but got 'adam'"),

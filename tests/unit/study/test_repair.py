@@ -22,12 +22,15 @@ from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 from autoprune.records.objectives import COSTS, timed_cost
 from autoprune.records.origins import Origin
 from autoprune.records.profile import LatencyProfile
+from autoprune.search.allocation.latency_model import latency_model_of
 from autoprune.search.repair import shrink_to_limits
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.space import dense_plan
+from autoprune.search.state import Model
 from autoprune.trial import costs
 from autoprune.trial.candidate import evaluate_plan
 from autoprune.trial.context import TrialContext
+from tests.device_profiles import half_for_nothing, profile_of
 from tests.tasks import flat_task
 from tests.unit.front.builders import problem_of
 from tests.unit.study.small import journal_trials, settings, space
@@ -58,8 +61,11 @@ def shrink(context: TrialContext, chosen: StudySettings, front: Front, plan: Pru
     def costs(tried: ResolvedPlan, timed: bool) -> Measurement:
         return context.costs.expected(tried, timed=timed)
 
-    resolved = ResolvedPlan.of(plan, context.topology)
-    found = shrink_to_limits(resolved, context.topology, costs, chosen, front)
+    return shrunk(Model(topology=context.topology, problem=front.problem, costs=costs), chosen, front, plan)
+
+
+def shrunk(model: Model, chosen: StudySettings, front: Front, plan: PruningPlan) -> PruningPlan | None:
+    found = shrink_to_limits(ResolvedPlan.of(plan, model.topology), model, chosen, front)
     return None if found is None else found.plan
 
 
@@ -134,6 +140,29 @@ def test_latency_is_kept_by_the_clock(context: TrialContext, monkeypatch: pytest
     assert found is not None
     made = evaluate_plan(timed, found).measurement
     assert 0.3 < timed_cost().value(made) <= 0.4
+
+
+@pytest.mark.parametrize("grain", [1, 4])
+def test_with_a_device_profile_latency_is_predicted_and_nothing_is_timed(context: TrialContext, grain: int) -> None:
+    topology = context.topology
+    profile = profile_of(topology, half_for_nothing(topology), grain=grain)
+
+    def costs(tried: ResolvedPlan, timed: bool) -> Measurement:
+        assert not timed
+        return context.costs.expected(tried, timed=False)
+
+    chosen = limited(autoprune.Limits(max_latency_share=0.75), round_to="device")
+    latency = latency_model_of(profile)
+    model = Model(topology=topology, problem=problem_of(chosen.objectives), costs=costs, latency=latency)
+    dense = ResolvedPlan.of(PruningPlan(groups={}), topology)
+    measured = replace(model.expected_costs(dense, ("latency_ms",)), quality=0.9)
+    record = CandidateRecord(number=0, origin=Origin.DENSE, plan=dense.plan, kept={}, search=measured)
+    front = Front.of([record], model.problem)
+    found = shrunk(model, chosen, front, PruningPlan(groups={}))
+    assert found is not None
+    widths = ResolvedPlan.of(found, topology).widths
+    assert 0.65 < half_for_nothing(topology)(widths, ()) <= 0.75 * (1 + 2 * latency.error)
+    assert all(width % grain == 0 or width == topology.widths[name] for name, width in widths.items())
 
 
 def test_an_unknown_latency_backend_is_refused_before_any_work() -> None:

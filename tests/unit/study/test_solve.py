@@ -15,6 +15,7 @@ from autoprune.search.solve import SolvedAllocation, solve_stored
 from autoprune.structure.cost import STRUCTURE_COSTS
 from autoprune.study.study import Study
 from autoprune.trial.context import TrialContext
+from tests.device_profiles import half_for_nothing, profile_of
 from tests.tasks import SEEN, Counting, image_task, trained_resnet
 from tests.unit.study.small import settings, space
 
@@ -70,7 +71,7 @@ def test_what_can_not_be_asked(study: Study, tmp_path: Path) -> None:
         solved(study, 0.3, "speed")
     with pytest.raises(ConfigurationError, match="a budget must lie in"):
         solved(study, 3.0)
-    with pytest.raises(ConfigurationError, match=r"latency_ms must have 8 different measured candidates, but got 0"):
+    with pytest.raises(ConfigurationError, match=r"latency_ms must have 8 different measured models, but got 0"):
         solved(study, 0.3, "latency_ms")
     stored = to_plain_object(study.folder.read_study())
     del stored["costs"], stored["version"]
@@ -85,6 +86,19 @@ def test_tied_groups_and_no_scan(tmp_path: Path) -> None:
     assert any("no scan" in note for note in found.notes)
     shares = [width / found.channels[name] for name, width in found.allocation.widths.items()]
     assert max(shares) - min(shares) < 0.3
+
+
+def test_a_device_profile_is_enough_for_a_budget_of_latency(tmp_path: Path) -> None:
+    """No candidate but the dense model is there; widths are multiples of the grain that the profile says."""
+    timed = run(tmp_path / "profiled", 1, space=space(round_to="device", scan=False))
+    topology = TrialContext.of(image_task(model=Counting(trained_resnet()).eval())).topology
+    clock = half_for_nothing(topology)
+    timed.folder.write_device_profile(profile_of(topology, clock, grain=4))
+    found = solved(timed, 0.75, "latency_ms")
+    assert clock(found.allocation.widths, ()) == pytest.approx(0.75, rel=0.03)
+    assert all(width % 4 == 0 or width == topology.widths[name] for name, width in found.allocation.widths.items())
+    assert found.shares["latency_ms"] == pytest.approx(0.75, rel=0.02)
+    assert any("30 timed models" in note for note in found.notes)
 
 
 def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
@@ -104,4 +118,4 @@ def test_latency_and_what_the_trials_say(tmp_path: Path) -> None:
     found = solved(timed, 0.9, "latency_ms")
     assert found.shares["latency_ms"] == found.allocation.share
     assert set(found.shares) == {*STRUCTURE_COSTS, "latency_ms"}
-    assert any("in the median" in note and "measured candidates" in note for note in found.notes)
+    assert any("in the median" in note and "timed models" in note for note in found.notes)

@@ -1,0 +1,221 @@
+"""A device profile of a device that a function describes: it says which widths are fast, and how long any cut takes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoprune.errors import StorageError
+from autoprune.plan.kept import KeptChannels
+from autoprune.profiling import make
+from autoprune.profiling.cache import CACHE_VARIABLE, cache_folder, cached_path, read_cached, write_cached
+from autoprune.profiling.device import this_device
+from autoprune.profiling.make import FEWEST_MODELS, ProfileRequest, make_profile
+from autoprune.proof.discover import discover_structure
+from autoprune.records.device_profile import DeviceProfile, structure_of
+from autoprune.records.layer_table import LayerTable
+from autoprune.records.measurement import Latency
+from autoprune.records.profile import LatencyProfile
+from autoprune.search.allocation.latency_model import latency_model_of
+from autoprune.search.allocation.staircases import GRAINS, LOST, find_grain, group_classes
+from autoprune.search.allocation.timing_design import timing_design
+from autoprune.structure.topology import Topology
+from autoprune.surgery.cut import cut
+from tests.zoo.convolutional import ResNet
+
+GRAIN = 4
+
+
+def dense() -> nn.Module:
+    torch.manual_seed(0)
+    return ResNet(widths=(32, 48), depth=2).eval()
+
+
+@functools.cache
+def topology() -> Topology:
+    return discover_structure(dense(), torch.randn(1, 1, 8, 8))
+
+
+def padded(width: int) -> int:
+    return -(-width // GRAIN) * GRAIN
+
+
+def cost(model: nn.Module) -> float:
+    """A runtime that pads channels to multiples of 4, and takes half as long again off them."""
+    total = 40_000.0
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            out, into, *kernel = module.weight.shape
+            slow = 1.5 if (out % GRAIN or into % GRAIN) and into > 1 and out > 10 else 1.0
+            total += slow * padded(out) * padded(into) * float(np.prod(kernel))
+    return total
+
+
+def compare(model: nn.Module) -> Latency:
+    ratio = cost(model) / cost(dense())
+    return Latency(
+        latency_ms=2 * ratio,
+        low_ms=1.98 * ratio,
+        high_ms=2.02 * ratio,
+        dense_ms=2.0,
+        ratio=ratio,
+        ratio_low=0.99 * ratio,
+        ratio_high=1.01 * ratio,
+        backend="onnxruntime",
+        rounds=5,
+    )
+
+
+def request_of(profile: str = "default") -> ProfileRequest:
+    return ProfileRequest(
+        dense=dense(), inputs=torch.randn(1, 1, 8, 8), topology=topology(), profile=LatencyProfile(name=profile)
+    )
+
+
+@functools.cache
+def made() -> DeviceProfile:
+    return make_profile(request_of(), compare=compare)
+
+
+def test_the_grain_and_the_prices_of_a_device_are_found() -> None:
+    profile = made()
+    assert {staircase.grain for staircase in profile.staircases} == {GRAIN}
+    assert set(profile.grains) == set(topology().widths)
+    assert profile.error < 0.05
+    assert profile.rank > 0.97
+    model = latency_model_of(profile)
+    assert model.dense_ms == profile.dense_ms == 2.0
+    errors = []
+    for one in itertools.islice(timing_design(profile.layers, profile.grains, seed=7), 10):
+        kept = KeptChannels(
+            groups={name: tuple(range(width)) for name, width in one.widths.items()},
+            dropped=tuple(block.name for block in topology().dropped(one.dropped)),
+        )
+        real = compare(cut(dense(), topology(), kept)).ratio
+        errors.append(abs(model.ratio(kept.widths, kept.dropped) / real - 1.0))
+    assert np.median(errors) < 0.05
+
+
+def test_progress_counts_to_the_end_and_says_what_is_left() -> None:
+    told: list[tuple[int, int, float | None]] = []
+    make_profile(request_of(), compare=compare, whole_models=3, on_timed=lambda *one: told.append(one))
+    assert [done for done, _, _ in told] == list(range(1, len(told) + 1))
+    assert {total for _, total, _ in told} == {len(told)}
+    assert told[0][2] is None
+    assert told[-1][2] == 0.0
+
+
+def test_after_its_time_only_the_fewest_models_are_timed() -> None:
+    profile = make_profile(request_of(), compare=compare, seconds=0.0)
+    stairs = sum(len(staircase.lost) for staircase in profile.staircases)
+    assert len(profile.models) == 1 + stairs + FEWEST_MODELS
+
+
+def test_it_is_stored_whole(tmp_path: Path) -> None:
+    made().write(tmp_path / "profile.json")
+    assert DeviceProfile.read(tmp_path / "profile.json") == made()
+    made().check(structure_of(topology()), "it")
+    with pytest.raises(StorageError, match="it must be a device profile of this model, but got one of another model"):
+        made().check(structure_of(topology().only(("channels",))), "it")
+    data = json.loads(made().to_json())
+    data["models"][0]["widths"] = {"nowhere": 3}
+    with pytest.raises(StorageError, match="a timed model has unknown groups"):
+        DeviceProfile.from_dict(data)
+    data = json.loads(made().to_json())
+    data["layers"]["work"][0]["lengths"] = [999]
+    with pytest.raises(StorageError, match="terms refer to lengths beyond"):
+        DeviceProfile.from_dict(data)
+
+
+def test_the_shape_of_the_inputs_is_part_of_the_structure() -> None:
+    larger = discover_structure(dense(), torch.randn(1, 1, 12, 12))
+    assert larger.fingerprint() == topology().fingerprint()
+    assert structure_of(larger) != structure_of(topology())
+
+
+def test_a_profile_is_found_again_by_model_device_and_latency_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert cache_folder() == tmp_path
+    structure, device = structure_of(topology()), this_device("onnxruntime")
+    assert read_cached(structure, device, LatencyProfile(name="default")) is None
+    path = write_cached(made())
+    assert path is not None
+    assert read_cached(structure, device, LatencyProfile(name="another")) == made(), "its name does not matter"
+    assert read_cached(structure, device, LatencyProfile(name="default", batch_size=8)) is None
+    assert read_cached(structure, this_device("eager"), LatencyProfile(name="default")) is None
+    path.write_text("{")
+    assert read_cached(structure, device, LatencyProfile(name="default")) is None, "a damaged file is made anew"
+
+
+def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "autoprune"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "autoprune"
+    monkeypatch.setenv(CACHE_VARIABLE, "")
+    assert cache_folder() is None
+    assert cached_path("structure", this_device("eager"), LatencyProfile(name="a")) is None
+    assert write_cached(made()) is None
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    assert write_cached(made()) is None, "a cache that cannot be written is no fault"
+
+
+def test_the_device_says_what_decides_on_latency() -> None:
+    device = this_device("onnxruntime")
+    assert device.processor
+    assert device.cores >= 1
+    assert device.versions["torch"] == torch.__version__
+    assert set(device.versions) == {"torch", "onnxruntime"}
+
+
+@pytest.mark.parametrize("grain", GRAINS)
+@pytest.mark.parametrize("slow_path", [0.0, 0.1])
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_a_staircase_is_recognised(grain: int, slow_path: float, noise: float) -> None:
+    gone, random = np.array(LOST), np.random.default_rng(grain)
+    times = 1.0 - 0.02 * np.floor(gone / grain) * grain + slow_path * (gone % grain != 0)
+    times *= np.exp(noise * random.normal(size=len(gone)))
+    assert find_grain(LOST, times.tolist(), [2 * noise] * len(gone)) == grain
+
+
+def test_where_nothing_is_faster_every_width_is_as_good() -> None:
+    assert find_grain(LOST, [1.0] * len(LOST), [0.01] * len(LOST)) == 1
+
+
+def test_no_grain_makes_rounding_up_slower() -> None:
+    """Multiples of 8 are slower here than the widths below them: no grain says to round up to them."""
+    times = [1.0 if lost % 8 == 0 else 0.8 for lost in LOST]
+    assert find_grain(LOST, times, [0.01] * len(LOST)) == 1
+
+
+def test_groups_with_the_same_layers_share_a_staircase() -> None:
+    classes = group_classes(LayerTable.of(topology()))
+    assert sorted(name for one in classes for name in one.groups) == sorted(topology().widths)
+    assert [one.layers for one in classes] == ["convolution"]
+    for one in classes:
+        assert all(anchor % GRAINS[-1] == 0 and anchor - LOST[-1] >= 1 for anchor in one.anchors.values())
+        assert one.widths(3) == {name: anchor - 3 for name, anchor in one.anchors.items()}
+
+
+def test_a_design_covers_budgets_and_depths() -> None:
+    table = LayerTable.of(topology())
+    cuts = list(itertools.islice(timing_design(table, dict.fromkeys(table.names, 4)), 40))
+    channels = topology().widths
+    shares = [float(np.mean([width / channels[name] for name, width in one.widths.items()])) for one in cuts]
+    assert min(shares) < 0.25
+    assert max(shares) > 0.85
+    assert all(w % 4 == 0 or w == channels[name] for one in cuts for name, w in one.widths.items())
+    assert 5 < sum(bool(one.dropped) for one in cuts) < 25
+    assert make.WHOLE_MODELS >= FEWEST_MODELS

@@ -1,0 +1,153 @@
+"""A study on a device profile: budgets of latency, widths on the device's grain, and few latencies to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import autoprune
+from autoprune.errors import ConfigurationError, StorageError
+from autoprune.front.findings import findings
+from autoprune.front.table import text_table
+from autoprune.measure.latency.backends import backend_of
+from autoprune.profiling.cache import CACHE_VARIABLE
+from autoprune.profiling.device import this_device
+from autoprune.profiling.make import OnTimed, ProfileRequest
+from autoprune.records.device_profile import DeviceProfile
+from autoprune.records.measurement import Latency
+from autoprune.search.allocation.latency_model import latency_model_of
+from autoprune.search.settings import StudySettings
+from autoprune.study import device
+from autoprune.study.progress import Progress
+from autoprune.study.study import Study
+from autoprune.trial import costs
+from autoprune.trial.context import TrialContext
+from tests.device_profiles import half_for_nothing, profile_of
+from tests.tasks import flat_task, image_task
+from tests.unit.study.small import settings, space
+
+GRAIN = 4
+MADE: list[str] = []
+
+
+def made(request: ProfileRequest, on_timed: OnTimed | None = None) -> DeviceProfile:
+    """In place of measuring."""
+    MADE.append(request.profile.name)
+    if on_timed is not None:
+        on_timed(1, 2, None)
+        on_timed(2, 2, 0.0)
+    found = profile_of(request.topology, half_for_nothing(request.topology), grain=GRAIN)
+    return replace(found, device=this_device(backend_of(request.profile)), latency_profile=request.profile)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(device, "make_profile", made)
+    MADE.clear()
+    return
+
+
+def chosen(trials: int = 4, **changes: object) -> StudySettings:
+    brief = space(scan=False, steps=0, cost="latency_ms", round_to="device", min_budget=0.5)
+    return settings(trials=trials, solved_points=3, uniform_points=0, space=brief, **changes)
+
+
+def test_half_the_latency_is_a_budget_and_widths_are_on_the_grain(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    study = Study.create(flat_task(), chosen(), out=tmp_path / "run")
+    study.run(on_progress=told.append)
+    assert MADE == ["default"]
+    assert [one.part for one in told if one.stage == "profile"] == [(1, 2), (2, 2)]
+    assert study.context is not None
+    topology = study.context.topology
+    clock, (_, *others) = half_for_nothing(topology), study.records
+    shares = [clock(record.widths, record.dropped) for record in others]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == pytest.approx(0.75, rel=0.05)
+    assert shares[-1] < 0.62
+    assert all(
+        width % GRAIN == 0 or width == topology.widths[name]
+        for record in others
+        for name, width in record.widths.items()
+    )
+    # The study keeps its profile, and another one finds it in the cache.
+    Study.create(flat_task(), chosen(5), out=tmp_path / "run").run(trials=5)
+    Study.create(flat_task(), chosen(1), out=tmp_path / "other").run()
+    assert MADE == ["default"]
+
+
+def test_no_study_makes_a_profile_that_needs_none(tmp_path: Path) -> None:
+    Study.create(flat_task(), settings(trials=1, space=space(scan=False)), out=tmp_path / "run").run()
+    assert MADE == []
+
+
+def test_a_profile_from_elsewhere_is_used_and_kept(tmp_path: Path) -> None:
+    study = Study.create(flat_task(), chosen(1), out=tmp_path / "run")
+    assert study.context is not None
+    topology = study.context.topology
+    profile = profile_of(topology, half_for_nothing(topology), grain=2)
+    study.use_device_profile(profile)
+    study.use_device_profile(profile)
+    study.run()
+    assert MADE == []
+    assert study.folder.read_device_profile() == profile
+    with pytest.raises(ConfigurationError, match="the device profile must be that of the study, but got another one"):
+        study.use_device_profile(profile_of(topology, half_for_nothing(topology), grain=1))
+    other = TrialContext.of(image_task()).topology
+    with pytest.raises(StorageError, match="a device profile of this model, but got one of another model"):
+        study.use_device_profile(profile_of(other, half_for_nothing(other)))
+
+
+def test_a_ranking_has_no_budget_of_latency() -> None:
+    with pytest.raises(ConfigurationError, match=r"search.cost must be one that follows from widths alone.*ranking"):
+        settings(space=space(cost="latency_ms", modes=("ranking",)))
+
+
+class Comparer:
+    """Latency by the number of parameters; counts what it times."""
+
+    timed = 0
+
+    def __init__(self, dense: nn.Module, *_: object, **__: object) -> None:
+        self._dense = sum(p.numel() for p in dense.parameters())
+
+    def compare(self, model: nn.Module) -> Latency:
+        Comparer.timed += 1
+        ratio = 0.5 + 0.5 * sum(p.numel() for p in model.parameters()) / self._dense
+        numbers = {"latency_ms": ratio, "low_ms": ratio, "high_ms": ratio, "dense_ms": 1.0}
+        return Latency(**numbers, ratio=ratio, ratio_low=ratio, ratio_high=ratio, backend="eager", rounds=1)
+
+
+def test_only_what_would_reach_the_front_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "LatencyComparer", Comparer)
+    monkeypatch.setattr(Comparer, "timed", 0)
+    asked = chosen(
+        10, objectives=("quality", "latency_ms"), latency_rounds=1, latency_when="front", sampler="random", seed=1
+    )
+    study = Study.create(flat_task(), asked, out=tmp_path / "run")
+    study.run()
+    again = autoprune.Study.open(tmp_path / "run")
+    predicted = [record.number for record in again.records if record.search.predicted]
+    front = again.front()
+    assert 0 < len(predicted) < 9
+    assert not {record.number for record in front.members} & {*predicted}
+    assert not again.records[0].search.predicted, "the dense model is measured"
+    assert Comparer.timed <= len(again.records) - len(predicted)
+    stored = again.folder.read_device_profile()
+    assert stored is not None
+    model = latency_model_of(stored)
+    for record in again.records:
+        if record.search.predicted:
+            assert record.search.latency == model.predict(record.widths, record.dropped)
+    heads, rows = text_table(again.problem, front.dense, again.records)
+    cells = [row[heads.index("ratio to dense (95 %)")] for row in rows]
+    assert [
+        record.number for record, cell in zip(again.records, cells, strict=True) if "predicted" in cell
+    ] == predicted
+    said = f"The latency of {len(predicted)} of 10 candidates is predicted; those of the front are measured."
+    assert (said, False) in findings(front)
