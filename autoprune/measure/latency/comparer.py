@@ -18,7 +18,7 @@ from autoprune.measure.latency.eager import eager_call
 from autoprune.measure.latency.host import Host, HostWatch
 from autoprune.measure.latency.inputs import check_inputs, profile_inputs, tensors_of
 from autoprune.measure.latency.onnx_file import check_outputs
-from autoprune.measure.latency.statistics import another, median, trimmed_mean
+from autoprune.measure.latency.statistics import another, burst_mean, median
 from autoprune.measure.latency.timing import FEWEST_BURSTS, Burst, Bursts, Pair, Timing, time_pairs
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
@@ -179,7 +179,7 @@ class LatencyComparer:
 
         def enough(bursts: Bursts) -> bool:
             told = bursts.thread if reads_thread and bursts.is_in_thread else bursts.wall
-            return 2 * trimmed_mean([burst.log_ratio for burst in told])[1] <= width
+            return 2 * burst_mean([burst.log_ratio for burst in told])[1] <= width
 
         bursts = time_pairs(pairs, self._timing, watch, enough)
         clock = LATENCY_BACKENDS[backend].clock
@@ -227,13 +227,13 @@ def _close(every: dict[str, list[Prepared]]) -> None:
 
 def _log_ratio(bursts: Sequence[Burst]) -> tuple[float, float]:
     """Logarithm of the ratio, and half the interval in which another measurement of the same kind falls."""
-    mean, half = trimmed_mean([burst.log_ratio for burst in bursts])
+    mean, half = burst_mean([burst.log_ratio for burst in bursts])
     return mean, min(another(half, BETWEEN_PROCESSES), _WIDEST)
 
 
 def _own_reference(bursts: Sequence[Burst]) -> _Reference:
     """Take the time of the dense model from the bursts themselves."""
-    mean, half = trimmed_mean([math.log(burst.mean(1)) for burst in bursts])
+    mean, half = burst_mean([math.log(burst.mean(1)) for burst in bursts])
     return _Reference(ms=math.exp(mean), half_width=min(another(half, BETWEEN_PROCESSES), _WIDEST), trusted=False)
 
 

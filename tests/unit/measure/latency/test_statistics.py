@@ -9,7 +9,7 @@ import torch
 from scipy.stats import t as student
 from scipy.stats import trim_mean
 
-from autoprune.measure.latency.statistics import another, median, trimmed_mean
+from autoprune.measure.latency.statistics import another, burst_mean, median, trimmed_mean
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,23 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(count: int) -> None:
 def test_another_measurement_differs_by_more() -> None:
     assert another(0.01, 0.0) == pytest.approx(0.01 * math.sqrt(2))
     assert another(0.0, 0.01) == pytest.approx(0.0196 * math.sqrt(2))
+
+
+def test_bursts_that_resemble_the_ones_before_tell_less() -> None:
+    alternating, rising = [1.0, 2.0] * 5, [float(number) for number in range(10)]
+    assert burst_mean(alternating) == trimmed_mean(alternating)
+    assert burst_mean(rising)[1] > 2 * trimmed_mean(rising)[1]
+    assert burst_mean([2.0]) == (2.0, math.inf)
+    assert burst_mean([2.0] * 6) == (2.0, 0.0)
+
+
+def test_the_interval_covers_the_mean_of_a_noise_that_lasts() -> None:
+    """Where the interval of independent values covers it in four of five cases."""
+    draws = torch.randn(1000, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    lasting = [draws[:, 0]]
+    for place in range(1, 30):
+        lasting.append(0.6 * lasting[-1] + 0.8 * draws[:, place])
+    rows = torch.stack(lasting, 1).tolist()
+    plain, widened = (sum(abs(mean) <= half for mean, half in map(found, rows)) for found in (trimmed_mean, burst_mean))
+    assert plain < 780
+    assert widened > 880
