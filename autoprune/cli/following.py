@@ -59,10 +59,20 @@ def show_start(study: Study, folder: Path, settings: StudySettings, proposer: st
     have = f", {done} of them finished" if done else ""
     console.print(f"{study.name}: {settings.trials} trials{have}; written to {folder}")
     assert study.context is not None
-    lines = [f"The task: {study.context.task.summary()}", _scan(study, settings), _proposals(study, settings, proposer)]
-    for line in filter(None, (*lines, _trial(study, settings), _until(settings))):
+    lines = [f"The task: {study.context.task.summary()}", _profile(study, settings), _scan(study, settings)]
+    for line in filter(
+        None, (*lines, _proposals(study, settings, proposer), _trial(study, settings), _until(settings))
+    ):
         console.print(f"  {line}")
     console.print(f"  {_duration(study, settings)} Control-C stops the run; the same command continues it.")
+
+
+def _profile(study: Study, settings: StudySettings) -> str:
+    if not settings.needs_device_profile or study.folder.read_device_profile() is not None:
+        return ""
+    return (
+        "First the device profile, from the user's cache or measured: cuts of the model are timed for a minute or more."
+    )
 
 
 def _scan(study: Study, settings: StudySettings) -> str:

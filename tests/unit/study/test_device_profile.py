@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 import autoprune
+from autoprune.cli import following
 from autoprune.errors import ConfigurationError, StorageError
 from autoprune.front.findings import findings
 from autoprune.front.table import text_table
@@ -57,10 +58,16 @@ def chosen(trials: int = 4, **changes: object) -> StudySettings:
     return settings(trials=trials, solved_points=3, uniform_points=0, space=brief, **changes)
 
 
-def test_half_the_latency_is_a_budget_and_widths_are_on_the_grain(tmp_path: Path) -> None:
+def test_half_the_latency_is_a_budget_and_widths_are_on_the_grain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told: list[Progress] = []
     study = Study.create(flat_task(), chosen(), out=tmp_path / "run")
+    following.show_start(study, tmp_path, study.settings)
+    assert "First the device profile, from the user's cache or measured" in capsys.readouterr().err
     study.run(on_progress=told.append)
+    following.show_start(study, tmp_path, study.settings)
+    assert "First the device profile" not in capsys.readouterr().err
     assert MADE == ["default"]
     assert [one.part for one in told if one.stage == "profile"] == [(1, 2), (2, 2)]
     assert study.context is not None
