@@ -18,7 +18,7 @@ from autoprune.records.layer_table import LayerTable
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.allocation.latency_model import latency_model_of
-from autoprune.search.allocation.staircases import LOST, GroupClass, find_grain, group_classes
+from autoprune.search.allocation.staircases import GroupClass, find_grain, group_classes
 from autoprune.search.allocation.timing_design import timing_design
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import OnlyRun, cut
@@ -121,21 +121,21 @@ class _Maker:
     def staircases(self, whole_models: int) -> list[Staircase]:
         """Time the staircase of each class of groups."""
         classes = [found for found in group_classes(self.table) if found.anchors]
-        self._total = 1 + len(classes) * len(LOST) + whole_models
+        self._total = 1 + sum(len(found.lost) for found in classes) + whole_models
         self._time({}, ())
         return [self._staircase(found) for found in classes]
 
     def _staircase(self, found: GroupClass) -> Staircase:
-        models = [self._time(found.widths(lost), ()) for lost in LOST]
+        models = [self._time(found.widths(lost), ()) for lost in found.lost]
         ratios, half_widths = [one.ratio for one in models], [one.half_width for one in models]
         return Staircase(
             layers=found.layers,
             groups=found.groups,
             anchors=tuple(found.anchors.get(name, 0) for name in found.groups),
-            lost=LOST,
+            lost=found.lost,
             ratios=tuple(ratios),
             half_widths=tuple(half_widths),
-            grain=find_grain(LOST, ratios, half_widths),
+            grain=find_grain(found.lost, ratios, half_widths),
         )
 
     def whole_models(self, grains: Mapping[str, int], count: int) -> None:

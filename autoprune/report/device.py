@@ -15,18 +15,20 @@ def show_profile(profile: DeviceProfile) -> None:
     Args:
         profile: The profile.
     """
-    console, device = safe_console(), profile.device
+    console, device = safe_console(soft_wrap=True), profile.device
     versions = ", ".join(f"{name} {version}" for name, version in device.versions.items())
     console.print(f"{device.processor}, {device.cores} cores, {device.system}; {device.backend} ({versions})")
     circumstances = profile.latency_profile
     kind = f", {circumstances.dtype}" if circumstances.dtype else ""
     batch = f", batch size {circumstances.batch_size}" if circumstances.batch_size else ""
-    console.print(f"{circumstances.threads} thread(s){kind}{batch}; the dense model takes {profile.dense_ms:.3g} ms.")
+    threads = "1 thread" if circumstances.threads == 1 else f"{circumstances.threads} threads"
+    console.print(f"{threads}{kind}{batch}; the dense model takes {profile.dense_ms:.3g} ms.")
     if profile.staircases:
-        lost = profile.staircases[0].lost
+        lost = max((one.lost for one in profile.staircases), key=len)
         console.print("Latency, as a share of dense, when all groups of a kind lose channels from a multiple of 16:")
         head = ["layers", "groups", "grain", *(f"-{one}" if one else "0" for one in lost)]
-        show_tables(console, split_table(head, [_row(one) for one in profile.staircases], console.width))
+        tables = safe_console()
+        show_tables(tables, split_table(head, [_row(one, len(lost)) for one in profile.staircases], tables.width))
     noise = statistics.median(one.half_width for one in profile.models)
     console.print(
         f"The latency model is off by {profile.error:.1%} in the median on models that it has not seen, with a rank "
@@ -37,6 +39,7 @@ def show_profile(profile: DeviceProfile) -> None:
         console.print(doubt, style="yellow")
 
 
-def _row(staircase: Staircase) -> list[str]:
+def _row(staircase: Staircase, count: int) -> list[str]:
     names = summarize_names(staircase.groups, 3)
-    return [staircase.layers, names, str(staircase.grain), *(f"{ratio:.3f}" for ratio in staircase.ratios)]
+    ratios = [f"{ratio:.3f}" for ratio in staircase.ratios]
+    return [staircase.layers, names, str(staircase.grain), *ratios, *[""] * (count - len(ratios))]

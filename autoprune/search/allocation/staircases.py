@@ -11,8 +11,9 @@ from autoprune.records.layer_table import LayerTable
 
 #: Grains that are looked for; the last one is a multiple of all.
 GRAINS = (1, 2, 4, 8, 16)
-#: Channels that each group loses, in turn.
-LOST = (0, 1, 2, 3, 4, 6, 8, 12, 16)
+#: Channels that each group loses, in turn; the same for classes of narrow groups.
+LOST: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8, 12, 16)
+_LOST_IF_NARROW = LOST[:7]
 #: Most classes with a staircase of their own: those with the most work.
 _MOST_CLASSES = 4
 #: Smallest share of a group's multiply-adds in one kind of layers that counts.
@@ -30,11 +31,13 @@ class GroupClass:
         layers: The kinds, for people.
         anchors: Group name -> width from which channels are lost, a multiple of the largest grain; only of groups that
             are wide enough.
+        lost: Numbers of channels that each of them loses.
         groups: Names of all groups of the class.
     """
 
     layers: str
     anchors: Mapping[str, int]
+    lost: tuple[int, ...]
     groups: tuple[str, ...]
 
     def widths(self, lost: int) -> dict[str, int]:
@@ -63,7 +66,7 @@ def group_classes(table: LayerTable) -> list[GroupClass]:
     keys = {group: _key(table, group, kinds) for group, kinds in made.items() if kinds}
     work: dict[tuple[str, ...], float] = {}
     for group, key in keys.items():
-        if _anchor(table, group):
+        if _anchor(table, group, _LOST_IF_NARROW):
             work[key] = work.get(key, 0.0) + sum(made[group].values())
     main = sorted(work, key=lambda key: -work[key])[:_MOST_CLASSES]
     members: dict[tuple[str, ...], list[int]] = {key: [] for key in main}
@@ -71,14 +74,16 @@ def group_classes(table: LayerTable) -> list[GroupClass]:
         nearest = max(main, key=lambda other: (key[0] == other[0], len({*key[1:]} & {*other[1:]})), default=None)
         if nearest is not None and key[0] == nearest[0] and {*key[1:]} & {*nearest[1:]}:
             members[key if key in members else nearest].append(group)
-    return [
-        GroupClass(
-            layers=", ".join(key[1:]),
-            anchors={table.names[group]: _anchor(table, group) for group in groups if _anchor(table, group)},
-            groups=tuple(table.names[group] for group in groups),
-        )
-        for key, groups in members.items()
-    ]
+    return [_class_of(table, ", ".join(key[1:]), groups) for key, groups in members.items()]
+
+
+def _class_of(table: LayerTable, layers: str, groups: Sequence[int]) -> GroupClass:
+    anchors, lost = {}, LOST
+    for lost in (LOST, _LOST_IF_NARROW):
+        anchors = {table.names[group]: anchor for group in groups if (anchor := _anchor(table, group, lost))}
+        if anchors:
+            break
+    return GroupClass(layers=layers, anchors=anchors, lost=lost, groups=tuple(table.names[group] for group in groups))
 
 
 def _multiply_adds(table: LayerTable) -> dict[int, dict[str, float]]:
@@ -105,11 +110,11 @@ def _key(table: LayerTable, group: int, kinds: Mapping[str, float]) -> tuple[str
     return (table.kinds[group], *sorted(kind for kind, size in kinds.items() if size >= least))
 
 
-def _anchor(table: LayerTable, group: int) -> int:
-    """The widest multiple of the largest grain from which all of LOST can be lost; 0 for a narrow group."""
+def _anchor(table: LayerTable, group: int, lost: Sequence[int]) -> int:
+    """The widest multiple of the largest grain from which so many channels can be lost; 0 for a narrow group."""
     channels, most = table.channels[group], GRAINS[-1]
     anchor = channels // most * most
-    return anchor if anchor - LOST[-1] >= max(table.least[group], 1) else 0
+    return anchor if anchor - lost[-1] >= max(table.least[group], 1) else 0
 
 
 def find_grain(lost: Sequence[int], ratios: Sequence[float], half_widths: Sequence[float]) -> int:

@@ -205,8 +205,18 @@ def test_groups_with_the_same_layers_share_a_staircase() -> None:
     assert sorted(name for one in classes for name in one.groups) == sorted(topology().widths)
     assert [one.layers for one in classes] == ["convolution"]
     for one in classes:
+        assert one.lost == LOST
         assert all(anchor % GRAINS[-1] == 0 and anchor - LOST[-1] >= 1 for anchor in one.anchors.values())
         assert one.widths(3) == {name: anchor - 3 for name, anchor in one.anchors.items()}
+
+
+def test_narrow_groups_lose_fewer_channels() -> None:
+    narrow = discover_structure(ResNet(widths=(20, 20), depth=1).eval(), torch.randn(1, 1, 8, 8))
+    (found,) = group_classes(LayerTable.of(narrow))
+    assert set(found.anchors.values()) == {16}
+    assert found.lost == LOST[:7]
+    tiny = discover_structure(ResNet(widths=(8, 8), depth=1).eval(), torch.randn(1, 1, 8, 8))
+    assert not any(one.anchors for one in group_classes(LayerTable.of(tiny)))
 
 
 def test_a_design_covers_budgets_and_depths() -> None:
