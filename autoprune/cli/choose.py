@@ -9,7 +9,7 @@ import typer
 from autoprune.cli.options import FolderArgument, LimitOption
 from autoprune.cli.output import report_errors
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.records.paired import CONFIDENCE
+from autoprune.records.confidence import CONFIDENCE
 
 
 @report_errors
@@ -27,8 +27,8 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
     confidence: Annotated[
         float,
         typer.Option(
-            help="Confidence with which a limit of the quality is kept, given the noise of the search split; 0.5 takes "
-            "the measured quality as it is."
+            help="Confidence with which limits of quality and latency are kept, given their noise; 0.5 takes the "
+            "measured numbers as they are."
         ),
     ] = CONFIDENCE,
 ) -> None:

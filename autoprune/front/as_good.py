@@ -16,7 +16,7 @@ def find_as_good(
     """Find the dominated candidates whose quality is not worse beyond noise than that of each one that dominates them.
 
     A candidate is beaten if a non-dominated one is no worse in any objective, and its quality is better with a
-    confidence of `records.paired.CONFIDENCE`. A cheap candidate that was lucky on the search split therefore takes no
+    confidence of `CONFIDENCE`. A cheap candidate that was lucky on the search split therefore takes no
     other from the front. Candidates that equal a non-dominated one in all that was measured are beaten.
 
     Args:

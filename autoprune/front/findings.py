@@ -10,11 +10,12 @@ from autoprune.front.choice import optimism_text
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.rung_audit import audit_rungs, training_saved
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.measurement import Latency
 from autoprune.records.objectives import Objective
 from autoprune.records.origins import Origin
-from autoprune.records.paired import CONFIDENCE, difference_error
+from autoprune.records.paired import difference_error
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:

@@ -17,9 +17,10 @@ from autoprune.front.limit_check import LimitCheck
 from autoprune.front.optimism import estimate_optimism
 from autoprune.front.table import columns, share_of
 from autoprune.records.candidate import CandidateRecord, dense_record
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
 from autoprune.records.objectives import COSTS, QUALITY
-from autoprune.records.paired import CONFIDENCE, quantile
+from autoprune.records.paired import quantile
 from autoprune.records.problem import Problem
 
 if TYPE_CHECKING:

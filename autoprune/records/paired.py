@@ -14,10 +14,8 @@ from statistics import NormalDist
 import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.measurement import Measurement
-
-#: Confidence with which a difference is told from luck, one-sided.
-CONFIDENCE = 0.9
 
 
 def quantile(confidence: float = CONFIDENCE) -> float:

@@ -6,8 +6,9 @@ import math
 
 from autoprune.measure.quality import evaluate
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
-from autoprune.records.paired import CONFIDENCE, quantile
+from autoprune.records.paired import quantile
 from autoprune.records.precision import needed_factor
 from autoprune.study.rungs import rung_split
 from autoprune.task.evaluation import Evaluation

@@ -95,9 +95,15 @@ def test_run_again_loses_nothing_and_goes_on(tmp_path: Path) -> None:
 
 def test_fewer_trials_than_there_are_is_no_error(ran: tuple[Path, Path, Outcome]) -> None:
     script, out, _ = ran
-    before = files(out / "candidates")
+
+    def stored() -> dict[str, bytes]:
+        found = files(out / "candidates")
+        # Latencies that the machine was too busy for are measured again.
+        return {name: content for name, content in found.items() if not name.endswith("latencies.json")}
+
+    before = stored()
     assert command("run", script, "--out", out, "--trials", 3).code == 0
-    assert files(out / "candidates") == before
+    assert stored() == before
 
 
 def test_front_as_json(out: Path) -> None:
@@ -142,7 +148,7 @@ def test_choose_prints_the_number_alone(out: Path) -> None:
     """So that a script can use it; the row goes to standard error."""
     answer = command("choose", out)
     assert answer.code == 0
-    cheapest = min(front(out).members, key=lambda record: record.search.multiply_adds)
+    cheapest = min(front(out).members, key=lambda record: (record.search.multiply_adds, -record.search.quality))
     assert answer.out == f"{cheapest.number}\n"
     assert f"{cheapest.search.parameters:,}" in answer.err
 
@@ -160,7 +166,8 @@ def test_choose_keeps_to_its_limits(out: Path) -> None:
     assert found.get(chosen).search.size_bytes == min(record.search.size_bytes for record in inside)
 
     slow = max(found.value(record, "latency_ms") for record in members)
-    assert command("choose", out, "--max-latency-ms", slow * 1.001).code == 0
+    # Of 0.5, as on a busy machine all latencies are in doubt.
+    assert command("choose", out, "--max-latency-ms", slow * 1.001, "--confidence", 0.5).code == 0
 
 
 def test_choose_the_knee(out: Path) -> None:

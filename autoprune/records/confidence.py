@@ -1,0 +1,6 @@
+"""The confidence of comparisons, apart from numpy: the command line names it."""
+
+from __future__ import annotations
+
+#: Confidence with which a difference is told from luck, one-sided.
+CONFIDENCE = 0.9
