@@ -16,6 +16,7 @@ from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import CostTable
 from autoprune.records.device_profile import TimedModel
 from autoprune.records.layer_table import LayerTable
+from autoprune.records.objectives import timed_cost
 from autoprune.search.allocation.cost_model import CostModel
 from autoprune.search.allocation.latency_model import MIN_TIMED_MODELS, LatencyModel, fit_latency, timed_models
 from autoprune.search.allocation.solver import allocate
@@ -119,6 +120,7 @@ def test_padding_and_a_slow_path_off_the_grain_are_learned() -> None:
     assert error(knows, on_grid) < 0.02
     assert error(knows, off_grid) < 0.5 * error(ignores, off_grid)
     widths = dict.fromkeys(table().names, 8)
+    assert knows.ratio(dict.fromkeys(table().names, 5)) == pytest.approx(knows.ratio(dict.fromkeys(table().names, 7)))
     assert knows.ratio(dict.fromkeys(table().names, 7)) >= knows.ratio(widths)
     assert knows.ratio(dict.fromkeys(table().names, 7)) > knows.ratio(dict.fromkeys(table().names, 4))
 
@@ -155,6 +157,8 @@ def test_a_prediction_says_that_it_is_one() -> None:
     assert told.ratio_low < told.ratio * (1 - found.error) < told.ratio * (1 + found.error) < told.ratio_high
     candidate = record(5, measurement(0.9, took=told))
     assert timed_models([candidate]) == [], "the model does not learn from itself"
+    others = [record(6, measurement(0.9, took=latency(0.5)))]
+    assert timed_cost().noise([*others, candidate]) == timed_cost().noise(others), "nor is its error noise of the clock"
 
 
 def test_a_budget_of_latency_is_solved_like_any_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from torch import nn
@@ -15,6 +16,8 @@ from autoprune.errors import ConfigurationError, StorageError
 from autoprune.front.findings import findings
 from autoprune.front.table import text_table
 from autoprune.measure.latency.backends import backend_of
+from autoprune.measure.latency.timing import Timing
+from autoprune.plan.kept import KeptChannels
 from autoprune.profiling.cache import CACHE_VARIABLE
 from autoprune.profiling.device import this_device
 from autoprune.profiling.make import OnTimed, ProfileRequest
@@ -25,6 +28,7 @@ from autoprune.search.settings import StudySettings
 from autoprune.study import device
 from autoprune.study.progress import Progress
 from autoprune.study.study import Study
+from autoprune.surgery.cut import cut
 from autoprune.trial import costs
 from autoprune.trial.context import TrialContext
 from tests.device_profiles import half_for_nothing, profile_of
@@ -119,6 +123,8 @@ class Comparer:
     """Latency by the number of parameters; counts what it times."""
 
     timed = 0
+    doubtful = False
+    seen: ClassVar[set[float]] = set()
 
     def __init__(self, dense: nn.Module, *_: object, **__: object) -> None:
         self._dense = sum(p.numel() for p in dense.parameters())
@@ -127,7 +133,38 @@ class Comparer:
         Comparer.timed += 1
         ratio = 0.5 + 0.5 * sum(p.numel() for p in model.parameters()) / self._dense
         numbers = {"latency_ms": ratio, "low_ms": ratio, "high_ms": ratio, "dense_ms": 1.0}
-        return Latency(**numbers, ratio=ratio, ratio_low=ratio, ratio_high=ratio, backend="eager", rounds=1)
+        doubts = ("The machine was busy.",) if Comparer.doubtful and ratio not in Comparer.seen else ()
+        Comparer.seen.add(ratio)
+        ends = {"ratio": ratio, "ratio_low": ratio, "ratio_high": ratio}
+        return Latency(**numbers, **ends, backend="eager", rounds=1, doubts=doubts)
+
+
+def test_what_was_in_doubt_is_measured_again_and_not_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "LatencyComparer", Comparer)
+    monkeypatch.setattr(Comparer, "doubtful", True)
+    monkeypatch.setattr(Comparer, "seen", set())
+    asked = chosen(4, objectives=("quality", "latency_ms"), latency_rounds=1, latency_when="front", sampler="random")
+    study = Study.create(flat_task(), asked, out=tmp_path / "run")
+    study.run()
+    front = autoprune.Study.open(tmp_path / "run").front()
+    assert front.members
+    for record in front.members:
+        assert record.search.latency is not None
+        assert record.search.latency.trusted
+        assert not record.search.predicted
+
+
+def test_the_dense_model_is_never_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "LatencyComparer", Comparer)
+    context = TrialContext.of(flat_task(), timing=Timing())
+    topology = context.topology
+    oracle = context.costs
+    oracle.predict_with(latency_model_of(profile_of(topology, half_for_nothing(topology))))
+    whole = KeptChannels.whole(topology)
+    less = KeptChannels(groups={topology.groups[0].name: (0, 1)})
+    found = [oracle.latencies(cut(context.task.dense, topology, kept), kept)["default"] for kept in (whole, less)]
+    assert [one.is_predicted for one in found] == [False, True]
+    assert not oracle.latencies(cut(context.task.dense, topology, less), less, measured=True)["default"].is_predicted
 
 
 def test_only_what_would_reach_the_front_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_with_a_device_profile_latency_is_predicted_and_nothing_is_timed(context
         return context.costs.expected(tried, timed=False)
 
     chosen = limited(autoprune.Limits(max_latency_share=0.75), round_to="device")
-    latency = latency_model_of(profile)
+    latency = replace(latency_model_of(profile), error=0.1)
     model = Model(topology=topology, problem=problem_of(chosen.objectives), costs=costs, latency=latency)
     dense = ResolvedPlan.of(PruningPlan(groups={}), topology)
     measured = replace(model.expected_costs(dense, ("latency_ms",)), quality=0.9)
@@ -161,7 +161,8 @@ def test_with_a_device_profile_latency_is_predicted_and_nothing_is_timed(context
     found = shrunk(model, chosen, front, PruningPlan(groups={}))
     assert found is not None
     widths = ResolvedPlan.of(found, topology).widths
-    assert 0.65 < half_for_nothing(topology)(widths, ()) <= 0.75 * (1 + 2 * latency.error)
+    # The limit is kept even if the prediction is off by its median error.
+    assert 0.6 < half_for_nothing(topology)(widths, ()) <= 0.75 / 1.1 * 1.02
     assert all(width % grain == 0 or width == topology.widths[name] for name, width in widths.items())
 
 
