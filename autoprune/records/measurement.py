@@ -16,6 +16,8 @@ PREDICTION = "prediction"
 #: Stand-in for a missing count, as in records that are older than masks.
 _ALL = -1
 _NONZERO = "nonzero_parameters"
+#: Bound of stored deviations, whose squares are added up.
+_HIGHEST = 1e60
 
 
 @stored(Format(what="a latency", optional=None))
@@ -138,6 +140,8 @@ class Measurement:
         wrong = [
             error_message(name, "be >= 0", getattr(self, name)) for name in least if getattr(self, name) < least[name]
         ]
+        if not all(abs(value) < _HIGHEST for value in self.deviations):
+            wrong.append(error_message("deviations", f"lie within {_HIGHEST:g} of 0", "others"))
         raise_all("a measurement", wrong)
         if self.nonzero_parameters == _ALL:
             object.__setattr__(self, "nonzero_parameters", self.parameters)

@@ -49,7 +49,7 @@ def test_solve_for_another_cost_as_json(out: Path) -> None:
     ("arguments", "message"),
     [
         (["--budget", 2], "a budget must lie in (0, 1], as a share of the dense cost, but got 2.0."),
-        (["--budget", 0.3, "--cost", "latency_ms"], "the cost latency_ms must have 8 different measured candidates"),
+        (["--budget", 0.3, "--cost", "latency_ms"], "the cost latency_ms must have 8 different measured models"),
         (["--budget", 0.3, "--cost", "speed"], "--cost must be one of"),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from autoprune.errors import ConfigurationError
 from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
 
 LATENCY = Latency(
@@ -76,3 +77,8 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 def test_metrics_are_a_copy_that_can_not_change() -> None:
     with pytest.raises(TypeError):
         measurement(None).metrics["accuracy"] = 1.0  # type: ignore[index]
+
+
+def test_deviations_that_no_metric_has_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="deviations must lie within 1e\\+60 of 0"):
+        replace(measurement(None), deviations=(0.1, 1e308))
