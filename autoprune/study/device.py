@@ -27,13 +27,14 @@ def study_latency(
         on_timed: Called after each timed model where the profile has to be made.
 
     Returns:
-        The model; None where there is no profile and none is needed.
+        The model; None where there is no profile and none is needed, as where only masks can be laid.
 
     Raises:
         ConfigurationError: The dense model does not run under the latency profile.
     """
     found = folder.read_device_profile()
-    if found is None and settings.needs_device_profile:
+    is_cut = bool(context.topology.groups or context.topology.blocks)
+    if found is None and settings.needs_device_profile and is_cut:
         found = device_profile(context, settings.measure.timed_profiles[0], on_timed)
         folder.write_device_profile(found)
     if found is None:

@@ -150,7 +150,7 @@ def timed_models(records: Sequence[CandidateRecord], profile: str = DEFAULT_PROF
 
 
 def latency_model_of(profile: DeviceProfile, further: Sequence[TimedModel] = ()) -> LatencyModel:
-    """Fit the model of a device profile.
+    """Fit the model of a device profile, whose models cover what there is to prune, however few they are.
 
     Args:
         profile: The profile.
@@ -158,16 +158,16 @@ def latency_model_of(profile: DeviceProfile, further: Sequence[TimedModel] = ())
 
     Returns:
         The model.
-
-    Raises:
-        ConfigurationError: Fewer than MIN_TIMED_MODELS different models were timed.
     """
-    found = fit_latency(profile.layers, [*profile.models, *further], profile.grains)
+    found = fit_latency(profile.layers, [*profile.models, *further], profile.grains, least=1)
     return replace(found, dense_ms=profile.dense_ms, backend=profile.device.backend)
 
 
 def fit_latency(
-    table: LayerTable, timed: Sequence[TimedModel], grains: Mapping[str, int] | None = None
+    table: LayerTable,
+    timed: Sequence[TimedModel],
+    grains: Mapping[str, int] | None = None,
+    least: int = MIN_TIMED_MODELS,
 ) -> LatencyModel:
     """Fit prices of work to measured ratios to the dense model, by non-negative least squares.
 
@@ -180,17 +180,18 @@ def fit_latency(
         table: Work of the layers.
         timed: Models with their latencies.
         grains: Group name -> distance between fast widths; 1 for a group that is not named.
+        least: Fewest different models.
 
     Returns:
         The model.
 
     Raises:
-        ConfigurationError: Fewer than MIN_TIMED_MODELS different models were timed.
+        ConfigurationError: Fewer different models were timed.
     """
     different = {(tuple(sorted(one.widths.items())), one.dropped) for one in timed}
-    if len(different) < MIN_TIMED_MODELS:
+    if len(different) < least:
         remedy = "Latency is learned from trials, or from a device profile: autoprune profile."
-        expected = f"have {MIN_TIMED_MODELS} different measured models"
+        expected = f"have {least} different measured models"
         raise ConfigurationError(error_message("the cost latency_ms", expected, len(different), remedy))
     named = grains or {}
     spacing = np.array([float(named.get(name, 1)) for name in table.names])

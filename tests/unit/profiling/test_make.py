@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from autoprune.errors import StorageError
+from autoprune.measure.latency.comparer import LatencyComparer
+from autoprune.measure.latency.timing import Timing
 from autoprune.plan.kept import KeptChannels
 from autoprune.profiling import make
 from autoprune.profiling.cache import CACHE_VARIABLE, cache_folder, cached_path, read_cached, write_cached
@@ -116,6 +118,34 @@ def test_after_its_time_only_the_fewest_models_are_timed() -> None:
     profile = make_profile(request_of(), compare=compare, seconds=0.0)
     stairs = sum(len(staircase.lost) for staircase in profile.staircases)
     assert len(profile.models) == 1 + stairs + FEWEST_MODELS
+
+
+def test_few_widths_are_enough_where_there_are_no_more() -> None:
+    torch.manual_seed(0)
+    small = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).eval()
+    found = discover_structure(small, torch.randn(2, 4))
+    request = ProfileRequest(
+        dense=small, inputs=torch.randn(2, 4), topology=found, profile=LatencyProfile(name="default")
+    )
+    profile = make_profile(request, compare=compare)
+    assert profile.staircases == ()
+    assert latency_model_of(profile).ratio({}) == pytest.approx(compare(small).ratio, rel=0.05)
+
+
+def test_this_machine_has_a_profile() -> None:
+    """The runtime itself: what it says depends on the machine, so that only the form is looked at."""
+    profile = LatencyProfile(name="default", backend="onnxruntime")
+    comparer = LatencyComparer(dense(), torch.randn(1, 1, 8, 8), profile, Timing(bursts=1, seconds=0.01))
+    request = ProfileRequest(dense=dense(), inputs=torch.randn(1, 1, 8, 8), topology=topology(), profile=profile)
+    found = make_profile(request, compare=comparer.compare, whole_models=6)
+    assert found.device.backend == "onnxruntime"
+    assert found.dense_ms > 0
+    assert len(found.models) == 7 + sum(len(one.lost) for one in found.staircases)
+    assert {one.grain for one in found.staircases} <= {*GRAINS}
+    model = latency_model_of(found)
+    assert (model.prices >= 0).all()
+    assert (model.off_grain >= 0).all()
+    assert 0 < model.ratio(dict.fromkeys(topology().widths, 4)) <= model.ratio({}) * 1.001
 
 
 def test_it_is_stored_whole(tmp_path: Path) -> None:

@@ -97,6 +97,12 @@ def test_no_study_makes_a_profile_that_needs_none(tmp_path: Path) -> None:
     assert MADE == []
 
 
+def test_masks_alone_need_no_profile(tmp_path: Path) -> None:
+    masked = space(scan=False, steps=0, kinds=("weights",), cost="latency_ms")
+    Study.create(flat_task(), settings(trials=2, space=masked), out=tmp_path / "run").run()
+    assert MADE == []
+
+
 def test_a_profile_from_elsewhere_is_used_and_kept(tmp_path: Path) -> None:
     study = Study.create(flat_task(), chosen(1), out=tmp_path / "run")
     assert study.context is not None
