@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,8 +103,10 @@ def refuse(model: nn.Module, inputs: Inputs, profile: LatencyProfile) -> Prepare
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    """The registry holds the backend "fake", which eager PyTorch's name stands for, too."""
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHost:
+    """The registry holds the backend "fake". The lock of measurements is the test's own."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
     made = FakeHost()
     register(monkeypatch, "fake", Backend(prepare=made.prepare, title="a fake", clock="processor", exact=True))
     return made

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from autoprune.codec import from_plain, to_plain_object
@@ -15,7 +17,7 @@ from autoprune.errors import ConfigurationError, UnknownNameError
 from autoprune.measure.latency.backend import Backend
 from autoprune.measure.latency.backends import check_backend
 from autoprune.measure.latency.comparer import LatencyComparer
-from autoprune.measure.latency.host import Counters
+from autoprune.measure.latency.host import Counters, lock_path
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile
@@ -31,6 +33,9 @@ def test_ratio_and_milliseconds(fake: FakeHost) -> None:
     assert found.dense_ms == pytest.approx(12.0)
     assert found.ratio_low < 0.25 < found.ratio_high
     assert found.low_ms < 3.0 < found.high_ms
+    assert found.high_ms / found.low_ms > found.ratio_high / found.ratio_low, (
+        "the dense model's time is not sure either"
+    )
     assert (found.backend, found.clock, found.fallback, found.doubts) == ("fake", "processor", "", ())
     assert found.trusted
 
@@ -301,3 +306,41 @@ def test_a_latency_is_stored_and_an_earlier_one_is_read(fake: FakeHost) -> None:
 def test_timing_is_checked(given: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Timing(**given)
+
+
+def test_during_calls_no_garbage_is_collected_and_no_other_process_measures(fake: FakeHost) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def watched(now: float) -> float:
+        try:
+            with FileLock(lock_path(), timeout=0):
+                is_free = True
+        except Timeout:
+            is_free = False
+        seen.append((not is_free and not gc.isenabled(), torch.get_num_threads()))
+        return 1.0
+
+    before = torch.get_num_threads()
+    profile = LatencyProfile(name="two", backend="fake", threads=before + 1)
+    fake.factor = watched
+    fake.comparer(Timed(12.0), Timing(bursts=2), profile=profile).compare(Timed(3.0))
+    assert [inside for inside, _ in seen].count(True) >= 20, "all but the calls that warm up"
+    assert {threads for _, threads in seen} == {before + 1}
+    assert gc.isenabled()
+    assert torch.get_num_threads() == before
+    with FileLock(lock_path(), timeout=0):
+        pass
+
+
+def test_a_measurement_beside_another_one_is_not_trusted(fake: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprune.measure.latency.host._PATIENCE", 0.0)
+    with FileLock(lock_path()):
+        found = fake.comparer(Timed(12.0)).compare(Timed(3.0))
+    assert found.doubts == ("Another measurement ran at the same time.",)
+
+
+def test_of_slow_models_either_goes_first_too(fake: FakeHost) -> None:
+    model, dense = Timed(3000.0), Timed(4000.0)
+    fake.comparer(dense, Timing(seconds=1.0, bursts=3)).compare(model)
+    bursts = ["".join("m" if call is model else "d" for call in fake.calls[start : start + 6]) for start in (0, 6, 12)]
+    assert bursts == ["mmddmd", "mmdddm", "mmddmd"], "two calls each to warm up, and a pair"
