@@ -58,6 +58,8 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.against --network mobilenet
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.early_stopping --seeds 6
+	$(BIN)/python -m benchmarks.quality_noise
+	$(BIN)/python -m benchmarks.chosen_drop
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.commands
 	$(BIN)/python -m benchmarks.discovery

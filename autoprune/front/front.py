@@ -84,7 +84,7 @@ class Front:
         strict = believed_non_dominated(points, in_doubt)
         as_good: dict[int, int] = {}
         if QUALITY in problem.objectives:
-            as_good = find_as_good(pool, points, strict, in_doubt, problem.objectives.index(QUALITY))
+            as_good = find_as_good(pool, points, strict, in_doubt, problem)
         members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
         members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
         return cls(

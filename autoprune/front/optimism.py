@@ -20,9 +20,10 @@ import numpy as np
 from autoprune.front.limit_check import LimitCheck
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import QUALITY
+from autoprune.records.paired import draw_changes
 
-#: Draws of the samples.
-DRAWS = 1000
+#: Draws of the samples, and the largest number of qualities that are drawn: fewer draws for many candidates.
+DRAWS, _QUALITIES = 1000, 300_000
 #: Share of the samples that a draw holds.
 _SHARE = 0.632
 
@@ -40,7 +41,8 @@ def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by:
         no candidate keeps the limits.
     """
     known = [record for record in records if math.isfinite(record.search.quality) and _is_open(record, check, by)]
-    moved = _moved(known)
+    draws = min(DRAWS, max(_QUALITIES // max(len(known), 1), 50))
+    moved = draw_changes([record.search for record in known], draws)
     if moved is None:
         return None
     quality = check.problem.quality
@@ -71,29 +73,6 @@ def _is_open(record: CandidateRecord, check: LimitCheck, by: str) -> bool:
         if name != "drop" and not (name in each and check.is_of_quality(each[name]))
     }
     return max(fixed.values(), default=0.0) <= 0 and math.isfinite(check.value(record, by))
-
-
-def _moved(records: Sequence[CandidateRecord]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Draw how much all qualities change on a draw of the samples, and on the samples not drawn.
-
-    Returns:
-        Two of float [draws, records]; None where no error is known.
-    """
-    rng = np.random.default_rng(0)
-    lengths = {len(record.search.deviations) for record in records}
-    if len(lengths) == 1 and (folds := lengths.pop()) > 0:
-        deviations = np.array([record.search.deviations for record in records]).T
-        counts = rng.multinomial(folds, np.full(folds, 1 / folds), size=DRAWS)
-        counts = counts[(counts == 0).any(axis=1)]
-        absent = counts == 0
-        left = absent * (folds / absent.sum(axis=1, keepdims=True))
-        return (counts - 1) @ deviations, left @ deviations
-    errors = np.array([record.search.quality_error for record in records])
-    if not errors.any():
-        return None
-    # The same of many independent samples: the two have the covariance -1, and the variances 1 and e - 1.
-    drawn, other = rng.normal(size=(2, DRAWS, len(records))) * errors
-    return drawn, math.sqrt(math.e - 2) * other - drawn
 
 
 def _allowed(records: Sequence[CandidateRecord], check: LimitCheck, drawn: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from autoprune.errors import NotFoundError, error_message
 from autoprune.front.convergence import Curve, convergence, hypervolume_band, worst_quality
 from autoprune.front.front import Front
 from autoprune.front.run import Run
+from autoprune.records.limits import Limits
+from autoprune.records.objectives import QUALITY
 from autoprune.records.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -96,7 +98,8 @@ class Repeats:
             cost: Cost beside the quality, one of the objectives.
 
         Returns:
-            One row per study: seed, candidates, front, samples, seconds, hypervolume, best quality.
+            One row per study: seed, candidates, front, samples, seconds, hypervolume, best quality and how much better
+            than it is that looks.
         """
         import pandas as pd
 
@@ -104,6 +107,7 @@ class Repeats:
         for run, front, curve in zip(self.runs, self.fronts, self.curves(cost), strict=True):
             last = {name: values[-1] if len(values) else 0 for name, values in curve.items()}
             qualities = [record.search.quality for record in front.members]
+            optimism = front.optimism(Limits(), QUALITY)
             rows.append(
                 {
                     "study": run.folder.path.name,
@@ -113,6 +117,7 @@ class Repeats:
                     "seconds": float(last["seconds"]),
                     "hypervolume": float(last["hypervolume"]),
                     f"best_{front.metric}": front.problem.quality.best(qualities),
+                    "optimism": np.nan if optimism is None else optimism,
                 }
             )
         return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ errors count as independent, which is cautious.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -79,6 +80,40 @@ def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.nda
         largest = np.where(largest > 0, largest, alike)
         found = np.sqrt((differences**2).sum(axis=1) + largest**2)
     return np.where([other is one for other in others], 0.0, found)
+
+
+def draw_changes(measurements: Sequence[Measurement], draws: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Draw how much qualities change on a draw of the samples with replacement, and on the samples not drawn.
+
+    Every measurement sees the same draws. Where deviations are unknown, qualities change independently.
+
+    Args:
+        measurements: Measurements on the same split.
+        draws: Number of draws.
+
+    Returns:
+        Two of float [draws, measurements]; None where no error is known.
+    """
+    lengths = {len(one.deviations) for one in measurements}
+    if len(lengths) == 1 and (folds := lengths.pop()) > 1:
+        deviations = np.stack([_array(one.deviations) for one in measurements], axis=1)
+        counts, left = _draws(folds, draws)
+        return counts @ deviations, left @ deviations
+    errors = np.array([one.quality_error for one in measurements])
+    if not errors.any():
+        return None
+    # The same of many independent samples: the two have the covariance -1, and the variances 1 and e - 1.
+    drawn, other = np.random.default_rng(0).normal(size=(2, draws, len(measurements))) * errors
+    return drawn, math.sqrt(math.e - 2) * other - drawn
+
+
+@functools.lru_cache(maxsize=8)
+def _draws(folds: int, draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights of the deviations, float [draws, folds]: for a draw of the folds, and for those not drawn."""
+    counts = np.random.default_rng(0).multinomial(folds, np.full(folds, 1 / folds), size=draws)
+    counts = counts[(counts == 0).any(axis=1)]
+    absent = counts == 0
+    return counts - 1.0, absent * (folds / absent.sum(axis=1, keepdims=True))
 
 
 @functools.lru_cache(maxsize=10_000)
