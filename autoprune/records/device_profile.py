@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from autoprune.codec import Format, from_plain, load_dataclass, stored, to_plain
+from autoprune.codec import Format, load_dataclass, stored, to_plain
 from autoprune.errors import StorageError, error_message
 from autoprune.records.atomic import write_atomically
 from autoprune.records.layer_table import LayerTable
@@ -178,22 +178,6 @@ class DeviceProfile:
             StorageError: The file is missing or holds no profile.
         """
         return _checked(load_dataclass(cls, path), str(path))
-
-    @classmethod
-    def from_dict(cls, data: object, where: str = "a device profile") -> DeviceProfile:
-        """Read parsed JSON.
-
-        Args:
-            data: Parsed JSON.
-            where: Its source, for messages.
-
-        Returns:
-            The profile.
-
-        Raises:
-            StorageError: The data is no profile.
-        """
-        return _checked(from_plain(cls, data, where), where)
 
 
 def structure_of(topology: Topology) -> str:

@@ -185,6 +185,8 @@ class _Builder:
         self.lengths: dict[AxisLength, int] = {}
         self.work: list[LayerWork] = []
         self._modules: dict[str, str] = {}
+        numbers = (number for group in topology.groups for number in group.attributes)
+        self._grouped = {number.module for number in numbers if number.name == "groups"}
 
     def add_product(self, product: Product) -> None:
         """Add a matrix product or convolution with a weight."""
@@ -195,7 +197,8 @@ class _Builder:
         ]
         inward = self.topology.input_axes.get(name, min(1, len(axes) - 1))
         outward = next((axis for axis in range(len(axes)) if axis != inward), inward)
-        kind, positions = _kind(info), float(product.positions)
+        kind = _kind(info, name.rpartition(".")[0] in self._grouped)
+        positions = float(product.positions)
         self._add(name, kind, ("multiply_adds", positions), axes)
         self._add(name, kind, ("outputs", positions), [axes[outward]])
         self._add(name, kind, ("inputs", positions), [axes[inward]])
@@ -230,10 +233,10 @@ class _Builder:
                 yield entry
 
 
-def _kind(weight: TensorInfo) -> str:
-    """Name the kind of a layer by the shape of its weight."""
+def _kind(weight: TensorInfo, grouped: bool) -> str:
+    """Name the kind of a layer by the shape of its weight. grouped: whether its channels are convolved in groups."""
     if len(weight.shape) <= 2:
         return "linear"
-    if weight.shape[1] == 1 < weight.shape[0]:
+    if grouped and weight.shape[1] == 1:
         return "depthwise convolution"
     return "pointwise convolution" if math.prod(weight.shape[2:]) == 1 else "convolution"

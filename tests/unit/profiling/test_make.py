@@ -30,7 +30,7 @@ from autoprune.search.allocation.staircases import GRAINS, LOST, find_grain, gro
 from autoprune.search.allocation.timing_design import timing_design
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
-from tests.zoo.convolutional import ResNet
+from tests.zoo.convolutional import ResNet, mobilenet
 
 GRAIN = 4
 
@@ -114,10 +114,17 @@ def test_progress_counts_to_the_end_and_says_what_is_left() -> None:
     assert told[-1][2] == 0.0
 
 
-def test_after_its_time_only_the_fewest_models_are_timed() -> None:
-    profile = make_profile(request_of(), compare=compare, seconds=0.0)
-    stairs = sum(len(staircase.lost) for staircase in profile.staircases)
-    assert len(profile.models) == 1 + stairs + FEWEST_MODELS
+def test_after_its_time_one_staircase_and_the_fewest_models_are_timed() -> None:
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    mixed = nn.Sequential(*parts, nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2)).eval()
+    found, profile = discover_structure(mixed, torch.randn(1, 1, 8, 8)), LatencyProfile(name="default")
+    request = ProfileRequest(dense=mixed, inputs=torch.randn(1, 1, 8, 8), topology=found, profile=profile)
+    whole = make_profile(request, compare=compare, whole_models=FEWEST_MODELS)
+    brief = make_profile(request, compare=compare, seconds=0.0)
+    assert [one.layers for one in whole.staircases] == ["convolution", "linear"]
+    assert [one.layers for one in brief.staircases] == ["convolution"]
+    assert len(brief.models) == 1 + len(brief.staircases[0].lost) + FEWEST_MODELS
 
 
 def test_few_widths_are_enough_where_there_are_no_more() -> None:
@@ -156,12 +163,14 @@ def test_it_is_stored_whole(tmp_path: Path) -> None:
         made().check(structure_of(topology().only(("channels",))), "it")
     data = json.loads(made().to_json())
     data["models"][0]["widths"] = {"nowhere": 3}
+    (tmp_path / "profile.json").write_text(json.dumps(data))
     with pytest.raises(StorageError, match="a timed model has unknown groups"):
-        DeviceProfile.from_dict(data)
+        DeviceProfile.read(tmp_path / "profile.json")
     data = json.loads(made().to_json())
     data["layers"]["work"][0]["lengths"] = [999]
+    (tmp_path / "profile.json").write_text(json.dumps(data))
     with pytest.raises(StorageError, match="terms refer to lengths beyond"):
-        DeviceProfile.from_dict(data)
+        DeviceProfile.read(tmp_path / "profile.json")
 
 
 def test_the_shape_of_the_inputs_is_part_of_the_structure() -> None:
@@ -240,6 +249,18 @@ def test_groups_with_the_same_layers_share_a_staircase() -> None:
         assert one.lost == LOST
         assert all(anchor % GRAINS[-1] == 0 and anchor - LOST[-1] >= 1 for anchor in one.anchors.values())
         assert one.widths(3) == {name: anchor - 3 for name, anchor in one.anchors.items()}
+
+
+def test_kinds_of_layers() -> None:
+    """A convolution of one input channel is no depthwise one."""
+    model = mobilenet().eval()
+    found = discover_structure(model, torch.randn(1, 1, 8, 8))
+    kinds = {one.layer: one.kind for one in LayerTable.of(found).work}
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    assert any(module.groups > 1 for module in convolutions.values())
+    for name, module in convolutions.items():
+        kind = "depthwise" if module.groups > 1 else "pointwise" if module.kernel_size == (1, 1) else ""
+        assert kinds[f"{name}.weight"] == f"{kind} convolution".strip()
 
 
 def test_narrow_groups_lose_fewer_channels() -> None:
