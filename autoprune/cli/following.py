@@ -131,7 +131,8 @@ def _trial(study: Study, settings: StudySettings) -> str:
     judged = f"quality on {searched:,} search samples" if searched is not None else "quality on the search split"
     if isinstance(task.search_split, Evaluation):
         judged = "evaluate(model)"
-    timed = f", {settings.measure.latency_rounds} pairs of timed calls" if settings.measure.latency_rounds else ""
+    where = " where it would reach the front" if settings.measure.predicts else ""
+    timed = f", latency{where}" if settings.measure.latency_rounds else ""
     return f"Each trial: {trained}, then {judged}{timed}."
 
 

@@ -173,13 +173,17 @@ def test_the_dense_model_is_never_predicted(monkeypatch: pytest.MonkeyPatch) -> 
     assert not oracle.latencies(cut(context.task.dense, topology, less), less, measured=True)["default"].is_predicted
 
 
-def test_only_what_would_reach_the_front_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_would_reach_the_front_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(costs, "LatencyComparer", Comparer)
     monkeypatch.setattr(Comparer, "timed", 0)
     asked = chosen(
         10, objectives=("quality", "latency_ms"), latency_rounds=1, latency_when="front", sampler="random", seed=1
     )
     study = Study.create(flat_task(), asked, out=tmp_path / "run")
+    following.show_start(study, tmp_path, study.settings)
+    assert "latency where it would reach the front." in capsys.readouterr().err
     study.run()
     again = autoprune.Study.open(tmp_path / "run")
     predicted = [record.number for record in again.records if record.search.predicted]
