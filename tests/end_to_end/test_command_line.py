@@ -392,3 +392,29 @@ def test_the_studies_of_the_repository_are_scripts() -> None:
         text = script.read_text()
         assert "\ndef task(" in text
         assert text.rstrip().endswith('if __name__ == "__main__":\n    autoprune.main()')
+
+
+def test_choose_says_with_what_confidence_and_how_lucky(out: Path) -> None:
+    """All to standard error: standard output holds the number alone."""
+    sure = command("choose", out, "--max-drop", 0.5)
+    measured = command("choose", out, "--max-drop", 0.5, "--confidence", 0.5)
+    assert sure.code == measured.code == 0
+    assert "with 90% confidence" in sure.err
+    assert "confidence" not in measured.err
+    found = front(out)
+    assert int(sure.out) == found.choose(autoprune.Limits(max_drop=0.5)).number
+    assert int(measured.out) == found.choose(autoprune.Limits(max_drop=0.5), confidence=0.5).number
+    best = command("choose", out, "--by", "quality")
+    assert re.search(r"Chosen among \d+: looks about 0\.\d+ better on the search split than it is\.", best.err)
+
+
+def test_a_confidence_that_makes_no_sense(out: Path) -> None:
+    answer = command("choose", out, "--max-drop", 0.05, "--confidence", 90)
+    assert answer.code == 2
+    assert "the confidence must lie in [0.5, 1), but got 90" in answer.err
+
+
+def test_the_mark_of_what_is_beaten_within_noise_is_printed(out: Path) -> None:
+    marks = {one.number: front(out).as_good_as.get(one.number) for one in front(out).members}
+    rows = json.loads(command("front", out, "--json").out)
+    assert {row["candidate"]: row["as_good_as"] for row in rows} == marks
