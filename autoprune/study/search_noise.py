@@ -21,8 +21,8 @@ _SAMPLES = 512
 def search_noise_note(task: PreparedTask, limits: Limits, dense: CandidateRecord | None = None) -> str:
     """Say that a search split is too small for the limit of the loss of quality.
 
-    The standard error of the difference between a candidate and the dense model is taken to be the dense model's own:
-    about half of the luck of two models on the same samples is common (docs/benchmarks.md).
+    The standard error of the difference between a candidate and the dense model is taken to be the dense model's own,
+    which is cautious: candidates that answer much like it have less (docs/benchmarks.md).
 
     Args:
         task: Task of the study.
@@ -48,7 +48,8 @@ def search_noise_note(task: PreparedTask, limits: Limits, dense: CandidateRecord
         remedy = f"Give about {_rounded(wanted):,} search samples, or a limit that these can tell."
     return (
         f"{samples:,} search samples tell differences in {task.quality} of about {tells:.2g} ({CONFIDENCE:.0%} "
-        f"confidence); the limit of its loss is {limit:.2g}. {remedy}"
+        f"confidence), smaller ones only of candidates that answer much like the dense model; the limit of its loss is "
+        f"{limit:.2g}. {remedy}"
     )
 
 

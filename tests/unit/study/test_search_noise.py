@@ -45,7 +45,9 @@ def test_it_says_what_the_split_tells_and_how_many_samples_would_do() -> None:
     """The accuracy is 0.9: the error is 0.3 / sqrt(n), and half of the limit is to be 1.28 errors."""
     said = search_noise_note(task(150), Limits(max_drop=0.01))
     tells = 1.2816 * 0.3 / math.sqrt(149)
-    assert f"150 search samples tell differences in accuracy of about {tells:.2g} (90% confidence)" in said
+    assert (
+        f"150 search samples tell differences in accuracy of about {tells:.2g} (90% confidence), smaller ones" in said
+    )
     assert "the limit of its loss is 0.01. Give about 6,000 search samples" in said
 
 
