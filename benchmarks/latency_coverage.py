@@ -1,7 +1,7 @@
 """How often the interval of a latency says where another measurement falls, on a quiet machine and on a busy one.
 
     python -m benchmarks.latency_coverage [--pairs 100] [--load idle|one|both]   # at most 12 minutes
-    python -m benchmarks.latency_coverage --repetitions 20                       # at most 8 minutes
+    python -m benchmarks.latency_coverage --repetitions 20                       # at most 12 minutes
 
 First form: pairs of a dense model and a narrower one are measured twice, in separate processes, by eager PyTorch and by
 ONNX Runtime. Printed is how often the second ratio lies in the first interval, and how often the first was not to be
