@@ -47,7 +47,8 @@ def test_a_function_is_called_with_the_whole_split() -> None:
     assert named.test_split is not None
     found, wanted = evaluate(task, task.dense, task.test_split), evaluate(named, named.dense, named.test_split)
     assert found.metrics == pytest.approx({"mine": wanted.metrics["f1"], "right": wanted.metrics["accuracy"]}, rel=1e-5)
-    assert found.error == pytest.approx(wanted.error, rel=1e-3)
+    # Of a function it comes from 20 folds, which tell it to about 16 %.
+    assert found.error == pytest.approx(wanted.error, rel=0.3)
     assert found.error > 0
     assert quality_alone(task, task.dense, task.test_split) == (found.value, 200)
 
