@@ -106,6 +106,10 @@ def test_many_that_are_not_clearly_better_beat_together() -> None:
     cheap = [candidate(n, answers(range(20 * n, 20 * n + 11)), 500 - n) for n in range(1, 13)]
     assert 0 in numbers(front_of([DENSE, cheap[0]]))
     assert 0 not in numbers(front_of([DENSE, *cheap]))
+    # No single one is certainly better, so the weights stay.
+    front = front_of([DENSE, *cheap, candidate(20, answers(range(13)), 900)])
+    assert 20 not in numbers(front)
+    assert removable_weights(front) == []
 
 
 def test_a_front_of_many_candidates_is_not_all_of_them() -> None:

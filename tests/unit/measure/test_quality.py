@@ -298,6 +298,27 @@ def test_folds_whose_lack_leaves_no_value_are_left_out_and_the_others_stand_for_
     assert found.error == pytest.approx(plain, rel=0.05), "that of the share of negatives below the one positive"
 
 
+def test_missing_folds_count_like_the_others() -> None:
+    targets = torch.zeros(400, 1)
+    targets[::80] = 1
+    outputs = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
+
+    def whole(values: Tensor, marks: Tensor) -> float:
+        return float(values.mean()) if len(values) < 300 or marks.sum() == 5 else math.nan
+
+    def mean(values: Tensor, _: Tensor) -> float:
+        return float(values.mean())
+
+    split, found = TensorSplit(outputs, targets, batch_size=400), {}
+    for function in (whole, mean):
+        task = known("mine", nn.functional.mse_loss, targets, metrics={"mine": function}, train=(outputs, targets))
+        found[function] = evaluate(task, task.dense, split).deviations
+    there = [place for place, one in enumerate(found[whole]) if one]
+    assert len(there) < 18
+    plain = math.hypot(*(found[mean][place] for place in there)) * math.sqrt(20 / len(there))
+    assert math.hypot(*found[whole]) == pytest.approx(plain, rel=0.04)
+
+
 def test_a_function_of_the_user_is_called_a_few_times() -> None:
     calls = []
 
