@@ -300,11 +300,11 @@ def test_folds_whose_lack_leaves_no_value_are_left_out_and_the_others_stand_for_
 
 def test_missing_folds_count_like_the_others() -> None:
     targets = torch.zeros(400, 1)
-    targets[::80] = 1
+    targets[::37] = 1
     outputs = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
 
     def whole(values: Tensor, marks: Tensor) -> float:
-        return float(values.mean()) if len(values) < 300 or marks.sum() == 5 else math.nan
+        return float(values.mean()) if len(values) < 300 or marks.sum() == 11 else math.nan
 
     def mean(values: Tensor, _: Tensor) -> float:
         return float(values.mean())
@@ -314,9 +314,9 @@ def test_missing_folds_count_like_the_others() -> None:
         task = known("mine", nn.functional.mse_loss, targets, metrics={"mine": function}, train=(outputs, targets))
         found[function] = evaluate(task, task.dense, split).deviations
     there = [place for place, one in enumerate(found[whole]) if one]
-    assert len(there) < 18
+    assert 4 < len(there) < 16
     plain = math.hypot(*(found[mean][place] for place in there)) * math.sqrt(20 / len(there))
-    assert math.hypot(*found[whole]) == pytest.approx(plain, rel=0.04)
+    assert math.hypot(*found[whole]) == pytest.approx(plain, rel=0.1)
 
 
 def test_a_function_of_the_user_is_called_a_few_times() -> None:
