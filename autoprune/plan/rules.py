@@ -100,7 +100,12 @@ def or_none(rule: Rule) -> Rule:
     Returns:
         The rule.
     """
-    return Rule(holds=lambda value: value is None or rule.holds(value), wants=f"{rule.wants}, or None")
+    return Rule(
+        holds=lambda value: value is None or rule.holds(value),
+        wants=f"{rule.wants}, or None",
+        known=rule.known,
+        is_tuple=rule.is_tuple,
+    )
 
 
 def each(rule: Rule, *, least: int = 1) -> Rule:

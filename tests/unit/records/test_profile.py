@@ -65,7 +65,7 @@ WRONG = {
     "a=eager,axes=0": "axes must be a tuple.*integer >= 1",
     "a=eager,axes=1/1": "axes must name each axis once",
     "a=eager,axes=": "axes of a latency profile must be axes, such as 1 or 2/3",
-    "a=eager,dtype=float31": "dtype must be one of float64, float32, float16, bfloat16, or None",
+    "a=eager,dtype=float31": "dtype must be one of .*, but got 'float31'. Did you mean 'float32'",
     "a=eager,fast": "must be NAME=BACKEND,key=value,...",
     "a=eager,batch=1,batch=2": "must name batch once",
     "a=remote": "command must be a command line or module:function for the backend remote",
