@@ -30,6 +30,7 @@ class Choice:
             error of the quality is known.
         nearest: Where only the dense model keeps the limit of the loss: the smaller candidate that comes nearest. None
             otherwise.
+        in_doubt: Number of members of the front that were left out, as a latency that decides is in doubt.
     """
 
     record: CandidateRecord
@@ -37,6 +38,7 @@ class Choice:
     among: int
     optimism: float | None = None
     nearest: CandidateRecord | None = None
+    in_doubt: int = 0
 
     @property
     def remarks(self) -> list[str]:
@@ -48,6 +50,8 @@ class Choice:
             found.append(nearest_text(self.nearest, self.check))
         elif self.record.origin is not Origin.DENSE and self.check.drop_margin(self.record) > 0:
             found.append(f"On search its {self.check.problem.metric} is {drop_text(self.record, self.check)}.")
+        if self.in_doubt:
+            found.append(f"Members of the front left out, as their latency is in doubt: {self.in_doubt}. {_BUSY}")
         luck = optimism_text(self.optimism, self.among)
         return [*found, luck] if luck else found
 
@@ -122,6 +126,7 @@ def weigh(
         among=len(records),
         optimism=estimate_optimism(records, check, by),
         nearest=nearest,
+        in_doubt=sum(_is_in_doubt(one, check, by) for one in members),
     )
 
 
@@ -135,7 +140,7 @@ def asked(check: LimitCheck, record: CandidateRecord) -> str:
     Returns:
         Such as "max_drop 0.01 with 90% confidence".
     """
-    sure = f" with {check.confidence:.0%} confidence" if check.drop_margin(record) > 0 else ""
+    sure = f" with {100 * check.confidence:.4g}% confidence" if check.drop_margin(record) > 0 else ""
     each = check.limits.each
     return ", ".join(
         f"{name} {value}{sure if check.is_of_quality(each[name]) else ''}" for name, value in check.limits.given.items()
@@ -155,7 +160,7 @@ def drop_text(record: CandidateRecord, check: LimitCheck) -> str:
     drop, margin = check.drop(record), check.drop_margin(record)
     most = drop + margin
     bound = f"at most {most:.3g} below it" if most > 0 else f"at least {-most:.3g} above it"
-    sure = f", and {bound} with {check.confidence:.0%} confidence" if margin > 0 else ""
+    sure = f", and {bound} with {100 * check.confidence:.4g}% confidence" if margin > 0 else ""
     return f"{0.0 - drop:+.4g} to dense{sure}"
 
 
@@ -185,6 +190,13 @@ def _is_unknown(record: CandidateRecord, check: LimitCheck, name: str) -> bool:
     return not np.isfinite(check.bounded(record, name) if cost else check.value(record, name))
 
 
+def _is_in_doubt(record: CandidateRecord, check: LimitCheck, by: str) -> bool:
+    """Tell whether a number that decides is in doubt, and none is missing."""
+    names = (by, *check.absolute())
+    unknown = any(_is_unknown(record, check, name) for name in names)
+    return unknown and all(np.isfinite(check.value(record, name)) for name in names)
+
+
 def _none_within(
     members: Sequence[CandidateRecord], records: Sequence[CandidateRecord], check: LimitCheck, by: str
 ) -> str:
@@ -212,4 +224,7 @@ def _none_within(
     doubtful = sum(any(_is_unknown(one, check, name) for name in limited) for one in records)
     unknown = f"; for {doubtful} more a cost is missing or in doubt" if doubtful else ""
     got = f"none; the nearest is candidate {nearest.number} with {quality}{others}{unknown}"
-    return error_message("a candidate", f"keep to {asked(check, nearest)}", got, "Loosen a limit or run more trials.")
+    remedy = "Loosen a limit or run more trials."
+    if any(_is_in_doubt(one, check, by) for one in records):
+        remedy += f" Some latencies are in doubt: {_BUSY[0].lower()}{_BUSY[1:]}"
+    return error_message("a candidate", f"keep to {asked(check, nearest)}", got, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -83,6 +84,15 @@ def _checks(profile: LatencyProfile) -> Iterator[FieldCheck]:
     is_remote = profile.backend == "remote"
     wants = "be a command line or module:function for the backend remote, and empty for any other"
     yield bool(profile.command.strip()) == is_remote, "command", wants, repr(profile.command)
+    yield _is_split(profile.command), "command", "close each of its quotes", repr(profile.command)
+
+
+def _is_split(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
 
 
 def _integer(text: str) -> int:

@@ -240,6 +240,7 @@ FAILURES = {
     f"{sys.executable} -c 'print([])'": r"must give one or more milliseconds > 0, not \[\]",
     f"{sys.executable} -c 'print([0.0])'": r"must give one or more milliseconds > 0, not \[0.0\]",
     f"{sys.executable} -c 'print(\"done\")'": "must be a JSON list of milliseconds, not 'done'",
+    f"{sys.executable} -c 'import sys; sys.stdout.buffer.write(bytes([255]))'": "must be a JSON list of milliseconds",
     f"{sys.executable} -c 'pass'": "must be a JSON list of milliseconds, not ''",
     "no_such_module:times": "no_such_module:times failed: ModuleNotFoundError",
 }

@@ -99,7 +99,15 @@ def _call(name: str, file: Path) -> list[float]:
 def _run(words: Sequence[str]) -> list[float]:
     name = plain_text(words[0], 100)
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,  # a command that waits for the keyboard would hang
+            capture_output=True,
+            text=True,
+            errors="backslashreplace",
+            timeout=_SECONDS,
+            check=False,
+        )
     except (OSError, ValueError) as error:
         raise BackendError(f"the command {name} does not start: {describe_exception(error, 200)}") from error
     except subprocess.TimeoutExpired as error:

@@ -59,6 +59,8 @@ def test_it_says_what_the_loss_may_be() -> None:
     choice = front_of(RECORDS).choice(Limits(max_drop=0.01))
     said = "On search its accuracy is +0 to dense, and at most 0.00848 below it with 90% confidence."
     assert choice.remarks[0] == said
+    surest = front_of([DENSE, DOUBTFUL, WORSE]).choice(Limits(max_drop=0.01), confidence=0.999)
+    assert any("max_drop 0.01 with 99.9% confidence" in line for line in surest.remarks)
 
 
 def test_where_none_but_the_dense_model_qualifies_the_nearest_is_named() -> None:

@@ -103,7 +103,9 @@ def test_a_limit_of_latency_is_kept_with_a_confidence_and_by_numbers_that_are_be
     front = Front.of([DENSE, wide, _claims(3, 0.9, 300)], PROBLEM)
     #: 0.5 with a 95 % interval up to 0.6 is below 0.563 with 90 % confidence.
     assert front.choose(Limits(max_latency_share=0.57), "quality").number == 2
-    with pytest.raises(SelectionError, match=r"nearest is candidate 2.*for 1 more a cost is missing or in doubt"):
+    with pytest.raises(
+        SelectionError, match=r"nearest is candidate 2.*for 1 more a cost is missing or in doubt.*measures them again"
+    ):
         front.choose(Limits(max_latency_share=0.55), "quality")
     assert front.choose(Limits(max_latency_share=0.55), "quality", confidence=0.5).number == 3
 
@@ -111,6 +113,9 @@ def test_a_limit_of_latency_is_kept_with_a_confidence_and_by_numbers_that_are_be
 def test_a_choice_by_latency_believes_no_claim() -> None:
     front = Front.of([DENSE, BELIEVED, _claims(2, 0.75, 400)], PROBLEM)
     assert front.choose(by="latency_ms").number == 1
+    said = front.choice(None, "latency_ms", 0.9).remarks
+    assert any(line.startswith("Members of the front left out, as their latency is in doubt: 1. ") for line in said)
+    assert not any("in doubt" in line for line in front.choice(None, "multiply_adds", 0.9).remarks)
     doubtful = Front.of([_claims(2, 0.75, 400)], PROBLEM)
     with pytest.raises(SelectionError, match="only numbers in doubt"):
         doubtful.choose(by="latency_ms")

@@ -69,6 +69,7 @@ WRONG = {
     "a=eager,fast": "must be NAME=BACKEND,key=value,...",
     "a=eager,batch=1,batch=2": "must name batch once",
     "a=remote": "command must be a command line or module:function for the backend remote",
+    "a=remote,command=sh -c 'exit 1": "command must close each of its quotes",
     "a=eager,command=ls": "command must be .* empty for any other",
 }
 
