@@ -21,7 +21,8 @@ def export(
         str,
         typer.Option(
             help="safetensors; sparse: smaller where many weights are zero, for autoprune alone; torch_export: the "
-            "whole model as a .pt2 file; onnx: the whole model as an .onnx file."
+            "whole model as a .pt2 file; onnx: the whole model as an .onnx file, for inputs of the shapes of the "
+            "example inputs."
         ),
     ] = "safetensors",
     script: Annotated[

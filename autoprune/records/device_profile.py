@@ -223,7 +223,7 @@ def _fault(profile: DeviceProfile) -> str:
     known, blocks = set(profile.layers.names), set(profile.layers.blocks)
     if any(set(one.widths) - known or set(one.dropped) - blocks for one in profile.models):
         return "a timed model has unknown groups or blocks"
-    if any(not (one.ratio > 0 and one.half_width >= 0) for one in profile.models):
+    if not profile.dense_ms > 0 or any(not (one.ratio > 0 and one.half_width >= 0) for one in profile.models):
         return "a latency is not above 0"
     if any(set(one.groups) - known or one.grain < 1 for one in profile.staircases):
         return "a staircase has unknown groups, or a grain below 1"

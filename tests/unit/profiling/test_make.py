@@ -167,6 +167,11 @@ def test_it_is_stored_whole(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="a timed model has unknown groups"):
         DeviceProfile.read(tmp_path / "profile.json")
     data = json.loads(made().to_json())
+    data["dense_ms"] = -1.0
+    (tmp_path / "profile.json").write_text(json.dumps(data))
+    with pytest.raises(StorageError, match="a latency is not above 0"):
+        DeviceProfile.read(tmp_path / "profile.json")
+    data = json.loads(made().to_json())
     data["layers"]["work"][0]["lengths"] = [999]
     (tmp_path / "profile.json").write_text(json.dumps(data))
     with pytest.raises(StorageError, match="terms refer to lengths beyond"):
