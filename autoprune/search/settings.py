@@ -168,8 +168,12 @@ class StudySettings(SpaceSettings):
     @property
     def needs_device_profile(self) -> bool:
         """Return whether the search works on latencies or grains that a device profile predicts."""
-        is_rounded = self.structure.round_to == DEVICE
-        return self.search.cost == LATENCY_COST or is_rounded or self.measure.predicts
+        return self.structure.round_to == DEVICE or self.predicts_latency
+
+    @property
+    def predicts_latency(self) -> bool:
+        """Return whether predicted latencies decide in the search."""
+        return self.search.cost == LATENCY_COST or self.measure.predicts
 
     @property
     def warm_starts(self) -> int:

@@ -19,6 +19,7 @@ from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import check_block_count, check_ranking, planned_widths
 from autoprune.recovery.learning_rate import check_scheduler, scheduler, simulate
 from autoprune.recovery.schedules import check_regrowth, timetable
+from autoprune.search.settings import StudySettings
 from autoprune.search.space.context import SpaceContext
 from autoprune.search.space.setting_groups import NO_MASKS, SCORED_MODES
 from autoprune.search.space.settings import SpaceSettings
@@ -86,6 +87,8 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
             # Each group chooses among the criteria that fit it, so each of these has to work.
             fit = tuple(group for group in topology.groups if applicable_criteria((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
+    if topology.groups:
+        yield partial(_check_grain, space)
     if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
     lengths = _lengths(space, topology)
@@ -93,6 +96,13 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
     for name, schedule in itertools.product(space.recovery.schedulers, space.schedule.names):
         yield partial(_check_schedules, name, SchedulePlan(name=schedule), context, paces)
     yield from _checks_of_masks(space, topology, lengths) if masked else ()
+
+
+def _check_grain(space: SpaceSettings) -> None:
+    """Refuse widths off the grain where latency is predicted: the model is fitted on it, and far off below it."""
+    if isinstance(space, StudySettings) and space.predicts_latency and space.structure.round_to == 1:
+        wants = "be 'device' or a grain > 1 where search.cost or measure.latency_when has latency predicted"
+        raise ConfigurationError(error_message("structure.round_to", wants, space.structure.round_to))
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:

@@ -70,6 +70,8 @@ class Backend:
             "device" for a clock of its own, on a GPU or another machine; else "wall".
         exact: Whether it runs PyTorch's own operators, so that there are no outputs to compare.
         falls_back: Whether eager PyTorch stands in for it where it cannot run the dense model.
+        between_processes: Standard deviation of the logarithm of a ratio between processes, which no bursts of one
+            process show; `benchmarks/latency_coverage.py` measures it.
     """
 
     prepare: Callable[[nn.Module, Inputs, LatencyProfile], Prepared]
@@ -78,6 +80,7 @@ class Backend:
     clock: str = "wall"
     exact: bool = False
     falls_back: bool = True
+    between_processes: float = 0.004
 
 
 def lacks_packages(extra: str, *packages: str) -> Callable[[], str]:

@@ -25,9 +25,6 @@ from autoprune.records.profile import LatencyProfile
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, eval_mode
 
-#: Standard deviation of the logarithm of a ratio between processes that no bursts of one process show;
-#: `benchmarks/latency_coverage.py` measures it.
-BETWEEN_PROCESSES = 0.004
 #: Half the widest interval of a logarithm: one burst alone has none.
 _WIDEST = math.log(10.0)
 #: Change of the dense model's time during a measurement that is doubtful.
@@ -191,9 +188,10 @@ class LatencyComparer:
 
     def _latency(self, bursts: Bursts, found: _Found) -> Latency:
         told = bursts.thread if found.clock == "processor" else bursts.wall
-        mean, half = _log_ratio(told)
-        own = _own_reference(told)
-        doubts = (*found.doubts, *_doubts(bursts, found.clock))
+        between = LATENCY_BACKENDS[found.backend].between_processes
+        mean, half = _log_ratio(told, between)
+        own = _own_reference(told, between)
+        doubts = (*found.doubts, *_doubts(bursts, found.clock, between))
         if self._reference is None or (not self._reference.trusted and not doubts):
             self._reference = replace(own, trusted=not doubts)
         dense, ratio = self._reference.ms, math.exp(mean)
@@ -211,7 +209,7 @@ class LatencyComparer:
             rounds=bursts.pairs,
             bursts=len(told),
             clock=found.clock,
-            wall_ratio=math.exp(_log_ratio(bursts.wall)[0]) if found.clock == "processor" else None,
+            wall_ratio=math.exp(_log_ratio(bursts.wall, between)[0]) if found.clock == "processor" else None,
             fallback=found.fallback,
             doubts=doubts,
             sizes_ms=tuple((size, _size_ms(told, place)) for place, size in enumerate(sizes)),
@@ -225,16 +223,16 @@ def _close(every: dict[str, list[Prepared]]) -> None:
     every.clear()
 
 
-def _log_ratio(bursts: Sequence[Burst]) -> tuple[float, float]:
+def _log_ratio(bursts: Sequence[Burst], between: float) -> tuple[float, float]:
     """Logarithm of the ratio, and half the interval in which another measurement of the same kind falls."""
     mean, half = burst_mean([burst.log_ratio for burst in bursts])
-    return mean, min(another(half, BETWEEN_PROCESSES), _WIDEST)
+    return mean, min(another(half, between), _WIDEST)
 
 
-def _own_reference(bursts: Sequence[Burst]) -> _Reference:
+def _own_reference(bursts: Sequence[Burst], between: float) -> _Reference:
     """Take the time of the dense model from the bursts themselves."""
     mean, half = burst_mean([math.log(burst.mean(1)) for burst in bursts])
-    return _Reference(ms=math.exp(mean), half_width=min(another(half, BETWEEN_PROCESSES), _WIDEST), trusted=False)
+    return _Reference(ms=math.exp(mean), half_width=min(another(half, between), _WIDEST), trusted=False)
 
 
 def _stored_reference(latency: Latency) -> _Reference:
@@ -247,7 +245,7 @@ def _size_ms(bursts: Sequence[Burst], place: int) -> float:
     return median([burst.times[place][0] for burst in bursts])
 
 
-def _doubts(bursts: Bursts, clock: str) -> Iterator[str]:
+def _doubts(bursts: Bursts, clock: str, between: float) -> Iterator[str]:
     """List what the bursts themselves say against a measurement."""
     if not bursts.locked:
         yield "Another measurement ran at the same time."
@@ -259,7 +257,7 @@ def _doubts(bursts: Bursts, clock: str) -> Iterator[str]:
     if len(told) >= FEWEST_BURSTS and abs(last / first - 1) > _DRIFT:
         yield f"The dense model took {first:.3g} ms at first and {last:.3g} ms at last: the machine's speed changed."
     if clock == "processor":
-        (wall, wall_half), (own, half) = _log_ratio(bursts.wall), _log_ratio(told)
+        (wall, wall_half), (own, half) = (_log_ratio(one, between) for one in (bursts.wall, told))
         if abs(wall - own) > math.hypot(wall_half, half):
             by_wall = f"{math.exp(wall):.3g} by the wall clock"
             yield f"The ratio is {math.exp(own):.3g} by processor time, which holds, and {by_wall}."

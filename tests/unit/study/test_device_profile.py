@@ -32,6 +32,7 @@ from autoprune.surgery.cut import cut
 from autoprune.trial import costs
 from autoprune.trial.context import TrialContext
 from tests.device_profiles import half_for_nothing, profile_of
+from tests.settings import study_of
 from tests.tasks import flat_task, image_task
 from tests.unit.study.small import settings, space
 
@@ -118,6 +119,14 @@ def test_a_profile_from_elsewhere_is_used_and_kept(tmp_path: Path) -> None:
     other = TrialContext.of(image_task()).topology
     with pytest.raises(StorageError, match="a device profile of this model, but got one of another model"):
         study.use_device_profile(profile_of(other, half_for_nothing(other)))
+
+
+@pytest.mark.parametrize("change", [{"cost": "latency_ms"}, {"latency_when": "front"}], ids=str)
+def test_where_latency_is_predicted_widths_are_on_a_grain(change: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"structure.round_to must be 'device' or a grain > 1 where"):
+        Study.create(flat_task(), study_of(**change, scan=False), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    Study.create(flat_task(), study_of(**change, scan=False, round_to=2), out=tmp_path / "other")
 
 
 def test_a_ranking_has_no_budget_of_latency() -> None:
