@@ -59,6 +59,12 @@ bench: $(READY)  ## every benchmark of docs/benchmarks.md, one after the other
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.early_stopping --seeds 6
 	$(BIN)/python -m benchmarks.quality_noise
+	$(BIN)/python -m benchmarks.latency_coverage
+	$(BIN)/python -m benchmarks.latency_coverage --load both
+	$(BIN)/python -m benchmarks.latency_coverage --repetitions 20
+	$(BIN)/python -m benchmarks.latency_model
+	$(BIN)/python -m benchmarks.latency_front
+	$(BIN)/python -m benchmarks.latency_limit
 	$(BIN)/python -m benchmarks.chosen_drop
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.commands
