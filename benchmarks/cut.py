@@ -14,12 +14,12 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import median
 
 import torch
 import typer
 from torch import Tensor, nn
 
-from autoprune.measure.latency.statistics import median
 from autoprune.plan.kept import KeptChannels
 from autoprune.surgery.cut import cut
 from autoprune.surgery.positions import alive_positions

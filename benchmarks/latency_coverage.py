@@ -20,13 +20,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from statistics import median
 
 import torch
 import typer
 from torch import Tensor, nn
 
 from autoprune.measure.latency.comparer import LatencyComparer
-from autoprune.measure.latency.statistics import median
 from autoprune.measure.latency.timing import Timing
 from autoprune.records.profile import LatencyProfile
 from benchmarks.reporting import print_machine, print_table, spread

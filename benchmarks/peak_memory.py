@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
 import typer
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_iter
 
-from autoprune.measure.latency.statistics import median
 from autoprune.measure.memory import peak_memory
 from autoprune.task.data import Inputs, call, eval_mode
 from benchmarks.models import UNet, mobilenet_v2, resnet18, resnet50, vgg16

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from statistics import median
 
 import torch
 import torch_pruning
@@ -25,7 +26,6 @@ from torch import nn
 
 from autoprune.criteria.gathering import gather_signals
 from autoprune.criteria.resolve import select_channels
-from autoprune.measure.latency.statistics import median
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan

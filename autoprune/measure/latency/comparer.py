@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from statistics import median
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from autoprune.measure.latency.eager import eager_call
 from autoprune.measure.latency.host import Host, HostWatch
 from autoprune.measure.latency.inputs import check_inputs, profile_inputs, tensors_of
 from autoprune.measure.latency.onnx_file import check_outputs
-from autoprune.measure.latency.statistics import another, burst_mean, median
+from autoprune.measure.latency.statistics import another, burst_mean
 from autoprune.measure.latency.timing import FEWEST_BURSTS, Burst, Bursts, Pair, Timing, time_pairs
 from autoprune.records.measurement import Latency
 from autoprune.records.profile import LatencyProfile

@@ -1,4 +1,4 @@
-"""Median, and intervals of times that were measured in bursts."""
+"""Means and intervals of times that were measured in bursts."""
 
 from __future__ import annotations
 
@@ -6,27 +6,13 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 #: Share of the bursts that the trimmed mean leaves out at each end.
 _TRIMMED = 0.2
 _CONFIDENCE = 0.95
 #: Largest correlation of neighbours that a few bursts are believed to have.
 _MOST_ALIKE = 0.9
-
-
-def median(values: Sequence[float]) -> float:
-    """Compute the median.
-
-    Args:
-        values: One or more numbers.
-
-    Returns:
-        The middle value, or the mean of the two middle values.
-    """
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def trimmed_mean(values: Sequence[float]) -> tuple[float, float]:
@@ -53,7 +39,7 @@ def trimmed_mean(values: Sequence[float]) -> tuple[float, float]:
     centre = sum(replaced) / count
     deviation = math.sqrt(sum((value - centre) ** 2 for value in replaced) / (count - 1))
     error = deviation / ((1 - 2 * left_out / count) * math.sqrt(count))
-    return mean, float(student.ppf((1 + _CONFIDENCE) / 2, len(stay) - 1)) * error
+    return mean, float(stdtrit(len(stay) - 1, (1 + _CONFIDENCE) / 2)) * error
 
 
 def burst_mean(values: Sequence[float]) -> tuple[float, float]:

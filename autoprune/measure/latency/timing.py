@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 
 from autoprune.errors import error_message, raise_all
 from autoprune.measure.latency.backend import Loaded
 from autoprune.measure.latency.host import Host, HostWatch, host_lock
-from autoprune.measure.latency.statistics import median
 
 #: Shortest time that is measured; faster models are called several times.
 _STRETCH_SECONDS = 0.001

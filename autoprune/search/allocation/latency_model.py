@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
+from autoprune.front.dominance import mean_ranks
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import Monomial
 from autoprune.records.device_profile import DeviceProfile, TimedModel, rounding_of
@@ -319,7 +320,5 @@ def _features(table: LayerTable, grains: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Compute Spearman's rank correlation; 0 where it is not defined."""
-    from scipy.stats import rankdata  # heavy, and needed here alone
-
-    ranks = np.stack([rankdata(one), rankdata(other)])
+    ranks = np.stack([mean_ranks(one), mean_ranks(other)])
     return float(np.corrcoef(ranks)[0, 1]) if (ranks.std(axis=1) > 0).all() else 0.0
