@@ -39,6 +39,21 @@ def mean_ranks(values: np.ndarray) -> np.ndarray:
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Compute Spearman's rank correlation, with the mean rank for equal values.
+
+    Args:
+        one: Finite numbers [n].
+        other: Finite numbers [n].
+
+    Returns:
+        The correlation; NaN where all numbers of a side are equal.
+    """
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(mean_ranks(one), mean_ranks(other))[0, 1])
+
+
 def pareto_ranks(points: np.ndarray) -> np.ndarray:
     """Compute the rank of each point; rank 0 is the front.
 

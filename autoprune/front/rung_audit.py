@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprune.front.dominance import mean_ranks
+from autoprune.front.dominance import rank_correlation
 from autoprune.records.candidate import CandidateRecord
 
 #: Smallest number of candidates for a meaningful correlation.
@@ -118,7 +118,5 @@ def _with_interval(pairs: np.ndarray) -> tuple[float, float, float]:
 
 
 def _spearman(pairs: np.ndarray) -> float:
-    """Correlate ranks, with the mean rank for equal values; NaN when a column is constant."""
-    if len(pairs) < 4 or (np.ptp(pairs, axis=0) == 0).any():
-        return math.nan
-    return float(np.corrcoef(mean_ranks(pairs[:, 0]), mean_ranks(pairs[:, 1]))[0, 1])
+    """Correlate the ranks of two columns; NaN for fewer than four rows, and where a column is constant."""
+    return rank_correlation(pairs[:, 0], pairs[:, 1]) if len(pairs) >= 4 else math.nan

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.front.dominance import mean_ranks
+from autoprune.front.dominance import rank_correlation
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.cost_table import Monomial
 from autoprune.records.device_profile import DeviceProfile, TimedModel, rounding_of
@@ -207,7 +207,7 @@ def fit_latency(
         off_grain=off_grain,
         error=float(np.median(errors)),
         worst=float(errors.max()),
-        rank=_rank_correlation(predicted, problem.ratios),
+        rank=float(np.nan_to_num(rank_correlation(predicted, problem.ratios))),
         models=len(timed),
     )
 
@@ -316,9 +316,3 @@ def _features(table: LayerTable, grains: np.ndarray) -> tuple[np.ndarray, np.nda
             own[entry] = 1.0 / whole[entry]
             add(own, np.zeros(count), _OWN)
     return np.array(aligned), np.array(off), np.array(penalties)
-
-
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Compute Spearman's rank correlation; 0 where it is not defined."""
-    ranks = np.stack([mean_ranks(one), mean_ranks(other)])
-    return float(np.corrcoef(ranks)[0, 1]) if (ranks.std(axis=1) > 0).all() else 0.0
