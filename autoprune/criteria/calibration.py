@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprune.criteria.layer_inputs import InputPositions, LayerInput, capture_inputs
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.task.data import Batch, Inputs, call, eval_mode
+from autoprune.task.data import Batch, Inputs, arguments, call, eval_mode
 from autoprune.task.modes import in_mode_of
 
 Key = TypeVar("Key", str, int)
@@ -368,7 +368,7 @@ def functional_model(model: nn.Module, loss: Loss) -> Iterator[Callable[[Mapping
     """
 
     def run(tensors: Mapping[str, Tensor], inputs: Inputs) -> object:
-        args, kwargs = ((), dict(inputs)) if isinstance(inputs, Mapping) else (inputs, {})
+        args, kwargs = arguments(inputs)
         return torch.func.functional_call(model, dict(tensors), args, kwargs)
 
     try:

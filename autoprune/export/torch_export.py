@@ -10,6 +10,7 @@ import torch
 from autoprune.errors import user_code
 from autoprune.export.exportable import Exportable, check_ending
 from autoprune.records.atomic import write_atomically
+from autoprune.task.data import arguments
 
 
 def export_program(exportable: Exportable, to: Path) -> tuple[Path, ...]:
@@ -30,8 +31,7 @@ def export_program(exportable: Exportable, to: Path) -> tuple[Path, ...]:
     """
     check_ending(to, ".pt2")
     model, given = exportable.live()
-    args = given if isinstance(given, tuple) else () if isinstance(given, dict) else (given,)
-    kwargs = given if isinstance(given, dict) else None
+    args, kwargs = arguments(given)
     with torch.no_grad(), user_code("torch.export of the model"):
         program = torch.export.export(model, args, kwargs)
     buffer = io.BytesIO()

@@ -294,6 +294,20 @@ def shorten(batch: Batch, size: int) -> Batch:
     return Batch(inputs=narrow(batch.inputs, size), targets=narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
 
 
+def arguments(inputs: Inputs) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Split inputs into the arguments of a call.
+
+    Args:
+        inputs: A tensor, tuple or mapping.
+
+    Returns:
+        Positional arguments, which are none for a mapping, and arguments by name.
+    """
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
 def call(model: torch.nn.Module, inputs: Inputs) -> object:
     """Call a model with positional arguments for a tensor or tuple, and with keywords for a mapping.
 
@@ -304,11 +318,8 @@ def call(model: torch.nn.Module, inputs: Inputs) -> object:
     Returns:
         Its outputs.
     """
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    if isinstance(inputs, tuple):
-        return model(*inputs)
-    return model(inputs)
+    args, kwargs = arguments(inputs)
+    return model(*args, **kwargs)
 
 
 def restore_sample_axis(outputs: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import describe_exception
 from autoprune.measure.latency.backend import BackendError, Loaded, Prepared, quiet
-from autoprune.measure.latency.eager import device_of
+from autoprune.measure.latency.eager import device_of, finished
 from autoprune.measure.latency.inputs import copied, tensors_of
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.clone import clone_with
@@ -41,7 +41,7 @@ def prepare_compiled(model: nn.Module, inputs: Inputs, _: LatencyProfile) -> Pre
     Raises:
         BackendError: The model is not one graph, or cannot be compiled.
     """
-    own, given, device = clone_with(model), copied(inputs), device_of(model)
+    own, given = clone_with(model), copied(inputs)
 
     def forward() -> object:
         return call(own, given)
@@ -49,14 +49,7 @@ def prepare_compiled(model: nn.Module, inputs: Inputs, _: LatencyProfile) -> Pre
     # Compiled code is kept with the code of the function, a few for each. A study has many models.
     apart = FunctionType(forward.__code__.replace(), forward.__globals__, closure=forward.__closure__)
     compiled = torch.compile(apart, fullgraph=True, dynamic=False)
-
-    def run() -> object:
-        with torch.inference_mode():
-            outputs = compiled()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return outputs
-
+    run = finished(compiled, device_of(model))
     try:
         with quiet():
             run()

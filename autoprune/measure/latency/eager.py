@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprune.measure.latency.backend import Loaded, Prepared
-from autoprune.measure.latency.inputs import copied, tensors_of
+from autoprune.measure.latency.inputs import copied, memory_bytes, tensors_of
 from autoprune.records.profile import LatencyProfile
 from autoprune.task.clone import clone_with
 from autoprune.task.data import Inputs, call
@@ -39,16 +39,28 @@ def eager_call(model: nn.Module, inputs: Inputs) -> Callable[[], object]:
     Returns:
         The call.
     """
-    device = device_of(model)
+    return finished(lambda: call(model, inputs), device_of(model))
 
-    def run() -> object:
+
+def finished(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Run a function in inference mode until the device has finished.
+
+    Args:
+        run: The function.
+        device: Where it computes.
+
+    Returns:
+        The function, which returns what `run` does.
+    """
+
+    def to_end() -> object:
         with torch.inference_mode():
-            outputs = call(model, inputs)
+            outputs = run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return outputs
 
-    return run
+    return to_end
 
 
 def prepare_eager(model: nn.Module, inputs: Inputs, _: LatencyProfile) -> Prepared:
@@ -61,8 +73,7 @@ def prepare_eager(model: nn.Module, inputs: Inputs, _: LatencyProfile) -> Prepar
     Returns:
         The prepared model. It is loaded as a copy, unless it is large.
     """
-    parts = (*model.parameters(), *model.buffers())
-    is_small = sum(part.numel() * part.element_size() for part in parts) <= _COPIED_BYTES
+    is_small = memory_bytes(model) <= _COPIED_BYTES
 
     def load() -> Loaded:
         return Loaded(run=eager_call(clone_with(model) if is_small else model, copied(inputs)))

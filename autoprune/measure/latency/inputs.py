@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autoprune.errors import ConfigurationError, describe_exception, error_message
 from autoprune.records.profile import LatencyProfile
+from autoprune.task.checkpoint import bytes_of
 from autoprune.task.data import Inputs, call
 from autoprune.task.nested import first_tensor, map_tensors
 
@@ -40,6 +41,18 @@ def tensors_of(value: object) -> list[Tensor]:
     """
     leaves, _ = torch.utils._pytree.tree_flatten(value)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def memory_bytes(model: nn.Module) -> int:
+    """Sum the bytes of the parameters and buffers of a model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The bytes.
+    """
+    return bytes_of({**dict(model.named_parameters()), **dict(model.named_buffers())})
 
 
 def copied(inputs: Inputs) -> Inputs:

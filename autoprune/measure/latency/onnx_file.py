@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from autoprune.errors import describe_exception
 from autoprune.measure.latency.backend import BackendError, quiet
-from autoprune.task.data import Inputs
+from autoprune.measure.latency.inputs import memory_bytes
+from autoprune.task.data import Inputs, arguments
 
 #: Weights of more bytes lie in a file beside the model: a file of ONNX holds at most 2 GiB.
 _LARGE_BYTES = 1536 * 2**20
@@ -39,10 +40,8 @@ def export_onnx(model: nn.Module, inputs: Inputs, to: Path) -> tuple[Path, ...]:
     Raises:
         BackendError: The model cannot be exported; the reason names the operator, where one is at fault.
     """
-    args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
-    kwargs = dict(inputs) if isinstance(inputs, Mapping) else None
-    parts = (*model.parameters(), *model.buffers())
-    is_large = sum(part.numel() * part.element_size() for part in parts) > _LARGE_BYTES
+    args, kwargs = arguments(inputs)
+    is_large = memory_bytes(model) > _LARGE_BYTES
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(model, args, kwargs=kwargs, dynamo=True, verbose=False)
@@ -70,9 +69,8 @@ def export_onnx_quickly(model: nn.Module, inputs: Inputs, to: Path) -> Path:
     Raises:
         BackendError: The model cannot be exported so.
     """
-    args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
-    kwargs = dict(inputs) if isinstance(inputs, Mapping) else None
-    if sum(part.numel() * part.element_size() for part in model.parameters()) > _LARGE_BYTES:
+    args, kwargs = arguments(inputs)
+    if memory_bytes(model) > _LARGE_BYTES:
         raise BackendError("it is too large for one file of ONNX")
     try:
         with quiet(), _plain_attention(), _without_graph_dumps(), torch.no_grad():
