@@ -49,13 +49,13 @@ class Prepared:
         load: Loads the model into memory at a new place, and returns a timed call.
         outputs: Runs the model once and returns the tensors of its outputs.
         close: Deletes files and frees memory.
-        notes: Remarks for the user, in sentences.
+        compared: Whether its outputs were found equal to PyTorch's already.
     """
 
     load: Callable[[], Loaded]
     outputs: Callable[[], list[Tensor]]
     close: Callable[[], None] = _nothing
-    notes: tuple[str, ...] = ()
+    compared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,43 +41,32 @@ def prepare_exported(model: nn.Module, inputs: Inputs, profile: LatencyProfile, 
         The prepared model.
 
     Raises:
-        BackendError: The model cannot be exported, or the runtime does not take it.
+        BackendError: The model cannot be exported, or the runtime does not take it or gives other outputs.
     """
     folder = Path(tempfile.mkdtemp(prefix="autoprune-onnx-"))
 
     def close() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
+    def outputs_of(file: Path) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in load_file(file, inputs, profile)()]
+
     try:
-        file = _exported_quickly(model, inputs, folder / "quick.onnx", (profile, load_file))
-        if file is None:
+        expected = tensors_of(eager_call(model, inputs)())
+        try:
+            file = export_onnx_quickly(model, inputs, folder / "quick.onnx")
+            check_outputs(expected, outputs_of(file))
+        except BackendError:
             file = export_onnx(model, inputs, folder / "model.onnx")[0]
-            load_file(file, inputs, profile)
-    except BackendError:
+            check_outputs(expected, outputs_of(file))
+    except BaseException:
         close()
         raise
 
     def load() -> Loaded:
         return Loaded(run=load_file(file, inputs, profile))
 
-    def outputs() -> list[Tensor]:
-        return [torch.from_numpy(array) for array in load_file(file, inputs, profile)()]
-
-    return Prepared(load=load, outputs=outputs, close=close)
-
-
-def _exported_quickly(
-    model: nn.Module, inputs: Inputs, to: Path, runtime: tuple[LatencyProfile, LoadFile]
-) -> Path | None:
-    """Export by the quick exporter; None where it fails or gives other outputs. runtime: profile, load_file."""
-    profile, load_file = runtime
-    try:
-        file = export_onnx_quickly(model, inputs, to)
-        outputs = [torch.from_numpy(array) for array in load_file(file, inputs, profile)()]
-        check_outputs(tensors_of(eager_call(model, inputs)()), outputs)
-    except BackendError:
-        return None
-    return file
+    return Prepared(load=load, outputs=lambda: outputs_of(file), close=close, compared=True)
 
 
 def arrays_of(inputs: Inputs) -> list[NDArray[np.generic]]:

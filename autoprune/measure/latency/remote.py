@@ -57,7 +57,7 @@ def prepare_remote(model: nn.Module, inputs: Inputs, profile: LatencyProfile) ->
         np.savez(folder / "inputs.npz", *arrays)
         times = device_times(profile.command, file, folder / "inputs.npz")
         times()
-    except BackendError:
+    except BaseException:
         close()
         raise
 
