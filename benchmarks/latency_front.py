@@ -34,7 +34,6 @@ from torch import nn
 import autoprune
 from autoprune.front.dominance import hypervolume
 from autoprune.measure.latency.comparer import LatencyComparer
-from autoprune.plan.kept import KeptChannels
 from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.atomic import write_atomically
 from autoprune.records.profile import LatencyProfile
@@ -136,7 +135,7 @@ def _tried(network: str, study: autoprune.Study) -> list[Tried]:
     before = 0 if scan is None else scan.samples_forward + scan.samples_trained
     looked, found = bench.task.search_split.samples or 0, []
     for record in study.records:
-        kept = KeptChannels(groups=record.kept, dropped=record.dropped)
+        kept = record.channels
         found.append(
             Tried(
                 share=record.search.multiply_adds / bench.dense_cost,

@@ -8,6 +8,7 @@ import numpy as np
 
 from autoprune.front.dominance import non_dominated
 from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective
 from autoprune.records.problem import Problem
 
 
@@ -22,12 +23,13 @@ def find_doubts(records: Sequence[CandidateRecord], problem: Problem) -> np.ndar
         Bool [records, objectives].
     """
 
-    def in_doubt(record: CandidateRecord, name: str) -> bool:
-        found = problem.objective(name).comparison(record.search)
+    def in_doubt(record: CandidateRecord, objective: Objective) -> bool:
+        found = objective.comparison(record.search)
         return found is not None and not found.trusted
 
-    found = [[in_doubt(record, name) for name in problem.objectives] for record in records]
-    return np.array(found, dtype=bool).reshape(len(records), len(problem.objectives))
+    rows = problem.rows
+    found = [[in_doubt(record, objective) for objective in rows] for record in records]
+    return np.array(found, dtype=bool).reshape(len(records), len(rows))
 
 
 def believed_non_dominated(points: np.ndarray, in_doubt: np.ndarray) -> np.ndarray:

@@ -82,13 +82,7 @@ class LimitCheck:
     @property
     def largest_drop(self) -> float:
         """Largest loss of quality against dense, in the metric's unit; NaN where it is unknown or not limited."""
-        quality = float("nan") if self.dense is None else self.dense.search.quality
-        drops = [
-            self.limits.given[name] * (abs(quality) if limit.share else 1.0)
-            for name, limit in self.limits.each.items()
-            if limit.drop
-        ]
-        return float(np.min(drops)) if drops else float("nan")
+        return self.limits.largest_drop(float("nan") if self.dense is None else self.dense.search.quality)
 
     def drop(self, record: CandidateRecord) -> float:
         """Compute the loss of quality against dense on the search split.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.display import describe_value
 from autoprune.errors import StorageError, error_message
+from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Latency, Measurement
 from autoprune.records.origins import Origin
@@ -114,6 +115,11 @@ class CandidateRecord:
     def widths(self) -> dict[str, int]:
         """Group name -> number of channels that stay."""
         return {name: len(indices) for name, indices in self.kept.items()}
+
+    @property
+    def channels(self) -> KeptChannels:
+        """Channels and blocks that stay, in the form that cuts a model."""
+        return KeptChannels(groups=self.kept, dropped=self.dropped)
 
     @property
     def architecture(self) -> tuple[object, ...]:

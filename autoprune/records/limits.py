@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
 from autoprune.codec import Format, stored
 from autoprune.errors import UnknownNameError, error_message, raise_all
 from autoprune.records.objectives import COSTS, QUALITY, find_cost, timed_cost
@@ -92,6 +94,20 @@ class Limits:
     def relative(self) -> tuple[str, ...]:
         """Names of the limits that are set and refer to the dense model."""
         return tuple(name for name, limit in self.each.items() if limit.is_relative)
+
+    def largest_drop(self, dense: float) -> float:
+        """Compute the largest loss of quality that is allowed.
+
+        Args:
+            dense: Quality of the dense model; NaN where it is unknown.
+
+        Returns:
+            The loss in the metric's unit, the tighter one of two; NaN where it is unknown or not limited.
+        """
+        allowed = [
+            self.given[name] * (abs(dense) if limit.share else 1.0) for name, limit in self.each.items() if limit.drop
+        ]
+        return float(np.min(allowed)) if allowed else math.nan
 
 
 def parse_limit(name: str) -> Limit:

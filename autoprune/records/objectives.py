@@ -7,7 +7,9 @@ task knows their names and directions.
 from __future__ import annotations
 
 import functools
+import math
 import re
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -220,13 +222,14 @@ class Objective:
             return np.array([self.loss(self.value(record.search)) for record in records], dtype=np.float64)
         noise = self.noise(records)
         measured, predicted = defaultdict[object, list[float]](list), defaultdict[object, list[float]](list)
-        for record in records:
+        networks = [record.architecture for record in records]
+        for record, network in zip(records, networks, strict=True):
             found = self.trusted_comparison(record.search)
             if found is not None:
                 kind = predicted if found.predicted else measured
-                kind[record.architecture].append(self.loss(found.ratio))
-        known = {**predicted, **measured}
-        ratios = np.array([np.median(known.get(record.architecture, [np.nan])) for record in records])
+                kind[network].append(self.loss(found.ratio))
+        medians = {network: statistics.median(ratios) for network, ratios in {**predicted, **measured}.items()}
+        ratios = np.array([medians.get(network, math.nan) for network in networks])
         return np.round(ratios / noise) * noise if noise > 0 else ratios
 
     def is_never_worse(self, rival: CandidateRecord, record: CandidateRecord) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autoprune.front.front import Front
-from autoprune.plan.kept import KeptChannels
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.store import load_parent
@@ -38,7 +37,7 @@ def measure_doubtful_latencies(
     for count, place in enumerate(wanted):
         follow(count, len(wanted))
         record = records[place]
-        kept = KeptChannels(groups=record.kept, dropped=record.dropped)
+        kept = record.channels
         # Latency does not depend on the weights.
         found = context.costs.latencies(cut(context.task.dense, context.topology, kept), kept, measured=True)
         folder.write_latencies(record.number, found)

@@ -35,9 +35,7 @@ def search_noise_note(task: PreparedTask, limits: Limits, dense: CandidateRecord
     if not any(limit.drop for limit in limits.each.values()) or isinstance(task.search_split, Evaluation):
         return ""
     quality, error, samples = _precision(task, dense)
-    limit = min(
-        limits.given[name] * (abs(quality) if limit.share else 1.0) for name, limit in limits.each.items() if limit.drop
-    )
+    limit = limits.largest_drop(quality)
     tells = quantile() * error
     if tells <= limit or not math.isfinite(tells):
         return ""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from autoprune.display import join_faults
 from autoprune.errors import StorageError, error_message
-from autoprune.plan.kept import KeptChannels
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import DIGEST, RunFolder
 from autoprune.search.proposal import Result
@@ -121,7 +120,7 @@ def load_parent(context: TrialContext, folder: RunFolder, record: CandidateRecor
         NotFoundError: The weights are missing.
         StorageError: The weights are damaged.
     """
-    kept = KeptChannels(groups=record.kept, dropped=record.dropped)
+    kept = record.channels
     if record.origin == "dense":
         return Parent(number=record.number, model=clone_with(context.task.dense), kept=kept)
     model = rebuild(context.task.dense, context.topology, kept, load_weights(folder, record.number))
