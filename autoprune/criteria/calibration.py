@@ -14,8 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprune.criteria.layer_inputs import InputPositions, LayerInput, capture_inputs
 from autoprune.errors import ConfigurationError, error_message
-from autoprune.task.data import Batch, Inputs, arguments, call, eval_mode
+from autoprune.task.data import Batch, Inputs, call, eval_mode
 from autoprune.task.modes import in_mode_of
+from autoprune.task.nested import arguments
 
 Key = TypeVar("Key", str, int)
 Loss = Callable[[object, object], Tensor]

@@ -10,7 +10,7 @@ import torch
 from autoprune.errors import user_code
 from autoprune.export.exportable import Exportable, check_ending
 from autoprune.records.atomic import write_atomically
-from autoprune.task.data import arguments
+from autoprune.task.nested import arguments
 
 
 def export_program(exportable: Exportable, to: Path) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ Tibshirani and Tibshirani, A bias correction for the minimum error rate in cross
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -40,7 +40,9 @@ def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by:
         The difference in the unit of the quality, >= 0 but for chance; None where no error of the quality is known, or
         no candidate keeps the limits.
     """
-    known = [record for record in records if math.isfinite(record.search.quality) and _is_open(record, check, by)]
+    finite = [record for record in records if math.isfinite(record.search.quality)]
+    open_ones = [(record, over) for record in finite if _is_open(record, over := check.excess(record), check, by)]
+    known = [record for record, _ in open_ones]
     draws = min(DRAWS, max(_QUALITIES // max(len(known), 1), 50))
     moved = draw_changes([record.search for record in known], draws)
     if moved is None:
@@ -48,7 +50,7 @@ def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by:
     quality = check.problem.quality
     losses = np.array([quality.loss(record.search.quality) for record in known])
     drawn, left = (losses + quality.loss(1.0) * one for one in moved)
-    allowed = _allowed(known, check, drawn)
+    allowed = _allowed(open_ones, check, drawn)
     if by in (QUALITY, check.problem.metric):
         order = drawn
     else:
@@ -64,27 +66,30 @@ def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by:
     return _SHARE * float(looks[some].mean()) if some.any() else None
 
 
-def _is_open(record: CandidateRecord, check: LimitCheck, by: str) -> bool:
+def _is_open(record: CandidateRecord, excess: Mapping[str, float], check: LimitCheck, by: str) -> bool:
     """Tell whether a candidate keeps all limits but those of the quality, which depend on the draw."""
-    each = check.limits.each
-    fixed = {
-        name: over
-        for name, over in check.excess(record).items()
-        if name != "drop" and not (name in each and check.is_of_quality(each[name]))
-    }
-    return max(fixed.values(), default=0.0) <= 0 and math.isfinite(check.value(record, by))
+    fixed = [over for name, over in excess.items() if not _depends_on_draw(name, check)]
+    return max(fixed, default=0.0) <= 0 and math.isfinite(check.value(record, by))
 
 
-def _allowed(records: Sequence[CandidateRecord], check: LimitCheck, drawn: np.ndarray) -> np.ndarray:
-    """Tell which candidates keep the limits of the quality in each draw, bool [draws, records]."""
+def _depends_on_draw(name: str, check: LimitCheck) -> bool:
+    """Tell whether an excess is one over a limit of the quality."""
+    limit = check.limits.each.get(name)
+    return name == "drop" or (limit is not None and check.is_of_quality(limit))
+
+
+def _allowed(
+    candidates: Sequence[tuple[CandidateRecord, Mapping[str, float]]], check: LimitCheck, drawn: np.ndarray
+) -> np.ndarray:
+    """Tell which candidates keep the limits of the quality in each draw, bool [draws, candidates].
+
+    candidates: records with their excess over each limit.
+    """
+    records, excess = [record for record, _ in candidates], [over for _, over in candidates]
     quality, allowed = check.problem.quality, np.ones(drawn.shape, dtype=bool)
     measured = np.array([quality.loss(record.search.quality) for record in records])
     dense = next((place for place, record in enumerate(records) if record is check.dense), None)
-    excess = [check.excess(record) for record in records]
-    for name in {name for one in excess for name in one}:
-        limit = check.limits.each.get(name)
-        if name != "drop" and (limit is None or not check.is_of_quality(limit)):
-            continue
+    for name in {name for one in excess for name in one if _depends_on_draw(name, check)}:
         against = drawn[:, [dense]] - measured[dense] if name == "drop" and dense is not None else 0.0
         allowed &= np.array([one[name] for one in excess]) + (drawn - measured) - against <= 0
     return allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class Limits:
         return float(np.min(allowed)) if allowed else math.nan
 
 
+@functools.cache
 def parse_limit(name: str) -> Limit:
     """Find what a limit limits.
 

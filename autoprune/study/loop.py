@@ -67,7 +67,7 @@ class Loop:
 
     Args:
         setup: Everything that the run is given.
-        records: Every finished candidate; grows in place.
+        records: Every finished candidate, as the folder holds them; grows in place.
     """
 
     def __init__(self, setup: RunSetup, records: list[CandidateRecord]) -> None:
@@ -77,7 +77,6 @@ class Loop:
 
     def run(self) -> None:
         """Run scan, dense model, warm starts, trials and test measurements; store why the run ended."""
-        self._records[:] = self._folder.read_candidates()
         self._folder.remove_ending()
         try:
             reason = self._search_to_end()

@@ -292,7 +292,7 @@ class Study:
         check_plan(plan, context)
         _warn_of_distillation((plan.recovery.distillation.weight,), context)
         with exclusive(self.folder.path):
-            self._journal().enqueue_plan(plan, self._space(context).encode(plan))
+            self._journal(self.folder.read_candidates()).enqueue_plan(plan, self._space(context).encode(plan))
 
     def run(
         self,
@@ -333,12 +333,13 @@ class Study:
         try:
             with exclusive(self.folder.path):
                 self.folder.remove_partial_writes()
-                self._refer_to_dense(context)
+                self._records[:] = self.folder.read_candidates()
+                self._prepare_measurements(context)
                 setup = RunSetup(
                     folder=self.folder,
                     context=context,
                     settings=settings,
-                    ledger=self._journal(),
+                    ledger=self._journal(self._records),
                     sampler=sampler,
                     problem=self.problem,
                     on_progress=on_progress or (lambda _: None),
@@ -350,9 +351,9 @@ class Study:
             torch.set_num_threads(threads)
         return self.front()
 
-    def _refer_to_dense(self, context: TrialContext) -> None:
+    def _prepare_measurements(self, context: TrialContext) -> None:
         """Keep the dense model's milliseconds of an earlier run, and warn of a search split too small for a limit."""
-        dense = dense_record(self.folder.read_candidates())
+        dense = dense_record(self._records)
         if dense is not None:
             context.costs.refer_to(dense.search.latencies)
         note = search_noise_note(context.task, self.settings.limits, dense)
@@ -373,10 +374,9 @@ class Study:
         latency = study_latency(context, self.folder, settings)
         return build_space(settings, context.topology, self.folder.read_sensitivity(), latency)
 
-    def _journal(self) -> Ledger:
-        """Return the trials of the study. A lost journal is rebuilt. Needs the folder's lock."""
+    def _journal(self, records: list[CandidateRecord]) -> Ledger:
+        """Return the trials of the study. A lost journal is rebuilt from its candidates. Needs the folder's lock."""
         context, folder, settings = self._need_context("run"), self.folder, self.settings
-        records = folder.read_candidates()
         front = self.front_of(records)
         source = JournalSource(
             records=records,

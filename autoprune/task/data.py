@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from autoprune.errors import ConfigurationError, error_message
 from autoprune.task.loaders import generator_states, own_generators, samples_drawn, seeded_states
-from autoprune.task.nested import first_tensor, is_along_first, narrow, to_device
+from autoprune.task.nested import arguments, first_tensor, is_along_first, narrow, to_device
 
 #: Inputs of a model: one tensor, a tuple of positional arguments or a dict of keyword arguments.
 Inputs = Tensor | tuple[object, ...] | Mapping[str, object]
@@ -292,20 +292,6 @@ def shorten(batch: Batch, size: int) -> Batch:
         The shorter batch.
     """
     return Batch(inputs=narrow(batch.inputs, size), targets=narrow(batch.targets, size), size=size)  # type: ignore[arg-type]
-
-
-def arguments(inputs: Inputs) -> tuple[tuple[object, ...], dict[str, object]]:
-    """Split inputs into the arguments of a call.
-
-    Args:
-        inputs: A tensor, tuple or mapping.
-
-    Returns:
-        Positional arguments, which are none for a mapping, and arguments by name.
-    """
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def call(model: torch.nn.Module, inputs: Inputs) -> object:

@@ -92,3 +92,17 @@ def map_tensors(value: object, change: Callable[[Tensor], Tensor]) -> object:
         make: Callable[..., object] = type(value)
         return make(*items) if hasattr(value, "_fields") else make(items)
     return value
+
+
+def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Split inputs into the arguments of a call.
+
+    Args:
+        inputs: A tensor, tuple or mapping.
+
+    Returns:
+        Positional arguments, which are none for a mapping, and arguments by name.
+    """
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}

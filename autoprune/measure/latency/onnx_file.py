@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from autoprune.errors import describe_exception
 from autoprune.measure.latency.backend import BackendError, quiet
 from autoprune.measure.latency.inputs import memory_bytes
-from autoprune.task.data import Inputs, arguments
+from autoprune.task.data import Inputs
+from autoprune.task.nested import arguments
 
 #: Weights of more bytes lie in a file beside the model: a file of ONNX holds at most 2 GiB.
 _LARGE_BYTES = 1536 * 2**20
