@@ -20,22 +20,19 @@ What is done is kept under benchmarks/out, so that an interrupted run goes on wh
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from operator import attrgetter
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from torch import nn
 
 import autoprune
-from autoprune.front.dominance import hypervolume
 from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.records.atomic import write_atomically
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.space.setting_groups import SearchSettings
 from autoprune.search.space.settings import SpaceSettings
@@ -43,7 +40,7 @@ from autoprune.search.space.space import budgets
 from autoprune.surgery.cut import cut
 from autoprune.trial.context import TrialContext
 from benchmarks.against.__main__ import BATCH, LOWEST, POINTS, task
-from benchmarks.against.by_hand import Bench, Tried, dense_point, front, sweep
+from benchmarks.against.by_hand import Bench, Tried, dense_point, front, stored, sweep, volume
 from benchmarks.against.networks import FOLDER
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.fashion_mnist import lineage
@@ -52,6 +49,7 @@ from studies.fashion_mnist import lineage
 IMAGES = 16
 #: Smallest share of the dense latency that the study by latency is asked for.
 LOWEST_LATENCY = 0.1
+_LATENCY: Callable[[Tried], float] = attrgetter("latency")
 #: What a study trains on at equal samples.
 _TRAINED = 0.6
 
@@ -74,7 +72,7 @@ def main(
                 [
                     network,
                     name,
-                    spread([volume(run) for run in runs], 4),
+                    spread([volume(run, _LATENCY) for run in runs], 4),
                     *(spread([accuracy_at(run, share) for run in runs]) for share in (0.25, 0.5, 0.75)),
                     spread([float(sum(each.samples for each in run)) for run in runs], 0),
                 ]
@@ -172,27 +170,18 @@ METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
 
 def _once(network: str, method: str, steps: int, seed: int) -> list[Tried]:
     path = FOLDER / "latency_front" / f"{network}-{method}-{steps}-{seed}.json"
-    if not path.is_file():
+
+    def run() -> list[Tried]:
         tried = [*METHODS[method](network, steps, seed), dense_point(_bench(network))]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps([asdict(each) for each in tried]).encode())
-        print(f"{network}, {method}, seed {seed}: {volume(tried):.4f}", flush=True)
-    return [Tried(**each) for each in json.loads(path.read_text())]
+        print(f"{network}, {method}, seed {seed}: {volume(tried, _LATENCY):.4f}", flush=True)
+        return tried
 
-
-def _latency(tried: Tried) -> float:
-    return tried.latency
-
-
-def volume(tried: Sequence[Tried]) -> float:
-    """Hypervolume of the front's members on the test split."""
-    points = np.array([[-tried[place].test, tried[place].latency] for place in front(tried, _latency)])
-    return hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5
+    return stored(path, run)
 
 
 def accuracy_at(tried: Sequence[Tried], share: float) -> float:
     """Test accuracy of the front's best member that takes at most that share of the dense latency; 0 for none."""
-    members = [tried[place] for place in front(tried, _latency)]
+    members = [tried[place] for place in front(tried, _LATENCY)]
     return max((member.test for member in members if member.latency <= share), default=0.0)
 
 

@@ -16,10 +16,8 @@ What is done is kept under benchmarks/out, so that an interrupted run goes on wh
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import numpy as np
@@ -27,15 +25,13 @@ import torch
 import typer
 
 import autoprune
-from autoprune.front.dominance import hypervolume
 from autoprune.plan.recovery import RecoveryPlan
-from autoprune.records.atomic import write_atomically
 from autoprune.search.space.setting_groups import RecoverySettings, SearchSettings, StructureSettings
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import budgets
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
-from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, sweep
+from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, stored, sweep, volume
 from benchmarks.against.networks import FOLDER, dense
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.fashion_mnist import lineage
@@ -190,18 +186,13 @@ METHODS: dict[str, Callable[[str, int, int], list[Tried]]] = {
 
 def _once(network: str, method: str, steps: int, seed: int) -> list[Tried]:
     path = FOLDER / "against" / f"{network}-{method.replace(' ', '-')}-{steps}-{seed}.json"
-    if not path.is_file():
+
+    def run() -> list[Tried]:
         tried = [*METHODS[method](network, steps, seed), dense_point(_bench(network))]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps([asdict(each) for each in tried]).encode())
         print(f"{network}, {method}, seed {seed}: {volume(tried):.4f}", flush=True)
-    return [Tried(**each) for each in json.loads(path.read_text())]
+        return tried
 
-
-def volume(tried: Sequence[Tried]) -> float:
-    """Hypervolume of the front's members on the test split."""
-    points = np.array([[-tried[place].test, tried[place].share] for place in front(tried)])
-    return hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5
+    return stored(path, run)
 
 
 def accuracy_at(tried: Sequence[Tried], share: float) -> float:

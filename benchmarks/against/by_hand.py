@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -16,10 +18,11 @@ import torch
 import torch_pruning
 from torch import nn
 
-from autoprune.front.dominance import non_dominated
+from autoprune.front.dominance import hypervolume, non_dominated
 from autoprune.measure.cost import count_multiply_adds
 from autoprune.measure.quality import evaluate
 from autoprune.plan.recovery import RecoveryPlan
+from autoprune.records.atomic import write_atomically
 from autoprune.recovery.batch_norm import recalibrate
 from autoprune.recovery.fine_tune import fine_tune
 from autoprune.task.prepare import PreparedTask
@@ -100,6 +103,20 @@ def front(tried: Sequence[Tried], cost: Callable[[Tried], float] = attrgetter("s
     """Positions of what nothing beats on the search split."""
     points = np.array([[-each.search, cost(each)] for each in tried])
     return np.flatnonzero(non_dominated(points)).tolist()
+
+
+def volume(tried: Sequence[Tried], cost: Callable[[Tried], float] = attrgetter("share")) -> float:
+    """Hypervolume of the front's members on the test split."""
+    points = np.array([[-tried[place].test, cost(tried[place])] for place in front(tried, cost)])
+    return hypervolume(points, (-0.5, 1.0 + 1e-9)) / 0.5
+
+
+def stored(path: Path, run: Callable[[], list[Tried]]) -> list[Tried]:
+    """Candidates of a method from a file, which is written on first use."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps([asdict(each) for each in run()]).encode())
+    return [Tried(**each) for each in json.loads(path.read_text())]
 
 
 def tested(bench: Bench, found: Sequence[tuple[Tried, nn.Module]]) -> list[Tried]:
