@@ -229,6 +229,20 @@ class CostTable:
         return ""
 
 
+def number_lengths(lengths: Sequence[AxisLength], numbers: dict[AxisLength, int]) -> tuple[float, tuple[int, ...]]:
+    """Give numbers to the lengths that some group changes.
+
+    Args:
+        lengths: Lengths of the axes of a tensor or product.
+        numbers: Length -> number; grows by new lengths.
+
+    Returns:
+        Product of the lengths that no group changes, and the numbers of the others, ascending.
+    """
+    fixed = math.prod(length.whole for length in lengths if not length.groups)
+    return fixed, tuple(sorted(numbers.setdefault(length, len(numbers)) for length in lengths if length.groups))
+
+
 def _moved(length: AxisLength, at: Sequence[int]) -> AxisLength:
     """The length with its groups renumbered."""
     single: dict[int, float] = {}
@@ -273,9 +287,7 @@ class _TableBuilder:
 
     def _add(self, lengths: Sequence[AxisLength], prices: tuple[float, float, float]) -> None:
         """Add a term. Lengths that no group changes become part of its prices."""
-        fixed = math.prod(length.whole for length in lengths if not length.groups)
-        free = [length for length in lengths if length.groups]
-        key = tuple(sorted(self.lengths.setdefault(length, len(self.lengths)) for length in free))
+        fixed, key = number_lengths(lengths, self.lengths)
         before = self.terms.get(key, (0.0, 0.0, 0.0))
         found = [old + price * fixed for old, price in itertools.zip_longest(before, prices)]
         self.terms[key] = (found[0], found[1], found[2])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from autoprune.codec import Format, stored
 from autoprune.errors import UnknownNameError
-from autoprune.records.cost_table import AxisLength, CostTable, Monomial
+from autoprune.records.cost_table import AxisLength, CostTable, Monomial, number_lengths
 from autoprune.structure.topology import Product, TensorInfo, Topology
 
 #: Kinds of work: multiply-adds, numbers that a layer writes and reads, bytes of its weight, and the call itself.
@@ -120,10 +120,8 @@ class LayerTable:
 
         The prices are the counts of the entries.
         """
-        terms = [
-            Monomial(lengths=one.lengths, multiply_adds=one.count, parameters=0.0, size_bytes=0.0) for one in self.work
-        ]
-        constant = Monomial(lengths=(), multiply_adds=1.0, parameters=0.0, size_bytes=0.0)
+        terms = [replace(Monomial.bare(one.lengths), multiply_adds=one.count) for one in self.work]
+        constant = replace(Monomial.bare(()), multiply_adds=1.0)
         return CostTable(
             names=self.names,
             channels=self.channels,
@@ -216,9 +214,8 @@ class _Builder:
 
     def _add(self, layer: str, kind: str, amount: tuple[str, float], axes: Sequence[AxisLength]) -> None:
         unit, count = amount
-        count *= math.prod(axis.whole for axis in axes if not axis.groups)
-        key = tuple(sorted(self.lengths.setdefault(axis, len(self.lengths)) for axis in axes if axis.groups))
-        self.work.append(LayerWork(layer=layer, kind=kind, unit=unit, count=count, lengths=key))
+        fixed, key = number_lengths(axes, self.lengths)
+        self.work.append(LayerWork(layer=layer, kind=kind, unit=unit, count=count * fixed, lengths=key))
 
     def blocks(self) -> dict[str, tuple[int, ...]]:
         """Which entries go with each block."""
