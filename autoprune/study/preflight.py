@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from functools import partial
 import torch
 
 from autoprune.criteria.dry_run import CriteriaInUse, dry_run
-from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all, user_code
+from autoprune.errors import AutopruneWarning, ConfigurationError, UnknownNameError, error_message, raise_all, user_code
 from autoprune.plan.criteria import BLOCK_CRITERIA, WEIGHT_CRITERIA, applicable_criteria, check_applicable
 from autoprune.plan.maskable import check_pattern, maskable
 from autoprune.plan.plan import PruningPlan
@@ -33,6 +34,21 @@ from autoprune.trial.context import TrialContext
 
 #: Remedy in errors before a study has begun.
 NOTHING_WRITTEN = "Nothing was written: mend the code and start again."
+
+
+def check_grain(settings: StudySettings, topology: Topology) -> None:
+    """Refuse widths off the grain where latency is predicted: the model is fitted on it, and far off below it.
+
+    Args:
+        settings: Settings of the study.
+        topology: Structure of the dense model.
+
+    Raises:
+        ConfigurationError: Predicted latencies decide, and widths have no grain.
+    """
+    if topology.groups and settings.predicts_latency and settings.structure.round_to == 1:
+        wants = "be 'device' or a grain > 1 where search.cost or measure.latency_when has latency predicted"
+        raise ConfigurationError(error_message("structure.round_to", wants, settings.structure.round_to))
 
 
 def check_space(space: SpaceSettings, context: TrialContext, *, scanned: Iterable[str]) -> None:
@@ -87,8 +103,6 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
             # Each group chooses among the criteria that fit it, so each of these has to work.
             fit = tuple(group for group in topology.groups if applicable_criteria((name,), group))
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
-    if topology.groups:
-        yield partial(_check_grain, space)
     if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
     lengths = _lengths(space, topology)
@@ -96,13 +110,6 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
     for name, schedule in itertools.product(space.recovery.schedulers, space.schedule.names):
         yield partial(_check_schedules, name, SchedulePlan(name=schedule), context, paces)
     yield from _checks_of_masks(space, topology, lengths) if masked else ()
-
-
-def _check_grain(space: SpaceSettings) -> None:
-    """Refuse widths off the grain where latency is predicted: the model is fitted on it, and far off below it."""
-    if isinstance(space, StudySettings) and space.predicts_latency and space.structure.round_to == 1:
-        wants = "be 'device' or a grain > 1 where search.cost or measure.latency_when has latency predicted"
-        raise ConfigurationError(error_message("structure.round_to", wants, space.structure.round_to))
 
 
 def _check_room(space: SpaceSettings, topology: Topology) -> None:
@@ -326,3 +333,15 @@ def _known(what: str, name: str, known: Iterable[str]) -> None:
     known = tuple(known)
     if name not in known:
         raise UnknownNameError(what, name, known)
+
+
+def warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:
+    """Warn that distillation is requested but off.
+
+    Args:
+        weights: Weights of the distillation.
+        context: Context of the trials.
+    """
+    weights = tuple(weights)
+    if any(weights) and context.teacher.comparison.fault:
+        warnings.warn(mode_notes(weights, context)[0], AutopruneWarning, stacklevel=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,10 +39,11 @@ from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
     absent_kind_notes,
+    check_grain,
     check_plan,
     check_space,
     frozen_note,
-    mode_notes,
+    warn_of_distillation,
 )
 from autoprune.study.progress import OnProgress
 from autoprune.study.search_noise import search_noise_note
@@ -122,6 +123,7 @@ class Study:
         context = make_context(prepared, settings)
         if folder.holds_study:
             context = without_new_blocks(context, folder.read_study())
+        check_grain(settings, context.topology)
         check_space(settings, context, scanned=settings.scanned)
         if settings.scanned and count_parts(context.topology):
             plan_scan(context, settings.search.scan_criterion, samples=settings.scan_budget)
@@ -164,7 +166,7 @@ class Study:
     def _of(cls, opened: Run, settings: StudySettings, context: TrialContext | None) -> Study:
         study = cls(opened=opened, settings=settings, context=context, _records=list(opened.records))
         if context is not None:
-            _warn_of_distillation(settings.recovery.distillation, context)
+            warn_of_distillation(settings.recovery.distillation, context)
             frozen = frozen_note(context) if settings.recovery.lengths != (0, 0) else ""
             for note in (*([frozen] if frozen else []), *absent_kind_notes(settings, context)):
                 warnings.warn(note, AutopruneWarning, stacklevel=3)
@@ -290,7 +292,7 @@ class Study:
         """
         context = self._need_context("enqueue")
         check_plan(plan, context)
-        _warn_of_distillation((plan.recovery.distillation.weight,), context)
+        warn_of_distillation((plan.recovery.distillation.weight,), context)
         with exclusive(self.folder.path):
             self._journal(self.folder.read_candidates()).enqueue_plan(plan, self._space(context).encode(plan))
 
@@ -387,13 +389,6 @@ class Study:
         )
         storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
         return source.ledger(storage)
-
-
-def _warn_of_distillation(weights: Iterable[float], context: TrialContext) -> None:
-    """Warn that distillation is requested but off."""
-    weights = tuple(weights)
-    if any(weights) and context.teacher.comparison.fault:
-        warnings.warn(mode_notes(weights, context)[0], AutopruneWarning, stacklevel=4)
 
 
 def _settled(settings: StudySettings, context: TrialContext) -> StudySettings:
