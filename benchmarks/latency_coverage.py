@@ -112,7 +112,7 @@ _NETWORKS = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one process measures: narrower models of one network against the dense one."""
+    """Job of one process: narrower models of one network against the dense one."""
 
     backend: str
     network: str

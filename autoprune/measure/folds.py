@@ -100,7 +100,7 @@ class Folds:
 
 
 class _Kept(Protocol):
-    """What is kept of the folds."""
+    """State of the folds."""
 
     def update(self, predictions: Tensor, targets: Tensor, positions: Tensor) -> bool:
         """Take samples at positions; return whether every fold could."""

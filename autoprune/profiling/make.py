@@ -37,7 +37,7 @@ OnTimed = Callable[[int, int, float | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRequest:
-    """What a device profile is made of.
+    """Model, inputs and latency profile that a device profile is made for.
 
     Attributes:
         dense: The dense model.

@@ -1,4 +1,4 @@
-"""What the backends share that run an exported ONNX file."""
+"""Shared parts of the backends that run an exported ONNX file."""
 
 from __future__ import annotations
 

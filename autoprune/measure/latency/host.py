@@ -1,4 +1,4 @@
-"""The state of the machine while latency is measured: what makes a measurement doubtful."""
+"""The state of the machine while latency is measured: the reasons for doubt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PATIENCE = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """What the operating system has counted so far; 0 where it does not tell.
+    """Counts of the operating system so far; 0 where it does not tell.
 
     Attributes:
         switches: Times that the calling thread had to give way to others.
@@ -69,7 +69,7 @@ class Host:
 
 @dataclass(slots=True)
 class HostWatch:
-    """Sums of what the operating system counts during the bursts of a measurement.
+    """Counts of the operating system during the bursts of a measurement.
 
     Attributes:
         host: The machine.
