@@ -5,7 +5,8 @@
 
 First form: pairs of a dense model and a narrower one are measured twice, in separate processes, by eager PyTorch and by
 ONNX Runtime. Printed is how often the second ratio lies in the first interval, and how often the first was not to be
-trusted. `one` and `both` load one or both cores with endless loops. Second form: the ratio of one pair is measured
+trusted. `one` and `both` load one or both cores with endless loops. Each measurement is kept as a line of
+benchmarks/out/latency_coverage-LOAD.jsonl. Second form: the ratio of one pair is measured
 again and again in four processes under each load.
 """
 
@@ -28,7 +29,9 @@ from torch import Tensor, nn
 
 from autoprune.measure.latency.comparer import LatencyComparer
 from autoprune.measure.latency.timing import Timing
+from autoprune.records.atomic import write_atomically
 from autoprune.records.profile import LatencyProfile
+from benchmarks.against.networks import FOLDER
 from benchmarks.reporting import print_machine, print_table, spread
 
 _BACKENDS = ("eager", "onnxruntime")
@@ -197,6 +200,8 @@ def _coverage(pairs: int, load: str) -> None:
     ]
     with _loaded(_LOADS[load]):
         first, second = ([found for job in jobs for found in _in_process(job)] for _ in range(2))
+    lines = "".join(json.dumps(asdict(found)) + "\n" for found in (*first, *second))
+    write_atomically(FOLDER / f"latency_coverage-{load}.jsonl", lines.encode())
     rows = []
     for backend in (*_BACKENDS, "both"):
         both = [(a, b) for a, b in zip(first, second, strict=True) if backend in (a.backend, "both")]

@@ -32,7 +32,6 @@ from torch import nn
 
 import autoprune
 from autoprune.measure.latency.comparer import LatencyComparer
-from autoprune.plan.recovery import RecoveryPlan
 from autoprune.records.profile import LatencyProfile
 from autoprune.search.space.setting_groups import SearchSettings
 from autoprune.search.space.settings import SpaceSettings
@@ -41,7 +40,7 @@ from autoprune.surgery.cut import cut
 from autoprune.trial.context import TrialContext
 from benchmarks.against.__main__ import BATCH, LOWEST, POINTS, task
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, stored, sweep, volume
-from benchmarks.against.networks import FOLDER
+from benchmarks.against.networks import FOLDER, recovery
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.fashion_mnist import lineage
 
@@ -91,7 +90,7 @@ def _bench(network: str) -> Bench:
     def timed(model: nn.Module) -> float:
         return comparer.compare(model).ratio
 
-    return Bench(prepared, RecoveryPlan(learning_rate=0.05), timed)
+    return Bench(prepared, recovery(network), timed)
 
 
 def _images(network: str) -> torch.Tensor:
@@ -116,6 +115,7 @@ def _study(changes: dict[str, object], network: str, steps: int, seed: int) -> l
         "seed": seed,
         "recovery.steps": round(_TRAINED * steps / POINTS),
         "recovery.length_exponent": 0.0,
+        "recovery.learning_rate": None,
         "search.scan_samples": steps * BATCH // 10,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -25,14 +25,13 @@ import torch
 import typer
 
 import autoprune
-from autoprune.plan.recovery import RecoveryPlan
 from autoprune.search.space.setting_groups import RecoverySettings, SearchSettings, StructureSettings
 from autoprune.search.space.settings import SpaceSettings
 from autoprune.search.space.space import budgets
 from autoprune.task.task import Task
 from autoprune.trial.context import TrialContext
 from benchmarks.against.by_hand import Bench, Tried, dense_point, front, search, stored, sweep, volume
-from benchmarks.against.networks import FOLDER, dense
+from benchmarks.against.networks import FOLDER, dense, recovery
 from benchmarks.reporting import print_machine, print_table, spread
 from studies.fashion_mnist import lineage
 from studies.fashion_mnist.data import datasets
@@ -79,7 +78,7 @@ def task(network: str) -> Task:
 
 @functools.cache
 def _bench(network: str) -> Bench:
-    return Bench(autoprune.prepare(task(network)), RecoveryPlan(learning_rate=0.05))
+    return Bench(autoprune.prepare(task(network)), recovery(network))
 
 
 def _shares(network: str) -> list[float]:
@@ -99,6 +98,7 @@ def _own(share: float, exponent: float, network: str, steps: int, seed: int) -> 
         {
             "recovery.steps": round(steps_at_dense),
             "recovery.length_exponent": exponent,
+            "recovery.learning_rate": None,
             "search.scan_samples": steps * BATCH // 10,
         }
     )

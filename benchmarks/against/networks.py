@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from autoprune.plan.recovery import RecoveryPlan
 from studies.fashion_mnist.model import MakeOptimizer, ResNet14, sgd, trained
 
 #: Where dense weights are kept.
@@ -132,6 +133,13 @@ NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], MakeOptimizer]] = {
     "plain": (Plain, sgd),
     "vit": (VisionTransformer, adamw),
 }
+
+
+def recovery(name: str) -> RecoveryPlan:
+    """How the sweeps fine-tune that network: by the optimizer that trained it."""
+    if NETWORKS[name][1] is adamw:
+        return RecoveryPlan(optimizer="adamw", learning_rate=1e-3)
+    return RecoveryPlan(learning_rate=0.05)
 
 
 def dense(name: str) -> nn.Module:
