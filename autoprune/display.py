@@ -6,12 +6,14 @@ Each medium has one more function that every text passes through:
 - terminal: `printable_lines`, called by the console of `autoprune.report.terminal`, and by the command line for errors;
 - HTML: `printable_line`, called by `autoprune.report.page` on each value of a template, and then escaped;
 - plotly: `autoprune.report.labels.label`, since plotly reads tags in any text;
-- CSV: `csv_cell`;
+- CSV: `csv_text`, which passes each cell through `csv_cell`;
 - JSON: the encoder, which spells out everything that is not ASCII; tables by `json_rows`.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -79,7 +81,45 @@ def csv_cell(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    return f"'{printable_line(value)}" if value.lstrip(" ").startswith(_FORMULA) else printable_line(value)
+    shown = printable_line(value)
+    # Terminal escapes in front are gone from the text that is shown; line breaks and tabs are spaces there.
+    is_formula = any(text.lstrip(" ").startswith(_FORMULA) for text in (value, shown))
+    return f"'{shown}" if is_formula else shown
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write the rows of a table as CSV with all digits, by `csv_cell`. Every CSV comes from here.
+
+    Args:
+        rows: Column name -> value; all rows have the same columns. None and NaN become empty cells.
+
+    Returns:
+        The text, with a line of names; "" without rows.
+
+    Example:
+        >>> csv_text([{"name": "=1", "gain": -0.5}]).splitlines()
+        ['name,gain', "'=1,-0.5"]
+    """
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([csv_cell(str(name)) for name in rows[0]])
+    for row in rows:
+        writer.writerow(["" if is_missing(value) else csv_cell(value) for value in row.values()])
+    return text.getvalue()
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a table has no value in a cell.
+
+    Args:
+        value: Value of the cell.
+
+    Returns:
+        True for None and NaN.
+    """
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:

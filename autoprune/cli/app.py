@@ -9,6 +9,8 @@ from autoprune.cli.explain import explain
 from autoprune.cli.export import export
 from autoprune.cli.front import front
 from autoprune.cli.importances import importances
+from autoprune.cli.mark import mark
+from autoprune.cli.note import note
 from autoprune.cli.profile import profile
 from autoprune.cli.report import report
 from autoprune.cli.run import run
@@ -21,6 +23,6 @@ app = typer.Typer(
     help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
 )
 #: Commands in the order of the help.
-COMMANDS = (explain, profile, run, front, choose, importances, solve, report, export)
+COMMANDS = (explain, profile, run, front, choose, mark, note, importances, solve, report, export)
 for command in COMMANDS:
     app.command()(command)

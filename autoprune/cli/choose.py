@@ -31,6 +31,9 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
             "measured numbers as they are."
         ),
     ] = CONFIDENCE,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Mark it as the chosen one, in the run folder, like `autoprune mark`.")
+    ] = False,
 ) -> None:
     """Print the number of the best candidate within limits, by default those of the search.
 
@@ -46,8 +49,10 @@ def choose(  # noqa: PLR0913, PLR0917  # one option each
         raise ConfigurationError(error_message("a choice", "be by limits or by --knee", "both"))
     # Without limits here, the limits of the search apply.
     limits = read_limits(given) if given else None
-    found = Run.open(folder).front()
+    run = Run.open(folder)
+    found = run.front()
     choice = None if knee else found.choice(limits, by, confidence)
     record = found.knee() if choice is None else choice.record
-    show_candidate(found, record, () if choice is None else choice.remarks)
+    noted = run.mark(record.number) if mark else run.annotations
+    show_candidate(found, record, () if choice is None else choice.remarks, noted)
     typer.echo(record.number)

@@ -8,7 +8,7 @@ import typer
 
 from autoprune.cli.options import FolderArgument
 from autoprune.cli.output import report_errors
-from autoprune.display import csv_cell, json_rows
+from autoprune.display import csv_text, json_rows
 from autoprune.errors import ConfigurationError, error_message
 
 
@@ -26,11 +26,11 @@ def front(
     opened = Run.open(folder)
     found = opened.front()
     if as_json:
-        typer.echo(json_rows(found.table().to_dict("records")))
+        typer.echo(json_rows(found.rows(opened.annotations)))
     elif as_csv:
-        typer.echo(found.table().map(csv_cell).rename(columns=csv_cell).to_csv(index=False), nl=False)
+        typer.echo(csv_text(found.rows(opened.annotations)), nl=False)
     else:
         from autoprune.report.terminal import show_ending, show_front
 
-        show_front(found)
+        show_front(found, opened.annotations)
         show_ending(opened.ending)

@@ -16,6 +16,7 @@ from autoprune.front.choice import Choice, choose, weigh
 from autoprune.front.limit_check import LimitCheck
 from autoprune.front.optimism import estimate_optimism
 from autoprune.front.table import columns, share_of
+from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.confidence import CONFIDENCE
 from autoprune.records.limits import Limits
@@ -326,19 +327,36 @@ class Front:
             as_good_as=pd.Series([self.as_good_as.get(one.number) for one in self.members], dtype=object)
         )
 
-    def row(self, record: CandidateRecord) -> dict[str, object]:
+    def row(self, record: CandidateRecord, annotations: Annotations | None = None) -> dict[str, object]:
         """Make the row of one candidate.
 
         Args:
             record: Candidate.
+            annotations: What a person wrote about the run; None for a row without it.
 
         Returns:
             Column -> value.
         """
         found: dict[str, object] = {}
-        for column in columns(self.problem, self.as_good_as):
+        for column in columns(self.problem, self.as_good_as, annotations):
             found |= column.data(record, self.dense)
         return found
+
+    def rows(
+        self, annotations: Annotations | None = None, records: Sequence[CandidateRecord] | None = None
+    ) -> list[dict[str, object]]:
+        """Make the rows of candidates, for JSON and CSV.
+
+        Args:
+            annotations: See `row`.
+            records: Candidates; the members of the front when None.
+
+        Returns:
+            Column -> value for each; every row has all columns, with None where it has no value.
+        """
+        found = [self.row(record, annotations) for record in (self.members if records is None else records)]
+        names = dict.fromkeys(name for row in found for name in row)
+        return [{name: row.get(name) for name in names} for row in found]
 
     def absolute_limits(self, limits: Limits) -> Mapping[str, float]:
         """Convert limits of costs to numbers.

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoprune.codec import Format, from_plain, stored
+from autoprune.errors import NotFoundError, error_message
 from autoprune.front.front import Front
 from autoprune.front.importance import Importances, importances
+from autoprune.records.annotations import Annotations, edit_annotations, read_annotations
 from autoprune.records.candidate import CandidateRecord, work_of
 from autoprune.records.ending import Ending
 from autoprune.records.limits import Limits
@@ -124,6 +126,56 @@ class Run:
         """
         scanned = self.sensitivity()
         return (scanned.work if scanned is not None else Work()) + work_of(self.records)
+
+    @property
+    def annotations(self) -> Annotations:
+        """What a person wrote about the run, as it is now.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        return read_annotations(self.folder.path)
+
+    def annotate(self, note: str, number: int | None = None, seen: str | None = None) -> Annotations:
+        """Write a note into the run folder. A study that runs meanwhile is not disturbed.
+
+        Args:
+            note: The note; "" removes it.
+            number: Number of the candidate that it is on; None for the run.
+            seen: Note that the person saw who wrote this one. If there is another one by now, both are kept. None to
+                replace any note.
+
+        Returns:
+            The annotations with the note.
+
+        Raises:
+            NotFoundError: There is no such candidate.
+            ConfigurationError: The note is too long.
+            StorageError: The annotations cannot be read or written.
+        """
+        self._check_number(number)
+        return edit_annotations(self.folder.path, lambda found: found.with_note(note, number, seen))
+
+    def mark(self, number: int | None) -> Annotations:
+        """Mark a candidate as the chosen one, in the run folder. Its weights are not deleted by a later run.
+
+        Args:
+            number: Number of the candidate; None for none.
+
+        Returns:
+            The annotations with the choice.
+
+        Raises:
+            NotFoundError: There is no such candidate.
+            StorageError: The annotations cannot be read or written.
+        """
+        self._check_number(number)
+        return edit_annotations(self.folder.path, lambda found: found.with_chosen(number))
+
+    def _check_number(self, number: int | None) -> None:
+        if number is not None and all(record.number != number for record in self.records):
+            got = f"{number!r}, of {len(self.records)}"
+            raise NotFoundError(error_message("a candidate", "be a finished trial", got))
 
     @property
     def ending(self) -> Ending | None:

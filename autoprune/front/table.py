@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from autoprune.display import shorten
+from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.comparison import Comparison, latency_comparison
 from autoprune.records.measurement import Measurement
@@ -36,15 +38,18 @@ class Column:
     needed: Callable[[Sequence[CandidateRecord]], bool] | None = None
 
 
-def columns(problem: Problem, as_good_as: Mapping[int, int] | None = None) -> list[Column]:
+def columns(
+    problem: Problem, as_good_as: Mapping[int, int] | None = None, annotations: Annotations | None = None
+) -> list[Column]:
     """List the columns of the table of candidates.
 
     Args:
         problem: Problem of the study.
         as_good_as: Number of a candidate that is dominated within noise -> that of the one that it is as good as.
+        annotations: What a person wrote about the run; None for a table without its columns.
 
     Returns:
-        Number, origin and mark, the quality, further metrics, then every cost in the order of its registry.
+        Number, origin and marks, the quality, further metrics, every cost in the order of its registry, then notes.
     """
     marks = as_good_as or {}
     return [
@@ -58,6 +63,7 @@ def columns(problem: Problem, as_good_as: Mapping[int, int] | None = None) -> li
             text=lambda record, _: str(record.origin),
             data=lambda record, _: {"origin": str(record.origin)},
         ),
+        *([] if annotations is None else [_chosen(annotations)]),
         Column(
             heading="as good as",
             text=lambda record, _: str(marks.get(record.number, "")),
@@ -67,6 +73,7 @@ def columns(problem: Problem, as_good_as: Mapping[int, int] | None = None) -> li
         *(column for name in problem.further_metrics for column in _metric(name)),
         *(column for cost in problem.costs.values() for column in _cost(cost)),
         _compared("ratio to itself without masks", "masks_{}".format, lambda one: latency_comparison(one.mask_latency)),
+        *([] if annotations is None else [_note(annotations)]),
     ]
 
 
@@ -75,6 +82,7 @@ def text_table(
     dense: CandidateRecord | None,
     records: Sequence[CandidateRecord],
     as_good_as: Mapping[int, int] | None = None,
+    annotations: Annotations | None = None,
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Write a table of candidates for people; columns without content are left out.
 
@@ -83,13 +91,14 @@ def text_table(
         dense: Record of the dense model; None before it was measured.
         records: Candidates, one for each row.
         as_good_as: See `columns`.
+        annotations: See `columns`.
 
     Returns:
         Headings, and the cells of each row.
     """
     shown = [
         (column.heading, cells)
-        for column in columns(problem, as_good_as)
+        for column in columns(problem, as_good_as, annotations)
         if any(cells := [column.text(record, dense) for record in records])
         and (column.needed is None or column.needed(records))
     ]
@@ -124,6 +133,25 @@ def share_of(objective: Objective, record: CandidateRecord, dense: CandidateReco
     if dense is None:
         return math.nan
     return objective.shown(record.search, dense.search) / max(objective.shown(dense.search, dense.search), 1)
+
+
+def _chosen(annotations: Annotations) -> Column:
+    """Make the column that marks the chosen candidate."""
+    return Column(
+        heading="chosen",
+        text=lambda record, _: "chosen" if record.number == annotations.chosen else "",
+        data=lambda record, _: {"chosen": record.number == annotations.chosen},
+    )
+
+
+def _note(annotations: Annotations) -> Column:
+    """Make the column of notes; people see the first line, shortened."""
+
+    def text(record: CandidateRecord, _: object) -> str:
+        lines = annotations.note_on(record.number).strip().splitlines()
+        return f"{shorten(lines[0])}{' ...' if len(lines) > 1 else ''}" if lines else ""
+
+    return Column(heading="note", text=text, data=lambda record, _: {"note": annotations.note_on(record.number)})
 
 
 def _quality(metric: str) -> Iterator[Column]:

@@ -39,6 +39,27 @@ def write_atomically(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def is_being_written(temporary: Path) -> bool:
+    """Tell whether another living process of this machine may be writing a temporary file.
+
+    Args:
+        temporary: Temporary file of `write_atomically`, whose name holds the number of its process.
+
+    Returns:
+        True where it may be; False for a file of this process, and where the process has ended.
+    """
+    process = temporary.suffixes[-2][1:] if len(temporary.suffixes) > 1 else ""
+    if not process.isascii() or not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)  # asks, and sends nothing
+    except PermissionError:  # it is another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def cannot_write(path: Path, error: OSError) -> str:
     """Build the message about a file or folder that cannot be written.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autoprune.codec import load_dataclass, read_bytes, to_plain
 from autoprune.errors import NotFoundError, StorageError, error_message
-from autoprune.records.atomic import atomic_folder, cannot_write, write_atomically
+from autoprune.records.atomic import atomic_folder, cannot_write, is_being_written, write_atomically
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
@@ -280,7 +280,8 @@ class RunFolder:
             for entry in self.path.glob(f"{pattern}.*.tmp"):
                 if entry.is_dir():
                     shutil.rmtree(entry, ignore_errors=True)
-                else:
+                # Reports and annotations are written by other processes, too, and lie in the folder itself.
+                elif pattern or not is_being_written(entry):
                     entry.unlink(missing_ok=True)
 
     def _candidate(self, number: int) -> Path:

@@ -17,6 +17,7 @@ from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.importance import Importances
 from autoprune.front.repeats import Repeats
 from autoprune.front.table import text_table
+from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.ending import Ending
 from autoprune.records.objectives import COSTS
@@ -68,19 +69,39 @@ def safe_console(
     return _SafeConsole(stderr=stderr, width=width, soft_wrap=soft_wrap, file=file)
 
 
-def show_front(front: Front) -> None:
+def shown_records(front: Front, annotations: Annotations | None = None) -> list[CandidateRecord]:
+    """List the candidates of a table of the front: the dense model, the members, and a chosen one off the front.
+
+    Args:
+        front: Front of a study.
+        annotations: What a person wrote about the run; None for nothing.
+
+    Returns:
+        The candidates.
+    """
+    dense = front.dense
+    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
+    chosen = None if annotations is None else annotations.chosen
+    shown = {record.number for record in records}
+    return records + [one for one in front.records if one.number == chosen and one.number not in shown]
+
+
+def show_front(front: Front, annotations: Annotations | None = None) -> None:
     """Print the front as a table, the dense model first.
 
     Args:
         front: Front of a study.
+        annotations: What a person wrote about the run; None for nothing. A chosen candidate off the front is shown,
+            too.
     """
-    dense = front.dense
-    records = [*([dense] if dense is not None and dense not in front.members else []), *front.members]
+    records = shown_records(front, annotations)
     console = safe_console()
     if not records:
         console.print("No finished candidate yet.")
         return
-    show_tables(console, front_tables(front, records, console))
+    show_tables(console, front_tables(front, records, console, annotations))
+    if annotations is not None and annotations.note:
+        console.print(f"Note: {annotations.note}")
     if front.dense is None:
         console.print(NO_DENSE, style="yellow")
 
@@ -115,16 +136,19 @@ def show_repeats(repeats: Repeats) -> None:
     show_tables(console, split_table(head, rows, _room(console)))
 
 
-def show_candidate(front: Front, record: CandidateRecord, remarks: Sequence[str] = ()) -> None:
+def show_candidate(
+    front: Front, record: CandidateRecord, remarks: Sequence[str] = (), annotations: Annotations | None = None
+) -> None:
     """Print one candidate's row on standard error, so that standard output holds its number alone.
 
     Args:
         front: Front of a study.
         record: Candidate.
         remarks: Sentences below the row.
+        annotations: What a person wrote about the run; None for nothing.
     """
     console = safe_console(stderr=True)
-    show_tables(console, front_tables(front, [record], console))
+    show_tables(console, front_tables(front, [record], console, annotations))
     for line in remarks:
         safe_console(stderr=True, soft_wrap=True).print(line)
 
@@ -183,18 +207,21 @@ def _cost_title(name: str) -> str:
     return COSTS[name].title
 
 
-def front_tables(front: Front, records: Sequence[CandidateRecord], console: Console) -> list[Table]:
+def front_tables(
+    front: Front, records: Sequence[CandidateRecord], console: Console, annotations: Annotations | None = None
+) -> list[Table]:
     """Make a table of candidates, or several where one is wider than the terminal.
 
     Args:
         front: Front of the study.
         records: Candidates, one for each row.
         console: Console that will print the tables.
+        annotations: What a person wrote about the run; None for nothing.
 
     Returns:
         The tables.
     """
-    head, rows = text_table(front.problem, front.dense, records, front.as_good_as)
+    head, rows = text_table(front.problem, front.dense, records, front.as_good_as, annotations)
     return split_table(head, rows, _room(console), named=2)
 
 

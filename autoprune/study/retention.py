@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from autoprune.errors import StorageError
 from autoprune.front.front import Front
+from autoprune.records.annotations import read_annotations
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
@@ -13,7 +15,7 @@ from autoprune.records.run_folder import RunFolder
 
 
 def removable_weights(front: Front, in_use: Collection[int] = ()) -> Sequence[CandidateRecord]:
-    """Return the candidates whose weights can be deleted: dominated for good, without descendants, no baseline.
+    """Return the candidates whose weights no trial needs: dominated for good, without descendants, no baseline.
 
     A candidate is dominated for good by one whose quality is better beyond the noise of their difference. Some
     candidates off the front stay: which latencies count as equal depends on all measurements, so a candidate may
@@ -41,7 +43,7 @@ def removable_weights(front: Front, in_use: Collection[int] = ()) -> Sequence[Ca
 def remove_useless_weights(
     folder: RunFolder, records: list[CandidateRecord], front: Front, in_use: Collection[int] = ()
 ) -> None:
-    """Delete the weights that no later trial can need, and mark their records.
+    """Delete the weights that no later trial can need, and mark their records. Those of the chosen candidate stay.
 
     Args:
         folder: Run folder.
@@ -49,7 +51,13 @@ def remove_useless_weights(
         front: Their front.
         in_use: Numbers of candidates that running trials start from.
     """
-    useless = {found.number for found in removable_weights(front, in_use)}
+    useless: set[int | None] = {found.number for found in removable_weights(front, in_use)}
+    if not useless:
+        return
+    try:
+        useless.discard(read_annotations(folder.path).chosen)
+    except StorageError:  # which candidate was chosen is unknown, and deleted weights are gone
+        return
     for position, found in enumerate(records):
         if found.number in useless:
             folder.remove_weights(found.number)
