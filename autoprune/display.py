@@ -16,7 +16,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from autoprune.errors import plain_text
 
@@ -122,7 +122,7 @@ def is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
+def json_rows(rows: Sequence[Mapping[str, object]]) -> str:
     """Write the rows of a table as JSON with all digits.
 
     Args:
@@ -131,7 +131,7 @@ def json_rows(rows: Sequence[Mapping[Hashable, object]]) -> str:
     Returns:
         ASCII text.
     """
-    known = [{str(name): _known(value) for name, value in row.items()} for row in rows]
+    known = [{name: _known(value) for name, value in row.items()} for row in rows]
     return json.dumps(known, indent=1)
 
 

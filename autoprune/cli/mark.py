@@ -30,6 +30,8 @@ def mark(
         run.mark(number)
         removed = any(record.number == number and record.removed for record in run.records)
         if removed:
-            tell(f"The weights of candidate {number} were deleted; its plan makes them again (evaluate_plan).", err=True)
+            tell(
+                f"The weights of candidate {number} were deleted; its plan makes them again (evaluate_plan).", err=True
+            )
     elif run.annotations.chosen is not None:
         typer.echo(run.annotations.chosen)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprune.errors import SelectionError, error_message
+from autoprune.front.lead import Lead, compare_leaders
 from autoprune.front.limit_check import LimitCheck
+from autoprune.front.numbers import Numbers
 from autoprune.front.optimism import estimate_optimism
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
@@ -31,6 +33,7 @@ class Choice:
         nearest: Where only the dense model keeps the limit of the loss: the smaller candidate that comes nearest. None
             otherwise.
         in_doubt: Number of members of the front that were left out, as a latency that decides is in doubt.
+        lead: By how much it is ahead of the next candidate; None where it is the only one.
     """
 
     record: CandidateRecord
@@ -39,10 +42,11 @@ class Choice:
     optimism: float | None = None
     nearest: CandidateRecord | None = None
     in_doubt: int = 0
+    lead: Lead | None = None
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences on the choice: what its loss may be, how lucky it is, and which candidate comes nearest."""
+        """Sentences on the choice: what its loss may be, which candidates come next or nearest, and how lucky it is."""
         found = []
         if self.nearest is not None:
             said = asked(self.check, self.nearest)
@@ -52,6 +56,8 @@ class Choice:
             found.append(f"On search its {self.check.problem.metric} is {drop_text(self.record, self.check)}.")
         if self.in_doubt:
             found.append(f"Members of the front left out, as their latency is in doubt: {self.in_doubt}. {_BUSY}")
+        if self.lead is not None:
+            found.append(self.lead.sentence)
         luck = optimism_text(self.optimism, self.among)
         return [*found, luck] if luck else found
 
@@ -71,63 +77,72 @@ def optimism_text(optimism: float | None, among: int) -> str:
     return f"Chosen among {among}: looks about {optimism:.1g} better on the search split than it is."
 
 
-def choose(records: Sequence[Sequence[CandidateRecord]], check: LimitCheck, by: str) -> CandidateRecord:
-    """Choose the best candidate within limits; of equally good ones, that with the best quality.
+def rank(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> list[int]:
+    """Rank the candidates within limits; of equally good ones, that with the better quality comes first.
 
     Args:
-        records: Candidates to choose among, then those to look at where none of the first keeps the limits, and so on.
+        pools: Positions of candidates to choose among, then of those to look at where none of the first keeps the
+            limits, and so on.
+        numbers: Numbers of all candidates.
         check: Limits to keep.
         by: Objective to choose by.
 
     Returns:
-        The candidate.
+        Positions of the candidates of the first pool that has any, the best first.
 
     Raises:
         SelectionError: No candidate keeps the limits.
     """
-    best_by, quality = check.problem.objective(by), check.problem.quality
-    for pool in records:
-        inside = [record for record in pool if not _is_unknown(record, check, by) and check.worst(record) <= 0]
-        if inside:
-            return min(
-                inside,
-                key=lambda record: (best_by.loss(check.value(record, by)), quality.loss(record.search.quality)),
-            )
-    raise SelectionError(_none_within(records[0], records[-1], check, by))
+    inside = ~_unknown(numbers, check, by) & (check.worst(numbers) <= 0)
+    losses = check.problem.objective(by).loss(1.0) * numbers.shown(by)
+    for pool in pools:
+        fitting = pool[inside[pool]]
+        if len(fitting):
+            order = np.lexsort((numbers.losses[fitting], losses[fitting]))
+            return [int(place) for place in fitting[order]]
+    raise SelectionError(_none_within(pools, numbers, check, by))
 
 
-def weigh(
-    record: CandidateRecord,
-    members: Sequence[CandidateRecord],
-    records: Sequence[CandidateRecord],
-    check: LimitCheck,
-    by: str,
-) -> Choice:
-    """Say of a chosen candidate what is certain and what is luck.
+def weigh(chosen: int, pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> Choice:
+    """Say of the best candidate within limits what is certain and what is luck.
 
     Args:
-        record: Chosen candidate.
-        members: Members of the front.
-        records: All candidates that were trained to the end.
+        chosen: Position of the best candidate, see `rank`.
+        pools: Positions of the members of the front, then of all candidates that may be chosen.
+        numbers: Numbers of all candidates.
         check: Limits that it keeps.
         by: Objective that it was chosen by.
 
     Returns:
         The choice.
     """
-    smaller = [one for one in members if one.origin is not Origin.DENSE]
+    record = numbers.records[chosen]
+    members = pools[0]
+    violation = check.worst(numbers)
+    smaller = [place for place in members.tolist() if numbers.records[place].origin is not Origin.DENSE]
     alone = record.origin is Origin.DENSE and np.isfinite(check.largest_drop) and bool(smaller)
-    nearest = min(smaller, key=check.worst) if alone else None
-    if nearest is not None and check.worst(nearest) <= 0:
+    nearest = min(smaller, key=lambda place: float(violation[place])) if alone else None
+    if nearest is not None and violation[nearest] <= 0:
         nearest = None
+    doubtful = _in_doubt(numbers, check, by)
     return Choice(
         record=record,
         check=check,
-        among=len(records),
-        optimism=estimate_optimism(records, check, by),
-        nearest=nearest,
-        in_doubt=sum(_is_in_doubt(one, check, by) for one in members),
+        among=int(numbers.complete.sum()),
+        optimism=estimate_optimism(numbers, check, by),
+        nearest=None if nearest is None else numbers.records[nearest],
+        in_doubt=int(doubtful[members].sum()),
+        lead=_lead(chosen, pools[-1], numbers, check, by),
     )
+
+
+def _lead(chosen: int, every: np.ndarray, numbers: Numbers, check: LimitCheck, by: str) -> Lead | None:
+    """Compare the chosen candidate with the best other one within the limits, which may be off the front."""
+    try:
+        runner_up = rank([every[every != chosen]], numbers, check, by)[0]
+    except SelectionError:
+        return None
+    return compare_leaders(numbers.records[chosen], numbers.records[runner_up], check, by)
 
 
 def asked(check: LimitCheck, record: CandidateRecord) -> str:
@@ -184,47 +199,47 @@ def nearest_text(record: CandidateRecord, check: LimitCheck) -> str:
     return said
 
 
-def _is_unknown(record: CandidateRecord, check: LimitCheck, name: str) -> bool:
-    """Tell whether a number is missing, or in doubt where the confidence asks for one that is not."""
-    cost = name in check.problem.costs
-    return not np.isfinite(check.bounded(record, name) if cost else check.value(record, name))
+def _unknown(numbers: Numbers, check: LimitCheck, name: str) -> np.ndarray:
+    """Tell of which candidates a number is missing, or in doubt where the confidence asks for one that is not."""
+    found = check.bounded(numbers, name) if name in check.problem.costs else numbers.shown(name)
+    return np.asarray(~np.isfinite(found))
 
 
-def _is_in_doubt(record: CandidateRecord, check: LimitCheck, by: str) -> bool:
-    """Tell whether a number that decides is in doubt, and none is missing."""
+def _in_doubt(numbers: Numbers, check: LimitCheck, by: str) -> np.ndarray:
+    """Tell of which candidates a number that decides is in doubt, and none is missing."""
     names = (by, *check.absolute())
-    unknown = any(_is_unknown(record, check, name) for name in names)
-    return unknown and all(np.isfinite(check.value(record, name)) for name in names)
+    unknown = np.any([_unknown(numbers, check, name) for name in names], axis=0)
+    return np.asarray(unknown & np.all([np.isfinite(numbers.shown(name)) for name in names], axis=0))
 
 
-def _none_within(
-    members: Sequence[CandidateRecord], records: Sequence[CandidateRecord], check: LimitCheck, by: str
-) -> str:
-    if not members:
+def _none_within(pools: Sequence[np.ndarray], numbers: Numbers, check: LimitCheck, by: str) -> str:
+    members, every = pools[0], pools[-1]
+    if not len(members):
         return error_message("the front", "hold a candidate", "none", "Run the study first.")
-    for name in (by, *check.absolute()):
-        if all(_is_unknown(record, check, name) for record in records):
-            in_doubt = any(np.isfinite(check.value(record, name)) for record in records)
+    limited = check.absolute()
+    for name in (by, *limited):
+        if _unknown(numbers, check, name)[every].all():
+            in_doubt = bool(np.isfinite(numbers.shown(name)[every]).any())
             got, remedy = ("only numbers in doubt", _BUSY) if in_doubt else ("no measurement", "")
             if check.problem.objective(name).is_timed and not in_doubt:
                 remedy = "measure.latency_rounds says how often; 0 leaves it out."
             return error_message(f"{name} of the candidates", "be measured where it decides", got, remedy)
-    nearest = min(members, key=check.worst)
+    nearest = numbers.records[int(members[np.argmin(check.worst(numbers)[members])])]
     against = "" if check.dense is None else f" ({drop_text(nearest, check)})"
-    numbers = {
+    values = {
         limit.objective: check.value(nearest, limit.objective)
         if limit.objective in check.problem.costs
         else check.problem.bound(limit, nearest)
         for limit in check.limits.each.values()
         if not check.is_of_quality(limit)
     }
-    others = "".join(f", {name} {value:.6g}" for name, value in numbers.items() if np.isfinite(value))
+    others = "".join(f", {name} {value:.6g}" for name, value in values.items() if np.isfinite(value))
     quality = f"{check.problem.metric} {nearest.search.quality:.4g}{against}"
-    limited = check.absolute()
-    doubtful = sum(any(_is_unknown(one, check, name) for name in limited) for one in records)
+    missing = [_unknown(numbers, check, name)[every] for name in limited]
+    doubtful = int(np.any(missing, axis=0).sum()) if missing else 0
     unknown = f"; for {doubtful} more a cost is missing or in doubt" if doubtful else ""
     got = f"none; the nearest is candidate {nearest.number} with {quality}{others}{unknown}"
     remedy = "Loosen a limit or run more trials."
-    if any(_is_in_doubt(one, check, by) for one in records):
+    if _in_doubt(numbers, check, by)[every].any():
         remedy += f" Some latencies are in doubt: {_BUSY[0].lower()}{_BUSY[1:]}"
     return error_message("a candidate", f"keep to {asked(check, nearest)}", got, remedy)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autoprune.errors import NotFoundError, SelectionError, error_message
-from autoprune.front import dominance
-from autoprune.front.as_good import find_as_good
-from autoprune.front.believed import believed_non_dominated, find_doubts
-from autoprune.front.choice import Choice, choose, weigh
+from autoprune.front.choice import Choice, rank, weigh
+from autoprune.front.dominance import growing_hypervolume, hypervolume
 from autoprune.front.limit_check import LimitCheck
+from autoprune.front.members import find_members, volume_points
+from autoprune.front.numbers import Numbers
 from autoprune.front.optimism import estimate_optimism
-from autoprune.front.table import columns, share_of
+from autoprune.front.scalarised import ScoredChoice, chebyshev, check_weights, choose_by_score, total
+from autoprune.front.table import columns, data_rows, share_of
 from autoprune.records.annotations import Annotations
 from autoprune.records.candidate import CandidateRecord, dense_record
 from autoprune.records.confidence import CONFIDENCE
@@ -45,6 +46,7 @@ class Front:
         problem: Objectives that dominance compares, and limits of the search.
         as_good_as: Number of a member that is dominated within noise -> that of the non-dominated member that it is as
             good as, see `front.as_good`.
+        numbers: Numbers of all candidates as arrays.
 
     Example:
         >>> from autoprune.records.measurement import Measurement
@@ -64,6 +66,10 @@ class Front:
     records: tuple[CandidateRecord, ...]
     problem: Problem
     as_good_as: Mapping[int, int] = field(default_factory=dict)
+    numbers: Numbers = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", Numbers(self.records, self.problem, self.dense))
 
     @classmethod
     def of(cls, records: Sequence[CandidateRecord], problem: Problem) -> Front:
@@ -77,23 +83,8 @@ class Front:
         Returns:
             The front.
         """
-        complete = [record for record in records if not record.stopped]
-        points = problem.losses(complete)
-        there = np.array([record.selectable for record in complete], dtype=bool)
-        pool, points = [record for record in complete if record.selectable], points[there]
-        in_doubt = find_doubts(pool, problem)
-        strict = believed_non_dominated(points, in_doubt)
-        as_good: dict[int, int] = {}
-        if QUALITY in problem.objectives:
-            as_good = find_as_good(pool, points, strict, in_doubt, problem)
-        members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
-        members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
-        return cls(
-            members=tuple(members),
-            records=tuple(records),
-            problem=problem,
-            as_good_as={pool[one].number: pool[other].number for one, other in as_good.items()},
-        )
+        members, as_good_as = find_members(records, problem)
+        return cls(members=members, records=tuple(records), problem=problem, as_good_as=as_good_as)
 
     @property
     def strict(self) -> tuple[CandidateRecord, ...]:
@@ -179,7 +170,7 @@ class Front:
         """
         if self.dense is None:
             return float("nan") if self.records else 0.0
-        return dominance.hypervolume(*self._volume(self.dense, cost, worst_quality))
+        return hypervolume(*volume_points(self.records, self.dense, self.problem, cost, worst_quality))
 
     def hypervolumes(self, cost: str = "multiply_adds", worst_quality: float | None = None) -> np.ndarray:
         """Compute the hypervolume after each candidate, see `hypervolume`; the curve never falls.
@@ -193,33 +184,14 @@ class Front:
         """
         if self.dense is None:
             return np.full(len(self.records), np.nan)
-        volumes = dominance.growing_hypervolume(*self._volume(self.dense, cost, worst_quality))
+        volumes = growing_hypervolume(*volume_points(self.records, self.dense, self.problem, cost, worst_quality))
         volumes[: self.records.index(self.dense)] = 0.0
         return volumes
-
-    def _volume(
-        self, dense: CandidateRecord, cost: str, worst_quality: float | None
-    ) -> tuple[np.ndarray, tuple[float, float]]:
-        """Collect points [records, (quality, share of dense)], all minimised, and the reference; NaN for stopped
-        candidates.
-        """
-        points = np.full((len(self.records), 2), np.nan)
-        complete = np.array([not record.stopped for record in self.records])
-        points[complete] = self.problem.losses(self.complete, (QUALITY, cost))
-        objective = self.problem.objective(cost)
-        points[:, 1] /= 1.0 if objective.is_timed else objective.value(dense.search)
-        finite = points[np.isfinite(points).all(axis=1), 0]
-        worst = float(finite.max(initial=-np.inf))
-        if worst_quality is not None:
-            worst = self.problem.quality.loss(worst_quality)
-        return points, (worst, 1.0 + 1e-9)
 
     def knee(self) -> CandidateRecord:
         """Find the non-dominated member farthest from the line between the cheapest and the best one.
 
-        Both axes are scaled to [0, 1].
-
-        Source: Das, On characterizing the "knee" of the Pareto curve, 1999.
+        Both axes are scaled to [0, 1], multiply-adds on a logarithmic scale, see `front.scalarised.total`.
 
         Returns:
             The member.
@@ -227,14 +199,49 @@ class Front:
         Raises:
             SelectionError: For an empty front.
         """
-        members = self.strict
-        if not members:
+        return self.knee_choice().choice.record
+
+    def knee_choice(self) -> ScoredChoice:
+        """Find the knee, see `knee`, and say what is certain of it and what is luck.
+
+        Returns:
+            The choice.
+
+        Raises:
+            SelectionError: For an empty front.
+        """
+        members = self.numbers.places(self.strict)
+        if not len(members):
             raise SelectionError(error_message("the front", "hold a candidate", "none"))
-        points = self.problem.losses(members, (QUALITY, "multiply_adds"))
-        points[:, 1] = np.log(np.maximum(points[:, 1], 1.0))
-        span = np.ptp(points, axis=0)
-        scaled = (points - points.min(axis=0)) / np.where(span > 0, span, 1.0)
-        return members[int(np.argmin(scaled.sum(axis=1)))]
+        axes = dict.fromkeys((QUALITY, "multiply_adds"), 0.5)
+        return choose_by_score(self.numbers, members, self._check(Limits()), axes, total)
+
+    def weighted(
+        self, weights: Mapping[str, float], limits: Limits | None = None, confidence: float = CONFIDENCE
+    ) -> ScoredChoice:
+        """Choose a member of the front by weights, among those that keep limits.
+
+        The member whose largest weighted loss is least is chosen. Losses are scaled to [0, 1] between the best and the
+        worst such member, costs on a logarithmic scale, see `front.scalarised.chebyshev`.
+
+        Args:
+            weights: Objective -> weight, >= 0: "quality", a cost or a metric of the task. Only their shares count.
+            limits: See `choose`.
+            confidence: See `choose`.
+
+        Returns:
+            The choice, with the share of draws of the samples in which it is ahead of the runner-up.
+
+        Raises:
+            SelectionError: See `choose`.
+            UnknownNameError: For an unknown objective or limit.
+            ConfigurationError: For weights below 0, or all 0, and see `choose`.
+        """
+        shares = check_weights(weights, self.problem)
+        check = self._known_check(limits, confidence)
+        return choose_by_score(
+            self.numbers, self.numbers.places(self.members), check, shares, chebyshev([*shares.values()])
+        )
 
     def choose(
         self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE
@@ -259,12 +266,7 @@ class Front:
             ConfigurationError: When a metric is limited from its better side, or for another confidence.
         """
         self.problem.objective(by, "--by")
-        check = self._check(limits, confidence)
-        self.problem.check_limits(check.limits)
-        if self.records and self.dense is None and check.limits.relative:
-            raise SelectionError(f"{', '.join(check.limits.relative)} cannot be decided. {NO_DENSE}")
-        # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
-        return choose((self.members, [record for record in self.records if record.selectable]), check, by)
+        return self.records[rank(self._pools, self.numbers, self._known_check(limits, confidence), by)[0]]
 
     def choice(self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = CONFIDENCE) -> Choice:
         """Choose the best candidate within limits, and say what is certain of it and what is luck.
@@ -275,13 +277,14 @@ class Front:
             confidence: See `choose`.
 
         Returns:
-            The choice: the candidate, its optimism, and remarks.
+            The choice: the candidate, its lead over the runner-up, its optimism, and remarks.
 
         Raises:
             AutopruneError: See `choose`.
         """
-        record, check = self.choose(limits, by, confidence), self._check(limits, confidence)
-        return weigh(record, self.members, self.complete, check, by)
+        self.problem.objective(by, "--by")
+        check, pools = self._known_check(limits, confidence), self._pools
+        return weigh(rank(pools, self.numbers, check, by)[0], pools, self.numbers, check, by)
 
     def optimism(
         self, limits: Limits | None = None, by: str = "multiply_adds", confidence: float = 0.5
@@ -296,7 +299,7 @@ class Front:
         Returns:
             The difference, see `front.optimism`; None where no error of the quality is known.
         """
-        return estimate_optimism(self.complete, self._check(limits, confidence), by)
+        return estimate_optimism(self.numbers, self._check(limits, confidence), by)
 
     def within(self, limits: Limits, confidence: float = 0.5) -> list[CandidateRecord]:
         """List the candidates, trained to the end, that keep limits.
@@ -308,8 +311,8 @@ class Front:
         Returns:
             The candidates.
         """
-        check = self._check(limits, confidence)
-        return [record for record in self.complete if check.worst(record) <= 0]
+        kept = self._check(limits, confidence).worst(self.numbers) <= 0
+        return [self.records[place] for place in np.flatnonzero(kept & self.numbers.complete).tolist()]
 
     def table(self) -> pd.DataFrame:
         """Make a table of the members, the most expensive first.
@@ -321,7 +324,7 @@ class Front:
         """
         import pandas as pd
 
-        table = pd.DataFrame([self.row(record) for record in self.members])
+        table = pd.DataFrame(self.rows())
         # Numbers of candidates stay integers beside cells without one.
         return table.assign(
             as_good_as=pd.Series([self.as_good_as.get(one.number) for one in self.members], dtype=object)
@@ -337,10 +340,7 @@ class Front:
         Returns:
             Column -> value.
         """
-        found: dict[str, object] = {}
-        for column in columns(self.problem, self.as_good_as, annotations):
-            found |= column.data(record, self.dense)
-        return found
+        return self.rows(annotations, [record])[0]
 
     def rows(
         self, annotations: Annotations | None = None, records: Sequence[CandidateRecord] | None = None
@@ -354,9 +354,8 @@ class Front:
         Returns:
             Column -> value for each; every row has all columns, with None where it has no value.
         """
-        found = [self.row(record, annotations) for record in (self.members if records is None else records)]
-        names = dict.fromkeys(name for row in found for name in row)
-        return [{name: row.get(name) for name in names} for row in found]
+        shown = columns(self.problem, self.as_good_as, annotations)
+        return data_rows(shown, self.members if records is None else records, self.dense)
 
     def absolute_limits(self, limits: Limits) -> Mapping[str, float]:
         """Convert limits of costs to numbers.
@@ -380,6 +379,18 @@ class Front:
             Name -> excess, see `LimitCheck.excess`.
         """
         return self._check(limits).excess(record)
+
+    @property
+    def _pools(self) -> list[np.ndarray]:
+        # A dominated candidate may be the only one that keeps a limit on a cost that is no objective.
+        return [self.numbers.places(self.members), np.flatnonzero(self.numbers.selectable)]
+
+    def _known_check(self, limits: Limits | None, confidence: float) -> LimitCheck:
+        check = self._check(limits, confidence)
+        self.problem.check_limits(check.limits)
+        if self.records and self.dense is None and check.limits.relative:
+            raise SelectionError(f"{', '.join(check.limits.relative)} cannot be decided. {NO_DENSE}")
+        return check
 
     def _check(self, limits: Limits | None, confidence: float = 0.5) -> LimitCheck:
         limits = self.problem.limits if limits is None else limits

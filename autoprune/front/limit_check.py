@@ -1,4 +1,4 @@
-"""LimitCheck: by how much candidates exceed limits, with the noise of their quality."""
+"""Limits that candidates keep or exceed, as far as they can be told from the noise of their quality."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprune.front.numbers import Numbers
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limit, Limits
 from autoprune.records.objectives import QUALITY
@@ -14,7 +15,7 @@ from autoprune.records.paired import difference_error, quantile
 from autoprune.records.problem import Problem
 
 #: Standard errors in half a 95 % interval.
-_INTERVAL = quantile(0.975)
+INTERVAL = quantile(0.975)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,22 +48,19 @@ class LimitCheck:
         whole = None if self.dense is None else self.dense.search
         return self.problem.objective(objective).shown(record.search, whole)
 
-    def bounded(self, record: CandidateRecord, cost: str) -> float:
-        """Return the number of a cost that a limit bounds: at the confidence, where it was measured in turn with dense.
+    def bounded(self, numbers: Numbers, cost: str) -> np.ndarray:
+        """Return the numbers of a cost that a limit bounds: at the confidence, where it was measured in turn.
 
         Args:
-            record: Candidate.
+            numbers: Numbers of candidates.
             cost: Name of the cost.
 
         Returns:
-            The number; NaN where it was not measured, or where it is in doubt and the confidence above 0.5.
+            Float [records]; NaN where it was not measured, or where it is in doubt and the confidence above 0.5.
         """
-        value, found = self.value(record, cost), self.problem.objective(cost).comparison(record.search)
-        if found is None or self.confidence == 0.5:
-            return value
-        if not found.trusted:
-            return float("nan")
-        return float(value * (found.high / found.ratio) ** (quantile(self.confidence) / _INTERVAL))
+        if self.confidence == 0.5:
+            return numbers.shown(cost)
+        return np.asarray(numbers.shown(cost) * numbers.spread(cost) ** (quantile(self.confidence) / INTERVAL))
 
     def absolute(self) -> dict[str, float]:
         """Convert limits of costs to numbers.
@@ -117,28 +115,48 @@ class LimitCheck:
             record: Candidate.
 
         Returns:
-            Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
-            in its unit; <= 0 where the limit is kept, infinite where it is unknown.
+            Name -> excess, see `excesses`.
         """
-        excess = {name: self.bounded(record, name) / limit - 1.0 for name, limit in self.absolute().items()}
-        for name, limit in self.limits.each.items():
-            if limit.objective not in self.problem.costs and not limit.drop:
-                excess[name] = self._over(record, limit) + self._bound_margin(record, limit)
-        if any(limit.drop for limit in self.limits.each.values()):
-            allowed = self.largest_drop + _rounding(float("nan") if self.dense is None else self.dense.search.quality)
-            excess["drop"] = self.drop(record) + self.drop_margin(record) - allowed
-        return {name: np.inf if np.isnan(value) else value for name, value in excess.items()}
+        found = self.excesses(Numbers([record], self.problem, self.dense))
+        return {name: float(value[0]) for name, value in found.items()}
 
-    def worst(self, record: CandidateRecord) -> float:
-        """Find the largest violation.
+    def excesses(self, numbers: Numbers) -> dict[str, np.ndarray]:
+        """Compute by how much candidates exceed each limit.
 
         Args:
-            record: Candidate.
+            numbers: Numbers of the candidates.
 
         Returns:
-            The violation; <= 0 when all limits are kept.
+            Cost -> excess relative to the limit, "drop" -> excess in the metric's unit, and limit of a metric -> excess
+            in its unit, each [records]; <= 0 where the limit is kept, infinite where it is unknown.
         """
-        return max(self.excess(record).values(), default=0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # dense costs of 0, and numbers that are infinite
+            excess = self._excesses(numbers)
+        return {name: np.where(np.isnan(value), np.inf, value) for name, value in excess.items()}
+
+    def _excesses(self, numbers: Numbers) -> dict[str, np.ndarray]:
+        excess = {name: self.bounded(numbers, name) / limit - 1.0 for name, limit in self.absolute().items()}
+        for name, limit in self.limits.each.items():
+            if limit.objective not in self.problem.costs and not limit.drop:
+                excess[name] = self._over(numbers, limit)
+        if any(limit.drop for limit in self.limits.each.values()):
+            dense = float("nan") if self.dense is None else self.dense.search.quality
+            drops = numbers.losses - self.problem.quality.loss(dense)
+            margins = quantile(self.confidence) * numbers.dense_errors
+            excess["drop"] = drops + margins - (self.largest_drop + _rounding(dense))
+        return excess
+
+    def worst(self, numbers: Numbers) -> np.ndarray:
+        """Find the largest violation of each candidate.
+
+        Args:
+            numbers: Numbers of the candidates.
+
+        Returns:
+            Violations [records]; <= 0 when all limits are kept.
+        """
+        found = [*self.excesses(numbers).values()]
+        return np.max(found, axis=0) if found else np.zeros(len(numbers.records))
 
     def is_of_quality(self, limit: Limit) -> bool:
         """Tell whether a limit is one of the quality, in which candidates have noise.
@@ -151,13 +169,11 @@ class LimitCheck:
         """
         return limit.drop or limit.objective in (QUALITY, self.problem.metric)
 
-    def _over(self, record: CandidateRecord, limit: Limit) -> float:
+    def _over(self, numbers: Numbers, limit: Limit) -> np.ndarray:
         number = self.limits.given[limit.name]
-        over = self.problem.bound(limit, record) - number
-        return (-over if limit.lowest else over) - _rounding(number)
-
-    def _bound_margin(self, record: CandidateRecord, limit: Limit) -> float:
-        return quantile(self.confidence) * record.search.quality_error if self.is_of_quality(limit) else 0.0
+        over = numbers.bound(limit) - number
+        margins = quantile(self.confidence) * numbers.errors if self.is_of_quality(limit) else 0.0
+        return np.asarray((-over if limit.lowest else over) - _rounding(number) + margins)
 
 
 def _rounding(value: float) -> float:

@@ -12,12 +12,13 @@ Tibshirani and Tibshirani, A bias correction for the minimum error rate in cross
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from autoprune.front.limit_check import LimitCheck
+from autoprune.front.numbers import Numbers
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.objectives import QUALITY
 from autoprune.records.paired import draw_changes
@@ -28,11 +29,11 @@ DRAWS, _QUALITIES = 1000, 300_000
 _SHARE = 0.632
 
 
-def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by: str) -> float | None:
+def estimate_optimism(numbers: Numbers, check: LimitCheck, by: str) -> float | None:
     """Estimate by how much the quality of the best candidate within limits looks better than it is.
 
     Args:
-        records: All candidates that were chosen among, those without weights included.
+        numbers: Numbers of all candidates; those without weights were chosen among, too, and stopped ones were not.
         check: Limits to keep.
         by: Objective to choose by.
 
@@ -40,36 +41,73 @@ def estimate_optimism(records: Sequence[CandidateRecord], check: LimitCheck, by:
         The difference in the unit of the quality, >= 0 but for chance; None where no error of the quality is known, or
         no candidate keeps the limits.
     """
-    finite = [record for record in records if math.isfinite(record.search.quality)]
-    open_ones = [(record, over) for record in finite if _is_open(record, over := check.excess(record), check, by)]
-    known = [record for record, _ in open_ones]
-    draws = min(DRAWS, max(_QUALITIES // max(len(known), 1), 50))
-    moved = draw_changes([record.search for record in known], draws)
-    if moved is None:
+    excess = check.excesses(numbers)
+    fixed = [over for name, over in excess.items() if not _depends_on_draw(name, check)]
+    is_open = numbers.complete & np.isfinite(numbers.shown(QUALITY)) & np.isfinite(numbers.shown(by))
+    known = np.flatnonzero(is_open & (np.max(fixed, axis=0) <= 0 if fixed else True))
+    samples = Draws.of(numbers, known)
+    if samples is None:
         return None
-    quality = check.problem.quality
-    losses = np.array([quality.loss(record.search.quality) for record in known])
-    drawn, left = (losses + quality.loss(1.0) * one for one in moved)
-    allowed = _allowed(open_ones, check, drawn)
+    allowed = _allowed({name: over[known] for name, over in excess.items()}, check, samples)
     if by in (QUALITY, check.problem.metric):
-        order = drawn
+        order = samples.drawn
     else:
-        objective = check.problem.objective(by)
-        cost = np.array([objective.loss(check.value(record, by)) for record in known])
+        cost = check.problem.objective(by).loss(1.0) * numbers.shown(by)[known]
         # Among equal costs the better quality decides.
         ranks = np.unique(cost, return_inverse=True)[1]
-        span = np.ptp(drawn) + 1.0
-        order = ranks + (drawn - drawn.min()) / span
-    chosen = np.where(allowed, order, np.inf).argmin(axis=1)
-    some = allowed.any(axis=1)
-    looks = (left - drawn)[np.arange(len(drawn)), chosen]
-    return _SHARE * float(looks[some].mean()) if some.any() else None
+        span = np.ptp(samples.drawn) + 1.0
+        order = ranks + (samples.drawn - samples.drawn.min()) / span
+    return samples.luck(np.where(allowed, order, np.inf))
 
 
-def _is_open(record: CandidateRecord, excess: Mapping[str, float], check: LimitCheck, by: str) -> bool:
-    """Tell whether a candidate keeps all limits but those of the quality, which depend on the draw."""
-    fixed = [over for name, over in excess.items() if not _depends_on_draw(name, check)]
-    return max(fixed, default=0.0) <= 0 and math.isfinite(check.value(record, by))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Draws:
+    """Losses of candidates on draws of the samples, float [draws, candidates].
+
+    Attributes:
+        records: The candidates.
+        losses: Losses as measured, [candidates].
+        drawn: Losses on the draws.
+        left: Losses on the samples that were not drawn.
+    """
+
+    records: tuple[CandidateRecord, ...]
+    losses: np.ndarray
+    drawn: np.ndarray
+    left: np.ndarray
+
+    @classmethod
+    def of(cls, numbers: Numbers, places: np.ndarray) -> Draws | None:
+        """Draw the samples of candidates, jointly for all.
+
+        Args:
+            numbers: Numbers of candidates.
+            places: Positions of the candidates to draw.
+
+        Returns:
+            The draws; None where no error of the quality is known.
+        """
+        draws = min(DRAWS, max(_QUALITIES // max(len(places), 1), 50))
+        records = tuple(numbers.records[place] for place in places.tolist())
+        moved = draw_changes([record.search for record in records], draws)
+        if moved is None:
+            return None
+        losses, sign = numbers.losses[places], numbers.problem.quality.loss(1.0)
+        drawn, left = (losses + sign * one for one in moved)
+        return cls(records=records, losses=losses, drawn=drawn, left=left)
+
+    def luck(self, order: np.ndarray) -> float | None:
+        """Estimate how much better the first candidate of each draw looks than it is.
+
+        Args:
+            order: What the choice minimises, [draws, candidates]; infinite for a candidate that may not be chosen.
+
+        Returns:
+            The difference in the unit of the quality; None where no draw has a candidate.
+        """
+        some = np.isfinite(order).any(axis=1)
+        looks = (self.left - self.drawn)[np.arange(len(self.drawn)), order.argmin(axis=1)]
+        return _SHARE * float(looks[some].mean()) if some.any() else None
 
 
 def _depends_on_draw(name: str, check: LimitCheck) -> bool:
@@ -78,18 +116,15 @@ def _depends_on_draw(name: str, check: LimitCheck) -> bool:
     return name == "drop" or (limit is not None and check.is_of_quality(limit))
 
 
-def _allowed(
-    candidates: Sequence[tuple[CandidateRecord, Mapping[str, float]]], check: LimitCheck, drawn: np.ndarray
-) -> np.ndarray:
+def _allowed(excess: Mapping[str, np.ndarray], check: LimitCheck, samples: Draws) -> np.ndarray:
     """Tell which candidates keep the limits of the quality in each draw, bool [draws, candidates].
 
-    candidates: records with their excess over each limit.
+    excess: excess of each candidate over each limit.
     """
-    records, excess = [record for record, _ in candidates], [over for _, over in candidates]
-    quality, allowed = check.problem.quality, np.ones(drawn.shape, dtype=bool)
-    measured = np.array([quality.loss(record.search.quality) for record in records])
-    dense = next((place for place, record in enumerate(records) if record is check.dense), None)
-    for name in {name for one in excess for name in one if _depends_on_draw(name, check)}:
-        against = drawn[:, [dense]] - measured[dense] if name == "drop" and dense is not None else 0.0
-        allowed &= np.array([one[name] for one in excess]) + (drawn - measured) - against <= 0
+    change, allowed = samples.drawn - samples.losses, np.ones(samples.drawn.shape, dtype=bool)
+    dense = np.flatnonzero([record is check.dense for record in samples.records])
+    for name, over in excess.items():
+        if _depends_on_draw(name, check):
+            against = change[:, dense[:1]] if name == "drop" and len(dense) else 0.0
+            allowed &= over + change - against <= 0
     return allowed

@@ -105,6 +105,27 @@ def text_table(
     return tuple(heading for heading, _ in shown), tuple(zip(*(cells for _, cells in shown), strict=True))
 
 
+def data_rows(
+    shown: Sequence[Column], records: Sequence[CandidateRecord], dense: CandidateRecord | None
+) -> list[dict[str, object]]:
+    """Write a table of candidates for programs.
+
+    Args:
+        shown: Columns of the table.
+        records: Candidates, one for each row.
+        dense: Record of the dense model; None before it was measured.
+
+    Returns:
+        Column name -> value for each; every row has all columns, with None where it has no value.
+    """
+    found: list[dict[str, object]] = [{} for _ in records]
+    for row, record in zip(found, records, strict=True):
+        for column in shown:
+            row |= column.data(record, dense)
+    names = dict.fromkeys(name for row in found for name in row)
+    return [{name: row.get(name) for name in names} for row in found]
+
+
 def share_text(objective: Objective, record: CandidateRecord, dense: CandidateRecord | None) -> str:
     """Write a cost as a share of dense, for a cell of a table.
 

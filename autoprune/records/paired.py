@@ -69,16 +69,15 @@ def difference_errors(one: Measurement, others: Sequence[Measurement]) -> np.nda
     Returns:
         Float [others]; 0 for the same measurement, and where no error is known.
     """
-    if not one.deviations or any(len(other.deviations) != len(one.deviations) for other in others):
-        found = np.hypot(one.quality_error, [other.quality_error for other in others])
-    else:
-        own = _array(one.deviations)
-        theirs = np.array([_array(other.deviations) for other in others]).reshape(len(others), len(own))
+    own, found = _array(one.deviations), np.hypot(one.quality_error, [other.quality_error for other in others])
+    paired = [place for place, other in enumerate(others) if one.deviations and len(other.deviations) == len(own)]
+    if paired:
+        theirs = np.array([_array(others[place].deviations) for place in paired])
         differences = np.abs(theirs - own)
         largest = differences.max(axis=1)
         alike = np.maximum(np.abs(own).max(), np.abs(theirs).max(axis=1))
         largest = np.where(largest > 0, largest, alike)
-        found = np.sqrt((differences**2).sum(axis=1) + largest**2)
+        found[paired] = np.sqrt((differences**2).sum(axis=1) + largest**2)
     return np.where([other is one for other in others], 0.0, found)
 
 

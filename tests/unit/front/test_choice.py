@@ -12,10 +12,12 @@ from autoprune.errors import ConfigurationError, SelectionError
 from autoprune.front.choice import optimism_text
 from autoprune.front.findings import findings, limit_findings
 from autoprune.front.front import Front
+from autoprune.records.candidate import CandidateRecord
 from autoprune.records.limits import Limits
+from autoprune.records.paired import difference_error, difference_errors
 from autoprune.records.precision import more_samples, needed_factor
 from tests.unit.front.answers import answers, candidate
-from tests.unit.front.builders import dense, front_of, measurement, problem_of, record
+from tests.unit.front.builders import dense, front_of, latency, measurement, problem_of, record
 
 #: Against dense, candidate 1 loses 3 samples of 400 and wins 3; candidate 2 loses 8 and wins 5; candidate 3 loses 12.
 DENSE = candidate(0, answers(range(12)), 1000, "dense")
@@ -52,7 +54,9 @@ def test_a_confidence_out_of_range_is_refused(confidence: float) -> None:
 def test_without_errors_the_measured_quality_decides() -> None:
     bare = [replace(one, search=replace(one.search, quality_error=0.0, deviations=())) for one in RECORDS]
     choice = front_of(bare).choice(Limits(max_drop=0.01))
-    assert (choice.record.number, choice.optimism, choice.remarks) == (2, None, [])
+    said = "multiply-adds 700 against 400; accuracy 0.9700 against 0.9625, with unknown noise."
+    assert (choice.record.number, choice.optimism) == (2, None)
+    assert choice.remarks == [f"The runner-up is candidate 1: {said}"]
 
 
 def test_it_says_what_the_loss_may_be() -> None:
@@ -89,6 +93,121 @@ def test_limits_of_the_search_count_what_keeps_them_and_what_does_for_sure() -> 
     assert limit_findings(front) == [
         ("3 of 4 candidates keep the limits of the search (max_drop 0.01), 2 of them with 90% confidence.", False)
     ]
+
+
+# ---- the runner-up
+
+
+def test_the_lead_over_the_runner_up_is_compared_with_the_noise_of_the_difference() -> None:
+    """Candidate 2 loses 3 samples to candidate 1 and wins 8: 1.28 * sqrt(11 + 1) / 400 = 0.011 is the noise."""
+    front = front_of(RECORDS)
+    lead = front.choice(Limits(max_drop=0.02), "quality").lead
+    assert lead is not None
+    assert (lead.over, lead.is_certain) == (SURE, False)
+    assert (lead.by.gain, lead.by.noise) == (0.0, pytest.approx(1.2816 * np.sqrt(7) / 400, rel=1e-3))
+    last = front.choice(Limits(max_multiply_adds=400), "quality").lead
+    assert last is not None
+    assert last.over is WORSE
+    assert last.is_certain is (last.by.gain > last.by.noise)
+    assert front.choice(Limits(max_multiply_adds=100), "quality").lead is None, "there is one candidate"
+
+
+def test_the_lead_in_a_cost_is_exact_and_that_in_latency_is_not() -> None:
+    def timed(number: int, ratio: float, multiply_adds: int) -> CandidateRecord:
+        return record(number, measurement(0.8, multiply_adds, took=latency(ratio, half_width=0.02)))
+
+    records = [dense(took=latency(1.0)), timed(1, 0.50, 500), timed(2, 0.51, 400), timed(3, 0.6, 600)]
+    front = front_of(records, ("quality", "multiply_adds", "latency_ms"))
+    by_cost, by_time = front.choice(Limits()).lead, front.choice(Limits(), "latency_ms").lead
+    assert by_cost is not None
+    assert by_time is not None
+    assert (by_cost.over.number, by_cost.by.gain, by_cost.by.noise, by_cost.is_certain) == (1, 100, 0.0, True)
+    assert (by_time.over.number, by_time.is_certain) == (1, False)
+    assert by_time.by.gain == pytest.approx(-0.1), "candidate 1 is off the front, as the clock cannot tell them apart"
+    assert by_time.by.noise == pytest.approx(5.1 * (2 * 0.04**2) ** 0.5 / 1.96 * 1.2816, rel=0.05)
+    assert re.search(
+        r"candidate 1: latency 5\.000 against 5\.100 ms, within the noise of 0\.1\d ms \(90% confidence\); accuracy "
+        r"0\.8000 against 0\.8000, with unknown noise: either may be better\.",
+        by_time.sentence,
+    )
+
+
+def test_an_older_record_changes_no_error_but_its_own() -> None:
+    """Errors are paired wherever both have deviations, whatever a third candidate has."""
+    old = replace(WORSE, search=replace(WORSE.search, deviations=()))
+    mixed = difference_errors(DENSE.search, [SURE.search, old.search])
+    assert mixed[0] == difference_error(DENSE.search, SURE.search)
+    assert mixed[1] == pytest.approx(np.hypot(DENSE.search.quality_error, WORSE.search.quality_error))
+
+
+# ---- weights
+
+
+def bent() -> list[CandidateRecord]:
+    """Four candidates; a weighted sum never chooses number 2, which lies behind the line from 1 to 3."""
+    return [
+        dense(1.0, 1000),
+        *(record(n, measurement(q, m)) for n, q, m in ((1, 0.98, 900), (2, 0.8, 700), (3, 0.7, 100))),
+    ]
+
+
+def test_weights_choose_from_one_end_of_the_front_to_the_other() -> None:
+    front = front_of(bent())
+    chosen = [
+        front.weighted({"quality": w, "multiply_adds": 1 - w}).choice.record.number for w in (1, 0.9, 0.5, 0.1, 0)
+    ]
+    assert (chosen[0], chosen[-1]) == (0, 3)
+    assert chosen == sorted(chosen)
+    shares = front.weighted({"quality": 3, "multiply_adds": 1})
+    assert (shares.objectives, shares.weights) == (("quality", "multiply_adds"), (0.75, 0.25))
+    assert all(0 <= loss <= 1 for loss in shares.scaled)
+
+
+def test_a_candidate_behind_the_bend_of_the_front_can_be_chosen() -> None:
+    """That is why the score is the largest weighted loss and no weighted sum."""
+    chosen = {
+        front_of(bent()).weighted({"quality": w, "multiply_adds": 1 - w}).choice.record.number
+        for w in np.linspace(0, 1, 201).tolist()
+    }
+    assert chosen == {0, 1, 2, 3}
+
+
+def test_weights_say_how_often_the_samples_would_choose_so() -> None:
+    found = front_of(RECORDS).weighted({"quality": 1})
+    assert found.choice.lead is not None
+    assert found.ahead == pytest.approx(0.5, abs=0.1), "dense and candidate 1 are equally good"
+    assert found.remarks[0] == f"It comes before candidate 1 in {found.ahead:.0%} of draws of the search samples."
+    assert found.choice.optimism is not None
+    assert front_of(RECORDS).weighted({"multiply_adds": 1}).ahead == 1.0
+
+
+def test_weights_keep_limits() -> None:
+    front = front_of(RECORDS)
+    assert front.weighted({"multiply_adds": 1}, Limits(max_drop=0.01)).choice.record.number == 1
+    with pytest.raises(SelectionError, match=r"keep to max_multiply_adds 1, and be measured in quality, but got none"):
+        front.weighted({"quality": 1}, Limits(max_multiply_adds=1))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "weights must name an objective with a weight above 0"),
+        ({"quality": 0.0}, "weights must name an objective with a weight above 0"),
+        ({"quality": -1.0}, "the weight of quality must be a number >= 0, but got -1.0"),
+        ({"quality": float("nan")}, "the weight of quality must be a number >= 0, but got nan"),
+        ({"price": 1.0}, "an objective with a weight must be one of accuracy, "),
+    ],
+)
+def test_weights_that_are_none(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        front_of(RECORDS).weighted(weights)
+
+
+def test_the_knee_says_what_is_luck() -> None:
+    found = front_of(RECORDS).knee_choice()
+    assert found.choice.record is front_of(RECORDS).knee()
+    assert found.choice.optimism is not None
+    assert found.ahead is not None
 
 
 # ---- optimism

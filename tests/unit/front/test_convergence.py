@@ -10,6 +10,7 @@ import pytest
 from autoprune.errors import UnknownNameError
 from autoprune.front import dominance
 from autoprune.front.convergence import convergence, hypervolume_band, worst_quality
+from autoprune.front.members import volume_points
 from autoprune.records.candidate import work_of
 from benchmarks.report import random_records
 from tests.unit.front.builders import dense, front_of, measurement, record
@@ -62,7 +63,7 @@ def test_the_hypervolume_after_each_candidate_is_that_of_those_so_far(cost: str,
     records = [*known[1:4], known[0], *known[4:]]
     front = front_of(records, ("quality", cost))
     found = front.hypervolumes(cost, 0.3)
-    points, reference = front._volume(known[0], cost, 0.3)
+    points, reference = volume_points(records, known[0], front.problem, cost, 0.3)
     for position in range(len(records)):
         part = front_of(records[: position + 1])
         expected = dominance.hypervolume(points[: position + 1], reference) if part.dense is not None else 0.0

@@ -11,11 +11,12 @@ import pytest
 import autoprune
 from autoprune.errors import NotFoundError
 from autoprune.front.front import Front
+from autoprune.records.annotations import ANNOTATIONS
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
-from autoprune.study.retention import removable_weights
+from autoprune.study.retention import removable_weights, remove_useless_weights
 from tests.tasks import flat_task
-from tests.unit.front.builders import front_of, latency, measurement, problem_of, record
+from tests.unit.front.builders import front_of, latency, measurement, problem_of, record, run_of
 from tests.unit.study.small import comparable, quality_by_size, settings
 
 
@@ -113,6 +114,26 @@ def test_a_study_keeps_its_front_its_ancestors_and_its_baselines(
             study.rebuild(found.number)
     reopened = autoprune.Study.open(tmp_path / "run", flat_task())
     assert len(reopened.records) == 16, "what is known of them stays"
+
+
+def test_the_chosen_candidate_keeps_its_weights(tmp_path: Path) -> None:
+    """Also where nobody knows which one was chosen: a file that cannot be read may name any."""
+    dense, best = record(0, measurement(0.9, 1000), origin="dense"), record(1, measurement(0.85, 500))
+    records = [dense, best, record(2, measurement(0.8, 600)), record(3, measurement(0.7, 600))]
+    run = run_of(tmp_path, records)
+    for one in records:
+        run.folder.write_candidate(one, b"weights")
+    front = run.front()
+    assert {one.number for one in removable_weights(front)} == {2, 3}
+    run.mark(2)
+    whole = (tmp_path / ANNOTATIONS).read_text()
+    (tmp_path / ANNOTATIONS).write_text("{")
+    remove_useless_weights(run.folder, records, front)
+    assert not any(one.removed for one in records)
+    (tmp_path / ANNOTATIONS).write_text(whole)
+    remove_useless_weights(run.folder, records, front)
+    assert [one.number for one in records if one.removed] == [3]
+    assert [run.folder.has_weights(one.number) for one in records] == [True, True, True, False]
 
 
 def test_it_goes_on_after_an_interruption_as_if_there_was_none(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""By how much a chosen candidate is ahead of the next one, and whether that is more than the noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autoprune.front.limit_check import INTERVAL, LimitCheck
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.confidence import CONFIDENCE
+from autoprune.records.objectives import Objective
+from autoprune.records.paired import difference_error, quantile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Difference of two candidates in one objective.
+
+    Attributes:
+        objective: The objective.
+        value: Number of the chosen candidate.
+        other: Number of the other one.
+        noise: Difference that is told from luck at the confidence; 0 for what is counted, such as multiply-adds, and
+            NaN where it is not known.
+    """
+
+    objective: Objective
+    value: float
+    other: float
+    noise: float
+
+    @property
+    def gain(self) -> float:
+        """By how much the chosen candidate is better; negative where it is worse."""
+        return self.objective.gain(self.value, self.other)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the difference is more than the noise."""
+        return abs(self.gain) > self.noise
+
+    def text(self, confidence: float) -> str:
+        """Write both numbers, and whether they differ by more than the noise.
+
+        Args:
+            confidence: Confidence of the noise.
+
+        Returns:
+            Such as "accuracy 0.8270 against 0.8310, within the noise of 0.0062 (90% confidence)".
+        """
+        unit = f" {self.objective.unit}" if self.objective.unit else ""
+        other, value = (format(number, self.objective.form) for number in (self.other, self.value))
+        both = f"{self.objective.title} {other} against {value}{unit}"
+        if self.noise == 0:
+            return both
+        if math.isnan(self.noise):
+            return f"{both}, with unknown noise"
+        than = "more than" if self.is_certain else "within"
+        return f"{both}, {than} the noise of {self.noise:.2g}{unit} ({100 * confidence:.4g}% confidence)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """Comparison of a chosen candidate with the runner-up: the best other one that keeps the limits.
+
+    A runner-up off the front may be better in what was chosen by, if that is no objective, or within the noise.
+
+    Attributes:
+        over: The runner-up.
+        by: Difference in the objective that decides between them.
+        quality: Difference in quality; the same where the quality decides.
+        confidence: One-sided confidence with which differences are told from luck.
+    """
+
+    over: CandidateRecord
+    by: Gap
+    quality: Gap
+    confidence: float
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the chosen candidate is ahead by more than the noise."""
+        return self.by.gain > self.by.noise
+
+    @property
+    def sentence(self) -> str:
+        """Say by how much it is ahead, and whether that is more than the noise."""
+        gaps = [self.by] if self.by == self.quality else [self.by, self.quality]
+        said = "; ".join(gap.text(self.confidence) for gap in gaps)
+        either = "" if self.is_certain or math.isnan(self.by.noise) or self.by.noise == 0 else ": either may be better"
+        return f"The runner-up is candidate {self.over.number}: {said}{either}."
+
+
+def compare_leaders(chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, by: str) -> Lead:
+    """Compare a chosen candidate with the runner-up.
+
+    Args:
+        chosen: The chosen candidate.
+        over: The runner-up.
+        check: Limits that both keep. Differences are told from luck at its confidence, or at 90 % where it takes the
+            measured numbers as they are.
+        by: Objective that the candidate was chosen by.
+
+    Returns:
+        The comparison.
+    """
+    confidence = check.confidence if check.confidence > 0.5 else CONFIDENCE
+    quality = quality_gap(chosen, over, check, confidence)
+    decides = quality
+    if by not in (quality.objective.name, check.problem.metric):
+        decides = _gap(check.problem.objective(by), chosen, over, check, confidence)
+    return Lead(over=over, by=decides, quality=quality, confidence=confidence)
+
+
+def quality_gap(
+    chosen: CandidateRecord, other: CandidateRecord, check: LimitCheck, confidence: float = CONFIDENCE
+) -> Gap:
+    """Compare the qualities of two candidates on the search split, by the paired standard error.
+
+    Args:
+        chosen: A candidate.
+        other: Another one.
+        check: Problem of the study.
+        confidence: One-sided confidence of the noise.
+
+    Returns:
+        The difference; its noise is NaN where no error is known.
+    """
+    error = difference_error(chosen.search, other.search)
+    return Gap(
+        objective=check.problem.quality,
+        value=chosen.search.quality,
+        other=other.search.quality,
+        noise=quantile(confidence) * error if error > 0 else math.nan,
+    )
+
+
+def _gap(
+    objective: Objective, chosen: CandidateRecord, over: CandidateRecord, check: LimitCheck, confidence: float
+) -> Gap:
+    """Compare two candidates in a cost or a further metric, by the intervals of their ratios to dense."""
+    value, other = (check.value(record, objective.name) for record in (chosen, over))
+    found = [one for record in (chosen, over) if (one := objective.comparison(record.search)) is not None]
+    noise = 0.0 if objective.is_cost else math.nan
+    if found:
+        spread = math.hypot(*(math.log(one.high / one.ratio) / INTERVAL for one in found))
+        noise = other * math.expm1(quantile(confidence) * spread) if all(one.trusted for one in found) else math.nan
+    return Gap(objective=objective, value=value, other=other, noise=noise)

@@ -1,0 +1,71 @@
+"""Members of a front, and the points whose hypervolume it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoprune.front.as_good import find_as_good
+from autoprune.front.believed import believed_non_dominated, find_doubts
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import QUALITY
+from autoprune.records.problem import Problem
+
+
+def find_members(
+    records: Sequence[CandidateRecord], problem: Problem
+) -> tuple[tuple[CandidateRecord, ...], dict[int, int]]:
+    """Find the candidates that no other beats, the most expensive first.
+
+    Args:
+        records: All candidates. They decide together which latencies count as equal.
+        problem: Objectives of the search.
+
+    Returns:
+        Members of the front, and the number of each that is dominated within noise only -> number of the one that it is
+        as good as.
+    """
+    complete = [record for record in records if not record.stopped]
+    points = problem.losses(complete)
+    there = np.array([record.selectable for record in complete], dtype=bool)
+    pool, points = [record for record in complete if record.selectable], points[there]
+    in_doubt = find_doubts(pool, problem)
+    strict = believed_non_dominated(points, in_doubt)
+    as_good: dict[int, int] = {}
+    if QUALITY in problem.objectives:
+        as_good = find_as_good(pool, points, strict, in_doubt, problem)
+    members = [record for place, record in enumerate(pool) if strict[place] or place in as_good]
+    members.sort(key=lambda record: (-record.search.multiply_adds, -record.search.size_bytes))
+    return tuple(members), {pool[one].number: pool[other].number for one, other in as_good.items()}
+
+
+def volume_points(
+    records: Sequence[CandidateRecord],
+    dense: CandidateRecord,
+    problem: Problem,
+    cost: str,
+    worst_quality: float | None,
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Collect the points whose hypervolume a front has.
+
+    Args:
+        records: All candidates.
+        dense: Record of the dense model.
+        problem: Problem of the study.
+        cost: Cost axis.
+        worst_quality: Quality at which the hypervolume is 0; that of the worst candidate when None.
+
+    Returns:
+        Points [records, (quality, share of dense)], all minimised, NaN for stopped candidates; and the reference.
+    """
+    points = np.full((len(records), 2), np.nan)
+    complete = np.array([not record.stopped for record in records])
+    points[complete] = problem.losses([record for record in records if not record.stopped], (QUALITY, cost))
+    objective = problem.objective(cost)
+    points[:, 1] /= 1.0 if objective.is_timed else objective.value(dense.search)
+    finite = points[np.isfinite(points).all(axis=1), 0]
+    worst = float(finite.max(initial=-np.inf))
+    if worst_quality is not None:
+        worst = problem.quality.loss(worst_quality)
+    return points, (worst, 1.0 + 1e-9)

@@ -1,0 +1,125 @@
+"""Numbers of candidates as arrays, each worked out once: a person who moves a limit asks for them again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.limits import Limit
+from autoprune.records.objectives import QUALITY
+from autoprune.records.paired import difference_errors
+from autoprune.records.problem import Problem
+
+
+class Numbers:
+    """Numbers of candidates, float [records].
+
+    Args:
+        records: Candidates.
+        problem: Problem of the study.
+        dense: Record of the dense model; None before it was measured.
+
+    Attributes:
+        records: The candidates.
+        problem: Problem of the study.
+        dense: Record of the dense model; None before it was measured.
+    """
+
+    __slots__ = ("_found", "_places", "dense", "problem", "records")
+
+    def __init__(self, records: Sequence[CandidateRecord], problem: Problem, dense: CandidateRecord | None) -> None:
+        self.records, self.problem, self.dense = tuple(records), problem, dense
+        self._found: dict[tuple[str, str], np.ndarray] = {}
+        self._places = {record.number: place for place, record in enumerate(self.records)}
+
+    def places(self, records: Sequence[CandidateRecord]) -> np.ndarray:
+        """Find the positions of candidates.
+
+        Args:
+            records: Some of the candidates.
+
+        Returns:
+            Int [records].
+        """
+        return np.array([self._places[record.number] for record in records], dtype=np.int64)
+
+    def shown(self, name: str) -> np.ndarray:
+        """Return the displayed numbers of an objective, see `Objective.shown`.
+
+        Args:
+            name: Name of the objective.
+
+        Returns:
+            Numbers; NaN where it was not measured.
+        """
+        objective = self.problem.objective(name)
+        whole = None if self.dense is None else self.dense.search
+        return self._once("shown", name, lambda: [objective.shown(one.search, whole) for one in self.records])
+
+    def bound(self, limit: Limit) -> np.ndarray:
+        """Return the numbers that a limit of a metric bounds.
+
+        Args:
+            limit: Limit of the quality or of a metric, whose direction may be unknown.
+
+        Returns:
+            Numbers; NaN where the metric was not measured.
+        """
+        problem = self.problem
+        return self._once("bound", limit.objective, lambda: [problem.bound(limit, one) for one in self.records])
+
+    def spread(self, cost: str) -> np.ndarray:
+        """Return how wide the intervals of ratios to dense are.
+
+        Args:
+            cost: Name of a cost.
+
+        Returns:
+            Upper end of the 95 % interval as a multiple of the ratio; 1 where nothing was measured in turn, and NaN
+            where the ratio is in doubt.
+        """
+        objective = self.problem.objective(cost)
+
+        def found(record: CandidateRecord) -> float:
+            one = objective.comparison(record.search)
+            if one is None:
+                return 1.0
+            return one.high / one.ratio if one.trusted else float("nan")
+
+        return self._once("spread", cost, lambda: [found(one) for one in self.records])
+
+    @property
+    def complete(self) -> np.ndarray:
+        """Which candidates were trained to the end, bool."""
+        return self._once("complete", "", lambda: [float(not one.stopped) for one in self.records]) > 0
+
+    @property
+    def selectable(self) -> np.ndarray:
+        """Which candidates may be chosen, bool, see `CandidateRecord.selectable`."""
+        return self._once("selectable", "", lambda: [float(one.selectable) for one in self.records]) > 0
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Losses of the quality."""
+        return self.problem.quality.loss(1.0) * self.shown(QUALITY)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Standard errors of the quality."""
+        return self._once("errors", "", lambda: [one.search.quality_error for one in self.records])
+
+    @property
+    def dense_errors(self) -> np.ndarray:
+        """Standard errors of the difference of the quality to dense; 0 without a dense record."""
+        dense = self.dense
+        if dense is None:
+            return np.zeros(len(self.records))
+        measurements = [one.search for one in self.records]
+        return self._once("dense", "", lambda: difference_errors(dense.search, measurements).tolist())
+
+    def _once(self, kind: str, name: str, work_out: Callable[[], list[float]]) -> np.ndarray:
+        if (kind, name) not in self._found:
+            self._found[kind, name] = np.array(work_out(), dtype=np.float64)
+        return self._found[kind, name]
