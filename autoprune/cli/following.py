@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.progress import Progress as Bars
 from autoprune.errors import SelectionError
 from autoprune.front.findings import limit_findings
 from autoprune.front.front import Front
+from autoprune.front.run_state import duration_text, mean_trial_seconds
 from autoprune.plan.widths import prunable_blocks
 from autoprune.records.ending import Ending
 from autoprune.records.limits import Limits
@@ -147,12 +147,12 @@ def _until(settings: StudySettings) -> str:
 def _duration(study: Study, settings: StudySettings) -> str:
     """The estimated duration, from the finished trials."""
     left = settings.trials - len(study.records)
-    took = [sum(record.seconds.values()) for record in study.records if record.origin != "dense"]
+    took = mean_trial_seconds(study.records)
     if left <= 0:
         return "All trials are finished."
-    if not took:
+    if took is None:
         return "The duration is estimated after the first trials."
-    return f"The remaining {left} take about {_time(statistics.fmean(took) * left)}, judging by the finished ones."
+    return f"The remaining {left} take about {duration_text(took * left)}, judging by the finished ones."
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ def live_profile() -> Iterator[Callable[[int, int, float | None], None]]:
         now = time.monotonic()
         if done in (1, total) or now - last >= _EVERY:
             last = now
-            rest = "" if left is None else f", {_time(now - begin)} elapsed, about {_time(left)} left"
+            rest = "" if left is None else f", {duration_text(now - begin)} elapsed, about {duration_text(left)} left"
             console.print(f"{_STAGES['profile']} {done}/{total}{rest}")
 
     yield follow
@@ -271,12 +271,7 @@ def _failure(progress: Progress) -> str:
 def _left(progress: Progress) -> str:
     if progress.remaining_seconds is None:
         return ""
-    return f"{_time(progress.elapsed_seconds)} elapsed, about {_time(progress.remaining_seconds)} left"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{duration_text(progress.elapsed_seconds)} elapsed, about {duration_text(progress.remaining_seconds)} left"
 
 
 def show_next(front: Front, folder: Path, report: Path, ending: Ending | None = None) -> None:

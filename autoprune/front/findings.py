@@ -6,16 +6,14 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from autoprune.front.choice import optimism_text
 from autoprune.front.front import NO_DENSE, Front
 from autoprune.front.rung_audit import audit_rungs, training_saved
+from autoprune.front.suggestion import noise_of
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.confidence import CONFIDENCE
-from autoprune.records.limits import Limits
 from autoprune.records.measurement import Latency
 from autoprune.records.objectives import Objective
 from autoprune.records.origins import Origin
-from autoprune.records.paired import difference_error
 
 
 def findings(front: Front) -> list[tuple[str, bool]]:
@@ -32,7 +30,6 @@ def findings(front: Front) -> list[tuple[str, bool]]:
         return [(NO_DENSE, True)]
     lines = [_dense(front, dense), *limit_findings(front)]
     lines += _seen_in_training(front, dense)
-    lines += _smallest_within(front, dense)
     lines += _against_uniform(front)
     lines += _latency(front)
     lines += _predicted(front)
@@ -67,23 +64,6 @@ def limit_findings(front: Front) -> list[tuple[str, bool]]:
     return [(f"{inside} of {len(front.complete)} candidates keep the limits of the search ({asked}){doubt}.", False)]
 
 
-def suggest_candidate(front: Front, records: Sequence[CandidateRecord]) -> CandidateRecord:
-    """Select the cheapest candidate whose loss of quality is within the noise; the best one when there is none.
-
-    Args:
-        front: Front of a study.
-        records: One or more candidates to select from.
-
-    Returns:
-        The candidate.
-    """
-    dense = front.dense
-    fitting = [r for r in records if dense is not None and -front.gain(r) <= _noise(r, dense)]
-    if fitting:
-        return min(fitting, key=lambda record: record.search.multiply_adds)
-    return max(records, key=front.gain)
-
-
 def _dense(front: Front, dense: CandidateRecord) -> tuple[str, bool]:
     search = dense.search
     test = "" if dense.test is None else f", {dense.test.quality:.4f} ± {dense.test.quality_error:.4f} on test"
@@ -110,34 +90,6 @@ def _seen_in_training(front: Front, dense: CandidateRecord) -> list[tuple[str, b
     ]
 
 
-def _smallest_within(front: Front, dense: CandidateRecord) -> list[tuple[str, bool]]:
-    """Name the cheapest candidate whose loss of quality is within the noise of the difference."""
-    smaller = [record for record in front.members if record is not dense]
-    if not smaller or -front.gain(record := suggest_candidate(front, smaller)) > _noise(record, dense):
-        return []
-    share = record.search.multiply_adds / max(dense.search.multiply_adds, 1)
-    gain, noise = front.gain(record), _noise(record, dense)
-    said = f"within the noise of {noise:.4f}" if gain <= noise else f"better by more than the noise of {noise:.4f}"
-    luck = optimism_text(front.optimism(Limits(max_drop=noise)), len(front.complete))
-    worse = _worse_on_test(front, record, dense)
-    return [
-        (
-            f"Candidate {record.number} has {share:.0%} of the multiply-adds; its {front.metric} differs from "
-            f"dense by {gain:+.4f} on search, which is {said}.{f' {luck}' if luck else ''}{worse}",
-            bool(worse),
-        )
-    ]
-
-
-def _worse_on_test(front: Front, record: CandidateRecord, dense: CandidateRecord) -> str:
-    """A sentence where the test split, which chose nothing, shows a loss that the search split does not."""
-    if record.test is None or dense.test is None:
-        return ""
-    lost = front.problem.quality.gain(dense.test.quality, record.test.quality)
-    noise = 1.96 * difference_error(record.test, dense.test)
-    return f" On test it is worse by {lost:.4f}, more than the noise of {noise:.4f}." if lost > noise else ""
-
-
 def _against_uniform(front: Front) -> list[tuple[str, bool]]:
     """Compare the study with the uniform sweep: the best quality at no more multiply-adds than each point.
 
@@ -153,7 +105,7 @@ def _against_uniform(front: Front) -> list[tuple[str, bool]]:
             best = min(filter(None, (best, rivals[position])), key=lambda record: quality.loss(record.search.quality))
             position += 1
         if best is not None:
-            gains.append((quality.gain(best.search.quality, point.search.quality), _noise(best, point)))
+            gains.append((quality.gain(best.search.quality, point.search.quality), noise_of(best, point)))
     if not gains:
         return []
     clear = sum(gain > noise for gain, noise in gains)
@@ -290,8 +242,3 @@ def _is_masked(record: CandidateRecord) -> bool:
 
 def _multiply_adds(record: CandidateRecord) -> int:
     return record.search.multiply_adds
-
-
-def _noise(a: CandidateRecord, b: CandidateRecord) -> float:
-    """Compute the 95 % half-width of the difference of two qualities on the search split."""
-    return 1.96 * difference_error(a.search, b.search)

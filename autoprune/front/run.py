@@ -12,6 +12,7 @@ from autoprune.front.importance import Importances, importances
 from autoprune.records.annotations import Annotations, edit_annotations, read_annotations
 from autoprune.records.candidate import CandidateRecord, work_of
 from autoprune.records.ending import Ending
+from autoprune.records.failure import Failure
 from autoprune.records.limits import Limits
 from autoprune.records.manifest import Manifest
 from autoprune.records.problem import Problem
@@ -176,6 +177,12 @@ class Run:
         if number is not None and all(record.number != number for record in self.records):
             got = f"{number!r}, of {len(self.records)}"
             raise NotFoundError(error_message("a candidate", "be a finished trial", got))
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Trials that crashed, in order of their number. A trial that was finished later is none of them."""
+        finished = {record.number for record in self.records}
+        return [failure for failure in self.folder.read_failures() if failure.number not in finished]
 
     @property
     def ending(self) -> Ending | None:

@@ -15,6 +15,7 @@ from autoprune.records.atomic import atomic_folder, cannot_write, is_being_writt
 from autoprune.records.candidate import RECORD_FILE, CandidateRecord
 from autoprune.records.device_profile import DeviceProfile
 from autoprune.records.ending import Ending
+from autoprune.records.failure import Failure
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Latency, LaterLatencies, Measurement
 from autoprune.records.sensitivity import Sensitivity
@@ -200,6 +201,14 @@ class RunFolder:
             half = _LONGEST_FAILURE // 2
             text = f"{text[:half]}\n... ({len(text):,} characters in all) ...\n{text[-half:]}"
         write_atomically(self.path / FAILURES / f"{number:05d}.txt", text.encode(errors="backslashreplace"))
+
+    def read_failures(self) -> list[Failure]:
+        """Read what is stored of the trials that crashed, in order of their number."""
+        paths = [path for path in _entries(self.path / FAILURES) if path.stem.isascii() and path.stem.isdigit()]
+        return [
+            Failure(number=int(path.stem), text=read_bytes(path).decode(errors="replace"))
+            for path in sorted(paths, key=lambda path: int(path.stem))
+        ]
 
     def write_ending(self, ending: Ending) -> None:
         """Write why the run ended.

@@ -2,17 +2,24 @@
 
 The classes of the Python package plotly check each property of a figure, which takes longer than the rest of a report.
 The tests do that instead: `plotly.graph_objects.Figure(figure)` accepts every figure and changes nothing in it.
+
+A figure has no template, and nothing behind it: the page that shows it is light or dark, see `report.theme`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 
 #: Trace of a figure, or its layout: property -> value. Figures have hundreds of properties of any JSON type.
 Properties = dict[str, object]
+#: Significant digits of numbers that are drawn.
+_DIGITS = 7
+#: Largest number of points that are drawn as shapes of the page; more are drawn by WebGL.
+_MOST_SHAPES = 1000
 
 
 class Figure(TypedDict):
@@ -20,7 +27,7 @@ class Figure(TypedDict):
 
     Attributes:
         data: Traces, each with its "type".
-        layout: Axes, margins, legend and height in pixels.
+        layout: Axes, legend and height in pixels.
     """
 
     data: list[Properties]
@@ -39,19 +46,31 @@ def titled(text: str) -> Properties:
     return {"title": {"text": text}}
 
 
-def margins(left: int, right: int, top: int, bottom: int) -> Properties:
-    """Write the margins of a figure.
+def scatter_type(points: int) -> str:
+    """Choose how points are drawn.
 
     Args:
-        left: Pixels.
-        right: Pixels.
-        top: Pixels.
-        bottom: Pixels.
+        points: Number of points in the figure.
 
     Returns:
-        The properties.
+        Type of the trace.
     """
-    return {"l": left, "r": right, "t": top, "b": bottom}
+    return "scattergl" if points > _MOST_SHAPES else "scatter"
+
+
+def drawn(values: np.ndarray | Sequence[float]) -> list[float | None]:
+    """Shorten numbers for a figure.
+
+    Args:
+        values: Numbers.
+
+    Returns:
+        The numbers with seven significant digits, whole ones unchanged; None where they are not finite.
+    """
+    return [
+        None if not math.isfinite(one) else one if float(one).is_integer() else float(f"{one:.{_DIGITS}g}")
+        for one in (values.tolist() if isinstance(values, np.ndarray) else values)
+    ]
 
 
 def json_values(value: object) -> object:

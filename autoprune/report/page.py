@@ -1,8 +1,8 @@
-"""HTML page in one file: style, plotly, figures and tables."""
+"""HTML page in one file: style, plotly, sections with figures and tables."""
 
 from __future__ import annotations
 
-import json
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,39 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from autoprune.display import printable_line
-from autoprune.report.figure import Figure, json_values
+from autoprune.report import theme
+from autoprune.report.figure import json_values
+from autoprune.report.section import Section, Summary
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Table of texts.
-
-    Attributes:
-        head: Names of the columns.
-        rows: Cells of each row, one for each column.
-        numeric: Whether the cells are numbers, which are never broken over two lines.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """Part of the page under a title.
-
-    Attributes:
-        title: Title.
-        figure: Figure under the title.
-        notes: Paragraphs under the figure.
-        table: Table under the notes.
-    """
-
-    title: str
-    figure: Figure | None = None
-    notes: tuple[str, ...] = ()
-    table: Table | None = None
+#: Longest cell that is kept on few lines.
+_LONG = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +26,16 @@ class Page:
     Attributes:
         title: Title of the browser window.
         heading: Heading at the top.
-        lead: Paragraph under the heading.
-        findings: (sentence, whether it is a warning).
-        sections: Sections in their order.
+        lead: Paragraph of the first screen where there is no summary; "" for none.
+        summary: Result on the first screen; None for none.
+        parts: (title of a part, its sections) in their order.
     """
 
     title: str
     heading: str
-    lead: str
-    findings: Sequence[tuple[str, bool]] = ()
-    sections: Sequence[Section] = ()
+    lead: str = ""
+    summary: Summary | None = None
+    parts: Sequence[tuple[str, Sequence[Section]]] = ()
 
 
 def render(page: Page) -> str:
@@ -78,13 +51,12 @@ def render(page: Page) -> str:
         _environment()
         .get_template("page.html")
         .render(
-            title=page.title,
-            heading=page.heading,
-            lead=page.lead,
-            findings=page.findings,
-            sections=page.sections,
-            plotly=Markup(_packaged("plotly.min.js")),
-            style=json.loads(_packaged("templates/plotly_white.json")),
+            page=page,
+            plotly=Markup(_plotly()),
+            style=Markup(f"{theme.stylesheet()}\n{theme.static_text('report.css')}"),
+            templates=theme.templates(),
+            theme_script=Markup(theme.static_text("theme.js")),
+            script=Markup(theme.static_text("report.js")),
         )
     )
 
@@ -99,6 +71,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["json_values"] = json_values
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "sort_keys": False}
+    environment.tests["long"] = lambda text: len(text) > _LONG
     return environment
 
 
@@ -107,6 +81,7 @@ def _finalize(value: object) -> object:
     return value if isinstance(value, Markup) else printable_line(value)
 
 
-def _packaged(name: str) -> str:
-    """Read a file of the package plotly, whose own functions import all of its classes first."""
-    return resources.files("plotly").joinpath("package_data", name).read_text(encoding="utf-8")
+@functools.cache
+def _plotly() -> str:
+    """Read the code of plotly.js from the package plotly, whose own functions import all of its classes first."""
+    return resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")

@@ -9,8 +9,9 @@ import pandas as pd
 from autoprune.display import number_text
 from autoprune.front.repeats import Repeats
 from autoprune.records.atomic import write_atomically
-from autoprune.report.history_figures import growth_figure
-from autoprune.report.page import Page, Section, Table, render
+from autoprune.report.figures.growth import ALONG, growth_figure
+from autoprune.report.page import Page, render
+from autoprune.report.section import Picture, Section, Table
 
 
 def write_repeats_report(repeats: Repeats, to: Path) -> Path:
@@ -29,14 +30,27 @@ def write_repeats_report(repeats: Repeats, to: Path) -> Path:
         lead="The same study, with another seed each time. Low and high: the 95 % interval of the median from six "
         "studies on, and the lowest and highest with fewer. Hypervolumes are those of the search split, over quality "
         "above the worst of all studies and multiply-adds as a share of dense.",
-        sections=[
-            Section(title="Over the seeds", table=_table(repeats.summary().reset_index(names="number"))),
-            Section(title="Hypervolume", figure=growth_figure(repeats.curves())),
-            Section(title="Each study", table=_table(repeats.table())),
-        ],
+        parts=[("Several seeds", _sections(repeats))],
     )
     write_atomically(to, render(page).encode())
     return to
+
+
+def _sections(repeats: Repeats) -> list[Section]:
+    curves = repeats.curves()
+    pictures = tuple(
+        Picture(
+            figure=growth_figure(curves, by),
+            title=f"Over {'work' if by == 'samples' else 'time'}",
+            text=f"The hypervolume of {len(curves)} studies against {ALONG[by]}, with the median and the range.",
+        )
+        for by in ("samples", "seconds")
+    )
+    return [
+        Section(anchor="seeds", title="Over the seeds", table=_table(repeats.summary().reset_index(names="number"))),
+        Section(anchor="hypervolume", title="Hypervolume", pictures=pictures),
+        Section(anchor="studies", title="Each study", table=_table(repeats.table())),
+    ]
 
 
 def _table(rows: pd.DataFrame) -> Table:
@@ -44,5 +58,4 @@ def _table(rows: pd.DataFrame) -> Table:
     return Table(
         head=tuple(str(name) for name in rows.columns),
         rows=tuple(tuple(number_text(value) for value in row) for row in rows.to_numpy().tolist()),
-        numeric=True,
     )

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from autoprune.records.sensitivity import BlockSensitivity
-from autoprune.report.figure import Figure, Properties, margins, titled
+from autoprune.report.figure import Figure, Properties, titled
 from autoprune.report.labels import labels
+from autoprune.report.theme import DIVERGING, SEQUENTIAL
 
 #: Height in pixels of a row, and of the margins.
 _ROW, _AROUND = 34, 190
@@ -15,8 +16,6 @@ _ROW, _AROUND = 34, 190
 _LARGEST = 4.0
 #: Share of the height between the two heat maps.
 _GAP = 0.08
-#: Colours of the corrections: blue where a group hurts less than in the scan, red where it hurts more.
-_LESS_TO_MORE = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 
 
 def heat_map(
@@ -37,7 +36,7 @@ def heat_map(
     rows = len(keep_shares)
     traces = [_losses(added, places, keep_shares)]
     names: Properties = {"type": "category", "tickangle": -45}
-    layout: Properties = {"height": _AROUND + _ROW * (rows + 2 * corrected), "margin": margins(80, 20, 20, 120)}
+    layout: Properties = {"height": _AROUND + _ROW * (rows + 2 * corrected)}
     if not corrected:
         return {"data": traces, "layout": {**layout, "xaxis": names}}
     factor_row = _corrections([factors.get(name, 1.0) for name in added], places)
@@ -66,14 +65,13 @@ def dropped_block_bars(dropped: Sequence[BlockSensitivity]) -> Figure:
         "type": "bar",
         "x": labels([one.name for one in dropped]),
         "y": [one.added_loss for one in dropped],
-        "marker": {"color": shares, "colorscale": "Cividis", "colorbar": scale},
+        "marker": {"color": shares, "colorscale": SEQUENTIAL, "colorbar": scale},
         "customdata": [[one.parameters, one.multiply_adds] for one in dropped],
         "hovertemplate": "%{x}: added loss %{y:.3g}, %{customdata[0]:.1%} of the parameters and %{customdata[1]:.1%} "
         "of the multiply-adds go<extra></extra>",
     }
     layout: Properties = {
         "height": 420,
-        "margin": margins(80, 20, 20, 120),
         "xaxis": {"type": "category", "tickangle": -45},
         "yaxis": titled("added loss"),
     }
@@ -92,7 +90,7 @@ def _losses(added: Mapping[str, Sequence[float]], places: Sequence[str], keep_sh
         "y": [f"keep {share:.0%}" for share in keep_shares],
         "customdata": rows,
         "hovertemplate": "%{x}, %{y}: added loss %{customdata:.3g}<extra></extra>",
-        "colorscale": "Cividis",
+        "colorscale": SEQUENTIAL,
         "zmin": low,
         "zmax": high,
         "colorbar": {**titled("added loss"), "tickvals": ticks, "ticktext": [f"{10**tick:.2g}" for tick in ticks]},
@@ -107,7 +105,7 @@ def _corrections(row: Sequence[float], places: Sequence[str]) -> Properties:
         "y": ["in trials"],
         "customdata": [list(row)],
         "hovertemplate": "%{x}: %{customdata:.2f} times the scan<extra></extra>",
-        "colorscale": [list(stop) for stop in _LESS_TO_MORE],
+        "colorscale": [list(stop) for stop in DIVERGING],
         "zmin": -math.log2(_LARGEST),
         "zmax": math.log2(_LARGEST),
         "showscale": False,

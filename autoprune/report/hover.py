@@ -1,0 +1,66 @@
+"""What a chart says of a candidate under the pointer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from autoprune.front.front import Front
+from autoprune.front.limit_check import INTERVAL
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.objectives import Objective
+from autoprune.report.labels import hover
+
+#: Costs whose share of dense is always told.
+_SHARES = ("multiply_adds", "size_bytes")
+
+
+def hover_texts(front: Front) -> list[str]:
+    """Write what charts say of each candidate: origin and parent, quality with its noise, and costs against dense.
+
+    Args:
+        front: Front of a study.
+
+    Returns:
+        A text for each of `front.records`.
+    """
+    dense, records = front.dense, front.records
+    noise = (INTERVAL * front.numbers.dense_errors).tolist()
+    costs = [cost for name, cost in front.problem.costs.items() if name in _SHARES or cost.is_timed]
+    costs += [cost for cost in front.problem.rows if cost.is_cost and cost not in costs]
+    wholes = {cost.name: math.nan if dense is None else cost.shown(dense.search, dense.search) for cost in costs}
+    texts = []
+    for place, record in enumerate(records):
+        lines = [_who(front, record), *_quality(front, record)]
+        if dense is not None and record is not dense:
+            gain = front.problem.quality.gain(record.search.quality, dense.search.quality)
+            lines.append(f"{gain:+.4f} to dense; up to {noise[place]:.4f} is noise")
+        lines += [text for cost in costs if (text := _cost(cost, record, dense, wholes[cost.name]))]
+        texts.append(hover(lines))
+    return texts
+
+
+def _who(front: Front, record: CandidateRecord) -> str:
+    parent = f", from candidate {record.parent}" if record.parent is not None else ""
+    state = f", stopped at {record.fidelity:.0%} of its training" if record.stopped else ""
+    within = front.as_good_as.get(record.number)
+    good = "" if within is None else f", as good as candidate {within} within noise"
+    return f"candidate {record.number}: {record.origin}{parent}{state}{good}"
+
+
+def _quality(front: Front, record: CandidateRecord) -> list[str]:
+    found = [(one.split, one.quality, one.quality_error) for one in (record.search, record.test) if one is not None]
+    return [f"{front.metric} {value:.4f} ± {error:.4f} on {split}" for split, value, error in found]
+
+
+def _cost(cost: Objective, record: CandidateRecord, dense: CandidateRecord | None, whole: float) -> str:
+    value = cost.shown(record.search, None if dense is None else dense.search)
+    if not np.isfinite(value):
+        return ""
+    number = f"{cost.title} {value:{cost.form}}{f' {cost.unit}' if cost.unit else ''}"
+    found = cost.comparison(record.search)
+    if found is not None:
+        doubt = ", predicted" if found.predicted else "" if found.trusted else ", in doubt"
+        return f"{number}: {found.ratio:.2f} ({found.low:.2f} to {found.high:.2f}) of dense{doubt}"
+    return number if not whole > 0 else f"{number}: {value / whole:.1%} of dense"

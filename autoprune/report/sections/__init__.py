@@ -1,0 +1,1 @@
+"""Views of a run as plain data, for the report and the dashboard. None of them knows HTML."""

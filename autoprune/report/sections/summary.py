@@ -1,0 +1,221 @@
+"""The result on one screen: a sentence, the chart, the suggested candidate, and how far to trust it."""
+
+from __future__ import annotations
+
+import math
+
+from autoprune.front.choice import optimism_text
+from autoprune.front.findings import limit_findings
+from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.run import Run
+from autoprune.front.suggestion import Suggestion, suggest
+from autoprune.front.table import share_of
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import Measurement
+from autoprune.records.objectives import COSTS, Objective
+from autoprune.report.figures.trade_off import TradeOff, trade_off
+from autoprune.report.hover import hover_texts
+from autoprune.report.section import Fact, Picture, Summary, Table
+from autoprune.report.sections.chart_text import trade_off_text
+from autoprune.report.sections.trade_offs import main_cost
+
+#: Sentence where there is nothing to suggest.
+_NOTHING = "No smaller candidate is finished yet."
+
+
+def summary(run: Run, front: Front) -> Summary:
+    """Say what came out of a study.
+
+    Args:
+        run: The run.
+        front: Its front.
+
+    Returns:
+        The result in one sentence, with chart, suggested candidate, and why.
+    """
+    found = suggest(front)
+    ending = run.ending
+    warnings = [ending.sentence] if ending is not None and ending.early else []
+    warnings += [line for line, is_warning in limit_findings(front) if is_warning]
+    if found is None:
+        headline = NO_DENSE if front.dense is None and front.records else _NOTHING
+        return Summary(
+            headline=headline,
+            is_warning=True,
+            warnings=tuple(warnings),
+            picture=_chart(front, None) if front.records else None,
+        )
+    return Summary(
+        headline=headline_of(front, found),
+        is_warning=not found.keeps or found.is_worse_on_test,
+        candidate=found.record.number,
+        facts=tuple(_facts(front, found)),
+        why=tuple(_why(front, found)),
+        warnings=tuple(warnings),
+        table=side_by_side(front, found.dense, found.record),
+        picture=_chart(front, found),
+    )
+
+
+def headline_of(front: Front, found: Suggestion) -> str:
+    """Write the result in one sentence; a difference within the noise is called one.
+
+    Args:
+        front: Front of a study.
+        found: The suggestion.
+
+    Returns:
+        The sentence.
+    """
+    cut = f"{_share(found, 'multiply_adds'):.0%} of its multiply-adds{_speed(found, front)}"
+    metric = front.metric
+    if found.keeps:
+        return f"The model can be cut to {cut} {_quality_kept(found, metric)}{_but_on_test(found)}."
+    if front.problem.limits.given:
+        nearest = f"the nearest, candidate {found.record.number}, has {cut}, {_gain(found, metric)}"
+        return f"No smaller model keeps the limits; {nearest}."
+    return (
+        f"No smaller model keeps the {metric} of the dense model: the best one, candidate {found.record.number} with "
+        f"{cut}, loses {-found.gain:.4f}, more than the noise of {found.noise:.4f}."
+    )
+
+
+def side_by_side(front: Front, dense: CandidateRecord, record: CandidateRecord) -> Table:
+    """Compare a candidate with the dense model on both splits, and by costs.
+
+    Args:
+        front: Front of a study.
+        dense: Record of the dense model.
+        record: Candidate.
+
+    Returns:
+        A row for the quality and each metric on each split, and one for each cost.
+    """
+    rows: list[tuple[str, ...]] = []
+    for split, whole, own in (("search", dense.search, record.search), ("test", dense.test, record.test)):
+        if whole is None or own is None:
+            continue
+        gain = own.quality - whole.quality
+        rows.append((f"{front.metric}, {split} split", _with_noise(whole), _with_noise(own), f"{gain:+.4f}"))
+        for name in front.problem.further_metrics:
+            first, second = whole.metrics.get(name, math.nan), own.metrics.get(name, math.nan)
+            if math.isfinite(first) and math.isfinite(second):
+                rows.append((f"{name}, {split} split", f"{first:.4f}", f"{second:.4f}", f"{second - first:+.4f}"))
+    rows += [row for cost in front.problem.costs.values() if (row := _cost_row(cost, dense, record)) is not None]
+    return Table(head=("", "dense model", f"candidate {record.number}", "change"), rows=tuple(rows), sortable=False)
+
+
+def _with_noise(one: Measurement) -> str:
+    noise = f" ± {one.quality_error:.4f}" if one.quality_error > 0 else ""
+    return f"{one.quality:.4f}{noise}"
+
+
+def _cost_row(cost: Objective, dense: CandidateRecord, record: CandidateRecord) -> tuple[str, ...] | None:
+    if cost.redundant is not None and cost.redundant(dense.search) and cost.redundant(record.search):
+        return None
+    whole, own = (cost.shown(one.search, dense.search) for one in (dense, record))
+    if not (math.isfinite(whole) and math.isfinite(own)):
+        return None
+    return cost.axis_title, f"{whole:{cost.form}}", f"{own:{cost.form}}", f"{own / whole:.1%} of dense" if whole else ""
+
+
+def _chart(front: Front, found: Suggestion | None) -> Picture:
+    """Draw quality over the main cost."""
+    over = main_cost(front)
+    view = TradeOff(x=over, limits=front.problem.limits)
+    marked = () if found is None else (found.record.number,)
+    return Picture(figure=trade_off(front, view, hover_texts(front), marked), text=trade_off_text(front, over))
+
+
+def _share(found: Suggestion, cost: str) -> float:
+    return share_of(COSTS[cost], found.record, found.dense)
+
+
+def _speed(found: Suggestion, front: Front) -> str:
+    """Say how fast the candidate is, where the clock can tell."""
+    compared = front.problem.costs["latency_ms"].trusted_comparison(found.record.search)
+    if compared is None or compared.ratio <= 0:
+        return ""
+    kind = " by prediction" if compared.predicted else ""
+    if compared.high < 1.0:
+        return f" ({1 / compared.ratio:.1f} times as fast{kind})"
+    slower = "slower" if compared.low > 1.0 else "not measurably faster"
+    return f" ({slower}{kind})"
+
+
+def _quality_kept(found: Suggestion, metric: str) -> str:
+    record, dense = found.record.search.quality, found.dense.search.quality
+    numbers = f"{record:.4f} against {dense:.4f}"
+    if found.gain > found.noise:
+        return f"and gains {metric}: {numbers}, which is more than the noise of {found.noise:.4f}"
+    if -found.gain > found.noise:
+        return (
+            f"within the limits, for a loss of {metric}: {numbers}, which is more than the noise of {found.noise:.4f}"
+        )
+    noise = f"; a difference up to {found.noise:.4f} is noise" if found.noise > 0 else ", with an unknown noise"
+    return f"without a measurable change of {metric}: {numbers}{noise}"
+
+
+def _gain(found: Suggestion, metric: str) -> str:
+    return f"and differs in {metric} by {found.gain:+.4f} (noise: {found.noise:.4f})"
+
+
+def _but_on_test(found: Suggestion) -> str:
+    if not found.is_worse_on_test:
+        return ""
+    return f"; but on the test split it loses {-found.test_gain:.4f}, more than the noise of {found.test_noise:.4f}"
+
+
+def _facts(front: Front, found: Suggestion) -> list[Fact]:
+    """List the main numbers of the suggested candidate against dense."""
+    noise = f"noise: {found.noise:.4f}" if found.noise > 0 else "noise unknown"
+    facts = [Fact(value=f"{found.gain:+.4f}", label=f"{front.metric} on the search split", note=noise)]
+    if math.isfinite(found.test_gain):
+        note = f"noise: {found.test_noise:.4f}"
+        facts.append(Fact(value=f"{found.test_gain:+.4f}", label=f"{front.metric} on the test split", note=note))
+    facts.append(Fact(value=f"{_share(found, 'multiply_adds'):.0%}", label="of the multiply-adds"))
+    facts.append(Fact(value=f"{_share(found, 'size_bytes'):.0%}", label="of the size on disk"))
+    compared = front.problem.costs["latency_ms"].comparison(found.record.search)
+    if compared is not None:
+        state = ", predicted" if compared.predicted else "" if compared.trusted else ", in doubt"
+        note = f"{compared.low:.2f} to {compared.high:.2f}{state}"
+        facts.append(Fact(value=f"{compared.ratio:.2f}", label="of the latency", note=note))
+    return facts
+
+
+def _why(front: Front, found: Suggestion) -> list[str]:
+    """Say why this candidate, and how lucky the best of many is."""
+    number, smaller = found.record.number, len(front.complete) - 1
+    if found.keeps and front.problem.limits.given:
+        asked = ", ".join(f"{name} {value:g}" for name, value in front.problem.limits.given.items())
+        lines = [
+            f"Candidate {number} has the fewest multiply-adds of those that keep the limits of the search ({asked})."
+        ]
+    elif found.keeps:
+        lines = [
+            f"Candidate {number} has the fewest multiply-adds of those on the front whose loss of {front.metric} is "
+            "within the noise of the difference to the dense model, on the same samples."
+        ]
+    else:
+        lines = [f"Candidate {number} comes nearest of {smaller} smaller candidates."]
+    return [*lines, *_luck(front, found)]
+
+
+def _luck(front: Front, found: Suggestion) -> list[str]:
+    """Say the winner's curse plainly, with both splits side by side."""
+    optimism, count = front.optimism(found.limits), len(front.complete)
+    lines = []
+    if optimism is not None and optimism > 0 and count > 1:
+        lines.append(
+            f"The best of {count} noisy candidates looks better than it is. {optimism_text(optimism, count)} Expect "
+            "that much less on new data."
+        )
+    test, search = found.record.test, found.record.search
+    if test is not None:
+        lines.append(
+            f"The test split, which chose nothing, says {test.quality:.4f}; the search split, which chose, says "
+            f"{search.quality:.4f}."
+        )
+    else:
+        lines.append("There is no measurement on a test split, which would tell how much of this is luck.")
+    return lines
