@@ -27,7 +27,7 @@ class Failure:
     @property
     def message(self) -> str:
         """Error of the traceback without the places in the code, as one line."""
-        lines = self.text.strip().splitlines()
+        lines = self.text.strip().split("\n")
         places = [place for place, line in enumerate(lines) if line.startswith(_PLACE)]
         last = lines[places[-1] + 1 :] if places else lines
         error = [place for place, line in enumerate(last) if line and not line.startswith(" ")]

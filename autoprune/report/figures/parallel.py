@@ -35,16 +35,19 @@ def parallel(front: Front, split: str = "search") -> Figure:
     values = np.array([quantity.values(front, split) for quantity in shown]).reshape(len(shown), len(front.records))
     ended = np.array([not record.stopped for record in front.records], dtype=bool)
     places = np.flatnonzero(np.isfinite(values).all(axis=0) & ended)
+    layout: Properties = {"height": 400, "margin": {"l": 64, "r": 48, "t": 72, "b": 24}}
+    if not len(places):
+        return {"data": [], "layout": layout}
     rows = [(quantity, values[place, places]) for place, quantity in enumerate(shown)]
     trace: Properties = {
         "type": "parcoords",
-        "dimensions": [_dimension(front, quantity, row) for quantity, row in rows] if len(places) else [],
+        "dimensions": [_dimension(front, quantity, row) for quantity, row in rows],
         "line": {"color": drawn(values[0, places]) if shown else [], "colorscale": SEQUENTIAL},
         "meta": [front.records[place].number for place in places],
         "labelangle": -12,
         "labelside": "top",
     }
-    return {"data": [trace], "layout": {"height": 400, "margin": {"l": 64, "r": 48, "t": 72, "b": 24}}}
+    return {"data": [trace], "layout": layout}
 
 
 def shown_quantities(front: Front) -> list[Quantity]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from autoprune.front.findings import findings, suggest_candidate
+from autoprune.front.findings import findings
 from autoprune.front.front import NO_DENSE
 from autoprune.plan.weights import WeightPlan
 from autoprune.records.candidate import CandidateRecord
@@ -43,52 +43,6 @@ def test_dense_alone() -> None:
 def test_dense_with_its_test_number() -> None:
     tested = record(0, measurement(0.9), origin="dense", test=measurement(0.88, split="test", error=0.02))
     assert ", 0.8800 ± 0.0200 on test;" in the_one_about("Dense", [tested])[0]
-
-
-def test_a_difference_within_the_noise_is_called_noise() -> None:
-    # Both errors are 0.01: the difference is uncertain by 1.96 * sqrt(2) * 0.01 = 0.0277.
-    line, warning = the_one_about(
-        "noise", [dense(0.9, 1000), record(1, measurement(0.875, 300)), record(2, measurement(0.86, 200))]
-    )
-    assert line.startswith("Candidate 1 has 30% of the multiply-adds; its accuracy differs from dense by -0.0250")
-    assert "on search, which is within the noise of 0.0277." in line
-    assert not warning
-
-
-def with_test(number: int, search: float, test: float, origin: str, multiply_adds: int) -> CandidateRecord:
-    found = measurement(test, multiply_adds, split="test")
-    return record(number, measurement(search, multiply_adds), origin=origin, test=found)
-
-
-@pytest.mark.parametrize(("test", "worse"), [(0.88, False), (0.95, False), (0.86, True)])
-def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: bool) -> None:
-    records = [with_test(0, 0.9, 0.9, "dense", 1000), with_test(1, 0.89, test, "sampled", 300)]
-    line, warning = the_one_about("on search, which is within the noise", records)
-    assert line.endswith("On test it is worse by 0.0400, more than the noise of 0.0277.") == worse
-    assert warning == worse
-
-
-def test_a_loss_on_test_counts_where_lower_is_better() -> None:
-    records = [with_test(0, 0.1, 0.1, "dense", 1000), with_test(1, 0.1, 0.2, "sampled", 300)]
-    line, _ = the_one_about("on search, which is within the noise", records, higher_is_better=False)
-    assert "On test it is worse by 0.1000" in line
-
-
-def test_more_than_the_noise_above_dense_is_better() -> None:
-    line, warning = the_one_about("better by more than", [dense(0.8, 1000), record(1, measurement(0.9, 300))])
-    assert "+0.1000 on search, which is better by more than the noise of 0.0277." in line
-    assert not warning
-
-
-def test_a_clear_loss_is_not_called_noise() -> None:
-    assert none_about("noise", [dense(0.9, 1000), record(1, measurement(0.86, 300))])
-
-
-def test_a_larger_error_is_a_loss() -> None:
-    records = [dense(0.10, 1000), record(1, measurement(0.12, 300)), record(2, measurement(0.20, 100))]
-    line, _ = the_one_about("noise", records, higher_is_better=False)
-    assert line.startswith("Candidate 1")
-    assert "mse differs from dense by -0.0200" in line
 
 
 @pytest.mark.parametrize(
@@ -174,12 +128,6 @@ def test_a_dense_model_that_was_trained_on_search_is_told() -> None:
     assert any("trained on the search split" in line and warning for line, warning in findings(front_of([seen])))
     fair = record(0, measurement(0.9, 1000), origin="dense", kept={}, test=measurement(0.9, 1000, split="test"))
     assert not any("trained on the search split" in line for line, _ in findings(front_of([fair])))
-
-
-def test_what_is_suggested_is_the_cheapest_within_the_noise() -> None:
-    records = [dense(0.9, 1000), record(1, measurement(0.89, 500)), record(2, measurement(0.5, 100))]
-    assert suggest_candidate(front_of(records), records[1:]).number == 1
-    assert suggest_candidate(front_of(records), records[2:]).number == 2
 
 
 # ---- masks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from autoprune.report.sensitivity import dropped_block_bars, heat_map
 
 from autoprune.records.sensitivity import BlockSensitivity
+from autoprune.report.figures.sensitivity import dropped_block_bars, heat_map
 from tests.unit.report.drawn import drawn
 
 ADDED = {"a": (0.1, 1.0), "b": (0.01, 10.0)}

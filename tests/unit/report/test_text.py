@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from autoprune.records.sensitivity import Sensitivity
 from autoprune.report import html
 from autoprune.report.labels import hover, label, labels
 from autoprune.report.repeats import write_repeats_report
+from autoprune.report.sections import importances as sections
 from tests.unit.evil import EVIL, importances_of
 from tests.unit.front.builders import dense, latency, measurement, record, run_of
 from tests.unit.report.test_html import Page
@@ -42,7 +44,12 @@ def written(name: str, path: Path) -> str:
             keep_shares=(0.5,), added_loss=added, criterion=name, samples_forward=1, samples_trained=0, note=name
         )
     )
+    folder.write_failure(9, f"Traceback:\n  File 'x.py', line 1\nError: {name}")
     return html.write_report(run_named(name, folder.path)).read_text(encoding="utf-8")
+
+
+def page_template() -> str:
+    return resources.files("autoprune.report").joinpath("templates", "page.html").read_text(encoding="utf-8")
 
 
 def texts(data: object) -> list[str]:
@@ -56,37 +63,34 @@ def texts(data: object) -> list[str]:
 
 def figures(page: str) -> list[object]:
     """Traces and layout of each figure."""
-    decode = json.JSONDecoder().raw_decode
-    found = []
-    for call in re.finditer(r"draw\(\"figure-\d+\", ", page):
-        data, end = decode(page, call.end())
-        layout, _ = decode(page, page.index("{", end))
-        found.append([data, layout])
-    return found
+    found = re.findall(r'<script type="application/json" id="[^"]*-data">(.*?)</script>', page, re.DOTALL)
+    return [json.loads(text) for text in found]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_report_shows_text_as_text(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "importances", lambda _: importances_of(name))
+    monkeypatch.setattr(sections, "importances", lambda _: importances_of(name))
     text = written(name, tmp_path)
     page, seen = Page(text), plain_text(name)
     assert page.title == f"{seen}: autoprune"
     assert page.headings[0] == seen
-    assert page.rows[-1] == [f"{seen} (7)", f"it is {seen}", seen, seen, "0.0%"]
+    assert [f"{seen} (7)", f"it is {seen}", seen, seen, "0.0%"] in page.rows
+    assert ["1", "finished", seen] in page.rows
+    assert ["9", "crashed", f"Error: {seen}"] in page.rows
     assert [row for row in page.rows if row[:2] == ["parameter", seen]]
     assert any(line.startswith(f"Dense: {seen} 0.9") for line, _ in page.items)
-    known = {"html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "p", "ul", "li", "div"}
-    assert {tag for tag, _ in page.tags} <= known | {"table", "tr", "th", "td"}
-    head, body = text.split("<body>")
-    assert "\x1b" not in body + head[: head.index("<script>")]
+    own = set(re.findall(r"<(\w+)", page_template()))
+    assert {tag for tag, _ in page.tags} <= own | {"path"}
+    body = text[text.index("<body>") : text.index("plotly.js v")]
+    assert "\x1b" not in body
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_have_no_tags_of_others(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "importances", lambda _: importances_of(name))
+    monkeypatch.setattr(sections, "importances", lambda _: importances_of(name))
     page = written(name, tmp_path)
     drawn = figures(page)
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     found = texts(drawn)
     assert sum(label(name) in text for text in found) > 10
     for text in found:

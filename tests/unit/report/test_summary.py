@@ -1,0 +1,149 @@
+"""The first screen: one sentence, the suggested candidate, and how far its numbers can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autoprune.front.front import NO_DENSE, Front
+from autoprune.front.suggestion import suggest
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.ending import Ending
+from autoprune.records.limits import Limits
+from autoprune.records.run_folder import RunFolder
+from autoprune.report.section import Summary
+from autoprune.report.sections.summary import summary
+from tests.unit.front.builders import problem_of
+from tests.unit.report.drawn import drawn
+from tests.unit.report.noisy import dense, front_of, latency, measurement, record, run_of
+
+
+def said(path: Path, records: list[CandidateRecord], limits: Limits | None = None, **how: bool) -> Summary:
+    front = front_of(records, **how) if limits is None else Front.of(records, problem_of(limits=limits))
+    return summary(run_of(path, records), front)
+
+
+def with_test(number: int, search: float, test: float, origin: str, multiply_adds: int) -> CandidateRecord:
+    found = measurement(test, multiply_adds, split="test")
+    return record(number, measurement(search, multiply_adds), origin=origin, test=found)
+
+
+def test_a_difference_within_the_noise_is_called_noise(tmp_path: Path) -> None:
+    # Both errors are 0.01: the difference is uncertain by 1.96 * sqrt(2) * 0.01 = 0.0277.
+    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.875, 300)), record(2, measurement(0.86, 200))])
+    assert found.headline == (
+        "The model can be cut to 30% of its multiply-adds without a measurable change of accuracy: 0.8750 against "
+        "0.9000; a difference up to 0.0277 is noise."
+    )
+    assert (found.candidate, found.is_warning) == (1, False)
+    assert [(fact.value, fact.label) for fact in found.facts] == [
+        ("-0.0250", "accuracy on the search split"),
+        ("30%", "of the multiply-adds"),
+        ("30%", "of the size on disk"),
+    ]
+    assert "no measurement on a test split" in found.why[-1]
+
+
+def test_a_small_gain_is_noise_too(tmp_path: Path) -> None:
+    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.92, 300))])
+    assert "without a measurable change of accuracy: 0.9200 against 0.9000" in found.headline
+    clear = said(tmp_path, [dense(0.8, 1000), record(1, measurement(0.9, 300))])
+    assert "and gains accuracy: 0.9000 against 0.8000, which is more than the noise of 0.0277" in clear.headline
+
+
+def test_a_clear_loss_is_called_one(tmp_path: Path) -> None:
+    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.86, 300)), record(2, measurement(0.5, 100))])
+    assert found.headline == (
+        "No smaller model keeps the accuracy of the dense model: the best one, candidate 1 with 30% of its "
+        "multiply-adds, loses 0.0400, more than the noise of 0.0277."
+    )
+    assert found.is_warning
+
+
+def test_a_larger_error_is_a_loss(tmp_path: Path) -> None:
+    records = [dense(0.10, 1000), record(1, measurement(0.12, 300)), record(2, measurement(0.20, 100))]
+    found = said(tmp_path, records, higher_is_better=False)
+    assert found.candidate == 1
+    assert "without a measurable change of mse: 0.1200 against 0.1000" in found.headline
+    assert found.facts[0].value == "-0.0200", "positive is better"
+
+
+@pytest.mark.parametrize(("test", "worse"), [(0.88, False), (0.95, False), (0.86, True)])
+def test_a_loss_that_only_the_test_split_shows_is_warned_of(test: float, worse: bool, tmp_path: Path) -> None:
+    records = [with_test(0, 0.9, 0.9, "dense", 1000), with_test(1, 0.89, test, "sampled", 300)]
+    found = said(tmp_path, records)
+    assert ("but on the test split it loses 0.0400, more than the noise of 0.0277" in found.headline) == worse
+    assert found.is_warning == worse
+    assert f"The test split, which chose nothing, says {test:.4f}" in found.why[-1]
+    assert found.table is not None
+    assert [row[0] for row in found.table.rows[:2]] == ["accuracy, search split", "accuracy, test split"]
+    assert found.table.rows[1] == (
+        "accuracy, test split",
+        "0.9000 ± 0.0100",
+        f"{test:.4f} ± 0.0100",
+        f"{test - 0.9:+.4f}",
+    )
+
+
+def test_a_loss_on_test_counts_where_lower_is_better(tmp_path: Path) -> None:
+    records = [with_test(0, 0.1, 0.1, "dense", 1000), with_test(1, 0.1, 0.2, "sampled", 300)]
+    assert "on the test split it loses 0.1000" in said(tmp_path, records, higher_is_better=False).headline
+
+
+@pytest.mark.parametrize(
+    ("took", "words"),
+    [
+        (latency(0.5), " (2.0 times as fast)"),
+        (latency(0.99), " (not measurably faster)"),
+        (latency(1.5), " (slower)"),
+        (latency(0.5, doubts=("busy",)), "multiply-adds without"),
+    ],
+)
+def test_speed_is_told_as_far_as_the_clock_tells(took: object, words: str, tmp_path: Path) -> None:
+    records = [dense(0.9, 1000, took=latency(1.0)), record(1, measurement(0.9, 300, took=took))]  # type: ignore[arg-type]
+    assert words in said(tmp_path, records).headline
+
+
+def test_the_best_of_many_is_lucky_and_the_page_says_so(tmp_path: Path) -> None:
+    records = [dense(0.9, 1000), *(record(n, measurement(0.9, 300 + n)) for n in range(1, 30))]
+    found = said(tmp_path, records)
+    (luck,) = [line for line in found.why if "noisy candidates" in line]
+    assert luck.startswith("The best of 30 noisy candidates looks better than it is. Chosen among 30: looks about 0.0")
+
+
+def test_limits_decide_where_there_are_some(tmp_path: Path) -> None:
+    records = [dense(0.9, 1000), record(1, measurement(0.9, 300)), record(2, measurement(0.5, 100))]
+    loose = said(tmp_path, records, Limits(max_multiply_adds=200))
+    assert loose.candidate == 2
+    assert "within the limits, for a loss of accuracy: 0.5000 against 0.9000" in loose.headline
+    assert not loose.is_warning
+    assert "that keep the limits of the search (max_multiply_adds 200)" in loose.why[0]
+    tight = said(tmp_path, records, Limits(max_multiply_adds=50))
+    assert tight.headline.startswith("No smaller model keeps the limits; the nearest, candidate 2, has 10%")
+    assert tight.is_warning
+    assert any("No candidate keeps the limits" in line for line in tight.warnings)
+
+
+def test_next_to_nothing_is_said_plainly(tmp_path: Path) -> None:
+    assert said(tmp_path, [dense()]).headline == "No smaller candidate is finished yet."
+    assert said(tmp_path, []).headline == "No smaller candidate is finished yet."
+    assert said(tmp_path, [record(1, measurement(0.9, 300))]).headline == NO_DENSE
+    assert suggest(front_of([dense()])) is None
+
+
+def test_an_early_end_is_a_warning(tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_ending(Ending(reason="seconds", done=2, target=9, detail="5 s"))
+    found = said(tmp_path, [dense(), record(1, measurement(0.9, 300))])
+    assert any(line.startswith("The run ended with 2 of 9 trials") for line in found.warnings)
+
+
+def test_the_chart_marks_the_suggested_candidate(tmp_path: Path) -> None:
+    found = said(tmp_path, [dense(0.9, 1000), record(1, measurement(0.89, 300))])
+    assert found.picture is not None
+    (ring,) = [trace for trace in drawn(found.picture.figure).data if trace.name == "suggested"]
+    assert (list(ring.x), list(ring.y)) == ([300], [0.89])
+    assert found.picture.text == (
+        "accuracy against multiply-adds of 2 candidates, 2 of them on the front: from 300 with 0.8900 to 1,000 with "
+        "0.9000. The dense model has 0.9000 at 1,000."
+    )
