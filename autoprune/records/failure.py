@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: Beginning of a line of a traceback that names a place in the code.
 _PLACE = "  File "
+#: Blanks around lines; others are part of a message.
+_SPACE = " \t\r\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,8 @@ class Failure:
     @property
     def message(self) -> str:
         """Error of the traceback without the places in the code, as one line."""
-        lines = self.text.strip().split("\n")
+        lines = self.text.strip(_SPACE).split("\n")
         places = [place for place, line in enumerate(lines) if line.startswith(_PLACE)]
         last = lines[places[-1] + 1 :] if places else lines
         error = [place for place, line in enumerate(last) if line and not line.startswith(" ")]
-        return " ".join(line.strip() for line in last[error[0] :]) if error else ""
+        return " ".join(line.strip(_SPACE) for line in last[error[0] :]) if error else ""

@@ -53,7 +53,7 @@ def test_every_figure_of_the_report_is_drawn(tmp_path: Path) -> None:
     body = dom[dom.index("<body") :]
     drawn = body.count('class="plot-container plotly"')
     asked = len(re.findall(r'data-figure="', body))
-    assert asked == 10, "three costs, all quantities, 3-D, layers twice, sensitivity, hypervolume twice"
+    assert asked == 11, "three costs, all quantities, 3-D, layers twice, sensitivity, hypervolume twice, lineages"
     assert drawn == asked
     for record in study.front().members:
         assert f"candidate {record.number}" in body, "the per-layer view names every member"
