@@ -11,6 +11,7 @@ from autoprune.explaining.parts import Axis, Part, Reach, Section, Stays, Weight
 from autoprune.plan.maskable import maskable, unmaskable, weights_for_pattern
 from autoprune.plan.weights import WeightPlan, group_pattern
 from autoprune.plan.widths import prunable_blocks
+from autoprune.search.identity import layers_of, unprunable_rows
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import describe_training
 from autoprune.search.space.setting_groups import NO_MASKS
@@ -22,7 +23,7 @@ from autoprune.structure.cost import Cost
 from autoprune.structure.groups import GROUP_KINDS, Member
 from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule
-from autoprune.study.identity import layers_of, problem_of, unprunable_rows
+from autoprune.study.identity import problem_of
 from autoprune.study.preflight import check_grain, check_space, task_notes
 from autoprune.study.search_noise import search_noise_note
 from autoprune.task.prepare import prepare

@@ -13,7 +13,8 @@ from autoprune.front.run import Run
 from autoprune.plan.kept import KeptChannels
 from autoprune.plan.plan import PruningPlan
 from autoprune.records.measurement import Measurement
-from autoprune.structure.stored import StoredTopology
+from autoprune.structure.stored import Structure
+from autoprune.structure.topology import Topology
 from autoprune.study.store import check_sound, load_weights
 from autoprune.surgery.cut import rebuild
 from autoprune.task.data import Inputs
@@ -44,7 +45,7 @@ class Exportable:
     name: str
     number: int | None
     structure: str
-    topology: StoredTopology | None
+    topology: Structure | None
     kept: KeptChannels
     plan: PruningPlan
     search: Measurement
@@ -103,7 +104,7 @@ class Exportable:
             name="",
             number=None,
             structure=context.structure,
-            topology=StoredTopology.of(context.topology),
+            topology=context.topology.describe(),
             kept=candidate.kept,
             plan=candidate.plan,
             search=candidate.measurement,
@@ -145,7 +146,7 @@ def check_ending(to: Path, ending: str) -> None:
 
 
 def _rebuilt(
-    task: PreparedTask, stored: StoredTopology | None, kept: KeptChannels, weights: Mapping[str, Tensor]
+    task: PreparedTask, stored: Structure | None, kept: KeptChannels, weights: Mapping[str, Tensor]
 ) -> nn.Module:
-    topology = TrialContext.of(task).topology if stored is None else stored.topology("the run")
+    topology = TrialContext.of(task).topology if stored is None else Topology.of(stored, "the run")
     return rebuild(task.dense, topology, kept, weights).eval()

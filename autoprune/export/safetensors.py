@@ -15,7 +15,7 @@ from autoprune.export.exportable import Exportable, check_ending
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.records.atomic import write_atomically
-from autoprune.structure.stored import StoredTopology
+from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import dense_shapes, rebuild
 from autoprune.task.checkpoint import bytes_of, read_weights, serialize, serialize_smallest
@@ -40,7 +40,7 @@ class Architecture:
     structure: str
     kept: Mapping[str, tuple[int, ...]]
     dropped: tuple[str, ...] = ()
-    topology: StoredTopology | None = None
+    topology: Structure | None = None
 
 
 def export_safetensors(exportable: Exportable, to: Path) -> tuple[Path, ...]:
@@ -140,7 +140,7 @@ def load_safetensors(dense: nn.Module | Callable[[], nn.Module], example_inputs:
         topology = discover_structure(model, example_inputs)
         other = "one of another structure" if topology.fingerprint() != data.structure else ""
     else:
-        topology = data.topology.topology(str(architecture))
+        topology = Topology.of(data.topology, str(architecture))
         other = _other(model, topology)
     if other:
         remedy = "Build it as the study did."

@@ -17,6 +17,10 @@ class KeptChannels:
     Attributes:
         groups: Group name -> sorted channel indices, one or more. A group that is not named stays whole.
         dropped: Names of the residual blocks that are dropped whole, sorted.
+
+    Example:
+        >>> KeptChannels(groups={"conv1": range(0, 8, 2)}).widths
+        {'conv1': 4}
     """
 
     groups: Mapping[str, tuple[int, ...]]

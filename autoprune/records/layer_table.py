@@ -10,7 +10,8 @@ from types import MappingProxyType
 from autoprune.codec import Format, stored
 from autoprune.errors import UnknownNameError
 from autoprune.records.cost_table import AxisLength, CostTable, Monomial, number_lengths
-from autoprune.structure.topology import Product, TensorInfo, Topology
+from autoprune.structure.products import Product, TensorInfo
+from autoprune.structure.topology import Topology
 
 #: Kinds of work: multiply-adds, numbers that a layer writes and reads, bytes of its weight, and the call itself.
 WORK_UNITS = ("multiply_adds", "outputs", "inputs", "weight_bytes", "calls")

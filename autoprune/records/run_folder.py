@@ -19,7 +19,7 @@ from autoprune.records.failure import Failure
 from autoprune.records.manifest import FOLDER_VERSION, Manifest
 from autoprune.records.measurement import Latency, LaterLatencies, Measurement
 from autoprune.records.sensitivity import Sensitivity
-from autoprune.structure.stored import StoredTopology
+from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 
 STUDY, TOPOLOGY, ENDING = "study.json", "topology.json", "ending.json"
@@ -98,13 +98,12 @@ class RunFolder:
         Args:
             topology: Structure of the dense model.
         """
-        data = to_plain(StoredTopology.of(topology))
-        write_atomically(self.path / TOPOLOGY, json.dumps(data, separators=(",", ":")).encode())
+        write_atomically(self.path / TOPOLOGY, topology.describe().to_json().encode())
 
-    def read_topology(self) -> StoredTopology | None:
+    def read_topology(self) -> Structure | None:
         """Read the structure of the dense model; None in a run of a version that did not store it."""
         path = self.path / TOPOLOGY
-        return load_dataclass(StoredTopology, path) if path.exists() else None
+        return load_dataclass(Structure, path) if path.exists() else None
 
     def write_sensitivity(self, sensitivity: Sensitivity) -> None:
         """Write the scan, which is measured once per study.
@@ -168,16 +167,17 @@ class RunFolder:
         except OSError as error:
             raise StorageError(cannot_write(self.weights(number), error)) from error
 
-    def write_candidate(self, record: CandidateRecord, weights: bytes) -> None:
+    def write_candidate(self, record: CandidateRecord, weights: bytes | None) -> None:
         """Store a candidate atomically: written beside its place, synced, renamed.
 
         Args:
             record: Record of the candidate.
-            weights: Content of its file of weights.
+            weights: Content of its file of weights; None where another program keeps them.
         """
         with atomic_folder(self._candidate(record.number)) as temporary:
-            write_atomically(temporary / WEIGHTS, weights)
-            write_atomically(temporary / DIGEST, _digest(weights))
+            if weights is not None:
+                write_atomically(temporary / WEIGHTS, weights)
+                write_atomically(temporary / DIGEST, _digest(weights))
             write_atomically(temporary / RECORD, record.to_json().encode())
 
     def has_right_digest(self, number: int) -> bool | None:

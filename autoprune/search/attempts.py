@@ -6,12 +6,10 @@ import optuna
 from optuna.trial import TrialState
 
 from autoprune.records.origins import Origin
-from autoprune.search.ledger import Ledger, origin_of
+from autoprune.search.ledger import ATTEMPTS, Ledger, origin_of
 
 #: Attempts after which a trial is given up; if it is the dense model's, the run stops.
 MAX_ATTEMPTS = 3
-#: User attribute of a trial that holds the number of attempts.
-ATTEMPTS = "attempts"
 #: Error of a trial that never ended.
 GIVEN_UP = (
     f"the process ended in this trial {MAX_ATTEMPTS} times (killed from outside, out of memory, or a crash below "

@@ -10,8 +10,31 @@ from autoprune.errors import AutopruneError
 from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.origins import Origin
+from autoprune.records.run_folder import RunFolder
 from autoprune.search import attempts
 from autoprune.search.ledger import Ledger, origin_of
+
+
+def settle_folder(folder: RunFolder, ledger: Ledger, records: Sequence[CandidateRecord], front: Front) -> list[int]:
+    """Settle the interrupted trials of a run folder; those that are given up are stored and told as failed.
+
+    Args:
+        folder: Run folder, locked by this process.
+        ledger: Its trials.
+        records: Its candidates.
+        front: Their front.
+
+    Returns:
+        Numbers of the trials that are given up.
+
+    Raises:
+        AutopruneError: The dense model's trial ended its process each time, see `settle_interrupted`.
+    """
+    given_up = settle_interrupted(ledger, records, front)
+    for number in given_up:
+        folder.write_failure(number, attempts.GIVEN_UP)
+        attempts.fail(ledger, number, attempts.GIVEN_UP)
+    return given_up
 
 
 def settle_interrupted(

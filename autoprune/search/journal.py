@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from autoprune.front.front import Front
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.problem import Problem
+from autoprune.records.run_folder import RunFolder
 from autoprune.search.ledger import STOPPED, STUDY_NAME, Ledger, bounded, directions_of, values_of
 from autoprune.search.space.space import Space
+from autoprune.search.storage import open_journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,35 @@ class JournalSource:
             storage: Optuna storage.
         """
         return Ledger.of(storage, self.problem)
+
+
+def open_ledger(
+    folder: RunFolder, records: Sequence[CandidateRecord], problem: Problem, space: Callable[[], Space]
+) -> Ledger:
+    """Open the trials of a run folder; a lost journal is rebuilt from its candidates.
+
+    Args:
+        folder: Run folder, locked by this process.
+        records: Its candidates.
+        problem: Objectives and limits of the study.
+        space: Function that builds the space, for candidates without stored parameters.
+
+    Returns:
+        The trials.
+
+    Raises:
+        StorageError: The journal cannot be read or written.
+    """
+    front = Front.of(records, problem)
+    source = JournalSource(
+        records=records,
+        problem=problem,
+        trial_count=folder.trials_seen(),
+        space=space,
+        excess=lambda record: front.excess(record, problem.limits),
+    )
+    storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
+    return source.ledger(storage)
 
 
 def matches_folder(storage: BaseStorage, source: JournalSource) -> bool:

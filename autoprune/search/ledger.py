@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -32,6 +31,8 @@ EXHAUSTED = 50
 _FORGIVEN = "exhausted_at"
 #: Attribute of the study: number of candidates at which allocations were last solved again.
 _RESCANNED = "rescanned_at"
+#: User attribute of a trial that holds the number of attempts.
+ATTEMPTS = "attempts"
 _FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -110,6 +111,19 @@ class Ledger:
             number: Number of the trial.
         """
         return self.trials()[number].state.is_finished()
+
+    def reopen(self, number: int) -> bool:
+        """Take a trial out of the queue that was out when an earlier process ended; return whether it can be told.
+
+        Args:
+            number: Number of a trial.
+        """
+        trials = self.trials()
+        found = trials[number] if 0 <= number < len(trials) else None
+        if found is not None and found.state is TrialState.WAITING and ATTEMPTS in found.user_attrs:
+            self.storage.set_trial_state_values(self._storage_id(number), state=TrialState.RUNNING)
+            return True
+        return found is not None and found.state is TrialState.RUNNING
 
     @property
     def warm_starts(self) -> set[str]:
@@ -228,22 +242,6 @@ def directions_of(problem: Problem) -> list[StudyDirection]:
     """
     better = {"higher": StudyDirection.MAXIMIZE, "lower": StudyDirection.MINIMIZE}
     return [better[objective.better] for objective in problem.rows]
-
-
-def suggest(trial: optuna.Trial, space: Space) -> None:
-    """Set every parameter of the space, as queued or as the sampler proposes.
-
-    Args:
-        trial: Running trial.
-        space: Search space.
-    """
-    for name, distribution in space.distributions.items():
-        if isinstance(distribution, FloatDistribution):
-            trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-        elif isinstance(distribution, IntDistribution):
-            trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-        elif isinstance(distribution, CategoricalDistribution):
-            trial.suggest_categorical(name, distribution.choices)
 
 
 def origin_of(trial: optuna.Trial | FrozenTrial) -> Origin:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.plan.kept import KeptChannels
+from autoprune.plan.plan import PruningPlan
 from autoprune.plan.resolved import ResolvedPlan
 from autoprune.records.measurement import Measurement
 from autoprune.records.origins import Origin
@@ -14,7 +18,7 @@ from autoprune.records.work import Work
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A trial to run. Plain data, so that it can be sent to another process or machine.
+    """A trial to run. Plain data, which `to_json` sends to another process or machine.
 
     Attributes:
         number: Number of the trial.
@@ -23,6 +27,13 @@ class Proposal:
         start_from: Number of the candidate whose weights it starts from; None for the weights of the dense model.
         rungs: Shares of the fine-tune's steps at which the candidate is evaluated, ascending, each in [0, 1).
         work: Work of resolving the plan.
+
+    Example:
+        >>> from autoprune import PruningPlan, Topology
+        >>> empty = Topology(groups=(), unprunable=(), products=(), tensors={})
+        >>> proposal = Proposal(number=3, origin=Origin.SAMPLED, plan=ResolvedPlan.of(PruningPlan(), empty))
+        >>> Proposal.from_json(proposal.to_json()) == proposal
+        True
     """
 
     number: int
@@ -31,6 +42,68 @@ class Proposal:
     start_from: int | None = None
     rungs: tuple[float, ...] = ()
     work: Work = field(default_factory=Work)
+
+    def to_json(self) -> str:
+        """Write versioned JSON.
+
+        Returns:
+            JSON text.
+        """
+        plan = self.plan
+        data = _Stored(
+            number=self.number,
+            origin=self.origin,
+            asked=plan.asked,
+            plan=plan.plan,
+            widths=plan.widths,
+            gone=tuple(sorted(plan.gone)),
+            start_from=self.start_from,
+            rungs=self.rungs,
+            work=(self.work.forward, self.work.trained, self.work.shared),
+        )
+        return json.dumps(to_plain(data))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Proposal:
+        """Read a proposal from JSON.
+
+        Args:
+            text: JSON that `to_json` wrote.
+
+        Returns:
+            The proposal.
+
+        Raises:
+            StorageError: For text that is none, or that a later version wrote.
+        """
+        one = from_plain(_Stored, parse(text, "a proposal"), "a proposal")
+        forward, trained, shared = one.work
+        return cls(
+            number=one.number,
+            origin=Origin(one.origin),
+            plan=ResolvedPlan(
+                asked=one.asked, plan=one.plan, widths=MappingProxyType(one.widths), gone=frozenset(one.gone)
+            ),
+            start_from=one.start_from,
+            rungs=one.rungs,
+            work=Work(forward=forward, trained=trained, shared=shared),
+        )
+
+
+@stored(Format(what="a proposal", version=1))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """A proposal as it is written."""
+
+    number: int
+    origin: Origin
+    asked: PruningPlan
+    plan: PruningPlan
+    widths: Mapping[str, int]
+    gone: tuple[str, ...]
+    start_from: int | None
+    rungs: tuple[float, ...]
+    work: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

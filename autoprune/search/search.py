@@ -20,7 +20,7 @@ from autoprune.records.objectives import QUALITY
 from autoprune.records.origins import Origin
 from autoprune.search import attempts, duplicates, early_stopping, lineage
 from autoprune.search.adjustment import fit_to_ancestor, scale_steps, shrink_to_limits
-from autoprune.search.ledger import Ledger, origin_of, suggest
+from autoprune.search.ledger import Ledger, origin_of
 from autoprune.search.proposal import Failure, Outcome, Proposal, Result
 from autoprune.search.samplers.registry import build_sampler, named_sampler
 from autoprune.search.settings import StudySettings
@@ -28,7 +28,7 @@ from autoprune.search.sources.polish import enqueue_polish
 from autoprune.search.sources.rescan import enqueue_rescanned
 from autoprune.search.sources.untried import UNTRIED, enqueue_untried
 from autoprune.search.sources.warm_starts import enqueue_warm_starts
-from autoprune.search.space.space import build_space, dense_plan
+from autoprune.search.space.space import build_space, dense_plan, suggest
 from autoprune.search.state import Model, SearchState, Source
 
 #: Sources of proposals before the sampler, in their order; each is asked while no trial is queued.
@@ -176,7 +176,9 @@ class Search:
         record = self._record(proposal, result)
         if store is not None:
             store(record)
-        bisect.insort(self.state.records, record, key=lambda one: one.number)  # the order in which a folder is read
+        records = self.state.records
+        records[:] = [one for one in records if one.number != record.number]  # told again after a full disk
+        bisect.insort(records, record, key=lambda one: one.number)  # the order in which a folder is read
         self._ledger.tell(record.number, record, self.front())
         self._out.pop(proposal.number, None)
         return record

@@ -1,19 +1,19 @@
-"""Store the part of a topology that a cut needs, and read it back without the model."""
+"""Structure: the description of a model that a search and a cut need, as plain data that is stored as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoprune.codec import Format, stored
-from autoprune.errors import StorageError, error_message
+from autoprune.codec import Format, from_plain, parse, stored, to_plain
 from autoprune.structure.blocks import DroppableBlock, Gap
 from autoprune.structure.groups import Attribute, ChannelGroup, Member, Rescale
-from autoprune.structure.topology import TensorInfo, Topology
+from autoprune.structure.products import Contraction, Product, TensorInfo
 
-VERSION = 3
+VERSION = 4
 
 
 @stored(Format(what="positions on an axis", optional=None))
@@ -110,6 +110,51 @@ class StoredGroup:
     attributes: tuple[Attribute, ...]
     rescaled: tuple[StoredMember, ...]
 
+    @classmethod
+    def of(cls, group: ChannelGroup) -> StoredGroup:
+        """Encode a group.
+
+        Args:
+            group: The group.
+
+        Returns:
+            The part that a cut needs.
+        """
+        members = (
+            StoredMember(tensor=m.tensor, axis=m.axis, role=m.role, index=Positions.of(m.index)) for m in group.members
+        )
+        rescaled = (
+            StoredMember(tensor=r.tensor, axis=r.axis, role="", index=Positions.of(r.index[:, None]))
+            for r in group.rescaled
+        )
+        return cls(
+            name=group.name,
+            channels=group.channels,
+            least=group.min_channels,
+            kind=group.kind,
+            members=tuple(members),
+            attributes=group.attributes,
+            rescaled=tuple(rescaled),
+        )
+
+    def group(self) -> ChannelGroup:
+        """Decode the group.
+
+        Returns:
+            The group.
+        """
+        members = (Member(tensor=m.tensor, axis=m.axis, role=m.role, index=m.index.index()) for m in self.members)
+        rescaled = (Rescale(tensor=r.tensor, axis=r.axis, index=r.index.index()[:, 0]) for r in self.rescaled)
+        return ChannelGroup(
+            name=self.name,
+            channels=self.channels,
+            min_channels=self.least,
+            kind=self.kind,
+            members=tuple(members),
+            attributes=self.attributes,
+            rescaled=tuple(rescaled),
+        )
+
 
 @stored(Format(what="a block", optional=None))
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +174,25 @@ class StoredBlock:
     position: int | None = None
     outputs: int = 1
 
+    @classmethod
+    def of(cls, block: DroppableBlock) -> StoredBlock:
+        """Encode a block.
+
+        Args:
+            block: The block.
+
+        Returns:
+            The part that a cut needs.
+        """
+        return cls(
+            name=block.name,
+            tensors=block.tensors,
+            gaps=block.gaps,
+            reads=block.used_tensors,
+            exact=block.exact,
+            repeated=block.repeated,
+        )
+
     def block(self) -> DroppableBlock:
         """Decode the block.
 
@@ -146,42 +210,74 @@ class StoredBlock:
         )
 
 
-@stored(Format(what="the structure of a model", version=VERSION))
+@stored(
+    Format(
+        what="the structure of a model",
+        version=VERSION,
+        since=dict.fromkeys(("products", "contractions", "input_axes", "norms"), 4),
+    )
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTopology:
-    """A stored `Topology`, without the fields that only costs, `explain` and proofs need."""
+class Structure:
+    """Description of a model: what can be pruned, and what is saved by it. Plain data, without the model and torch.
+
+    `autoprune.discover(model, inputs).describe()` makes it of a model of torch; `structure_of_layers` and
+    `structure_of_costs` make it of numbers, for a model that another program prunes.
+
+    Attributes:
+        tensors: Name -> TensorInfo of every distinct parameter and buffer.
+        groups: Groups of channels, without the fields that only a proof needs.
+        blocks: Blocks and layers that can be dropped.
+        products: Multiply-adds by weight; empty in data of a version before 4, which then has no costs.
+        contractions: Multiply-adds of products of two activations.
+        input_axes: Weight -> axis that a product sums over.
+        norms: Kinds of normalisation in the model.
+
+    Example:
+        >>> from autoprune import Group, Layer, structure_of_layers
+        >>> hidden, out = Group(name="hidden", channels=8), Layer(name="out", groups=("hidden",), weights=10)
+        >>> structure = structure_of_layers([hidden], [out])
+        >>> Structure.from_json(structure.to_json()) == structure
+        True
+    """
 
     tensors: Mapping[str, TensorInfo]
     groups: tuple[StoredGroup, ...]
     blocks: tuple[StoredBlock, ...]
+    products: tuple[Product, ...] = ()
+    contractions: tuple[Contraction, ...] = ()
+    input_axes: Mapping[str, int] = field(default_factory=dict)
+    norms: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Write versioned JSON, which `from_json` of this and every later release reads.
+
+        Returns:
+            JSON text.
+        """
+        return json.dumps(to_plain(self), separators=(",", ":"))
 
     @classmethod
-    def of(cls, topology: Topology) -> StoredTopology:
-        """Encode a topology.
+    def from_json(cls, text: str | bytes, where: str = "a structure") -> Structure:
+        """Read a description from JSON.
 
         Args:
-            topology: The topology.
+            text: JSON that `to_json` wrote.
+            where: Name of the text's source, for the message.
 
         Returns:
-            The part that a cut needs.
-        """
-        return cls(
-            tensors=topology.tensors,
-            groups=tuple(_stored(group) for group in topology.groups),
-            blocks=tuple(_stored_block(block) for block in topology.blocks),
-        )
-
-    def topology(self, where: str) -> Topology:
-        """Decode the topology, which has no costs.
-
-        Args:
-            where: The file or object that held it, for the message.
-
-        Returns:
-            The topology.
+            The description.
 
         Raises:
-            StorageError: If positions lie outside their tensor.
+            StorageError: For text that is none, or that a later version wrote.
+        """
+        return from_plain(cls, parse(text, where), where)
+
+    def inconsistency(self) -> str:
+        """Look for positions or products that the tensors do not have.
+
+        Returns:
+            A clause that describes the first; "" if there is none.
         """
         for group in self.groups:
             for member in (*group.members, *group.rescaled):
@@ -189,52 +285,8 @@ class StoredTopology:
                 shape = () if info is None else info.shape
                 inside = 0 <= member.axis < len(shape) and member.index.fits(shape[member.axis])
                 if not inside or (member.role and member.index.shape[0] != group.channels):
-                    got = f"others for {group.name} in {member.tensor}"
-                    raise StorageError(error_message(where, "hold positions of channels that its tensors have", got))
-        return Topology(
-            groups=tuple(_group(group) for group in self.groups),
-            unprunable=(),
-            products=(),
-            tensors=self.tensors,
-            blocks=tuple(block.block() for block in self.blocks),
-        )
-
-
-def _stored_block(block: DroppableBlock) -> StoredBlock:
-    return StoredBlock(
-        name=block.name,
-        tensors=block.tensors,
-        gaps=block.gaps,
-        reads=block.used_tensors,
-        exact=block.exact,
-        repeated=block.repeated,
-    )
-
-
-def _stored(group: ChannelGroup) -> StoredGroup:
-    return StoredGroup(
-        name=group.name,
-        channels=group.channels,
-        least=group.min_channels,
-        kind=group.kind,
-        members=tuple(
-            StoredMember(tensor=m.tensor, axis=m.axis, role=m.role, index=Positions.of(m.index)) for m in group.members
-        ),
-        attributes=group.attributes,
-        rescaled=tuple(
-            StoredMember(tensor=r.tensor, axis=r.axis, role="", index=Positions.of(r.index[:, None]))
-            for r in group.rescaled
-        ),
-    )
-
-
-def _group(group: StoredGroup) -> ChannelGroup:
-    return ChannelGroup(
-        name=group.name,
-        channels=group.channels,
-        min_channels=group.least,
-        kind=group.kind,
-        members=tuple(Member(tensor=m.tensor, axis=m.axis, role=m.role, index=m.index.index()) for m in group.members),
-        attributes=group.attributes,
-        rescaled=tuple(Rescale(tensor=r.tensor, axis=r.axis, index=r.index.index()[:, 0]) for r in group.rescaled),
-    )
+                    return f"others for {group.name} in {member.tensor}"
+        unknown = [
+            name for name in (*(one.weight for one in self.products), *self.input_axes) if name not in self.tensors
+        ]
+        return f"products with {unknown[0]}, which is no tensor" if unknown else ""

@@ -13,70 +13,14 @@ from fractions import Fraction
 import numpy as np
 
 from autoprune.display import summarize_names
-from autoprune.errors import ConfigurationError, error_message
+from autoprune.errors import ConfigurationError, StorageError, error_message
 from autoprune.structure.blocks import DroppableBlock, fewest_blocks, is_part
 from autoprune.structure.cost import Cost
-from autoprune.structure.groups import ChannelGroup, PositionSpan, remaining, spans_by_axis
+from autoprune.structure.groups import ChannelGroup, PositionSpan, spans_by_axis
+from autoprune.structure.products import Contraction, Product, TensorInfo
 from autoprune.structure.reasons import NOT_SEARCHED, PROTECTED, Reason
+from autoprune.structure.stored import StoredBlock, StoredGroup, Structure
 from autoprune.structure.unprunable import IneligibleModule, UnprunableLayer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    """One matrix product or convolution with a weight.
-
-    Its multiply-adds are `positions` times the number of elements of the cut weight.
-
-    Attributes:
-        weight: Name of the weight.
-        positions: How often the whole weight is used in one forward of the example inputs.
-    """
-
-    weight: str
-    positions: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contraction:
-    """A product of two activations, such as queries times keys.
-
-    Its multiply-adds are `positions` times the length of every axis in the cut model.
-
-    Attributes:
-        module: Module that computes it.
-        positions: Product of the lengths of all axes without channels.
-        axes: The spans of each axis with channels.
-    """
-
-    module: str
-    positions: int
-    axes: tuple[tuple[PositionSpan, ...], ...]
-
-    def multiply_adds(self, shares: Mapping[str, Fraction]) -> int:
-        """Count the multiply-adds in a cut model.
-
-        Args:
-            shares: Group name -> share of its channels that stays; 1 for a group that is not named.
-
-        Returns:
-            The number.
-        """
-        return self.positions * math.prod(remaining(spans, shares) for spans in self.axes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorInfo:
-    """One parameter or buffer of the dense model.
-
-    Attributes:
-        shape: Its shape.
-        item_bytes: Bytes of one element.
-        is_parameter: Whether it is a parameter.
-    """
-
-    shape: tuple[int, ...]
-    item_bytes: int
-    is_parameter: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +39,12 @@ class Topology:
             several.
         norms: Kinds of normalisation in the model, "batch" and "layer"; see `autoprune.trace.modules`.
         ineligible: Modules that were candidates for blocks, layers or heads, with the reason that rules them out.
+
+    Example:
+        >>> from autoprune import Group, Layer, structure_of_layers
+        >>> hidden, out = Group(name="hidden", channels=8), Layer(name="out", groups=("hidden",), weights=10)
+        >>> Topology.of(structure_of_layers([hidden], [out])).cost({"hidden": 4}).parameters
+        40
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -110,6 +60,50 @@ class Topology:
     _known_spans: dict[tuple[str, int], tuple[PositionSpan, ...]] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+
+    @classmethod
+    def of(cls, structure: Structure, where: str = "a structure") -> Topology:
+        """Read a description.
+
+        Args:
+            structure: Description of a model.
+            where: The file or object that held it, for the message.
+
+        Returns:
+            The topology, without the reasons why other layers stay whole.
+
+        Raises:
+            StorageError: Parts of the description contradict each other.
+        """
+        wrong = structure.inconsistency()
+        if wrong:
+            raise StorageError(error_message(where, "hold positions of channels that its tensors have", wrong))
+        return cls(
+            groups=tuple(group.group() for group in structure.groups),
+            unprunable=(),
+            products=structure.products,
+            tensors=structure.tensors,
+            blocks=tuple(block.block() for block in structure.blocks),
+            contractions=structure.contractions,
+            input_axes=structure.input_axes,
+            norms=structure.norms,
+        )
+
+    def describe(self) -> Structure:
+        """Describe the model by plain data, which a search needs and which is stored as JSON.
+
+        Returns:
+            The description, from which `Topology.of` makes a topology of the same groups, blocks and costs.
+        """
+        return Structure(
+            tensors=self.tensors,
+            groups=tuple(StoredGroup.of(group) for group in self.groups),
+            blocks=tuple(StoredBlock.of(block) for block in self.blocks),
+            products=self.products,
+            contractions=self.contractions,
+            input_axes=self.input_axes,
+            norms=self.norms,
+        )
 
     @property
     def spans(self) -> Mapping[tuple[str, int], tuple[PositionSpan, ...]]:

@@ -20,7 +20,7 @@ from autoprune.records.run_folder import FAILURES, RunFolder
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.search import attempts
 from autoprune.search.allocation.latency_model import LatencyModel
-from autoprune.search.interrupted import settle_interrupted
+from autoprune.search.interrupted import settle_folder
 from autoprune.search.ledger import EXHAUSTED, Ledger
 from autoprune.search.search import ResolveError, Search
 from autoprune.search.settings import StudySettings
@@ -93,9 +93,7 @@ class Loop:
     def _search_to_end(self) -> str:
         """Run trials until a reason to end; return the reason."""
         ledger = self._setup.ledger
-        for number in settle_interrupted(ledger, self._records, self._front()):
-            self._folder.write_failure(number, attempts.GIVEN_UP)
-            attempts.fail(ledger, number, attempts.GIVEN_UP)
+        for number in settle_folder(self._folder, ledger, self._records, self._front()):
             self._report("trial", failed=f"trial {number}: {attempts.GIVEN_UP}")
         if self._settings.storage.collect_garbage:  # a killed run may have stored a candidate without doing this
             remove_useless_weights(self._folder, self._records, self._front())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,18 +22,19 @@ from autoprune.records.ending import Ending
 from autoprune.records.problem import Problem
 from autoprune.records.run_folder import STUDY, RunFolder
 from autoprune.records.work import Work
-from autoprune.search.journal import JournalSource, matches_folder, restore
+from autoprune.search.identity import check_same, check_unused
+from autoprune.search.journal import open_ledger
 from autoprune.search.ledger import Ledger
 from autoprune.search.settings import StudySettings
 from autoprune.search.space.optimizers import resolve_optimizers
 from autoprune.search.space.space import Space, build_space
-from autoprune.search.storage import exclusive, open_journal
+from autoprune.search.storage import exclusive
 from autoprune.sensitivity.scan import count_parts, plan_scan
 from autoprune.study import checkpoints
 from autoprune.study.checkpoints import Checkpoint
 from autoprune.study.contexts import make_context
 from autoprune.study.device import store_profile, study_latency
-from autoprune.study.identity import check_same, check_unused, new_manifest, problem_of, without_new_blocks
+from autoprune.study.identity import new_manifest, problem_of, without_new_blocks
 from autoprune.study.loop import Loop, RunSetup
 from autoprune.study.preflight import (
     NOTHING_WRITTEN,
@@ -378,17 +378,8 @@ class Study:
 
     def _journal(self, records: list[CandidateRecord]) -> Ledger:
         """Return the trials of the study. A lost journal is rebuilt from its candidates. Needs the folder's lock."""
-        context, folder, settings = self._need_context("run"), self.folder, self.settings
-        front = self.front_of(records)
-        source = JournalSource(
-            records=records,
-            problem=self.problem,
-            trial_count=folder.trials_seen(),
-            space=lambda: self._space(context),
-            excess=lambda record: front.excess(record, settings.limits),
-        )
-        storage = open_journal(folder.path, partial(matches_folder, source=source), partial(restore, source=source))
-        return source.ledger(storage)
+        context = self._need_context("run")
+        return open_ledger(self.folder, records, self.problem, lambda: self._space(context))
 
 
 def _settled(settings: StudySettings, context: TrialContext) -> StudySettings:

@@ -9,8 +9,8 @@ from types import CodeType
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
+from autoprune.structure.products import Product
 from autoprune.structure.reasons import Reason, ReasonKind
-from autoprune.structure.topology import Product
 from autoprune.trace.flow import Flow
 from autoprune.trace.located import locate_reason
 from autoprune.trace.numbers import nearby_modules, numbers_in

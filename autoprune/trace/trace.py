@@ -11,8 +11,9 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from autoprune.structure.groups import ChannelGroup, Member
+from autoprune.structure.products import Contraction, TensorInfo
 from autoprune.structure.reasons import COUPLED, FEWEST, NOT_MADE, NOT_READ, ONE_CHANNEL, UNUSED, Reason
-from autoprune.structure.topology import Contraction, TensorInfo, Topology
+from autoprune.structure.topology import Topology
 from autoprune.structure.unprunable import IneligibleModule, UnprunableLayer
 from autoprune.task.data import Inputs
 from autoprune.trace.attributes import Attributes, spans_of

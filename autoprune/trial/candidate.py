@@ -88,6 +88,11 @@ class Candidate:
         note: What went wrong; "" for nothing.
         rungs: (share of the fine-tune's steps, quality) of each rung.
         fidelity: Share of the fine-tune's steps that were done; below 1 when it was stopped early.
+
+    Example:
+        >>> from autoprune import evaluate
+        >>> candidate = evaluate(plan, task)  # doctest: +SKIP
+        >>> candidate.measurement.quality, candidate.model  # doctest: +SKIP
     """
 
     plan: PruningPlan

@@ -37,6 +37,21 @@ class TrialContext:
         profiles: Circumstances in which latency is measured, the default one first.
         timing: How long latency is measured; None leaves it out.
         costs: Costs of pruned models.
+
+    Example:
+        >>> import torch
+        >>> inputs = torch.randn(200, 4)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> task = Task(
+        ...     model=model,
+        ...     example_inputs=inputs[:1],
+        ...     train=(inputs, model(inputs).argmax(1)),
+        ...     loss=nn.functional.cross_entropy,
+        ...     metrics=("accuracy",),
+        ...     quality="accuracy",
+        ... )
+        >>> TrialContext.of(task).topology.widths
+        {'0': 8}
     """
 
     task: PreparedTask

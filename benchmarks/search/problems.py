@@ -28,7 +28,8 @@ from autoprune.front.dominance import hypervolume
 from autoprune.records.sensitivity import Sensitivity
 from autoprune.sensitivity.scan import KEEP_SHARES
 from autoprune.structure.groups import ChannelGroup, Member
-from autoprune.structure.topology import Product, TensorInfo, Topology
+from autoprune.structure.products import Product, TensorInfo
+from autoprune.structure.topology import Topology
 
 KINDS = ("separable", "interactions", "bad scan", "unrelated")
 #: Hypervolume counts what is better than this error (1 - quality) and cheaper than dense.

@@ -158,8 +158,9 @@ def loaded_by(code: str) -> set[str]:
         ("from autoprune.plan.plan import PruningPlan", {"torch", "optuna", "numpy"}),
         ("from autoprune.front.front import Front", {"torch", "optuna", "plotly"}),
         ("from autoprune.report.figures import *", {"torch"}),
+        ("from autoprune import PruningSpace, SearchBackend, structure_of_costs", {"torch"}),
     ],
-    ids=["package", "plan", "front", "figures"],
+    ids=["package", "plan", "front", "figures", "backend"],
 )
 def test_what_is_light_stays_light(code: str, without: set[str]) -> None:
     assert not loaded_by(code) & without

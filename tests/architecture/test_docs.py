@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import logging
@@ -27,7 +28,6 @@ from autoprune.recovery.learning_rate import SCHEDULERS
 from autoprune.search.early_stopping import RULES
 from autoprune.search.samplers.registry import SAMPLERS
 from autoprune.search.samplers.variation import VARIATIONS
-from autoprune.search.search import Search
 from autoprune.search.space.setting_groups import SPACES
 from autoprune.structure.reasons import PAGE, REASON_KINDS
 from autoprune.surgery.weight_masks import masks
@@ -263,17 +263,43 @@ def remarks() -> Iterator[list[logging.LogRecord]]:
     optuna.logging.set_verbosity(before)
 
 
-def test_the_search_of_the_search_page_can_be_run(remarks: list[logging.LogRecord]) -> None:
-    page = (ROOT / "docs" / "search.md").read_text().partition("## The search without a study")[2]
+def python_of(page: str) -> list[str]:
+    """The Python on a page of docs/."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_search_of_the_backend_page_can_be_run(
+    remarks: list[logging.LogRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     found: dict[str, object] = {}
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    exec(code, found)
-    search = found["search"]
-    assert isinstance(search, Search)
-    assert len(search.records) == search.state.settings.trials
-    assert {record.origin for record in search.records} >= {"dense", "uniform", "sampled"}
-    assert not remarks, "Optuna says nothing of a study that it keeps in memory"
-    assert optuna.logging.get_verbosity() == optuna.logging.INFO
+    searched, _ = python_of("backend.md")
+    exec(searched, found)
+    run = found["run"]
+    assert isinstance(run, autoprune.Run)
+    assert len(run.records) == 20
+    assert {record.origin for record in run.records} >= {"dense", "uniform", "sampled"}
+    assert any(record.dropped == ("block",) for record in run.records)
+    assert not remarks, "Optuna says nothing of a study that is ours"
+
+
+def test_the_own_study_of_the_backend_page_can_be_run() -> None:
+    found: dict[str, object] = {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    exec(python_of("backend.md")[1], found)
+    assert isinstance(found["plan"], autoprune.PruningPlan)
+
+
+@pytest.mark.parametrize("page", ["structure.md", "backend.md"])
+def test_pages_for_users_show_what_the_package_exports(page: str) -> None:
+    for tree in map(ast.parse, python_of(page)):
+        for node in ast.walk(tree):
+            deep = isinstance(node, ast.ImportFrom) and str(node.module).startswith("autoprune")
+            assert not deep, ast.unparse(node)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "autoprune":
+                assert node.attr in autoprune.__all__, node.attr
+            names = {"discover", "cut", "KeptChannels", "SearchBackend", "PruningSpace", "apply", "evaluate"}
+            assert not (isinstance(node, ast.Name) and node.id in names), f"{node.id} stands without its package"
 
 
 @pytest.mark.parametrize(("header", "names"), [("pattern", PATTERNS), ("spread", SPREADS)])

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial
 
 from autoprune.plan.allocation import GroupPlan
 from autoprune.plan.plan import PruningPlan
@@ -148,3 +149,19 @@ def reach(settings: SpaceSettings, topology: Topology) -> dict[str, dict[str, in
         label: {name: int(width) for name, width in zip(cost.names, widths, strict=True)}
         for label, widths in rows.items()
     }
+
+
+def suggest(trial: BaseTrial, space: Space) -> None:
+    """Set every parameter of the space, as queued or as the sampler proposes.
+
+    Args:
+        trial: Running trial, or one whose parameters are known.
+        space: Search space.
+    """
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, FloatDistribution):
+            trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        elif isinstance(distribution, IntDistribution):
+            trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+        elif isinstance(distribution, CategoricalDistribution):
+            trial.suggest_categorical(name, distribution.choices)

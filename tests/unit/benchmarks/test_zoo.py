@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
-from autoprune.structure.topology import TensorInfo
+from autoprune.structure.products import TensorInfo
 from autoprune.surgery.cut import cut
 from benchmarks.zoo.absent import WithoutAbsent, plain
 from benchmarks.zoo.check import DRAWS, check, compare, cost_fault, drawn, layers_fault, stays

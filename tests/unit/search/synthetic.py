@@ -20,7 +20,8 @@ from autoprune.search.search import Search
 from autoprune.search.settings import StudySettings
 from autoprune.search.state import Model, costs_of_widths
 from autoprune.structure.groups import ChannelGroup, Member
-from autoprune.structure.topology import Product, TensorInfo, Topology
+from autoprune.structure.products import Product, TensorInfo
+from autoprune.structure.topology import Topology
 from tests.settings import space_of, study_of
 
 #: Width of each group, and how much it hurts to narrow it.

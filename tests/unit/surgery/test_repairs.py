@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.codec import from_plain, parse, to_plain
+from autoprune.codec import to_plain
 from autoprune.errors import SurgeryError
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
 from autoprune.proof.repairs import ScaleCorrection, candidate_repairs
 from autoprune.structure.groups import ChannelGroup, Member
-from autoprune.structure.stored import StoredTopology
+from autoprune.structure.stored import Structure
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut
 from autoprune.surgery.mask import mask
@@ -38,8 +38,8 @@ def positions(group: ChannelGroup) -> dict[str, list[int]]:
 def test_a_config_that_layers_share_is_one_layers_own_once_that_loses_heads() -> None:
     model, tokens, topology = surveyed("counts_in_a_config")
     kept = KeptChannels(groups={"layers.0.qkv_proj": (1,)})
-    text = json.dumps(to_plain(StoredTopology.of(topology)))
-    read = from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
+    text = json.dumps(to_plain(topology.describe()))
+    read = Topology.of(Structure.from_json(text, "here"), "here")
     assert isinstance(tokens, Tensor)
     for known in (topology, read):
         smaller = cut(model, known, kept)

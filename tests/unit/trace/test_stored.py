@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoprune.codec import from_plain, parse, to_plain
+from autoprune.codec import to_plain
+from autoprune.errors import StorageError
 from autoprune.plan.kept import KeptChannels
 from autoprune.proof.discover import discover_structure
-from autoprune.structure.stored import Positions, StoredTopology
+from autoprune.structure.stored import Positions, Structure
 from autoprune.structure.topology import Topology
 from autoprune.surgery.cut import cut, rebuild
 from tests.unit.surgery.attentions import MIXES, Attention, Model
@@ -22,8 +23,8 @@ from tests.zoo.registry import ZOO, random_kept, specimen
 
 
 def read_back(topology: Topology) -> Topology:
-    text = json.dumps(to_plain(StoredTopology.of(topology)))
-    return from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
+    text = json.dumps(to_plain(topology.describe()))
+    return Topology.of(Structure.from_json(text, "here"), "here")
 
 
 @torch.no_grad()
@@ -31,6 +32,8 @@ def assert_rebuilt(model: nn.Module, topology: Topology, kept: KeptChannels, inp
     """Cut by one, rebuilt by the other from a definition of other weights: the same to the last bit."""
     again = read_back(topology)
     assert again.fingerprint() == topology.fingerprint()
+    assert again.cost(kept.widths, kept.dropped) == topology.cost(kept.widths, kept.dropped)
+    assert again.describe() == topology.describe()
     measured = cut(model, topology, kept)
     other = cut(model, topology, KeptChannels(groups={}))  # a whole copy
     for parameter in other.parameters():
@@ -131,11 +134,11 @@ def test_what_blocks_hand_on_comes_back() -> None:
 def test_blocks_of_version_1_hand_on_their_input() -> None:
     """Before branches and layers a block was one module, and said which argument it handed on."""
     model, topology, inputs = reader()
-    data = to_plain(StoredTopology.of(topology))
+    data = to_plain(topology.describe())
     assert isinstance(data, dict)
     old = {"name": "block", "source": 0, "position": None, "outputs": 1, "tensors": ["block.f.weight", "block.f.bias"]}
     text = json.dumps({**data, "version": 1, "blocks": [old]})
-    again = from_plain(StoredTopology, parse(text, "here"), "here").topology("here")
+    again = Topology.of(Structure.from_json(text, "here"), "here")
     kept = KeptChannels(groups={"hidden.0": (1, 3, 4)}, dropped=("block",))
     assert torch.equal(cut(model, again, kept)(inputs), cut(model, topology, kept)(inputs))
     assert again.blocks[0].exact and not again.blocks[0].is_branch
@@ -144,8 +147,25 @@ def test_blocks_of_version_1_hand_on_their_input() -> None:
 def test_numbers_of_modules_of_version_2_count_runs() -> None:
     """Before version 3 the spans of a number were called runs."""
     _, topology, _ = reader()
-    text = json.dumps(to_plain(StoredTopology.of(topology)))
+    text = json.dumps(to_plain(topology.describe()))
     assert '"spans": [{"positions"' in text
-    old = text.replace('"version": 3', '"version": 2').replace('"spans": [{"positions"', '"runs": [{"positions"')
-    again = from_plain(StoredTopology, parse(old, "here"), "here").topology("here")
+    old = text.replace('"version": 4', '"version": 2').replace('"spans": [{"positions"', '"runs": [{"positions"')
+    again = Topology.of(Structure.from_json(old, "here"), "here")
     assert [group.attributes for group in again.groups] == [group.attributes for group in topology.groups]
+
+
+def test_a_structure_of_version_3_has_no_costs() -> None:
+    _, topology, _ = reader()
+    data = json.loads(topology.describe().to_json())
+    old = {name: value for name, value in data.items() if name in ("tensors", "groups", "blocks")}
+    again = Structure.from_json(json.dumps({**old, "version": 3}))
+    assert Topology.of(again).widths == topology.widths
+    assert not again.products
+
+
+def test_a_product_of_no_tensor_is_refused() -> None:
+    _, topology, _ = reader()
+    data = json.loads(topology.describe().to_json())
+    data["products"][0]["weight"] = "elsewhere"
+    with pytest.raises(StorageError, match="elsewhere, which is no tensor"):
+        Topology.of(Structure.from_json(json.dumps(data)))

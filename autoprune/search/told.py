@@ -1,0 +1,218 @@
+"""Measurements that a caller tells of a trial: numbers by the names of costs and metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+
+from autoprune.errors import ConfigurationError, UnknownNameError, error_message, raise_all
+from autoprune.plan.kept import KeptChannels
+from autoprune.plan.resolved import ResolvedPlan
+from autoprune.plan.validation import is_finite, is_non_negative
+from autoprune.records.candidate import CandidateRecord
+from autoprune.records.measurement import DEFAULT_PROFILE, Latency, Measurement
+from autoprune.records.objectives import Objective
+from autoprune.records.problem import Problem
+from autoprune.records.work import Work
+from autoprune.search.proposal import Result
+from autoprune.structure.cost import STRUCTURE_COSTS
+from autoprune.structure.topology import Topology
+
+#: A cost, or a cost and its standard error, which latencies have.
+Told = float | tuple[float, float]
+#: Half the width of a 95 % interval in standard errors.
+_HALF_WIDTH = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """Further facts of a trial, all of which may be left out.
+
+    Attributes:
+        kept: Group -> indices of the channels that stay; for other groups as many as planned, the first ones.
+        trained: Samples passed forward and backward.
+        forward: Samples passed forward alone.
+        seconds: Phase -> time spent in it.
+        rungs: (share of the fine-tune's steps, quality) at each rung.
+        fidelity: Share of the fine-tune's steps that were done, in (0, 1]; below 1 where it was stopped early.
+        note: What went wrong, so that no other trial starts from its weights; "" for nothing.
+
+    Example:
+        >>> Details(trained=6400, seconds={"train": 12.5}).fidelity
+        1.0
+    """
+
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    trained: int = 0
+    forward: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    rungs: tuple[tuple[float, float], ...] = ()
+    fidelity: float = 1.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        faults = [
+            error_message(name, "be an integer >= 0", repr(getattr(self, name)))
+            for name in ("trained", "forward")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0
+        ]
+        if not (is_finite(self.fidelity) and 0 < self.fidelity <= 1):
+            faults.append(error_message("fidelity", "lie in (0, 1]", repr(self.fidelity)))
+        raise_all("the details of a trial", faults)
+
+    def result(self, measurement: Measurement, plan: ResolvedPlan, topology: Topology) -> Result:
+        """Return the outcome of a trial.
+
+        Args:
+            measurement: Its numbers.
+            plan: Its plan.
+            topology: Structure of the dense model.
+
+        Returns:
+            The outcome.
+
+        Raises:
+            SurgeryError: Channels are kept that the model does not have.
+        """
+        planned = plan.first_channels
+        kept = KeptChannels(groups={**planned.groups, **self.kept}, dropped=planned.dropped)
+        kept.check(topology)
+        return Result(
+            measurement=measurement,
+            kept=kept,
+            work=Work(trained=self.trained, forward=self.forward),
+            seconds=self.seconds,
+            rungs=self.rungs,
+            fidelity=self.fidelity,
+            note=self.note,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Numbers of a trial, as they are told.
+
+    Attributes:
+        quality: Value of the metric that the search keeps up.
+        quality_error: Its standard error; 0 where that is unknown.
+        costs: Name of a cost -> number, or number and standard error.
+        metrics: Name of a further metric -> value.
+    """
+
+    quality: float
+    quality_error: float
+    costs: Mapping[str, Told]
+    metrics: Mapping[str, float]
+
+    def measurement(self, expected: Measurement, problem: Problem, dense: CandidateRecord | None) -> Measurement:
+        """Check the numbers, and return them as the record of a candidate holds them.
+
+        Args:
+            expected: Costs that follow from the structure, for those that are not told.
+            problem: Objectives, limits and metrics of the search.
+            dense: Record of the dense model, whose latencies others are compared with; None for its own trial.
+
+        Returns:
+            The measurement.
+
+        Raises:
+            UnknownNameError: There is no such cost or metric.
+            ConfigurationError: A number is missing, or is none.
+        """
+        raise_all("the numbers of a trial", [*self._faults(problem)])
+        known = problem.costs
+        plain = {name: _number(told) for name, told in self.costs.items() if not known[name].is_timed}
+        parts = {name: round(plain[name]) for name in STRUCTURE_COSTS if name in plain}
+        parameters = parts.get("parameters", expected.parameters)
+        nonzero = round(plain.get("nonzero_parameters", parameters))
+        rest = {name: number for name, number in plain.items() if name not in (*STRUCTURE_COSTS, "nonzero_parameters")}
+        timed = {name: told for name, told in self.costs.items() if known[name].is_timed}
+        return replace(
+            expected,
+            quality=float(self.quality),
+            quality_error=float(self.quality_error),
+            metrics={**self.metrics, problem.metric: float(self.quality)},
+            latencies={_profile(name): _latency(known[name], told, dense) for name, told in timed.items()},
+            costs=rest,
+            nonzero_parameters=nonzero,
+            **parts,  # type: ignore[arg-type]  # integers
+        )
+
+    def _faults(self, problem: Problem) -> Iterator[str]:
+        known, metrics = problem.costs, problem.further_metrics
+        _refuse_unknown("a cost", self.costs, known)
+        _refuse_unknown("a metric", self.metrics, metrics)
+        if not is_finite(self.quality):
+            remedy = "Tell a trial without a quality by tell_failed."
+            yield error_message("the quality", "be a finite number", repr(self.quality), remedy)
+        if not is_non_negative(self.quality_error):
+            yield error_message("quality_error", "be a finite number >= 0", repr(self.quality_error))
+        for name, told in self.costs.items():
+            yield from _faults_of_cost(name, told, timed=known[name].is_timed)
+        wrong = [name for name, value in self.metrics.items() if not is_finite(value)]
+        yield from (error_message(f"the metric {name}", "be a finite number", self.metrics[name]) for name in wrong)
+        missing = [name for name in _wanted(problem) if name not in self.costs and name not in self.metrics]
+        for name in missing:
+            yield error_message("the numbers of a trial", f"have {name}, an objective or limit", "none")
+
+
+def _refuse_unknown(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(what, name, known)
+
+
+def _wanted(problem: Problem) -> Iterator[str]:
+    """Yield the objectives and limits that do not follow from the structure."""
+    limited = {limit.objective for limit in problem.limits.each.values() if not limit.drop}
+    for name in dict.fromkeys((*problem.objectives, *sorted(limited))):
+        if name not in ("quality", problem.metric, *STRUCTURE_COSTS, "nonzero_parameters"):
+            yield name
+
+
+def _faults_of_cost(name: str, told: Told, *, timed: bool) -> Iterator[str]:
+    wants = "be a finite number > 0, or such a number and its standard error" if timed else "be a finite number >= 0"
+    if isinstance(told, tuple):
+        right = timed and len(told) == 2 and all(is_non_negative(one) for one in told) and told[0] > 0
+    else:
+        right = is_non_negative(told) and (told > 0 or not timed)
+    if not right:
+        yield error_message(f"the cost {name}", wants, repr(told))
+
+
+def _number(told: Told) -> float:
+    return float(told[0] if isinstance(told, tuple) else told)
+
+
+def _profile(name: str) -> str:
+    return name.partition("[")[2].removesuffix("]") or DEFAULT_PROFILE
+
+
+def _latency(cost: Objective, told: Told, dense: CandidateRecord | None) -> Latency:
+    """Return a latency with its ratio to the dense model's, and the intervals that follow from the standard errors."""
+    value, error = _number(told), float(told[1]) if isinstance(told, tuple) else 0.0
+    whole = None if dense is None else dense.search.latencies.get(_profile(cost.name))
+    if dense is not None and whole is None:
+        got = f"none for the dense model, trial {dense.number}"
+        raise ConfigurationError(error_message(f"the cost {cost.name}", "be told of the dense model first", got))
+    reference, spread = (value, 0.0) if whole is None else (whole.latency_ms, _spread(whole))
+    ratio, relative = value / reference, math.hypot(error / value, spread)
+    return Latency(
+        latency_ms=value,
+        low_ms=value * math.exp(-_HALF_WIDTH * error / value),
+        high_ms=value * math.exp(_HALF_WIDTH * error / value),
+        dense_ms=reference,
+        ratio=ratio,
+        ratio_low=ratio * math.exp(-_HALF_WIDTH * relative),
+        ratio_high=ratio * math.exp(_HALF_WIDTH * relative),
+        backend="told",
+        rounds=1,
+        clock="device",
+    )
+
+
+def _spread(latency: Latency) -> float:
+    """Return the relative standard error of a latency that was told."""
+    return math.log(latency.high_ms / latency.latency_ms) / _HALF_WIDTH
