@@ -7,6 +7,7 @@ import typer
 from autoprune.cli.choose import choose
 from autoprune.cli.explain import explain
 from autoprune.cli.export import export
+from autoprune.cli.export_optuna import export_optuna
 from autoprune.cli.front import front
 from autoprune.cli.importances import importances
 from autoprune.cli.mark import mark
@@ -23,6 +24,6 @@ app = typer.Typer(
     help="Search how to prune a trained PyTorch model: smaller, faster, and how much accuracy it costs.",
 )
 #: Commands in the order of the help.
-COMMANDS = (explain, profile, run, front, choose, mark, note, importances, solve, report, export)
+COMMANDS = (explain, profile, run, front, choose, mark, note, importances, solve, report, export, export_optuna)
 for command in COMMANDS:
     app.command()(command)

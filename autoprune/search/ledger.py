@@ -37,7 +37,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
 @contextlib.contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """Keep Optuna from telling that it creates or opens a study, inside the block."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
@@ -67,7 +67,7 @@ class Ledger:
             storage: Optuna storage.
             problem: Objectives of the study.
         """
-        with _without_remarks():
+        with without_remarks():
             study = optuna.create_study(
                 storage=storage,
                 study_name=STUDY_NAME,
