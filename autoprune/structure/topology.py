@@ -141,7 +141,14 @@ class Topology:
         )
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Raise ConfigurationError for the first name that is no group."""
+        """Check that names are those of groups.
+
+        Args:
+            names: Any names.
+
+        Raises:
+            ConfigurationError: For the first name that is none.
+        """
         for name in names:
             self.group(name)
 
@@ -226,7 +233,15 @@ class Topology:
         return Cost(parameters=parameters, multiply_adds=multiply_adds, size_bytes=size_bytes)
 
     def share(self, widths: Mapping[str, int], dropped: Iterable[str] = ()) -> float:
-        """Compute the multiply-adds of a cut model as a share of the dense model's; arguments as in `cost`."""
+        """Compute the multiply-adds of a cut model as a share of the dense model's.
+
+        Args:
+            widths: Group name -> number of channels that stay; all of them for a group that is not named.
+            dropped: Names of blocks that are dropped.
+
+        Returns:
+            The share.
+        """
         return self.cost(widths, dropped).multiply_adds / max(self.cost({}).multiply_adds, 1)
 
     def without(self, withdrawn: Mapping[str, Reason]) -> Topology:
@@ -326,7 +341,11 @@ class Topology:
         return found.without_blocks(dict.fromkeys(unwanted, why))
 
     def fingerprint(self) -> str:
-        """Hash groups, members and shapes to 16 digits: models with equal fingerprints can exchange plans."""
+        """Hash groups, members and shapes: models with equal fingerprints can exchange plans.
+
+        Returns:
+            16 digits.
+        """
         data = [
             [group.name, group.channels, [(m.tensor, m.axis, m.role, _digest(m.index)) for m in group.members]]
             for group in self.groups
