@@ -137,7 +137,7 @@ class Repeats:
         import pandas as pd
 
         table = self.table(cost).drop(columns="study").astype(float)
-        low, high = _ranks(len(table))
+        low, high = median_interval(len(table))
         ordered = np.sort(table.to_numpy(), axis=0)
         return pd.DataFrame(
             {"median": table.median().to_numpy(), "low": ordered[low], "high": ordered[high]}, index=table.columns
@@ -152,8 +152,15 @@ def _scanned(run: Run) -> tuple[int, float]:
     return work.total, sensitivity.seconds
 
 
-def _ranks(count: int) -> tuple[int, int]:
-    """Return the positions of the median's 95 % interval among sorted values; first and last for fewer than six."""
+def median_interval(count: int) -> tuple[int, int]:
+    """Compute the places of the median's 95 % interval among sorted values.
+
+    Args:
+        count: Number of values.
+
+    Returns:
+        (lower place, upper place); the first and the last for fewer than six values.
+    """
     if count < 6:
         return 0, count - 1
     # The normal approximation of the binomial, rounded outwards.

@@ -3,30 +3,25 @@
 The deviations of one model carry its standard error; those of two models on the same samples carry the standard error
 of their difference, and resampling them is a bootstrap over the samples (`records.paired`). They come from the
 jackknife: the value without each fold in turn. Folds are random, differ in size by one sample at most, and do not
-depend on batches.
-
-Source: Busing, Meijer, van der Leeden, Delete-m jackknife for unequal m, 1999. Why this mechanism:
-docs/decisions/0011-paired-noise.md.
+depend on batches. Why this mechanism: docs/decisions/0011-paired-noise.md.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat, dim_zero_sum
 
+from autoprune.measure.counted import Counted
+from autoprune.measure.jackknife import FOLDS, computed, folds_of, of_the_rest, parts_of, spread_out
 from autoprune.task.functions import FunctionMetric
 from autoprune.task.prepare import PreparedTask
 
-#: Folds; their number decides the precision of the standard error, about 1 / sqrt(2 FOLDS).
-FOLDS = 200
 #: Folds of a function of the user, which may take long, and of very many samples.
 FEW_FOLDS = 20
 #: Folds of metrics that have no value without a fold, whose own values are compared.
@@ -35,8 +30,6 @@ SEPARATE_FOLDS = 10
 _WORK = 2**24
 #: Entries of predictions that are gathered before folds are updated.
 _GATHERED = 2**20
-#: A number whose multiples look random in their middle bits (Knuth's multiplicative hashing).
-_SPREAD = 2654435761
 #: (position of a metric among the nested ones, name of its state).
 _State = tuple[int, str]
 
@@ -93,14 +86,18 @@ class Folds:
             if self._kept is not None:
                 self._kept.update(predictions, targets, positions)
                 continue
-            self._kept = _Whole(self._task)
-            if not self._kept.update(predictions, targets, positions):
-                self._kept = _Separate(self._task)
-                self._kept.update(predictions, targets, positions)
+            kinds: tuple[type[_Kept], ...] = (Counted, _Whole, _Separate)
+            for kind in kinds:
+                self._kept = kind(self._task)
+                if self._kept.update(predictions, targets, positions):
+                    break
 
 
 class _Kept(Protocol):
     """State of the folds."""
+
+    def __init__(self, task: PreparedTask) -> None:
+        """Begin without samples."""
 
     def update(self, predictions: Tensor, targets: Tensor, positions: Tensor) -> bool:
         """Take samples at positions; return whether every fold could."""
@@ -114,7 +111,7 @@ class _Whole:
 
     def __init__(self, task: PreparedTask) -> None:
         self._task, self._metric = task, task.new_metric(task.quality)
-        self._parts = [part for part in self._metric.modules() if isinstance(part, Metric)]
+        self._parts = parts_of(self._metric)
         self._sizes = torch.zeros(FOLDS, dtype=torch.long)
         #: State -> its sum [FOLDS, ...], or (fold, entries) of each update.
         self._sums: dict[_State, Tensor] = {}
@@ -163,8 +160,8 @@ class _Whole:
         sizes = {fold: size for fold in range(count) if (size := int(self._sizes[fold::count].sum()))}
         whole = self._without(count, count) if entries * FEW_FOLDS <= _WORK else None  # no fold has this number
         if whole is None or not math.isclose(whole, value, rel_tol=1e-3, abs_tol=1e-6):
-            return _spread_out([self._of(fold, count) for fold in sizes])
-        return _of_the_rest([self._without(fold, count) for fold in sizes], [*sizes.values()])
+            return spread_out([self._of(fold, count) for fold in sizes])
+        return of_the_rest([self._without(fold, count) for fold in sizes], [*sizes.values()])
 
     def _of(self, fold: int, count: int) -> float | None:
         """Compute the metric of one fold of `count`."""
@@ -207,35 +204,14 @@ class _Separate:
     def deviations(self, value: float) -> list[float]:
         """Compute the deviations of the folds' own values."""
         del value
-        return _spread_out([computed(metric) for metric in self._metrics if metric.update_called])
-
-
-def computed(metric: Metric) -> float | None:
-    """Compute a metric.
-
-    Args:
-        metric: A metric that was updated.
-
-    Returns:
-        Its value; None when it fails, warns, or is not finite.
-    """
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            value = float(metric.compute())
-        except Exception:  # such as for R2 of one sample
-            return None
-    return value if math.isfinite(value) and not said else None
+        return spread_out([computed(metric) for metric in self._metrics if metric.update_called])
 
 
 def _split(positions: Tensor, count: int) -> Iterable[tuple[int, Tensor]]:
-    """Yield (fold, indices of its samples) for the folds that have some.
-
-    Every `count` samples fill all folds, beginning with another fold: repeating data does not gather in one fold.
-    """
-    turns = (positions // count * _SPREAD) >> 16
-    order = torch.argsort((positions + turns) % count, stable=True)
-    folds, sizes = torch.unique((positions + turns) % count, return_counts=True)
+    """Yield (fold, indices of its samples) for the folds that have some."""
+    found = folds_of(positions, count)
+    order = torch.argsort(found, stable=True)
+    folds, sizes = torch.unique(found, return_counts=True)
     yield from zip(folds.tolist(), torch.split(order, sizes.tolist()), strict=True)
 
 
@@ -249,26 +225,3 @@ def _runs_of_one_shape(batches: Sequence[tuple[Tensor, Tensor]]) -> Iterable[lis
         run.append(batch)
     if run:
         yield run
-
-
-def _of_the_rest(values: Sequence[float | None], sizes: Sequence[int]) -> list[float]:
-    """Compute deviations from the values without each fold, which may be missing."""
-    total, known = sum(sizes), [position for position, value in enumerate(values) if value is not None]
-    if len(known) < 2:
-        return []
-    rest = {position: total - sizes[position] for position in known}
-    mean = sum(rest[p] * (values[p] or 0.0) for p in known) / sum(rest.values())
-    scale = math.sqrt(len(values) / len(known))  # the missing folds are like the others
-    return [
-        0.0 if value is None else scale * math.sqrt(rest[position] / total) * (mean - value)
-        for position, value in enumerate(values)
-    ]
-
-
-def _spread_out(values: Sequence[float | None]) -> list[float]:
-    """Compute deviations from the values of each fold, which may be missing: those of their mean."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return []
-    mean, count = sum(known) / len(known), len(known)
-    return [0.0 if value is None else (value - mean) / math.sqrt(count * (count - 1)) for value in values]

@@ -32,14 +32,18 @@ def give_back(above: float) -> None:
     Args:
         above: Bytes of resident memory above which freed memory is returned.
     """
-    trim = _trim()
+    trim = malloc_trim()
     if trim is not None and resident() > above:
         trim(0)
 
 
 @cache
-def _trim() -> Callable[[int], int] | None:
-    """Return `malloc_trim` of the C library, None if another library is in use."""
+def malloc_trim() -> Callable[[int], int] | None:
+    """Find the function of the C library that returns freed memory.
+
+    Returns:
+        The function; None if the library is not that of GNU.
+    """
     try:
         found: Callable[[int], int] = ctypes.CDLL("libc.so.6").malloc_trim
     except (OSError, AttributeError):

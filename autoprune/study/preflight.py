@@ -105,7 +105,7 @@ def _checks(space: SpaceSettings, context: TrialContext, scanned: tuple[str, ...
             yield partial(check_applicable, (name,), replace(topology, groups=fit), refused=found.channels)
     if topology.groups and not masked and not topology.blocks:
         yield partial(_check_room, space, topology)
-    lengths = _lengths(space, topology)
+    lengths = lengths_within_reach(space, topology)
     paces = tuple(itertools.product(space.recovery.rates, lengths))
     for name, schedule in itertools.product(space.recovery.schedulers, space.schedule.names):
         yield partial(_check_schedules, name, SchedulePlan(name=schedule), context, paces)
@@ -148,8 +148,16 @@ def _check_schedules(
         check_schedule(name, schedule, context, rate, steps)
 
 
-def _lengths(space: SpaceSettings, topology: Topology) -> list[int]:
-    """Return the shortest fine-tune, the longest at dense cost, and the longest at any cost, in steps."""
+def lengths_within_reach(space: SpaceSettings, topology: Topology) -> list[int]:
+    """Compute how long fine-tunes of a space can be.
+
+    Args:
+        space: Settings of the space.
+        topology: Structure of the dense model.
+
+    Returns:
+        The shortest fine-tune, the longest at dense cost, and the longest at any cost, in steps.
+    """
     fewest, most = space.recovery.lengths
     narrowest = reach(space.changed({"structure.round_to": 1}), topology)["smallest"] if topology.groups else {}
     blocks = [block.name for block in topology.blocks]

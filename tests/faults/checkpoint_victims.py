@@ -1,26 +1,20 @@
-"""Processes that are killed while a checkpoint is written. Run as `python -m tests.faults.checkpoint_victims DIR`.
+"""Processes that are killed while a checkpoint is written.
 
-As in victims: a child is forked for each moment, which runs a study in DIR/<moment> and kills itself there.
+As in victims: a child is forked for each moment, which runs a study in a folder of its name and kills itself there.
 """
 
 from __future__ import annotations
 
-import os
+import functools
 import shutil
-import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
 
 import autoprune
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
-from autoprune.trial.context import TrialContext
-from tests.discoveries import kept_for_the_run
+from tests.faults.processes import is_killed
 from tests.faults.victims import before_rename, die
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
@@ -88,33 +82,15 @@ MOMENTS: dict[str, tuple[Callable[[], object], ...]] = {
 }
 
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
-    with kept_for_the_run():
-        TrialContext.of(task())  # trains and discovers the model that all children share
-        kill(folder)
+def run(prepare: Callable[[], object], out: Path) -> None:
+    prepare()
+    autoprune.Study.create(task(), chosen(), out=out).run()
 
 
-def kill(folder: Path) -> None:
-    """Run a study for each moment, and print those at which it was killed."""
-    for moment, deaths in MOMENTS.items():
-        killed = []
-        for prepare in deaths:
-            child = os.fork()
-            if child == 0:
-                try:
-                    prepare()
-                    autoprune.Study.create(task(), chosen(), out=folder / moment).run()
-                except Exception:
-                    traceback.print_exc()
-                finally:
-                    os._exit(0)
-            _, status = os.waitpid(child, 0)
-            killed.append(os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-        if all(killed):
-            sys.stdout.write(f"{moment}\n")
-            sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def killed_moments(folder: Path) -> list[str]:
+    """Run a study for each moment; the moments at each death of which its process was killed."""
+    return [
+        moment
+        for moment, deaths in MOMENTS.items()
+        if all(is_killed(functools.partial(run, prepare, folder / moment)) for prepare in deaths)
+    ]

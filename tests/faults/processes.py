@@ -1,23 +1,34 @@
-"""Runs of a module whose processes die, in a process of its own."""
+"""Processes that end in the middle of their work: children of the tests' process, which has imported everything."""
 
 from __future__ import annotations
 
-import subprocess
+import os
+import signal
 import sys
-from pathlib import Path
+import traceback
+from collections.abc import Callable
 
-from tests.end_to_end.script import ROOT, environment
+
+def start(work: Callable[[], object]) -> int:
+    """The process id of a child that does the work, and ends with 0, or 1 after any exception."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
 
 
-def victims(module: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What `python -m tests.faults.MODULE FOLDER` gave; it has to end well itself."""
-    result = subprocess.run(
-        [sys.executable, "-m", f"tests.faults.{module}", str(folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result
+def forked(work: Callable[[], object]) -> int:
+    """The status of a child that does the work, as `os.waitpid` gives it."""
+    return os.waitpid(start(work), 0)[1]
+
+
+def is_killed(work: Callable[[], object]) -> bool:
+    """Whether a child that does the work is killed by SIGKILL."""
+    status = forked(work)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,9 @@ from safetensors.torch import load_file
 
 import autoprune
 from autoprune.records.candidate import CandidateRecord
-from tests.end_to_end.script import Outcome, command, environment, files, write
-from tests.faults.processes import victims
-from tests.faults.victims import LOSS, MOMENTS, brief
+from tests.end_to_end.script import Outcome, command, files, write
+from tests.faults.processes import start
+from tests.faults.victims import LOSS, MOMENTS, brief, killed_moments
 from tests.tasks import flat_task
 from tests.unit.study.small import comparable, journal_trials
 
@@ -47,8 +45,7 @@ def task() -> autoprune.Task:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run folder for each moment, each left by a process that was killed."""
     folder = tmp_path_factory.mktemp("killed")
-    result = victims("victims", folder)
-    assert result.stdout.split() == list(MOMENTS), result.stderr
+    assert killed_moments(folder) == list(MOMENTS)
     return folder
 
 
@@ -114,27 +111,26 @@ class Shot:
 def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
     folder = tmp_path_factory.mktemp("shot")
     script, out = write(folder), folder / "out"
-    arguments = [sys.executable, "-m", "autoprune", "run", str(script), "--out", str(out), "--trials", "200"]
-    process = subprocess.Popen(
-        arguments, env=environment(SECONDS_A_STEP="0.05"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+
+    def work() -> None:
+        os.environ["SECONDS_A_STEP"] = "0.05"
+        command("run", script, "--out", out, "--trials", 200)
+
+    child = start(work)
     try:
         while not (out / "candidates" / "00002").is_dir():
-            assert process.poll() is None, process.communicate()[0].decode()
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it has to be running"
             time.sleep(0.005)
         second = command("run", script, "--out", out, "--trials", 200)
-        assert process.poll() is None, "the first one has to be running still"
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the first one has to be running still"
         # Its next trial trains for a quarter of a second: this is the middle of it.
         seen = len(list((out / "candidates").glob("[0-9]*")))
         while len(list((out / "candidates").glob("[0-9]*"))) == seen:
             time.sleep(0.005)
         time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
     finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     return Shot(script=script, out=out, second=second, finished=files(out / "candidates"))
 
 

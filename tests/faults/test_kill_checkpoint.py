@@ -10,8 +10,7 @@ import torch
 import autoprune
 from autoprune.records.run_folder import RunFolder
 from autoprune.study import checkpoints
-from tests.faults.checkpoint_victims import MOMENTS, chosen, task
-from tests.faults.processes import victims
+from tests.faults.checkpoint_victims import MOMENTS, chosen, killed_moments, task
 from tests.unit.study.small import comparable
 
 #: Epochs of the trial that was killed whose checkpoints each moment must leave, of the second that trains.
@@ -29,8 +28,7 @@ LEFT = {
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one run folder for each moment, each left by a process that was killed."""
     folder = tmp_path_factory.mktemp("killed")
-    result = victims("checkpoint_victims", folder)
-    assert result.stdout.split() == list(MOMENTS), result.stderr
+    assert killed_moments(folder) == list(MOMENTS)
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 import autoprune
-from tests.faults.processes import victims
+from tests.faults.trial_victims import starts_of_each
 from tests.unit.study.small import journal_trials
 
 
@@ -16,12 +16,7 @@ from tests.unit.study.small import journal_trials
 def starts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
     """The run folders' parent, and how each start of each study ended."""
     folder = tmp_path_factory.mktemp("starts")
-    result = victims("trial_victims", folder)
-    found: dict[str, list[str]] = {}
-    for line in result.stdout.splitlines():
-        name, _, how = line.partition(" ")
-        found.setdefault(name, []).append(how)
-    return folder, found
+    return folder, starts_of_each(folder)
 
 
 def test_after_three_starts_the_trial_is_left_behind(starts: tuple[Path, dict[str, list[str]]]) -> None:

@@ -1,26 +1,18 @@
-"""Starts of a study in which one trial always ends its process. Run as `python -m tests.faults.trial_victims DIR`.
-
-Each start is a child that is forked, which saves importing torch for each. Prints a line for each start: the study, and
-how its child ended: "signal 9", "exit 0" where the trial left by itself, or "done: " and what the run said.
-"""
+"""Starts of a study in which one trial always ends its process; each start is a child that is forked."""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
 
 import autoprune
 from autoprune.errors import AutopruneError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
-from autoprune.trial.context import TrialContext
-from tests.discoveries import kept_for_the_run
+from tests.faults.processes import forked
 from tests.tasks import flat_task
 from tests.unit.study.small import settings, space
 
@@ -63,14 +55,13 @@ def start(out: Path, number: int, die: Callable[[], object]) -> str:
 def ended(out: Path, number: int, die: Callable[[], object]) -> str:
     """What became of one start."""
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, f"done: {start(out, number, die)}".encode())
-        finally:
-            os._exit(0)
+
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.write(write, f"done: {start(out, number, die)}".encode())
+
+    status = forked(work)
     os.close(write)
-    _, status = os.waitpid(child, 0)
     with os.fdopen(read) as pipe:
         said = pipe.read()
     if os.WIFSIGNALED(status):
@@ -78,16 +69,9 @@ def ended(out: Path, number: int, die: Callable[[], object]) -> str:
     return said or f"exit {os.WEXITSTATUS(status)}"
 
 
-def main(folder: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    torch.set_num_threads(1)
-    with kept_for_the_run():
-        TrialContext.of(flat_task(test=None))  # trains and discovers the model that all children share
-        for name, (number, starts) in STUDIES.items():
-            for attempt in range(starts):
-                sys.stdout.write(f"{name} {ended(folder / name, number, WAYS[attempt % len(WAYS)])}\n")
-                sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def starts_of_each(folder: Path) -> dict[str, list[str]]:
+    """Study -> how its starts ended: "signal 9", "exit 0" where one left by itself, "done: " and what it said."""
+    return {
+        name: [ended(folder / name, number, WAYS[attempt % len(WAYS)]) for attempt in range(starts)]
+        for name, (number, starts) in STUDIES.items()
+    }

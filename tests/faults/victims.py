@@ -1,14 +1,13 @@
-"""Processes that are killed with SIGKILL at a chosen moment of a study. Run as `python -m tests.faults.victims DIR`.
+"""Processes that are killed with SIGKILL at a chosen moment of a study.
 
-For each moment a child is forked that runs a study in DIR/<moment> and kills itself there; forking saves importing
-torch for each. Prints the moments whose child was killed as it should be.
+For each moment a child is forked that runs a study in a folder of the moment's name and kills itself there.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +17,7 @@ import autoprune
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress
-from autoprune.trial.context import TrialContext
-from tests.discoveries import kept_for_the_run
+from tests.faults.processes import is_killed
 from tests.tasks import flat_task
 from tests.unit.study.small import Switch, settings, space
 
@@ -113,27 +111,6 @@ def run(moment: str, out: Path) -> None:
     study.run(on_progress=prepared if callable(prepared) else None)  # type: ignore[arg-type]
 
 
-def main(folder: Path) -> None:
-    torch.set_num_threads(1)
-    with kept_for_the_run():
-        TrialContext.of(flat_task())  # trains and discovers the model that all children share
-        kill(folder)
-
-
-def kill(folder: Path) -> None:
-    """Run a study for each moment, and print those at which it was killed."""
-    for moment in MOMENTS:
-        child = os.fork()
-        if child == 0:
-            try:
-                run(moment, folder / moment)
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            sys.stdout.write(f"{moment}\n")
-            sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def killed_moments(folder: Path) -> list[str]:
+    """Run a study for each moment; the moments at which its process was killed."""
+    return [moment for moment in MOMENTS if is_killed(functools.partial(run, moment, folder / moment))]

@@ -50,11 +50,25 @@ class RoutedExperts(nn.Module):
         return x + mixed.view_as(x)
 
 
+class SummedExperts(RoutedExperts):
+    """The same by a table of hits, and sums in place, as the loop of transformers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.norm(x).reshape(-1, x.shape[-1])
+        weights, chosen = F.softmax(self.router(flat), dim=-1).topk(2)
+        hits = F.one_hot(chosen, len(self.experts)).permute(2, 1, 0)
+        mixed = torch.zeros_like(flat)
+        for number in hits.sum((1, 2)).nonzero().flatten().tolist():
+            place, token = torch.where(hits[number])
+            mixed.index_add_(0, token, self.experts[number](flat[token]) * weights[token, place, None])
+        return x + mixed.view_as(x)
+
+
 class RoutedModel(nn.Module):
-    def __init__(self, dim: int = 16) -> None:
+    def __init__(self, dim: int = 16, layers: int = 2, kind: type[RoutedExperts] = RoutedExperts) -> None:
         super().__init__()
         self.embedding = nn.Embedding(40, dim)
-        self.layers = nn.ModuleList(RoutedExperts(dim, 20, 3) for _ in range(2))
+        self.layers = nn.ModuleList(kind(dim, 20, 3) for _ in range(layers))
         self.head = nn.Linear(dim, 5)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -70,4 +84,5 @@ EXPERTS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Inputs]]] = {
     "hf_mixtral_loop": (lambda: mixtral("eager"), tokens),
     "hf_qwen2_moe": (qwen2_moe, tokens),
     "routed_experts": (lambda: stirred(RoutedModel()), ids),
+    "summed_experts": (lambda: stirred(RoutedModel(layers=1, kind=SummedExperts)), ids),
 }

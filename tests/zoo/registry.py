@@ -22,6 +22,7 @@ from tests.zoo import convolutional as conv
 from tests.zoo.attention import ATTENTION
 from tests.zoo.depth import DEPTH
 from tests.zoo.experts import EXPERTS
+from tests.zoo.masks import MASKS
 from tests.zoo.numbers import NUMBERS
 from tests.zoo.sequence import SEQUENCE
 from tests.zoo.shaped import SHAPED
@@ -78,6 +79,7 @@ WHOLE_ZOO: Mapping[str, tuple[ModelFactory, InputsFactory]] = {
     **ATTENTION,
     **DEPTH,
     **EXPERTS,
+    **MASKS,
     **NUMBERS,
     **SHAPED,
     **TRAINING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import autoprune
 from autoprune.measure import folds
+from autoprune.measure.counted import Counted
 from autoprune.measure.quality import evaluate, quality_alone
 from autoprune.task.data import IterableSplit, TensorSplit
 from tests.tasks import image_task, trained_resnet
@@ -400,3 +402,75 @@ def known_classes(name: str) -> autoprune.PreparedTask:
         train=coin(0.7, 60, 0),
         example_inputs=torch.zeros(2, 2),
     )
+
+
+# ---- metrics that count are asked once for all folds
+
+
+def counted(kind: str) -> tuple[autoprune.PreparedTask, Tensor, Tensor]:
+    """A task of a kind of prediction, and outputs and targets of 450 samples."""
+    generator = torch.Generator().manual_seed(5)
+    scores, right = torch.randn(450, 4, generator=generator), torch.rand(450, generator=generator) < 0.6
+    classes = torch.where(right, scores.argmax(1), torch.randint(4, (450,), generator=generator))
+    labels = (scores + torch.randn(450, 4, generator=generator) > 0).long()
+    image, pixels = torch.randn(450, 4, 2, 2, generator=generator), torch.randint(4, (450, 2, 2), generator=generator)
+    outputs, targets = {
+        "classes": (scores, classes),
+        "ignored": (scores, torch.where(torch.arange(450) % 9 == 0, -100, classes)),
+        "images": (image, pixels),
+        "labels": (scores, labels),
+        "answers": (scores[:, :1], labels[:, :1]),
+    }[kind]
+    loss = labelled if kind in ("labels", "answers") else nn.functional.cross_entropy
+    metrics = ("accuracy", "error", "recall", "precision", "f1", "balanced_accuracy")
+    given = {"train": (outputs, targets), "example_inputs": outputs[:2], "metrics": metrics}
+    return known("accuracy", loss, targets, **given), outputs, targets
+
+
+@pytest.mark.parametrize("kind", ["classes", "ignored", "images", "labels", "answers"])
+def test_counts_of_each_sample_tell_what_an_update_for_each_fold_tells(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, outputs, targets = counted(kind)
+    split = TensorSplit(outputs, targets, batch_size=64)
+    for name in task.metric_set:
+        own = replace(task, quality=name)
+        by_sample = evaluate(own, task.dense, split)
+        with monkeypatch.context() as patch:
+            patch.setattr(Counted, "update", lambda *_: False)
+            by_fold = evaluate(own, task.dense, split)
+        assert len(by_fold.deviations) == 200
+        assert by_sample.deviations == pytest.approx(by_fold.deviations, rel=1e-3, abs=1e-7), name
+        assert by_sample.error > 0
+
+
+class Asked(torchmetrics.classification.MulticlassRecall):
+    """Counts its updates."""
+
+    updates = 0
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take one batch."""
+        Asked.updates += 1
+        super().update(preds, target)
+
+
+class Gathered(Asked):
+    """One value, whatever it holds: rows of counts tell nothing."""
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return super().compute().mean()
+
+
+@pytest.mark.parametrize(("kind", "most"), [(Asked, 10), (Gathered, 210)])
+def test_metrics_that_count_are_updated_a_few_times(kind: type[Asked], most: int) -> None:
+    _, outputs, targets = counted("classes")
+    found = {}
+    for name, metrics in (("mine", {"mine": kind(4)}), ("recall", ("recall",))):
+        given = {"train": (outputs, targets), "example_inputs": outputs[:2], "metrics": metrics}
+        task = known(name, nn.functional.cross_entropy, targets, **given)
+        Asked.updates = 0
+        found[name] = evaluate(task, task.dense, TensorSplit(outputs, targets, batch_size=64)).deviations
+        assert Asked.updates <= most
+    assert found["mine"] == pytest.approx(found["recall"], rel=1e-3, abs=1e-7)

@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.records.limits import Limits
-from autoprune.study.preflight import _lengths
+from autoprune.study.preflight import lengths_within_reach
 from autoprune.trial.context import TrialContext
 from tests.slow import slow
 from tests.tasks import flat_task, image_task
@@ -49,7 +49,7 @@ def test_the_length_follows_what_is_trained(chosen: dict[str, object], limits: L
     assert steps == expected(study)
     assert len({*steps.values()}) > 2, "one length for all would prove nothing"
     assert {record.origin for record in study.records} >= {"uniform", "sampled"}
-    assert max(steps.values()) <= max(_lengths(study.settings, study.context.topology))
+    assert max(steps.values()) <= max(lengths_within_reach(study.settings, study.context.topology))
     for record in study.records[1:]:
         # The loader's last batch of a pass may be smaller than the others.
         assert 0 < record.samples_trained <= record.plan.recovery.steps * image_task().batch_size
@@ -82,6 +82,6 @@ def test_the_users_plans_and_polish_keep_their_lengths(tmp_path: Path) -> None:
 def test_only_lengths_within_reach_are_rehearsed() -> None:
     """A budget that no plan reaches would have a scheduler simulated for billions of steps."""
     context = TrialContext.of(flat_task())
-    assert max(_lengths(space(steps=10, length_exponent=1.0, min_budget=1e-9), context.topology)) < 10_000
-    assert _lengths(space(steps=10, min_budget=1e-9), context.topology) == [10]
-    assert _lengths(space(steps=10, length_exponent=1.0, min_budget=0.5), context.topology) == [10, 20]
+    assert max(lengths_within_reach(space(steps=10, length_exponent=1.0, min_budget=1e-9), context.topology)) < 10_000
+    assert lengths_within_reach(space(steps=10, min_budget=1e-9), context.topology) == [10]
+    assert lengths_within_reach(space(steps=10, length_exponent=1.0, min_budget=0.5), context.topology) == [10, 20]

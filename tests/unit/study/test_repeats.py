@@ -8,7 +8,7 @@ import pytest
 
 import autoprune
 from autoprune.errors import ConfigurationError, NotFoundError
-from autoprune.front.repeats import Repeats, _ranks
+from autoprune.front.repeats import Repeats, median_interval
 from autoprune.records.candidate import work_of
 from autoprune.report.repeats import write_repeats_report
 from autoprune.study.repeat import repeat
@@ -55,4 +55,4 @@ def test_what_is_no_number_of_seeds_and_no_folder_of_repeats(tmp_path: Path) -> 
 @pytest.mark.parametrize(("count", "places"), [(1, (0, 0)), (3, (0, 2)), (5, (0, 4)), (6, (0, 5)), (20, (5, 14))])
 def test_which_of_the_sorted_values_are_the_interval_of_the_median(count: int, places: tuple[int, int]) -> None:
     # From tables of the binomial: the 6th and 15th of 20 hold the median with 95.9 %.
-    assert _ranks(count) == places
+    assert median_interval(count) == places

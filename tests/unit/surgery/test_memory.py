@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autoprune.proof.memory import _trim, give_back, resident
+from autoprune.proof.memory import give_back, malloc_trim, resident
 
 _BLOCK = 64 * 1024  # small enough for the heap, where gaps stay
 
 
-@pytest.mark.skipif(_trim() is None or resident() == 0, reason="another C library than that of GNU, or no /proc")
+@pytest.mark.skipif(malloc_trim() is None or resident() == 0, reason="another C library than that of GNU, or no /proc")
 def test_gaps_between_blocks_in_use_are_given_back() -> None:
     blocks = [np.ones(_BLOCK, dtype=np.uint8) for _ in range(1600)]
     used = blocks[::2]
