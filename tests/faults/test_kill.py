@@ -42,8 +42,12 @@ def task() -> autoprune.Task:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one run folder for each moment, each left by a process that was killed."""
+def killed(whole: autoprune.Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run folder for each moment, each left by a process that was killed.
+
+    They know the model that the whole study has trained and discovered.
+    """
+    del whole
     folder = tmp_path_factory.mktemp("killed")
     assert killed_moments(folder) == list(MOMENTS)
     return folder

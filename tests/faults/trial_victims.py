@@ -12,6 +12,7 @@ import autoprune
 from autoprune.errors import AutopruneError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
+from autoprune.trial.context import TrialContext
 from tests.faults.processes import forked
 from tests.tasks import flat_task
 from tests.unit.study.small import settings, space
@@ -71,6 +72,7 @@ def ended(out: Path, number: int, die: Callable[[], object]) -> str:
 
 def starts_of_each(folder: Path) -> dict[str, list[str]]:
     """Study -> how its starts ended: "signal 9", "exit 0" where one left by itself, "done: " and what it said."""
+    TrialContext.of(flat_task(test=None))  # trains and discovers the model that all children share
     return {
         name: [ended(folder / name, number, WAYS[attempt % len(WAYS)]) for attempt in range(starts)]
         for name, (number, starts) in STUDIES.items()
