@@ -63,6 +63,7 @@ def repeat(
         ...     quality="accuracy",
         ... )
         >>> settings = StudySettings(trials=1, objectives=("quality", "parameters"))
+        >>> settings = settings.changed({"measure.latency_rounds": 0})
         >>> len(repeat(task, settings, 2, out=tempfile.mkdtemp()).fronts)
         2
     """

@@ -80,6 +80,7 @@ class Study:
         ...     quality="accuracy",
         ... )
         >>> settings = StudySettings(trials=1, objectives=("quality", "parameters"))
+        >>> settings = settings.changed({"measure.latency_rounds": 0})
         >>> study = Study.create(task, settings, out=tempfile.mkdtemp())
         >>> [str(record.origin) for record in study.run().records]
         ['dense']

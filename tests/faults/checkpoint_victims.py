@@ -14,8 +14,8 @@ import autoprune
 from autoprune.records.run_folder import RunFolder
 from autoprune.recovery.callbacks import Snapshot
 from autoprune.study import checkpoints
-from tests.faults.processes import is_killed
 from tests.faults.victims import before_rename, die
+from tests.processes import is_killed
 from tests.unit.recovery.watching import one_batch_task
 from tests.unit.study.small import settings, space
 

@@ -13,7 +13,7 @@ from autoprune.errors import AutopruneError
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.trial.context import TrialContext
-from tests.faults.processes import forked
+from tests.processes import forked
 from tests.tasks import flat_task
 from tests.unit.study.small import settings, space
 

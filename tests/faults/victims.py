@@ -17,7 +17,7 @@ import autoprune
 from autoprune.records.candidate import CandidateRecord
 from autoprune.records.run_folder import RunFolder
 from autoprune.study.progress import Progress
-from tests.faults.processes import is_killed
+from tests.processes import is_killed
 from tests.tasks import flat_task
 from tests.unit.study.small import Switch, settings, space
 

@@ -14,6 +14,7 @@ import autoprune
 from autoprune.errors import AutopruneWarning
 from autoprune.records.limits import Limits
 from autoprune.study.search_noise import search_noise_note
+from tests.settings import study_of
 
 
 def answered(samples: int, share: float = 0.9) -> tuple[Tensor, Tensor]:
@@ -79,9 +80,7 @@ def test_an_evaluation_of_the_user_has_no_known_error() -> None:
 
 
 def test_a_study_warns_before_its_first_trial_and_explain_says_it(tmp_path: Path) -> None:
-    settings = autoprune.StudySettings(
-        trials=1, objectives=("quality", "parameters"), limits=Limits(max_drop=0.01)
-    )  # fmt: skip
+    settings = study_of(trials=1, objectives=("quality", "parameters"), limits=Limits(max_drop=0.01), latency_rounds=0)
     prepared, seen = task(400), []
     study = autoprune.Study.create(prepared, settings, out=tmp_path / "run")
     with pytest.warns(AutopruneWarning, match="400 search samples tell differences") as warned:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 
 def start(work: Callable[[], object]) -> int:
-    """The process id of a child that does the work, and ends with 0, or 1 after any exception."""
+    """The process id of a child that does the work, and ends with 0, its exit code, or 1 after any exception."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
         try:
             work()
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
